@@ -1,0 +1,59 @@
+"""Instance segmentation: find, outline and follow every object in pictures and video.
+
+import maskwright as mw
+r = mw.load("nuclei").predict("cells.png")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Classes": "types",
+    "Geometry": "geometry",
+    "InputSpec": "types",
+    "Instances": "types",
+    "Masks": "types",
+    "MaskwrightError": "errors",
+    "Predictor": "engine.predict",
+    "TrainConfig": "engine.train",
+    "build": "engine.load",
+    "evaluate": "engine.evaluate",
+    "load": "engine.load",
+    "read_image": "media",
+    "train": "engine.train",
+}
+
+__all__ = [  # noqa: PLE0604
+    "__version__",
+    *_HOME,
+]
+
+if TYPE_CHECKING:
+    from maskwright.engine.evaluate import evaluate as evaluate
+    from maskwright.engine.load import build as build
+    from maskwright.engine.load import load as load
+    from maskwright.engine.predict import Predictor as Predictor
+    from maskwright.engine.train import TrainConfig as TrainConfig
+    from maskwright.engine.train import train as train
+    from maskwright.errors import MaskwrightError as MaskwrightError
+    from maskwright.geometry import Geometry as Geometry
+    from maskwright.media import read_image as read_image
+    from maskwright.types import Classes as Classes
+    from maskwright.types import InputSpec as InputSpec
+    from maskwright.types import Instances as Instances
+    from maskwright.types import Masks as Masks
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import maskwright` costs nothing."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'maskwright' has no attribute '{name}'")
+    value = getattr(import_module(f"maskwright.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

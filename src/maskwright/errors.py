@@ -1,0 +1,60 @@
+"""Every error this package raises on purpose.
+
+    MaskwrightError
+    ├── ImageError        a picture cannot be read, or an array is not one         (also ValueError)
+    ├── DataError         an annotation file or result file is not what it should be  (also ValueError)
+    ├── ConfigError       an option, name or combination of options is wrong       (also ValueError)
+    ├── WeightsError      a checkpoint does not fit, is damaged or is not trusted  (also ValueError)
+    │   └── DownloadError a file could not be fetched or its hash is wrong         (also OSError)
+    ├── TrainingError     training cannot go on (non-finite loss, nothing to learn from)
+    └── MissingExtraError an optional package is needed                            (also ImportError)
+
+A message says what failed, what was expected, what was found, where, and what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class MaskwrightError(Exception):
+    """Root of all errors raised on purpose by maskwright."""
+
+
+class ImageError(MaskwrightError, ValueError):
+    """A picture could not be read or an array is not a picture."""
+
+
+class DataError(MaskwrightError, ValueError):
+    """An annotation or result file is not what it should be."""
+
+
+class ConfigError(MaskwrightError, ValueError):
+    """An option, a name, or a combination of options is wrong."""
+
+
+class WeightsError(MaskwrightError, ValueError):
+    """A checkpoint does not fit the model, is damaged, or holds something other than tensors."""
+
+
+class DownloadError(WeightsError, OSError):
+    """A file could not be fetched, or what was fetched has the wrong hash."""
+
+
+class TrainingError(MaskwrightError, RuntimeError):
+    """Training cannot go on."""
+
+
+class MissingExtraError(MaskwrightError, ImportError):
+    """An optional package is needed; the message names the extra that installs it."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package '{package}'. Install it with: pip install 'maskwright[{extra}]'")
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """`" Did you mean 'x' or 'y'?"` for near misses of `name` among `known`, else the list of what is known."""
+    options = sorted(known)
+    near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+    if near:
+        return " Did you mean " + " or ".join(f"'{n}'" for n in near) + "?"
+    return f" Known: {', '.join(options)}." if options else ""

@@ -1,0 +1,184 @@
+"""How a picture was moved: one affine map with an inverse, the only place where coordinates change frame.
+
+A point (x, y) of the source picture lands at `matrix @ (x, y, 1)` in the result. Coordinates are continuous pixels:
+the picture covers [0, W) x [0, H), pixel centres lie at half-integers, a flip is x -> W - x.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
+
+from maskwright.errors import ConfigError, ImageError
+from maskwright.types import BoolArray, FloatArray, Masks, Size
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """An affine map from a picture of size `source` to one of size `size`, both (H, W).
+
+    matrix: (3, 3) float64 acting on (x, y, 1); must be invertible.
+    """
+
+    matrix: Matrix
+    source: Size
+    size: Size
+
+    def __post_init__(self) -> None:
+        matrix = np.array(self.matrix, dtype=np.float64)
+        if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
+            raise ConfigError(f"Geometry needs an invertible finite 3x3 matrix, got {self.matrix!r}.")
+        for name in ("source", "size"):
+            height, width = (int(v) for v in getattr(self, name))
+            if height < 1 or width < 1:
+                raise ConfigError(f"Geometry: {name} must be at least 1x1, got {height}x{width}.")
+            object.__setattr__(self, name, (height, width))
+        matrix.setflags(write=False)
+        object.__setattr__(self, "matrix", matrix)
+
+    # ---- making one -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def identity(cls, size: Size) -> "Geometry":
+        """The map that changes nothing."""
+        return cls(np.eye(3), size, size)
+
+    @classmethod
+    def resize(cls, source: Size, size: Size) -> "Geometry":
+        """Stretch `source` onto `size`, each axis by its own factor."""
+        return cls(np.diag([size[1] / source[1], size[0] / source[0], 1.0]), source, size)
+
+    @classmethod
+    def flip(cls, source: Size, *, horizontal: bool = False, vertical: bool = False) -> "Geometry":
+        """Mirror left-right and/or top-bottom."""
+        matrix = np.eye(3)
+        if horizontal:
+            matrix = np.array([[-1.0, 0, source[1]], [0, 1, 0], [0, 0, 1]]) @ matrix
+        if vertical:
+            matrix = np.array([[1.0, 0, 0], [0, -1, source[0]], [0, 0, 1]]) @ matrix
+        return cls(matrix, source, source)
+
+    @classmethod
+    def crop(cls, source: Size, top: int, left: int, size: Size) -> "Geometry":
+        """The window of `size` whose corner is at (top, left); it may reach outside (that part is padding)."""
+        return cls(np.array([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]]), source, size)
+
+    @classmethod
+    def pad(cls, source: Size, *, top: int = 0, left: int = 0, bottom: int = 0, right: int = 0) -> "Geometry":
+        """Add margins, in pixels."""
+        return cls.crop(source, -top, -left, (source[0] + top + bottom, source[1] + left + right))
+
+    @classmethod
+    def affine(
+        cls,
+        source: Size,
+        *,
+        degrees: float = 0.0,
+        scale: float = 1.0,
+        shear: float = 0.0,
+        shift: tuple[float, float] = (0.0, 0.0),
+    ) -> "Geometry":
+        """Rotate (clockwise on screen), scale and shear (degrees, along x) about the centre, then shift by (x, y)."""
+        angle, slant = math.radians(degrees), math.tan(math.radians(shear))
+        cos, sin = math.cos(angle), math.sin(angle)
+        linear = scale * np.array([[cos, -sin], [sin, cos]]) @ np.array([[1.0, slant], [0.0, 1.0]])
+        centre = np.array([source[1] / 2, source[0] / 2])
+        matrix = np.eye(3)
+        matrix[:2, :2] = linear
+        matrix[:2, 2] = centre + np.asarray(shift, np.float64) - linear @ centre
+        return cls(matrix, source, source)
+
+    # ---- combining --------------------------------------------------------------------------------------------
+
+    def then(self, *others: "Geometry") -> "Geometry":
+        """This map followed by the others, as one."""
+        return reduce(Geometry._followed_by, others, self)
+
+    def _followed_by(self, other: "Geometry") -> "Geometry":
+        if self.size != other.source:
+            raise ConfigError(f"Geometry.then: this one ends at {self.size}, the next one starts at {other.source}.")
+        return Geometry(other.matrix @ self.matrix, self.source, other.size)
+
+    def inverse(self) -> "Geometry":
+        """The way back."""
+        return Geometry(np.linalg.inv(self.matrix), self.size, self.source)
+
+    # ---- applying ---------------------------------------------------------------------------------------------
+
+    def points(self, points: ArrayLike) -> NDArray[np.float64]:
+        """(..., 2) x, y to the new frame; float64."""
+        points = np.asarray(points, dtype=np.float64)
+        return points @ self.matrix[:2, :2].T + self.matrix[:2, 2]
+
+    def boxes(self, boxes: ArrayLike) -> FloatArray:
+        """(N, 4) xyxy to the boxes that enclose the moved corners; not clipped. float32."""
+        boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        corners = self.points(boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2))
+        return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
+
+    def masks(self, masks: Masks) -> Masks:
+        """Each bitmap sampled at the centres of the new pixels (nearest); work follows the objects' area."""
+        if masks.size != self.source:
+            raise ConfigError(f"Geometry.masks: the masks are for {masks.size}, this map starts at {self.source}.")
+        back = np.linalg.inv(self.matrix)
+        moved = [
+            self._mask(crop, int(t), int(le), back) for crop, (t, le) in zip(masks.crops, masks.corners, strict=True)
+        ]
+        corners = np.array([corner for corner, _ in moved], np.int64).reshape(-1, 2)
+        return Masks(self.size, corners, tuple(crop for _, crop in moved))
+
+    def _mask(self, crop: BoolArray, top: int, left: int, back: Matrix) -> tuple[tuple[int, int], BoolArray]:
+        empty = ((0, 0), np.zeros((0, 0), np.bool_))
+        h, w = crop.shape
+        if h == 0 or w == 0:
+            return empty
+        box = self.boxes([[left, top, left + w, top + h]])[0].astype(np.float64)
+        x0, y0 = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
+        x1, y1 = min(self.size[1], math.ceil(box[2])), min(self.size[0], math.ceil(box[3]))
+        if x0 >= x1 or y0 >= y1:
+            return empty
+        centre_x, centre_y = np.meshgrid(np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5)
+        # A hair inwards, so that centres which fall on a pixel border by rounding alone stay on one side.
+        from_x = np.floor(back[0, 0] * centre_x + back[0, 1] * centre_y + back[0, 2] + 1e-9).astype(np.int64) - left
+        from_y = np.floor(back[1, 0] * centre_x + back[1, 1] * centre_y + back[1, 2] + 1e-9).astype(np.int64) - top
+        inside = (from_x >= 0) & (from_x < w) & (from_y >= 0) & (from_y < h)
+        out = inside & crop[np.clip(from_y, 0, h - 1), np.clip(from_x, 0, w - 1)]
+        return ((y0, x0), out) if out.any() else empty
+
+    def image(self, image: NDArray[np.uint8], fill: tuple[int, int, int] = (0, 0, 0)) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 moved with bilinear sampling, antialiased where it shrinks; outside is `fill`.
+
+        Flips, whole-pixel crops and padding copy pixels exactly.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ImageError(f"Geometry.image needs a uint8 picture (H, W, 3), got {image.dtype} {image.shape}.")
+        if image.shape[:2] != self.source:
+            raise ConfigError(f"Geometry.image: picture is {image.shape[:2]}, this map starts at {self.source}.")
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()  # (1, 3, H, W)
+        colour = torch.tensor(fill, dtype=torch.float32).view(1, 3, 1, 1)
+        shrink = [min(1.0, float(s)) for s in np.linalg.norm(self.matrix[:2, :2], axis=0)]  # along source x, y
+        small = (max(1, round(self.source[0] * shrink[1])), max(1, round(self.source[1] * shrink[0])))
+        if small != self.source:
+            pixels = F.interpolate(pixels, small, mode="bilinear", antialias=True, align_corners=False)
+        rest = np.linalg.inv(self.matrix @ np.linalg.inv(Geometry.resize(self.source, small).matrix))
+        moved = _sample(pixels - colour, rest, self.size) + colour
+        return moved[0].permute(1, 2, 0).round_().clamp_(0, 255).to(torch.uint8).numpy()
+
+
+def _sample(pixels: torch.Tensor, back: Matrix, size: Size) -> torch.Tensor:
+    """Bilinear samples of `pixels` (1, C, h, w) at `back @ centre` for each new pixel centre; zeros outside."""
+    h, w = pixels.shape[-2:]
+    x = torch.arange(size[1], dtype=torch.float64)[None, :] + 0.5
+    y = torch.arange(size[0], dtype=torch.float64)[:, None] + 0.5
+    from_x = back[0, 0] * x + back[0, 1] * y + back[0, 2]
+    from_y = back[1, 0] * x + back[1, 1] * y + back[1, 2]
+    inside = (from_x > -1e-9) & (from_x < w + 1e-9) & (from_y > -1e-9) & (from_y < h + 1e-9)
+    grid = torch.stack([from_x * 2 / w - 1, from_y * 2 / h - 1], dim=-1)[None].to(pixels.dtype)
+    out = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return out * inside

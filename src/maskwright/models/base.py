@@ -1,0 +1,49 @@
+"""The contract of every model: two verbs, `loss` and `detect`, and no output that depends on train or eval mode."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from maskwright.types import InputSpec, OutputSpec, RawDetections, Target
+
+
+class Config(Protocol):
+    """A frozen dataclass that rebuilds the network; every model has its own."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+class Model(nn.Module):
+    """A network that finds instances.
+
+    config: rebuilds the network. spec: how a picture becomes its input. output: how its raw rows become instances.
+    """
+
+    config: Any
+    spec: InputSpec
+    output: OutputSpec
+
+    def loss(
+        self,
+        images: Tensor,
+        sizes: Sequence[tuple[int, int]],
+        targets: Sequence[Target],
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """Named scalar losses of a batch; the same in train and eval mode.
+
+        images: (B, 3, H, W) normalised, padded. sizes: (h, w) of each picture without padding. targets: one per
+        picture, input frame. generator: draws the samples; None uses torch's global one.
+        """
+        raise NotImplementedError
+
+    def detect(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> RawDetections:
+        """Raw detections of a batch, input frame. sizes: (h, w) without padding; None means no padding."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> RawDetections:
+        """What export, compile and profilers see: `detect` without padding."""
+        return self.detect(images)

@@ -1,0 +1,295 @@
+"""The values that travel between stages: fields, shapes, checks, and nothing else.
+
+Letters: N instances, B batch, K kept rows, M mask-head side, P landmarks, Q classes, H W picture, h w crop.
+Boxes are xyxy, absolute, continuous pixels: pixel (row i, column j) covers [j, j+1) x [i, i+1).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskwright.errors import ConfigError, DataError
+
+Size = tuple[int, int]
+"""(H, W) in pixels."""
+
+FloatArray = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+
+
+class Classes(Sequence[str]):
+    """The class names of a model or data set in label order, with the data set's own category ids.
+
+    `classes[2]` is the name of label 2, `classes.ids[2]` its category id in annotation and result files.
+    Without `ids` they are 1..Q, as most COCO-style files have it.
+    """
+
+    def __init__(self, names: Sequence[str], ids: Sequence[int] | None = None) -> None:
+        self.names = tuple(str(n) for n in names)
+        self.ids = tuple(int(i) for i in ids) if ids is not None else tuple(range(1, len(self.names) + 1))
+        if not self.names:
+            raise ConfigError("Classes needs at least one name, got none.")
+        if len(self.ids) != len(self.names):
+            raise ConfigError(f"Classes needs one id per name, got {len(self.names)} names and {len(self.ids)} ids.")
+        if len(set(self.ids)) != len(self.ids):
+            raise ConfigError("Classes needs distinct ids, got duplicates.")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        return self.names[index]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Classes):
+            return self.names == other.names and self.ids == other.ids
+        return isinstance(other, (tuple, list)) and self.names == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash((self.names, self.ids))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self.names[:5]) + (", ..." if len(self) > 5 else "")
+        return f"Classes({len(self)}: {shown})"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a picture becomes a network input.
+
+    size, max_size: short edge wanted, and the limit of the long edge (None: no limit), in pixels.
+    resize: "pillow" resizes the uint8 picture with Pillow's antialiased bilinear filter, each side rounded to the
+        nearest pixel (detectron2); "float" resizes the normalised float picture without antialiasing, each side
+        rounded down (torchvision).
+    channels: order the network was trained with. mean, std: in units of 0..255, in that order.
+    multiple: the input is padded right and bottom with zeros to a multiple of this many pixels.
+    """
+
+    size: int = 800
+    max_size: int | None = 1333
+    resize: Literal["pillow", "float"] = "float"
+    channels: Literal["RGB", "BGR"] = "RGB"
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    multiple: int = 32
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.multiple < 1 or (self.max_size is not None and self.max_size < 1):
+            raise ConfigError(f"InputSpec sizes must be positive, got {self}.")
+        if self.resize not in ("pillow", "float") or self.channels not in ("RGB", "BGR"):
+            raise ConfigError(f"InputSpec: resize is 'pillow' or 'float', channels 'RGB' or 'BGR', got {self}.")
+        object.__setattr__(self, "mean", tuple(float(v) for v in self.mean))
+        object.__setattr__(self, "std", tuple(float(v) for v in self.std))
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ConfigError(f"InputSpec: mean and std are three numbers each, std positive, got {self}.")
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """How raw detections become instances, where published implementations differ.
+
+    paste: "sampled" samples the mask at pixel centres, the box not rounded (detectron2);
+        "integer" enlarges the box by one mask cell, truncates it to whole pixels and resizes (torchvision).
+    mask_threshold: probability from which a pixel belongs to the mask (inclusive).
+    score_threshold: rows below it are left out. max_instances: rows kept at most, best first.
+    clip: cut boxes to the picture after they are scaled back, and drop the empty ones.
+    """
+
+    paste: Literal["sampled", "integer"] = "sampled"
+    mask_threshold: float = 0.5
+    score_threshold: float = 0.05
+    max_instances: int = 100
+    clip: bool = True
+
+    def __post_init__(self) -> None:
+        if self.paste not in ("sampled", "integer"):
+            raise ConfigError(f"OutputSpec: paste is 'sampled' or 'integer', got {self.paste!r}.")
+        if not 0 < self.mask_threshold < 1 or not 0 <= self.score_threshold <= 1 or self.max_instances < 0:
+            raise ConfigError(f"OutputSpec: thresholds lie in [0, 1], max_instances is not negative, got {self}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Masks(Sequence["Masks"]):
+    """N bitmaps of one picture, each stored only inside its own rectangle: memory follows the objects.
+
+    size: (H, W) of the picture.
+    corners: (N, 2) int64, (top, left) of each crop.
+    crops: N bool arrays (h, w); a crop may be empty (0, 0). Pixels outside a crop are False.
+    """
+
+    size: Size
+    corners: IntArray
+    crops: tuple[BoolArray, ...]
+
+    def __post_init__(self) -> None:
+        height, width = (int(v) for v in self.size)
+        object.__setattr__(self, "size", (height, width))
+        object.__setattr__(self, "crops", tuple(self.crops))
+        corners = np.asarray(self.corners, dtype=np.int64).reshape(-1, 2)
+        object.__setattr__(self, "corners", corners)
+        if len(corners) != len(self.crops):
+            raise DataError(f"Masks: {len(corners)} corners for {len(self.crops)} crops.")
+        for (top, left), crop in zip(corners, self.crops, strict=True):
+            if crop.ndim != 2 or crop.dtype != np.bool_:
+                raise DataError(f"Masks: a crop is a bool array (h, w), got {crop.dtype} {crop.shape}.")
+            if top < 0 or left < 0 or top + crop.shape[0] > height or left + crop.shape[1] > width:
+                raise DataError(f"Masks: crop {crop.shape} at ({top}, {left}) leaves the picture {self.size}.")
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, index: Any) -> "Masks":
+        """Rows by integer, slice, bool or integer array; always a Masks."""
+        rows = np.atleast_1d(np.arange(len(self))[index])
+        return Masks(self.size, self.corners[rows], tuple(self.crops[r] for r in rows))
+
+    def __iter__(self) -> Iterator["Masks"]:
+        return (self[i] for i in range(len(self)))
+
+    @classmethod
+    def empty(cls, size: Size) -> "Masks":
+        """No masks on a picture of `size`."""
+        return cls(size, np.zeros((0, 2), np.int64), ())
+
+    @classmethod
+    def from_dense(cls, masks: NDArray[Any], size: Size | None = None) -> "Masks":
+        """Crop (N, H, W) bitmaps to their contents; `size` is needed only where N may be 0 and H, W unknown."""
+        masks = np.asarray(masks)
+        if masks.ndim != 3:
+            raise DataError(f"Masks.from_dense needs (N, H, W), got shape {masks.shape}.")
+        height, width = masks.shape[1:] if size is None else size
+        corners, crops = [], []
+        for mask in masks.astype(bool, copy=False):
+            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            top, bottom = (rows[0], rows[-1] + 1) if len(rows) else (0, 0)
+            left, right = (columns[0], columns[-1] + 1) if len(columns) else (0, 0)
+            corners.append((top, left))
+            crops.append(mask[top:bottom, left:right].copy())
+        return cls((int(height), int(width)), np.array(corners, np.int64).reshape(-1, 2), tuple(crops))
+
+    def dense(self) -> BoolArray:
+        """(N, H, W) bool: memory N x H x W, so ask for it only where the picture is small."""
+        out = np.zeros((len(self), *self.size), np.bool_)
+        for row, (top, left), crop in zip(out, self.corners, self.crops, strict=True):
+            row[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+        return out
+
+    def areas(self) -> IntArray:
+        """(N,) pixels set."""
+        return np.array([int(c.sum()) for c in self.crops], dtype=np.int64)
+
+    def boxes(self) -> FloatArray:
+        """(N, 4) tight boxes of the pixels set; an empty mask has a box of zeros."""
+        out = np.zeros((len(self), 4), np.float32)
+        for row, (top, left), crop in zip(out, self.corners, self.crops, strict=True):
+            rows, columns = np.flatnonzero(crop.any(axis=1)), np.flatnonzero(crop.any(axis=0))
+            if len(rows):
+                row[:] = left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1
+        return out
+
+
+@dataclass(eq=False)
+class Instances:
+    """What was found in, or annotated on, one picture; coordinates in that picture's pixels.
+
+    boxes (N, 4) float32 xyxy; scores (N,) float32 in [0, 1]; labels (N,) int64 in 0..Q-1; size (H, W).
+    crops: the masks as `Masks`, or None. keypoints: (N, P, 3) float32 x, y, score, or None. track_ids: (N,) or None.
+    Raises DataError where shapes or ranges disagree.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    labels: IntArray
+    classes: Classes
+    size: Size
+    crops: Masks | None = None
+    keypoints: FloatArray | None = None
+    track_ids: IntArray | None = None
+
+    def __post_init__(self) -> None:
+        self.boxes = np.asarray(self.boxes, np.float32).reshape(-1, 4)
+        self.scores = np.asarray(self.scores, np.float32).reshape(-1)
+        self.labels = np.asarray(self.labels, np.int64).reshape(-1)
+        self.size = (int(self.size[0]), int(self.size[1]))
+        if not isinstance(self.classes, Classes):
+            self.classes = Classes(self.classes)
+        for name in ("scores", "labels", "crops", "keypoints", "track_ids"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.boxes):
+                raise DataError(f"Instances: {len(self.boxes)} boxes but {len(value)} {name}.")
+        if len(self) and not (0 <= self.labels.min() and self.labels.max() < len(self.classes)):
+            raise DataError(f"Instances: labels must be in 0..{len(self.classes) - 1}, got up to {self.labels.max()}.")
+        if self.crops is not None and self.crops.size != self.size:
+            raise DataError(f"Instances: masks are for a picture {self.crops.size}, the picture is {self.size}.")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Any) -> Self:
+        """Rows by integer, slice, bool or integer array; always the same type as before."""
+        rows = np.atleast_1d(np.arange(len(self))[index])
+        cut = {}
+        for name in ("boxes", "scores", "labels", "crops", "keypoints", "track_ids"):
+            value = getattr(self, name)
+            cut[name] = None if value is None else value[rows]
+        return replace(self, **cut)
+
+    @property
+    def masks(self) -> BoolArray | None:
+        """(N, H, W) bool, made when asked for; `crops` holds the same in memory that follows the objects."""
+        return None if self.crops is None else self.crops.dense()
+
+
+@dataclass(eq=False)
+class Target:
+    """The annotation of one training picture in the network's input frame.
+
+    boxes (N, 4) float32; labels (N,) int64 in 0..Q-1; masks: `Masks`, or a list of N polygon lists (each polygon a
+    flat float64 array x0, y0, x1, y1, ...), or None. crowd (N,) bool marks regions that are neither object nor
+    background.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Masks | list[list[NDArray[np.float64]]] | None = None
+    crowd: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
+            raise DataError(f"Target: boxes are (N, 4), got {tuple(self.boxes.shape)}.")
+        for name in ("labels", "masks", "crowd"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.boxes):
+                raise DataError(f"Target: {len(self.boxes)} boxes but {len(value)} {name}.")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass(eq=False)
+class RawDetections:
+    """What `Model.detect` returns: fixed-shape rows in the input frame, best first; dead rows are all zero.
+
+    boxes (B, K, 4); scores (B, K); labels (B, K) int64; mask_probs (B, K, M, M) of the predicted class, or None.
+    A row is dead where its score is 0.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    mask_probs: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is not None and value.shape[:2] != self.scores.shape[:2]:
+                raise DataError(f"RawDetections: {f.name} is {tuple(value.shape)}, scores {tuple(self.scores.shape)}.")
