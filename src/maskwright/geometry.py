@@ -107,7 +107,7 @@ class Geometry:
 
     def inverse(self) -> "Geometry":
         """The way back."""
-        return Geometry(np.linalg.inv(self.matrix), self.size, self.source)
+        return Geometry(_inverse(self.matrix), self.size, self.source)
 
     # ---- applying ---------------------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ class Geometry:
         """Each bitmap sampled at the centres of the new pixels (nearest); work follows the objects' area."""
         if masks.size != self.source:
             raise ConfigError(f"Geometry.masks: the masks are for {masks.size}, this map starts at {self.source}.")
-        back = np.linalg.inv(self.matrix)
+        back = _inverse(self.matrix)
         moved = [
             self._mask(crop, int(t), int(le), back) for crop, (t, le) in zip(masks.crops, masks.corners, strict=True)
         ]
@@ -166,9 +166,13 @@ class Geometry:
         small = (max(1, round(self.source[0] * shrink[1])), max(1, round(self.source[1] * shrink[0])))
         if small != self.source:
             pixels = F.interpolate(pixels, small, mode="bilinear", antialias=True, align_corners=False)
-        rest = np.linalg.inv(self.matrix @ np.linalg.inv(Geometry.resize(self.source, small).matrix))
+        rest = Geometry.resize(self.source, small).matrix @ _inverse(self.matrix)
         moved = _sample(pixels - colour, rest, self.size) + colour
         return moved[0].permute(1, 2, 0).round_().clamp_(0, 255).to(torch.uint8).numpy()
+
+
+def _inverse(matrix: Matrix) -> Matrix:
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
 
 def _sample(pixels: torch.Tensor, back: Matrix, size: Size) -> torch.Tensor:
@@ -180,5 +184,6 @@ def _sample(pixels: torch.Tensor, back: Matrix, size: Size) -> torch.Tensor:
     from_y = back[1, 0] * x + back[1, 1] * y + back[1, 2]
     inside = (from_x > -1e-9) & (from_x < w + 1e-9) & (from_y > -1e-9) & (from_y < h + 1e-9)
     grid = torch.stack([from_x * 2 / w - 1, from_y * 2 / h - 1], dim=-1)[None].to(pixels.dtype)
-    out = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return out * inside
+    moved: torch.Tensor = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    moved *= inside
+    return moved

@@ -167,6 +167,8 @@ class Masks(Sequence["Masks"]):
         if masks.ndim != 3:
             raise DataError(f"Masks.from_dense needs (N, H, W), got shape {masks.shape}.")
         height, width = masks.shape[1:] if size is None else size
+        if len(masks) and masks.shape[1:] != (height, width):
+            raise DataError(f"Masks.from_dense: bitmaps are {masks.shape[1:]}, the picture is {(height, width)}.")
         corners, crops = [], []
         for mask in masks.astype(bool, copy=False):
             rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -220,14 +222,19 @@ class Instances:
         self.scores = np.asarray(self.scores, np.float32).reshape(-1)
         self.labels = np.asarray(self.labels, np.int64).reshape(-1)
         self.size = (int(self.size[0]), int(self.size[1]))
-        if not isinstance(self.classes, Classes):
-            self.classes = Classes(self.classes)
+        names: Sequence[str] = self.classes
+        self.classes = names if isinstance(names, Classes) else Classes(names)
         for name in ("scores", "labels", "crops", "keypoints", "track_ids"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.boxes):
                 raise DataError(f"Instances: {len(self.boxes)} boxes but {len(value)} {name}.")
-        if len(self) and not (0 <= self.labels.min() and self.labels.max() < len(self.classes)):
-            raise DataError(f"Instances: labels must be in 0..{len(self.classes) - 1}, got up to {self.labels.max()}.")
+        if len(self) and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
+            found = f"{self.labels.min()}..{self.labels.max()}"
+            raise DataError(f"Instances: labels must be in 0..{len(self.classes) - 1}, got {found}.")
+        if not ((self.scores >= 0) & (self.scores <= 1)).all():
+            raise DataError(f"Instances: scores must be in [0, 1], got {self.scores.min()} to {self.scores.max()}.")
+        if self.keypoints is not None and (self.keypoints.ndim != 3 or self.keypoints.shape[2] != 3):
+            raise DataError(f"Instances: keypoints are (N, P, 3), got {self.keypoints.shape}.")
         if self.crops is not None and self.crops.size != self.size:
             raise DataError(f"Instances: masks are for a picture {self.crops.size}, the picture is {self.size}.")
 
@@ -237,7 +244,7 @@ class Instances:
     def __getitem__(self, index: Any) -> Self:
         """Rows by integer, slice, bool or integer array; always the same type as before."""
         rows = np.atleast_1d(np.arange(len(self))[index])
-        cut = {}
+        cut: dict[str, Any] = {}
         for name in ("boxes", "scores", "labels", "crops", "keypoints", "track_ids"):
             value = getattr(self, name)
             cut[name] = None if value is None else value[rows]
