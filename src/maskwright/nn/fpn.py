@@ -1,0 +1,28 @@
+"""Feature pyramid network (Lin et al. 2017): every level gets the semantics of the coarser ones.
+
+Letters: L levels, C channels; level 0 is the finest.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskwright.nn.layers import Norm, conv
+
+
+class FPN(nn.Module):
+    """L feature maps in, L + 1 maps of `channels` out; the extra one is every second cell of the coarsest."""
+
+    def __init__(self, inputs: Sequence[int], channels: int, norm: Norm | None = None) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(conv(c, channels, 1, norm) for c in inputs)
+        self.output = nn.ModuleList(conv(channels, channels, 3, norm) for _ in inputs)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        merged = [lateral(f) for lateral, f in zip(self.lateral, features, strict=True)]
+        for finer in range(len(merged) - 2, -1, -1):
+            coarse = F.interpolate(merged[finer + 1], merged[finer].shape[-2:], mode="nearest")
+            merged[finer] = merged[finer] + coarse
+        levels = [output(m) for output, m in zip(self.output, merged, strict=True)]
+        return [*levels, levels[-1][:, :, ::2, ::2]]

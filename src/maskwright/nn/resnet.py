@@ -1,0 +1,84 @@
+"""ResNet-50 and -101 with the two bottleneck forms of published detection weights (He et al. 2015).
+
+Parameter names are torchvision's and timm's.
+"""
+
+from torch import Tensor, nn
+
+from maskwright.nn.layers import Norm
+
+BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions around a shortcut; output 4 x width channels.
+
+    stride_in_1x1: the stride sits in the first 1x1 (original weights, detectron2) instead of the 3x3 (torchvision).
+    """
+
+    def __init__(self, inputs: int, width: int, stride: int, norm: Norm, *, stride_in_1x1: bool) -> None:
+        super().__init__()
+        first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.conv1 = nn.Conv2d(inputs, width, 1, stride=first, bias=False)
+        self.bn1 = norm(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=second, padding=1, bias=False)
+        self.bn2 = norm(width)
+        self.conv3 = nn.Conv2d(width, width * 4, 1, bias=False)
+        self.bn3 = norm(width * 4)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or inputs != width * 4:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inputs, width * 4, 1, stride=stride, bias=False), norm(width * 4)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return self.relu(y + shortcut)
+
+
+def stage(inputs: int, width: int, blocks: int, stride: int, norm: Norm, *, stride_in_1x1: bool) -> nn.Sequential:
+    """`blocks` bottlenecks, the first with the stride."""
+    first = Bottleneck(inputs, width, stride, norm, stride_in_1x1=stride_in_1x1)
+    rest = (Bottleneck(width * 4, width, 1, norm, stride_in_1x1=stride_in_1x1) for _ in range(blocks - 1))
+    return nn.Sequential(first, *rest)
+
+
+class ResNet(nn.Module):
+    """The body up to stage `last` (2..5); returns the outputs of the stages named in `out`.
+
+    channels, strides: of those outputs.
+    """
+
+    def __init__(
+        self, depth: int, norm: Norm, *, stride_in_1x1: bool = False, out: tuple[int, ...] = (2, 3, 4, 5)
+    ) -> None:
+        super().__init__()
+        self.out = out
+        self.channels = tuple(256 * 2 ** (i - 2) for i in out)
+        self.strides = tuple(2**i for i in out)
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = norm(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        inputs = 64
+        for i, blocks in enumerate(BLOCKS[depth][: max(out) - 1]):
+            width = 64 * 2**i
+            layer = stage(inputs, width, blocks, 1 if i == 0 else 2, norm, stride_in_1x1=stride_in_1x1)
+            self.add_module(f"layer{i + 1}", layer)
+            inputs = width * 4
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        outputs = []
+        for number in range(2, max(self.out) + 1):
+            x = self.get_submodule(f"layer{number - 1}")(x)
+            if number in self.out:
+                outputs.append(x)
+        return outputs

@@ -1,0 +1,70 @@
+"""Boxes: area, overlap, clipping, and the coding of a box as an offset from an anchor.
+
+Letters: N, M boxes; every box is xyxy in continuous pixels.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+MAX_LOG_SCALE = math.log(1000.0 / 16)
+"""Upper limit of the decoded log size ratios, so that a wild offset cannot overflow (both published families)."""
+
+Weights = tuple[float, float, float, float]
+
+
+def area(boxes: Tensor) -> Tensor:
+    """(N, 4) to (N,): width times height."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def intersection(a: Tensor, b: Tensor) -> Tensor:
+    """(N, 4), (M, 4) to (N, M): area in common."""
+    low = torch.maximum(a[:, None, :2], b[None, :, :2])
+    high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
+    return (high - low).clamp_(min=0).prod(dim=2)
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """(N, 4), (M, 4) to (N, M): intersection over union; 0 where both boxes are empty."""
+    common = intersection(a, b)
+    union = area(a)[:, None] + area(b)[None, :] - common
+    return torch.where(common > 0, common / union, common.new_zeros(()))
+
+
+def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """(..., 4) cut to a picture of (H, W)."""
+    height, width = size
+    x = boxes[..., 0::2].clamp(0, width)
+    y = boxes[..., 1::2].clamp(0, height)
+    return torch.stack([x[..., 0], y[..., 0], x[..., 1], y[..., 1]], dim=-1)
+
+
+def sides_at_least(boxes: Tensor, side: float) -> Tensor:
+    """(N,) bool: both sides >= `side`; `side` 0 means both sides > 0."""
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    return (width >= side) & (height >= side) if side > 0 else (width > 0) & (height > 0)
+
+
+def _centre_form(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+    return boxes[..., 0] + 0.5 * width, boxes[..., 1] + 0.5 * height, width, height
+
+
+def encode(boxes: Tensor, anchors: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
+    """(N, 4) boxes as offsets dx, dy, dw, dh from (N, 4) anchors (R-CNN, appendix C)."""
+    x, y, w, h = _centre_form(boxes)
+    ax, ay, aw, ah = _centre_form(anchors)
+    deltas = [(x - ax) / aw, (y - ay) / ah, torch.log(w / aw), torch.log(h / ah)]
+    return torch.stack([weight * d for weight, d in zip(weights, deltas, strict=True)], dim=-1)
+
+
+def decode(deltas: Tensor, anchors: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
+    """The inverse of `encode`; dw and dh are limited from above. Computed in float32 at least."""
+    deltas = deltas.float() if deltas.dtype in (torch.float16, torch.bfloat16) else deltas
+    ax, ay, aw, ah = _centre_form(anchors.to(deltas.dtype))
+    dx, dy, dw, dh = (deltas[..., i] / weight for i, weight in enumerate(weights))
+    x, y = dx * aw + ax, dy * ah + ay
+    w, h = dw.clamp(max=MAX_LOG_SCALE).exp() * aw, dh.clamp(max=MAX_LOG_SCALE).exp() * ah
+    return torch.stack([x - 0.5 * w, y - 0.5 * h, x + 0.5 * w, y + 0.5 * h], dim=-1)
