@@ -1,0 +1,215 @@
+"""An annotated data set in memory: names, sizes and outlines as they stand in the file; pixels only when asked for.
+
+Letters: N annotations of one picture, H W picture. Boxes are xyxy in the picture's continuous pixels.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright import media
+from maskwright.errors import ConfigError, DataError
+from maskwright.ops import masks as mask_ops
+from maskwright.types import BoolArray, Classes, FloatArray, Instances, IntArray, Masks, Size
+
+Polygons = tuple[NDArray[np.float64], ...]
+"""The parts of one object, each a flat array x0, y0, x1, y1, ...; the object is their union."""
+
+RLE = dict[str, Any]
+"""COCO run lengths {"size": [H, W], "counts": str (compressed) or list of int}."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Annotation:
+    """One annotated object.
+
+    id, image_id: as in the file. label: 0..Q-1. box: xyxy. area: pixels, as the file states it.
+    segmentation: polygons, run lengths, or None where only the box is known.
+    crowd: a region of many objects that is neither object nor background.
+    """
+
+    id: int
+    image_id: int
+    label: int
+    box: tuple[float, float, float, float]
+    segmentation: Polygons | RLE | None
+    area: float
+    crowd: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageRecord:
+    """One picture of a data set. file_name: relative to the data set's root. extra: the file's other fields."""
+
+    id: int
+    file_name: str
+    size: Size
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Pictures and their annotations.
+
+    annotations: by image id; every picture has an entry, maybe an empty one. root: the pictures' folder, or None.
+    source: the annotation file, for messages. notes: what a person should know about the file, one sentence each.
+    """
+
+    classes: Classes
+    images: tuple[ImageRecord, ...]
+    annotations: Mapping[int, tuple[Annotation, ...]]
+    root: Path | None
+    source: Path
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def index(self, image_id: int) -> int:
+        """The position of the picture with this id. Raises DataError for an unknown id."""
+        for position, record in enumerate(self.images):
+            if record.id == image_id:
+                return position
+        raise DataError(f"{self.source}: no picture has the id {image_id}.")
+
+    # ---- the pictures -----------------------------------------------------------------------------------------
+
+    def path(self, i: int) -> Path:
+        """Where picture `i` lies. Raises DataError if the data set was loaded without a picture folder."""
+        if self.root is None:
+            raise DataError(f"{self.source} was loaded without a picture folder: pass images_dir when loading it.")
+        return self.root / self.images[i].file_name
+
+    def image(self, i: int) -> NDArray[np.uint8]:
+        """Picture `i` as (H, W, 3) uint8 RGB. Raises DataError where its size is not the annotated one."""
+        record, path = self.images[i], self.path(i)
+        picture: NDArray[np.uint8] = media.read_image(path)
+        found: Size = (picture.shape[0], picture.shape[1])
+        if found != record.size:
+            turned = found == record.size[::-1]
+            cause = (
+                "Height and width are exchanged: probably the annotations were drawn before the picture's EXIF "
+                "rotation was applied; rotate the pixels and remove the EXIF tag, or annotate again"
+                if turned
+                else "Was the picture resized, cropped or replaced after it was annotated? Restore it or correct the "
+                "record"
+            )
+            raise DataError(
+                f"{path}: the picture is {found[0]}x{found[1]} (height x width), but {self.source} annotates it as "
+                f"{record.size[0]}x{record.size[1]} (image id {record.id}). {cause}."
+            )
+        return picture
+
+    def check_files(self) -> tuple[Path, ...]:
+        """The picture files that are missing, all of them, in order."""
+        return tuple(path for path in (self.path(i) for i in range(len(self))) if not path.is_file())
+
+    # ---- the annotations of one picture, rows in the order of `of(i)` --------------------------------------------
+
+    def of(self, i: int) -> tuple[Annotation, ...]:
+        """The annotations of picture `i`, crowds included."""
+        return self.annotations[self.images[i].id]
+
+    def boxes(self, i: int) -> FloatArray:
+        """(N, 4) float32 xyxy."""
+        return np.array([a.box for a in self.of(i)], np.float32).reshape(-1, 4)
+
+    def labels(self, i: int) -> IntArray:
+        """(N,) int64 in 0..Q-1."""
+        return np.array([a.label for a in self.of(i)], np.int64)
+
+    def crowd(self, i: int) -> BoolArray:
+        """(N,) bool."""
+        return np.array([a.crowd for a in self.of(i)], np.bool_)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether every annotation has an outline, not only a box."""
+        return all(a.segmentation is not None for rows in self.annotations.values() for a in rows)
+
+    def masks(self, i: int) -> Masks:
+        """The N masks of picture `i`, drawn now. Raises DataError where an annotation has only a box."""
+        return self._draw(i, self.of(i))
+
+    def truth(self, i: int, *, crowd: bool = False) -> Instances:
+        """The annotations of picture `i` as a perfect result: scores 1; crowds only if asked for."""
+        keep = np.flatnonzero(~self.crowd(i) | crowd)
+        rows = tuple(self.of(i)[k] for k in keep)
+        return Instances(
+            boxes=self.boxes(i)[keep],
+            scores=np.ones(len(keep), np.float32),
+            labels=self.labels(i)[keep],
+            classes=self.classes,
+            size=self.images[i].size,
+            crops=self._draw(i, rows) if all(a.segmentation is not None for a in rows) else None,
+        )
+
+    def _draw(self, i: int, rows: tuple[Annotation, ...]) -> Masks:
+        outlines, name = [], self.images[i].file_name
+        for a in rows:
+            if a.segmentation is None:
+                raise DataError(
+                    f"{self.source}: annotation {a.id} of {name} has no segmentation, so it has no mask. "
+                    f"Add one, remove the annotation, or use boxes only."
+                )
+            outlines.append(a.segmentation)
+        try:
+            return draw_segmentations(outlines, self.images[i].size)
+        except DataError as error:
+            ids = ", ".join(str(a.id) for a in rows[:5]) + (", ..." if len(rows) > 5 else "")
+            raise DataError(f"{self.source}: {name} (annotations {ids}): {error}") from error
+
+    # ---- parts of the data set ------------------------------------------------------------------------------------
+
+    def subset(self, indices: Iterable[int]) -> "Dataset":
+        """The pictures at these positions, in this order. Raises ConfigError for a repeated or unknown position."""
+        chosen = [int(i) for i in indices]
+        if len(set(chosen)) != len(chosen) or any(not 0 <= i < len(self) for i in chosen):
+            raise ConfigError(f"A subset needs distinct positions in 0..{len(self) - 1}, got {chosen}.")
+        images = tuple(self.images[i] for i in chosen)
+        return replace(self, images=images, annotations={r.id: self.annotations[r.id] for r in images})
+
+    def split(self, fraction: float, salt: str = "") -> tuple["Dataset", "Dataset"]:
+        """(rest, held out): about `fraction` of the pictures held out, chosen by a hash of each file name.
+
+        The same on every machine; a picture stays on its side when others come or go. Neither side is empty if there
+        are two pictures or more and 0 < fraction < 1. Another salt gives another split.
+        """
+        if not 0 <= fraction <= 1:
+            raise ConfigError(f"split: fraction is between 0 and 1, got {fraction}.")
+        places = [_place(record.file_name, salt) for record in self.images]
+        held = [i for i, place in enumerate(places) if place < fraction]
+        if len(self) >= 2 and 0 < fraction < 1:
+            by_place = sorted(range(len(self)), key=places.__getitem__)
+            held = held or by_place[:1]
+            held = held if len(held) < len(self) else sorted(by_place[:-1])
+        rest = set(range(len(self))) - set(held)
+        return self.subset(sorted(rest)), self.subset(held)
+
+
+def _place(file_name: str, salt: str) -> float:
+    """A number in [0, 1) that depends on the two strings alone."""
+    digest = hashlib.sha256(f"{salt}{file_name}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def draw_segmentations(segmentations: list[Polygons | RLE], size: Size) -> Masks:
+    """Masks of a picture of `size` (H, W), in order, whatever form each segmentation has."""
+    parts: dict[int, Masks] = {}
+    polygons = {k: s for k, s in enumerate(segmentations) if not isinstance(s, dict)}
+    lengths = {k: s for k, s in enumerate(segmentations) if isinstance(s, dict)}
+    if polygons:
+        parts.update(
+            zip(polygons, mask_ops.from_coco_polygons([list(p) for p in polygons.values()], size), strict=True)
+        )
+    if lengths:
+        parts.update(zip(lengths, mask_ops.decode(list(lengths.values())), strict=True))
+    rows = [parts[k] for k in range(len(segmentations))]
+    if not rows:
+        return Masks.empty(size)
+    return Masks(size, np.concatenate([m.corners for m in rows]), tuple(m.crops[0] for m in rows))
