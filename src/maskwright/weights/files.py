@@ -1,0 +1,256 @@
+"""Read any weights file into named tensors, safely; write our own.
+
+Four kinds of file are told apart by their first bytes, never by the suffix:
+
+    safetensors   ours (JSON header under the metadata key "maskwright") or anybody's
+    torch         torch.save, zip or the older layout: torchvision, own training runs of detectron2
+    pickle        detectron2's zoo: a pickle of NumPy arrays
+
+Nothing in a file is imported or executed: torch files are read with `weights_only=True`, pickles by a reader that
+knows arrays alone (`arrays_pickle`).
+"""
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from maskwright.errors import WeightsError, suggest
+from maskwright.weights import arrays_pickle
+
+Format = Literal["safetensors", "torch", "pickle"]
+
+KEY = "maskwright"
+"""Metadata key of our header."""
+
+REQUIRED = ("architecture", "config", "classes")
+"""What a header must hold; `input`, `output`, `metrics`, `licence` and any other JSON value may join them."""
+
+_TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
+_PREFIXES = ("module.", "_orig_mod.")
+_ACCEPTED = "a .safetensors file, a torch checkpoint (.pth, .pt) or a detectron2 model (.pkl)"
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """What a file holds. tensors: by name. header: ours, or None. left_out: other entries, such as the optimizer."""
+
+    path: Path
+    format: Format
+    tensors: dict[str, Tensor]
+    header: dict[str, Any] | None = None
+    left_out: tuple[str, ...] = field(default=())
+
+
+def sniff(path: str | os.PathLike[str]) -> Format:
+    """The kind of weights file at `path`, by its first bytes; WeightsError where it is none."""
+    path = Path(path)
+    start, size = _first_bytes(path)
+    if size == 0:
+        raise WeightsError(f"{path} is empty (0 bytes); expected {_ACCEPTED}. Fetch or copy it again.")
+    if start[:4] == b"PK\x03\x04" or start.startswith(_TORCH_LEGACY):
+        return "torch"
+    if start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05":
+        return "pickle"
+    if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 100_000_000:
+        return "safetensors"
+    raise WeightsError(f"{path} ({size} bytes) is not {_ACCEPTED}: {_looks_like(start)}")
+
+
+def _first_bytes(path: Path) -> tuple[bytes, int]:
+    """The first 512 bytes and the size of the file."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(512), path.stat().st_size
+    except FileNotFoundError:
+        folder = path.parent
+        near = suggest(path.name, (p.name for p in folder.iterdir() if p.is_file())) if folder.is_dir() else ""
+        hint = near if near.startswith(" Did you mean") else ""
+        raise WeightsError(f"There is no weights file at {path}.{hint}") from None
+    except OSError as error:
+        raise WeightsError(f"Cannot read the weights file {path}: {error.strerror or error}.") from error
+
+
+def _looks_like(start: bytes) -> str:
+    text = start.lstrip().lower()
+    if text.startswith(b"<"):
+        return "it looks like a web page, probably an error page saved under this name. Download it again."
+    if text.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer; the weights themselves were not fetched. Run: git lfs pull"
+    return f"it starts with {start[:8]!r}."
+
+
+def read(path: str | os.PathLike[str]) -> WeightsFile:
+    """All tensors of a weights file, on the CPU, in their stored number type.
+
+    A dict with "model" or "state_dict" is opened; the prefixes of DataParallel and torch.compile are taken off.
+    Raises WeightsError, naming the file, where it is missing, damaged, or holds something other than tensors.
+    """
+    path = Path(path)
+    kind = sniff(path)
+    if kind == "safetensors":
+        return _read_safetensors(path)
+    content = _read_torch(path) if kind == "torch" else _read_pickle(path)
+    found, left_out = _state(content, path)
+    tensors = {name: _tensor(value, name, path) for name, value in found.items()}
+    return WeightsFile(path, kind, _without_prefix(tensors), left_out=left_out)
+
+
+def _read_safetensors(path: Path) -> WeightsFile:
+    try:
+        with safe_open(path, framework="pt") as stream:
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            metadata = stream.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, "safetensors file", error) from error
+    if not tensors:
+        raise WeightsError(f"{path} holds no tensors.")
+    return WeightsFile(path, "safetensors", tensors, _header(metadata, path))
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types for damaged files
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        named = f"'{refused[1]}'" if refused else "a TorchScript program" if "TorchScript" in str(error) else ""
+        if named:
+            raise WeightsError(
+                f"{path} is not loaded: it asks for {named}, which is not a tensor; nothing was executed. "
+                "Save the weights alone in the program that made the file: torch.save(model.state_dict(), ...)."
+            ) from error
+        raise _damaged(path, "torch checkpoint", error) from error
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        return arrays_pickle.load(path.read_bytes())
+    except WeightsError as error:
+        raise WeightsError(
+            f"{path} is not loaded as a detectron2 model: {error}. Expected a pickle of NumPy arrays; "
+            "fetch the file again, or save its weights as safetensors in the program that made it."
+        ) from error
+
+
+def _damaged(path: Path, what: str, error: Exception) -> WeightsError:
+    text = str(error).rpartition("WeightsUnpickler error:")[2].strip() or type(error).__name__
+    reason = text.splitlines()[0][:200].rstrip(". ") + "."
+    size = path.stat().st_size
+    return WeightsError(f"{path} ({size} bytes) is a damaged or cut off {what}: {reason} Fetch or copy it again.")
+
+
+def _state(content: Any, path: Path) -> tuple[Mapping[Any, Any], tuple[str, ...]]:
+    """The mapping that holds the tensors, and the names of the entries beside it."""
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds a {type(content).__name__}; expected tensors by name.")
+    if "blobs" in content:
+        raise WeightsError(f"{path} is a Detectron (Caffe2) file, which is not read; use detectron2's file instead.")
+    wrapper = next((w for w in _WRAPPERS if isinstance(content.get(w), Mapping)), None)
+    left_out = tuple(str(k) for k in content if k != wrapper) if wrapper else ()
+    state = content[wrapper] if wrapper else content
+    if not state:
+        raise WeightsError(f"{path} holds no tensors.")
+    return state, left_out
+
+
+def _tensor(value: Any, name: Any, path: Path) -> Tensor:
+    if isinstance(value, Tensor) and isinstance(name, str):
+        return value.detach()
+    if isinstance(value, np.ndarray) and isinstance(name, str) and value.dtype.itemsize <= 8:
+        return torch.from_numpy(value)
+    kind = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+    raise WeightsError(f"{path}: entry {name!r} is of type {kind}; expected tensors by name.")
+
+
+def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors without the prefix that wrappers of the model put before every name."""
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            return _without_prefix({name[len(prefix) :]: tensor for name, tensor in tensors.items()})
+    return tensors
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON header of one of our checkpoints; the tensors are not read. WeightsError where it is not ours."""
+    path = Path(path)
+    header = None
+    if sniff(path) == "safetensors":
+        try:
+            with safe_open(path, framework="pt") as stream:
+                header = _header(stream.metadata() or {}, path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise error if isinstance(error, WeightsError) else _damaged(path, "safetensors file", error) from error
+    if header is None:
+        raise WeightsError(
+            f"{path} does not say which model it is for: it was not written by maskwright. "
+            "Name the architecture too: load(NAME, weights=PATH); `maskwright models` lists the names."
+        )
+    return header
+
+
+def _header(metadata: Mapping[str, str], path: Path) -> dict[str, Any] | None:
+    if KEY not in metadata:
+        return None
+    try:
+        header = json.loads(metadata[KEY])
+    except ValueError as error:
+        raise WeightsError(f"{path}: its header is not JSON ({error}). Fetch or copy it again.") from error
+    _check_header(header, str(path))
+    return dict(header)
+
+
+def _check_header(header: Any, where: str) -> None:
+    missing = [k for k in REQUIRED if k not in header] if isinstance(header, Mapping) else list(REQUIRED)
+    if missing:
+        raise WeightsError(f"{where}: the checkpoint header lacks {', '.join(missing)}; needed: {', '.join(REQUIRED)}.")
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str], state: Mapping[str, Tensor], header: Mapping[str, Any], *, half: bool = False
+) -> Path:
+    """Write tensors and header as one .safetensors file, beside its place first, then renamed into it.
+
+    header: JSON values; must hold "architecture", "config" and "classes"; "version" is added.
+    half: store weights of two and more dimensions as float16 where their values fit; one-dimensional ones (biases,
+        statistics of norm layers) keep their type. Loading into a model widens them again.
+    """
+    from maskwright import __version__
+
+    path = Path(path)
+    _check_header(header, str(path))
+    try:
+        text = json.dumps({"version": __version__, **header}, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: the checkpoint header must be JSON values: {error}.") from error
+    stored = {name: _stored(tensor, half) for name, tensor in state.items()}
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(stored, part, metadata={KEY: text})
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"Cannot write the checkpoint {path}: {error}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    """A contiguous copy on the CPU, so that tied weights are written twice and no storage is shared."""
+    out = tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    if half and out.ndim >= 2 and out.dtype in (torch.float32, torch.float64):
+        small = out.to(torch.float16)
+        if torch.equal(small.isfinite(), out.isfinite()):
+            return small
+    return out
