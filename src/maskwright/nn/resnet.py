@@ -28,9 +28,7 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module | None = None
         if stride != 1 or inputs != width * 4:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, width * 4, 1, stride=stride, bias=False), norm(width * 4)
-            )
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, width * 4, 1, stride=stride, bias=False), norm(width * 4))
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)

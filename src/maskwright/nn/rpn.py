@@ -100,9 +100,7 @@ class RPN(nn.Module):
         before, after = (c.train_before, c.train_after) if training else (c.before, c.after)
         proposals = []
         for i, size in enumerate(sizes):
-            boxes, scores, level = _best(
-                [row[i] for row in logits], [row[i] for row in deltas], anchors, before
-            )
+            boxes, scores, level = _best([row[i] for row in logits], [row[i] for row in deltas], anchors, before)
             if c.rank_by == "probability":
                 scores = scores.sigmoid()
             boxes = box_ops.clip(boxes, size)

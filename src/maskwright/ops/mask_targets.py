@@ -68,9 +68,7 @@ def _axis_weights(
     return weights / counts[:, None, None]
 
 
-def from_polygons(
-    polygons: Sequence[Sequence[NDArray[np.float64]]], rows: Tensor, boxes: Tensor, side: int
-) -> Tensor:
+def from_polygons(polygons: Sequence[Sequence[NDArray[np.float64]]], rows: Tensor, boxes: Tensor, side: int) -> Tensor:
     """(R, M, M) of 0 and 1: the outlines of object `rows[r]`, scaled so that `boxes[r]` fills M x M, rasterised.
 
     The COCO rasteriser draws them, as in detectron2; a box side below 0.1 pixel counts as 0.1.

@@ -1,0 +1,351 @@
+"""The R-CNN family as one composition: Faster R-CNN and Mask R-CNN, with a feature pyramid or on the C4 features.
+
+Mask R-CNN is Faster R-CNN (Ren et al. 2015) with RoIAlign in place of RoIPool and a third branch that draws one binary
+mask per class; the predicted class chooses the mask (He et al. 2017). What published implementations do differently
+is a field of the config, so that each one's weights give its own numbers.
+
+Letters: B batch, L levels, N anchors, R RoIs of all pictures, K rows kept, Q classes, M mask side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from maskwright.errors import ConfigError
+from maskwright.models.base import Model
+from maskwright.nn.backbones import NormKind, backbone, norm_layer
+from maskwright.nn.fpn import FPN
+from maskwright.nn.resnet import stage
+from maskwright.nn.roi_heads import BoxHead, BoxPredictor, MaskHead, MeanHead, Pooler
+from maskwright.nn.rpn import RPN, RPNConfig, split_crowd
+from maskwright.ops import boxes as box_ops
+from maskwright.ops import losses, mask_targets, matching
+from maskwright.ops.nms import batched_nms
+from maskwright.types import InputSpec, Masks, OutputSpec, RawDetections, Target
+
+Proposals = list[tuple[Tensor, Tensor]]
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+
+
+@dataclass(frozen=True)
+class RoIConfig:
+    """Pooling, heads, selection and sampling of the regions of interest.
+
+    sampling_ratio, aligned, outer_epsilon: of the pooling (`nn.roi_heads.Pooler`). box_side, mask_side: pooled sides.
+    box_convs, box_fcs, box_width; mask_convs, mask_width: sizes of the heads. score, nms, keep: which rows become
+    detections; min_side: shorter ones are dropped. samples, foreground, iou: RoIs a picture contributes to the loss.
+    beta: smooth L1 of the box (0: L1). binary_targets: bitmaps are thresholded at 0.5 after resampling.
+    """
+
+    sampling_ratio: int = 0
+    aligned: bool = True
+    outer_epsilon: bool = False
+    box_side: int = 7
+    mask_side: int = 14
+    box_convs: int = 0
+    box_fcs: int = 2
+    box_width: int = 1024
+    mask_convs: int = 4
+    mask_width: int = 256
+    score: float = 0.05
+    nms: float = 0.5
+    keep: int = 100
+    min_side: float = 0.0
+    samples: int = 512
+    foreground: float = 0.25
+    iou: float = 0.5
+    beta: float = 0.0
+    binary_targets: bool = True
+
+
+@dataclass(frozen=True)
+class RCNNConfig:
+    """Rebuilds an `RCNN`. neck: "fpn", or "c4" (stride-16 features, the last ResNet stage as head).
+
+    backbone: `resnet50`, `resnet101` or a timm name. norm, norm_eps: of the backbone. neck_norm: batch norm also in
+    the neck and the heads. masks: Mask R-CNN (True) or Faster R-CNN (False).
+    """
+
+    num_classes: int = 80
+    backbone: str = "resnet50"
+    neck: str = "fpn"
+    masks: bool = True
+    channels: int = 256
+    norm: NormKind = "frozen"
+    norm_eps: float = 1e-5
+    neck_norm: bool = False
+    stride_in_1x1: bool = False
+    rpn: RPNConfig = field(default_factory=RPNConfig)
+    roi: RoIConfig = field(default_factory=RoIConfig)
+    spec: InputSpec = field(default_factory=InputSpec)
+    output: OutputSpec = field(default_factory=OutputSpec)
+
+
+class RCNN(Model):
+    """Faster R-CNN, and Mask R-CNN where `config.masks`."""
+
+    config: RCNNConfig
+
+    def __init__(self, config: RCNNConfig) -> None:
+        super().__init__()
+        self.config, self.spec, self.output = config, config.spec, config.output
+        c, roi = config, config.roi
+        out = (4,) if c.neck == "c4" else (2, 3, 4, 5)
+        self.backbone = backbone(c.backbone, c.norm, c.norm_eps, stride_in_1x1=c.stride_in_1x1, out=out)
+        norm = norm_layer("live") if c.neck_norm else None
+        strides = self.backbone.strides
+        if c.neck == "c4":
+            self.fpn = None
+            frozen = norm_layer(c.norm, c.norm_eps)
+            self.res5 = stage(self.backbone.channels[0], 512, 3, 2, frozen, stride_in_1x1=c.stride_in_1x1)
+            self.box_head: nn.Module = MeanHead()
+            width, mask_inputs, channels = 2048, 2048, self.backbone.channels[0]
+        else:
+            self.fpn = FPN(self.backbone.channels, c.channels, norm)
+            self.res5 = None
+            self.box_head = BoxHead(c.channels, roi.box_side, roi.box_fcs, roi.box_width, roi.box_convs, norm)
+            width, mask_inputs, channels = roi.box_width, c.channels, c.channels
+        levels = strides if self.fpn is None else (*strides, strides[-1] * 2)
+        if len(c.rpn.sizes) != len(levels):
+            raise ConfigError(
+                f"RPNConfig.sizes needs one entry for each of the {len(levels)} levels (strides {levels}) that "
+                f"'{c.backbone}' gives, got {len(c.rpn.sizes)}."
+            )
+        self.rpn = RPN(c.rpn, channels, levels)
+        self.box_predictor = BoxPredictor(width, c.num_classes)
+        self.mask_head = MaskHead(mask_inputs, roi.mask_width, c.num_classes, roi.mask_convs, norm) if c.masks else None
+        scales = tuple(1 / s for s in strides)
+        self.box_pooler = Pooler(scales, roi.box_side, roi.sampling_ratio, roi.aligned, roi.outer_epsilon)
+        self.mask_pooler = replace(self.box_pooler, side=roi.mask_side)
+
+    # ---- the two verbs ----------------------------------------------------------------------------------------
+
+    def detect(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> RawDetections:
+        """See `Model.detect`; K is the largest number of detections in the batch."""
+        sizes = sizes or [(images.shape[-2], images.shape[-1])] * len(images)
+        features = self.features(images)
+        proposals = self.propose(features, images, sizes)
+        logits, deltas = self.classify(features, [boxes for boxes, _ in proposals])
+        rows = self.select(logits, deltas, [boxes for boxes, _ in proposals], sizes)
+        probs = self.segment(features, rows) if self.mask_head is not None else None
+        return _padded(rows, probs)
+
+    def loss(
+        self,
+        images: Tensor,
+        sizes: Sequence[tuple[int, int]],
+        targets: Sequence[Target],
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """`rpn_class`, `rpn_box`, `class`, `box` and, with masks, `mask`. See `Model.loss`."""
+        features = self.features(images)
+        maps = self.rpn_maps(features)
+        logits, deltas = self.rpn(maps)
+        anchors = self.rpn.anchors(maps, _hw(images))
+        out = self.rpn.loss(logits, deltas, anchors, targets, generator)
+        proposals = self.rpn.propose(logits, deltas, anchors, sizes, training=True)
+        sampled = [self.sample(p, t, generator) for (p, _), t in zip(proposals, targets, strict=True)]
+        return {**out, **self.box_loss(features, sampled), **self.mask_loss(features, sampled, targets)}
+
+    # ---- the stages -------------------------------------------------------------------------------------------
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) to the feature maps, finest first: the pyramid's L + 1, or the one of C4."""
+        maps: list[Tensor] = self.backbone(images)
+        return maps if self.fpn is None else self.fpn(maps)
+
+    def rpn_maps(self, features: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The maps the proposal network slides over: all of them."""
+        return features
+
+    def propose(self, features: Sequence[Tensor], images: Tensor, sizes: Sequence[tuple[int, int]]) -> Proposals:
+        """For each picture its proposals (K, 4) and scores (K,), best first."""
+        maps = self.rpn_maps(features)
+        logits, deltas = self.rpn(maps)
+        return self.rpn.propose(logits, deltas, self.rpn.anchors(maps, _hw(images)), sizes, training=False)
+
+    def classify(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Boxes of each picture to class logits (R, Q+1) and offsets (R, Q, 4), rows of all pictures in order."""
+        pooled = self.box_pooler(features, torch.cat(list(boxes)), _batch_index(boxes))
+        logits, deltas = self.box_predictor(self.box_head(self.roi_features(pooled)))
+        return logits, deltas
+
+    def roi_features(self, pooled: Tensor) -> Tensor:
+        """What the heads see of a pooled RoI: itself, or the last ResNet stage's view of it (C4)."""
+        return pooled if self.res5 is None else self.res5(pooled)
+
+    def select(
+        self, logits: Tensor, deltas: Tensor, boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """For each picture (boxes (K, 4), scores (K,), labels (K,)): scored, decoded, suppressed by class, the best."""
+        c = self.config.roi
+        scores = logits.float().softmax(dim=1)[:, :-1]  # (R, Q)
+        counts = [len(b) for b in boxes]
+        out = []
+        for s, d, b, size in zip(scores.split(counts), deltas.split(counts), boxes, sizes, strict=True):
+            row, label = torch.nonzero(s > c.score, as_tuple=True)
+            found = box_ops.clip(box_ops.decode(d[row, label], b[row], BOX_WEIGHTS), size)
+            good = torch.isfinite(found).all(1)
+            if c.min_side:
+                good &= box_ops.sides_at_least(found, c.min_side)
+            found, value, label = found[good], s[row, label][good], label[good]
+            keep = batched_nms(found, value, label, c.nms)[: c.keep]
+            out.append((found[keep], value[keep], label[keep]))
+        return out
+
+    def segment(self, features: Sequence[Tensor], rows: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+        """Probabilities (R, M, M) of the masks of the selected rows of all pictures."""
+        assert self.mask_head is not None
+        boxes = [b for b, _, _ in rows]
+        pooled = self.mask_pooler(features, torch.cat(boxes), _batch_index(boxes))
+        logits: Tensor = self.mask_head(self.roi_features(pooled), torch.cat([label for _, _, label in rows]))
+        return logits.float().sigmoid()
+
+    # ---- training ---------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample(self, proposals: Tensor, target: Target, generator: torch.Generator | None) -> "Sampled":
+        """The RoIs of one picture that the heads learn from: proposals and ground truth, matched and drawn."""
+        c = self.config.roi
+        truth, crowds = split_crowd(target)
+        objects = torch.arange(len(target), device=proposals.device)
+        if target.crowd is not None:
+            objects = objects[~target.crowd]
+        boxes = torch.cat([proposals, truth.to(proposals.dtype)])
+        matches, best = matching.match(truth, boxes, low=c.iou, high=c.iou, keep_best=False)
+        matches = matching.ignore_crowds(matches, boxes, crowds)
+        positive, negative = matching.sample(matches, c.samples, c.foreground, generator)
+        chosen = torch.cat([positive, negative])
+        labels = torch.full((len(chosen),), self.config.num_classes, device=chosen.device)
+        labels[: len(positive)] = target.labels[objects[best[positive]]]
+        return Sampled(boxes[chosen], labels, truth[best[positive]], objects[best[positive]])
+
+    def box_loss(self, features: Sequence[Tensor], sampled: Sequence["Sampled"]) -> dict[str, Tensor]:
+        """`class`: cross-entropy over all RoIs. `box`: smooth L1 of the true class's row, over all RoIs."""
+        logits, deltas = self.classify(features, [s.boxes for s in sampled])
+        labels = torch.cat([s.labels for s in sampled])
+        foreground = torch.nonzero(labels < self.config.num_classes).flatten()
+        wanted = torch.cat([box_ops.encode(s.truth, s.boxes[: len(s.truth)], BOX_WEIGHTS) for s in sampled])
+        box_sum = losses.smooth_l1_sum(deltas[foreground, labels[foreground]], wanted, self.config.roi.beta)
+        return {"class": losses.class_cross_entropy(logits, labels), "box": box_sum / max(len(labels), 1)}
+
+    def mask_loss(
+        self, features: Sequence[Tensor], sampled: Sequence["Sampled"], targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """`mask`: binary cross-entropy of the true class's map over the foreground RoIs."""
+        if self.mask_head is None:
+            return {}
+        boxes = [s.boxes[: len(s.truth)] for s in sampled]
+        pooled = self.mask_pooler(features, torch.cat(boxes), _batch_index(boxes))
+        labels = torch.cat([s.labels[: len(s.truth)] for s in sampled])
+        logits = self.mask_head(self.roi_features(pooled), labels)
+        wanted = [
+            self.mask_target(target, s.objects, b, logits.shape[-1])
+            for target, s, b in zip(targets, sampled, boxes, strict=True)
+        ]
+        return {"mask": losses.mask_bce(logits, torch.cat(wanted).to(logits.device))}
+
+    def mask_target(self, target: Target, objects: Tensor, boxes: Tensor, side: int) -> Tensor:
+        """(R, M, M) of one picture: object `objects[r]` inside `boxes[r]`."""
+        if not isinstance(target.masks, Masks):
+            return mask_targets.from_polygons(target.masks or [], objects, boxes, side)
+        out = mask_targets.from_bitmaps(target.masks, objects, boxes, side, aligned=self.config.roi.aligned)
+        return (out >= 0.5).float() if self.config.roi.binary_targets else out
+
+
+@dataclass(eq=False)
+class Sampled:
+    """RoIs of one picture for the loss, foreground first.
+
+    boxes (R, 4); labels (R,), Q for background; truth (F, 4) and objects (F,): box and row in the target of each
+    foreground RoI.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    truth: Tensor
+    objects: Tensor
+
+
+def _hw(images: Tensor) -> tuple[int, int]:
+    return int(images.shape[-2]), int(images.shape[-1])
+
+
+def _batch_index(boxes: Sequence[Tensor]) -> Tensor:
+    counts = torch.tensor([len(b) for b in boxes], device=boxes[0].device)
+    return torch.repeat_interleave(torch.arange(len(boxes), device=boxes[0].device), counts)
+
+
+def _padded(rows: Sequence[tuple[Tensor, Tensor, Tensor]], probs: Tensor | None) -> RawDetections:
+    """Rows of each picture side by side as (B, K, ...), the missing ones zero."""
+    counts = [len(scores) for _, scores, _ in rows]
+
+    def stack(parts: Sequence[Tensor]) -> Tensor:
+        out = parts[0].new_zeros((len(parts), max(counts), *parts[0].shape[1:]))
+        for row, part in zip(out, parts, strict=True):
+            row[: len(part)] = part
+        return out
+
+    boxes, scores, labels = (stack(list(column)) for column in zip(*rows, strict=True))
+    return RawDetections(boxes, scores, labels, None if probs is None else stack(probs.split(counts)))
+
+
+# ---- what the publishers built ------------------------------------------------------------------------------------
+
+DETECTRON2_INPUT = InputSpec(
+    resize="pillow", channels="BGR", mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), multiple=32
+)
+
+
+def detectron2_fpn(num_classes: int = 80, depth: int = 50, *, masks: bool = True) -> RCNNConfig:
+    """detectron2's `mask_rcnn_R_50_FPN` and its relatives (model zoo of 2019)."""
+    return RCNNConfig(
+        num_classes, f"resnet{depth}", masks=masks, stride_in_1x1=True, spec=DETECTRON2_INPUT, output=OutputSpec()
+    )
+
+
+def detectron2_c4(num_classes: int = 80, depth: int = 50, *, masks: bool = True) -> RCNNConfig:
+    """detectron2's `mask_rcnn_R_50_C4`: one map of stride 16, RoIAlign 14x14, res5 as head, 7x7 to 14x14 masks."""
+    rpn = RPNConfig(sizes=((32.0, 64.0, 128.0, 256.0, 512.0),), before=6000, train_before=12000, train_after=2000)
+    roi = RoIConfig(box_side=14, mask_side=14, mask_convs=0)
+    base = detectron2_fpn(num_classes, depth, masks=masks)
+    return replace(base, neck="c4", rpn=rpn, roi=roi, spec=replace(DETECTRON2_INPUT, multiple=1))
+
+
+def torchvision_v1(num_classes: int = 90, depth: int = 50, *, masks: bool = True) -> RCNNConfig:
+    """torchvision's `maskrcnn_resnet50_fpn` with its COCO weights; labels are COCO ids minus one."""
+    rpn = RPNConfig(
+        rounded=True,
+        stride_from_input=True,
+        train_after=2000,
+        rank_by="probability",
+        min_side=1e-3,
+        beta=1 / 9,
+        mean_over="sampled",
+    )
+    roi = RoIConfig(
+        sampling_ratio=2, aligned=False, outer_epsilon=True, min_side=1e-2, beta=1 / 9, binary_targets=False
+    )
+    output = OutputSpec(paste="integer", clip=False)
+    return RCNNConfig(num_classes, f"resnet{depth}", masks=masks, norm_eps=0.0, rpn=rpn, roi=roi, output=output)
+
+
+def torchvision_v2(num_classes: int = 90, *, masks: bool = True) -> RCNNConfig:
+    """torchvision's `maskrcnn_resnet50_fpn_v2`: live batch norm everywhere, two RPN layers, a convolutional box head."""
+    base = torchvision_v1(num_classes, masks=masks)
+    return replace(
+        base,
+        norm="live",
+        norm_eps=1e-5,
+        neck_norm=True,
+        rpn=replace(base.rpn, convs=2),
+        roi=replace(base.roi, box_convs=4, box_fcs=1),
+    )
+
+
+def timm_fpn(backbone: str, num_classes: int = 80, *, masks: bool = True) -> RCNNConfig:
+    """Mask R-CNN with a feature pyramid over any timm backbone, detectron2's conventions, live norm as timm has it."""
+    spec = InputSpec(resize="pillow")
+    return RCNNConfig(num_classes, backbone, masks=masks, norm="live", spec=spec)
