@@ -1,6 +1,6 @@
 """Read a pickle that holds NumPy arrays, and nothing else that a pickle can do.
 
-A pickle is a program. This reader gives it a handful of words, all of them ours: a few builders of plain numeric arrays and
+A pickle is a program. This reader gives it a handful of words, all of them ours: builders of plain numeric arrays and
 `OrderedDict`. Any other name that the file asks for is refused before it is looked up, so nothing in the file is
 imported or called. NumPy's own reconstruction is not used either: the bytes of every array are checked against its
 shape and number type first.

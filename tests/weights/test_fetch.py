@@ -1,0 +1,264 @@
+"""Fetching from a local server that behaves, breaks off, lies, or is slow."""
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from maskwright.errors import DownloadError, WeightsError
+from maskwright.weights import fetch as module
+from maskwright.weights.fetch import Digest, cache_folder, cache_path, fetch
+
+BODY = os.urandom(700_001)
+SHA = "sha256:" + hashlib.sha256(BODY).hexdigest()
+MD5 = "md5:" + hashlib.md5(BODY, usedforsecurity=False).hexdigest()
+
+
+class Publisher(ThreadingHTTPServer):
+    """Answers each request as the next word of `script` says; keeps what was asked."""
+
+    daemon_threads = True
+    script: list[str]
+    asked: list[dict[str, str]]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Publisher
+    body = BODY
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        script = self.server.script
+        self.server.asked.append(dict(self.headers))
+        step = script.pop(0) if script else "ok"
+        if step.isdigit():
+            self.send_error(int(step))
+        elif step == "moved":
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere/weights.pth")
+            self.end_headers()
+        elif step == "mute":
+            time.sleep(1.0)
+        else:
+            self.answer(step)
+
+    def answer(self, step: str) -> None:
+        start, status = 0, 200
+        asked = self.headers.get("Range")
+        if asked and step != "no-range":
+            start, status = int(asked.removeprefix("bytes=").rstrip("-")), 206
+        body = b"<html>sorry</html>" if step == "page" else self.body[start:]
+        self.send_response(status)
+        if step != "no-length":
+            self.send_header("Content-Length", str(len(body)))
+        if status == 206:
+            shift = 5 if step == "wrong-part" else 0
+            self.send_header("Content-Range", f"bytes {start + shift}-{len(self.body) - 1}/{len(self.body)}")
+        if step != "no-tag":
+            self.send_header("ETag", '"one"')
+        self.end_headers()
+        pieces = [body[i : i + 50_000] for i in range(0, len(body), 50_000)]
+        sent = pieces[: len(pieces) // 2] if step in ("cut", "no-tag", "cut-slow") else pieces
+        for piece in sent:
+            try:
+                self.wfile.write(piece)
+            except ConnectionError:  # the client left, as some tests want
+                return
+            if "slow" in step:
+                time.sleep(0.02)
+
+
+@pytest.fixture
+def publisher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publisher]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 0.02))))
+    server = Publisher(("127.0.0.1", 0), Handler)
+    server.script, server.asked = [], []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def url(server: Publisher, path: str = "models/weights.pth") -> str:
+    return f"http://127.0.0.1:{server.server_port}/{path}"
+
+
+def left_over(cache: Path) -> list[str]:
+    return [p.name for p in cache.rglob("*") if p.is_file() and not p.name.endswith(".lock")]
+
+
+@pytest.mark.parametrize("digest", [SHA, SHA[:15], SHA.removeprefix("sha256:").upper(), MD5, MD5[:10], None])
+def test_a_file_is_fetched_once_and_then_comes_from_the_cache(publisher, tmp_path: Path, digest: str | None) -> None:
+    seen: list[tuple[int, int | None]] = []
+    path = fetch(url(publisher), digest, cache=tmp_path, progress=lambda done, total: seen.append((done, total)))
+    assert path.read_bytes() == BODY
+    assert path.name == "weights.pth"
+    assert seen[-1] == (len(BODY), len(BODY))
+    assert [d for d, _ in seen] == sorted(d for d, _ in seen)
+    assert fetch(url(publisher), digest, cache=tmp_path) == path
+    assert len(publisher.asked) == 1
+    assert left_over(tmp_path) == ["weights.pth"]
+
+
+def test_a_broken_connection_goes_on_where_it_stopped(publisher, tmp_path: Path) -> None:
+    publisher.script = ["cut-slow", "cut", "503", "slow"]
+    path = fetch(url(publisher), SHA, cache=tmp_path, progress=False)
+    assert path.read_bytes() == BODY
+    starts = [int(a.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-")) for a in publisher.asked]
+    assert starts[0] == 0
+    assert 0 < starts[1] < starts[2] == starts[3]
+    assert publisher.asked[1]["If-Range"] == '"one"'
+
+
+@pytest.mark.parametrize("second", ["no-range", "416", "wrong-part"])
+def test_a_server_that_cannot_go_on_is_asked_for_the_whole(publisher, tmp_path: Path, second: str) -> None:
+    publisher.script = ["cut", second]
+    assert fetch(url(publisher), SHA, cache=tmp_path, progress=False).read_bytes() == BODY
+
+
+def test_without_hash_and_tag_nothing_is_pieced_together(publisher, tmp_path: Path) -> None:
+    publisher.script = ["no-tag", "no-tag", "ok"]
+    assert fetch(url(publisher), None, cache=tmp_path, progress=False).read_bytes() == BODY
+    assert not any("Range" in a for a in publisher.asked)
+
+
+def test_a_connection_that_keeps_breaking_is_an_error_and_leaves_nothing(publisher, tmp_path: Path) -> None:
+    publisher.script = ["cut"] * 3
+    with pytest.raises(DownloadError) as caught:
+        fetch(url(publisher), SHA, cache=tmp_path, progress=False, attempts=3)
+    message = str(caught.value)
+    assert url(publisher) in message
+    assert f"expected {len(BODY)} bytes, got" in message
+    assert "Tried 3 times" in message
+    assert left_over(tmp_path) == []
+    assert isinstance(caught.value, WeightsError)
+    assert fetch(url(publisher), SHA, cache=tmp_path, progress=False).read_bytes() == BODY  # and it can be tried again
+
+
+@pytest.mark.parametrize(("step", "hint"), [("ok", "700001 bytes"), ("page", "a web page"), ("no-length", "700001")])
+def test_a_wrong_hash_is_an_error_and_leaves_nothing(publisher, tmp_path: Path, step: str, hint: str) -> None:
+    publisher.script = [step]
+    with pytest.raises(DownloadError, match="sha256 should begin with 12345678") as caught:
+        fetch(url(publisher), "sha256:12345678", cache=tmp_path, progress=False)
+    if step == "ok":
+        assert SHA[7:23] in str(caught.value)
+    assert hint in str(caught.value)
+    assert url(publisher) in str(caught.value)
+    assert left_over(tmp_path) == []
+
+
+@pytest.mark.parametrize(("code", "requests"), [("404", 1), ("403", 1), ("500", 2), ("429", 2)])
+def test_http_errors_name_address_and_code(publisher, tmp_path: Path, code: str, requests: int) -> None:
+    publisher.script = [code] * 5
+    with pytest.raises(DownloadError, match=rf"{url(publisher)}.*{code}"):
+        fetch(url(publisher), SHA, cache=tmp_path, progress=False, attempts=2)
+    assert len(publisher.asked) == requests
+    assert left_over(tmp_path) == []
+
+
+def test_redirects_are_followed(publisher, tmp_path: Path) -> None:
+    publisher.script = ["moved", "ok"]
+    assert fetch(url(publisher), SHA, cache=tmp_path, progress=False).read_bytes() == BODY
+
+
+def test_a_mute_server_ends_in_an_error(publisher, tmp_path: Path) -> None:
+    publisher.script = ["mute", "mute"]
+    with pytest.raises(DownloadError, match="timed out"):
+        fetch(url(publisher), SHA, cache=tmp_path, progress=False, timeout=0.1, attempts=2)
+
+
+def test_nobody_listens(publisher, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="refused"):
+        fetch("http://127.0.0.1:9/a.pth", SHA, cache=tmp_path, progress=False, attempts=2)
+    assert left_over(tmp_path) == []
+
+
+def test_many_at_once_download_once(publisher, tmp_path: Path) -> None:
+    publisher.script = ["slow"]
+    results: list[bytes] = []
+    threads = [
+        threading.Thread(
+            target=lambda: results.append(fetch(url(publisher), SHA, cache=tmp_path, progress=False).read_bytes())
+        )
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [BODY] * 4
+    assert len(publisher.asked) == 1
+
+
+def test_a_cache_that_cannot_be_written(publisher, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DownloadError, match="MASKWRIGHT_CACHE"):
+        fetch(url(publisher), SHA, cache=tmp_path / "file", progress=False)
+    assert publisher.asked == []
+
+
+def test_a_full_disk_is_seen_before_it_is_full(publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(DownloadError, match=r"0\.7 MB.*0\.0 MB free"):
+        fetch(url(publisher), SHA, cache=tmp_path, progress=False)
+    assert left_over(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_is_not_blamed_on_the_connection(publisher, tmp_path: Path, monkeypatch) -> None:
+    real = Path.open
+
+    def full(self: Path, *args: Any, **options: Any) -> Any:
+        return real(Path("/dev/full") if self.name.endswith(".part") else self, *args, **options)
+
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(DownloadError, match=r"Cannot write into the cache folder.*No space left"):
+        fetch(url(publisher), SHA, cache=tmp_path, progress=False)
+    assert len(publisher.asked) == 1
+
+
+def test_progress_goes_to_stderr_alone(publisher, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    fetch(url(publisher), SHA, cache=tmp_path)
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "weights.pth" in captured.err
+
+
+def test_cache_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MASKWRIGHT_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+    monkeypatch.delenv("MASKWRIGHT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "maskwright"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "maskwright"
+    root = tmp_path / "c"
+    assert cache_path("https://a.example/x/../../y/w.pth", root) == root / "a.example" / "x" / "y" / "w.pth"
+    one, two = (cache_path(f"https://user:pw@a.example/w.pth?version={v}", root) for v in (1, 2))
+    assert one != two
+    assert one.parent == root / "a.example"
+
+
+@pytest.mark.parametrize("bad", ["file:///etc/passwd", "ftp://a/b", "https://", "https://host", "model.pth"])
+def test_addresses_that_are_not_fetched(bad: str, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="expected an address"):
+        fetch(bad, SHA, cache=tmp_path)
+
+
+@pytest.mark.parametrize("bad", ["", "sha256:", "sha256:12", "crc:12345678", "xyzxyzxyz"])
+def test_hashes_that_are_none(bad: str) -> None:
+    with pytest.raises(DownloadError, match="hexadecimal"):
+        Digest.parse(bad)
