@@ -37,7 +37,7 @@ def load(json_path: str | os.PathLike[str], images_dir: str | os.PathLike[str] |
     if not isinstance(content, dict):
         hint = " This looks like a result list: read it with load_results." if isinstance(content, list) else ""
         raise DataError(
-            f"{source}: expected a JSON object with images, annotations and categories, got {type(content).__name__}.{hint}"
+            f"{source}: expected an object of images, annotations and categories, got {type(content).__name__}.{hint}"
         )
     rows = {name: _section(source, content, name) for name in ("images", "annotations", "categories")}
     content.clear()

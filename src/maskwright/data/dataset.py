@@ -160,9 +160,13 @@ class Dataset:
             outlines.append(a.segmentation)
         try:
             return draw_segmentations(outlines, self.images[i].size)
-        except DataError as error:
-            ids = ", ".join(str(a.id) for a in rows[:5]) + (", ..." if len(rows) > 5 else "")
-            raise DataError(f"{self.source}: {name} (annotations {ids}): {error}") from error
+        except DataError:
+            for a, outline in zip(rows, outlines, strict=True):  # once more, one by one, to say which it is
+                try:
+                    draw_segmentations([outline], self.images[i].size)
+                except DataError as error:
+                    raise DataError(f"{self.source}: annotation {a.id} of {name}: {error}") from error
+            raise
 
     # ---- parts of the data set ------------------------------------------------------------------------------------
 

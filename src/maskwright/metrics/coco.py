@@ -1,0 +1,359 @@
+"""COCO's average precision and recall of boxes and masks, equal to the COCO API's numbers.
+
+Letters: T IoU thresholds (10: 0.50 to 0.95), R recall levels (101), Q classes, K area ranges (all, small, medium,
+large), M detection limits (1, 10, 100). -1 stands where there is nothing to measure, as in the COCO API.
+
+The matching itself is hotcoco's; the tests hold it to pycocotools within 1e-9. One deliberate difference: an
+annotation whose id is 0 counts like any other (pycocotools takes its match for no match).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright.errors import DataError
+from maskwright.ops import masks as mask_ops
+from maskwright.types import Classes, FloatArray, Instances, IntArray, Size
+
+Array = NDArray[np.float64]
+
+STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""The twelve numbers in their usual order; s, m, l: small (under 32² pixels), medium, large (over 96²) objects."""
+
+_AREAS = {"s": "small", "m": "medium", "l": "large"}
+_LIMIT = 100
+
+
+class Picture(Protocol):
+    """What the metric needs to know of a picture; `data.dataset.ImageRecord` has it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def file_name(self) -> str: ...
+    @property
+    def size(self) -> Size: ...
+
+
+class Truth(Protocol):
+    """What the metric needs to know of an annotation; `data.dataset.Annotation` has it."""
+
+    @property
+    def label(self) -> int: ...
+    @property
+    def box(self) -> tuple[float, float, float, float]: ...
+    @property
+    def segmentation(self) -> Any: ...
+    @property
+    def area(self) -> float: ...
+    @property
+    def crowd(self) -> bool: ...
+
+
+class GroundTruth(Protocol):
+    """What the metric needs to know of a data set; `data.dataset.Dataset` has it."""
+
+    @property
+    def classes(self) -> Classes: ...
+    @property
+    def images(self) -> Sequence[Picture]: ...
+    @property
+    def annotations(self) -> Mapping[int, Sequence[Truth]]: ...
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One row of the per-class table. objects: annotated, crowds not counted. found: detections."""
+
+    name: str
+    objects: int
+    found: int
+    ap: float
+    ap50: float
+    ap75: float
+    ar: float
+
+
+@dataclass(frozen=True, eq=False)
+class CocoScores:
+    """The numbers of one kind of outline.
+
+    stats: (12,) in the order of `STATS`. precision: (T, R, Q), recall: (T, Q), thresholds: (T, R, Q) the score at
+    which each precision is reached; all at any area and 100 detections.
+    """
+
+    kind: Literal["bbox", "segm"]
+    stats: Array
+    per_class: tuple[ClassScore, ...]
+    precision: Array
+    recall: Array
+    thresholds: Array
+
+    def __getitem__(self, name: str) -> float:
+        """A number by its name: `scores["AP50"]`."""
+        return float(self.stats[STATS.index(name)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON, without the curves."""
+        return {
+            **{name: float(v) for name, v in zip(STATS, self.stats, strict=True)},
+            "per_class": [vars(row) for row in self.per_class],
+        }
+
+    def table(self) -> str:
+        """The twelve lines as the COCO API prints them, then one line per class."""
+        lines = [f"{self.kind}:"]
+        for name, value in zip(STATS, self.stats, strict=True):
+            long = "Average Precision" if name.startswith("AP") else "Average Recall   "
+            tail = name[2:]
+            iou = f"0.{tail}" if tail in ("50", "75") else "0.50:0.95"
+            limit = int(tail) if name.startswith("AR") and tail.isdecimal() else _LIMIT
+            lines.append(
+                f" {long}  ({name[:2]}) @[ IoU={iou:<9} | area={_AREAS.get(tail, 'all'):>6} | maxDets={limit:>3} ]"
+                f" = {value:0.3f}"
+            )
+        return "\n".join([*lines, "", *self._class_lines()])
+
+    def _class_lines(self) -> list[str]:
+        width = max(5, *(len(row.name) for row in self.per_class))
+        lines = [f" {'class':<{width}}  objects    found     AP   AP50   AP75     AR"]
+        for row in self.per_class:
+            numbers = "".join(f"  {_show(v)}" for v in (row.ap, row.ap50, row.ap75, row.ar))
+            lines.append(f" {row.name:<{width}}  {row.objects:7d}  {row.found:7d}{numbers}")
+        return lines
+
+
+@dataclass(frozen=True, eq=False)
+class CocoResult:
+    """What an evaluation found.
+
+    masks: None where masks could not be measured. notes: why not, and what else a reader of the numbers should know.
+    """
+
+    boxes: CocoScores
+    masks: CocoScores | None
+    pictures: int
+    notes: tuple[str, ...]
+
+    def table(self) -> str:
+        """Both tables and the notes as plain text."""
+        parts = [s.table() for s in (self.boxes, self.masks) if s is not None]
+        return "\n\n".join([*parts, *(["\n".join(f"Note: {n}" for n in self.notes)] if self.notes else [])])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "pictures": self.pictures,
+            "bbox": self.boxes.to_dict(),
+            "segm": None if self.masks is None else self.masks.to_dict(),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One picture's result as it is kept until the end: no pixels. lengths: one RLE per row, or None."""
+
+    boxes: FloatArray
+    scores: FloatArray
+    labels: IntArray
+    lengths: list[dict[str, Any]] | None
+
+
+class CocoMetric:
+    """Collects results picture by picture and measures them against a data set.
+
+    metric = CocoMetric(dataset)
+    metric.update(image_id, instances)      # once for each picture, also where nothing was found
+    print(metric.result().table())
+    """
+
+    def __init__(self, dataset: GroundTruth) -> None:
+        self.dataset = dataset
+        self._pictures = {p.id: p for p in dataset.images}
+        self._found: dict[int, _Found] = {}
+
+    def update(self, image_id: int, found: Instances) -> None:
+        """Add what was found on a picture. Raises DataError where it cannot belong to it or came before."""
+        picture = self._pictures.get(image_id)
+        if picture is None:
+            raise DataError(f"CocoMetric: no picture of the data set has the id {image_id}.")
+        if image_id in self._found:
+            raise DataError(f"CocoMetric: picture {picture.file_name} (id {image_id}) was given twice.")
+        if found.size != picture.size:
+            raise DataError(
+                f"CocoMetric: the result for {picture.file_name} is of a picture {found.size} (H, W), the data set "
+                f"says {picture.size}. Results are measured in the original picture's frame."
+            )
+        if found.classes.names != self.dataset.classes.names:
+            raise DataError(
+                f"CocoMetric: the result has the classes {list(found.classes)}, the data set has "
+                f"{list(self.dataset.classes)}. Translate the labels first; engine.evaluate does."
+            )
+        if not np.isfinite(found.scores).all() or not np.isfinite(found.boxes).all():
+            raise DataError(f"CocoMetric: the result for {picture.file_name} has scores or boxes that are not finite.")
+        lengths = [] if not len(found) else None if found.crops is None else mask_ops.encode(found.crops)
+        self._found[image_id] = _Found(found.boxes.copy(), found.scores.copy(), found.labels.copy(), lengths)
+
+    def result(self, *, partial: bool = False) -> CocoResult:
+        """Measure everything given so far.
+
+        partial: measure only the pictures that were given; otherwise a missing one is a DataError.
+        """
+        missing = [p.file_name for p in self.dataset.images if p.id not in self._found]
+        if missing and not partial:
+            raise DataError(
+                f"CocoMetric: {len(missing)} of {len(self._pictures)} pictures have no result (first: {missing[0]}). "
+                f"Call update for every picture, with zero instances where nothing was found, or ask for "
+                f"result(partial=True)."
+            )
+        # Numbered by rank, because the COCO API goes through pictures in the order of their ids, and equal scores
+        # keep that order; any integer may be an id that way.
+        number = {image_id: rank for rank, image_id in enumerate(sorted(self._found), start=1)}
+        why = self._why_no_masks()
+        boxes = self._measure("bbox", number)
+        masks = None if why else self._measure("segm", number)
+        notes = ([f"Measured on {len(number)} of {len(self._pictures)} pictures."] if missing else []) + why
+        return CocoResult(boxes, masks, len(number), tuple(notes + self._notes(boxes, masks)))
+
+    # ---- how ------------------------------------------------------------------------------------------------------
+
+    def _measure(self, kind: Literal["bbox", "segm"], number: Mapping[int, int]) -> CocoScores:
+        import hotcoco
+
+        truth = hotcoco.COCO()
+        truth.dataset = self._truth(kind, number)
+        rows = self._box_rows(number) if kind == "bbox" else self._mask_rows(number)
+        run = hotcoco.COCOeval(truth, truth.load_res(rows), kind)
+        run.evaluate()
+        run.accumulate()
+        run.summary_lines()  # fills run.stats, prints nothing
+        curves: dict[str, Any] = run.eval
+        precision, recall, scores = (np.asarray(curves[k], np.float64) for k in ("precision", "recall", "scores"))
+        precision, recall, scores = precision[:, :, :, 0, -1], recall[:, :, 0, -1], scores[:, :, :, 0, -1]
+        per_class = self._per_class(precision, recall)
+        return CocoScores(kind, np.array(run.stats, np.float64), per_class, precision, recall, scores)
+
+    def _truth(self, kind: str, number: Mapping[int, int]) -> dict[str, Any]:
+        rows: list[dict[str, Any]] = []
+        for image_id, rank in number.items():
+            for a in self.dataset.annotations.get(image_id, ()):
+                x1, y1, x2, y2 = a.box
+                row: dict[str, Any] = {
+                    "id": len(rows) + 1,
+                    "image_id": rank,
+                    "category_id": a.label + 1,
+                    "area": a.area,
+                }
+                row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": int(a.crowd)}
+                if kind == "segm":
+                    is_rle = isinstance(a.segmentation, dict)
+                    row["segmentation"] = a.segmentation if is_rle else [np.asarray(p).tolist() for p in a.segmentation]
+                rows.append(row)
+        return {
+            "images": [_image_row(self._pictures[i], rank) for i, rank in number.items()],
+            "annotations": rows,
+            "categories": [{"id": k + 1, "name": n} for k, n in enumerate(self.dataset.classes.names)],
+        }
+
+    def _box_rows(self, number: Mapping[int, int]) -> Any:
+        """(N, 7): image, x, y, width, height, score, class."""
+        rows = []
+        for image_id, rank in number.items():
+            found = self._found[image_id]
+            boxes = found.boxes.astype(np.float64)
+            boxes[:, 2:] -= boxes[:, :2]
+            rows.append(np.column_stack([np.full(len(boxes), rank), boxes, found.scores, found.labels + 1]))
+        table = np.concatenate(rows) if rows else np.zeros((0, 7))
+        return table if len(table) else []
+
+    def _mask_rows(self, number: Mapping[int, int]) -> list[dict[str, Any]]:
+        """Results without a box, so that their area, which sorts false ones into the ranges, is the mask's."""
+        return [
+            {"image_id": rank, "category_id": label + 1, "score": score, "segmentation": rle}
+            for image_id, rank in number.items()
+            for score, label, rle in _lines(self._found[image_id])
+        ]
+
+    def _per_class(self, precision: Array, recall: Array) -> tuple[ClassScore, ...]:
+        count = len(self.dataset.classes)
+        given = [f.labels for f in self._found.values()]
+        found = np.bincount(np.concatenate(given), minlength=count) if given else np.zeros(count, int)
+        objects = self._objects()
+        return tuple(
+            ClassScore(
+                name=name,
+                objects=int(objects[k]),
+                found=int(found[k]),
+                ap=_mean(precision[:, :, k]),
+                ap50=_mean(precision[0, :, k]),
+                ap75=_mean(precision[5, :, k]),
+                ar=_mean(recall[:, k]),
+            )
+            for k, name in enumerate(self.dataset.classes.names)
+        )
+
+    def _objects(self) -> IntArray:
+        """(Q,) annotated objects on the measured pictures, crowds not counted."""
+        labels = [a.label for i in self._found for a in self.dataset.annotations.get(i, ()) if not a.crowd]
+        return np.bincount(np.array(labels, np.int64), minlength=len(self.dataset.classes))
+
+    # ---- what a reader should know ----------------------------------------------------------------------------------
+
+    def _why_no_masks(self) -> list[str]:
+        annotations = (a for i in self._found for a in self.dataset.annotations.get(i, ()))
+        bare = sum(a.segmentation is None for a in annotations)
+        if bare:
+            return [f"Masks were not measured: {bare} annotations have only a box."]
+        without = sum(f.lengths is None for f in self._found.values())
+        if without:
+            return [f"Masks were not measured: the results of {without} pictures have only boxes."]
+        return []
+
+    def _notes(self, boxes: CocoScores, masks: CocoScores | None) -> list[str]:
+        notes = []
+        absent = [row for row in boxes.per_class if not row.objects]
+        if len(absent) == len(boxes.per_class):
+            notes.append("The pictures have no annotated objects, so there is nothing to measure (-1).")
+        elif absent:
+            names = ", ".join(row.name for row in absent[:10]) + (", ..." if len(absent) > 10 else "")
+            stray = sum(row.found for row in absent)
+            tail = f"; {stray} detections of them do not count" if stray else ""
+            notes.append(f"No ground truth of {len(absent)} classes ({names}): left out of the means (-1){tail}.")
+        for scores in (boxes, masks):
+            if scores is not None and boxes["AP"] >= 0:
+                empty = [long for short, long in _AREAS.items() if scores[f"AP{short}"] < 0]
+                if empty:
+                    notes.append(f"{scores.kind}: no {' or '.join(empty)} objects are annotated (-1).")
+        crowded = sum(self._most_of_a_class(i) > _LIMIT for i in self._found)
+        if crowded:
+            notes.append(
+                f"{crowded} pictures have more than {_LIMIT} objects of one class; COCO's rule counts the best "
+                f"{_LIMIT} detections per picture and class, so AP and AR cannot reach 1 there."
+            )
+        return notes
+
+    def _most_of_a_class(self, image_id: int) -> int:
+        labels = [a.label for a in self.dataset.annotations.get(image_id, ()) if not a.crowd]
+        return int(np.bincount(labels).max()) if labels else 0
+
+
+def _image_row(picture: Picture, rank: int) -> dict[str, Any]:
+    return {"id": rank, "height": picture.size[0], "width": picture.size[1], "file_name": picture.file_name}
+
+
+def _lines(found: _Found) -> list[tuple[float, int, dict[str, Any]]]:
+    return list(zip(found.scores.tolist(), found.labels.tolist(), found.lengths or [], strict=True))
+
+
+def _mean(values: Array) -> float:
+    """The mean of what was measured, -1 where nothing was."""
+    values = values[values > -1]
+    return float(values.mean()) if len(values) else -1.0
+
+
+def _show(value: float) -> str:
+    return f"{value:5.3f}" if value >= 0 else "    -"
