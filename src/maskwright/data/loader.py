@@ -1,0 +1,259 @@
+"""Training batches in an order, and with variations, that depend on nothing but seed, epoch and picture.
+
+A run that was stopped at any batch goes on with exactly the batches it would have seen.
+
+Letters: B batch, H W padded batch, h w one input picture.
+"""
+
+import itertools
+import math
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from maskwright.data.augment import Augment, Choice, Objects, Sample, apply, choose, move_objects
+from maskwright.data.dataset import Dataset
+from maskwright.errors import ConfigError, DataError
+from maskwright.geometry import Geometry
+from maskwright.ops.warp import input_size, pad_batch, resize_normalise
+from maskwright.types import InputSpec, IntArray, Size, Target
+
+ORDER, VARIATION = 0, 1
+"""Keep the random streams for the order of the pictures and for their variations apart."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How batches are drawn.
+
+    batch_size: pictures; the last batch of an epoch may be smaller. seed: any integer from 0. epochs: None goes on
+    for ever. augment: None shows each picture as prediction would see it. short_edges: one of these input sizes is
+    drawn for each picture; empty means the spec's own. keep_empty: also show pictures without objects.
+    masks: draw the outlines; False trains on boxes alone. workers: processes that prepare pictures; 0 is this one.
+    """
+
+    batch_size: int = 2
+    seed: int = 0
+    epochs: int | None = 1
+    augment: Augment | None = None
+    short_edges: tuple[int, ...] = ()
+    keep_empty: bool = True
+    masks: bool = True
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.seed < 0 or self.workers < 0 or (self.epochs is not None and self.epochs < 0):
+            raise ConfigError(f"Sampling: batch_size is at least 1; seed, epochs, workers at least 0, got {self}.")
+        if any(edge < 1 for edge in self.short_edges):
+            raise ConfigError(f"Sampling: short_edges are positive pixels, got {self.short_edges}.")
+
+
+@dataclass(eq=False)
+class Batch:
+    """One step's pictures.
+
+    images: (B, 3, H, W) float32 normalised, padded right and bottom with zeros. sizes: (h, w) of each without the
+    padding. targets: input frame, one per picture. image_ids, files: which pictures they are.
+    epoch, number: which batch of which epoch this is, both from 0.
+    """
+
+    images: Tensor
+    sizes: list[Size]
+    targets: list[Target]
+    image_ids: list[int]
+    files: list[str]
+    epoch: int = 0
+    number: int = 0
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch with its tensors on `device`; masks stay in main memory."""
+        if self.images.device == device:
+            return self
+        targets = [
+            replace(t, boxes=t.boxes.to(device), labels=t.labels.to(device),
+                    crowd=None if t.crowd is None else t.crowd.to(device))
+            for t in self.targets
+        ]  # fmt: skip
+        return replace(self, images=self.images.to(device, non_blocking=True), targets=targets)
+
+
+def order(positions: IntArray, seed: int, epoch: int) -> IntArray:
+    """The pictures of one epoch, shuffled; the same for the same seed and epoch everywhere."""
+    return np.random.default_rng([ORDER, seed, epoch]).permutation(positions)
+
+
+def usable(dataset: Dataset, *, keep_empty: bool) -> IntArray:
+    """Positions of the pictures to learn from. Raises DataError where not one has an object that is not a crowd."""
+    full = [i for i in range(len(dataset)) if any(not a.crowd for a in dataset.of(i))]
+    if not full:
+        raise DataError(f"{dataset.source}: none of the {len(dataset)} pictures has an object, nothing can be learnt.")
+    return np.arange(len(dataset)) if keep_empty else np.array(full, np.int64)
+
+
+class Batches:
+    """All batches of a run, one after the other through its epochs, from any point on.
+
+    len(batches) is the number of batches in one epoch.
+    """
+
+    def __init__(self, dataset: Dataset, spec: InputSpec, sampling: Sampling) -> None:
+        self.sampling = sampling
+        self.positions = usable(dataset, keep_empty=sampling.keep_empty)
+        self.samples = TrainingSamples(dataset, spec, sampling)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.positions) / self.sampling.batch_size)
+
+    def start(self, epoch: int = 0, number: int = 0) -> Iterator[Batch]:
+        """Batches from batch `number` of `epoch` to the end of the last epoch."""
+        workers = self.sampling.workers
+        loader: DataLoader[Any] = DataLoader(
+            self.samples,
+            batch_sampler=_Keys(self, epoch, number),
+            num_workers=workers,
+            collate_fn=self.samples.collate,
+            worker_init_fn=_leave_interrupts_to_parent if workers else None,
+            prefetch_factor=4 if workers else None,
+            generator=torch.Generator(),  # the loader draws a seed it never needs: not from the global stream
+        )
+        return iter(loader)
+
+    def keys(self, epoch: int, number: int) -> Iterator[list["Key"]]:
+        """What each batch holds, without reading a picture."""
+        size, last = self.sampling.batch_size, self.sampling.epochs
+        for now in itertools.count(epoch) if last is None else range(epoch, last):
+            shuffled = order(self.positions, self.sampling.seed, now)
+            for batch in range(number if now == epoch else 0, len(self)):
+                yield [Key(now, batch, int(i)) for i in shuffled[batch * size : (batch + 1) * size]]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Which sample: epoch, batch number in it, position of the picture in the data set."""
+
+    epoch: int
+    number: int
+    position: int
+
+
+class _Keys:
+    """Batches.keys as an object that a DataLoader accepts for a batch sampler."""
+
+    def __init__(self, batches: Batches, epoch: int, number: int) -> None:
+        self.batches, self.epoch, self.number = batches, epoch, number
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return self.batches.keys(self.epoch, self.number)
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One prepared picture (3, h, w) with its target."""
+
+    image: Tensor
+    target: Target
+    key: Key
+
+
+class TrainingSamples(TorchDataset[Item]):
+    """Prepared pictures by `Key`; the same key always gives the same item."""
+
+    def __init__(self, dataset: Dataset, spec: InputSpec, sampling: Sampling) -> None:
+        self.dataset, self.spec, self.sampling = dataset, spec, sampling
+        self.with_masks = sampling.masks and dataset.has_masks
+        if sampling.masks and not self.with_masks:
+            raise DataError(
+                f"{dataset.source}: some annotations have a box but no outline. Complete them, or train on boxes alone "
+                f"(masks = false)."
+            )
+
+    def __getitem__(self, key: Key) -> Item:
+        sample = self.sample(key.position)
+        rng = np.random.default_rng([VARIATION, self.sampling.seed, key.epoch, key.position])
+        image, objects = prepare_sample(sample, self._spec(rng), self.sampling.augment, rng)
+        target = Target(
+            boxes=torch.from_numpy(objects.boxes),
+            labels=torch.from_numpy(objects.labels),
+            masks=objects.masks,
+            crowd=torch.from_numpy(objects.crowd),
+        )
+        return Item(image, target, key)
+
+    def sample(self, position: int) -> Sample:
+        """A picture of the data set with its annotations as they are."""
+        data = self.dataset
+        objects = Objects(
+            boxes=data.boxes(position),
+            labels=data.labels(position),
+            masks=data.masks(position) if self.with_masks else None,
+            crowd=data.crowd(position),
+        )
+        return Sample(data.image(position), objects)
+
+    def collate(self, items: Sequence[Item]) -> Batch:
+        """Pad and stack."""
+        records = [self.dataset.images[item.key.position] for item in items]
+        return Batch(
+            images=pad_batch([item.image for item in items], self.spec.multiple),
+            sizes=[(int(item.image.shape[1]), int(item.image.shape[2])) for item in items],
+            targets=[item.target for item in items],
+            image_ids=[record.id for record in records],
+            files=[record.file_name for record in records],
+            epoch=items[0].key.epoch,
+            number=items[0].key.number,
+        )
+
+    def _spec(self, rng: np.random.Generator) -> InputSpec:
+        """The spec with a short edge drawn from the list; the long edge's limit keeps its proportion to it."""
+        edges = self.sampling.short_edges
+        if not edges:
+            return self.spec
+        return scaled_spec(self.spec, int(edges[rng.integers(len(edges))]))
+
+
+def scaled_spec(spec: InputSpec, size: int) -> InputSpec:
+    """`spec` at another short edge, its long-edge limit in proportion."""
+    limit = None if spec.max_size is None else max(1, round(spec.max_size * size / spec.size))
+    return replace(spec, size=size, max_size=limit)
+
+
+def prepare_sample(
+    sample: Sample, spec: InputSpec, config: Augment | None, rng: np.random.Generator
+) -> tuple[Tensor, Objects]:
+    """The network input (3, h, w) and the objects it shows, in the input frame.
+
+    Without augmentation the input is exactly prediction's. With it the picture is moved and scaled in one pass by the
+    spec's filter, then normalised by the same function as in prediction; outside the picture is the mean colour,
+    which becomes zero as padding is.
+    """
+    size: Size = (sample.image.shape[0], sample.image.shape[1])
+    scaled = input_size(size, spec)
+    if config is None:
+        still = Choice(Geometry.resize(size, scaled))
+        return resize_normalise(sample.image, spec), move_objects(sample.objects, still)
+    mean = spec.mean if spec.channels == "RGB" else spec.mean[::-1]
+    fill = (round(mean[0]), round(mean[1]), round(mean[2]))
+    choice = choose(config, rng, size, scaled)
+    moved = apply(sample, choice, fill=fill, antialias=spec.resize == "pillow")
+    return normalise(moved.image, spec), moved.objects
+
+
+def normalise(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
+    """(H, W, 3) uint8 to (3, H, W) float32 at its own size."""
+    return resize_normalise(image, replace(spec, size=min(image.shape[:2]), max_size=None))
+
+
+def _leave_interrupts_to_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal: the parent finishes its step and then ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
