@@ -1,0 +1,199 @@
+"""Predict many files and write what was found, holding no more than one batch of pictures in memory."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from maskwright import media
+from maskwright.engine.outputs import WRITERS, Entry, Picture, Save, entries, parse_kinds
+from maskwright.engine.predict import Predictor
+from maskwright.engine.prediction import Prediction
+from maskwright.errors import ConfigError, DownloadError, ImageError
+
+
+@dataclass(frozen=True)
+class Done:
+    """A picture that was predicted and written, and how many instances were found in it."""
+
+    source: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A picture that could not be read, and why."""
+
+    source: str
+    reason: str
+
+
+@dataclass
+class Report:
+    """What a run did. done, failed: in the order of the run. seconds: from the first picture to the last file."""
+
+    out: Path
+    done: list[Done] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def count(self) -> int:
+        """Instances found in all pictures."""
+        return sum(d.count for d in self.done)
+
+    def summary(self) -> str:
+        """One line: pictures, instances, time and place; after it, one line for each picture that failed."""
+        rate = f", {len(self.done) / self.seconds:.1f} a second" if self.seconds > 0 and len(self.done) > 1 else ""
+        lines = [
+            f"{_counted(self.count, 'instance')} in {_counted(len(self.done), 'picture')}, "
+            f"{self.seconds:.1f} s{rate}. Results: {self.out}"
+        ]
+        if self.failed:
+            lines.append(f"{_counted(len(self.failed), 'picture')} could not be read:")
+            lines += [f"  {f.source}: {f.reason}" for f in self.failed]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run predicts and writes.
+
+    save: kinds of results, keys of `outputs.WRITERS`. score_threshold, max_instances: None takes the model's own.
+    classes: names to keep, None for all. batch: pictures that go through the network together. overwrite: replace
+    results that are there already.
+    """
+
+    save: Sequence[str] = ("overlay", "json")
+    score_threshold: float | None = None
+    classes: Sequence[str] | None = None
+    max_instances: int | None = None
+    batch: int = 1
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "save", parse_kinds(self.save))
+        if self.batch < 1:
+            raise ConfigError(f"A batch is at least 1 picture, got {self.batch}.")
+        if self.max_instances is not None and self.max_instances < 1:
+            raise ConfigError(f"The most instances to keep is at least 1, got {self.max_instances}.")
+        if self.score_threshold is not None and not 0 <= self.score_threshold <= 1:
+            raise ConfigError(f"The score threshold lies in 0..1, got {self.score_threshold}.")
+
+
+def predict_files(
+    predictor: Predictor,
+    sources: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    options: RunOptions | None = None,
+    on_picture: Callable[[Done | Failed, int], None] | None = None,
+) -> Report:
+    """Predict every picture of `sources` and write the chosen results under the folder `out`.
+
+    sources: files, folders, globs, .txt lists, URLs (see `media.find_images`). on_picture: called after each picture
+    with what became of it and the number of pictures in all.
+    A picture that cannot be read is kept in `Report.failed` and the others are done. Raises ConfigError before
+    anything is written where an option is wrong, no picture is found, or a result is there already.
+    """
+    options = options or RunOptions()
+    out = Path(out)
+    if options.classes is not None:
+        predictor.labels(options.classes)
+    todo = entries(media.find_images(sources))
+    if not todo:
+        raise ConfigError(f"No picture found in {', '.join(os.fspath(s) for s in sources) or 'nothing'}.")
+    _check_places(todo, out, options)
+    report = Report(out)
+    start = time.perf_counter()
+    with ExitStack() as stack:
+        run = _Run(predictor, out, options, _open(todo, out, options, stack))
+        for batch in _batches(todo, options.batch):
+            for result in run.batch(batch):
+                if isinstance(result, Done):
+                    report.done.append(result)
+                else:
+                    report.failed.append(result)
+                if on_picture is not None:
+                    on_picture(result, len(todo))
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _check_places(todo: Sequence[Entry], out: Path, options: RunOptions) -> None:
+    """Refuse before the first picture what would fail, or destroy something, after the last."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; results need a folder. Give another --out.")
+    if options.overwrite or not out.exists():
+        return
+    places = {WRITERS[kind].place(out, entry) for kind in options.save for entry in todo}
+    taken = sorted(str(place) for place in places if place.exists())
+    if taken:
+        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+        raise ConfigError(f"{taken[0]}{more} exist already. Add --overwrite to replace them, or give another --out.")
+
+
+def _open(todo: Sequence[Entry], out: Path, options: RunOptions, stack: ExitStack) -> dict[str, Save]:
+    """Make the folders and open the run's files."""
+    savers = {}
+    for kind in options.save:
+        place = WRITERS[kind].place(out, todo[0])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        savers[kind] = stack.enter_context(WRITERS[kind].open(place))
+    return savers
+
+
+def _batches(todo: Sequence[Entry], size: int) -> Iterator[list[Entry]]:
+    rest = iter(todo)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+@dataclass(frozen=True)
+class _Run:
+    predictor: Predictor
+    out: Path
+    options: RunOptions
+    savers: dict[str, Save]
+
+    def batch(self, batch: Sequence[Entry]) -> Iterator[Done | Failed]:
+        """Read, predict and write these pictures; results in their order."""
+        read = [_read(entry) for entry in batch]
+        found = iter(self.predict([picture for picture in read if isinstance(picture, Picture)]))
+        for picture in read:
+            if isinstance(picture, Failed):
+                yield picture
+                continue
+            prediction = next(found)
+            self.save(picture, prediction)
+            yield Done(picture.entry.shown, len(prediction))
+
+    def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
+        """One prediction for each picture."""
+        return self.predictor.predict(
+            [picture.pixels for picture in pictures],
+            score_threshold=self.options.score_threshold,
+            classes=self.options.classes,
+            max_instances=self.options.max_instances,
+            batch_size=self.options.batch,
+        )
+
+    def save(self, picture: Picture, prediction: Prediction) -> None:
+        """Write every chosen kind."""
+        for kind, save in self.savers.items():
+            if WRITERS[kind].needs_masks and prediction.crops is None:
+                raise ConfigError(f"--save {kind} needs masks, and this model finds boxes only. Leave '{kind}' out.")
+            save(prediction, picture, WRITERS[kind].place(self.out, picture.entry))
+
+
+def _read(entry: Entry) -> Picture | Failed:
+    try:
+        return Picture(entry, media.as_image(entry.source))
+    except (ImageError, DownloadError, OSError) as error:
+        return Failed(entry.shown, str(error).removeprefix(f"{entry.shown}: "))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

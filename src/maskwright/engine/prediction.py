@@ -1,0 +1,289 @@
+"""What was found in one picture, and how it leaves the program.
+
+Letters: N instances, P landmarks, H W picture. Boxes are xyxy, absolute, continuous pixels.
+
+The file that `save` writes is JSON, one line per instance:
+
+    {"format": "maskwright.prediction", "version": 1, "image": "cells.png", "size": [H, W],
+     "classes": [{"id": 1, "name": "nucleus"}, ...], "masks": true, "keypoints": null, "track_ids": false,
+     "instances": [{"label": 0, "name": "nucleus", "score": 0.93, "box": [x0, y0, x1, y1],
+                    "segmentation": {"size": [H, W], "counts": "..."}}, ...]}
+
+`label` counts the classes from 0; `segmentation` is a COCO compressed RLE. The head says what the rows carry: `masks`
+(true: each has a segmentation), `keypoints` (how many landmarks: each row has that many [x, y, score], or null) and
+`track_ids` (true: each has a `track_id`). Every number is the shortest decimal that gives the same float32 back.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from maskwright.errors import DataError, MaskwrightError, MissingExtraError
+from maskwright.ops import masks as mask_ops
+from maskwright.types import Classes, Instances, Masks, Size
+
+FORMAT = "maskwright.prediction"
+VERSION = 1
+
+Points = NDArray[np.float64]
+
+
+@dataclass(eq=False)
+class Prediction(Instances):
+    """The instances found in one picture, with the ways to take them away; coordinates in that picture's pixels.
+
+    Fields and checks are those of `Instances`. `prediction[rows]` is a Prediction again.
+    """
+
+    def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]:
+        """COCO result entries, one per instance: what COCO evaluation reads.
+
+        `bbox` is x, y, width, height; `category_id` is the data set's own id; `area` counts the mask's pixels (the
+        box's area where there are no masks). `image_id` is written only if given; evaluation needs it.
+        """
+        entries = []
+        rles = None if self.crops is None else mask_ops.encode(self.crops)
+        pixels = areas(self)
+        for i, (x0, y0, x1, y1) in enumerate(self.boxes.astype(np.float64).tolist()):
+            entry: dict[str, Any] = {} if image_id is None else {"image_id": image_id}
+            entry["category_id"] = self.classes.ids[int(self.labels[i])]
+            entry["bbox"] = [x0, y0, x1 - x0, y1 - y0]
+            entry["score"] = decimal(self.scores[i])
+            entry["area"] = float(pixels[i])
+            if rles is not None:
+                entry["segmentation"] = rles[i]
+            if self.keypoints is not None:
+                entry["keypoints"] = [decimal(v) for v in self.keypoints[i].ravel()]
+            if self.track_ids is not None:
+                entry["track_id"] = int(self.track_ids[i])
+            entries.append(entry)
+        return entries
+
+    def to_polygons(self) -> list[list[dict[str, Any]]]:
+        """The exact outline of each instance: a list of parts {"outer": [[x, y], ...], "holes": [[[x, y], ...], ...]}.
+
+        Vertices are pixel corners; a ring is not closed (its last point is not its first). Raises DataError where
+        the model finds no masks.
+        """
+        return [
+            [{"outer": part.outer.tolist(), "holes": [hole.tolist() for hole in part.holes]} for part in parts]
+            for parts in mask_ops.to_polygons(self._needed_masks("Polygons"))
+        ]
+
+    def to_labelme(self, image_path: str | os.PathLike[str]) -> dict[str, Any]:
+        """A LabelMe 5 annotation of the picture at `image_path` (which LabelMe reads relative to the JSON file).
+
+        LabelMe's polygons have neither parts nor holes. Each part becomes a polygon of its own, and the parts of one
+        instance share a `group_id`. A hole is joined to its outline by a seam of no width, walked there and back, so
+        that the polygon fills exactly the instance's pixels and can be edited. Without masks: rectangles.
+        """
+        shapes: list[dict[str, Any]] = []
+        if self.crops is None:
+            for i, (x0, y0, x1, y1) in enumerate(self.boxes.tolist()):
+                shapes.append(self._shape(i, "rectangle", [[x0, y0], [x1, y1]], None))
+        else:
+            for i, parts in enumerate(mask_ops.to_polygons(self.crops)):
+                group = i if len(parts) > 1 else None
+                rings = [_with_seams(part.outer, part.holes) for part in parts]
+                shapes.extend(self._shape(i, "polygon", ring.tolist(), group) for ring in rings)
+        return {
+            "version": "5.5.0",
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": os.fspath(image_path),
+            "imageData": None,
+            "imageHeight": self.size[0],
+            "imageWidth": self.size[1],
+        }
+
+    def _shape(self, row: int, kind: str, points: list[list[float]], group: int | None) -> dict[str, Any]:
+        return {
+            "label": self.classes[int(self.labels[row])],
+            "points": points,
+            "group_id": group,
+            "description": f"score {self.scores[row]:.3f}",
+            "shape_type": kind,
+            "flags": {},
+            "mask": None,
+        }
+
+    def to_supervision(self) -> Any:
+        """A `supervision.Detections` whose masks stay cropped (`CompactMask`): memory follows the objects.
+
+        Raises MissingExtraError where supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise MissingExtraError("supervision", "supervision", "Prediction.to_supervision") from error
+        mask = None
+        if self.crops is not None:
+            inside = np.maximum(self.crops.boxes() - [0, 0, 1, 1], 0)  # supervision counts the last pixel in
+            mask = supervision.CompactMask.from_coco_rle(mask_ops.encode(self.crops), inside, self.size)
+        return supervision.Detections(
+            xyxy=self.boxes.copy(),
+            mask=mask,
+            confidence=self.scores.copy(),
+            class_id=self.labels.copy(),
+            tracker_id=None if self.track_ids is None else np.asarray(self.track_ids),
+            data={"class_name": np.array([self.classes[int(label)] for label in self.labels], dtype=str)},
+        )
+
+    def draw(self, image: Any, **options: Any) -> NDArray[np.uint8]:
+        """The picture with the instances drawn on it, (H, W, 3) uint8 RGB; options are those of `draw.overlay`.
+
+        image: the picture that was predicted, as a path, a PIL image or an array.
+        """
+        from maskwright.draw import overlay
+        from maskwright.media import as_image
+
+        return overlay(as_image(image), self, **options)
+
+    def save(self, path: str | os.PathLike[str], image: str | None = None) -> Path:
+        """Write the JSON described at the head of this module, beside its place and then into it; `load` reads it.
+
+        image: what the file says about where the picture came from. Raises OSError where it cannot be written.
+        """
+        rles = None if self.crops is None else mask_ops.encode(self.crops)
+        head = {
+            "format": FORMAT,
+            "version": VERSION,
+            "image": image,
+            "size": list(self.size),
+            "classes": [{"id": i, "name": n} for i, n in zip(self.classes.ids, self.classes, strict=True)],
+            "masks": self.crops is not None,
+            "keypoints": None if self.keypoints is None else int(self.keypoints.shape[1]),
+            "track_ids": self.track_ids is not None,
+        }
+        with replacing(path) as file:
+            file.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "instances": [')
+            for i in range(len(self)):
+                row = self._row(i, None if rles is None else rles[i])
+                file.write(("\n" if i == 0 else ",\n") + json.dumps(row, ensure_ascii=False, allow_nan=False))
+            file.write("\n]}\n")
+        return Path(path)
+
+    def _row(self, i: int, rle: dict[str, Any] | None) -> dict[str, Any]:
+        label = int(self.labels[i])
+        row: dict[str, Any] = {"label": label, "name": self.classes[label], "score": decimal(self.scores[i])}
+        row["box"] = [decimal(v) for v in self.boxes[i]]
+        if self.keypoints is not None:
+            row["keypoints"] = [[decimal(v) for v in point] for point in self.keypoints[i]]
+        if self.track_ids is not None:
+            row["track_id"] = int(self.track_ids[i])
+        if rle is not None:
+            row["segmentation"] = rle
+        return row
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote. Raises DataError, naming the file and the place, where it is something else."""
+        name = os.fspath(path)
+        try:
+            with open(path, encoding="utf-8") as file:
+                document = json.load(file)
+        except FileNotFoundError as error:
+            raise DataError(f"{name}: there is no such file.") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{name}: not a readable JSON file: {error}. Predict the picture again.") from error
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise DataError(f'{name}: not a prediction saved by maskwright: expected "format": "{FORMAT}" at its head.')
+        if document.get("version") != VERSION:
+            raise DataError(
+                f"{name}: format version {document.get('version')!r}, this maskwright reads version {VERSION}. "
+                "Read it with the maskwright that wrote it."
+            )
+        try:
+            return cls(**_fields(document))
+        except KeyError as error:
+            raise DataError(f"{name}: the key {error} is missing.") from error
+        except (MaskwrightError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise DataError(f"{name}: {error}") from error
+
+    def _needed_masks(self, purpose: str) -> Masks:
+        if self.crops is None:
+            raise DataError(f"{purpose} need masks, and this model finds boxes only. Use a model that finds masks.")
+        return self.crops
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], keep_part: bool = False) -> Iterator[TextIO]:
+    """A UTF-8 text file to write, which takes the place of `path` in one step when the block ends without an error.
+
+    Where the block fails, `path` is untouched and what was written is removed, or stays in `path`.part (keep_part).
+    """
+    target = Path(path)
+    part = target.with_name(f"{target.name}.part" if keep_part else f".maskwright-{secrets.token_hex(6)}.part")
+    try:
+        with open(part, "w", encoding="utf-8", newline="") as file:
+            yield file
+        os.replace(part, target)
+    except BaseException:
+        if not keep_part:
+            part.unlink(missing_ok=True)
+        raise
+
+
+def decimal(value: Any) -> float:
+    """The shortest decimal that is the same float32."""
+    return float(str(np.float32(value)))
+
+
+def areas(prediction: Prediction) -> NDArray[np.float64]:
+    """(N,) mask pixels, or box areas where there are no masks."""
+    if prediction.crops is not None:
+        return prediction.crops.areas().astype(np.float64)
+    boxes = prediction.boxes.astype(np.float64)
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _with_seams(outer: Points, holes: tuple[Points, ...]) -> Points:
+    """(n, 2) one ring for an outline with holes: each hole is entered and left along the same shortest seam.
+
+    A seam is walked once each way, so it adds nothing to the area and nothing to the winding number.
+    """
+    ring = outer
+    for hole in holes:
+        distance, nearest = cKDTree(ring).query(hole)
+        at_hole = int(np.argmin(distance))
+        at_ring = int(nearest[at_hole])
+        loop = np.roll(hole, -at_hole, axis=0)
+        ring = np.concatenate([ring[: at_ring + 1], loop, loop[:1], ring[at_ring:]])
+    return ring
+
+
+def _fields(document: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a Prediction from its JSON document."""
+    size: Size = (int(document["size"][0]), int(document["size"][1]))
+    rows, landmarks = document["instances"], document["keypoints"]
+    classes = Classes([c["name"] for c in document["classes"]], [c["id"] for c in document["classes"]])
+    return {
+        "boxes": _column(rows, "box", (4,)),
+        "scores": _column(rows, "score", ()),
+        "labels": np.array([int(row["label"]) for row in rows], np.int64),
+        "classes": classes,
+        "size": size,
+        "crops": mask_ops.decode([row["segmentation"] for row in rows], size) if document["masks"] else None,
+        "keypoints": None if landmarks is None else _column(rows, "keypoints", (int(landmarks), 3)),
+        "track_ids": np.array([row["track_id"] for row in rows], np.int64) if document["track_ids"] else None,
+    }
+
+
+def _column(rows: list[dict[str, Any]], key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """(N, *shape) float32 of one key of every row."""
+    out = np.zeros((len(rows), *shape), np.float32)
+    for i, row in enumerate(rows):
+        value = np.asarray(row[key], np.float32)
+        if value.shape != shape:
+            raise DataError(f"instance {i}: {key} has shape {value.shape}, expected {shape}.")
+        out[i] = value
+    return out
