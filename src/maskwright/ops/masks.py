@@ -173,17 +173,14 @@ def from_coco_polygons(polygons_per_instance: Sequence[Sequence[Sequence[float]]
     """Masks of COCO polygons, pixel for pixel as the COCO API's `frPyObjects` and `merge` rasterise them.
 
     polygons_per_instance: for each instance a list of flat x0, y0, x1, y1, ... lists; their union is the mask, and an
-    instance without any is empty. As in the COCO API, a first list of four numbers means boxes x, y, w, h.
+    instance without any is empty. Two points enclose nothing, as in the COCO API; four numbers are never a box here.
     Raises DataError, naming the instance, where a list is odd, too short, not finite or absurdly far away.
     """
     height, width = (int(v) for v in size)
     rles = []
     for index, polygons in enumerate(polygons_per_instance):
-        flat = [_flat(polygon, index) for polygon in polygons]
-        if flat and len(flat[0]) < 4:
-            raise DataError(f"Polygon of instance {index}: needs at least three points, got {len(flat[0]) // 2}.")
-        if flat:
-            pieces = coco_mask.fr_py_objects(flat, height, width)
+        pieces = [coco_mask.fr_poly(_flat(polygon, index), height, width) for polygon in polygons]
+        if pieces:
             rles.append(pieces[0] if len(pieces) == 1 else coco_mask.merge(pieces))
         else:
             rles.append({"size": [height, width], "counts": [height * width]})
@@ -195,9 +192,9 @@ def _flat(polygon: Sequence[float], index: int) -> list[float]:
         values = np.asarray(polygon, dtype=np.float64)
     except (TypeError, ValueError):
         raise DataError(f"Polygon of instance {index}: expected x0, y0, x1, y1, ..., got {_short(polygon)}.") from None
-    if values.ndim != 1 or len(values) % 2:
+    if values.ndim != 1 or len(values) % 2 or len(values) < 4:
         raise DataError(f"Polygon of instance {index}: expected a flat list of x, y pairs, got shape {values.shape}.")
-    if not np.isfinite(values).all() or (len(values) and np.abs(values).max() > FARTHEST):
+    if not np.isfinite(values).all() or np.abs(values).max() > FARTHEST:
         raise DataError(f"Polygon of instance {index}: coordinates must be finite and within {FARTHEST:.0f} pixels.")
     return [float(v) for v in values]
 
