@@ -151,8 +151,12 @@ class Prediction(Instances):
     def save(self, path: str | os.PathLike[str], image: str | None = None) -> Path:
         """Write the JSON described at the head of this module, beside its place and then into it; `load` reads it.
 
-        image: what the file says about where the picture came from. Raises OSError where it cannot be written.
+        image: what the file says about where the picture came from. Raises DataError for a box that is not finite,
+        OSError where the file cannot be written.
         """
+        if not np.isfinite(self.boxes).all():
+            row = int(np.argmin(np.isfinite(self.boxes).all(axis=1)))
+            raise DataError(f"{os.fspath(path)}: instance {row} has the box {self.boxes[row].tolist()}, not saved.")
         rles = None if self.crops is None else mask_ops.encode(self.crops)
         head = {
             "format": FORMAT,
@@ -265,6 +269,8 @@ def _fields(document: dict[str, Any]) -> dict[str, Any]:
     """The fields of a Prediction from its JSON document."""
     size: Size = (int(document["size"][0]), int(document["size"][1]))
     rows, landmarks = document["instances"], document["keypoints"]
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"instances must be a list of objects, got {str(rows)[:60]}.")
     classes = Classes([c["name"] for c in document["classes"]], [c["id"] for c in document["classes"]])
     return {
         "boxes": _column(rows, "box", (4,)),
