@@ -20,6 +20,16 @@ from maskwright.types import Classes, Instances, Masks
 _BEYOND = 1.0  # pixels a box may reach beyond its picture before it is worth a note: annotation tools round
 
 
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One row of a result file. label: 0..Q-1. box_xywh: as the file has it, or None. rle: compressed, or None."""
+
+    label: int
+    score: float
+    box_xywh: Box | None
+    rle: RLE | None
+
+
 def load(json_path: str | os.PathLike[str], images_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """Read an annotated data set. Labels follow the category ids in rising order.
 
@@ -74,8 +84,15 @@ def load_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, In
     """Read a COCO result list for `dataset`: instances by image id, every picture present, file order kept.
 
     A row without bbox takes its box from its mask. Raises DataError for unknown pictures and categories, and where
-    only some rows of one picture have masks.
+    only some rows of one picture have masks. Instances hold float32; to measure the file, use `read_results`, which
+    keeps its digits: an overlap may lie exactly on a threshold.
     """
+    found = read_results(path, dataset)
+    return {r.id: _to_instances(Path(path), r, found[r.id], dataset.classes) for r in dataset.images}
+
+
+def read_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, tuple[ResultRow, ...]]:
+    """The rows of a COCO result list by image id, checked, numbers untouched; every picture present, maybe empty."""
     source = Path(path)
     rows = read_json(source)
     if not isinstance(rows, list):
@@ -83,12 +100,12 @@ def load_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, In
         raise DataError(f"{source}: expected a JSON list of results, got {type(rows).__name__}.{hint}")
     images = {r.id: r for r in dataset.images}
     label_of = {c: k for k, c in enumerate(dataset.classes.ids)}
-    by_image: dict[int, list[_Result]] = {i: [] for i in images}
+    by_image: dict[int, list[ResultRow]] = {i: [] for i in images}
     for position, row in enumerate(rows):
-        result = _read_result(Record(source, f"result {position}"), row, images, label_of, dataset)
-        by_image[result.image_id].append(result)
+        image_id, result = _read_result(Record(source, f"result {position}"), row, images, label_of, dataset)
+        by_image[image_id].append(result)
         rows[position] = None
-    return {i: _to_instances(source, images[i], found, dataset.classes) for i, found in by_image.items()}
+    return {i: tuple(found) for i, found in by_image.items()}
 
 
 # ---- reading an annotated data set ----------------------------------------------------------------------------------
@@ -189,7 +206,7 @@ class _AnnotationReader:
         if row.get("bbox") is not None:
             box = at.box(row["bbox"])
         elif isinstance(outline, dict):
-            box = box_tuple(self._drawn(at, outline, image).boxes()[0])
+            box = box_tuple(_drawn(at, outline, image).boxes()[0])
         elif outline is not None:
             points = np.concatenate(outline).reshape(-1, 2)
             box = box_tuple(np.concatenate([points.min(axis=0), points.max(axis=0)]))
@@ -213,13 +230,7 @@ class _AnnotationReader:
             return area
         if outline is None:
             return (box[2] - box[0]) * (box[3] - box[1])
-        return float(self._drawn(at, outline, image).areas()[0])
-
-    def _drawn(self, at: Record, outline: Polygons | RLE, image: ImageRecord) -> Masks:
-        try:
-            return draw_segmentations([outline], image.size)
-        except DataError as error:
-            raise at.fault(str(error)) from error
+        return float(_drawn(at, outline, image).areas()[0])
 
     def notes(self) -> tuple[str, ...]:
         return tuple(
@@ -227,6 +238,13 @@ class _AnnotationReader:
             f"{', ...' if len(ids) > 5 else ''}); kept as they are."
             for what, ids in self.odd.items()
         )
+
+
+def _drawn(at: Record, outline: Polygons | RLE, image: ImageRecord) -> Masks:
+    try:
+        return draw_segmentations([outline], image.size)
+    except DataError as error:
+        raise at.fault(str(error)) from error
 
 
 def _known(classes: Classes) -> str:
@@ -242,18 +260,9 @@ def _name_notes(classes: Classes) -> tuple[str, ...]:
 # ---- results --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    image_id: int
-    label: int
-    score: float
-    box: Box | None
-    segmentation: Polygons | RLE | None = None
-
-
 def _read_result(
     at: Record, row: Any, images: Mapping[int, ImageRecord], label_of: Mapping[int, int], dataset: Dataset
-) -> _Result:
+) -> tuple[int, ResultRow]:
     row = at.table(row)
     image = images.get(at.whole(row, "image_id"))
     if image is None:
@@ -265,8 +274,10 @@ def _read_result(
         raise at.fault(
             f"category_id {row['category_id']} is not a class of {dataset.source} ({_known(dataset.classes)})."
         )
-    box = at.box(row["bbox"]) if row.get("bbox") is not None else None
+    box = at.box_xywh(row["bbox"]) if row.get("bbox") is not None else None
     outline = at.segmentation(row.get("segmentation"), image.size)
+    if outline is not None and not (isinstance(outline, dict) and isinstance(outline["counts"], str)):
+        outline = mask_ops.encode(_drawn(at, outline, image))[0]
     if box is None and outline is None:
         raise at.fault("has neither 'bbox' nor 'segmentation'. A result needs at least one of them.")
     score = at.number(row, "score")
@@ -274,21 +285,27 @@ def _read_result(
         raise at.fault(
             f"'score' must lie in 0..1, got {score}. Divide percentages by 100; apply the sigmoid to logits."
         )
-    return _Result(image.id, label, score, box, outline)
+    return image.id, ResultRow(label, score, box, outline)
 
 
-def _to_instances(source: Path, image: ImageRecord, rows: Sequence[_Result], classes: Classes) -> Instances:
-    outlines = [r.segmentation for r in rows if r.segmentation is not None]
-    if len(outlines) not in (0, len(rows)):
+def _to_instances(source: Path, image: ImageRecord, rows: Sequence[ResultRow], classes: Classes) -> Instances:
+    lengths = [r.rle for r in rows if r.rle is not None]
+    if len(lengths) not in (0, len(rows)):
         raise DataError(
-            f"{source}: {len(outlines)} of {len(rows)} results of {image.file_name} (image id {image.id}) have masks. "
+            f"{source}: {len(lengths)} of {len(rows)} results of {image.file_name} (image id {image.id}) have masks. "
             f"Give all of them one, or none."
         )
-    masks = draw_segmentations(outlines, image.size) if outlines else None
-    from_masks = masks.boxes() if masks is not None else np.zeros((len(rows), 4), np.float32)
-    boxes = [r.box if r.box is not None else box_tuple(b) for r, b in zip(rows, from_masks, strict=True)]
+    try:
+        masks = mask_ops.decode(lengths) if lengths else None
+    except DataError as error:
+        raise DataError(f"{source}: {image.file_name} (image id {image.id}): {error}") from error
+    boxes = np.zeros((len(rows), 4)) if masks is None else masks.boxes().astype(np.float64)
+    for box, row in zip(boxes, rows, strict=True):
+        if row.box_xywh is not None:
+            x, y, width, height = row.box_xywh
+            box[:] = x, y, x + width, y + height
     return Instances(
-        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        boxes=boxes.astype(np.float32),
         scores=np.array([r.score for r in rows], np.float32),
         labels=np.array([r.label for r in rows], np.int64),
         classes=classes,

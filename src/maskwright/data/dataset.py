@@ -208,9 +208,8 @@ def draw_segmentations(segmentations: list[Polygons | RLE], size: Size) -> Masks
     polygons = {k: s for k, s in enumerate(segmentations) if not isinstance(s, dict)}
     lengths = {k: s for k, s in enumerate(segmentations) if isinstance(s, dict)}
     if polygons:
-        parts.update(
-            zip(polygons, mask_ops.from_coco_polygons([list(p) for p in polygons.values()], size), strict=True)
-        )
+        outlines: list[Any] = [list(p) for p in polygons.values()]
+        parts.update(zip(polygons, mask_ops.from_coco_polygons(outlines, size), strict=True))
     if lengths:
         parts.update(zip(lengths, mask_ops.decode(list(lengths.values())), strict=True))
     rows = [parts[k] for k in range(len(segmentations))]

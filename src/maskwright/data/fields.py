@@ -65,13 +65,18 @@ class Record:
         wanted = "a finite number" if count == 1 else f"{count} finite numbers"
         raise self.fault(f"{what} must be {wanted}, got {short(values[0] if count == 1 else values)}.")
 
-    def box(self, value: Any) -> Box:
-        """x, y, width, height of the file as xyxy."""
+    def box_xywh(self, value: Any) -> Box:
+        """x, y, width, height, as they stand in the file."""
         x, y, width, height = self.numbers(value, 4, "'bbox'")
         if width < 0 or height < 0:
             raise self.fault(
                 f"'bbox' is x, y, width, height, and width and height are not negative; got {short(value)}."
             )
+        return x, y, width, height
+
+    def box(self, value: Any) -> Box:
+        """x, y, width, height of the file as xyxy."""
+        x, y, width, height = self.box_xywh(value)
         return x, y, x + width, y + height
 
     def segmentation(self, value: Any, size: Size) -> Polygons | RLE | None:

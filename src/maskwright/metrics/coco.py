@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
-from maskwright.types import Classes, FloatArray, Instances, IntArray, Size
+from maskwright.types import Classes, Instances, IntArray, Size
 
 Array = NDArray[np.float64]
 
@@ -51,6 +51,19 @@ class Truth(Protocol):
     def area(self) -> float: ...
     @property
     def crowd(self) -> bool: ...
+
+
+class Row(Protocol):
+    """One row of a result file; `data.coco.ResultRow` has it."""
+
+    @property
+    def label(self) -> int: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def box_xywh(self) -> tuple[float, float, float, float] | None: ...
+    @property
+    def rle(self) -> dict[str, Any] | None: ...
 
 
 class GroundTruth(Protocol):
@@ -155,12 +168,12 @@ class CocoResult:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One picture's result as it is kept until the end: no pixels. lengths: one RLE per row, or None."""
+    """One picture's result as it is kept until the end: no pixels. rles: one per row, or None."""
 
-    boxes: FloatArray
-    scores: FloatArray
+    boxes_xywh: Array
+    scores: Array
     labels: IntArray
-    lengths: list[dict[str, Any]] | None
+    rles: list[dict[str, Any]] | None
 
 
 class CocoMetric:
@@ -178,11 +191,7 @@ class CocoMetric:
 
     def update(self, image_id: int, found: Instances) -> None:
         """Add what was found on a picture. Raises DataError where it cannot belong to it or came before."""
-        picture = self._pictures.get(image_id)
-        if picture is None:
-            raise DataError(f"CocoMetric: no picture of the data set has the id {image_id}.")
-        if image_id in self._found:
-            raise DataError(f"CocoMetric: picture {picture.file_name} (id {image_id}) was given twice.")
+        picture = self._expected(image_id)
         if found.size != picture.size:
             raise DataError(
                 f"CocoMetric: the result for {picture.file_name} is of a picture {found.size} (H, W), the data set "
@@ -195,8 +204,33 @@ class CocoMetric:
             )
         if not np.isfinite(found.scores).all() or not np.isfinite(found.boxes).all():
             raise DataError(f"CocoMetric: the result for {picture.file_name} has scores or boxes that are not finite.")
-        lengths = [] if not len(found) else None if found.crops is None else mask_ops.encode(found.crops)
-        self._found[image_id] = _Found(found.boxes.copy(), found.scores.copy(), found.labels.copy(), lengths)
+        boxes = found.boxes.astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        rles = [] if not len(found) else None if found.crops is None else mask_ops.encode(found.crops)
+        self._found[image_id] = _Found(boxes, found.scores.astype(np.float64), found.labels.copy(), rles)
+
+    def update_rows(self, image_id: int, rows: Sequence[Row]) -> None:
+        """Add the rows of a result file for one picture with all their digits; a missing box is its mask's."""
+        self._expected(image_id)
+        rles = [r.rle for r in rows if r.rle is not None]
+        boxes = np.zeros((len(rows), 4))
+        for box, row in zip(boxes, rows, strict=True):
+            if row.box_xywh is not None:
+                box[:] = row.box_xywh
+            elif row.rle is not None:
+                box[:] = mask_ops.decode([row.rle]).boxes()[0]
+                box[2:] -= box[:2]
+        scores = np.array([r.score for r in rows], np.float64)
+        labels = np.array([r.label for r in rows], np.int64)
+        self._found[image_id] = _Found(boxes, scores, labels, rles if len(rles) == len(rows) else None)
+
+    def _expected(self, image_id: int) -> Picture:
+        picture = self._pictures.get(image_id)
+        if picture is None:
+            raise DataError(f"CocoMetric: no picture of the data set has the id {image_id}.")
+        if image_id in self._found:
+            raise DataError(f"CocoMetric: picture {picture.file_name} (id {image_id}) was given twice.")
+        return picture
 
     def result(self, *, partial: bool = False) -> CocoResult:
         """Measure everything given so far.
@@ -231,7 +265,7 @@ class CocoMetric:
         run.evaluate()
         run.accumulate()
         run.summary_lines()  # fills run.stats, prints nothing
-        curves: dict[str, Any] = run.eval
+        curves: Any = run.eval
         precision, recall, scores = (np.asarray(curves[k], np.float64) for k in ("precision", "recall", "scores"))
         precision, recall, scores = precision[:, :, :, 0, -1], recall[:, :, 0, -1], scores[:, :, :, 0, -1]
         per_class = self._per_class(precision, recall)
@@ -261,12 +295,11 @@ class CocoMetric:
 
     def _box_rows(self, number: Mapping[int, int]) -> Any:
         """(N, 7): image, x, y, width, height, score, class."""
-        rows = []
+        rows: list[Array] = []
         for image_id, rank in number.items():
             found = self._found[image_id]
-            boxes = found.boxes.astype(np.float64)
-            boxes[:, 2:] -= boxes[:, :2]
-            rows.append(np.column_stack([np.full(len(boxes), rank), boxes, found.scores, found.labels + 1]))
+            ranks = np.full(len(found.labels), rank)
+            rows.append(np.column_stack([ranks, found.boxes_xywh, found.scores, found.labels + 1]))
         table = np.concatenate(rows) if rows else np.zeros((0, 7))
         return table if len(table) else []
 
@@ -308,7 +341,7 @@ class CocoMetric:
         bare = sum(a.segmentation is None for a in annotations)
         if bare:
             return [f"Masks were not measured: {bare} annotations have only a box."]
-        without = sum(f.lengths is None for f in self._found.values())
+        without = sum(f.rles is None for f in self._found.values())
         if without:
             return [f"Masks were not measured: the results of {without} pictures have only boxes."]
         return []
@@ -346,7 +379,7 @@ def _image_row(picture: Picture, rank: int) -> dict[str, Any]:
 
 
 def _lines(found: _Found) -> list[tuple[float, int, dict[str, Any]]]:
-    return list(zip(found.scores.tolist(), found.labels.tolist(), found.lengths or [], strict=True))
+    return list(zip(found.scores.tolist(), found.labels.tolist(), found.rles or [], strict=True))
 
 
 def _mean(values: Array) -> float:

@@ -1,0 +1,257 @@
+"""How good a model is on an annotated data set, and how long each stage took.
+
+Letters: N instances, Q classes.
+"""
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from maskwright.data import coco
+from maskwright.data.dataset import Dataset
+from maskwright.engine.timing import StageTimer
+from maskwright.errors import ConfigError, DataError, ImageError, suggest
+from maskwright.metrics.coco import CocoMetric, CocoResult
+from maskwright.types import Classes, Instances, IntArray
+
+Data = Dataset | str | os.PathLike[str]
+
+
+class Predicts(Protocol):
+    """What is evaluated; `engine.predict.Predictor` is one. It enters its stages in `timer`."""
+
+    classes: Classes
+
+    def predict(self, source: Any, *, timer: StageTimer | None = None, **options: Any) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What an evaluation found.
+
+    result: the accuracy. seconds: by stage, in order (read, prepare, network, finish, metric). wall_seconds: from the
+    first picture to the result. pictures: how many were measured. failed: (file name, reason) of the pictures left
+    out because `skip` was asked for. notes: what a reader of the numbers should know.
+    """
+
+    result: CocoResult
+    seconds: Mapping[str, float]
+    wall_seconds: float
+    pictures: int
+    failed: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def pictures_per_second(self) -> float:
+        """From file to finished instances; the metric's own time is left out."""
+        work = sum(s for name, s in self.seconds.items() if name != "metric")
+        return self.pictures / work if work else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "format": "maskwright.evaluation",
+            "version": 1,
+            **self.result.to_dict(),
+            "notes": [*self.result.notes, *self.notes],
+            "seconds": dict(self.seconds),
+            "wall_seconds": self.wall_seconds,
+            "pictures_per_second": self.pictures_per_second,
+            "failed": [{"file_name": name, "reason": reason} for name, reason in self.failed],
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write `to_dict` as JSON, whole or not at all."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        try:
+            beside.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            os.replace(beside, target)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def report(self) -> str:
+        """The accuracy tables, the time of each stage, and everything that was left out, as plain text."""
+        timer = StageTimer()
+        timer.totals, timer.count = dict(self.seconds), self.pictures
+        lines = [self.result.table(), "", timer.report()]
+        lines.append(
+            f"{self.pictures} pictures in {self.wall_seconds:.1f} s; {self.pictures_per_second:.2f} pictures per "
+            f"second from file to instances"
+        )
+        lines += [f"Note: {note}" for note in self.notes]
+        lines += [f"Left out: {name}: {reason}" for name, reason in self.failed]
+        return "\n".join(lines)
+
+
+def evaluate(
+    predictor: Predicts,
+    data: Data,
+    images: str | os.PathLike[str] | None = None,
+    *,
+    limit: int | None = None,
+    skip: bool = False,
+    class_names: Mapping[str, str] | None = None,
+    score_threshold: float | None = None,
+    max_instances: int | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Measure a model on an annotated data set.
+
+    data: a `Dataset`, or a COCO JSON file whose pictures lie in `images`. limit: only the first pictures.
+    skip: leave out pictures that cannot be read, and list them in the result, instead of raising.
+    class_names: the data set's name for a model's class, where they differ. score_threshold, max_instances: as in
+    `Predictor.predict`; AP needs low scores too, so keep the threshold at 0.05 or below.
+    progress: a bar on stderr.
+    Raises DataError where the classes do not match, ImageError or DataError for a picture that cannot be used.
+    """
+    dataset = _dataset(data, images, limit)
+    translation = match_classes(predictor.classes, dataset, class_names)
+    if not skip:
+        _check_files(dataset)
+    options = {"score_threshold": score_threshold, "max_instances": max_instances}
+    options = {name: value for name, value in options.items() if value is not None}
+    metric, timer, start = CocoMetric(dataset), StageTimer(), time.perf_counter()
+    failed: list[tuple[str, str]] = []
+    foreign = 0
+    for i in _watched(range(len(dataset)), progress):
+        record = dataset.images[i]
+        try:
+            with timer.stage("read"):
+                picture = dataset.image(i)
+        except (ImageError, DataError, OSError) as error:
+            if not skip:
+                raise
+            failed.append((record.file_name, str(error)))
+            continue
+        found = predictor.predict(picture, timer=timer, **options)
+        with timer.stage("metric"):
+            known = translated(found, translation, dataset.classes)
+            metric.update(record.id, known)
+        foreign += len(found) - len(known)
+    if len(failed) == len(dataset):
+        raise DataError(f"{dataset.source}: none of its {len(dataset)} pictures could be read. First: {failed[0][1]}")
+    with timer.stage("metric"):
+        result = metric.result(partial=bool(failed))
+    notes = (*dataset.notes, *_class_notes(predictor.classes, translation, foreign))
+    wall = time.perf_counter() - start
+    return Evaluation(result, dict(timer.totals), wall, len(dataset) - len(failed), tuple(failed), notes)
+
+
+def evaluate_results(results: str | os.PathLike[str], data: Data) -> CocoResult:
+    """Measure a COCO result file against the data set it belongs to; no model, no pictures."""
+    dataset = _dataset(data, None, None)
+    metric = CocoMetric(dataset)
+    for image_id, rows in coco.read_results(results, dataset).items():
+        metric.update_rows(image_id, rows)
+    return metric.result()
+
+
+# ---- classes --------------------------------------------------------------------------------------------------------
+
+
+def match_classes(model: Classes, dataset: Dataset, class_names: Mapping[str, str] | None = None) -> IntArray:
+    """(Q,) the data set's label of each of the model's labels, -1 where the data set does not have the class.
+
+    Classes match by name; where a name occurs twice, by name and category id. class_names translates the model's
+    names first. Raises DataError, with both lists and near misses, if an annotated class has no counterpart.
+    """
+    data, renamed = dataset.classes, dict(class_names or {})
+    for old, new in renamed.items():
+        if old not in model.names:
+            raise ConfigError(f"class_names: the model has no class '{old}'.{suggest(old, model.names)}")
+        if new not in data.names:
+            raise ConfigError(f"class_names: {dataset.source} has no class '{new}'.{suggest(new, data.names)}")
+    names = [renamed.get(name, name) for name in model.names]
+    translation = np.full(len(model), -1, np.int64)
+    for label, (name, category) in enumerate(zip(names, model.ids, strict=True)):
+        same = [k for k, n in enumerate(data.names) if n == name]
+        if len(same) > 1 or names.count(name) > 1:
+            same = [k for k in same if data.ids[k] == category]
+        if same:
+            translation[label] = same[0]
+    annotated = {a.label for i in range(len(dataset)) for a in dataset.of(i)}
+    lost = sorted(annotated - set(translation.tolist()))
+    if lost or (translation < 0).all():
+        _refuse(model, dataset, lost)
+    return translation
+
+
+def _refuse(model: Classes, dataset: Dataset, lost: list[int]) -> None:
+    data = dataset.classes
+    missing = [data.names[k] for k in lost] or list(data.names)
+    near = "".join(f" '{name}':{suggest(name, model.names)}" for name in missing[:5])
+    raise DataError(
+        f"{dataset.source}: the model has no class for {len(missing)} of the data set's classes ({_listed(missing)}), "
+        f"so their AP would be 0 whatever it finds.{near}\n"
+        f"  model ({len(model)}): {_listed(model.names)}\n"
+        f"  data  ({len(data)}): {_listed(data.names)}\n"
+        f"If two names mean the same, say so: class_names={{model's name: data set's name}}."
+    )
+
+
+def translated(found: Instances, translation: IntArray, classes: Classes) -> Instances:
+    """`found` with the data set's labels; rows of classes it does not have are left out."""
+    labels = translation[found.labels]
+    rows = np.flatnonzero(labels >= 0)
+    crops = None if found.crops is None else found.crops[rows]
+    return Instances(found.boxes[rows], found.scores[rows], labels[rows], classes, found.size, crops)
+
+
+def _class_notes(model: Classes, translation: IntArray, foreign: int) -> tuple[str, ...]:
+    absent = [name for name, k in zip(model.names, translation, strict=True) if k < 0]
+    if not absent:
+        return ()
+    return (
+        f"{len(absent)} of the model's classes are not in the data set ({_listed(absent[:10])}"
+        f"{', ...' if len(absent) > 10 else ''}); {foreign} detections of them were left out.",
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+# ---- data and progress ----------------------------------------------------------------------------------------------
+
+
+def _dataset(data: Data, images: str | os.PathLike[str] | None, limit: int | None) -> Dataset:
+    if not isinstance(data, Dataset):
+        data = coco.load(data, images)
+    elif images is not None:
+        data = replace(data, root=Path(images))
+    if limit is not None:
+        if limit < 1:
+            raise ConfigError(f"limit: at least 1 picture, got {limit}.")
+        data = data.subset(range(min(limit, len(data))))
+    if not len(data):
+        raise DataError(f"{data.source}: the data set has no pictures, so there is nothing to evaluate.")
+    return data
+
+
+def _check_files(dataset: Dataset) -> None:
+    missing = dataset.check_files()
+    if missing:
+        shown = ", ".join(path.name for path in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise DataError(
+            f"{dataset.source}: {len(missing)} of {len(dataset)} picture files are not in {dataset.root} ({shown}). "
+            f"Pass the folder its file names are relative to, or leave missing pictures out with skip."
+        )
+
+
+def _watched(positions: Iterable[int], progress: bool) -> Iterable[int]:
+    """The same positions, with a bar on stderr if asked for."""
+    if not progress:
+        return positions
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(positions, description="evaluate", console=Console(stderr=True), transient=True)
