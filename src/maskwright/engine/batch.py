@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 
 from maskwright import media
-from maskwright.engine.outputs import WRITERS, Entry, Picture, Save, entries, parse_kinds
+from maskwright.engine.outputs import WRITERS, Entry, Picture, Save, entries, parse_kinds, printable
 from maskwright.engine.predict import Predictor
 from maskwright.engine.prediction import Prediction
-from maskwright.errors import ConfigError, DownloadError, ImageError
+from maskwright.errors import ConfigError, ImageError
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class RunOptions:
 
     save: kinds of results, keys of `outputs.WRITERS`. score_threshold, max_instances: None takes the model's own.
     classes: names to keep, None for all. batch: pictures that go through the network together. overwrite: replace
-    results that are there already.
+    results that are there already. max_pixels, bits: see `media.read_image`.
     """
 
     save: Sequence[str] = ("overlay", "json")
@@ -73,11 +73,15 @@ class RunOptions:
     max_instances: int | None = None
     batch: int = 1
     overwrite: bool = False
+    max_pixels: int | None = media.MAX_PIXELS
+    bits: int = 16
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "save", parse_kinds(self.save))
         if self.batch < 1:
             raise ConfigError(f"A batch is at least 1 picture, got {self.batch}.")
+        if not 1 <= self.bits <= 16:
+            raise ConfigError(f"A grey value has 1 to 16 bits, got {self.bits}.")
         if self.max_instances is not None and self.max_instances < 1:
             raise ConfigError(f"The most instances to keep is at least 1, got {self.max_instances}.")
         if self.score_threshold is not None and not 0 <= self.score_threshold <= 1:
@@ -95,31 +99,54 @@ def predict_files(
 
     sources: files, folders, globs, .txt lists, URLs (see `media.find_images`). on_picture: called after each picture
     with what became of it and the number of pictures in all.
-    A picture that cannot be read is kept in `Report.failed` and the others are done. Raises ConfigError before
-    anything is written where an option is wrong, no picture is found, or a result is there already.
+    A picture that cannot be found or read is kept in `Report.failed` and the others are done. Before anything is
+    written, raises ConfigError where an option is wrong or a result is there already, ImageError where no source
+    leads to a picture.
     """
     options = options or RunOptions()
     out = Path(out)
     if options.classes is not None:
         predictor.labels(options.classes)
-    todo = entries(media.find_images(sources))
-    if not todo:
-        raise ConfigError(f"No picture found in {', '.join(os.fspath(s) for s in sources) or 'nothing'}.")
+    pictures, missing = _find(sources)
+    todo = entries(pictures)
     _check_places(todo, out, options)
     report = Report(out)
     start = time.perf_counter()
+
+    def note(result: Done | Failed) -> None:
+        if isinstance(result, Done):
+            report.done.append(result)
+        else:
+            report.failed.append(result)
+        if on_picture is not None:
+            on_picture(result, len(todo) + len(missing))
+
+    for failed in missing:
+        note(failed)
     with ExitStack() as stack:
         run = _Run(predictor, out, options, _open(todo, out, options, stack))
         for batch in _batches(todo, options.batch):
             for result in run.batch(batch):
-                if isinstance(result, Done):
-                    report.done.append(result)
-                else:
-                    report.failed.append(result)
-                if on_picture is not None:
-                    on_picture(result, len(todo))
+                note(result)
     report.seconds = time.perf_counter() - start
     return report
+
+
+def _find(sources: Sequence[str | os.PathLike[str]]) -> tuple[list[str | Path], list[Failed]]:
+    """The pictures, each once, and the sources that lead to none."""
+    good, missing = [], []
+    for source in sources:
+        try:
+            media.find_images([source])
+            good.append(source)
+        except ImageError as error:
+            if len(sources) == 1:
+                raise
+            missing.append(_failed(printable(source), error))
+    if not good:
+        listed = "; ".join(f"{f.source}: {f.reason}" for f in missing)
+        raise ImageError(f"None of the sources leads to a picture. {listed}" if missing else "No source was given.")
+    return media.find_images(good), missing
 
 
 def _check_places(todo: Sequence[Entry], out: Path, options: RunOptions) -> None:
@@ -160,7 +187,7 @@ class _Run:
 
     def batch(self, batch: Sequence[Entry]) -> Iterator[Done | Failed]:
         """Read, predict and write these pictures; results in their order."""
-        read = [_read(entry) for entry in batch]
+        read = [self.read(entry) for entry in batch]
         found = iter(self.predict([picture for picture in read if isinstance(picture, Picture)]))
         for picture in read:
             if isinstance(picture, Failed):
@@ -169,6 +196,14 @@ class _Run:
             prediction = next(found)
             self.save(picture, prediction)
             yield Done(picture.entry.shown, len(prediction))
+
+    def read(self, entry: Entry) -> Picture | Failed:
+        """The picture, or why there is none."""
+        try:
+            pixels = media.read_image(entry.source, max_pixels=self.options.max_pixels, bits=self.options.bits)
+        except (ImageError, OSError) as error:
+            return _failed(entry.shown, error)
+        return Picture(entry, pixels)
 
     def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
         """One prediction for each picture."""
@@ -188,11 +223,8 @@ class _Run:
             save(prediction, picture, WRITERS[kind].place(self.out, picture.entry))
 
 
-def _read(entry: Entry) -> Picture | Failed:
-    try:
-        return Picture(entry, media.as_image(entry.source))
-    except (ImageError, DownloadError, OSError) as error:
-        return Failed(entry.shown, str(error).removeprefix(f"{entry.shown}: "))
+def _failed(shown: str, error: Exception) -> Failed:
+    return Failed(shown, str(error).removeprefix(f"{shown}: "))
 
 
 def _counted(number: int, noun: str) -> str:

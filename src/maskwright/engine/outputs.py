@@ -44,8 +44,8 @@ class Entry:
 
     @property
     def shown(self) -> str:
-        """The source as it is printed and written; bytes that are no UTF-8 are shown as a replacement sign."""
-        return os.fsencode(self.source).decode("utf-8", "replace")
+        """The source as it is printed and written."""
+        return printable(self.source)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def save_labelme(prediction: Prediction, picture: Picture, path: Path) -> None:
     source = picture.entry.source
     where = source if isinstance(source, str) else Path(os.path.relpath(source, path.parent)).as_posix()
     with replacing(path) as file:
-        json.dump(prediction.to_labelme(_printable(where)), file, ensure_ascii=False, indent=1)
+        json.dump(prediction.to_labelme(printable(where)), file, ensure_ascii=False, indent=1)
 
 
 def save_cutouts(prediction: Prediction, picture: Picture, path: Path) -> None:
@@ -314,13 +314,14 @@ def _suffix(source: Path | str) -> str:
     return _path(source).suffix.lower()
 
 
-def _printable(text: str) -> str:
+def printable(text: str | os.PathLike[str]) -> str:
+    """A path as text; bytes that are no UTF-8 become a replacement sign."""
     return os.fsencode(text).decode("utf-8", "replace")
 
 
 def _file_name(text: str) -> str:
     """`text` as a file name on any system: no separators, no leading dots, at most 200 bytes."""
-    name = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", _printable(text)).strip(" .") or "picture"
+    name = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", printable(text)).strip(" .") or "picture"
     if len(name.encode()) > 200:
         mark = hashlib.sha256(name.encode()).hexdigest()[:10]
         name = f"{name.encode()[:180].decode(errors='ignore')}~{mark}"
