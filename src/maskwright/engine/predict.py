@@ -17,6 +17,7 @@ from maskwright.engine.prepare import prepare
 from maskwright.engine.timing import StageTimer
 from maskwright.errors import ConfigError, suggest
 from maskwright.models.base import Model
+from maskwright.nn.fast import accelerate
 from maskwright.ops.warp import pad_batch, padded_size
 from maskwright.types import Classes, InputSpec
 
@@ -39,7 +40,8 @@ class Predictor:
         self.name = name
         self.device = torch.device(device)
         self.precision = "bf16" if precision == "bfloat16" else precision
-        self.model = model.eval().to(self.device, DTYPES[precision]).to(memory_format=torch.channels_last)
+        model = model.eval().to(memory_format=torch.channels_last)
+        self.model = accelerate(model).to(self.device, DTYPES[precision])
 
     def __repr__(self) -> str:
         return f"Predictor({self.name!r}, {len(self.classes)} classes, {self.device}, {self.precision})"

@@ -1,0 +1,109 @@
+"""The same network for prediction: norms folded into convolutions, and each convolution in its fastest exact form.
+
+`accelerate(model)` swaps modules in place; the values change by rounding only. Nothing here is used while training.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskwright.nn.layers import FrozenBatchNorm2d
+from maskwright.nn.resnet import Bottleneck, ResNet
+
+_FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if torch.backends.mkldnn.is_available() else None
+
+
+class FusedConv(nn.Module):
+    """Convolution with bias, then an optional sum with another tensor, then an optional ReLU, in one pass over memory.
+
+    On a CPU oneDNN does all three in one kernel; elsewhere they are three calls.
+    """
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.Module | None = None, *, relu: bool = False) -> None:
+        super().__init__()
+        weight, bias = folded(conv, norm)
+        self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
+        self.stride, self.padding = list(conv.stride), [int(p) for p in conv.padding]
+        self.dilation, self.groups, self.relu = list(conv.dilation), conv.groups, relu
+
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        if x.device.type == "cpu" and _FUSED is not None and x.dtype in (torch.float32, torch.bfloat16) and len(x):
+            return self._fused(x, add)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        if add is not None:
+            y += add
+        return y.relu_() if self.relu else y
+
+    def _fused(self, x: Tensor, add: Tensor | None) -> Tensor:
+        shape = (self.padding, self.stride, self.dilation, self.groups)
+        if add is None:
+            kind = "relu" if self.relu else "none"
+            y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *shape, kind, [], "")
+            return y
+        kind = "relu" if self.relu else None
+        y = torch.ops.mkldnn._convolution_pointwise.binary(
+            x, add, self.weight, self.bias, *shape, "add", 1.0, kind, [], None
+        )
+        return y
+
+
+def folded(conv: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one convolution that does what `conv` and then `norm` do; worked out in float64."""
+    weight = conv.weight.detach().double()
+    bias = torch.zeros(conv.out_channels, dtype=torch.float64) if conv.bias is None else conv.bias.detach().double()
+    if norm is not None:
+        assert isinstance(norm, (FrozenBatchNorm2d, nn.BatchNorm2d))
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
+        scale = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
+        bias = norm.bias.detach().double() + (bias - norm.running_mean.double()) * scale
+        weight = weight * scale.view(-1, 1, 1, 1)
+    return weight.to(conv.weight.dtype), bias.to(conv.weight.dtype)
+
+
+class FastBottleneck(nn.Module):
+    """A `Bottleneck` of fused convolutions: the last one adds the shortcut and clamps as it writes."""
+
+    def __init__(self, block: Bottleneck) -> None:
+        super().__init__()
+        self.conv1 = FusedConv(block.conv1, block.bn1, relu=True)
+        self.conv2 = FusedConv(block.conv2, block.bn2, relu=True)
+        self.conv3 = FusedConv(block.conv3, block.bn3, relu=True)
+        self.shortcut: FusedConv | None = None
+        if block.downsample is not None:
+            conv, norm = block.downsample.get_submodule("0"), block.downsample.get_submodule("1")
+            assert isinstance(conv, nn.Conv2d)
+            self.shortcut = FusedConv(conv, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.shortcut is None else self.shortcut(x)
+        y: Tensor = self.conv3(self.conv2(self.conv1(x)), shortcut)
+        return y
+
+
+def accelerate(model: nn.Module) -> nn.Module:
+    """Swap in place what can be folded and fused: bottlenecks, the ResNet stem, and conv-norm-ReLU sequences."""
+    for name, child in list(model.named_children()):
+        if isinstance(child, Bottleneck):
+            setattr(model, name, FastBottleneck(child))
+        elif isinstance(child, nn.Sequential) and isinstance(fused := _fused_sequence(child), FusedConv):
+            setattr(model, name, fused)
+        else:
+            accelerate(child)
+    if isinstance(model, ResNet):
+        model.conv1 = FusedConv(model.conv1, model.bn1, relu=True)  # type: ignore[assignment]
+        model.bn1, model.relu = nn.Identity(), nn.Identity()  # type: ignore[assignment]
+    return model
+
+
+def _fused_sequence(layers: nn.Sequential) -> FusedConv | None:
+    """One fused convolution for conv [+ norm] [+ ReLU]; None for anything else."""
+    parts = list(layers)
+    if not parts or not isinstance(parts[0], nn.Conv2d):
+        return None
+    norm = parts[1] if len(parts) > 1 and isinstance(parts[1], (FrozenBatchNorm2d, nn.BatchNorm2d)) else None
+    rest = parts[1 + (norm is not None) :]
+    if len(rest) > 1 or (rest and not isinstance(rest[0], nn.ReLU)):
+        return None
+    return FusedConv(parts[0], norm, relu=bool(rest))
