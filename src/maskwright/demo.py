@@ -1,6 +1,6 @@
-"""`python -m maskwright.demo --out demo`: outline the nuclei of a real microscopy picture with the weights shipped here.
+"""`python -m maskwright.demo --out demo`: outline the nuclei of a real microscopy picture.
 
-The picture is immunohistochemistry of colon tissue, which scikit-image carries in its wheel (the `demo` extra).
+The picture shows stained colon tissue; scikit-image (the `demo` extra) carries it. The weights are in this package.
 """
 
 import argparse

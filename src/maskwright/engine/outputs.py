@@ -137,11 +137,16 @@ def save_labelme(prediction: Prediction, picture: Picture, path: Path) -> None:
 
 
 def save_cutouts(prediction: Prediction, picture: Picture, path: Path) -> None:
-    """A folder with one transparent PNG for each instance, named by its row and class; an older folder is replaced."""
+    """A folder with one transparent PNG for each instance, named by its row and class; an older folder is replaced.
+
+    An instance without any pixel has no PNG; its number is missing in the folder.
+    """
     part = path.with_name(f".{path.name[:80]}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     for i, cutout in enumerate(draw.cutouts(picture.pixels, prediction)):
+        if not cutout.size:
+            continue
         name = _file_name(prediction.classes[int(prediction.labels[i])])
         media.write_image(part / f"{i:04d}_{name}.png", cutout)
     if path.exists():
