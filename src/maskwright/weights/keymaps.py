@@ -1,0 +1,190 @@
+"""Published names of R-CNN weights to ours: explicit rules, each name matched by exactly one.
+
+Ours: `backbone.*` with torchvision's and timm's ResNet names, `fpn.lateral.L.0`, `fpn.output.L.0` (level 0 has stride
+4; a norm is `.1`), `rpn.conv.I.0`, `rpn.logits`, `rpn.deltas`, `box_head.conv.I.{0,1}`, `box_head.fcN`,
+`box_predictor.{classes,deltas}`, `mask_head.conv.I.{0,1}`, `mask_head.{deconv,logits}`, `res5.B.*` (C4).
+
+Rows of classes: ours has the background last in `classes` and nowhere else. torchvision has it first everywhere, so
+there its row moves (`classes`) or goes (`deltas`, mask `logits`: they are never read for the background).
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from maskwright.errors import WeightsError
+
+Publisher = Literal["torchvision", "detectron2"]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Weights under our names.
+
+    publisher: whose names the file had, None if they were ours (or nobody's we know). unknown: names no rule covers;
+    they stay in `state` as they are, so that loading can name them. ignored: names known to be of no use here.
+    """
+
+    state: dict[str, Tensor]
+    publisher: Publisher | None = None
+    unknown: tuple[str, ...] = field(default=())
+    ignored: tuple[str, ...] = field(default=())
+
+
+class Rule(NamedTuple):
+    """A whole name that matches `pattern` becomes `target` (None: ignored) and its value `edit(value)`."""
+
+    pattern: str
+    target: str | Callable[[re.Match[str]], str] | None
+    edit: Callable[[Tensor], Tensor] | None = None
+
+
+def _background_last(rows: Tensor) -> Tensor:
+    return torch.cat([rows[1:], rows[:1]])
+
+
+def _without_background(rows: Tensor) -> Tensor:
+    return rows[1:].clone()
+
+
+def _without_background_box(rows: Tensor) -> Tensor:
+    return rows[4:].clone()
+
+
+_END = r"(weight|bias)"
+_NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+_STAGE = {"res2": "layer1", "res3": "layer2", "res4": "layer3", "res5": "layer4"}
+
+
+def _level(match: re.Match[str]) -> str:
+    """FPN levels are counted from 2 at detectron2."""
+    return f"fpn.{match[1]}.{int(match[2]) - 2}.{1 if match[3] else 0}.{match[4]}"
+
+
+def _counted_from_1(match: re.Match[str]) -> str:
+    """Head layers are counted from 1: groups are our prefix, the number, the norm, the ending."""
+    prefix = "mask_head" if "mask" in match[1] else "box_head"
+    return f"{prefix}.conv.{int(match[2]) - 1}.{1 if match[3] else 0}.{match[4]}"
+
+
+def _detectron2_block(match: re.Match[str]) -> str:
+    """`res4.5.conv2.norm.weight` is `layer3.5.bn2.weight`; the C4 head keeps its own name."""
+    stage = "res5" if match["head"] else f"backbone.{_STAGE[match['stage']]}"
+    layer, norm, end = match["layer"], match["norm"], match["end"]
+    if layer == "shortcut":
+        return f"{stage}.{match['block']}.downsample.{1 if norm else 0}.{end}"
+    return f"{stage}.{match['block']}.{'bn' if norm else 'conv'}{layer[-1]}.{end}"
+
+
+_BODY = r"backbone\.(?:bottom_up\.)?"
+_BLOCK = r"(?P<block>\d+)\.(?P<layer>conv[123]|shortcut)\.(?P<norm>norm\.)?(?P<end>" + _NORM[1:]
+
+DETECTRON2: tuple[Rule, ...] = (
+    Rule(_BODY + r"stem\.conv1\.weight", "backbone.conv1.weight"),
+    Rule(_BODY + r"stem\.conv1\.norm\." + _NORM, r"backbone.bn1.\1"),
+    Rule(r"(?P<head>)" + _BODY + r"(?P<stage>res[2-5])\." + _BLOCK, _detectron2_block),
+    Rule(r"(?P<head>roi_heads)\.(?P<stage>res5)\." + _BLOCK, _detectron2_block),
+    Rule(r"backbone\.fpn_(lateral|output)([2-5])\.(norm\.)?" + _NORM, _level),
+    Rule(r"proposal_generator\.rpn_head\.conv\." + _END, r"rpn.conv.0.0.\1"),
+    Rule(r"proposal_generator\.rpn_head\.conv\.conv(\d+)\." + _END, r"rpn.conv.\1.0.\2"),
+    Rule(r"proposal_generator\.rpn_head\.objectness_logits\." + _END, r"rpn.logits.\1"),
+    Rule(r"proposal_generator\.rpn_head\.anchor_deltas\." + _END, r"rpn.deltas.\1"),
+    Rule(r"roi_heads\.(box_head\.conv)(\d+)\.(norm\.)?" + _NORM, _counted_from_1),
+    Rule(r"roi_heads\.box_head\.fc(\d+)\." + _END, r"box_head.fc\1.\2"),
+    Rule(r"roi_heads\.box_predictor\.cls_score\." + _END, r"box_predictor.classes.\1"),
+    Rule(r"roi_heads\.box_predictor\.bbox_pred\." + _END, r"box_predictor.deltas.\1"),
+    Rule(r"roi_heads\.(mask_head\.mask_fcn)(\d+)\.(norm\.)?" + _NORM, _counted_from_1),
+    Rule(r"roi_heads\.mask_head\.deconv\." + _END, r"mask_head.deconv.\1"),
+    Rule(r"roi_heads\.mask_head\.predictor\." + _END, r"mask_head.logits.\1"),
+    Rule(r"proposal_generator\.anchor_generator\.cell_anchors\.\d+", None),
+    Rule(r"pixel_(mean|std)", None),
+)
+
+_TV_BLOCK = r"layer[1-4]\.\d+\.(?:conv[123]|bn[123]|downsample\.[01])\." + _NORM
+_TV_FPN = r"backbone\.fpn\.{}_blocks\.(\d+)\."
+_TV_BOX, _TV_MASK = r"roi_heads\.box_predictor\.", r"roi_heads\.mask_predictor\."
+
+TORCHVISION: tuple[Rule, ...] = (
+    Rule(r"backbone\.body\.(conv1\.weight|bn1\." + _NORM + r"|" + _TV_BLOCK + r")", r"backbone.\1"),
+    Rule(_TV_FPN.format("inner") + r"([01])\." + _NORM, r"fpn.lateral.\1.\2.\3"),
+    Rule(_TV_FPN.format("inner") + _END, r"fpn.lateral.\1.0.\2"),  # files from before 2022
+    Rule(_TV_FPN.format("layer") + r"([01])\." + _NORM, r"fpn.output.\1.\2.\3"),
+    Rule(_TV_FPN.format("layer") + _END, r"fpn.output.\1.0.\2"),  # files from before 2022
+    Rule(r"rpn\.head\.conv\.(\d+)\.0\." + _END, r"rpn.conv.\1.0.\2"),
+    Rule(r"rpn\.head\.conv\." + _END, r"rpn.conv.0.0.\1"),  # files from before 2022
+    Rule(r"rpn\.head\.cls_logits\." + _END, r"rpn.logits.\1"),
+    Rule(r"rpn\.head\.bbox_pred\." + _END, r"rpn.deltas.\1"),
+    Rule(r"roi_heads\.box_head\.fc6\." + _END, r"box_head.fc1.\1"),
+    Rule(r"roi_heads\.box_head\.fc7\." + _END, r"box_head.fc2.\1"),
+    Rule(r"roi_heads\.box_head\.([0-3])\.([01])\." + _NORM, r"box_head.conv.\1.\2.\3"),
+    Rule(r"roi_heads\.box_head\.5\." + _END, r"box_head.fc1.\1"),  # after 4 convolutions and the flattening
+    Rule(_TV_BOX + r"cls_score\." + _END, r"box_predictor.classes.\1", _background_last),
+    Rule(_TV_BOX + r"bbox_pred\." + _END, r"box_predictor.deltas.\1", _without_background_box),
+    Rule(r"roi_heads\.mask_head\.(\d+)\.([01])\." + _NORM, r"mask_head.conv.\1.\2.\3"),
+    Rule(r"roi_heads\.(mask_head\.mask_fcn)(\d+)()\." + _END, _counted_from_1),  # files from before 2022
+    Rule(_TV_MASK + r"conv5_mask\." + _END, r"mask_head.deconv.\1"),
+    Rule(_TV_MASK + r"mask_fcn_logits\." + _END, r"mask_head.logits.\1", _without_background),
+)
+
+_SIGNS: tuple[tuple[str, Publisher], ...] = (
+    (r"backbone\.body\.|rpn\.head\.|roi_heads\.mask_predictor\.", "torchvision"),
+    (r"backbone\.bottom_up\.|proposal_generator\.|backbone\.(stem|res[2-5])\.|roi_heads\.res5\.", "detectron2"),
+)
+
+
+def publisher(names: Mapping[str, Tensor]) -> Publisher | None:
+    """Whose names these are; None where they are neither torchvision's nor detectron2's."""
+    for sign, who in _SIGNS:
+        if any(re.match(sign, name) for name in names):
+            return who
+    return None
+
+
+def convert(state: Mapping[str, Tensor]) -> Converted:
+    """Weights of any publisher under our names; those of neither stay as they are."""
+    who = publisher(state)
+    if who == "torchvision":
+        return from_torchvision(state)
+    return from_detectron2(state) if who == "detectron2" else Converted(dict(state))
+
+
+def from_torchvision(state: Mapping[str, Tensor]) -> Converted:
+    """torchvision's detection models, with the names of today or those of files published before 2022."""
+    return _apply(TORCHVISION, state, "torchvision")
+
+
+def from_detectron2(state: Mapping[str, Tensor]) -> Converted:
+    """detectron2's R-CNN models, FPN and C4. Where a very old file has no statistics at all: mean 0, variance 1."""
+    out = _apply(DETECTRON2, state, "detectron2")
+    if not any(name.endswith(".running_var") for name in out.state):
+        norms = [n for n in out.state if re.fullmatch(r"(backbone|res5)\..*(bn\d|downsample\.1)\.weight", n)]
+        for name in norms:
+            weight, stem = out.state[name], name.removesuffix("weight")
+            out.state[stem + "running_mean"] = torch.zeros_like(weight)
+            out.state[stem + "running_var"] = torch.ones_like(weight)
+    return out
+
+
+def _apply(rules: tuple[Rule, ...], state: Mapping[str, Tensor], who: Publisher) -> Converted:
+    out: dict[str, Tensor] = {}
+    origin: dict[str, str] = {}
+    unknown, ignored = [], []
+    for name, value in state.items():
+        rule, match = next(((r, m) for r in rules if (m := re.fullmatch(r.pattern, name))), (None, None))
+        if rule is None or match is None:
+            unknown.append(name)
+            target = name
+        elif rule.target is None:
+            ignored.append(name)
+            continue
+        else:
+            target = match.expand(rule.target) if isinstance(rule.target, str) else rule.target(match)
+            value = rule.edit(value) if rule.edit and value.ndim else value
+        if target in out:
+            raise WeightsError(f"'{origin[target]}' and '{name}' are both '{target}' here; expected one of them.")
+        out[target], origin[target] = value, name
+    return Converted(out, who, tuple(unknown), tuple(ignored))

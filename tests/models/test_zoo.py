@@ -1,0 +1,140 @@
+"""The zoo's table: names, figures and addresses, each against an independent source where there is one."""
+
+import json
+from urllib.parse import urlsplit
+
+import pytest
+import torch
+from torchvision.models import detection
+
+from maskwright.errors import ConfigError, WeightsError
+from maskwright.models.coco_classes import COCO, COCO_BY_ID
+from maskwright.models.zoo import ZOO, candidates, resolve, table
+from maskwright.types import Classes
+from maskwright.weights.fetch import Digest
+
+BUILT = [name for name, entry in ZOO.items() if entry.config is not None]
+TORCHVISION = {
+    "faster_rcnn_r50_fpn.torchvision": detection.FasterRCNN_ResNet50_FPN_Weights.COCO_V1,
+    "faster_rcnn_r50_fpn_v2": detection.FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
+    "mask_rcnn_r50_fpn.torchvision": detection.MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
+    "mask_rcnn_r50_fpn_v2": detection.MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
+}
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_an_entry_builds_what_it_says(name: str) -> None:
+    entry = ZOO[name]
+    with torch.device("meta"):
+        model = entry.build()
+    assert sum(p.numel() for p in model.parameters()) == entry.parameters
+    state = model.state_dict()
+    assert len(state["box_predictor.classes.bias"]) == len(entry.classes) + 1
+    assert ("mask_head.logits.bias" in state) == name.startswith("mask")
+    assert entry.weights is not None
+    assert (entry.weights.mask_ap is not None) == name.startswith("mask")
+    floats = sum(t.numel() for t in state.values() if t.is_floating_point())
+    assert entry.weights.megabytes == pytest.approx(floats * 4e-6, abs=0.3)
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_figures_are_those_torchvision_gives(name: str) -> None:
+    entry, official = ZOO[name], TORCHVISION[name]
+    metrics = official.meta["_metrics"]["COCO-val2017"]
+    assert entry.weights is not None
+    assert entry.weights.url == official.url
+    assert (entry.weights.box_ap, entry.weights.mask_ap) == (metrics["box_map"], metrics.get("mask_map"))
+    assert entry.weights.megabytes == pytest.approx(official.meta["_file_size"] * 2**20 / 1e6, abs=0.06)
+    background = 1024 * 5 + 5 + (257 if "mask" in name else 0)  # class row, box rows and mask row
+    kept = 1024 + 1  # the class row stays, as the last
+    assert entry.parameters == official.meta["num_params"] - background + kept
+    categories = official.meta["categories"]
+    assert [n if not n.startswith("N/A") else "N/A" for n in entry.classes] == categories[1:]
+
+
+@pytest.mark.parametrize("name", [n for n, e in ZOO.items() if e.weights])
+def test_addresses_carry_the_hash_they_are_checked_with(name: str) -> None:
+    weights = ZOO[name].weights
+    assert weights is not None
+    digest = Digest.parse(weights.digest)
+    parts = urlsplit(weights.url)
+    assert parts.scheme == "https"
+    assert digest.digits in parts.path
+    assert (digest.algorithm, len(digest.digits)) == (("sha256", 8) if "pytorch" in parts.netloc else ("md5", 6))
+
+
+def test_detectron2_folders_belong_to_the_task() -> None:
+    for name, entry in ZOO.items():
+        if entry.publisher == "detectron2":
+            assert entry.weights is not None
+            assert entry.config is not None
+            folder = "/COCO-InstanceSegmentation/mask_" if "mask" in name else "/COCO-Detection/faster_"
+            assert folder in entry.weights.url
+            assert ("R_101" in entry.weights.url) == ("r101" in name) == (entry.config.backbone == "resnet101")
+            assert ("_C4_" in entry.weights.url) == ("c4" in name) == (entry.config.neck == "c4")
+
+
+def test_names() -> None:
+    assert resolve("mask_rcnn_r50_fpn") is ZOO["mask_rcnn_r50_fpn.detectron2"]
+    assert resolve("mask_rcnn_r50_fpn.torchvision").publisher == "torchvision"
+    assert resolve("mask_rcnn_r50_fpn_v2") is resolve("mask_rcnn_r50_fpn_v2.torchvision")
+    assert all(resolve(name) is entry for name, entry in ZOO.items())
+    with pytest.raises(ConfigError, match=r"Did you mean.*'mask_rcnn_r50_fpn'"):
+        resolve("maskrcnn_r50_fpn")
+    with pytest.raises(ConfigError, match=r"'mask_rcnn_r50_fpn\.detectron2'"):
+        resolve("mask_rcnn_r50_fpn.detectron")
+    with pytest.raises(ConfigError, match=r"no model 'mask_rcnn_r50_fpn_v2\.detectron2'"):
+        resolve("mask_rcnn_r50_fpn_v2.detectron2")
+
+
+def test_any_timm_backbone_by_name() -> None:
+    entry = resolve("mask_rcnn_fpn.resnet18")
+    assert entry.config is not None
+    assert entry.config.backbone == "resnet18"
+    with torch.device("meta"):
+        model = entry.build(Classes(["leaf", "stem"]))
+    assert len(model.state_dict()["mask_head.logits.bias"]) == 2
+    with pytest.raises(ConfigError, match=r"'mask_rcnn_fpn\.NAME'"):
+        resolve("mask_rcnn_fpn").build()
+    with pytest.raises(ConfigError, match="timm has no model 'resnet17'"):
+        resolve("mask_rcnn_fpn.resnet17").build()
+    with pytest.raises(WeightsError, match="no published weights"):
+        entry.path()
+
+
+def test_nuclei_is_rebuilt_from_its_file() -> None:
+    entry = resolve("nuclei")
+    with pytest.raises(ConfigError, match="rebuilt from its checkpoint"):
+        entry.build()
+    try:
+        path = entry.path()
+    except WeightsError as error:
+        pytest.skip(str(error))
+    assert path.name == "nuclei.safetensors"
+    assert path.stat().st_size <= 25e6
+
+
+def test_candidates_are_told_apart() -> None:
+    shapes = {name: tuple(sorted((k, tuple(s)) for k, s in make().items())) for name, make in candidates().items()}
+    assert set(shapes) == set(BUILT)
+    assert len(set(shapes.values())) == len(shapes)
+
+
+def test_table_is_json_with_one_row_each() -> None:
+    rows = json.loads(json.dumps(table()))
+    assert [r["name"] for r in rows] == list(ZOO)
+    assert len({tuple(r) for r in rows}) == 1
+    default = {r["default_of"]: r["name"] for r in rows if r["default_of"]}
+    assert all(resolve(bare).name == name for bare, name in default.items())
+    assert len(default) == 2
+
+
+def test_coco_classes() -> None:
+    assert len(COCO) == 80
+    assert len(COCO_BY_ID) == 90
+    assert COCO_BY_ID.ids == tuple(range(1, 91))
+    assert [i for n, i in zip(COCO_BY_ID, COCO_BY_ID.ids, strict=True) if n.startswith("N/A")] == [
+        *(12, 26, 29, 30, 45),
+        *(66, 68, 69, 71, 83),
+    ]
+    assert all(COCO_BY_ID[i - 1] == name for name, i in zip(COCO, COCO.ids, strict=True))
