@@ -1,0 +1,256 @@
+"""Instances made visible: overlays, cut-outs and label maps.
+
+Letters: N instances, H W picture, h w crop. Time and memory follow the objects' crops, plus one copy of the picture.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from maskwright.errors import ConfigError, DataError, ImageError
+from maskwright.media import as_image
+from maskwright.types import BoolArray, Instances, Masks
+
+Color = tuple[int, int, int]
+Rectangle = tuple[float, float, float, float]
+
+FEW = 12
+"""Up to this many instances each gets its label if it is not tiny; among more, only those large enough to hold it."""
+
+
+def overlay(
+    image: Any,
+    instances: Instances,
+    *,
+    labels: bool = True,
+    scores: bool = True,
+    boxes: bool = False,
+    opacity: float = 0.45,
+    outline: int | None = None,
+    colors: Literal["instance", "class"] = "instance",
+) -> NDArray[np.uint8]:
+    """The picture with its instances drawn in: translucent masks, opaque outlines, class names and scores.
+
+    image: what `media.as_image` takes, of the instances' size. labels, scores: write the class name, the score.
+    boxes: draw boxes as well (always where there are no masks). opacity: of the fill, 0 to 1. outline: width in
+    pixels, inside the object; None follows the picture's size, 0 draws none. colors: one colour per instance, or per
+    class. Small objects lie over large ones. A text is left out where it would cover more than it says: on objects
+    smaller than the text, over other texts, and in crowds on all objects that cannot hold it.
+    Returns uint8 (H, W, 3), a new array. Raises ImageError where the picture's size is not that of the instances.
+    """
+    if not 0 <= opacity <= 1:
+        raise ConfigError(f"overlay: opacity lies in 0..1, got {opacity}.")
+    if colors not in ("instance", "class"):
+        raise ConfigError(f"overlay: colors is 'instance' or 'class', got {colors!r}.")
+    picture = _matching(image, instances).copy()
+    short = min(picture.shape[:2])
+    width = max(1, round(math.sqrt(short) / 14)) if outline is None else int(outline)
+    shades = [color(int(k)) for k in (instances.labels if colors == "class" else range(len(instances)))]
+    if instances.crops is not None:
+        for i in np.argsort(-instances.crops.areas(), kind="stable"):
+            _paint(picture, instances.crops, int(i), shades[i], opacity, width)
+    with_boxes = boxes or instances.crops is None
+    texts = _texts(instances, labels, scores)
+    if len(instances) == 0 or not (with_boxes or texts):
+        return picture
+    canvas = Image.fromarray(picture)
+    pen = ImageDraw.Draw(canvas)
+    if with_boxes:
+        for box, shade in zip(instances.boxes, shades, strict=True):
+            _rectangle(pen, box, shade, max(width, 1))
+    if texts:
+        _write(pen, instances, texts, shades, max(10, round(0.6 * math.sqrt(short))))
+    return np.array(canvas)
+
+
+def cutouts(image: Any, instances: Instances) -> Iterator[NDArray[np.uint8]]:
+    """Each instance cut out along its mask: uint8 RGBA (h, w, 4) of its tight box, transparent elsewhere.
+
+    An empty mask gives a (0, 0, 4) array. Raises ImageError where sizes differ, DataError where there are no masks.
+    """
+    picture, masks = _matching(image, instances), _masks(instances, "cutouts")
+    return (_cutout(picture, masks, i) for i in range(len(masks)))
+
+
+def _cutout(picture: NDArray[np.uint8], masks: Masks, index: int) -> NDArray[np.uint8]:
+    x0, y0, x1, y1 = (int(v) for v in masks[index].boxes()[0])
+    top, left = masks.corners[index]
+    crop = masks.crops[index][y0 - top : y1 - top, x0 - left : x1 - left] if x1 > x0 else np.zeros((0, 0), np.bool_)
+    out = np.zeros((*crop.shape, 4), np.uint8)
+    out[crop, :3] = picture[y0:y1, x0:x1][crop]
+    out[crop, 3] = 255
+    return out
+
+
+def label_map(instances: Instances) -> NDArray[np.uint16]:
+    """uint16 (H, W): 0 is background, i + 1 instance i; where masks overlap the highest score is on top.
+
+    Raises DataError where there are no masks or more than 65535 instances.
+    """
+    masks = _masks(instances, "label_map")
+    if len(masks) > 65535:
+        raise DataError(f"label_map: 16 bits hold 65535 instances, got {len(masks)}. Save RLE instead, or fewer.")
+    out = np.zeros(instances.size, np.uint16)
+    for i in np.argsort(-instances.scores, kind="stable")[::-1]:
+        (top, left), crop = masks.corners[i], masks.crops[i]
+        out[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = i + 1
+    return out
+
+
+def color(index: int) -> Color:
+    """The colour of an index: hues a golden angle apart, lightness in three steps, as different as they can be.
+
+    The steps are taken in the OKLCH colour space, where equal distances look equal.
+    """
+    hue = 2 * math.pi * ((0.07 + index * 0.6180339887498949) % 1)
+    light, chroma = ((0.73, 0.20), (0.62, 0.23), (0.81, 0.18))[index % 3]
+    for _ in range(12):  # less colourful until the screen can show it
+        linear = _oklch(light, chroma, hue)
+        if min(linear) >= -1e-3 and max(linear) <= 1 + 1e-3:
+            break
+        chroma *= 0.9
+    r, g, b = (round(255 * _gamma(min(max(v, 0.0), 1.0))) for v in linear)
+    return r, g, b
+
+
+def _oklch(light: float, chroma: float, hue: float) -> tuple[float, float, float]:
+    """OKLCH to linear sRGB (B. Ottosson, "A perceptual color space for image processing", 2020)."""
+    a, b = chroma * math.cos(hue), chroma * math.sin(hue)
+    long = (light + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    medium = (light - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (light - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    return (
+        4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
+        -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
+        -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
+    )
+
+
+def _gamma(value: float) -> float:
+    return 12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055
+
+
+def _matching(image: Any, instances: Instances) -> NDArray[np.uint8]:
+    picture = as_image(image)
+    if picture.shape[:2] != instances.size:
+        raise ImageError(f"The picture is {picture.shape[:2]} (H, W), the instances are of one of {instances.size}.")
+    return picture
+
+
+def _masks(instances: Instances, verb: str) -> Masks:
+    if instances.crops is None:
+        raise DataError(f"{verb} needs masks, these instances have boxes only.")
+    return instances.crops
+
+
+# ---- shapes -----------------------------------------------------------------------------------------------------
+
+
+def _paint(picture: NDArray[np.uint8], masks: Masks, index: int, shade: Color, opacity: float, width: int) -> None:
+    (top, left), crop = masks.corners[index], masks.crops[index]
+    if not crop.size:
+        return
+    region = picture[top : top + crop.shape[0], left : left + crop.shape[1]]
+    if opacity > 0:
+        mixed = np.arange(256)[:, None] * (1 - opacity) + np.array(shade) * opacity  # (256, 3)
+        table = np.round(mixed).astype(np.uint8)
+        inside = region[crop]  # (area, 3)
+        region[crop] = table[inside, np.arange(3)]
+    thin = min(width, max(1, min(crop.shape) // 8))  # the outline must not fill a small object
+    if width > 0:
+        region[_rim(crop, thin)] = shade
+
+
+def _rim(crop: BoolArray, width: int) -> BoolArray:
+    """Pixels of the mask nearer than `width` to its outside."""
+    core = np.pad(crop, 1)
+    for step in range(width):
+        inner = core.copy()
+        inner[1:] &= core[:-1]
+        inner[:-1] &= core[1:]
+        inner[:, 1:] &= core[:, :-1]
+        inner[:, :-1] &= core[:, 1:]
+        if step % 2:  # crosses and squares in turn come near a disk
+            inner[1:, 1:] &= core[:-1, :-1]
+            inner[1:, :-1] &= core[:-1, 1:]
+            inner[:-1, 1:] &= core[1:, :-1]
+            inner[:-1, :-1] &= core[1:, 1:]
+        core = inner
+    return crop & ~core[1:-1, 1:-1]
+
+
+def _rectangle(pen: ImageDraw.ImageDraw, box: NDArray[np.float32], shade: Color, width: int) -> None:
+    x0, y0, x1, y1 = (float(v) for v in box)
+    if x1 > x0 and y1 > y0:
+        right, bottom = max(math.ceil(x1) - 1, math.floor(x0)), max(math.ceil(y1) - 1, math.floor(y0))
+        pen.rectangle((math.floor(x0), math.floor(y0), right, bottom), outline=shade, width=width)
+
+
+# ---- texts ------------------------------------------------------------------------------------------------------
+
+
+def _texts(instances: Instances, labels: bool, scores: bool) -> list[tuple[str, str]]:
+    """For each instance its text and the short form for where that does not fit; nothing at all if none is wanted.
+
+    The short form is what tells the instances apart: the class name among several classes, else the score.
+    """
+    if not (labels or scores):
+        return []
+    names = [instances.classes[int(k)] if labels else "" for k in instances.labels]
+    marks = [f"{s:.2f}" if scores else "" for s in instances.scores]
+    several = len(set(names)) > 1
+    shorts = [(name if several else mark) or name or mark for name, mark in zip(names, marks, strict=True)]
+    return [(f"{name} {mark}".strip(), short) for name, mark, short in zip(names, marks, shorts, strict=True)]
+
+
+def _write(
+    pen: ImageDraw.ImageDraw, instances: Instances, texts: list[tuple[str, str]], shades: list[Color], size: int
+) -> None:
+    """Write texts, the best scores first, each where it is readable and covers no other, or nowhere."""
+    font = ImageFont.load_default(size)
+    pad = max(2, size // 5)
+    frame = (instances.size[1], instances.size[0])
+    crowd = len(instances) > FEW
+    placed = np.zeros((0, 4))
+    for i in np.argsort(-instances.scores, kind="stable"):
+        box = instances.boxes[i].astype(np.float64)
+        for text in texts[i]:
+            extent = (pen.textlength(text, font=font) + 2 * pad, size + 2 * pad)
+            spot = _spot(box, extent, frame, placed, outside=not crowd) if _fits(box, extent, crowd) else None
+            if spot is not None:
+                placed = np.concatenate([placed, [spot]])
+                r, g, b = shades[i]
+                ink = (0, 0, 0) if 0.299 * r + 0.587 * g + 0.114 * b > 140 else (255, 255, 255)
+                pen.rounded_rectangle(spot, radius=pad, fill=shades[i])
+                pen.text((spot[0] + pad, (spot[1] + spot[3]) / 2), text, fill=ink, font=font, anchor="lm")
+                break
+
+
+def _fits(box: NDArray[np.float64], extent: tuple[float, float], crowd: bool) -> bool:
+    """Whether an object is large enough for a text (width, height) to say more than it covers."""
+    wide, high = float(box[2] - box[0]), float(box[3] - box[1])
+    if crowd:
+        return wide >= extent[0] and extent[0] * extent[1] <= 0.25 * wide * high
+    return min(wide, high) >= 0.6 * extent[1]
+
+
+def _spot(
+    box: NDArray[np.float64], text: tuple[float, float], picture: tuple[int, int], placed: NDArray[Any], outside: bool
+) -> Rectangle | None:
+    """Where a text (width, height) goes: above its box, inside, below; inside the picture and clear of the others."""
+    x0, y0, x1, y1 = (float(v) for v in box)
+    (w, h), (right, bottom) = text, picture
+    if w > right or h > bottom:
+        return None
+    middle = ((x0 + x1 - w) / 2, (y0 + y1 - h) / 2)
+    around = [(x0, y0 - h), (x0, y0), (x0, y1), (x0, y1 - h), (x1 - w, y0 - h), middle]
+    for x, y in around if outside else [(x0, y0), middle, (x0, y1 - h)]:
+        x, y = min(max(x, 0), right - w), min(max(y, 0), bottom - h)
+        clear = (x >= placed[:, 2]) | (x + w <= placed[:, 0]) | (y >= placed[:, 3]) | (y + h <= placed[:, 1])
+        if clear.all():
+            return x, y, x + w, y + h
+    return None
