@@ -29,7 +29,14 @@ class Predicts(Protocol):
 
     classes: Classes
 
-    def predict(self, source: Any, *, timer: StageTimer | None = None, **options: Any) -> Any: ...
+    def predict(
+        self,
+        source: Any,
+        *,
+        score_threshold: float | None = None,
+        max_instances: int | None = None,
+        timer: StageTimer | None = None,
+    ) -> Any: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +124,6 @@ def evaluate(
     translation = match_classes(predictor.classes, dataset, class_names)
     if not skip:
         _check_files(dataset)
-    options = {"score_threshold": score_threshold, "max_instances": max_instances}
-    options = {name: value for name, value in options.items() if value is not None}
     metric, timer, start = CocoMetric(dataset), StageTimer(), time.perf_counter()
     failed: list[tuple[str, str]] = []
     foreign = 0
@@ -132,7 +137,7 @@ def evaluate(
                 raise
             failed.append((record.file_name, str(error)))
             continue
-        found = predictor.predict(picture, timer=timer, **options)
+        found = predictor.predict(picture, score_threshold=score_threshold, max_instances=max_instances, timer=timer)
         with timer.stage("metric"):
             known = translated(found, translation, dataset.classes)
             metric.update(record.id, known)
