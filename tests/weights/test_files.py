@@ -1,10 +1,12 @@
 """Reading and writing weights files: every layout in the wild, and everything that only looks like one."""
 
 import collections
+import io
 import json
 import os
 import pickle
 import struct
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file
 
-from maskwright import __version__
 from maskwright.errors import WeightsError
 from maskwright.weights import arrays_pickle
 from maskwright.weights.files import read, read_header, save_checkpoint, sniff
@@ -51,7 +52,7 @@ def test_checkpoint_round_trip_keeps_tensors_and_header(tmp_path: Path) -> None:
     assert found.format == "safetensors"
     assert dict(sorted(found.tensors.items())).keys() == dict(sorted(state().items())).keys()
     assert all(torch.equal(found.tensors[k], v) for k, v in state().items())
-    assert found.header == read_header(path) == {"version": __version__, **HEADER, "metrics": {"ap": 0.5}}
+    assert found.header == read_header(path) == {"version": version("maskwright"), **HEADER, "metrics": {"ap": 0.5}}
     assert [p.name for p in path.parent.iterdir()] == ["best.safetensors"]
 
 
@@ -208,7 +209,7 @@ def test_python_2_pickles_in_either_byte_order(order: str) -> None:
     array = np.arange(200, 206, dtype=order + "f4").reshape(2, 3)
     data = python2_array(array)
     assert np.array_equal(pickle.loads(data, encoding="latin1")["w"], array)  # the twin: NumPy's own reader
-    found = arrays_pickle.load(data)["w"]
+    found = arrays_pickle.load(io.BytesIO(data))["w"]
     assert np.array_equal(found, array)
     assert found.dtype == np.float32
 
@@ -224,7 +225,7 @@ def test_python_2_pickles_in_either_byte_order(order: str) -> None:
 )
 def test_any_numeric_array_comes_back(array: np.ndarray, protocol: int, fortran: bool) -> None:
     array = np.asfortranarray(array) if fortran else array
-    value = arrays_pickle.load(pickle.dumps({"a": array, "s": np.float64(2.5)}, protocol))
+    value = arrays_pickle.load(io.BytesIO(pickle.dumps({"a": array, "s": np.float64(2.5)}, protocol)))
     np.testing.assert_array_equal(value["a"], array)
     assert value["a"].shape == array.shape
     assert value["s"] == 2.5
@@ -259,14 +260,14 @@ def test_hostile_pickle_runs_nothing_and_is_named(tmp_path: Path, protocol: int)
 )
 def test_pickles_that_ask_for_more_than_arrays_are_refused(data: bytes) -> None:
     with pytest.raises(WeightsError):
-        arrays_pickle.load(data)
+        arrays_pickle.load(io.BytesIO(data))
 
 
 def test_an_array_whose_bytes_do_not_fit_its_shape_is_refused() -> None:
     data = pickle.dumps({"a": np.zeros(3, np.float32)}, 2)
     assert data.count(b"K\x03\x85") == 1
     with pytest.raises(WeightsError, match=r"shape \(200,\).*needs 800 bytes, 12 were found"):
-        arrays_pickle.load(data.replace(b"K\x03\x85", b"K\xc8\x85"))
+        arrays_pickle.load(io.BytesIO(data.replace(b"K\x03\x85", b"K\xc8\x85")))
 
 
 # ---- damage

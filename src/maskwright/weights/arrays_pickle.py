@@ -11,9 +11,8 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
-from io import BytesIO
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,13 +108,13 @@ class _ArraysOnly(pickle.Unpickler):
         return partial(builder)  # a fresh object: what a file does to it ends with it
 
 
-def load(data: bytes) -> Any:
-    """The object in the pickle `data`: dicts, lists, text, numbers and NumPy arrays.
+def load(stream: BinaryIO) -> Any:
+    """The object in the pickle `stream`: dicts, lists, text, numbers and NumPy arrays.
 
     Raises WeightsError, without naming a file, where it asks for anything else or is damaged.
     """
     try:
-        return _plain(_ArraysOnly(BytesIO(data), encoding="latin1").load())
+        return _plain(_ArraysOnly(stream, encoding="latin1").load())
     except WeightsError:
         raise
     except Exception as error:  # a damaged pickle can fail in any way

@@ -16,6 +16,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,7 +136,8 @@ def _read_torch(path: Path) -> Any:
 
 def _read_pickle(path: Path) -> Any:
     try:
-        return arrays_pickle.load(path.read_bytes())
+        with path.open("rb") as stream:
+            return arrays_pickle.load(stream)
     except WeightsError as error:
         raise WeightsError(
             f"{path} is not loaded as a detectron2 model: {error}. Expected a pickle of NumPy arrays; "
@@ -225,12 +227,10 @@ def save_checkpoint(
     half: store weights of two and more dimensions as float16 where their values fit; one-dimensional ones (biases,
         statistics of norm layers) keep their type. Loading into a model widens them again.
     """
-    from maskwright import __version__
-
     path = Path(path)
     _check_header(header, str(path))
     try:
-        text = json.dumps({"version": __version__, **header}, ensure_ascii=False, allow_nan=False)
+        text = json.dumps({"version": version("maskwright"), **header}, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{path}: the checkpoint header must be JSON values: {error}.") from error
     stored = {name: _stored(tensor, half) for name, tensor in state.items()}
