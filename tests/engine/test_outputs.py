@@ -10,48 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from tests.reference.brightness import CLASSES, Brightness
 
 from maskwright import draw, media
 from maskwright.engine.batch import Done, Failed, RunOptions, predict_files
 from maskwright.engine.outputs import WRITERS, entries, parse_kinds
 from maskwright.engine.prediction import Prediction
-from maskwright.errors import ConfigError, ImageError, suggest
-from maskwright.types import Classes, Masks
-
-CLASSES = Classes(["cell", "a/b: ü"], [7, 90])
-
-
-class Brightness:
-    """Stands in for a model: each grey level from 1 to 9 in a picture's red channel is one instance.
-
-    Odd levels are of class 0, even ones of class 1, so that a test chooses its instances by painting them.
-    """
-
-    classes = CLASSES
-    with_masks = True
-    largest_batch = 0
-
-    def labels(self, names: list[str]) -> list[int]:
-        """As the real predictor's."""
-        for name in names:
-            if name not in self.classes:
-                raise ConfigError(f"no class '{name}'.{suggest(name, self.classes)}")
-        return [list(self.classes).index(name) for name in names]
-
-    def predict(self, source: list[NDArray[np.uint8]], **options: object) -> list[Prediction]:
-        """As the real predictor's."""
-        self.largest_batch = max(self.largest_batch, len(source))
-        return [self._one(pixels) for pixels in source]
-
-    def _one(self, pixels: NDArray[np.uint8]) -> Prediction:
-        levels = [level for level in range(1, 10) if (pixels[..., 0] == level).any()]
-        masks = Masks.from_dense(
-            np.array([pixels[..., 0] == level for level in levels], bool).reshape(-1, *pixels.shape[:2])
-        )
-        scores = np.array([1 - level / 10 for level in levels], np.float32)
-        labels = np.array([1 - level % 2 for level in levels], np.int64)
-        crops = masks if self.with_masks else None
-        return Prediction(masks.boxes(), scores, labels, CLASSES, masks.size, crops)
+from maskwright.errors import ConfigError, ImageError
+from maskwright.types import Masks
 
 
 def ring_and_two_parts() -> NDArray[np.uint8]:

@@ -1,0 +1,195 @@
+"""The command as a user meets it: what it prints where, what it writes, and how it ends."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.reference.brightness import Brightness
+from typer.testing import CliRunner, Result
+
+from maskwright import __version__
+from maskwright.cli import app
+from maskwright.engine.outputs import WRITERS
+from maskwright.engine.prediction import Prediction
+from maskwright.errors import WeightsError
+from maskwright.models.zoo import ZOO
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Replaces `load` by the stand-in; gives the arguments it was called with."""
+    calls: list[dict[str, Any]] = []
+
+    def load(name: str, **options: Any) -> Brightness:
+        calls.append({"name": name, **options})
+        if name == "gone":
+            raise WeightsError("There is no model\nor file 'gone'.")
+        return Brightness()
+
+    module = ModuleType("maskwright.engine.load")
+    module.load = load  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "maskwright.engine.load", module)
+    return calls
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with two pictures: two instances in one, none in the other."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[2:10, 3:12] = 1
+    pixels[10:19, 14:29] = 2
+    Image.fromarray(pixels).save(folder / "größe.png")
+    Image.fromarray(pixels * 0).save(folder / "none.png")
+    return folder
+
+
+def command(*words: str | Path) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_predict_prints_a_line_a_picture_and_writes_overlay_and_json(
+    loaded: list[dict[str, Any]], pictures: Path, tmp_path: Path
+) -> None:
+    done = command("predict", pictures, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == f"{pictures / 'größe.png'}\t2\n{pictures / 'none.png'}\t0\n"
+    assert re.match(r"2 instances in 2 pictures, [\d.]+ s, [\d.]+ a second. Results: .*out\n$", done.stderr)
+    assert len(Prediction.load(tmp_path / "out/json/größe.json")) == 2
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["json", "overlay"]
+    assert loaded == [{"name": "nuclei", "weights": None, "size": None, "device": "cpu", "precision": "float32"}]
+
+
+def test_predict_takes_every_option(loaded: list[dict[str, Any]], pictures: Path, tmp_path: Path) -> None:
+    words = ["--model", "x", "--weights", "w.pth", "--size", "320", "--device", "cuda:1", "--precision", "bf16"]
+    words += ["--save", "csv,json", "--save", "coco", "--score", "0.5", "--classes", "cell", "--max", "3"]
+    words += ["--batch", "2", "--max-pixels", "0", "--bits", "12", "--overwrite"]
+    done = command("predict", pictures / "*.png", "--out", tmp_path / "out", *words)
+    assert done.exit_code == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["json", "measurements.csv", "results.json"]
+    expected = {"weights": Path("w.pth"), "size": 320, "device": "cuda:1", "precision": "bf16"}
+    assert loaded == [{"name": "x", **expected}]
+
+
+def test_predict_names_what_it_could_not_read_and_exits_with_1(
+    loaded: list[dict[str, Any]], pictures: Path, tmp_path: Path
+) -> None:
+    (pictures / "cut.png").write_bytes((pictures / "none.png").read_bytes()[:50])
+    done = command("predict", pictures, tmp_path / "gone.jpg", "--out", tmp_path / "out")
+    assert done.exit_code == 1
+    assert len(done.stdout.splitlines()) == 2
+    lines = done.stderr.splitlines()
+    assert lines[1] == "2 pictures could not be read:"
+    assert lines[2].startswith(f"  {tmp_path / 'gone.jpg'}: no such file")
+    assert lines[3].startswith(f"  {pictures / 'cut.png'}: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--save", "overlya"], "error: There is no output kind 'overlya'. Did you mean 'overlay'?"),
+        (["--classes", "cel"], "Did you mean 'cell'?"),
+        (["--model", "gone"], "error: There is no model\nor file 'gone'."),
+        (["--max-pixels", "5"], "the limit is 5"),
+        (["--score", "2"], "--score"),
+        (["--bogus"], "No such option"),
+    ],
+)
+def test_errors_are_told_without_a_traceback(
+    loaded: list[dict[str, Any]], pictures: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    done = command("predict", pictures / "none.png", "--out", tmp_path / "out", *words)
+    assert done.exit_code == (1 if "limit" in message else 2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_debug_shows_where_an_error_came_from(loaded: list[dict[str, Any]], pictures: Path, tmp_path: Path) -> None:
+    done = command("predict", pictures, "--out", tmp_path / "out", "--model", "gone", "--debug")
+    assert isinstance(done.exception, WeightsError)
+
+
+def test_evaluate_passes_its_options_on(
+    loaded: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    class Found(SimpleNamespace):
+        def report(self) -> str:
+            return "AP 12.3"
+
+        def save(self, path: Path) -> None:
+            path.write_text("{}")
+
+    def evaluate(predictor: Any, data: Path, images: Path | None, **options: Any) -> Found:
+        asked.append((data, images, options))
+        return Found(failed=(("a.png", "gone"),) if options["skip"] else ())
+
+    monkeypatch.setattr("maskwright.engine.evaluate.evaluate", evaluate)
+    words = ["--data", "a.json", "--images", "b", "--limit", "3", "--rename", "cell=Zelle", "--rename", "b=c=d"]
+    done = command("evaluate", *words, "--out", tmp_path / "n.json")
+    assert (done.exit_code, done.stdout) == (0, "AP 12.3\n")
+    assert (tmp_path / "n.json").read_text() == "{}"
+    options = {"limit": 3, "skip": False, "class_names": {"cell": "Zelle", "b": "c=d"}, "progress": False}
+    assert asked == [(Path("a.json"), Path("b"), options)]
+    assert command("evaluate", "--data", "a.json", "--skip").exit_code == 1
+    wrong = command("evaluate", "--data", "a.json", "--rename", "cell")
+    assert wrong.exit_code == 2
+    assert "--rename takes MODEL=DATA" in wrong.stderr
+
+
+def test_train_makes_a_config_and_says_where_the_weights_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[Any] = []
+
+    def train(config: Any) -> SimpleNamespace:
+        configs.append(config)
+        return SimpleNamespace(stopped="finished", iterations=7, epochs=2, seconds=60.0)
+
+    monkeypatch.setattr("maskwright.engine.train.train", train, raising=False)
+    done = command("train", "--data", "d/a.json", "--out", "runs/leaf", "--minutes", "5", "--batch", "2", "--resume")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == f"{Path('runs/leaf/best.safetensors')}\n"
+    (config,) = configs
+    assert (config.data, config.images, config.out) == (str(Path("d/a.json")), "d", str(Path("runs/leaf")))
+    assert (config.epochs, config.max_minutes, config.batch_size, config.resume) == (None, 5, 2, True)
+    command("train", "--data", "a.json", "--images", "b", "--epochs", "3", "--lr", "0.1", "--precision", "bf16")
+    assert (configs[1].epochs, configs[1].lr, configs[1].precision, configs[1].resume) == (3, 0.1, "bf16", False)
+
+
+def test_models_are_listed_for_people_and_programs() -> None:
+    table = command("models").stdout
+    assert re.search(r"mask_rcnn_r50_fpn\[\.detectron2\] +44\.\d M +17\d\.\d MB +41\.0 +37\.2  CC-BY-SA-3\.0\n", table)
+    assert max(map(len, (line for line in table.splitlines() if "://" not in line))) <= 110
+    rows = json.loads(command("models", "--json").stdout)
+    assert {row["name"] for row in rows} == set(ZOO)
+
+
+def test_help_is_enough_to_use_each_command() -> None:
+    plain = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+    for name in ("predict", "evaluate", "train", "models"):
+        text = CliRunner(env=plain).invoke(app, [name, "--help"]).stdout
+        assert "Examples:" in text
+        assert f"maskwright {name}" in text
+    text = CliRunner(env=plain).invoke(app, ["predict", "--help"]).stdout
+    assert all(kind in text for kind in WRITERS)
+
+
+def test_the_command_starts_quickly_and_says_its_version(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for words in (["--version"], ["predict", "--help"]):
+        run = [sys.executable, "-m", "maskwright", *words]
+        done = subprocess.run(run, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        assert __version__ in done.stdout or "SOURCE" in done.stdout
