@@ -117,7 +117,7 @@ class Colour:
     def apply(self, image: Picture) -> Picture:
         """(H, W, 3) uint8 to the same: blur, then one colour matrix, then noise; rounded and clipped once."""
         if self.blur > 0:
-            image = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(self.blur)))
+            image = np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(self.blur)))
         matrix, shift = self._matrix(image)
         if self.noise == 0 and np.array_equal(matrix, np.eye(3)) and not shift.any():
             return image
@@ -135,7 +135,8 @@ class Colour:
             matrix = _hue_matrix(self.hue) @ matrix
         shift = np.zeros(3)
         if self.contrast != 1:
-            mean = self.brightness * float(image.reshape(-1, 3).mean(axis=0, dtype=np.float64) @ LUMA)
+            columns = image.mean(axis=0, dtype=np.float32)  # rows first: a tenth of the time of all at once
+            mean = self.brightness * float(columns.mean(axis=0, dtype=np.float64) @ LUMA)
             matrix, shift = self.contrast * matrix, shift + (1 - self.contrast) * mean
         return (-matrix, 255 - shift) if self.invert else (matrix, shift)
 
@@ -268,7 +269,7 @@ def warp(image: Picture, geometry: Geometry, *, fill: RGB = (0, 0, 0), antialias
     straight = _near(matrix[:2, :2], np.diag(np.diag(matrix[:2, :2])))
     if straight and inside and (antialias or scale.min() >= 1):
         window = (max(0.0, x0), max(0.0, y0), min(float(image.shape[1]), x1), min(float(image.shape[0]), y1))
-        return np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR, box=window))
+        return np.array(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR, box=window))
     picture = Image.fromarray(image)
     if antialias and scale.min() < 1:
         small = tuple(max(1, round(side * min(1.0, s))) for side, s in zip(picture.size, scale, strict=True))
@@ -276,7 +277,7 @@ def warp(image: Picture, geometry: Geometry, *, fill: RGB = (0, 0, 0), antialias
         picture = picture.resize((small[0], small[1]), Image.Resampling.BILINEAR)
     moved = picture.transform((w, h), Image.Transform.AFFINE, tuple(back[:2].ravel()), Image.Resampling.BILINEAR,
                               fillcolor=fill)  # fmt: skip
-    return np.asarray(moved)
+    return np.array(moved)
 
 
 def _near(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:

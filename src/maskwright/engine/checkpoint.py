@@ -1,0 +1,161 @@
+"""The whole state of a training run in one file, so that a run that ended anywhere goes on as if it had not.
+
+The file is written beside its place, flushed to the disk and renamed: whatever happens while it is written, the
+earlier one stays whole. It is read with `weights_only=True`: nothing in it is executed.
+"""
+
+import copy
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from maskwright.errors import TrainingError
+
+FORMAT = 1
+"""Of the file; a reader refuses others."""
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass
+class Position:
+    """How far a run is.
+
+    iteration: optimiser steps done. epoch, number: the batch that comes next. seconds: time used so far.
+    due: an evaluation is to be done before the next step. validated: iteration of the last evaluation, or -1.
+    best: the best value so far, or None; best_iteration: where it was reached.
+    """
+
+    iteration: int = 0
+    epoch: int = 0
+    number: int = 0
+    seconds: float = 0.0
+    due: bool = False
+    validated: int = -1
+    best: float | None = None
+    best_iteration: int = -1
+
+
+class Ema(Generic[M]):
+    """A running mean of a model's weights, often better than the last weights themselves.
+
+    model: the mean, in eval mode. After n updates it forgets by min(decay, (1 + n) / (10 + n)) a step, so that the
+    random start does not stay in it.
+    """
+
+    def __init__(self, model: M, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.model: M = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move towards the weights (and norm statistics) of `model`; whole numbers are copied."""
+        self.updates += 1
+        keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for mean, new in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(new, 1 - keep)
+            else:
+                mean.copy_(new)
+
+
+def capture(
+    model: M, ema: Ema[M] | None, optimizer: torch.optim.Optimizer, position: Position, facts: Mapping[str, str]
+) -> dict[str, Any]:
+    """Everything that decides how a run goes on. facts: names that must be the same on resuming (config, data)."""
+    return {
+        "format": FORMAT,
+        "position": asdict(position),
+        "facts": json.dumps(dict(facts)),
+        "model": model.state_dict(),
+        "ema": None if ema is None else {"updates": ema.updates, "model": ema.model.state_dict()},
+        "optimizer": optimizer.state_dict(),
+        "rng": {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        },
+    }
+
+
+def restore(
+    state: Mapping[str, Any], model: M, ema: Ema[M] | None, optimizer: torch.optim.Optimizer, path: Path
+) -> Position:
+    """Put a captured state back into the objects of a new run. Raises TrainingError where it does not fit them."""
+    if (state["ema"] is None) != (ema is None):
+        raise TrainingError(f"{path} was written {'without' if ema else 'with'} a mean of the weights; set ema alike.")
+    try:
+        model.load_state_dict(state["model"])
+        if ema is not None:
+            ema.model.load_state_dict(state["ema"]["model"])
+            ema.updates = int(state["ema"]["updates"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(f"{path} is of another model or optimiser than this run's: {error}") from error
+    torch.set_rng_state(state["rng"]["torch"])
+    if torch.cuda.is_available() and len(state["rng"]["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["rng"]["cuda"])
+    return Position(**state["position"])
+
+
+def differing_facts(state: Mapping[str, Any], facts: Mapping[str, str]) -> list[str]:
+    """`name: then -> now` for each fact that is not as it was when the state was captured."""
+    then: dict[str, str] = json.loads(state["facts"])
+    names = sorted(set(then) | set(facts))
+    return [f"{n}: {then.get(n)} -> {facts.get(n)}" for n in names if then.get(n) != facts.get(n)]
+
+
+def save(path: Path, state: Mapping[str, Any]) -> Path:
+    """Write the state. Raises TrainingError where that fails; the file that was there before is then untouched."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{path.name}.*.part"):  # by a run that was killed while it wrote
+            left.unlink()
+        with part.open("wb") as stream:
+            torch.save(dict(state), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        kept = f"The earlier one at {path} is intact." if path.exists() else "There is no earlier one."
+        raise TrainingError(
+            f"The checkpoint {path} could not be written: {error}. {kept} Free some space, then resume."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, where the system lets folders be opened."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The state in a file, on the CPU. Raises TrainingError where it is missing, damaged or not one."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise TrainingError(f"There is no training state at {path}; start without resume.") from None
+    except Exception as error:  # torch raises a dozen types for damaged files
+        raise TrainingError(f"{path} is damaged or not a training state: {error}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else type(state).__name__
+        raise TrainingError(f"{path} is not a training state of format {FORMAT}, got {found!r}.")
+    return state

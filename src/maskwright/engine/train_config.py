@@ -1,0 +1,120 @@
+"""What a training run is made of, checked when it is written down."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from maskwright.data.augment import Augment
+from maskwright.data.dataset import Dataset
+from maskwright.data.loader import Sampling
+from maskwright.errors import ConfigError, suggest
+
+FREE_ON_RESUME = ("data", "images", "out", "workers", "device", "resume", "checkpoint_minutes", "progress", "log_every")
+"""Fields that may differ when a run is resumed; the others decide the weights."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. Classes, and so the model's outputs, come from the annotation file.
+
+    data: COCO JSON. images: its pictures' folder. out: the run's folder. model: zoo name. size: input short edge, None
+    is the model's own; short_edges: draw one of these instead. val_fraction: share of the pictures held out, chosen
+    by a hash of the file name and `split_salt`.
+    epochs, max_minutes: the run ends with the first that is reached; one may be None. With max_minutes the learning
+    rate follows the share of the time that is used, or of the epochs if that is further.
+    batch_size: pictures at once; accumulate: batches for one step. optimizer: "sgd" has momentum 0.9.
+    lr: after `warmup` iterations of linear rise; falls on a cosine to lr * lr_end. weight_decay: not of norms, biases.
+    clip: largest gradient norm, or None. ema: decay of the mean of the weights that is evaluated and saved, or None.
+    precision: "bf16" runs the network in it; weights, losses and the choice of samples stay float32.
+    evaluate_every: epochs. checkpoint_minutes: between saved states. workers: processes that prepare pictures.
+    device: "auto", "cpu" or "cuda". resume: continue the run in `out`; it starts where there is none.
+    """
+
+    data: str = ""
+    images: str = ""
+    out: str = "runs/train"
+    model: str = "mask_rcnn_r50_fpn"
+    size: int | None = None
+    short_edges: tuple[int, ...] = ()
+    val_fraction: float = 0.2
+    split_salt: str = ""
+    epochs: int | None = 50
+    max_minutes: float | None = None
+    batch_size: int = 4
+    accumulate: int = 1
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 2e-4
+    lr_end: float = 0.01
+    weight_decay: float = 0.05
+    warmup: int = 500
+    clip: float | None = 5.0
+    ema: float | None = 0.999
+    precision: Literal["fp32", "bf16"] = "fp32"
+    augment: Augment | None = field(default_factory=Augment)
+    keep_empty: bool = True
+    seed: int = 0
+    workers: int = 0
+    evaluate_every: int = 1
+    checkpoint_minutes: float = 10.0
+    log_every: int = 10
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    resume: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        _check_choice("optimizer", self.optimizer, ("adamw", "sgd"))
+        _check_choice("precision", self.precision, ("fp32", "bf16"))
+        _check_choice("device", self.device, ("auto", "cpu", "cuda"))
+        if self.epochs is None and self.max_minutes is None:
+            raise ConfigError("TrainConfig: set epochs or max_minutes, or the run would never end.")
+        for name in ("epochs", "size", "batch_size", "accumulate", "evaluate_every", "log_every"):
+            _check_range(name, getattr(self, name), low=1)
+        for name in ("seed", "workers", "warmup", "weight_decay", "checkpoint_minutes"):
+            _check_range(name, getattr(self, name), low=0)
+        for name in ("lr", "max_minutes", "clip"):
+            _check_range(name, getattr(self, name), low=0, open_low=True)
+        _check_range("val_fraction", self.val_fraction, low=0, high=0.9)
+        _check_range("lr_end", self.lr_end, low=0, high=1)
+        _check_range("ema", self.ema, low=0, high=0.999999)
+        if any(edge < 1 for edge in self.short_edges):
+            raise ConfigError(f"TrainConfig: short_edges are positive pixels, got {self.short_edges}.")
+
+    def sampling(self) -> Sampling:
+        """How the training batches are drawn."""
+        return Sampling(
+            batch_size=self.batch_size,
+            seed=self.seed,
+            epochs=self.epochs,
+            augment=self.augment,
+            short_edges=self.short_edges,
+            keep_empty=self.keep_empty,
+            workers=self.workers,
+        )
+
+
+def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ConfigError(
+            f"TrainConfig: {name} is one of {', '.join(known)}, got {value!r}.{suggest(str(value), known)}"
+        )
+
+
+def _check_range(name: str, value: float | None, *, low: float, high: float = math.inf, open_low: bool = False) -> None:
+    """None is allowed where the field allows it: the type says so."""
+    if value is not None and not ((low < value if open_low else low <= value) and value <= high):
+        above = f"above {low:g}" if open_low else f"at least {low:g}"
+        raise ConfigError(f"TrainConfig: {name} is {above}{f' and at most {high:g}' if high < math.inf else ''}, "
+                          f"got {value}.")  # fmt: skip
+
+
+def facts(config: TrainConfig, data: Dataset) -> dict[str, str]:
+    """What decides the weights of a run, by name: the config and the annotations."""
+    digest = hashlib.sha256()
+    for record in data.images:
+        rows = [(a.id, a.label, a.box, a.crowd) for a in data.annotations[record.id]]
+        digest.update(repr((record.file_name, record.size, rows)).encode())
+    kept = {k: json.dumps(v) for k, v in asdict(config).items() if k not in FREE_ON_RESUME}
+    return {**kept, "annotations": digest.hexdigest()[:16]}

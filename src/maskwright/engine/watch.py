@@ -1,0 +1,200 @@
+"""Watching a training run, and stopping it: the CSV files, the progress bar, the signals."""
+
+import csv
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from maskwright.engine.checkpoint import Position
+
+
+class StopRequest:
+    """Turns SIGTERM and the first Ctrl-C into a wish that the loop reads; a second Ctrl-C interrupts at once.
+
+    name: the signal that came, or None. Outside the main thread signals cannot be caught, and nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for which, handler in self._before.items():
+            signal.signal(which, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.name == "SIGINT" and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.name = signal.Signals(number).name
+
+
+class Table:
+    """A CSV file that grows row by row and is complete after each. The first row decides the columns."""
+
+    def __init__(self, path: Path, *, upto: int | None) -> None:
+        """upto: keep the rows of a file that is there up to this iteration; None starts anew."""
+        self.path = path
+        self._columns: list[str] | None = None
+        kept = _rows_upto(path, upto) if upto is not None and path.exists() else []
+        if kept:
+            self._columns = kept[0]
+        part = path.with_name(f".{path.name}.part")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows(kept)
+        part.replace(path)
+        self._stream = path.open("a", newline="", encoding="utf-8")
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Write one row; numbers keep seven digits."""
+        writer = csv.writer(self._stream)
+        if self._columns is None:
+            self._columns = list(row)
+            writer.writerow(self._columns)
+        writer.writerow([_short(row.get(name)) for name in self._columns])
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
+def _rows_upto(path: Path, iteration: int) -> list[list[str]]:
+    """Header and rows whose iteration is not later; a row that was cut off while it was written is left out."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
+    if not rows or "iteration" not in rows[0]:
+        return []
+    column, width = rows[0].index("iteration"), len(rows[0])
+    kept = [r for r in rows[1:] if len(r) == width and r[column].isdigit() and int(r[column]) <= iteration]
+    return [rows[0], *kept]
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.7g}"
+
+
+class Log:
+    """`log.csv`: iteration, epoch, lr, mean of each loss, gradient norm, pictures per second, share of the time spent
+    waiting for data, one row for every `every` iterations. `metrics.csv`: one row per evaluation.
+
+    rate: pictures per second in the last row, or of the first steps before there is one.
+    """
+
+    def __init__(self, folder: Path, position: Position, every: int) -> None:
+        upto = position.iteration or None
+        self.rate = 0.0
+        self._every = every
+        with ExitStack() as stack:
+            self._steps = Table(folder / "log.csv", upto=upto)
+            stack.callback(self._steps.close)
+            self._metrics = Table(folder / "metrics.csv", upto=position.validated if upto else None)
+            stack.callback(self._metrics.close)
+            self._closing = stack.pop_all()
+        self._window()
+
+    def _window(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._steps_done, self._pictures, self._seconds, self._waited = 0, 0, 0.0, 0.0
+        self._mark = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.close()
+
+    def step(
+        self, position: Position, losses: Mapping[str, float], pictures: int, waited: float
+    ) -> list[dict[str, float]]:
+        """Note one step; gives the row that was written, if one was."""
+        now = time.perf_counter()
+        self._seconds, self._mark = self._seconds + now - self._mark, now
+        self._steps_done, self._pictures, self._waited = (
+            self._steps_done + 1,
+            self._pictures + pictures,
+            self._waited + waited,
+        )
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        if self.rate == 0.0 or position.iteration % self._every == 0:
+            self.rate = self._pictures / max(self._seconds, 1e-9)
+        if position.iteration % self._every:
+            return []
+        means = {name: total / self._steps_done for name, total in self._sums.items()}
+        row = {
+            "iteration": position.iteration,
+            "epoch": position.epoch,
+            "lr": losses["lr"],
+            **{name: value for name, value in means.items() if name != "lr"},
+            "pictures_per_second": self.rate,
+            "waiting_share": min(1.0, self._waited / max(self._seconds, 1e-9)),
+        }
+        self._steps.add(row)
+        self._window()
+        return [row]
+
+    def metrics(self, position: Position, values: Mapping[str, float]) -> dict[str, float]:
+        """Write the row of an evaluation; its time does not count for the rate."""
+        row = {"iteration": position.iteration, "epoch": position.epoch, **values}
+        self._metrics.add(row)
+        self._mark = time.perf_counter()
+        return row
+
+
+class TrainingBar:
+    """Progress on stderr: a bar on a terminal, a line every half minute in a file, nothing when switched off."""
+
+    LINE_SECONDS = 30.0
+
+    def __init__(self, wanted: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self._wanted, self._bar = wanted, None
+        self._line_at, self._began = 0.0, time.perf_counter()
+        if wanted and sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=Console(stderr=True))
+            self._task = self._bar.add_task("training", total=1.0)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, position: Position, losses: Mapping[str, float], progress: float, rate: float) -> None:
+        """Say how far the run is."""
+        if not self._wanted:
+            return
+        terms = " ".join(f"{n} {v:.3f}" for n, v in losses.items() if n not in ("lr", "grad_norm"))
+        text = f"epoch {position.epoch} iteration {position.iteration} | {terms} | {rate:.1f} pictures/s"
+        now = time.perf_counter()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=progress, description=text)
+        elif now - self._line_at >= self.LINE_SECONDS:
+            self._line_at = now
+            left = position.seconds * (1 / progress - 1) if progress > 0 else math.nan
+            print(f"{text} | {progress:.1%}, {left / 60:.0f} min left", file=sys.stderr, flush=True)
