@@ -207,7 +207,7 @@ def _texture(rng: np.random.Generator, size: tuple[int, ...], colour: Array, con
     across = np.arange(height, dtype=np.float32)[:, None] * np.sin(angle)
     phase = (across + np.arange(width, dtype=np.float32) * np.cos(angle)) / period
     shade = upper * (1 - fr) + lower * fr + contrast / 3 * np.sin(2 * np.pi * phase)
-    return colour.astype(np.float32) + shade.astype(np.float32)[:, :, None]
+    return np.asarray(colour + shade[:, :, None], np.float32)
 
 
 def _colour(rng: np.random.Generator, label: int) -> Array:
