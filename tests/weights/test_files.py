@@ -96,6 +96,13 @@ def test_a_header_must_be_complete_json(tmp_path: Path, bad: dict) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_paths_and_metrics_without_a_value_do_not_end_a_training(tmp_path: Path) -> None:
+    extras = {"training": {"out": tmp_path}, "metrics": {"AP": float("nan"), "AP50": 0.5, "loss": float("inf")}}
+    header = read_header(save_checkpoint(tmp_path / "a.safetensors", state(), {**HEADER, **extras}))
+    assert header["training"] == {"out": str(tmp_path)}
+    assert header["metrics"] == {"AP": None, "AP50": 0.5, "loss": None}
+
+
 def test_foreign_safetensors_have_no_header(tmp_path: Path) -> None:
     path = tmp_path / "timm.safetensors"
     save_file(state(), path)

@@ -11,6 +11,7 @@ knows arrays alone (`arrays_pickle`).
 """
 
 import json
+import math
 import os
 import re
 import secrets
@@ -223,14 +224,18 @@ def save_checkpoint(
 ) -> Path:
     """Write tensors and header as one .safetensors file, beside its place first, then renamed into it.
 
-    header: JSON values; must hold "architecture", "config" and "classes"; "version" is added.
+    header: JSON values and paths; must hold "architecture", "config" and "classes"; "version" is added. A number in
+        "metrics" that is not finite is written as null.
     half: store weights of two and more dimensions as float16 where their values fit; one-dimensional ones (biases,
         statistics of norm layers) keep their type. Loading into a model widens them again.
     """
     path = Path(path)
     _check_header(header, str(path))
+    content = {"version": version("maskwright"), **header}
+    if isinstance(metrics := header.get("metrics"), Mapping):
+        content["metrics"] = {k: None if v != v or v in (math.inf, -math.inf) else v for k, v in metrics.items()}
     try:
-        text = json.dumps({"version": version("maskwright"), **header}, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, default=os.fspath)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{path}: the checkpoint header must be JSON values: {error}.") from error
     stored = {name: _stored(tensor, half) for name, tensor in state.items()}
