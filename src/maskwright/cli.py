@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 done, but some pictures could not be read (they are listed
 by Ctrl-C. torch is imported inside the commands, so that `--help` is quick.
 """
 
+import io
 import json
 import os
 import sys
@@ -55,6 +56,9 @@ def main() -> None:
     # torch reads this once, when it is imported: tensors of 2 MiB and more are then backed by huge pages, which made
     # 1x1 convolutions up to twice as fast on the Linux machines measured. Elsewhere it does nothing.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show must not end a run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 
@@ -173,7 +177,7 @@ def predict(
 
         def show(result: "Done | Failed", total: int) -> None:
             if hasattr(result, "count"):
-                typer.echo(f"{result.source}\t{result.count}")
+                print(f"{result.source}\t{result.count}", flush=True)  # seen by the bar, which stays below it
             advance(total)
 
         report = predict_files(predictor, sources, out, options, show)
