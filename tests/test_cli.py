@@ -152,11 +152,11 @@ def test_evaluate_passes_its_options_on(
 def test_train_makes_a_config_and_says_where_the_weights_are(monkeypatch: pytest.MonkeyPatch) -> None:
     configs: list[Any] = []
 
-    def train(config: Any) -> SimpleNamespace:
+    def train(config: Any) -> Path:
         configs.append(config)
-        return SimpleNamespace(stopped="finished", iterations=7, epochs=2, seconds=60.0)
+        return Path(config.out, "best.safetensors")
 
-    monkeypatch.setattr("maskwright.engine.train.train", train, raising=False)
+    monkeypatch.setattr("maskwright.engine.train.train", train)
     done = command("train", "--data", "d/a.json", "--out", "runs/leaf", "--minutes", "5", "--batch", "2", "--resume")
     assert done.exit_code == 0, done.stderr
     assert done.stdout == f"{Path('runs/leaf/best.safetensors')}\n"

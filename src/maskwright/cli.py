@@ -299,9 +299,7 @@ def train(
         "resume": resume,
     }
     limits: dict[str, Any] = {"epochs": None} if minutes is not None and epochs is None else {}
-    history = run(TrainConfig(**{k: v for k, v in given.items() if v is not None} | limits))
-    _say(f"{history.stopped}: {history.iterations} iterations, {history.epochs} epochs, {history.seconds / 60:.1f} min")
-    typer.echo(out / "best.safetensors")
+    typer.echo(run(TrainConfig(**{k: v for k, v in given.items() if v is not None} | limits)))
 
 
 @app.command(
