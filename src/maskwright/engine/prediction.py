@@ -155,8 +155,8 @@ class Prediction(Instances):
         OSError where the file cannot be written.
         """
         if not np.isfinite(self.boxes).all():
-            row = int(np.argmin(np.isfinite(self.boxes).all(axis=1)))
-            raise DataError(f"{os.fspath(path)}: instance {row} has the box {self.boxes[row].tolist()}, not saved.")
+            bad = int(np.argmin(np.isfinite(self.boxes).all(axis=1)))
+            raise DataError(f"{os.fspath(path)}: instance {bad} has the box {self.boxes[bad].tolist()}, not saved.")
         rles = None if self.crops is None else mask_ops.encode(self.crops)
         head = {
             "format": FORMAT,
