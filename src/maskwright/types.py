@@ -70,6 +70,8 @@ class InputSpec:
     resize: "pillow" resizes the uint8 picture with Pillow's antialiased bilinear filter, each side rounded to the
         nearest pixel (detectron2); "float" resizes the normalised float picture without antialiasing, each side
         rounded down (torchvision).
+    shrink: False never makes a picture smaller to reach `size` (only to keep within `max_size`): for microscopy and
+        other pictures in which objects keep their size in pixels whatever the size of the picture.
     channels: order the network was trained with. mean, std: in units of 0..255, in that order.
     multiple: the input is padded right and bottom with zeros to a multiple of this many pixels.
     """
@@ -81,6 +83,7 @@ class InputSpec:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     multiple: int = 32
+    shrink: bool = True
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.multiple < 1 or (self.max_size is not None and self.max_size < 1):

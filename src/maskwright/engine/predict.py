@@ -1,10 +1,11 @@
 """Pictures in, predictions out: the object that `maskwright.load` returns."""
 
+import copy
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import torch
 from numpy.typing import NDArray
@@ -19,16 +20,34 @@ from maskwright.errors import ConfigError, suggest
 from maskwright.models.base import Model
 from maskwright.nn.fast import accelerate
 from maskwright.ops.warp import pad_batch, padded_size
-from maskwright.types import Classes, InputSpec
+from maskwright.types import Classes, InputSpec, OutputSpec
 
 Picture = str | os.PathLike[str] | Image.Image | NDArray[Any]
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "bfloat16": torch.bfloat16}
+
+DEFAULT_BATCH = 8
+
+
+class Options(TypedDict, total=False):
+    """What `Predictor.predict` takes beside the pictures; None means the model's own choice.
+
+    score_threshold: lowest score to keep, not below the model's own. classes: names to keep. max_instances: most of
+    a picture, best first. batch_size: pictures that go through the network together. timer: receives the seconds of
+    each stage ("read", "prepare", "network", "finish").
+    """
+
+    score_threshold: float | None
+    classes: Sequence[str] | None
+    max_instances: int | None
+    batch_size: int | None
+    timer: StageTimer | None
 
 
 class Predictor:
     """A model ready to predict: its classes, device and precision.
 
-    model: in eval mode, on `device`, its weights in the precision's type. name: what it was loaded as.
+    model: a copy of the one given (which stays as it is), in its fastest form, on `device`, its weights in the
+    precision's type. name: what it was loaded as.
     """
 
     def __init__(
@@ -40,8 +59,8 @@ class Predictor:
         self.name = name
         self.device = torch.device(device)
         self.precision = "bf16" if precision == "bfloat16" else precision
-        model = model.eval().to(memory_format=torch.channels_last)
-        self.model = accelerate(model).to(self.device, DTYPES[precision])
+        fast = accelerate(copy.deepcopy(model).eval().to(memory_format=torch.channels_last))
+        self.model: Model = fast.to(self.device, DTYPES[precision])
 
     def __repr__(self) -> str:
         return f"Predictor({self.name!r}, {len(self.classes)} classes, {self.device}, {self.precision})"
@@ -52,78 +71,55 @@ class Predictor:
         return self.model.spec
 
     @overload
-    def predict(
-        self,
-        source: Sequence[Picture],
-        *,
-        score_threshold: float | None = None,
-        classes: Sequence[str] | None = None,
-        max_instances: int | None = None,
-        batch_size: int = 8,
-        timer: StageTimer | None = None,
-    ) -> list[Prediction]: ...
+    def predict(self, source: list[Any] | tuple[Any, ...], **options: Unpack[Options]) -> list[Prediction]: ...
     @overload
-    def predict(
-        self,
-        source: Picture,
-        *,
-        score_threshold: float | None = None,
-        classes: Sequence[str] | None = None,
-        max_instances: int | None = None,
-        batch_size: int = 8,
-        timer: StageTimer | None = None,
-    ) -> Prediction: ...
-    def predict(
-        self,
-        source: Picture | Sequence[Picture],
-        *,
-        score_threshold: float | None = None,
-        classes: Sequence[str] | None = None,
-        max_instances: int | None = None,
-        batch_size: int = 8,
-        timer: StageTimer | None = None,
-    ) -> Prediction | list[Prediction]:
+    def predict(self, source: Picture, **options: Unpack[Options]) -> Prediction: ...
+    def predict(self, source: Any, **options: Unpack[Options]) -> Prediction | list[Prediction]:
         """Find the instances of one picture, or of each picture of a list.
 
-        source: path or URL, PIL image, (H, W, 3) uint8 RGB array, or a list of these. score_threshold, max_instances:
-        replace the model's own (`model.output`). classes: names to keep. batch_size: pictures that go through the
-        network together; those whose padded inputs differ in size go separately, so that a list gives what its
-        pictures give one by one. timer: receives the seconds of each stage.
-        Raises ImageError for what is not a picture, ConfigError for unknown class names.
+        source: path or URL, PIL image, (H, W, 3) uint8 RGB array, or a list of these. For `options` see `Options`.
+        A list gives what its pictures give one by one: only those whose padded inputs have one size share a batch.
+        Raises ImageError for what is not a picture, ConfigError for unknown class names or options.
         """
+        for name in options:
+            if name not in Options.__annotations__:
+                raise ConfigError(f"predict has no option '{name}'.{suggest(name, Options.__annotations__)}")
         if isinstance(source, (list, tuple)):
-            return self._predict(source, score_threshold, classes, max_instances, batch_size, timer)
-        return self._predict([source], score_threshold, classes, max_instances, 1, timer)[0]  # type: ignore[list-item]
+            return self._predict(source, options)
+        return self._predict([source], options)[0]
 
-    def _predict(
-        self,
-        sources: Sequence[Picture],
-        score_threshold: float | None,
-        classes: Sequence[str] | None,
-        max_instances: int | None,
-        batch_size: int,
-        timer: StageTimer | None,
-    ) -> list[Prediction]:
-        changes = {"score_threshold": score_threshold, "max_instances": max_instances}
-        output = replace(self.model.output, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
-        labels = None if classes is None else self.labels(classes)
+    def _predict(self, sources: Sequence[Picture], options: Options) -> list[Prediction]:
+        names, timer = options.get("classes"), options.get("timer")
+        output, labels = self._output(options), None if names is None else self.labels(names)
         with _stage(timer, "read"):
             images = [media.as_image(s) for s in sources]
         with _stage(timer, "prepare"):
             prepared = [prepare(image, self.spec) for image in images]
-        results: list[Prediction | None] = [None] * len(images)
-        for rows in self._batches([(p.shape[1], p.shape[2]) for p, _ in prepared], batch_size):
+        sizes = [(p.shape[1], p.shape[2]) for p, _ in prepared]
+        results: dict[int, Prediction] = {}
+        for rows in self._batches(sizes, options.get("batch_size") or DEFAULT_BATCH):
             with _stage(timer, "prepare"):
                 batch = pad_batch([prepared[r][0] for r in rows], self.spec.multiple)
                 batch = batch.to(self.device, DTYPES[self.precision])
             with _stage(timer, "network"), torch.inference_mode():
-                raw = self.model.detect(batch, [(prepared[r][0].shape[1], prepared[r][0].shape[2]) for r in rows])
+                raw = self.model.detect(batch, [sizes[r] for r in rows])
                 if self.device.type == "cuda":
                     torch.cuda.synchronize(self.device)
             with _stage(timer, "finish"):
                 for i, r in enumerate(rows):
                     results[r] = finish(raw, i, prepared[r][1], self.classes, output, labels)
-        return [r for r in results if r is not None]
+        return [results[r] for r in range(len(images))]
+
+    def _output(self, options: Options) -> OutputSpec:
+        own = self.model.output
+        changes: dict[str, Any] = {k: options.get(k) for k in ("score_threshold", "max_instances")}
+        output = replace(own, **{k: v for k, v in changes.items() if v is not None})
+        if output.score_threshold < own.score_threshold:
+            raise ConfigError(
+                f"'{self.name}' finds nothing below a score of {own.score_threshold:g}, got score_threshold "
+                f"{output.score_threshold:g}. Ask for {own.score_threshold:g} or more."
+            )
+        return output
 
     def _batches(self, sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
         """Row numbers grouped by padded input size, at most `batch_size` together."""

@@ -62,14 +62,16 @@ class RoIConfig:
 
 @dataclass(frozen=True)
 class RCNNConfig:
-    """Rebuilds an `RCNN`. neck: "fpn", or "c4" (stride-16 features, the last ResNet stage as head).
+    """Rebuilds an `RCNN`.
 
-    backbone: `resnet50`, `resnet101` or a timm name. norm, norm_eps: of the backbone. neck_norm: batch norm also in
-    the neck and the heads. masks: Mask R-CNN (True) or Faster R-CNN (False).
+    backbone: `resnet50`, `resnet101` or a timm name; strides: which of its feature maps are used. neck: "fpn", or
+    "c4" (stride-16 features, the last ResNet stage as head). masks: Mask R-CNN (True) or Faster R-CNN (False).
+    norm, norm_eps: of the backbone; neck_norm: batch norm also in the neck and the heads.
     """
 
     num_classes: int = 80
     backbone: str = "resnet50"
+    strides: tuple[int, ...] = (4, 8, 16, 32)
     neck: str = "fpn"
     masks: bool = True
     channels: int = 256
@@ -92,19 +94,18 @@ class RCNN(Model):
         super().__init__()
         self.config, self.spec, self.output = config, config.spec, config.output
         c, roi = config, config.roi
-        out = (4,) if c.neck == "c4" else (2, 3, 4, 5)
-        self.backbone = backbone(c.backbone, c.norm, c.norm_eps, stride_in_1x1=c.stride_in_1x1, out=out)
+        self.backbone = backbone(c.backbone, c.norm, c.norm_eps, strides=c.strides, stride_in_1x1=c.stride_in_1x1)
         norm = norm_layer("live") if c.neck_norm else None
         strides = self.backbone.strides
+        self.fpn: nn.Module | None = None
+        self.res5: nn.Module | None = None
         if c.neck == "c4":
-            self.fpn = None
             frozen = norm_layer(c.norm, c.norm_eps)
             self.res5 = stage(self.backbone.channels[0], 512, 3, 2, frozen, stride_in_1x1=c.stride_in_1x1)
             self.box_head: nn.Module = MeanHead()
             width, mask_inputs, channels = 2048, 2048, self.backbone.channels[0]
         else:
             self.fpn = FPN(self.backbone.channels, c.channels, norm)
-            self.res5 = None
             self.box_head = BoxHead(c.channels, roi.box_side, roi.box_fcs, roi.box_width, roi.box_convs, norm)
             width, mask_inputs, channels = roi.box_width, c.channels, c.channels
         levels = strides if self.fpn is None else (*strides, strides[-1] * 2)
@@ -174,7 +175,8 @@ class RCNN(Model):
 
     def roi_features(self, pooled: Tensor) -> Tensor:
         """What the heads see of a pooled RoI: itself, or the last ResNet stage's view of it (C4)."""
-        return pooled if self.res5 is None else self.res5(pooled)
+        out: Tensor = pooled if self.res5 is None else self.res5(pooled)
+        return out
 
     def select(
         self, logits: Tensor, deltas: Tensor, boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
@@ -311,7 +313,7 @@ def detectron2_c4(num_classes: int = 80, depth: int = 50, *, masks: bool = True)
     rpn = RPNConfig(sizes=((32.0, 64.0, 128.0, 256.0, 512.0),), before=6000, train_before=12000, train_after=2000)
     roi = RoIConfig(box_side=14, mask_side=14, mask_convs=0)
     base = detectron2_fpn(num_classes, depth, masks=masks)
-    return replace(base, neck="c4", rpn=rpn, roi=roi, spec=replace(DETECTRON2_INPUT, multiple=1))
+    return replace(base, neck="c4", strides=(16,), rpn=rpn, roi=roi, spec=replace(DETECTRON2_INPUT, multiple=1))
 
 
 def torchvision_v1(num_classes: int = 90, depth: int = 50, *, masks: bool = True) -> RCNNConfig:
@@ -333,7 +335,7 @@ def torchvision_v1(num_classes: int = 90, depth: int = 50, *, masks: bool = True
 
 
 def torchvision_v2(num_classes: int = 90, *, masks: bool = True) -> RCNNConfig:
-    """torchvision's `maskrcnn_resnet50_fpn_v2`: live batch norm everywhere, two RPN layers, a convolutional box head."""
+    """torchvision's `maskrcnn_resnet50_fpn_v2`: live batch norm, two RPN layers, convolutional box head."""
     base = torchvision_v1(num_classes, masks=masks)
     return replace(
         base,
@@ -349,3 +351,29 @@ def timm_fpn(backbone: str, num_classes: int = 80, *, masks: bool = True) -> RCN
     """Mask R-CNN with a feature pyramid over any timm backbone, detectron2's conventions, live norm as timm has it."""
     spec = InputSpec(resize="pillow")
     return RCNNConfig(num_classes, backbone, masks=masks, norm="live", spec=spec)
+
+
+def compact(num_classes: int = 1) -> RCNNConfig:
+    """A light Mask R-CNN for many small objects, made to be trained from random weights on a small machine.
+
+    Half-width neck and heads with batch norm, a ResNet-18 without its last stage, small anchors, and pictures that are
+    enlarged but never shrunk, as microscopy needs.
+    """
+    rpn = RPNConfig(
+        sizes=((12.0,), (24.0,), (48.0,), (96.0,)), before=1000, after=1000, train_before=1000, train_after=500
+    )
+    roi = RoIConfig(
+        sampling_ratio=2, box_width=512, mask_convs=2, mask_width=128, keep=400, samples=96, foreground=0.33
+    )
+    return RCNNConfig(
+        num_classes,
+        "resnet18",
+        strides=(4, 8, 16),
+        channels=128,
+        norm="live",
+        neck_norm=True,
+        rpn=rpn,
+        roi=roi,
+        spec=InputSpec(size=400, max_size=2000, resize="pillow", shrink=False),
+        output=OutputSpec(max_instances=400),
+    )

@@ -8,7 +8,7 @@ pages (files carry the first 8 digits of their sha256; BSD-3-Clause). AP: COCO v
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -18,9 +18,13 @@ from maskwright.errors import ConfigError, WeightsError, suggest
 from maskwright.models import rcnn
 from maskwright.models.base import Model
 from maskwright.models.coco_classes import COCO, COCO_BY_ID
+from maskwright.models.config import from_dict
 from maskwright.types import Classes
 from maskwright.weights.fetch import Report, fetch
 from maskwright.weights.load import Shapes, shapes_of
+
+FAMILIES: Mapping[str, tuple[type[Model], type[Any]]] = MappingProxyType({"rcnn": (rcnn.RCNN, rcnn.RCNNConfig)})
+"""The model and the config class of every family; a checkpoint's header names its family."""
 
 DEFAULT_PUBLISHER = "detectron2"
 """Whose weights a bare name means where there are two: the ones with the higher published AP."""
@@ -218,6 +222,13 @@ _ENTRIES = (
         39.8,
         34.4,
     ),
+    Entry(
+        "mask_rcnn_small",
+        "light Mask R-CNN for many small objects, to be trained from random weights",
+        rcnn.compact(80),
+        COCO,
+        7_311_638,
+    ),
     Entry("mask_rcnn_fpn", "Mask R-CNN, FPN, over any timm backbone: mask_rcnn_fpn.BACKBONE", None, COCO),
 )
 
@@ -239,6 +250,27 @@ def resolve(name: str) -> Entry:
     raise ConfigError(
         f"There is no model '{name}' in the zoo.{suggest(name, {*ZOO, *(n.partition('.')[0] for n in ZOO)})}"
     )
+
+
+def rebuild(header: Mapping[str, Any]) -> tuple[Model, Classes]:
+    """The network, with random weights, and the classes that the header of one of our checkpoints describes."""
+    family = header.get("family", "rcnn")
+    if family not in FAMILIES:
+        raise WeightsError(f"There is no model family '{family}'.{suggest(str(family), FAMILIES)}")
+    model, config = FAMILIES[family]
+    classes = Classes(header["classes"]["names"], header["classes"]["ids"])
+    return model(from_dict(config, header["config"])), classes
+
+
+def describe(model: Model, classes: Classes, architecture: str) -> dict[str, Any]:
+    """The header from which `rebuild` makes the same network again."""
+    family = next(name for name, (kind, _) in FAMILIES.items() if type(model) is kind)
+    return {
+        "architecture": architecture,
+        "family": family,
+        "config": asdict(model.config),
+        "classes": {"names": list(classes.names), "ids": list(classes.ids)},
+    }
 
 
 def candidates() -> Mapping[str, Callable[[], Shapes]]:

@@ -3,6 +3,8 @@
 `accelerate(model)` swaps modules in place; the values change by rounding only. Nothing here is used while training.
 """
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from maskwright.nn.layers import FrozenBatchNorm2d
 from maskwright.nn.resnet import Bottleneck, ResNet
 
+Net = TypeVar("Net", bound=nn.Module)
 _FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if torch.backends.mkldnn.is_available() else None
 
 
@@ -38,12 +41,11 @@ class FusedConv(nn.Module):
     def _fused(self, x: Tensor, add: Tensor | None) -> Tensor:
         shape = (self.padding, self.stride, self.dilation, self.groups)
         if add is None:
-            kind = "relu" if self.relu else "none"
-            y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *shape, kind, [], "")
+            after = "relu" if self.relu else "none"
+            y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *shape, after, [], "")
             return y
-        kind = "relu" if self.relu else None
         y = torch.ops.mkldnn._convolution_pointwise.binary(
-            x, add, self.weight, self.bias, *shape, "add", 1.0, kind, [], None
+            x, add, self.weight, self.bias, *shape, "add", 1.0, "relu" if self.relu else None, [], None
         )
         return y
 
@@ -82,7 +84,7 @@ class FastBottleneck(nn.Module):
         return y
 
 
-def accelerate(model: nn.Module) -> nn.Module:
+def accelerate(model: Net) -> Net:
     """Swap in place what can be folded and fused: bottlenecks, the ResNet stem, and conv-norm-ReLU sequences."""
     for name, child in list(model.named_children()):
         if isinstance(child, Bottleneck):

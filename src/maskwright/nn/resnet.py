@@ -3,6 +3,7 @@
 Parameter names are torchvision's and timm's.
 """
 
+import torch
 from torch import Tensor, nn
 
 from maskwright.nn.layers import Norm
@@ -35,7 +36,7 @@ class Bottleneck(nn.Module):
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
-        return self.relu(y + shortcut)
+        return torch.relu_(y + shortcut)
 
 
 def stage(inputs: int, width: int, blocks: int, stride: int, norm: Norm, *, stride_in_1x1: bool) -> nn.Sequential:

@@ -45,7 +45,7 @@ def ignore_crowds(matches: Tensor, candidates: Tensor, crowds: Tensor, share: fl
 def sample(
     matches: Tensor, count: int, foreground: float, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Row numbers (foreground, background) of a random choice: at most `foreground` of `count`, filled with background."""
+    """Row numbers (foreground, background) of a random choice: at most the share `foreground` of `count`."""
     positive = torch.nonzero(matches >= 0).flatten()
     negative = torch.nonzero(matches == BACKGROUND).flatten()
     take = min(len(positive), int(count * foreground))

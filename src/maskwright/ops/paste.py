@@ -60,7 +60,7 @@ def _integer(prob: Tensor, box: Tensor, size: Size, threshold: float) -> tuple[i
 
 
 def _resized(span: Span, low: int, length: int, side: int) -> Tensor:
-    """(h,) source position of each pixel of `span` when `side` samples are stretched over `length` pixels from `low`."""
+    """(h,) source position of each pixel of `span`: `side` samples are stretched over `length` pixels from `low`."""
     centre = torch.arange(span[0], span[1], dtype=torch.float32) - low + 0.5
     return (centre * (side / length) - 0.5).clamp_(min=0)
 

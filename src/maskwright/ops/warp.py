@@ -23,14 +23,15 @@ def input_size(size: Size, spec: InputSpec) -> Size:
     """
     height, width = size
     short, long = min(size), max(size)
+    wanted = spec.size if spec.shrink else max(spec.size, short)
     if spec.resize == "pillow":
-        scale = spec.size / short
-        h, w = (spec.size, scale * width) if height < width else (scale * height, spec.size)
+        scale = wanted / short
+        h, w = (float(wanted), scale * width) if height < width else (scale * height, float(wanted))
         if spec.max_size is not None and max(h, w) > spec.max_size:
             scale = spec.max_size / max(h, w)
             h, w = h * scale, w * scale
         return max(1, int(h + 0.5)), max(1, int(w + 0.5))
-    scale = spec.size / short
+    scale = wanted / short
     if spec.max_size is not None:
         scale = min(scale, spec.max_size / long)
     return max(1, int(height * scale)), max(1, int(width * scale))
@@ -43,7 +44,7 @@ def resize_normalise(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
         image = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
     if spec.channels == "BGR":
         image = image[:, :, ::-1]
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(torch.float32)  # (H, W, 3)
+    pixels = torch.from_numpy(image.astype(np.float32, order="C"))  # (H, W, 3)
     pixels = (pixels - torch.tensor(spec.mean)) / torch.tensor(spec.std)
     pixels = pixels.permute(2, 0, 1)
     if pixels.shape[1:] != (h, w):

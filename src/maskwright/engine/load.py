@@ -1,0 +1,93 @@
+"""From a name or a file to a model that predicts."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from maskwright.engine.predict import Predictor
+from maskwright.errors import ConfigError, WeightsError
+from maskwright.models import zoo
+from maskwright.models.base import Model
+from maskwright.types import Classes
+from maskwright.weights.files import read
+from maskwright.weights.load import load_file, load_into
+
+Names = Classes | Sequence[str]
+
+
+def load(
+    name: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    classes: Names | None = None,
+    size: int | None = None,
+    device: str = "cpu",
+    precision: str = "float32",
+    progress: bool = True,
+) -> Predictor:
+    """A model ready to predict.
+
+    name: a name of the zoo (`maskwright models` lists them), whose published weights are fetched once and kept; or one
+        of our checkpoints, which describes itself.
+    weights: a checkpoint file for the named architecture instead of the published one: torchvision `.pth`, detectron2
+        `.pkl` or `.pth`, or ours. classes: names of its classes, if they are not the published ones.
+    size: input short edge in pixels (None: the model's own). precision: "float32" or "bf16".
+    progress: show a bar while fetching.
+    Raises ConfigError for an unknown name, WeightsError for a file that does not fit, DownloadError.
+    """
+    if _is_file(name):
+        if weights is not None:
+            raise ConfigError(f"{name} is a file already; give either it or a zoo name with weights={str(weights)!r}.")
+        model, known = _from_checkpoint(Path(name))
+    else:
+        model, known = _from_zoo(str(name), weights, classes, progress)
+    if classes is not None:
+        known = classes if isinstance(classes, Classes) else Classes(classes)
+        if len(known) != model.config.num_classes:
+            raise ConfigError(f"'{name}' has {model.config.num_classes} classes, got {len(known)} names.")
+    if size is not None:
+        model.spec = replace(model.spec, size=size)
+    return Predictor(model, known, name=str(name), device=device, precision=precision)
+
+
+def build(name: str, classes: Names | None = None) -> Model:
+    """The named model with random weights, for `classes` (names) or the published ones. ConfigError if unknown."""
+    known = classes if classes is None or isinstance(classes, Classes) else Classes(classes)
+    return zoo.resolve(name).build(known)
+
+
+def _is_file(name: str | os.PathLike[str]) -> bool:
+    """Whether a name means a file: it is there, or it is written like one."""
+    text = os.fspath(name)
+    written = text.endswith((".safetensors", ".pth", ".pt", ".pkl")) or os.sep in text
+    return not isinstance(name, str) or written or Path(text).is_file()
+
+
+def _from_checkpoint(path: Path) -> tuple[Model, Classes]:
+    file = read(path)
+    if file.header is None:
+        raise WeightsError(
+            f"{path} holds weights but does not say of which network. Give its name too: "
+            f"load('mask_rcnn_r50_fpn.torchvision', weights={str(path)!r}); `maskwright models` lists the names."
+        )
+    model, classes = zoo.rebuild(file.header)
+    load_into(model, file.tensors, str(path))
+    return model, classes
+
+
+def _from_zoo(
+    name: str, weights: str | os.PathLike[str] | None, classes: Names | None, progress: bool
+) -> tuple[Model, Classes]:
+    entry = zoo.resolve(name)
+    path = Path(weights) if weights is not None else entry.path(progress)
+    if entry.inside is not None or (weights is not None and _describes_itself(path)):
+        return _from_checkpoint(path)
+    known = entry.classes if classes is None else Classes(list(classes))
+    model = entry.build(known)
+    load_file(model, path, zoo.candidates(), entry.publisher)
+    return model, known
+
+
+def _describes_itself(path: Path) -> bool:
+    return read(path).header is not None
