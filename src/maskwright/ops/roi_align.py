@@ -16,7 +16,7 @@ T taps (rows with a weight) per bin and axis. A cell's centre is its integer coo
 Source: He et al. 2017, Mask R-CNN, section 3; results equal `torchvision.ops.roi_align`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ from torch.autograd.function import once_differentiable
 from maskwright.errors import ConfigError
 
 _CHUNK_BYTES = 2 << 20  # results of one chunk: small enough to stay in the cache
+_CHUNK_TAPS = 1 << 20  # taps listed at once: bounds the memory of boxes with very many samples
 _HUGE_BYTES = 4 << 20  # results from here on are worth huge pages
 
 
@@ -91,10 +92,14 @@ def check_rois(
         raise ConfigError(f"{name}: levels must be ({count},), one per box, got {tuple(levels.shape)}.")
     if count and boxes.device.type == "cpu":
         if not boxes.isfinite().all():
-            raise ConfigError(f"{name}: boxes must be finite; row {int((~boxes.isfinite()).any(1).nonzero()[0])} is not.")
+            raise ConfigError(
+                f"{name}: boxes must be finite; row {int((~boxes.isfinite()).any(1).nonzero()[0])} is not."
+            )
         for what, index, end in (("batch_index", batch_index, len(features[0])), ("levels", levels, len(features))):
             if int(index.min()) < 0 or int(index.max()) >= end:
-                raise ConfigError(f"{name}: {what} must be in 0..{end - 1}, got {int(index.min())}..{int(index.max())}.")
+                raise ConfigError(
+                    f"{name}: {what} must be in 0..{end - 1}, got {int(index.min())}..{int(index.max())}."
+                )
     return levels
 
 
@@ -106,22 +111,24 @@ class _Axis(NamedTuple):
     taps: Tensor
 
 
-class _Group(NamedTuple):
-    """Boxes of one level with equal numbers of taps: box indices (n,), taps along y and x."""
+class TapGroup(NamedTuple):
+    """Rows start..stop of a plan: boxes of one level with `high` taps along y and `wide` along x."""
 
     level: int
-    index: Tensor
+    start: int
+    stop: int
     high: int
     wide: int
 
 
 class _Plan(NamedTuple):
-    """Which table rows make which bins."""
+    """Which table rows make which bins. order: (R,) the box of each row of y and x, which lie group by group."""
 
     side: int
-    y: _Axis  # cell counts table rows here: the picture's first row + y * w
+    order: Tensor
+    y: _Axis  # its cells count table rows: those of the pictures before + y * w
     x: _Axis
-    groups: list[_Group]
+    groups: list[TapGroup]
 
 
 def _plan(
@@ -139,21 +146,22 @@ def _plan(
     scaled = boxes.to(dtype) * torch.tensor(scales, dtype=dtype)[levels, None] - (0.5 if aligned else 0.0)
     y = _axis(scaled[:, 1], scaled[:, 3], high, side, sampling, aligned)
     x = _axis(scaled[:, 0], scaled[:, 2], wide, side, sampling, aligned)
-    row = ((batch_index * high)[:, None, None] + y.cell) * wide[:, None, None]
-    weights = features[0].dtype
-    y = _Axis(row.to(torch.int32), y.weight, y.taps)
-    x = _Axis(x.cell.to(torch.int32), x.weight, x.taps)
-    del weights
-    return _Plan(side, y, x, list(_groups(levels, y.taps, x.taps)))
+    y = y._replace(cell=((batch_index * high)[:, None, None] + y.cell) * wide[:, None, None])
+    order, groups = group_by_taps(levels, y.taps, x.taps)
+    y, x = (_Axis(axis.cell.to(torch.int32)[order], axis.weight[order], axis.taps[order]) for axis in (y, x))
+    return _Plan(side, order, y, x, groups)
 
 
 def _axis(start: Tensor, end: Tensor, cells: Tensor, side: int, sampling: int, aligned: bool) -> _Axis:
-    """Taps of the bins of [start, end] along an axis of `cells` cells, all (R,), in cells."""
+    """Taps of the bins of [start, end] along an axis of `cells` cells, all (R,), in cells.
+
+    Samples whose cells lie together take one tap per cell of the window around them; samples far apart take two each.
+    """
     length = end - start if aligned else (end - start).clamp(min=1)
     step = (length / side)[:, None, None]  # (R, 1, 1)
     samples = torch.full_like(step, sampling) if sampling else step.ceil().clamp(min=0)
     divisor = samples.clamp(min=1)
-    k = torch.arange(max(1, int(samples.max()) if len(start) else 1)).expand(len(start), 1, -1)  # (R, 1, K)
+    k = torch.arange(int(divisor.max()) if len(start) else 1).expand(len(start), 1, -1)  # (R, 1, K)
     live = k < samples
     k = torch.minimum(k, divisor.long() - 1)  # the samples that a box does not have repeat its last
     at = start[:, None, None] + torch.arange(side)[:, None] * step + (k + 0.5) * step / divisor  # (R, P, K)
@@ -163,81 +171,104 @@ def _axis(start: Tensor, end: Tensor, cells: Tensor, side: int, sampling: int, a
     low = at.floor()
     upper = (at - low) * share
     low = low.long()
-    first = low.amin(2, keepdim=True)
-    window = (low - first).amax((1, 2), keepdim=True) + 2
-    taps = torch.minimum(window, 2 * divisor.long())
-    slot = torch.where(window == taps, low - first, 2 * k)
+    first, last = low[..., :1], low[..., -1:]  # one of them is the least: samples are in order, or in reverse
+    taps = torch.minimum((first - last).abs().amax(1, keepdim=True) + 2, 2 * divisor.long())
+    slot = torch.where((first - last).abs() + 2 <= taps, low - torch.minimum(first, last), 2 * k)
     shape = (len(start), side, int(taps.max()) if len(start) else 2)
     weight = at.new_zeros(shape).scatter_add_(2, slot, share - upper).scatter_add_(2, slot + 1, upper)
     cell = low.new_zeros(shape).scatter_(2, slot, low).scatter_(2, slot + 1, low + 1)
     return _Axis(torch.minimum(cell, cells - 1), weight, taps[:, 0, 0])
 
 
-def _groups(levels: Tensor, high: Tensor, wide: Tensor) -> Iterator[_Group]:
-    keys, which = torch.stack([levels, high, wide], 1).unique(dim=0, return_inverse=True)
-    counts = which.bincount(minlength=len(keys)).tolist()
-    for (level, tall, broad), index in zip(keys.tolist(), which.argsort(stable=True).split(counts), strict=True):
-        yield _Group(level, index, tall, broad)
+def group_by_taps(levels: Tensor, high: Tensor, wide: Tensor) -> tuple[Tensor, list[TapGroup]]:
+    """The order that brings boxes of one level and one number of taps together, and the groups in it."""
+    span = int(torch.maximum(high, wide).max()) + 1 if len(levels) else 1
+    keys, order = ((levels * span + high) * span + wide).sort(stable=True)
+    keys, counts = keys.unique_consecutive(return_counts=True)
+    groups, start = [], 0
+    for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
+        groups.append(TapGroup(key // span**2, start, start + count, key // span % span, key % span))
+        start += count
+    return order, groups
 
 
-def _outer(plan: _Plan, group: _Group, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Table rows and weights of the taps of all bins of a group, both (n * P * P * Ty * Tx,)."""
-    y, x, pick = plan.y, plan.x, group.index
-    row = y.cell[pick, :, None, : group.high, None] + x.cell[pick, None, :, None, : group.wide]
-    weight = y.weight[pick, :, None, : group.high, None] * x.weight[pick, None, :, None, : group.wide]
+def _taps(plan: _Plan, group: TapGroup, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Table rows and weights of all taps of a group, bin by bin, both (n * P * P * high * wide,)."""
+    own, shape = slice(group.start, group.stop), (-1, -1, group.high, group.wide)
+
+    def down(
+        t: Tensor,
+    ) -> Tensor:  # a bin's taps in full along the last axis, so that the product below runs through it
+        return t[own, :, : group.high, None].expand(shape).flatten(2)[:, :, None]
+
+    def along(t: Tensor) -> Tensor:
+        return t[own, :, None, : group.wide].expand(shape).flatten(2)[:, None]
+
+    row = down(plan.y.cell) + along(plan.x.cell)  # (n, P, P, high * wide)
+    weight = down(plan.y.weight) * along(plan.x.weight)
     return row.flatten(), weight.flatten().to(dtype)
 
 
 def _bags(table: Tensor, row: Tensor, weight: Tensor, offsets: Tensor) -> Tensor:
+    """Weighted sums of table rows: bag b has the taps offsets[b]..offsets[b + 1]."""
     return F.embedding_bag(row, table, offsets, mode="sum", per_sample_weights=weight, include_last_offset=True)
 
 
 class _WeightedRows(torch.autograd.Function):
-    """(plan, L maps) -> (R, P, P, C); the gradient of a map is again weighted rows: the plan read by cell."""
+    """(plan, L maps) -> (R, P, P, C). The gradient of a map is weighted rows too: the plan read cell by cell."""
 
     @staticmethod
     def forward(ctx: Any, plan: _Plan, *features: Tensor) -> Tensor:
         ctx.plan, ctx.shapes = plan, [f.shape for f in features]
         channels, bins = features[0].shape[1], plan.side**2
-        out = _empty((len(plan.y.taps), bins * channels), features[0].dtype)
+        out = empty_rows((len(plan.order), bins * channels), features[0].dtype)
         tables = [f.permute(0, 2, 3, 1).reshape(-1, channels) for f in features]
-        chunk = max(1, _CHUNK_BYTES // (bins * channels * out.element_size()))
         for group in plan.groups:
-            for index in group.index.split(chunk):
-                row, weight = _outer(plan, group._replace(index=index), out.dtype)
-                taps = group.high * group.wide
+            taps = group.high * group.wide
+            chunk = max(1, min(_CHUNK_BYTES // max(1, out[:1].nbytes), _CHUNK_TAPS // (bins * taps)))
+            for start in range(group.start, group.stop, chunk):
+                part = group._replace(start=start, stop=min(start + chunk, group.stop))
+                row, weight = _taps(plan, part, out.dtype)
                 offsets = torch.arange(0, len(row) + 1, taps, dtype=row.dtype)
-                out[index] = _bags(tables[group.level], row, weight, offsets).view(len(index), -1)
+                rows = _bags(tables[group.level], row, weight, offsets)
+                _place(out, plan.order[part.start : part.stop], rows.view(-1, bins * channels))
         return out.view(-1, plan.side, plan.side, channels)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows = grad.reshape(-1, grad.shape[3])  # (R * P * P, C)
-        wanted = ctx.needs_input_grad[1:]
-        grads = [_map_gradient(ctx.plan, n, s, rows) if w else None for n, (s, w) in enumerate(zip(ctx.shapes, wanted))]
-        return None, *grads
+        maps = enumerate(zip(ctx.shapes, ctx.needs_input_grad[1:], strict=True))
+        return None, *(
+            _map_gradient(ctx.plan, level, shape, rows) if wanted else None for level, (shape, wanted) in maps
+        )
 
 
 def _map_gradient(plan: _Plan, level: int, shape: torch.Size, grad: Tensor) -> Tensor:
+    """Gradient (B, C, h, w) of one map, channels_last. grad: (R * P * P, C) of the bins."""
     batch, channels, high, wide = shape
-    row, weight, source = [grad.new_zeros(0, dtype=torch.int32)], [grad.new_zeros(0)], []
     bins = plan.side**2
+    cells, weights, sources = [grad.new_empty(0, dtype=torch.int32)], [grad.new_empty(0)], [plan.order[:0]]
     for group in (g for g in plan.groups if g.level == level):
-        r, w = _outer(plan, group, grad.dtype)
-        row.append(r)
-        weight.append(w)
-        first = group.index[:, None] * bins + torch.arange(bins)
-        source.append(first.flatten().to(torch.int32).repeat_interleave(group.high * group.wide))
-    if not source:
-        return grad.new_zeros(batch, high, wide, channels).permute(0, 3, 1, 2)
-    cell, order = torch.cat(row).sort()
-    offsets = F.pad(cell.bincount(minlength=batch * high * wide).cumsum(0), (1, 0)).to(torch.int32)
-    table = _bags(grad, torch.cat(source)[order], torch.cat(weight)[order], offsets)
+        cell, weight = _taps(plan, group, grad.dtype)
+        cells.append(cell)
+        weights.append(weight)
+        bin_rows = plan.order[group.start : group.stop, None] * bins + torch.arange(bins)
+        sources.append(bin_rows.flatten().repeat_interleave(group.high * group.wide))
+    cell, by_cell = torch.cat(cells).sort(stable=True)
+    offsets = F.pad(cell.bincount(minlength=batch * high * wide).cumsum(0), (1, 0))
+    table = _bags(grad, torch.cat(sources)[by_cell], torch.cat(weights)[by_cell], offsets)
     return table.view(batch, high, wide, channels).permute(0, 3, 1, 2)
 
 
-def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def _place(out: Tensor, index: Tensor, rows: Tensor) -> None:
+    """`out[index] = rows`, 16 bytes at a time where the rows allow it, as PyTorch moves one number at a time."""
+    if rows.nbytes and rows[0].nbytes % 16 == 0:
+        out, rows = out.view(torch.complex128), rows.view(torch.complex128)
+    out.index_copy_(0, index, rows)
+
+
+def empty_rows(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """An uninitialised CPU tensor; a big one asks for huge pages (as NumPy does), 512 times fewer page faults."""
     size = int(np.prod(shape)) * dtype.itemsize
     if size < _HUGE_BYTES:
