@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tests.reference.coco_sets import pycocotools_says, random_set
 
 from maskwright.data import coco, synthetic
@@ -47,6 +48,15 @@ def test_equals_pycocotools(tmp_path: Path, seed: int) -> None:
             assert scores is not None
             for name in ("stats", "precision", "recall", "thresholds"):
                 np.testing.assert_allclose(getattr(scores, name), theirs[name], rtol=0, atol=1e-9, err_msg=name)
+            for k, row in enumerate(scores.per_class):
+                curves = theirs["precision"][:, :, k], theirs["precision"][0, :, k], theirs["precision"][5, :, k]
+                expected = [measured_mean(c) for c in (*curves, theirs["recall"][:, k])]
+                np.testing.assert_allclose([row.ap, row.ap50, row.ap75, row.ar], expected, rtol=0, atol=1e-9)
+
+
+def measured_mean(values: NDArray[np.float64]) -> float:
+    """The COCO API's mean: over what is not -1, and -1 where that is nothing."""
+    return float(np.mean(values[values > -1])) if (values > -1).any() else -1.0
 
 
 def test_the_random_sets_have_every_case() -> None:
