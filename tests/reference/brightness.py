@@ -1,5 +1,7 @@
 """A predictor without a model: it finds what a test paints."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,15 +22,11 @@ class Brightness:
     with_masks = True
     largest_batch = 0
 
-    def labels(self, names: list[str]) -> list[int]:
-        """As the real predictor's."""
-        for name in names:
+    def predict(self, source: list[NDArray[np.uint8]], **options: Any) -> list[Prediction]:
+        """As the real predictor's; of the options only `classes` is looked at, and only its spelling."""
+        for name in options.get("classes") or ():
             if name not in self.classes:
                 raise ConfigError(f"no class '{name}'.{suggest(name, self.classes)}")
-        return [list(self.classes).index(name) for name in names]
-
-    def predict(self, source: list[NDArray[np.uint8]], **options: object) -> list[Prediction]:
-        """As the real predictor's."""
         self.largest_batch = max(self.largest_batch, len(source))
         return [self._one(pixels) for pixels in source]
 

@@ -105,8 +105,8 @@ def predict_files(
     """
     options = options or RunOptions()
     out = Path(out)
-    if options.classes is not None:
-        predictor.labels(options.classes)
+    run = _Run(predictor, out, options, {})
+    run.predict([])  # a wrong class or score is told before anything is read
     pictures, missing = _find(sources)
     todo = entries(pictures)
     _check_places(todo, out, options)
@@ -124,7 +124,7 @@ def predict_files(
     for failed in missing:
         note(failed)
     with ExitStack() as stack:
-        run = _Run(predictor, out, options, _open(todo, out, options, stack))
+        run.savers.update(_open(todo, out, options, stack))
         for batch in _batches(todo, options.batch):
             for result in run.batch(batch):
                 note(result)
