@@ -15,14 +15,20 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from maskwright.data import coco
 from maskwright.data.augment import Augment
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
+from maskwright.data.synthetic import coco_fixture
 from maskwright.engine import checkpoint
 from maskwright.engine.checkpoint import Ema
-from maskwright.engine.train import Run, TrainConfig, build_optimizer, fit, learning_rate, validation_loss
-from maskwright.errors import ConfigError, TrainingError
+from maskwright.engine.load import load
+from maskwright.engine.train import Run, TrainConfig, build_optimizer, fit, learning_rate, train, validation_loss
+from maskwright.errors import ConfigError, DataError, TrainingError
+from maskwright.models import rcnn
 from maskwright.models.base import Model
+from maskwright.models.rcnn import RCNN
 from maskwright.types import Classes, InputSpec, OutputSpec, Target
+from maskwright.weights import files
 
 GEOMETRIC = Augment(flip_horizontal=0.5, flip_vertical=0.5, rot90=0.5, scale=(0.8, 1.25), crop=(32, 32), noise=4.0)
 
@@ -430,3 +436,49 @@ def test_groups_never_span_two_epochs(data: Dataset, tmp_path: Path) -> None:
         sizes.append([len(b) for b in group])
         run.advance(group)
     assert sizes == [[3, 3], [2], [3, 3], [2]]
+
+
+# ---- from a file to a file ------------------------------------------------------------------------------------------
+
+
+def small_mask_rcnn(classes: int) -> RCNN:
+    """A Mask R-CNN that a test can train."""
+    config = rcnn.compact(classes)
+    return RCNN(
+        replace(
+            config, channels=16, spec=replace(config.spec, size=64),
+            rpn=replace(config.rpn, train_before=100, train_after=30, before=100, after=30),
+            roi=replace(config.roi, box_width=32, mask_width=16, mask_convs=1, samples=16),
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("ema", [0.9, None])
+def test_train_leaves_weights_that_load_and_predict(tmp_path: Path, ema: float | None) -> None:
+    annotations = coco_fixture(tmp_path / "data", 0, pictures=5, size=(64, 72), objects=3, classes=2)
+    config = make_config(
+        tmp_path / "run", data=str(annotations), images=str(annotations.parent / "images"), epochs=2, batch_size=2,
+        val_fraction=0.4, size=64, ema=ema, clip=None, optimizer="sgd", lr=1e-3,
+    )  # fmt: skip
+    model = small_mask_rcnn(2)
+    best = train(config, model)
+    assert best == tmp_path / "run" / "best.safetensors"
+    assert list(read(tmp_path / "run" / "metrics.csv")[0]) == [
+        "iteration", "epoch", "segm/AP", "segm/AP50", "segm/AP75", "bbox/AP", "bbox/AP50", "bbox/AP75",
+    ]  # fmt: skip
+    predictor = load(best)
+    assert predictor.classes == coco.load(annotations, annotations.parent / "images").classes
+    assert predictor.spec == model.spec
+    assert predictor.predict(annotations.parent / "images" / "0000.png").size == (64, 72)
+    last = files.read(tmp_path / "run" / "last.safetensors").tensors
+    state = checkpoint.load(tmp_path / "run" / "last.state")
+    assert_same(dict(state["model"] if ema is None else state["ema"]["model"]), last)
+
+
+def test_train_names_missing_pictures(tmp_path: Path) -> None:
+    annotations = coco_fixture(tmp_path / "data", 0, pictures=5, size=(40, 40))
+    (annotations.parent / "images" / "0002.png").unlink()
+    config = make_config(tmp_path / "run", data=str(annotations), images=str(annotations.parent / "images"))
+    with pytest.raises(DataError, match=r"1 of 5 picture files are missing: .*0002\.png"):
+        train(config, small_mask_rcnn(3))
+    assert not (tmp_path / "run").exists()

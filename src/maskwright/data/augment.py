@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
@@ -261,7 +263,7 @@ def warp(image: Picture, geometry: Geometry, *, fill: RGB = (0, 0, 0), antialias
     if _near(matrix[:2, :2], np.eye(2)) and _near(matrix[:2, 2], np.rint(matrix[:2, 2])):
         return _window(image, -round(matrix[1, 2]), -round(matrix[0, 2]), geometry.size, fill)
     h, w = geometry.size
-    back = np.linalg.inv(matrix)
+    back = np.linalg.inv(matrix).astype(np.float64)
     x0, y0 = back[:2, 2]
     x1, y1 = back[:2] @ (w, h, 1)
     inside = min(x0, y0) >= -1e-6 and x1 <= image.shape[1] + 1e-6 and y1 <= image.shape[0] + 1e-6
@@ -270,14 +272,26 @@ def warp(image: Picture, geometry: Geometry, *, fill: RGB = (0, 0, 0), antialias
     if straight and inside and (antialias or scale.min() >= 1):
         window = (max(0.0, x0), max(0.0, y0), min(float(image.shape[1]), x1), min(float(image.shape[0]), y1))
         return np.array(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR, box=window))
-    picture = Image.fromarray(image)
     if antialias and scale.min() < 1:
-        small = tuple(max(1, round(side * min(1.0, s))) for side, s in zip(picture.size, scale, strict=True))
-        back = np.diag([small[0] / picture.size[0], small[1] / picture.size[1], 1.0]) @ back
-        picture = picture.resize((small[0], small[1]), Image.Resampling.BILINEAR)
-    moved = picture.transform((w, h), Image.Transform.AFFINE, tuple(back[:2].ravel()), Image.Resampling.BILINEAR,
-                              fillcolor=fill)  # fmt: skip
-    return np.array(moved)
+        small = [max(1, round(side * min(1.0, s))) for side, s in zip(image.shape[1::-1], scale, strict=True)]
+        back = np.diag([small[0] / image.shape[1], small[1] / image.shape[0], 1.0]) @ back
+        image = np.array(Image.fromarray(image).resize((small[0], small[1]), Image.Resampling.BILINEAR))
+    return _sample(image, back, (h, w), fill)
+
+
+def _sample(image: Picture, back: NDArray[np.float64], size: Size, fill: RGB) -> Picture:
+    """Bilinear samples of the picture at `back @ centre` of each new pixel; Pillow's own would round down."""
+    height, width = image.shape[:2]
+    x = torch.arange(size[1], dtype=torch.float32)[None] + 0.5
+    y = torch.arange(size[0], dtype=torch.float32)[:, None] + 0.5
+    from_x = (back[0, 0] * x + back[0, 1] * y + back[0, 2]) * (2 / width) - 1  # (h, w)
+    from_y = (back[1, 0] * x + back[1, 1] * y + back[1, 2]) * (2 / height) - 1
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()  # (1, 3, H, W)
+    grid = torch.stack([from_x, from_y], dim=-1)[None]
+    moved = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    outside = (from_x.abs() > 1) | (from_y.abs() > 1)
+    moved = torch.where(outside, torch.tensor(fill, dtype=torch.float32).view(3, 1, 1), moved)
+    return moved.permute(1, 2, 0).round_().to(torch.uint8).contiguous().numpy()
 
 
 def _near(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:

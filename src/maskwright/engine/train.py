@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from maskwright.data import coco
 from maskwright.data.dataset import Dataset
 from maskwright.data.loader import Batch, Batches, Sampling, scaled_spec
 from maskwright.engine import checkpoint
@@ -25,6 +26,7 @@ from maskwright.engine.train_config import TrainConfig as TrainConfig
 from maskwright.engine.train_config import facts
 from maskwright.engine.watch import Log, StopRequest, TrainingBar
 from maskwright.errors import ConfigError, DataError, TrainingError
+from maskwright.models import zoo
 from maskwright.models.base import Model
 from maskwright.types import Classes
 from maskwright.weights.files import save_checkpoint
@@ -318,7 +320,7 @@ def train(config: TrainConfig, model: Model | None = None) -> Path:
 
     model: one that was built for the file's classes, instead of `config.model` with random weights.
     """
-    from maskwright.data import coco
+    from maskwright.models import zoo
 
     data = coco.load(config.data, config.images)
     _check_pictures(data)
@@ -326,13 +328,8 @@ def train(config: TrainConfig, model: Model | None = None) -> Path:
     model = model or _build(config, data.classes)
 
     def save(trained: Model, path: Path, metrics: Mapping[str, float]) -> None:
-        header = {
-            "architecture": config.model,
-            "config": asdict(trained.config),
-            "classes": {"names": data.classes.names, "ids": data.classes.ids},
-            "metrics": dict(metrics),
-            "training": asdict(config),
-        }
+        about = zoo.describe(trained, data.classes, config.model)
+        header = {**about, "metrics": dict(metrics), "training": asdict(config)}
         save_checkpoint(path, trained.state_dict(), header)
 
     fit(model, rest, held_out, config, average_precision(data.classes), save)
@@ -349,8 +346,6 @@ def _check_pictures(data: Dataset) -> None:
 
 def _build(config: TrainConfig, classes: Classes) -> Model:
     """The zoo's model for these classes, its random weights drawn from the run's seed."""
-    from maskwright.models import zoo
-
     entry = zoo.resolve(config.model)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
