@@ -198,8 +198,8 @@ def test_odd_annotations_are_kept_and_noted(tmp_path: Path) -> None:
     notes = coco.load(write(tmp_path, value)).notes
     assert notes == (
         "Several categories are called 'first'; they are kept apart by their ids.",
-        "1 annotation have no area (ids 0); kept as they are.",
-        "1 annotation reach beyond their picture (ids 7); kept as they are.",
+        "Annotations that have no area: 1 (ids 0); kept as they are.",
+        "Annotations that reach beyond their picture: 1 (ids 7); kept as they are.",
     )
 
 

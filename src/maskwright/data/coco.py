@@ -234,7 +234,7 @@ class _AnnotationReader:
 
     def notes(self) -> tuple[str, ...]:
         return tuple(
-            f"{len(ids)} annotation{'s' * (len(ids) > 1)} {what} (ids {', '.join(map(str, ids[:5]))}"
+            f"Annotations that {what}: {len(ids)} (ids {', '.join(map(str, ids[:5]))}"
             f"{', ...' if len(ids) > 5 else ''}); kept as they are."
             for what, ids in self.odd.items()
         )
