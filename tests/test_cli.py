@@ -15,7 +15,7 @@ from PIL import Image
 from tests.reference.brightness import Brightness
 from typer.testing import CliRunner, Result
 
-from maskwright import __version__
+from maskwright import __version__, demo
 from maskwright.cli import app
 from maskwright.engine.outputs import WRITERS
 from maskwright.engine.prediction import Prediction
@@ -193,3 +193,32 @@ def test_the_command_starts_quickly_and_says_its_version(tmp_path: Path) -> None
         done = subprocess.run(run, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr
         assert __version__ in done.stdout or "SOURCE" in done.stdout
+
+
+def test_the_demo_writes_an_overlay_and_a_json_and_says_what_it_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("skimage")
+    module = ModuleType("maskwright.engine.load")
+    module.load = lambda name: SimpleNamespace(predict=lambda picture: Brightness().predict([picture])[0])  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "maskwright.engine.load", module)
+    demo.main(["--out", str(tmp_path / "new/demo")])
+    printed = capsys.readouterr().out
+    found = Prediction.load(tmp_path / "new/demo/nuclei.json")
+    assert found.size == (512, 512)
+    assert re.match(
+        rf"Found {len(found)} nuclei in a 512 x 512 picture, mean area \d+ pixels, in [\d.]+ s\.\n", printed
+    )
+    assert str(tmp_path / "new/demo/nuclei_overlay.png") in printed
+    with Image.open(tmp_path / "new/demo/nuclei_overlay.png") as overlay:
+        assert overlay.size == (512, 512)
+
+
+def test_the_demo_tells_errors_in_a_line(
+    loaded: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(SystemExit) as caught:
+        demo.main([])
+    assert caught.value.code == 2
+    assert re.match(r"error: .*pip install 'maskwright\[demo\]'\n$", capsys.readouterr().err)

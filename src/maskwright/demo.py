@@ -9,17 +9,25 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskwright.errors import MissingExtraError
+from maskwright.errors import MaskwrightError, MissingExtraError
 
 if TYPE_CHECKING:
     from maskwright.engine.prediction import Prediction
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Predict, write the overlay and the JSON, and say where they are and what was found."""
+    """Outline the nuclei, and say what was found and where the results are."""
     parser = argparse.ArgumentParser(prog="python -m maskwright.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
     out: Path = parser.parse_args(arguments).out
+    try:
+        outline(out)
+    except MaskwrightError as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+def outline(out: Path) -> None:
+    """Write the overlay and the JSON into the folder `out`, made if missing."""
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch is imported: see cli.main
     from maskwright.engine.load import load
     from maskwright.media import write_image
