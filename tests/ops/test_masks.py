@@ -145,7 +145,10 @@ class TestPolygons:
     @many
     def test_outlines_are_valid(self, dense):
         for mask, parts in zip(dense, to_polygons(Masks.from_dense(dense)), strict=True):
-            assert len(parts) == ndimage.label(mask)[1]
+            pieces, count = ndimage.label(mask)
+            assert len(parts) == count
+            for k, alone in enumerate(from_polygons([[part] for part in parts], mask.shape).dense()):
+                np.testing.assert_array_equal(alone, pieces == k + 1)  # every hole is in its own part
             area = 0.0
             for part in parts:
                 for sign, ring in ((1, part.outer), *((-1, hole) for hole in part.holes)):
