@@ -111,9 +111,10 @@ def test_variations_differ_between_epochs_and_seeds(data: Dataset) -> None:
 
 @pytest.mark.parametrize("resize", ["pillow", "float"])
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
-def test_the_input_is_predictions(data: Dataset, resize: str, channels: str) -> None:
+@pytest.mark.parametrize("edge", [40, 16])
+def test_the_input_is_predictions(data: Dataset, resize: str, channels: str, edge: int) -> None:
     """Without augmentation exactly; with one that happens to change nothing, within a grey level: two roundings."""
-    spec = replace(SPEC, resize=resize, channels=channels)
+    spec = replace(SPEC, resize=resize, channels=channels, size=edge)
     for augment, tolerance in ((None, 0.0), (Augment(flip_horizontal=0), 1.01 / 57.12)):
         for batch in Batches(data, spec, Sampling(batch_size=2, augment=augment)).start():
             assert batch.images.shape[2] % 16 == 0

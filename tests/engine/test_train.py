@@ -193,6 +193,20 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(data: Dataset,
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)
 
 
+def test_every_batch_draws_its_own_samples(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds, loss = [], Tiny.loss
+
+    def noting(self: Tiny, images: Tensor, sizes: Any, targets: Any, generator: torch.Generator) -> dict[str, Tensor]:
+        seeds.append(generator.initial_seed())
+        return loss(self, images, sizes, targets, generator)
+
+    monkeypatch.setattr(Tiny, "loss", noting)
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        fit(make_model(), data, None, make_config(tmp_path / name, epochs=2, accumulate=2, seed=seed))
+    assert seeds[:6] == seeds[6:12]
+    assert len(set(seeds[:6] + seeds[12:])) == 12
+
+
 def test_the_callers_random_numbers_go_on_undisturbed(data: Dataset, tmp_path: Path) -> None:
     torch.manual_seed(1)
     expected = torch.rand(2)
@@ -269,6 +283,8 @@ def test_a_run_killed_without_warning_repeats_from_its_last_state(data: Dataset,
     (tmp_path / "parts" / ".last.state.0000.part").write_bytes(b"half")
     with (tmp_path / "parts" / "log.csv").open("a") as log:
         log.write("10,3,0.1,1,1,1,1,1,1\n11,3,0.")
+    with (tmp_path / "parts" / "metrics.csv").open("a") as log:
+        log.write("9,3,0.0\n")  # measured, but the state that says so was not written
     resumed = make_model()
     fit(resumed, data, data, make_config(tmp_path / "parts", resume=True), evaluate=lambda *_: {"AP": 0.0})
     assert_same(weights(straight), weights(resumed))
