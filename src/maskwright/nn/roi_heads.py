@@ -142,4 +142,4 @@ class MaskHead(nn.Module):
         x = self.conv(x).permute(0, 2, 3, 1)  # (R, S, S, C)
         weight = self.deconv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2*2*width, C)
         bias = None if self.deconv.bias is None else self.deconv.bias.repeat(4)
-        return F.linear(x, weight, bias).relu_().view(*x.shape[:3], 2, 2, -1)
+        return F.linear(x, weight, bias).relu_().view(*x.shape[:3], 2, 2, self.deconv.out_channels)
