@@ -36,6 +36,7 @@ class FusedConv(nn.Module):
         self.winograd = Winograd(weight, bias, relu=relu) if _suits_winograd(conv) else None
 
     def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """(B, C, h, w) to (B, O, h', w'). `add` is overwritten with the result: a fresh buffer costs page faults."""
         if x.device.type == "cpu" and _FUSED is not None and x.dtype in (torch.float32, torch.bfloat16) and len(x):
             if self.winograd is not None and add is None and x.dtype == torch.float32 and _cells(x) >= WINOGRAD_CELLS:
                 y: Tensor = self.winograd(x)
@@ -43,7 +44,7 @@ class FusedConv(nn.Module):
             return self._fused(x, add)
         y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
         if add is not None:
-            y += add
+            y = add.add_(y)
         return y.relu_() if self.relu else y
 
     def _fused(self, x: Tensor, add: Tensor | None) -> Tensor:
@@ -52,8 +53,8 @@ class FusedConv(nn.Module):
             after = "relu" if self.relu else "none"
             y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *shape, after, [], "")
             return y
-        y = torch.ops.mkldnn._convolution_pointwise.binary(
-            x, add, self.weight, self.bias, *shape, "add", 1.0, "relu" if self.relu else None, [], None
+        y = torch.ops.mkldnn._convolution_pointwise_.binary(
+            add, x, self.weight, self.bias, *shape, "add", 1.0, "relu" if self.relu else None, [], None
         )
         return y
 
@@ -82,7 +83,11 @@ def folded(conv: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
 
 
 class FastBottleneck(nn.Module):
-    """A `Bottleneck` of fused convolutions: the last one adds the shortcut and clamps as it writes."""
+    """A `Bottleneck` of fused convolutions: the last one adds the shortcut and clamps as it writes.
+
+    Without a shortcut convolution the block's input is overwritten by its output. Nobody else reads it: a stage's
+    output is the input of the next stage's first block, which has one.
+    """
 
     def __init__(self, block: Bottleneck) -> None:
         super().__init__()
