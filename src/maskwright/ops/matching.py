@@ -17,10 +17,11 @@ def match(truth: Tensor, candidates: Tensor, *, low: float, high: float, keep_be
 
     A candidate takes the ground truth it overlaps most when that IoU is >= high, is BACKGROUND below low, and IGNORED
     between. keep_best: the candidates that overlap a ground truth most (ties included) are foreground even below
-    `high`; as in both published code bases they then answer for THEIR OWN best ground truth. `best` is that index for
-    every candidate (0 where there is no ground truth).
+    `high`; as in both published code bases they then answer for THEIR OWN best ground truth. Unlike there, a ground
+    truth that no candidate overlaps (an empty box) has no best: it would make foreground of everything. `best` is the
+    index of its own best for every candidate (0 where there is no ground truth).
     """
-    if len(truth) == 0:
+    if len(truth) == 0 or len(candidates) == 0:
         nothing = torch.full((len(candidates),), BACKGROUND, dtype=torch.int64, device=candidates.device)
         return nothing, torch.zeros_like(nothing)
     overlap = box_ops.iou(truth, candidates)  # (G, R)
@@ -29,7 +30,7 @@ def match(truth: Tensor, candidates: Tensor, *, low: float, high: float, keep_be
     matches[value < high] = IGNORED
     matches[value < low] = BACKGROUND
     if keep_best:
-        winners = (overlap == overlap.max(dim=1, keepdim=True).values).any(dim=0)
+        winners = ((overlap == overlap.max(dim=1, keepdim=True).values) & (overlap > 0)).any(dim=0)
         matches[winners] = best[winners]
     return matches, best
 
