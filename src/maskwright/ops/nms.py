@@ -14,7 +14,10 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: fl
 
     boxes (N, 4), scores (N,), groups (N,) class or level; computed in float32.
     """
-    keep: Tensor = _batched_nms(boxes.float(), scores.float(), groups, iou_threshold)
+    boxes = boxes.float()
+    if len(boxes):
+        boxes = boxes - boxes.amin().clamp(max=0)  # torchvision keeps groups apart by shifts that suppose x, y >= 0
+    keep: Tensor = _batched_nms(boxes, scores.float(), groups, iou_threshold)
     return keep
 
 
@@ -25,7 +28,8 @@ def nms_fixed(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: floa
     best first; the rows after the survivors are dead and their index is 0.
     """
     boxes, scores = boxes.float(), scores.float()
-    apart = groups.to(torch.float32) * (boxes.abs().amax() * 2 + 1)  # groups never meet
+    reach = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).abs().amax()
+    apart = groups.to(torch.float32) * (reach * 2 + 1)  # groups never meet
     keep = _nms(boxes + apart[:, None], scores, iou_threshold)
     survives = torch.zeros_like(scores).index_fill(0, keep, 1.0)
     best, index = torch.topk(scores * survives, min(rows, len(scores)))

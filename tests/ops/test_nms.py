@@ -1,0 +1,109 @@
+"""Suppression against plain loops and torchvision; the fixed-length form against the free one, and exported."""
+
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.reference import nms as twin
+from torch import Tensor, nn
+
+from maskwright.ops.nms import batched_nms, nms_fixed
+
+PROPERTY = settings(max_examples=50, deadline=None)
+
+
+def random_rows(count: int, seed: int, groups: int = 3, low: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes on quarter pixels, distinct scores."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = low + torch.randint(0, 160, (count, 2), generator=generator) / 4
+    boxes = torch.cat([corner, corner + 1 + torch.randint(0, 80, (count, 2), generator=generator) / 4], 1)
+    scores = (1 + torch.randperm(count, generator=generator)).float() / (count + 1)
+    return boxes, scores, torch.randint(0, groups, (count,), generator=generator)
+
+
+@PROPERTY
+@given(st.integers(0, 40), st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([0.0, -60.0]))
+def test_equal_to_the_twin(count: int, seed: int, groups: int, low: float) -> None:
+    """Also where coordinates are negative."""
+    rows = random_rows(count, seed, groups, low)
+    assert batched_nms(*rows, 0.5).tolist() == twin.batched_nms(*(r.tolist() for r in rows), 0.5)
+
+
+def test_equal_to_torchvision() -> None:
+    boxes, scores, groups = random_rows(3000, 5, 20)
+    assert torch.equal(batched_nms(boxes, scores, groups, 0.4), torchvision.ops.batched_nms(boxes, scores, groups, 0.4))
+    one = batched_nms(boxes, scores, torch.zeros_like(groups), 0.4)
+    assert torch.equal(one, torchvision.ops.nms(boxes, scores, 0.4))
+
+
+def test_the_threshold_itself_does_not_suppress() -> None:
+    boxes, scores = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5]]), torch.tensor([0.9, 0.8])
+    zeros = torch.zeros(2, dtype=torch.int64)
+    assert batched_nms(boxes, scores, zeros, 0.5).tolist() == [0, 1]
+    assert batched_nms(boxes, scores, zeros, 0.49).tolist() == [0]
+
+
+def test_groups_never_meet_in_half_precision_either() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10]], dtype=torch.bfloat16)
+    scores = torch.tensor([0.5, 0.25], dtype=torch.bfloat16)
+    assert batched_nms(boxes, scores, torch.tensor([0, 1]), 0.5).tolist() == [0, 1]
+    assert batched_nms(boxes, scores, torch.tensor([1, 1]), 0.5).tolist() == [0]
+
+
+@PROPERTY
+@given(st.integers(0, 40), st.integers(0, 10**6), st.integers(0, 50), st.sampled_from([0.0, -60.0]))
+def test_fixed_length_makes_the_same_choice(count: int, seed: int, rows: int, low: float) -> None:
+    boxes, scores, groups = random_rows(count, seed, low=low)
+    index, alive = nms_fixed(boxes, scores, groups, 0.5, rows)
+    kept = batched_nms(boxes, scores, groups, 0.5)[:rows]
+    assert len(index) == len(alive) == min(rows, count)
+    assert index[alive].tolist() == kept.tolist()
+    assert index[~alive].tolist() == [0] * (len(index) - len(kept))
+    assert alive.tolist() == [True] * len(kept) + [False] * (len(index) - len(kept))
+
+
+def test_rows_of_score_zero_never_survive() -> None:
+    boxes, scores, groups = random_rows(30, 1)
+    index, alive = nms_fixed(boxes, torch.zeros(30), groups, 0.5, 10)
+    assert (index.tolist(), alive.tolist()) == ([0] * 10, [False] * 10)
+    scores[::2] = 0
+    index, alive = nms_fixed(boxes, scores, groups, 0.5, 30)
+    assert index[alive].tolist() == [i for i in batched_nms(boxes, scores, groups, 0.5).tolist() if scores[i] > 0]
+
+
+def test_no_rows() -> None:
+    nothing = torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+    assert batched_nms(*nothing, 0.5).tolist() == []
+    index, alive = nms_fixed(*nothing, 0.5, 10)
+    assert (index.tolist(), alive.tolist()) == ([], [])
+    assert (index.dtype, alive.dtype) == (torch.int64, torch.bool)
+
+
+def test_equal_scores_keep_the_earlier_box() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [40, 0, 50, 10]])
+    scores, groups = torch.full((3,), 0.5), torch.zeros(3, dtype=torch.int64)
+    assert batched_nms(boxes, scores, groups, 0.5).tolist() == [0, 2]
+    index, alive = nms_fixed(boxes, scores, groups, 0.5, 3)
+    assert set(index[alive].tolist()) == {0, 2}
+
+
+class Select(nn.Module):
+    """What a fixed-shape detector does at its end."""
+
+    def forward(self, boxes: Tensor, scores: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+        index, alive = nms_fixed(boxes, scores, groups, 0.5, 12)
+        return boxes[index] * alive[:, None], scores[index] * alive
+
+
+@pytest.mark.filterwarnings("ignore:.create_unbacked_symint. is deprecated:FutureWarning")
+@pytest.mark.parametrize("seed", [0, 1])
+def test_exported_program_gives_the_same_rows(seed: int) -> None:
+    program = torch.export.export(Select(), random_rows(40, 9)).module()
+    for given_rows in (
+        random_rows(40, seed),
+        (*random_rows(40, seed)[:1], torch.zeros(40), *random_rows(40, seed)[2:]),
+    ):
+        for ours, exported in zip(Select()(*given_rows), program(*given_rows), strict=True):
+            assert torch.equal(ours, exported)
+            assert ours.shape[0] == 12
