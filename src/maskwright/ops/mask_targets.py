@@ -51,9 +51,10 @@ def _axis_weights(
     low, high = (low - 0.5, high - 0.5) if aligned else (low, high)
     extent = high - low if aligned else (high - low).clamp(min=1.0)
     bin_size = extent / side  # (R,)
-    counts = torch.ceil(bin_size).clamp(min=1)  # samples per bin
+    samples = torch.ceil(bin_size)  # per bin; none where the box has no extent
+    counts = samples.clamp(min=1)
     s = torch.arange(int(counts.max()), dtype=torch.float32)  # (S,)
-    used = s[None] < counts[:, None]  # (R, S)
+    used = s[None] < samples[:, None]  # (R, S)
     inside = (s[None] + 0.5) * (bin_size / counts)[:, None]  # (R, S) offset in the bin
     position = low[:, None, None] + torch.arange(side)[None, :, None] * bin_size[:, None, None] + inside[:, None]
     used = used[:, None] & (position >= -1) & (position <= limit)  # (R, M, S)
@@ -71,7 +72,8 @@ def _axis_weights(
 def from_polygons(polygons: Sequence[Sequence[NDArray[np.float64]]], rows: Tensor, boxes: Tensor, side: int) -> Tensor:
     """(R, M, M) of 0 and 1: the outlines of object `rows[r]`, scaled so that `boxes[r]` fills M x M, rasterised.
 
-    The COCO rasteriser draws them, as in detectron2; a box side below 0.1 pixel counts as 0.1.
+    The COCO rasteriser draws them, as in detectron2; a box side below 0.1 pixel counts as 0.1. A polygon is flat
+    x0, y0, x1, y1, ...; one of two points encloses nothing.
     """
     from hotcoco import mask as rle
 
@@ -80,5 +82,5 @@ def from_polygons(polygons: Sequence[Sequence[NDArray[np.float64]]], rows: Tenso
         scale = side / np.maximum(box[2:] - box[:2], 0.1)
         parts = [((np.asarray(p).reshape(-1, 2) - box[:2]) * scale).ravel().tolist() for p in polygons[row]]
         if parts:
-            target[:] = rle.decode(rle.merge(rle.fr_py_objects(parts, side, side)))
+            target[:] = rle.decode(rle.merge([rle.fr_poly(part, side, side) for part in parts]))
     return torch.from_numpy(out).to(rows.device)
