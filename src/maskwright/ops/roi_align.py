@@ -5,10 +5,11 @@ samples is a weighted sum of a few rows, and the weights are separable:
 
     out[r, :, i, j] = sum_s sum_t wy[r, i, s] * wx[r, j, t] * table[y[r, i, s] + x[r, j, t]]
 
-so the work per axis is tiny, and the rest is `torch.nn.functional.embedding_bag`. Three things make it fast:
-samples that share cells share taps (n samples at most one cell apart touch n + 1 rows, not 2n); RoIs with the same
-number of taps go together, in chunks whose result is still in the cache when it is moved to its place; the result
-lies in huge pages, as its page faults would cost as much as the arithmetic.
+so the work per axis is tiny (NumPy: small arrays, no threads to wait for), and the rest is
+`torch.nn.functional.embedding_bag`. Three things make it fast. Samples that share cells share taps: n samples at most
+one cell apart touch n + 1 cells per axis, not 2n. RoIs of one level and one number of taps go together, so that no
+tap is padding. The result lies in huge pages and is filled in chunks: page faults of fresh memory would otherwise
+cost as much as the arithmetic.
 
 Letters: R RoIs, L levels, B pictures, C channels, h w cells of a map, P output side, K samples per bin and axis,
 T taps (rows with a weight) per bin and axis. A cell's centre is its integer coordinate here, as in the reference.
@@ -16,20 +17,24 @@ T taps (rows with a weight) per bin and axis. A cell's centre is its integer coo
 Source: He et al. 2017, Mask R-CNN, section 3; results equal `torchvision.ops.roi_align`.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from maskwright.errors import ConfigError
 
-_CHUNK_BYTES = 2 << 20  # results of one chunk: small enough to stay in the cache
-_CHUNK_TAPS = 1 << 20  # taps listed at once: bounds the memory of boxes with very many samples
+Array: TypeAlias = NDArray[Any]
+
+_CHUNK_BYTES = 16 << 20  # results of one chunk: small enough that its memory is used again and again
+_CHUNK_TAPS = 4 << 20  # taps listed at once: bounds the memory of boxes with very many samples
 _HUGE_BYTES = 4 << 20  # results from here on are worth huge pages
 
 
@@ -60,8 +65,7 @@ def roi_align(
         )
     if features[0].device.type != "cpu":
         return _by_torchvision(features, boxes, batch_index, levels, scales, output_size, sampling_ratio, aligned)
-    with torch.no_grad():
-        plan = _plan(features, boxes, batch_index, levels, scales, output_size, sampling_ratio, aligned)
+    plan = _plan(features, boxes, batch_index, levels, scales, output_size, sampling_ratio, aligned)
     rows: Tensor = _WeightedRows.apply(plan, *features)  # (R, P, P, C)
     return rows.permute(0, 3, 1, 2)
 
@@ -106,9 +110,9 @@ def check_rois(
 class _Axis(NamedTuple):
     """Taps along one axis. cell: (R, P, T) int32, weight: (R, P, T), taps: (R,) how many of the T each box uses."""
 
-    cell: Tensor
-    weight: Tensor
-    taps: Tensor
+    cell: Array
+    weight: Array
+    taps: Array
 
 
 class TapGroup(NamedTuple):
@@ -125,7 +129,7 @@ class _Plan(NamedTuple):
     """Which table rows make which bins. order: (R,) the box of each row of y and x, which lie group by group."""
 
     side: int
-    order: Tensor
+    order: Array
     y: _Axis  # its cells count table rows: those of the pictures before + y * w
     x: _Axis
     groups: list[TapGroup]
@@ -142,76 +146,113 @@ def _plan(
     aligned: bool,
 ) -> _Plan:
     dtype = torch.promote_types(features[0].dtype, torch.float32)
-    high, wide = torch.tensor([f.shape[2:] for f in features])[levels].unbind(1)
-    scaled = boxes.to(dtype) * torch.tensor(scales, dtype=dtype)[levels, None] - (0.5 if aligned else 0.0)
+    level = levels.numpy()
+    high, wide = np.array([f.shape[2:] for f in features])[level].T
+    scale = torch.tensor(scales, dtype=dtype)[levels, None]
+    scaled = (boxes.detach().to(dtype) * scale - (0.5 if aligned else 0.0)).numpy()
     y = _axis(scaled[:, 1], scaled[:, 3], high, side, sampling, aligned)
     x = _axis(scaled[:, 0], scaled[:, 2], wide, side, sampling, aligned)
-    y = y._replace(cell=((batch_index * high)[:, None, None] + y.cell) * wide[:, None, None])
-    order, groups = group_by_taps(levels, y.taps, x.taps)
-    y, x = (_Axis(axis.cell.to(torch.int32)[order], axis.weight[order], axis.taps[order]) for axis in (y, x))
+    y = y._replace(cell=((batch_index.numpy() * high)[:, None, None] + y.cell) * wide[:, None, None])
+    order, groups = group_by_taps(level, y.taps, x.taps)
+    y, x = (_Axis(axis.cell.astype(np.int32)[order], axis.weight[order], axis.taps[order]) for axis in (y, x))
     return _Plan(side, order, y, x, groups)
 
 
-def _axis(start: Tensor, end: Tensor, cells: Tensor, side: int, sampling: int, aligned: bool) -> _Axis:
+def _axis(start: Array, end: Array, cells: Array, side: int, sampling: int, aligned: bool) -> _Axis:
     """Taps of the bins of [start, end] along an axis of `cells` cells, all (R,), in cells.
 
     Samples whose cells lie together take one tap per cell of the window around them; samples far apart take two each.
     """
-    length = end - start if aligned else (end - start).clamp(min=1)
+    dtype, count = start.dtype, len(start)
+    length = end - start if aligned else np.maximum(end - start, 1)
     step = (length / side)[:, None, None]  # (R, 1, 1)
-    samples = torch.full_like(step, sampling) if sampling else step.ceil().clamp(min=0)
-    divisor = samples.clamp(min=1)
-    k = torch.arange(int(divisor.max()) if len(start) else 1).expand(len(start), 1, -1)  # (R, 1, K)
-    live = k < samples
-    k = torch.minimum(k, divisor.long() - 1)  # the samples that a box does not have repeat its last
-    at = start[:, None, None] + torch.arange(side)[:, None] * step + (k + 0.5) * step / divisor  # (R, P, K)
+    samples = np.full_like(step, sampling) if sampling else np.ceil(step).clip(0)
+    divisor = samples.clip(1)
+    k = np.arange(divisor.max(initial=1), dtype=dtype)
+    live = k < samples  # (R, 1, K)
+    k = np.minimum(k, divisor - 1)  # the samples that a box does not have repeat its last
+    i = np.arange(side, dtype=dtype)[:, None]
+    at = start[:, None, None] + i * step + (k + dtype.type(0.5)) * step / divisor  # (R, P, K)
     cells = cells[:, None, None]
     share = (live & (at >= -1) & (at <= cells)) / divisor
-    at = torch.minimum(at.clamp(min=0), cells - 1)
-    low = at.floor()
+    at = np.minimum(at.clip(0), (cells - 1).astype(dtype))
+    low = at.astype(np.int64)
     upper = (at - low) * share
-    low = low.long()
     first, last = low[..., :1], low[..., -1:]  # one of them is the least: samples are in order, or in reverse
-    taps = torch.minimum((first - last).abs().amax(1, keepdim=True) + 2, 2 * divisor.long())
-    slot = torch.where((first - last).abs() + 2 <= taps, low - torch.minimum(first, last), 2 * k)
-    shape = (len(start), side, int(taps.max()) if len(start) else 2)
-    weight = at.new_zeros(shape).scatter_add_(2, slot, share - upper).scatter_add_(2, slot + 1, upper)
-    cell = low.new_zeros(shape).scatter_(2, slot, low).scatter_(2, slot + 1, low + 1)
-    return _Axis(torch.minimum(cell, cells - 1), weight, taps[:, 0, 0])
+    window = abs(first - last) + 2
+    taps = np.minimum(window.max(axis=1, keepdims=True), 2 * divisor).astype(np.int64)
+    slot = np.where(window <= taps, low - np.minimum(first, last), (2 * k).astype(np.int64))
+    shape = (count, side, taps.max(initial=2))
+    slot += np.arange(count * side).reshape(count, side, 1) * shape[2]  # in the flattened result
+    weight = np.bincount(slot.ravel(), (share - upper).ravel(), math.prod(shape))
+    weight += np.bincount(slot.ravel() + 1, upper.ravel(), math.prod(shape))
+    cell = np.zeros(shape, np.int64)
+    cell.put(slot, low)
+    cell.put(slot + 1, low + 1)
+    return _Axis(np.minimum(cell, cells - 1), weight.astype(dtype).reshape(shape), taps[:, 0, 0])
 
 
-def group_by_taps(levels: Tensor, high: Tensor, wide: Tensor) -> tuple[Tensor, list[TapGroup]]:
+def group_by_taps(levels: Array, high: Array, wide: Array) -> tuple[Array, list[TapGroup]]:
     """The order that brings boxes of one level and one number of taps together, and the groups in it."""
-    span = int(torch.maximum(high, wide).max()) + 1 if len(levels) else 1
-    keys, order = ((levels * span + high) * span + wide).sort(stable=True)
-    keys, counts = keys.unique_consecutive(return_counts=True)
-    groups, start = [], 0
-    for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
-        groups.append(TapGroup(key // span**2, start, start + count, key // span % span, key % span))
-        start += count
-    return order, groups
+    span = max(high.max(initial=0), wide.max(initial=0)) + 1
+    keys = (levels * span + high) * span + wide
+    order = keys.argsort(kind="stable")
+    found, counts = np.unique(keys, return_counts=True)
+    stops = counts.cumsum()
+    parts = zip(found // span**2, stops - counts, stops, found // span % span, found % span, strict=True)
+    return order, [TapGroup(*(int(v) for v in part)) for part in parts]
 
 
-def _taps(plan: _Plan, group: TapGroup, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Table rows and weights of all taps of a group, bin by bin, both (n * P * P * high * wide,)."""
-    own, shape = slice(group.start, group.stop), (-1, -1, group.high, group.wide)
+class _Matrix(NamedTuple):
+    """Sparse rows, one per bin: its taps are offsets[b]..offsets[b + 1] of `row` (a table row) and `weight`."""
 
-    def down(
-        t: Tensor,
-    ) -> Tensor:  # a bin's taps in full along the last axis, so that the product below runs through it
-        return t[own, :, : group.high, None].expand(shape).flatten(2)[:, :, None]
+    row: Tensor
+    weight: Tensor
+    offsets: Tensor
 
-    def along(t: Tensor) -> Tensor:
-        return t[own, :, None, : group.wide].expand(shape).flatten(2)[:, None]
-
-    row = down(plan.y.cell) + along(plan.x.cell)  # (n, P, P, high * wide)
-    weight = down(plan.y.weight) * along(plan.x.weight)
-    return row.flatten(), weight.flatten().to(dtype)
+    def __matmul__(self, table: Tensor) -> Tensor:
+        return F.embedding_bag(
+            self.row, table, self.offsets, mode="sum", per_sample_weights=self.weight, include_last_offset=True
+        )
 
 
-def _bags(table: Tensor, row: Tensor, weight: Tensor, offsets: Tensor) -> Tensor:
-    """Weighted sums of table rows: bag b has the taps offsets[b]..offsets[b + 1]."""
-    return F.embedding_bag(row, table, offsets, mode="sum", per_sample_weights=weight, include_last_offset=True)
+def _chunks(plan: _Plan, row_bytes: int) -> Iterator[list[TapGroup]]:
+    """The plan's groups, cut and packed: each chunk is for one level and its result is of bounded size."""
+    for level in dict.fromkeys(g.level for g in plan.groups):
+        own = [g for g in plan.groups if g.level == level]
+        most = plan.side**2 * max(g.high * g.wide for g in own)
+        size = max(1, min(_CHUNK_BYTES // row_bytes, _CHUNK_TAPS // most))
+        for start in range(own[0].start, own[-1].stop, size):
+            cut = (g._replace(start=max(g.start, start), stop=min(g.stop, start + size)) for g in own)
+            yield [g for g in cut if g.start < g.stop]
+
+
+def _matrix(plan: _Plan, groups: list[TapGroup], dtype: torch.dtype) -> _Matrix:
+    """The taps of all bins of adjoining groups of one level."""
+    side = plan.side
+    lengths = np.repeat([g.high * g.wide for g in groups], [(g.stop - g.start) * side**2 for g in groups])
+    offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
+    row, weight = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], plan.y.weight.dtype)
+    begin = 0
+    for group in groups:
+        shape = (group.stop - group.start, side, side, group.high * group.wide)
+        own = slice(begin, begin + math.prod(shape))
+        for out, y, x, combine in (
+            (row, plan.y.cell, plan.x.cell, np.add),
+            (weight, plan.y.weight, plan.x.weight, np.multiply),
+        ):
+            combine(*_spread(group, y, x), out=out[own].reshape(shape))
+        begin = own.stop
+    return _Matrix(torch.from_numpy(row), torch.from_numpy(weight).to(dtype), torch.from_numpy(offsets))
+
+
+def _spread(group: TapGroup, y: Array, x: Array) -> tuple[Array, Array]:
+    """A group's (n, P, 1, high * wide) of y and (n, 1, P, high * wide) of x: long last axes make a fast product."""
+    own = slice(group.start, group.stop)
+    return (
+        np.repeat(y[own, :, None, : group.high], group.wide, axis=3),
+        np.tile(x[own, None, :, : group.wide], group.high),
+    )
 
 
 class _WeightedRows(torch.autograd.Function):
@@ -220,18 +261,12 @@ class _WeightedRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: _Plan, *features: Tensor) -> Tensor:
         ctx.plan, ctx.shapes = plan, [f.shape for f in features]
-        channels, bins = features[0].shape[1], plan.side**2
-        out = empty_rows((len(plan.order), bins * channels), features[0].dtype)
+        channels = features[0].shape[1]
+        out = _empty((len(plan.order), plan.side**2 * channels), features[0].dtype)
         tables = [f.permute(0, 2, 3, 1).reshape(-1, channels) for f in features]
-        for group in plan.groups:
-            taps = group.high * group.wide
-            chunk = max(1, min(_CHUNK_BYTES // max(1, out[:1].nbytes), _CHUNK_TAPS // (bins * taps)))
-            for start in range(group.start, group.stop, chunk):
-                part = group._replace(start=start, stop=min(start + chunk, group.stop))
-                row, weight = _taps(plan, part, out.dtype)
-                offsets = torch.arange(0, len(row) + 1, taps, dtype=row.dtype)
-                rows = _bags(tables[group.level], row, weight, offsets)
-                _place(out, plan.order[part.start : part.stop], rows.view(-1, bins * channels))
+        for groups in _chunks(plan, max(1, out[:1].nbytes)):
+            rows = _matrix(plan, groups, out.dtype) @ tables[groups[0].level]
+            _place(out, torch.from_numpy(plan.order[groups[0].start : groups[-1].stop]), rows.view(-1, out.shape[1]))
         return out.view(-1, plan.side, plan.side, channels)
 
     @staticmethod
@@ -247,17 +282,17 @@ class _WeightedRows(torch.autograd.Function):
 def _map_gradient(plan: _Plan, level: int, shape: torch.Size, grad: Tensor) -> Tensor:
     """Gradient (B, C, h, w) of one map, channels_last. grad: (R * P * P, C) of the bins."""
     batch, channels, high, wide = shape
+    groups = [g for g in plan.groups if g.level == level]
+    if not groups:
+        return grad.new_zeros(batch, high, wide, channels).permute(0, 3, 1, 2)
     bins = plan.side**2
-    cells, weights, sources = [grad.new_empty(0, dtype=torch.int32)], [grad.new_empty(0)], [plan.order[:0]]
-    for group in (g for g in plan.groups if g.level == level):
-        cell, weight = _taps(plan, group, grad.dtype)
-        cells.append(cell)
-        weights.append(weight)
-        bin_rows = plan.order[group.start : group.stop, None] * bins + torch.arange(bins)
-        sources.append(bin_rows.flatten().repeat_interleave(group.high * group.wide))
-    cell, by_cell = torch.cat(cells).sort(stable=True)
+    boxes = plan.order[groups[0].start : groups[-1].stop, None]
+    source = torch.from_numpy((boxes * bins + np.arange(bins)).ravel())  # the row of `grad` of each bin
+    by_bin = _matrix(plan, groups, grad.dtype)
+    cell, order = by_bin.row.sort(stable=True)
     offsets = F.pad(cell.bincount(minlength=batch * high * wide).cumsum(0), (1, 0))
-    table = _bags(grad, torch.cat(sources)[by_cell], torch.cat(weights)[by_cell], offsets)
+    source = source.repeat_interleave(by_bin.offsets.diff())[order]
+    table = _Matrix(source, by_bin.weight[order], offsets) @ grad
     return table.view(batch, high, wide, channels).permute(0, 3, 1, 2)
 
 
@@ -268,7 +303,7 @@ def _place(out: Tensor, index: Tensor, rows: Tensor) -> None:
     out.index_copy_(0, index, rows)
 
 
-def empty_rows(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """An uninitialised CPU tensor; a big one asks for huge pages (as NumPy does), 512 times fewer page faults."""
     size = int(np.prod(shape)) * dtype.itemsize
     if size < _HUGE_BYTES:

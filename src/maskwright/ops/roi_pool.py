@@ -77,7 +77,8 @@ def _plan(
     x1, y1, x2, y2 = _round(boxes.to(dtype) * torch.tensor(scales, dtype=dtype)[levels, None]).unbind(1)
     y, x = _axis(y1, y2, high, side), _axis(x1, x2, wide, side)
     cells = [(a.end - a.start).clamp(min=1).amax(1) for a in (y, x)]
-    order, groups = group_by_taps(levels, *cells)
+    index, groups = group_by_taps(levels.numpy(), *(c.numpy() for c in cells))
+    order = torch.from_numpy(index)
     y, x = (_Axis(a.start[order], a.end[order]) for a in (y, x))
     return _Plan(side, order, (batch_index * high * wide)[order], wide[order], y, x, groups)
 

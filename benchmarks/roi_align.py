@@ -1,0 +1,166 @@
+"""RoIAlign against torchvision's CPU kernel: time in alternating pairs, difference, distance from the memory's limit.
+
+    python -m benchmarks.roi_align [--threads 2] [--pairs 9]
+
+"floor" is the time to read every feature cell in use once and to write the result once, at the copy bandwidth that is
+measured in the same run. "taps" is the number of rows summed per bin; the plain form needs 4 per sample.
+"""
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torchvision
+from torch import Tensor
+
+from maskwright.ops import roi_align as ours
+
+INPUT = (800, 1216)
+PYRAMID = (4, 8, 16, 32)
+
+
+class Load(NamedTuple):
+    """One row of the table. sampling 2 with aligned False is torchvision's model, 0 with True detectron2's."""
+
+    name: str
+    boxes: int
+    channels: int
+    strides: tuple[int, ...]
+    side: int
+    sampling: int
+    aligned: bool
+    dtype: torch.dtype = torch.float32
+    backward: bool = False
+
+
+LOADS = (
+    Load("FPN box head, sampling 2", 1000, 256, PYRAMID, 7, 2, False),
+    Load("FPN box head, adaptive", 1000, 256, PYRAMID, 7, 0, True),
+    Load("FPN mask head, sampling 2", 100, 256, PYRAMID, 14, 2, False),
+    Load("FPN mask head, adaptive", 100, 256, PYRAMID, 14, 0, True),
+    Load("C4 head, sampling 2", 300, 1024, (16,), 14, 2, False),
+    Load("C4 head, adaptive", 300, 1024, (16,), 14, 0, True),
+    Load("FPN box head, bf16 (*)", 1000, 256, PYRAMID, 7, 2, False, dtype=torch.bfloat16),
+    Load("FPN box head, training", 512, 256, PYRAMID, 7, 2, False, backward=True),
+)
+
+
+def make_boxes(count: int) -> Tensor:
+    """Boxes of sides 12 to 700 px, evenly spread in the logarithm, of aspect 1:2 to 2:1, anywhere in the input."""
+    generator = torch.Generator().manual_seed(0)
+    rand = torch.rand(4, count, generator=generator)
+    side, aspect = 12 * (700 / 12) ** rand[0], torch.exp((rand[1] - 0.5) * math.log(4))
+    width, height = (side * aspect.sqrt()).clamp(max=INPUT[1]), (side / aspect.sqrt()).clamp(max=INPUT[0])
+    x, y = rand[2] * (INPUT[1] - width), rand[3] * (INPUT[0] - height)
+    return torch.stack([x, y, x + width, y + height], 1)
+
+
+def level_of(boxes: Tensor, count: int) -> Tensor:
+    """Feature Pyramid Networks, equation 1, for levels 2..5; all 0 if there is one level."""
+    side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+    return (
+        (4 + torch.log2(side / 224 + 1e-8)).floor().clamp(2, 5).long() - 2
+        if count > 1
+        else torch.zeros(len(boxes)).long()
+    )
+
+
+def torchvision_way(maps: list[Tensor], boxes: Tensor, levels: Tensor, load: Load) -> Tensor:
+    """What torchvision's MultiScaleRoIAlign does: each level by itself, then put into place."""
+    rois = torch.cat([torch.zeros(len(boxes), 1), boxes], 1)
+    out = torch.zeros(len(boxes), load.channels, load.side, load.side)
+    for level, (feature, stride) in enumerate(zip(maps, load.strides, strict=True)):
+        own = torch.where(levels == level)[0]
+        out[own] = torchvision.ops.roi_align(feature, rois[own], load.side, 1 / stride, load.sampling, load.aligned)
+    return out
+
+
+def pairs(one: Callable[[], object], other: Callable[[], object], count: int) -> tuple[float, float, float]:
+    """Median milliseconds of both, run in turns, and the median of the ratios one / other; about 5 s in all."""
+    times: list[tuple[float, float]] = []
+    while len(times) < count and (len(times) < 3 or sum(map(sum, times)) < 5):
+        marks = [time.perf_counter()]
+        for work in (one, other):
+            work()
+            marks.append(time.perf_counter())
+        times.append((marks[1] - marks[0], marks[2] - marks[1]))
+    a, b = (statistics.median(t) * 1e3 for t in zip(*times, strict=True))
+    return a, b, statistics.median(x / y for x, y in times)
+
+
+def copy_bandwidth() -> float:
+    """Bytes per second that a large copy reads and writes."""
+    source, target = torch.ones(32 << 20), torch.zeros(32 << 20)
+    best = math.inf
+    for _ in range(8):
+        start = time.perf_counter()
+        target.copy_(source)
+        best = min(best, time.perf_counter() - start)
+    return 2 * source.nbytes / best
+
+
+def traffic(load: Load, maps: list[Tensor], boxes: Tensor, levels: Tensor) -> tuple[float, int]:
+    """Taps per bin, and the bytes that must be read or written at least once."""
+    zeros, scales = torch.zeros(len(boxes)).long(), [1 / s for s in load.strides]
+    plan = ours._plan(maps, boxes, zeros, levels, scales, load.side, load.sampling, load.aligned)
+    bins = len(boxes) * load.side**2
+    taps = cells = 0
+    for level in {g.level for g in plan.groups}:
+        row = ours._matrix(plan, [g for g in plan.groups if g.level == level], torch.float32).row
+        taps, cells = taps + len(row), cells + len(row.unique())
+    return taps / bins, (cells + bins) * load.channels * maps[0].element_size()
+
+
+def measure(load: Load, count: int, bandwidth: float) -> str:
+    """One line of the table."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(load.channels, INPUT[0] // s, INPUT[1] // s) for s in load.strides]
+    theirs = [torch.randn(1, *size, generator=generator) for size in sizes]
+    maps = [m.to(load.dtype).contiguous(memory_format=torch.channels_last) for m in theirs]
+    boxes, zeros, scales = make_boxes(load.boxes), torch.zeros(load.boxes).long(), [1 / s for s in load.strides]
+    levels = level_of(boxes, len(maps))
+    for m in (*theirs, *maps):
+        m.requires_grad_(load.backward)
+    results: dict[str, Tensor] = {}
+
+    def run(name: str, inputs: list[Tensor], pool: Callable[[], Tensor]) -> None:
+        results[name] = pool()
+        if load.backward:
+            results[name] = torch.autograd.grad(results[name].square().sum() / 2, inputs)[0]
+
+    def one() -> None:
+        run("theirs", theirs, lambda: torchvision_way(theirs, boxes, levels, load))
+
+    def other() -> None:
+        args = (maps, boxes, zeros, levels, scales, load.side, load.sampling, load.aligned)
+        run("ours", maps, lambda: ours.roi_align(*args))
+
+    other()
+    a, b, ratio = pairs(one, other, count)
+    difference = (results["theirs"] - results["ours"].float()).abs().max().item()
+    taps, moved = traffic(load, maps, boxes, levels)
+    floor = moved / bandwidth * 1e3 * (3 if load.backward else 1)  # the gradient is read, the maps' is written
+    return f"{load.name:28}{a:12.1f}{b:9.1f}{ratio:8.1f}{difference:12.1e}{taps:7.1f}{moved / 1e6:8.0f}{floor:9.1f}"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--pairs", type=int, default=9)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    bandwidth = copy_bandwidth()
+    print(f"torch {torch.__version__}, {args.threads} threads, copy bandwidth {bandwidth / 1e9:.1f} GB/s; ms")
+    print(f"{'load':28}{'torchvision':>12}{'ours':>9}{'ratio':>8}{'difference':>12}{'taps':>7}{'MB':>8}{'floor':>9}")
+    for load in LOADS:
+        print(measure(load, args.pairs, bandwidth), flush=True)
+    print("(*) torchvision's kernel has no bfloat16 form that is faster: it is timed in float32 there.")
+
+
+if __name__ == "__main__":
+    main()
