@@ -269,7 +269,6 @@ class TestWriting:
             ("a.png", RGB / 255, "float64"),
             ("a.jpg", RGB.astype(np.uint16)[..., 0], "uint16"),
             ("a.png", RGB[:0], r"\(0, 9, 3\)"),
-            ("none/a.png", RGB, "cannot be written"),
             ("a.webp", np.zeros((20000, 5, 3), np.uint8), "cannot be written"),
         ],
     )
@@ -278,11 +277,16 @@ class TestWriting:
             write_image(tmp_path / name, array)
         assert os.listdir(tmp_path) == []
 
+    def test_missing_folders_are_made_and_a_file_in_their_place_is_an_error(self, tmp_path):
+        write_image(tmp_path / "new" / "a.png", RGB)
+        with pytest.raises(ImageError, match="cannot be written"):
+            write_image(tmp_path / "new" / "a.png" / "b.png", RGB)
+
     def test_a_failure_keeps_the_old_file(self, tmp_path, monkeypatch):
         write_image(tmp_path / "a.png", RGB)
 
         def fail(self, file, *args, **options):
-            file.write(b"half")
+            file.write_bytes(b"half")
             raise OSError("disk full")
 
         monkeypatch.setattr(Image.Image, "save", fail)

@@ -254,7 +254,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.")] = Path("runs/train"),
     model: Annotated[
         str, typer.Option("--model", "-m", metavar="NAME", help="Architecture: a name of `maskwright models`.")
-    ] = "mask_rcnn_r50_fpn",
+    ] = "mask_rcnn_small",
     epochs: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Passes over the pictures.  [default: 50, none with --minutes]"),
@@ -295,7 +295,7 @@ def train(
         "seed": seed,
         "workers": workers,
         "device": device,
-        "precision": {"float32": "fp32"}.get(precision, precision),
+        "precision": precision,
         "resume": resume,
     }
     limits: dict[str, Any] = {"epochs": None} if minutes is not None and epochs is None else {}

@@ -3,12 +3,10 @@
 Letters: H W picture in pixels. Colours are taken as they are in the file; colour profiles are not applied.
 """
 
-import contextlib
 import glob
 import http.client
 import io
 import os
-import secrets
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from maskwright.atomic import replacing
 from maskwright.errors import ImageError
 
 UInt8Array = NDArray[np.uint8]
@@ -246,7 +245,7 @@ def _line(error: BaseException) -> str:
 
 
 def write_image(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
-    """Write a picture in the format its suffix names; the file appears whole or not at all.
+    """Write a picture in the format its suffix names; the file appears whole or not at all; missing folders are made.
 
     array: uint8 (H, W, 3) RGB or (H, W) grey; uint8 (H, W, 4) RGBA as PNG, WebP or TIFF; uint16 (H, W) as PNG or TIFF.
     Raises ImageError for another suffix or array, or where the file cannot be written.
@@ -264,16 +263,11 @@ def write_image(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
             f"{', uint16 (H, W)' if kind in ('PNG', 'TIFF') else ''}; got {array.dtype} {array.shape}."
         )
     options = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(beside, "xb") as file:
-            Image.fromarray(np.ascontiguousarray(array)).save(file, kind, **options)
-        os.replace(beside, target)
+        with replacing(target) as part:
+            Image.fromarray(np.ascontiguousarray(array)).save(part, kind, **options)
     except (OSError, ValueError) as error:
         raise ImageError(f"{target}: the picture cannot be written ({_line(error)}).") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            beside.unlink()
 
 
 # ---- finding ----------------------------------------------------------------------------------------------------

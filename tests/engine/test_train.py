@@ -130,7 +130,7 @@ def read(path: Path) -> list[dict[str, str]]:
 # ---- learning -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_tiny_model_learns(data: Dataset, tmp_path: Path, precision: str) -> None:
     model = make_model()
     before = validation_loss(model.eval(), data)

@@ -4,8 +4,6 @@ Letters: H W picture. In the files boxes are x, y, width, height; in memory xyxy
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskwright.atomic import replacing
 from maskwright.data.dataset import RLE, Polygons
 from maskwright.errors import DataError
 from maskwright.types import Size
@@ -157,22 +156,14 @@ def box_to_xywh(box: Sequence[float]) -> list[float]:
 
 def write_sections(path: Path, sections: Mapping[str, Iterable[Row]]) -> None:
     """A JSON object of lists, row by row, or one list if its name is empty; beside the target, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            bare = list(sections) == [""]
-            for k, (name, rows) in enumerate(sections.items()):
-                opening = "[" if bare else f'{"{" if k == 0 else ","}\n"{name}": ['
-                out.write(opening)
-                _write_rows(out.write, rows)
-                out.write("]")
-            out.write("\n" if bare else "}\n")
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+    with replacing(path) as part, open(part, "w", encoding="utf-8") as out:
+        bare = list(sections) == [""]
+        for k, (name, rows) in enumerate(sections.items()):
+            opening = "[" if bare else f'{"{" if k == 0 else ","}\n"{name}": ['
+            out.write(opening)
+            _write_rows(out.write, rows)
+            out.write("]")
+        out.write("\n" if bare else "}\n")
 
 
 def _write_rows(write: Callable[[str], Any], rows: Iterable[Row]) -> None:

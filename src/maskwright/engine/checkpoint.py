@@ -6,8 +6,6 @@ earlier one stays whole. It is read with `weights_only=True`: nothing in it is e
 
 import copy
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
+from maskwright.atomic import replacing
 from maskwright.errors import TrainingError
 
 FORMAT = 1
@@ -115,36 +114,17 @@ def differing_facts(state: Mapping[str, Any], facts: Mapping[str, str]) -> list[
 
 def save(path: Path, state: Mapping[str, Any]) -> Path:
     """Write the state. Raises TrainingError where that fails; the file that was there before is then untouched."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f".{path.name}.*.part"):  # by a run that was killed while it wrote
             left.unlink()
-        with part.open("wb") as stream:
-            torch.save(dict(state), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-        _sync_folder(path.parent)
+        with replacing(path, durable=True) as part:
+            torch.save(dict(state), part)
     except (OSError, RuntimeError) as error:
         kept = f"The earlier one at {path} is intact." if path.exists() else "There is no earlier one."
         raise TrainingError(
             f"The checkpoint {path} could not be written: {error}. {kept} Free some space, then resume."
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
     return path
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where the system lets folders be opened."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def load(path: Path) -> dict[str, Any]:

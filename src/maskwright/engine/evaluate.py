@@ -5,7 +5,6 @@ Letters: N instances, Q classes.
 
 import json
 import os
-import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from maskwright.atomic import replacing
 from maskwright.data import coco
 from maskwright.data.dataset import Dataset
 from maskwright.engine.timing import StageTimer
@@ -76,14 +76,8 @@ class Evaluation:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `to_dict` as JSON, whole or not at all."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        try:
-            beside.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            os.replace(beside, target)
-        finally:
-            beside.unlink(missing_ok=True)
+        with replacing(path) as part:
+            part.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     def report(self) -> str:
         """The accuracy tables, the time of each stage, and everything that was left out, as plain text."""

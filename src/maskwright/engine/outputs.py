@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright import draw, media
-from maskwright.engine.prediction import Prediction, areas, decimal, replacing
+from maskwright.engine.prediction import Prediction, areas, decimal, text_file
 from maskwright.errors import ConfigError, suggest
 from maskwright.ops import masks as mask_ops
 
@@ -98,7 +98,7 @@ def save_polygons(prediction: Prediction, picture: Picture, path: Path) -> None:
 
     An instance without any pixel has a null geometry. `objectType` and `classification` are what QuPath looks for.
     """
-    with replacing(path) as file:
+    with text_file(path) as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for i, parts in enumerate(prediction.to_polygons()):
             file.write(("\n" if i == 0 else ",\n") + json.dumps(_feature(prediction, i, parts), ensure_ascii=False))
@@ -132,7 +132,7 @@ def save_labelme(prediction: Prediction, picture: Picture, path: Path) -> None:
     """LabelMe 5 JSON that finds its picture where it lies; an address is written as it is."""
     source = picture.entry.source
     where = source if isinstance(source, str) else Path(os.path.relpath(source, path.parent)).as_posix()
-    with replacing(path) as file:
+    with text_file(path) as file:
         json.dump(prediction.to_labelme(printable(where)), file, ensure_ascii=False, indent=1)
 
 
@@ -172,7 +172,7 @@ def csv_table(path: Path) -> Iterator[Save]:
     Without masks the area is the box's, and perimeter and centroid are empty. If the run is cut short, the rows of
     the pictures done stay in `path`.part.
     """
-    with replacing(path, keep_part=True) as file:
+    with text_file(path, keep_part=True) as file:
         rows = csv.writer(file)
         rows.writerow((*COLUMNS, *MEASURES))
 
@@ -207,7 +207,7 @@ def coco_results(path: Path) -> Iterator[Save]:
 
     If the run is cut short, the entries of the pictures done stay, one a line, in `path`.part.
     """
-    with replacing(path, keep_part=True) as file:
+    with text_file(path, keep_part=True) as file:
         file.write("[")
         first = True
 

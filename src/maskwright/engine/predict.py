@@ -57,7 +57,7 @@ class Predictor:
             raise ConfigError(f"precision is one of {sorted(DTYPES)}, got {precision!r}.")
         self.classes = classes
         self.name = name
-        self.device = torch.device(device)
+        self.device = _device(device)
         self.precision = "bf16" if precision == "bfloat16" else precision
         fast = accelerate(copy.deepcopy(model).eval().to(memory_format=torch.channels_last))
         self.model: Model = fast.to(self.device, DTYPES[precision])
@@ -136,6 +136,15 @@ class Predictor:
             if name not in known:
                 raise ConfigError(f"'{self.name}' has no class '{name}'.{suggest(name, known)}")
         return [known[name] for name in names]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"The device '{name}' cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
 
 
 def _stage(timer: StageTimer | None, name: str) -> Any:

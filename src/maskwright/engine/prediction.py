@@ -16,7 +16,6 @@ The file that `save` writes is JSON, one line per instance:
 
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from maskwright.atomic import replacing
 from maskwright.errors import DataError, MaskwrightError, MissingExtraError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Instances, Masks, Size
@@ -168,7 +168,7 @@ class Prediction(Instances):
             "keypoints": None if self.keypoints is None else int(self.keypoints.shape[1]),
             "track_ids": self.track_ids is not None,
         }
-        with replacing(path) as file:
+        with text_file(path) as file:
             file.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "instances": [')
             for i in range(len(self)):
                 row = self._row(i, None if rles is None else rles[i])
@@ -220,21 +220,10 @@ class Prediction(Instances):
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str], keep_part: bool = False) -> Iterator[TextIO]:
-    """A UTF-8 text file to write, which takes the place of `path` in one step when the block ends without an error.
-
-    Where the block fails, `path` is untouched and what was written is removed, or stays in `path`.part (keep_part).
-    """
-    target = Path(path)
-    part = target.with_name(f"{target.name}.part" if keep_part else f".maskwright-{secrets.token_hex(6)}.part")
-    try:
-        with open(part, "w", encoding="utf-8", newline="") as file:
-            yield file
-        os.replace(part, target)
-    except BaseException:
-        if not keep_part:
-            part.unlink(missing_ok=True)
-        raise
+def text_file(path: str | os.PathLike[str], keep_part: bool = False) -> Iterator[TextIO]:
+    """A UTF-8 text file to write that takes the place of `path` when the block ends well; see `atomic.replacing`."""
+    with replacing(path, keep_part=keep_part) as part, open(part, "w", encoding="utf-8", newline="") as file:
+        yield file
 
 
 def decimal(value: Any) -> float:

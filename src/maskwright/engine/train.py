@@ -224,7 +224,7 @@ def _not_finite(what: str, files: Sequence[str], position: Position) -> Training
     return TrainingError(
         f"Training stopped at iteration {position.iteration} (epoch {position.epoch}): {what}. Pictures of this step: "
         f"{', '.join(files)}. Look at these pictures and their annotations; if they are in order, lower lr, lengthen "
-        f"warmup, set clip, or use precision fp32. Saved checkpoints are intact."
+        f"warmup, set clip, or use precision float32. Saved checkpoints are intact."
     )
 
 
@@ -347,6 +347,11 @@ def _check_pictures(data: Dataset) -> None:
 def _build(config: TrainConfig, classes: Classes) -> Model:
     """The zoo's model for these classes, its random weights drawn from the run's seed."""
     entry = zoo.resolve(config.model)
+    if entry.config is not None and entry.config.norm == "frozen":
+        raise ConfigError(
+            f"'{config.model}' has frozen norms, which only fit its published weights; from random weights it would "
+            "learn next to nothing. Train 'mask_rcnn_small' or 'mask_rcnn_fpn.BACKBONE'."
+        )
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = entry.build(classes)

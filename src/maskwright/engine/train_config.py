@@ -36,7 +36,7 @@ class TrainConfig:
     data: str = ""
     images: str = ""
     out: str = "runs/train"
-    model: str = "mask_rcnn_r50_fpn"
+    model: str = "mask_rcnn_small"
     size: int | None = None
     short_edges: tuple[int, ...] = ()
     val_fraction: float = 0.2
@@ -52,7 +52,7 @@ class TrainConfig:
     warmup: int = 500
     clip: float | None = 5.0
     ema: float | None = 0.999
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["float32", "bf16"] = "float32"
     augment: Augment | None = field(default_factory=Augment)
     keep_empty: bool = True
     seed: int = 0
@@ -66,7 +66,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check_choice("optimizer", self.optimizer, ("adamw", "sgd"))
-        _check_choice("precision", self.precision, ("fp32", "bf16"))
+        _check_choice("precision", self.precision, ("float32", "bf16"))
         _check_choice("device", self.device, ("auto", "cpu", "cuda"))
         if self.epochs is None and self.max_minutes is None:
             raise ConfigError("TrainConfig: set epochs or max_minutes, or the run would never end.")

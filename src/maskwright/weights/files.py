@@ -14,7 +14,6 @@ import json
 import math
 import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -27,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from maskwright.atomic import replacing
 from maskwright.errors import WeightsError, suggest
 from maskwright.weights import arrays_pickle
 
@@ -239,15 +239,11 @@ def save_checkpoint(
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{path}: the checkpoint header must be JSON values: {error}.") from error
     stored = {name: _stored(tensor, half) for name, tensor in state.items()}
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(stored, part, metadata={KEY: text})
-        part.replace(path)
+        with replacing(path) as part:
+            save_file(stored, part, metadata={KEY: text})
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"Cannot write the checkpoint {path}: {error}.") from error
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 
