@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -204,16 +205,21 @@ def group_by_taps(levels: Array, high: Array, wide: Array) -> tuple[Array, list[
 
 
 class _Matrix(NamedTuple):
-    """Sparse rows, one per bin: its taps are offsets[b]..offsets[b + 1] of `row` (a table row) and `weight`."""
+    """Sparse rows: the taps offsets[n]..offsets[n + 1] of `row` (a table row) and `weight` make result n."""
 
-    row: Tensor
-    weight: Tensor
-    offsets: Tensor
+    row: Array
+    weight: Array
+    offsets: Array
 
     def __matmul__(self, table: Tensor) -> Tensor:
-        return F.embedding_bag(
-            self.row, table, self.offsets, mode="sum", per_sample_weights=self.weight, include_last_offset=True
-        )
+        row, weight, offsets = (torch.from_numpy(part) for part in self)
+        weight = weight.to(table.dtype)
+        return F.embedding_bag(row, table, offsets, mode="sum", per_sample_weights=weight, include_last_offset=True)
+
+    def transposed(self, columns: int) -> "_Matrix":
+        """The same numbers column by column, for a table of `columns` rows."""
+        by_column = csr_array((self.weight, self.row, self.offsets), (len(self.offsets) - 1, columns)).tocsc()
+        return _Matrix(by_column.indices, by_column.data, by_column.indptr)
 
 
 def _chunks(plan: _Plan, row_bytes: int) -> Iterator[list[TapGroup]]:
@@ -227,7 +233,7 @@ def _chunks(plan: _Plan, row_bytes: int) -> Iterator[list[TapGroup]]:
             yield [g for g in cut if g.start < g.stop]
 
 
-def _matrix(plan: _Plan, groups: list[TapGroup], dtype: torch.dtype) -> _Matrix:
+def _matrix(plan: _Plan, groups: list[TapGroup]) -> _Matrix:
     """The taps of all bins of adjoining groups of one level."""
     side = plan.side
     lengths = np.repeat([g.high * g.wide for g in groups], [(g.stop - g.start) * side**2 for g in groups])
@@ -243,7 +249,7 @@ def _matrix(plan: _Plan, groups: list[TapGroup], dtype: torch.dtype) -> _Matrix:
         ):
             combine(*_spread(group, y, x), out=out[own].reshape(shape))
         begin = own.stop
-    return _Matrix(torch.from_numpy(row), torch.from_numpy(weight).to(dtype), torch.from_numpy(offsets))
+    return _Matrix(row, weight, offsets)
 
 
 def _spread(group: TapGroup, y: Array, x: Array) -> tuple[Array, Array]:
@@ -265,7 +271,7 @@ class _WeightedRows(torch.autograd.Function):
         out = _empty((len(plan.order), plan.side**2 * channels), features[0].dtype)
         tables = [f.permute(0, 2, 3, 1).reshape(-1, channels) for f in features]
         for groups in _chunks(plan, max(1, out[:1].nbytes)):
-            rows = _matrix(plan, groups, out.dtype) @ tables[groups[0].level]
+            rows = _matrix(plan, groups) @ tables[groups[0].level]
             _place(out, torch.from_numpy(plan.order[groups[0].start : groups[-1].stop]), rows.view(-1, out.shape[1]))
         return out.view(-1, plan.side, plan.side, channels)
 
@@ -286,13 +292,10 @@ def _map_gradient(plan: _Plan, level: int, shape: torch.Size, grad: Tensor) -> T
     if not groups:
         return grad.new_zeros(batch, high, wide, channels).permute(0, 3, 1, 2)
     bins = plan.side**2
-    boxes = plan.order[groups[0].start : groups[-1].stop, None]
-    source = torch.from_numpy((boxes * bins + np.arange(bins)).ravel())  # the row of `grad` of each bin
-    by_bin = _matrix(plan, groups, grad.dtype)
-    cell, order = by_bin.row.sort(stable=True)
-    offsets = F.pad(cell.bincount(minlength=batch * high * wide).cumsum(0), (1, 0))
-    source = source.repeat_interleave(by_bin.offsets.diff())[order]
-    table = _Matrix(source, by_bin.weight[order], offsets) @ grad
+    boxes = plan.order[groups[0].start : groups[-1].stop, None].astype(np.int32)
+    bin_rows = (boxes * bins + np.arange(bins, dtype=np.int32)).ravel()  # the row of `grad` of each row of the matrix
+    by_cell = _matrix(plan, groups).transposed(batch * high * wide)
+    table = by_cell._replace(row=bin_rows[by_cell.row]) @ grad
     return table.view(batch, high, wide, channels).permute(0, 3, 1, 2)
 
 
