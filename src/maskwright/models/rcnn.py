@@ -9,16 +9,17 @@ Letters: B batch, L levels, N anchors, R RoIs of all pictures, K rows kept, Q cl
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from maskwright.errors import ConfigError
+from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.models.base import Model
 from maskwright.nn.backbones import NormKind, backbone, norm_layer
 from maskwright.nn.fpn import FPN
 from maskwright.nn.resnet import stage
-from maskwright.nn.roi_heads import BoxHead, BoxPredictor, MaskHead, MeanHead, Pooler
+from maskwright.nn.roi_heads import BoxHead, BoxPredictor, MaskHead, MeanHead, Pooler, RoIConfig
 from maskwright.nn.rpn import RPN, RPNConfig, split_crowd
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import losses, mask_targets, matching
@@ -27,37 +28,6 @@ from maskwright.types import InputSpec, Masks, OutputSpec, RawDetections, Target
 
 Proposals = list[tuple[Tensor, Tensor]]
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-
-
-@dataclass(frozen=True)
-class RoIConfig:
-    """Pooling, heads, selection and sampling of the regions of interest.
-
-    sampling_ratio, aligned, outer_epsilon: of the pooling (`nn.roi_heads.Pooler`). box_side, mask_side: pooled sides.
-    box_convs, box_fcs, box_width; mask_convs, mask_width: sizes of the heads. score, nms, keep: which rows become
-    detections; min_side: shorter ones are dropped. samples, foreground, iou: RoIs a picture contributes to the loss.
-    beta: smooth L1 of the box (0: L1). binary_targets: bitmaps are thresholded at 0.5 after resampling.
-    """
-
-    sampling_ratio: int = 0
-    aligned: bool = True
-    outer_epsilon: bool = False
-    box_side: int = 7
-    mask_side: int = 14
-    box_convs: int = 0
-    box_fcs: int = 2
-    box_width: int = 1024
-    mask_convs: int = 4
-    mask_width: int = 256
-    score: float = 0.05
-    nms: float = 0.5
-    keep: int = 100
-    min_side: float = 0.0
-    samples: int = 512
-    foreground: float = 0.25
-    iou: float = 0.5
-    beta: float = 0.0
-    binary_targets: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,6 +54,13 @@ class RCNNConfig:
     spec: InputSpec = field(default_factory=InputSpec)
     output: OutputSpec = field(default_factory=OutputSpec)
 
+    def __post_init__(self) -> None:
+        if self.neck not in ("fpn", "c4") or self.norm not in ("frozen", "live") or self.num_classes < 1:
+            raise ConfigError(
+                f"RCNNConfig: neck is 'fpn' or 'c4', norm 'frozen' or 'live', num_classes at least 1, got "
+                f"{self.neck!r}, {self.norm!r} and {self.num_classes}."
+            )
+
 
 class RCNN(Model):
     """Faster R-CNN, and Mask R-CNN where `config.masks`."""
@@ -100,19 +77,22 @@ class RCNN(Model):
         self.fpn: nn.Module | None = None
         self.res5: nn.Module | None = None
         if c.neck == "c4":
-            frozen = norm_layer(c.norm, c.norm_eps)
-            self.res5 = stage(self.backbone.channels[0], 512, 3, 2, frozen, stride_in_1x1=c.stride_in_1x1)
+            if len(strides) != 1:
+                raise ConfigError(f"RCNNConfig: neck 'c4' works on one feature map, got the strides {c.strides}.")
+            channels = self.backbone.channels[0]
+            body_norm = norm_layer(c.norm, c.norm_eps)
+            self.res5 = stage(channels, channels // 2, 3, 2, body_norm, stride_in_1x1=c.stride_in_1x1)
             self.box_head: nn.Module = MeanHead()
-            width, mask_inputs, channels = 2048, 2048, self.backbone.channels[0]
+            width = mask_inputs = channels // 2 * 4
         else:
             self.fpn = FPN(self.backbone.channels, c.channels, norm)
             self.box_head = BoxHead(c.channels, roi.box_side, roi.box_fcs, roi.box_width, roi.box_convs, norm)
             width, mask_inputs, channels = roi.box_width, c.channels, c.channels
         levels = strides if self.fpn is None else (*strides, strides[-1] * 2)
-        if len(c.rpn.sizes) != len(levels):
+        if len(c.rpn.sizes) != len(levels) or any(b != 2 * a for a, b in pairwise(levels)):
             raise ConfigError(
                 f"RPNConfig.sizes needs one entry for each of the {len(levels)} levels (strides {levels}) that "
-                f"'{c.backbone}' gives, got {len(c.rpn.sizes)}."
+                f"'{c.backbone}' gives, got {len(c.rpn.sizes)}; from level to level strides double."
             )
         self.rpn = RPN(c.rpn, channels, levels)
         self.box_predictor = BoxPredictor(width, c.num_classes)
@@ -251,6 +231,8 @@ class RCNN(Model):
 
     def mask_target(self, target: Target, objects: Tensor, boxes: Tensor, side: int) -> Tensor:
         """(R, M, M) of one picture: object `objects[r]` inside `boxes[r]`."""
+        if target.masks is None and len(objects):
+            raise DataError("The targets have boxes but no masks; a model with masks needs both to learn from.")
         if not isinstance(target.masks, Masks):
             return mask_targets.from_polygons(target.masks or [], objects, boxes, side)
         out = mask_targets.from_bitmaps(target.masks, objects, boxes, side, aligned=self.config.roi.aligned)
@@ -377,3 +359,23 @@ def compact(num_classes: int = 1) -> RCNNConfig:
         spec=InputSpec(size=400, max_size=2000, resize="pillow", shrink=False),
         output=OutputSpec(max_instances=400),
     )
+
+
+def tiny(style: str = "detectron2", num_classes: int = 3) -> RCNNConfig:
+    """Everything as in a published `style` but few and narrow layers, for inputs of 64 pixels: for tests."""
+    styles = {
+        "detectron2": detectron2_fpn,
+        "torchvision_v1": torchvision_v1,
+        "torchvision_v2": torchvision_v2,
+        "c4": detectron2_c4,
+        "compact": compact,
+    }
+    if style not in styles:
+        raise ConfigError(f"There is no tiny '{style}'.{suggest(style, styles)}")
+    base = styles[style](num_classes)
+    sizes = tuple(tuple(s / 4 for s in level) for level in base.rpn.sizes)
+    rpn = replace(base.rpn, sizes=sizes, before=100, after=50, train_before=100, train_after=50, samples=64)
+    convs = min(base.roi.mask_convs, 1)
+    roi = replace(base.roi, box_width=64, mask_convs=convs, mask_width=16, keep=20, samples=32)
+    spec = replace(base.spec, size=64, max_size=128)
+    return replace(base, backbone="resnet14_narrow", channels=16, rpn=rpn, roi=roi, spec=spec)

@@ -20,7 +20,7 @@ def norm_layer(kind: NormKind, eps: float = 1e-5) -> Norm:
 
 
 class TimmBackbone(nn.Module):
-    """A timm model cut to its feature maps at the wanted strides (those of them that it has); random weights."""
+    """A timm model cut to its last feature map at each of the wanted strides that it has; random weights."""
 
     def __init__(self, name: str, strides: tuple[int, ...] = (4, 8, 16, 32), **options: Any) -> None:
         super().__init__()
@@ -29,24 +29,51 @@ class TimmBackbone(nn.Module):
         if name not in timm.list_models():
             hint = suggest(name, timm.list_models(f"*{name.split('_')[0]}*") or timm.list_models())
             raise ConfigError(f"timm has no model '{name}'.{hint}")
-        probe = timm.create_model(name, features_only=True)
-        wanted = tuple(i for i, s in enumerate(probe.feature_info.reduction()) if s in strides)
+        info = _create(name, **options).feature_info
+        last = dict(zip(info.reduction(), info.out_indices, strict=True))
+        wanted = [last[s] for s in sorted(strides) if s in last]
         if not wanted:
-            raise ConfigError(f"timm's '{name}' has no feature map at any of the strides {strides}.")
-        self.body = timm.create_model(name, features_only=True, out_indices=wanted, **options)
+            raise ConfigError(f"timm's '{name}' has feature maps at the strides {sorted(last)}, none at {strides}.")
+        self.body = _create(name, out_indices=wanted, **options)
         self.channels = tuple(int(c) for c in self.body.feature_info.channels())
         self.strides = tuple(int(s) for s in self.body.feature_info.reduction())
+        self.channels_last = getattr(self.body, "output_fmt", None) == "NHWC"
 
     def forward(self, x: Tensor) -> list[Tensor]:
         outputs: list[Tensor] = self.body(x)
-        return outputs
+        return [y.permute(0, 3, 1, 2) for y in outputs] if self.channels_last else outputs
+
+
+def _create(name: str, **options: Any) -> Any:
+    """A timm model that gives feature maps of inputs of any size; ConfigError where it cannot."""
+    import timm
+
+    facts = timm.get_pretrained_cfg(name)
+    free: tuple[dict[str, bool], ...] = ({},)
+    if facts is not None and facts.fixed_input_size:  # what lets Swin and plain transformers off their size
+        free = ({"strict_img_size": False}, {"dynamic_img_size": True})
+    for choice in free:
+        try:
+            return timm.create_model(name, features_only=True, **choice, **options)
+        except TypeError:
+            continue
+        except (RuntimeError, AttributeError, AssertionError) as error:
+            raise ConfigError(f"timm's '{name}' gives no feature maps ({error}); use another backbone.") from error
+    raise ConfigError(f"timm's '{name}' takes pictures of one size only; use a backbone that takes any size.")
+
+
+OURS = {"resnet14_narrow": (14, 8), "resnet50": (50, 64), "resnet101": (101, 64)}
+"""Depth and width by name; the narrow one is for tests."""
 
 
 def backbone(
     name: str, norm: NormKind, eps: float, *, strides: tuple[int, ...], stride_in_1x1: bool = False
 ) -> ResNet | TimmBackbone:
     """`resnet50` and `resnet101` are ours (both published forms); any other name is timm's. Weights are random."""
-    if name in ("resnet50", "resnet101"):
+    if name in OURS:
+        depth, width = OURS[name]
+        if any(s not in (4, 8, 16, 32) for s in strides):
+            raise ConfigError(f"'{name}' has feature maps at the strides 4, 8, 16 and 32, got {strides}.")
         stages = tuple(stride.bit_length() - 1 for stride in strides)
-        return ResNet(int(name[6:]), norm_layer(norm, eps), stride_in_1x1=stride_in_1x1, out=stages)
+        return ResNet(depth, norm_layer(norm, eps), stride_in_1x1=stride_in_1x1, out=stages, width=width)
     return TimmBackbone(name, strides)

@@ -1,6 +1,6 @@
 """ResNet-50 and -101 with the two bottleneck forms of published detection weights (He et al. 2015).
 
-Parameter names are torchvision's and timm's.
+Parameter names are torchvision's and timm's. Depth 14 (one block a stage) is there for tests.
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from maskwright.nn.layers import Norm
 
-BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+BLOCKS = {14: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
 class Bottleneck(nn.Module):
@@ -49,26 +49,31 @@ def stage(inputs: int, width: int, blocks: int, stride: int, norm: Norm, *, stri
 class ResNet(nn.Module):
     """The body up to stage `last` (2..5); returns the outputs of the stages named in `out`.
 
-    channels, strides: of those outputs.
+    channels, strides: of those outputs. width: channels after the first convolution.
     """
 
     def __init__(
-        self, depth: int, norm: Norm, *, stride_in_1x1: bool = False, out: tuple[int, ...] = (2, 3, 4, 5)
+        self,
+        depth: int,
+        norm: Norm,
+        *,
+        stride_in_1x1: bool = False,
+        out: tuple[int, ...] = (2, 3, 4, 5),
+        width: int = 64,
     ) -> None:
         super().__init__()
         self.out = out
-        self.channels = tuple(256 * 2 ** (i - 2) for i in out)
+        self.channels = tuple(width * 2**i for i in out)
         self.strides = tuple(2**i for i in out)
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = norm(64)
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = norm(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        inputs = 64
+        inputs = width
         for i, blocks in enumerate(BLOCKS[depth][: max(out) - 1]):
-            width = 64 * 2**i
-            layer = stage(inputs, width, blocks, 1 if i == 0 else 2, norm, stride_in_1x1=stride_in_1x1)
+            layer = stage(inputs, width * 2**i, blocks, 1 if i == 0 else 2, norm, stride_in_1x1=stride_in_1x1)
             self.add_module(f"layer{i + 1}", layer)
-            inputs = width * 4
+            inputs = width * 2**i * 4
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

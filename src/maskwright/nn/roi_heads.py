@@ -16,6 +16,37 @@ from maskwright.ops.roi_align import roi_align
 
 
 @dataclass(frozen=True)
+class RoIConfig:
+    """Pooling, heads, selection and sampling of the regions of interest.
+
+    sampling_ratio, aligned, outer_epsilon: of the pooling (`Pooler`). box_side, mask_side: pooled sides.
+    box_convs, box_fcs, box_width; mask_convs, mask_width: sizes of the heads. score, nms, keep: which rows become
+    detections; min_side: shorter ones are dropped. samples, foreground, iou: RoIs a picture contributes to the loss.
+    beta: smooth L1 of the box (0: L1). binary_targets: bitmaps are thresholded at 0.5 after resampling.
+    """
+
+    sampling_ratio: int = 0
+    aligned: bool = True
+    outer_epsilon: bool = False
+    box_side: int = 7
+    mask_side: int = 14
+    box_convs: int = 0
+    box_fcs: int = 2
+    box_width: int = 1024
+    mask_convs: int = 4
+    mask_width: int = 256
+    score: float = 0.05
+    nms: float = 0.5
+    keep: int = 100
+    min_side: float = 0.0
+    samples: int = 512
+    foreground: float = 0.25
+    iou: float = 0.5
+    beta: float = 0.0
+    binary_targets: bool = True
+
+
+@dataclass(frozen=True)
 class Pooler:
     """RoIAlign over a pyramid: each RoI is read from the level that fits its size (FPN paper, eq. 1).
 
@@ -98,7 +129,7 @@ class BoxPredictor(nn.Module):
         nn.init.zeros_(self.deltas.bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.classes(x), self.deltas(x).view(len(x), -1, 4)
+        return self.classes(x), self.deltas(x).unflatten(1, (-1, 4))
 
 
 class MaskHead(nn.Module):
@@ -125,7 +156,7 @@ class MaskHead(nn.Module):
         rows, side = hidden.shape[0], hidden.shape[1]
         weight = self.logits.weight.flatten(1)[labels]  # (R, width)
         bias = self.logits.bias[labels] if self.logits.bias is not None else weight.new_zeros(rows)
-        maps = torch.bmm(hidden.reshape(rows, -1, hidden.shape[-1]), weight[:, :, None])  # (R, S*S*4, 1)
+        maps = torch.bmm(hidden.flatten(1, -2), weight[:, :, None])  # (R, S*S*4, 1)
         maps = maps.view(rows, side, side, 2, 2).transpose(2, 3).reshape(rows, 2 * side, 2 * side)
         return maps + bias[:, None, None]
 
