@@ -14,7 +14,7 @@ def from_dict(kind: type[C], values: Mapping[str, Any]) -> C:
     """The dataclass `kind` from a mapping of plain values, as `dataclasses.asdict` and JSON give them.
 
     Fields that are dataclasses are built in turn; lists become tuples. Raises ConfigError for an unknown key, with a
-    suggestion, and for a missing one.
+    suggestion, for a missing one, and for a plain value where a dataclass is wanted.
     """
     assert dataclasses.is_dataclass(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}
@@ -25,15 +25,17 @@ def from_dict(kind: type[C], values: Mapping[str, Any]) -> C:
     if missing := [n for n in required if n not in values]:
         raise ConfigError(f"{kind.__name__} needs {', '.join(missing)}.")
     types = typing.get_type_hints(kind)
-    built: Any = kind(**{key: _value(types[key], value) for key, value in values.items()})
+    built: Any = kind(**{key: _value(types[key], value, f"{kind.__name__}: '{key}'") for key, value in values.items()})
     result: C = built
     return result
 
 
-def _value(wanted: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(wanted) and isinstance(value, Mapping):
-        return from_dict(typing.cast(type, wanted), value)
-    return _frozen(value)
+def _value(wanted: Any, value: Any, where: str) -> Any:
+    if not isinstance(wanted, type) or not dataclasses.is_dataclass(wanted) or isinstance(value, wanted):
+        return _frozen(value)
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} holds the fields of {wanted.__name__}, got {value!r}.")
+    return from_dict(wanted, value)
 
 
 def _frozen(value: Any) -> Any:

@@ -6,10 +6,12 @@ logits: before the sigmoid. deltas: dx, dy, dw, dh from the anchor. Rows of a le
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from maskwright.errors import ConfigError
 from maskwright.nn.layers import conv
 from maskwright.ops import anchors as anchor_ops
 from maskwright.ops import boxes as box_ops
@@ -42,14 +44,21 @@ class RPNConfig:
     train_before: int = 2000
     train_after: int = 1000
     nms: float = 0.7
-    rank_by: str = "logit"
+    rank_by: Literal["logit", "probability"] = "logit"
     min_side: float = 0.0
     low: float = 0.3
     high: float = 0.7
     samples: int = 256
     foreground: float = 0.5
     beta: float = 0.0
-    mean_over: str = "budget"
+    mean_over: Literal["budget", "sampled"] = "budget"
+
+    def __post_init__(self) -> None:
+        if self.rank_by not in ("logit", "probability") or self.mean_over not in ("budget", "sampled"):
+            raise ConfigError(
+                f"RPNConfig: rank_by is 'logit' or 'probability', mean_over is 'budget' or 'sampled', got "
+                f"{self.rank_by!r} and {self.mean_over!r}."
+            )
 
 
 class RPN(nn.Module):
