@@ -93,7 +93,7 @@ class BoxHead(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = nn.Sequential(*(conv(channels, channels, 3, norm, relu=True) for _ in range(convs)))
-        self.count = fcs
+        self.count, self.side = fcs, side
         inputs = channels * side * side
         for i in range(1, fcs + 1):
             layer = nn.Linear(inputs, width)
@@ -152,6 +152,10 @@ class MaskHead(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """(R, C, S, S) and labels (R,) to the logits (R, M, M) of each RoI's own class."""
+        return self.draw(self.conv(x), labels)
+
+    def draw(self, x: Tensor, labels: Tensor) -> Tensor:
+        """`forward` after the 3x3 layers."""
         hidden = self.upsample(x)  # (R, S, S, 2, 2, width)
         rows, side = hidden.shape[0], hidden.shape[1]
         weight = self.logits.weight.flatten(1)[labels]  # (R, width)
@@ -170,7 +174,7 @@ class MaskHead(nn.Module):
 
         (R, C, S, S) to (R, S, S, 2, 2, width): the four output cells of every input cell.
         """
-        x = self.conv(x).permute(0, 2, 3, 1)  # (R, S, S, C)
+        x = x.permute(0, 2, 3, 1)  # (R, S, S, C)
         weight = self.deconv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2*2*width, C)
         bias = None if self.deconv.bias is None else self.deconv.bias.repeat(4)
         return F.linear(x, weight, bias).relu_().view(*x.shape[:3], 2, 2, self.deconv.out_channels)

@@ -11,6 +11,8 @@ Letters: B batch, C input and O output channels, H W map, y x tiles of a map, T 
 import torch
 from torch import Tensor, nn
 
+from maskwright.ops import memory
+
 TILES = 304
 """Tiles worked on together: their 36-fold transforms (2 x 11 MB at 256 channels) then stay in the cache."""
 
@@ -49,7 +51,7 @@ class Winograd(nn.Module):
         """(B, C, H, W) to (B, O, H, W)."""
         maps = x.permute(0, 2, 3, 1)  # (B, H, W, C)
         tiles = -(-maps.shape[1] // 4), -(-maps.shape[2] // 4)
-        out = maps.new_empty((*maps.shape[:3], self.channels))
+        out = memory.empty((*maps.shape[:3], self.channels), x.dtype)
         together = max(1, TILES // (tiles[0] * tiles[1]))  # small maps: several at once
         height = max(1, round(TILES / tiles[1]))  # large ones: in strips
         for first in range(0, len(maps), together):

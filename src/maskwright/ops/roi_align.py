@@ -31,12 +31,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from maskwright.errors import ConfigError
+from maskwright.ops import memory
 
 Array: TypeAlias = NDArray[Any]
 
 _CHUNK_BYTES = 16 << 20  # results of one chunk: small enough that its memory is used again and again
 _CHUNK_TAPS = 4 << 20  # taps listed at once: bounds the memory of boxes with very many samples
-_HUGE_BYTES = 4 << 20  # results from here on are worth huge pages
 
 
 def roi_align(
@@ -268,7 +268,7 @@ class _WeightedRows(torch.autograd.Function):
     def forward(ctx: Any, plan: _Plan, *features: Tensor) -> Tensor:
         ctx.plan, ctx.shapes = plan, [f.shape for f in features]
         channels = features[0].shape[1]
-        out = _empty((len(plan.order), plan.side**2 * channels), features[0].dtype)
+        out = memory.empty((len(plan.order), plan.side**2 * channels), features[0].dtype)
         tables = [f.permute(0, 2, 3, 1).reshape(-1, channels) for f in features]
         for groups in _chunks(plan, max(1, out[:1].nbytes)):
             rows = _matrix(plan, groups) @ tables[groups[0].level]
@@ -304,16 +304,6 @@ def _place(out: Tensor, index: Tensor, rows: Tensor) -> None:
     if rows.nbytes and rows[0].nbytes % 16 == 0:
         out, rows = out.view(torch.complex128), rows.view(torch.complex128)
     out.index_copy_(0, index, rows)
-
-
-def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """An uninitialised CPU tensor; a big one asks for huge pages (as NumPy does), 512 times fewer page faults."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    if size < _HUGE_BYTES:
-        return torch.empty(shape, dtype=dtype)
-    memory = np.empty(size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return torch.from_numpy(memory[start : start + size]).view(dtype).view(shape)
 
 
 def _by_torchvision(
