@@ -1,0 +1,244 @@
+"""Training steps against the recorded ones: what is sampled, what it is compared with, every loss, every gradient.
+
+Two pictures, seven objects. Random sampling is made repeatable as it was for the recording: `torch.randperm(n)`
+counts 0, 1, 2, ... Cases: `all...` samples everything, `firstk...` the first of each kind up to the usual numbers;
+`polygon` and `bitmask` are detectron2's two kinds of annotation.
+
+Limits. Losses: 1e-4 of the value. Gradient norms: 5e-3 of the value, where the official code itself shows 5e-4 between
+two ways of computing its convolutions. torchvision's `all` is looser (losses 1e-3, gradients 2e-2): there one of 2000
+proposals lies so near a decision that the official code itself shows 2e-4 and 4e-3.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from tests.golden.compare import BOX_PX, partners
+from tests.golden.recorded import ZOO_NAMES, Extract, publisher
+from torch import Tensor
+
+from maskwright.models import zoo
+from maskwright.models.rcnn import RCNN
+from maskwright.ops import boxes as box_ops
+from maskwright.ops import masks as mask_ops
+from maskwright.ops import matching
+from maskwright.ops.warp import pad_batch, resize_normalise
+from maskwright.types import Masks, Target
+from maskwright.weights import keymaps
+from maskwright.weights.load import load_file
+
+pytestmark = pytest.mark.golden
+
+CASES = {
+    "mask_rcnn_R_50_FPN_3x": ("all_polygon", "all_bitmask", "firstk_polygon"),
+    "tv_maskrcnn_resnet50_fpn": ("all", "firstk"),
+}
+LOSSES = {
+    "detectron2": {
+        "rpn_class": "loss_rpn_cls",
+        "rpn_box": "loss_rpn_loc",
+        "class": "loss_cls",
+        "box": "loss_box_reg",
+        "mask": "loss_mask",
+    },
+    "torchvision": {
+        "rpn_class": "loss_objectness",
+        "rpn_box": "loss_rpn_box_reg",
+        "class": "loss_classifier",
+        "box": "loss_box_reg",
+        "mask": "loss_mask",
+    },
+}
+SHORT_EDGE = 320
+EVERYTHING = 2**20
+SIDE = 28
+
+
+class Lesson:
+    """A model and the two recorded pictures."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.golden, self.publisher = Extract(f"train_{name}"), publisher(name)
+        model = zoo.resolve(ZOO_NAMES[name]).build()
+        assert isinstance(model, RCNN)
+        load_file(model, path)
+        self.model = model.requires_grad_(False)
+        self.names = self._own_names(self.golden.meta["gradients"])
+        for own in self.names.values():
+            model.get_parameter(own).requires_grad_(True)
+        spec = replace(model.spec, size=SHORT_EDGE)
+        pictures = [self.golden.picture(f"image{i}") for i in (0, 1)]
+        self.pictures = [image.shape[:2] for image in pictures]
+        pixels = [resize_normalise(image, spec) for image in pictures]
+        self.sizes = [(p.shape[1], p.shape[2]) for p in pixels]
+        self.images = pad_batch(pixels, spec.multiple)
+        self.results: dict[str, tuple[dict[str, float], dict[str, Tensor]]] = {}
+
+    def _own_names(self, published: list[str]) -> dict[str, str]:
+        """Published parameter names to ours."""
+        convert = keymaps.from_torchvision if self.publisher == "torchvision" else keymaps.from_detectron2
+        return {name: next(iter(convert({name: torch.zeros(())}).state)) for name in published}
+
+    def set_case(self, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Sample as the recorded case did."""
+        monkeypatch.setattr(torch, "randperm", lambda n, **_: torch.arange(n))
+        if case.startswith("all"):
+            config = self.model.config
+            monkeypatch.setattr(self.model, "config", replace(config, roi=replace(config.roi, samples=EVERYTHING)))
+            monkeypatch.setattr(self.model.rpn, "config", replace(self.model.rpn.config, samples=EVERYTHING))
+
+    def step(self, case: str, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Losses, and the gradient of their sum for every parameter that learns, under the published names."""
+        if case not in self.results:
+            self.set_case(case, monkeypatch)
+            losses = self.model.loss(self.images, self.sizes, self.targets(case))
+            parameters = [self.model.get_parameter(own) for own in self.names.values()]
+            gradients = torch.autograd.grad(torch.stack(list(losses.values())).sum(), parameters)
+            values = {name: loss.item() for name, loss in losses.items()}
+            self.results[case] = values, dict(zip(self.names, gradients, strict=True))
+        return self.results[case]
+
+    def targets(self, case: str) -> list[Target]:
+        return [self.target(case, i) for i in (0, 1)]
+
+    def target(self, case: str, i: int) -> Target:
+        boxes = torch.from_numpy(self.golden[f"gt_boxes{i}"])
+        if self.publisher == "torchvision":
+            (height, width), (h, w) = self.pictures[i], self.sizes[i]
+            boxes = boxes * torch.tensor([w / width, h / height] * 2)
+            return Target(boxes, torch.from_numpy(self.golden[f"gt_labels{i}"]).long(), self._resized_masks(i))
+        polygons = self._polygons(i)
+        masks = mask_ops.from_coco_polygons(polygons, self.sizes[i]) if case.endswith("bitmask") else polygons
+        return Target(boxes, torch.tensor(self.golden.meta["labels"][i]), masks)
+
+    def _polygons(self, i: int) -> list[list[NDArray[np.float64]]]:
+        return [[np.asarray(part, np.float64) for part in parts] for parts in self.golden.meta["polygons"][i]]
+
+    def _resized_masks(self, i: int) -> Masks:
+        """Annotated bitmaps in the input's frame: nearest neighbours, as torchvision resizes them."""
+        size = list(self.pictures[i])
+        masks = mask_ops.decode([{"size": size, "counts": bytes(r)} for r in self.golden[f"gt_rles{i}"]])
+        dense = torch.from_numpy(masks.dense())[:, None].float()
+        return Masks.from_dense(F.interpolate(dense, self.sizes[i])[:, 0].numpy() > 0)
+
+    @cached_property
+    def answers(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Logits, offsets and anchors of the proposal network."""
+        with torch.no_grad():
+            maps = self.model.rpn_maps(self.model.features(self.images))
+            logits, deltas = self.model.rpn(maps)
+            return logits, deltas, self.model.rpn.anchors(maps, (self.images.shape[-2], self.images.shape[-1]))
+
+    @cached_property
+    def proposals(self) -> list[Tensor]:
+        return [boxes for boxes, _ in self.model.rpn.propose(*self.answers, self.sizes, training=True)]
+
+
+@pytest.fixture(scope="module")
+def lessons(checkpoint: Callable[[str], Path]) -> Iterator[Callable[[str], Lesson]]:
+    """Gives the lesson of a model; keeps the last one."""
+    kept: dict[str, Lesson] = {}
+
+    def lesson(name: str) -> Lesson:
+        if name not in kept:
+            kept.clear()
+            kept[name] = Lesson(name, checkpoint(name))
+        return kept[name]
+
+    yield lesson
+    kept.clear()
+
+
+@pytest.fixture(scope="module", params=[(name, case) for name, cases in CASES.items() for case in cases], ids="-".join)
+def case(request: pytest.FixtureRequest, lessons: Any) -> tuple[Lesson, str]:
+    name, case = request.param
+    return lessons(name), case
+
+
+def limits(lesson: Lesson, case: str) -> tuple[float, float]:
+    """Relative limits of losses and of gradient norms."""
+    return (1e-3, 2e-2) if lesson.publisher == "torchvision" and case == "all" else (1e-4, 5e-3)
+
+
+def test_losses(case: tuple[Lesson, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    lesson, which = case
+    values, _ = lesson.step(which, monkeypatch)
+    recorded = lesson.golden.meta["losses"][which]
+    names = LOSSES[lesson.publisher]
+    assert values.keys() == names.keys()
+    wanted = {own: recorded[theirs] for own, theirs in names.items()}
+    assert values == pytest.approx(wanted, rel=limits(lesson, which)[0])
+
+
+def test_gradients(case: tuple[Lesson, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    lesson, which = case
+    _, gradients = lesson.step(which, monkeypatch)
+    limit = limits(lesson, which)[1]
+    norms = np.array([gradient.double().norm().item() for gradient in gradients.values()])
+    recorded = lesson.golden[f"{which}/grad_l2"]
+    off = dict(zip(gradients, np.abs(norms - recorded) / recorded, strict=True))
+    assert max(off.values()) <= limit, max(off.items(), key=lambda item: item[1])
+    for gradient, (name, own), first in zip(
+        gradients.values(), lesson.names.items(), lesson.golden[f"{which}/grad_first8"], strict=True
+    ):
+        if lesson.publisher == "torchvision" and ("box_predictor" in own or "mask_head.logits" in own):
+            continue  # their first rows belong to the background
+        values = gradient.flatten()[:8].numpy()
+        deviation = gradient.square().mean().sqrt().item()
+        assert np.abs(values - first[: len(values)]).max() <= 10 * limit * deviation, name
+
+
+def test_anchors_that_answer_for_an_object(case: tuple[Lesson, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    lesson, which = case
+    if lesson.publisher == "torchvision":
+        pytest.skip("recorded of detectron2 only")
+    lesson.set_case(which, monkeypatch)
+    config = lesson.model.rpn.config
+    anchors = torch.cat(lesson.answers[2])
+    for i, target in enumerate(lesson.targets(which)):
+        matches, _ = matching.match(target.boxes, anchors, low=config.low, high=config.high, keep_best=True)
+        positive, negative = matching.sample(matches, config.samples, config.foreground)
+        assert positive.tolist() == lesson.golden[f"{which}/anchors{i}"].tolist()
+        counts = [len(positive), len(negative), len(anchors) - len(positive) - len(negative)]
+        assert counts == lesson.golden[f"{which}/anchor_counts{i}"].tolist()
+
+
+def test_sampled_regions(case: tuple[Lesson, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    lesson, which = case
+    lesson.set_case(which, monkeypatch)
+    background = lesson.model.config.num_classes
+    for i, target in enumerate(lesson.targets(which)):
+        own = lesson.model.sample(lesson.proposals[i], target, None)
+        recorded = lesson.golden[f"{which}/labels{i}"]
+        assert len(own.labels) == len(recorded)
+        foreground = recorded[recorded < background]
+        boxes, labels = lesson.golden[f"{which}/boxes{i}"], own.labels[: len(own.truth)].numpy()
+        assert len(boxes) == len(own.truth)
+        pairs = partners(boxes, foreground, own.boxes[: len(own.truth)].numpy(), labels)
+        assert len(pairs) == len(boxes)
+        if f"{which}/offsets{i}" in lesson.golden.arrays:
+            offsets = box_ops.encode(own.truth, own.boxes[: len(own.truth)], (10.0, 10.0, 5.0, 5.0))
+            wanted = lesson.golden[f"{which}/offsets{i}"]
+            rows = [pairs[r] for r in range(len(boxes))]
+            assert np.abs(offsets[rows].numpy() - wanted).max() <= BOX_PX
+
+
+def test_mask_targets(case: tuple[Lesson, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polygons are drawn to the very bit; of resampled bitmaps one bit in a thousand may lie on the threshold."""
+    lesson, which = case
+    if lesson.publisher == "torchvision":
+        pytest.skip("recorded of detectron2 only")
+    for i, target in enumerate(lesson.targets(which)):
+        objects = torch.from_numpy(lesson.golden[f"{which}/objects{i}"]).long()
+        boxes = torch.from_numpy(lesson.golden[f"{which}/boxes{i}"])
+        own = lesson.model.mask_target(target, objects, boxes, SIDE).numpy()
+        bits = np.unpackbits(lesson.golden[f"{which}/mask_targets{i}"])[: own.size].reshape(own.shape)
+        wrong = (own != bits).mean()
+        assert wrong <= (0 if which.endswith("polygon") else 1e-3)
