@@ -1,16 +1,17 @@
 """From a name or a file to a model that predicts."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from maskwright.engine.predict import Predictor
-from maskwright.errors import ConfigError, WeightsError
+from maskwright.engine.predict import Predictor, device_and_type
+from maskwright.errors import ConfigError, MaskwrightError, WeightsError
 from maskwright.models import zoo
 from maskwright.models.base import Model
 from maskwright.types import Classes
-from maskwright.weights.files import read
+from maskwright.weights.files import WeightsFile, read, sniff
 from maskwright.weights.load import load_file, load_into
 
 Names = Classes | Sequence[str]
@@ -36,6 +37,7 @@ def load(
     progress: show a bar while fetching.
     Raises ConfigError for an unknown name, WeightsError for a file that does not fit, DownloadError.
     """
+    device_and_type(device, precision)  # before anything is fetched or read
     if _is_file(name):
         if weights is not None:
             raise ConfigError(f"{name} is a file already; give either it or a zoo name with weights={str(weights)!r}.")
@@ -71,8 +73,19 @@ def _from_checkpoint(path: Path) -> tuple[Model, Classes]:
             f"{path} holds weights but does not say of which network. Give its name too: "
             f"load('mask_rcnn_r50_fpn.torchvision', weights={str(path)!r}); `maskwright models` lists the names."
         )
-    model, classes = zoo.rebuild(file.header)
-    load_into(model, file.tensors, str(path))
+    return _rebuilt(file, file.header)
+
+
+def _rebuilt(file: WeightsFile, header: Mapping[str, Any]) -> tuple[Model, Classes]:
+    """The network that the header describes, with the file's weights; every error names the file."""
+    try:
+        model, classes = zoo.rebuild(header)
+    except (MaskwrightError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = str(error) if isinstance(error, MaskwrightError) else f"its config or classes are damaged ({error!r})."
+        raise WeightsError(f"{file.path} describes no network that this maskwright can rebuild: {reason}") from error
+    if len(classes) != model.config.num_classes:
+        raise WeightsError(f"{file.path} names {len(classes)} classes, its network has {model.config.num_classes}.")
+    load_into(model, file.tensors, str(file.path))
     return model, classes
 
 
@@ -81,13 +94,25 @@ def _from_zoo(
 ) -> tuple[Model, Classes]:
     entry = zoo.resolve(name)
     path = Path(weights) if weights is not None else entry.path(progress)
-    if entry.inside is not None or (weights is not None and _describes_itself(path)):
+    if entry.inside is not None:
         return _from_checkpoint(path)
+    if sniff(path) == "safetensors" and (file := read(path)).header is not None:
+        own = _full_name(file.header)
+        if own != entry.name:
+            raise ConfigError(
+                f"{path} holds the weights of '{own}', not of '{entry.name}'. It describes itself: load({str(path)!r})."
+            )
+        return _rebuilt(file, file.header)
     known = entry.classes if classes is None else Classes(list(classes))
     model = entry.build(known)
     load_file(model, path, zoo.candidates(), entry.publisher)
     return model, known
 
 
-def _describes_itself(path: Path) -> bool:
-    return read(path).header is not None
+def _full_name(header: Mapping[str, Any]) -> str:
+    """The architecture a checkpoint says it is of, by its full zoo name if it has one."""
+    own = str(header["architecture"])
+    try:
+        return zoo.resolve(own).name
+    except ConfigError:
+        return own

@@ -53,14 +53,12 @@ class Predictor:
     def __init__(
         self, model: Model, classes: Classes, *, name: str = "", device: str = "cpu", precision: str = "float32"
     ) -> None:
-        if precision not in DTYPES:
-            raise ConfigError(f"precision is one of {sorted(DTYPES)}, got {precision!r}.")
+        self.device, kind = device_and_type(device, precision)
         self.classes = classes
         self.name = name
-        self.device = _device(device)
         self.precision = "bf16" if precision == "bfloat16" else precision
         fast = accelerate(copy.deepcopy(model).eval().to(memory_format=torch.channels_last))
-        self.model: Model = fast.to(self.device, DTYPES[precision])
+        self.model: Model = fast.to(self.device, kind)
 
     def __repr__(self) -> str:
         return f"Predictor({self.name!r}, {len(self.classes)} classes, {self.device}, {self.precision})"
@@ -91,13 +89,16 @@ class Predictor:
     def _predict(self, sources: Sequence[Picture], options: Options) -> list[Prediction]:
         names, timer = options.get("classes"), options.get("timer")
         output, labels = self._output(options), None if names is None else self.labels(names)
+        together = options.get("batch_size")
+        if together is not None and together < 1:
+            raise ConfigError(f"batch_size is at least 1, got {together}.")
         with _stage(timer, "read"):
             images = [media.as_image(s) for s in sources]
         with _stage(timer, "prepare"):
             prepared = [prepare(image, self.spec) for image in images]
         sizes = [(p.shape[1], p.shape[2]) for p, _ in prepared]
         results: dict[int, Prediction] = {}
-        for rows in self._batches(sizes, options.get("batch_size") or DEFAULT_BATCH):
+        for rows in self._batches(sizes, together or DEFAULT_BATCH):
             with _stage(timer, "prepare"):
                 batch = pad_batch([prepared[r][0] for r in rows], self.spec.multiple)
                 batch = batch.to(self.device, DTYPES[self.precision])
@@ -126,11 +127,13 @@ class Predictor:
         groups: dict[tuple[int, int], list[int]] = {}
         for row, size in enumerate(sizes):
             groups.setdefault(padded_size([size], self.spec.multiple), []).append(row)
-        step = max(1, batch_size)
-        return [rows[i : i + step] for rows in groups.values() for i in range(0, len(rows), step)]
+        starts = [(rows, i) for rows in groups.values() for i in range(0, len(rows), batch_size)]
+        return [rows[i : i + batch_size] for rows, i in starts]
 
     def labels(self, names: Sequence[str]) -> list[int]:
         """The labels of class names; raises ConfigError with suggestions for an unknown one."""
+        if isinstance(names, str):
+            raise ConfigError(f"classes is a list of names, got {names!r}; give [{names!r}].")
         known = {name: i for i, name in enumerate(self.classes)}
         for name in names:
             if name not in known:
@@ -138,13 +141,16 @@ class Predictor:
         return [known[name] for name in names]
 
 
-def _device(name: str) -> torch.device:
+def device_and_type(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
+    """What a device's and a precision's name mean; ConfigError for one that is unknown or cannot be used here."""
+    if precision not in DTYPES:
+        raise ConfigError(f"precision is one of {sorted(DTYPES)}, got {precision!r}.")
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        place = torch.device(device)
+        torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"The device '{name}' cannot be used here: {str(error).splitlines()[0]}") from error
-    return device
+        raise ConfigError(f"The device '{device}' cannot be used here: {str(error).splitlines()[0]}") from error
+    return place, DTYPES[precision]
 
 
 def _stage(timer: StageTimer | None, name: str) -> Any:
