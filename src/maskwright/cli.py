@@ -255,6 +255,10 @@ def train(
     model: Annotated[
         str, typer.Option("--model", "-m", metavar="NAME", help="Architecture: a name of `maskwright models`.")
     ] = "mask_rcnn_small",
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Checkpoint of that model and these classes to begin with.  [default: none]"),
+    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Passes over the pictures.  [default: 50, none with --minutes]"),
@@ -286,6 +290,7 @@ def train(
         "images": str(images or data.parent),
         "out": str(out),
         "model": model,
+        "weights": str(weights) if weights else None,
         "epochs": epochs,
         "max_minutes": minutes,
         "batch_size": batch,

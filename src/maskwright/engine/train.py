@@ -30,6 +30,7 @@ from maskwright.models import zoo
 from maskwright.models.base import Model
 from maskwright.types import Classes
 from maskwright.weights.files import save_checkpoint
+from maskwright.weights.load import load_file
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -347,7 +348,7 @@ def _check_pictures(data: Dataset) -> None:
 def _build(config: TrainConfig, classes: Classes) -> Model:
     """The zoo's model for these classes, its random weights drawn from the run's seed."""
     entry = zoo.resolve(config.model)
-    if entry.config is not None and entry.config.norm == "frozen":
+    if entry.config is not None and entry.config.norm == "frozen" and config.weights is None:
         raise ConfigError(
             f"'{config.model}' has frozen norms, which only fit its published weights; from random weights it would "
             "learn next to nothing. Train 'mask_rcnn_small' or 'mask_rcnn_fpn.BACKBONE'."
@@ -357,6 +358,8 @@ def _build(config: TrainConfig, classes: Classes) -> Model:
         model = entry.build(classes)
         if config.size is not None:
             model = type(model)(replace(model.config, spec=scaled_spec(model.spec, config.size)))
+    if config.weights is not None:
+        load_file(model, config.weights, zoo.candidates(), entry.publisher)
     return model
 
 

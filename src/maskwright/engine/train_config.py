@@ -20,7 +20,8 @@ FREE_ON_RESUME = ("data", "images", "out", "workers", "device", "resume", "check
 class TrainConfig:
     """One training run. Classes, and so the model's outputs, come from the annotation file.
 
-    data: COCO JSON. images: its pictures' folder. out: the run's folder. model: zoo name. size: input short edge, None
+    data: COCO JSON. images: its pictures' folder. out: the run's folder. model: zoo name. weights: checkpoint to begin with, of the same model
+    and classes; None begins with random weights. size: input short edge, None
     is the model's own; short_edges: draw one of these instead. val_fraction: share of the pictures held out, chosen
     by a hash of the file name and `split_salt`.
     epochs, max_minutes: the run ends with the first that is reached; one may be None. With max_minutes the learning
@@ -37,6 +38,7 @@ class TrainConfig:
     images: str = ""
     out: str = "runs/train"
     model: str = "mask_rcnn_small"
+    weights: str | None = None
     size: int | None = None
     short_edges: tuple[int, ...] = ()
     val_fraction: float = 0.2
