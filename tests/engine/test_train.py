@@ -498,3 +498,24 @@ def test_train_names_missing_pictures(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 of 5 picture files are missing: .*0002\.png"):
         train(config, small_mask_rcnn(3))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_can_begin_with_the_weights_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    annotations = coco_fixture(tmp_path / "data", 0, pictures=4, size=(64, 72), objects=3, classes=2)
+    monkeypatch.setattr("maskwright.models.zoo.Entry.build", lambda self, classes: small_mask_rcnn(len(classes)))
+    given = {"data": str(annotations), "images": str(annotations.parent / "images"), "epochs": 1, "val_fraction": 0.0}
+    train(make_config(tmp_path / "first", ema=None, model="mask_rcnn_small", **given))
+    first = tmp_path / "first" / "last.safetensors"
+    still = make_config(
+        tmp_path / "second", ema=None, model="mask_rcnn_small", weights=str(first), lr=1e-12, warmup=0, **given
+    )
+    train(still)
+    one, two = (files.read(p).tensors for p in (first, tmp_path / "second" / "last.safetensors"))
+    torch.testing.assert_close(one["mask_head.logits.weight"], two["mask_head.logits.weight"], rtol=0, atol=1e-6)
+
+
+def test_frozen_norms_are_not_trained_from_random_weights(tmp_path: Path) -> None:
+    annotations = coco_fixture(tmp_path / "data", 0, pictures=3, size=(40, 40))
+    images = str(annotations.parent / "images")
+    with pytest.raises(ConfigError, match=r"mask_rcnn_r50_fpn.*frozen norms.*mask_rcnn_small"):
+        train(make_config(tmp_path / "run", data=str(annotations), images=images, model="mask_rcnn_r50_fpn"))

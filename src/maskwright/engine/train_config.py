@@ -20,10 +20,10 @@ FREE_ON_RESUME = ("data", "images", "out", "workers", "device", "resume", "check
 class TrainConfig:
     """One training run. Classes, and so the model's outputs, come from the annotation file.
 
-    data: COCO JSON. images: its pictures' folder. out: the run's folder. model: zoo name. weights: checkpoint to begin with, of the same model
-    and classes; None begins with random weights. size: input short edge, None
-    is the model's own; short_edges: draw one of these instead. val_fraction: share of the pictures held out, chosen
-    by a hash of the file name and `split_salt`.
+    data: COCO JSON. images: its pictures' folder. out: the run's folder. model: zoo name. weights: checkpoint of that
+    model and these classes to begin with; None begins with random weights. size: input short edge, None is the model's
+    own; short_edges: draw one of these instead. val_fraction: share of the pictures held out, chosen by a hash of the
+    file name and `split_salt`.
     epochs, max_minutes: the run ends with the first that is reached; one may be None. With max_minutes the learning
     rate follows the share of the time that is used, or of the epochs if that is further.
     batch_size: pictures at once; accumulate: batches for one step. optimizer: "sgd" has momentum 0.9.

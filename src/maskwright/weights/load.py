@@ -33,7 +33,7 @@ def load_file(
     """
     file = read(path)
     try:
-        converted = convert(file.tensors)
+        converted = convert(file.tensors) if file.header is None else Converted(file.tensors)
     except WeightsError as error:
         raise WeightsError(f"{file.path}: {error}") from error
     if publisher and converted.publisher not in (None, publisher):
