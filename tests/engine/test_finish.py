@@ -82,7 +82,7 @@ def test_the_asked_picture_of_the_batch_and_no_dead_rows() -> None:
     both = RawDetections(
         *(torch.cat([getattr(one, n), getattr(two, n)]) for n in ("boxes", "scores", "labels", "mask_probs"))
     )
-    zero = OutputSpec(score_threshold=0.0)
+    zero = OutputSpec(score_threshold=0.0, clip=False)
     geometry = Geometry.identity((20, 20))
     assert finish(both, 0, geometry, CLASSES, zero).scores.tolist() == pytest.approx([0.9, 0.5])
     second = finish(both, 1, geometry, CLASSES, zero)

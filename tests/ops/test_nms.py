@@ -23,7 +23,7 @@ def random_rows(count: int, seed: int, groups: int = 3, low: float = 0.0) -> tup
 
 
 @PROPERTY
-@given(st.integers(0, 40), st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([0.0, -60.0]))
+@given(st.integers(0, 40), st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([0.0, -30.0, -60.0]))
 def test_equal_to_the_twin(count: int, seed: int, groups: int, low: float) -> None:
     """Also where coordinates are negative."""
     rows = random_rows(count, seed, groups, low)
@@ -35,6 +35,15 @@ def test_equal_to_torchvision() -> None:
     assert torch.equal(batched_nms(boxes, scores, groups, 0.4), torchvision.ops.batched_nms(boxes, scores, groups, 0.4))
     one = batched_nms(boxes, scores, torch.zeros_like(groups), 0.4)
     assert torch.equal(one, torchvision.ops.nms(boxes, scores, 0.4))
+
+
+def test_shifted_groups_never_meet() -> None:
+    """Two boxes that a shift by the largest coordinate would lay on each other."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [-10, -10, 0, 0], [-5, -5, 5, 5]])
+    scores, groups = torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 2])
+    assert batched_nms(boxes, scores, groups, 0.1).tolist() == [0, 1, 2]
+    index, alive = nms_fixed(boxes, scores, groups, 0.1, 3)
+    assert index[alive].tolist() == [0, 1, 2]
 
 
 def test_the_threshold_itself_does_not_suppress() -> None:
@@ -52,7 +61,7 @@ def test_groups_never_meet_in_half_precision_either() -> None:
 
 
 @PROPERTY
-@given(st.integers(0, 40), st.integers(0, 10**6), st.integers(0, 50), st.sampled_from([0.0, -60.0]))
+@given(st.integers(0, 40), st.integers(0, 10**6), st.integers(0, 50), st.sampled_from([0.0, -30.0, -60.0]))
 def test_fixed_length_makes_the_same_choice(count: int, seed: int, rows: int, low: float) -> None:
     boxes, scores, groups = random_rows(count, seed, low=low)
     index, alive = nms_fixed(boxes, scores, groups, 0.5, rows)
