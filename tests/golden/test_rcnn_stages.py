@@ -200,7 +200,7 @@ def test_anchors(run: Stages) -> None:
         step = run.golden.steps(f"{run.key}/anchors/{level}")[0]
         assert np.abs(own.numpy()[::step] - run[f"anchors/{level}"]).max() < 1e-4
         if run.key == "s320":
-            assert np.abs(run.model.rpn.get_buffer(f"cell{i}").numpy() - run[f"cell_anchors/{level}"]).max() < 1e-4
+            assert np.abs(run.model.rpn.cell(i).numpy() - run[f"cell_anchors/{level}"]).max() < 1e-4
 
 
 def test_proposal_network(run: Stages) -> None:

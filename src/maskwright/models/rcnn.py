@@ -27,6 +27,9 @@ from maskwright.ops.nms import batched_nms
 from maskwright.types import InputSpec, Masks, OutputSpec, RawDetections, Target
 
 Proposals = list[tuple[Tensor, Tensor]]
+C4_ROWS = 250
+"""RoIs that go through the C4 head at once: each takes 0.8 MB before it and 2.4 MB inside, at float32."""
+
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
@@ -149,9 +152,13 @@ class RCNN(Model):
 
     def classify(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Boxes of each picture to class logits (R, Q+1) and offsets (R, Q, 4), rows of all pictures in order."""
-        pooled = self.box_pooler(features, torch.cat(list(boxes)), _batch_index(boxes))
-        logits, deltas = self.box_predictor(self.box_head(self.roi_features(pooled)))
-        return logits, deltas
+        rows, index = torch.cat(list(boxes)), _batch_index(boxes)
+        step = C4_ROWS if self.res5 is not None else max(1, len(rows))
+        parts = [
+            self.box_predictor(self.box_head(self.roi_features(self.box_pooler(features, b, i))))
+            for b, i in zip(rows.split(step), index.split(step), strict=True)
+        ]
+        return torch.cat([logits for logits, _ in parts]), torch.cat([deltas for _, deltas in parts])
 
     def roi_features(self, pooled: Tensor) -> Tensor:
         """What the heads see of a pooled RoI: itself, or the last ResNet stage's view of it (C4)."""

@@ -68,10 +68,7 @@ class RPN(nn.Module):
         super().__init__()
         self.config = config
         self.strides = tuple(strides)
-        cells = [anchor_ops.cell_anchors(s, config.ratios, rounded=config.rounded) for s in config.sizes]
-        count = len(cells[0])
-        for level, cell in enumerate(cells):
-            self.register_buffer(f"cell{level}", cell, persistent=False)
+        count = len(self.cell(0))
         self.conv = nn.Sequential(*(conv(channels, channels, 3, relu=True, std=0.01) for _ in range(config.convs)))
         self.logits = conv(channels, count, 1, std=0.01)[0]
         self.deltas = conv(channels, count * 4, 1, std=0.01)[0]
@@ -85,13 +82,17 @@ class RPN(nn.Module):
             deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, 4))  # (B, h*w*A, 4)
         return logits, deltas
 
+    def cell(self, level: int) -> Tensor:
+        """(A, 4) anchors of one cell, centred on 0; always float32, whatever type the network computes in."""
+        return anchor_ops.cell_anchors(self.config.sizes[level], self.config.ratios, rounded=self.config.rounded)
+
     def anchors(self, features: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
         """(h*w*A, 4) of each level for an input of `size` (H, W)."""
         out = []
         for level, (feature, nominal) in enumerate(zip(features, self.strides, strict=True)):
             h, w = feature.shape[-2:]
             stride = (size[0] // h, size[1] // w) if self.config.stride_from_input else (nominal, nominal)
-            out.append(anchor_ops.grid_anchors(self.get_buffer(f"cell{level}"), (h, w), stride))
+            out.append(anchor_ops.grid_anchors(self.cell(level).to(feature.device), (h, w), stride))
         return out
 
     @torch.no_grad()
