@@ -334,7 +334,7 @@ def _listing(rows: list[dict[str, Any]]) -> str:
         parameters = "" if row["parameters"] is None else f"{row['parameters'] / 1e6:.1f} M"
         size = "" if row["megabytes"] is None else f"{row['megabytes']:.1f} MB"
         box, mask = ("" if row[key] is None else f"{row[key]:.1f}" for key in ("box_ap", "mask_ap"))
-        lines.append(f"{name:36}{parameters:>10}{size:>10}{box:>8}{mask:>9}  {row['licence']}".rstrip())
+        lines.append(f"{name:36}{parameters:>10}{size:>10}{box:>8}{mask:>9}  {row['licence'] or ''}".rstrip())
         lines.append(f"    {row['summary']}")
         if row["source"] and "://" in row["source"]:
             lines.append(f"    {row['source']}")

@@ -125,6 +125,7 @@ _ENTRIES = (
         "Mask R-CNN for cell nuclei in microscopy pictures, inside the package",
         None,
         Classes(["nucleus"]),
+        7_272_278,
         inside="nuclei.safetensors",
     ),
     _detectron2(
@@ -224,10 +225,10 @@ _ENTRIES = (
     ),
     Entry(
         "mask_rcnn_small",
-        "light Mask R-CNN for many small objects, to be trained from random weights",
+        "Light Mask R-CNN for many small objects, to be trained from random weights",
         rcnn.compact(80),
         COCO,
-        7_311_638,
+        7_485_104,
     ),
     Entry("mask_rcnn_fpn", "Mask R-CNN, FPN, over any timm backbone: mask_rcnn_fpn.BACKBONE", None, COCO),
 )
