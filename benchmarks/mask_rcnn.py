@@ -25,6 +25,7 @@ import numpy as np
 import skimage.data
 import torch
 import torchvision
+from tests.golden.fill import fill_all
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops.misc import FrozenBatchNorm2d
 
@@ -33,7 +34,6 @@ from maskwright.engine.prepare import prepare
 from maskwright.engine.timing import StageTimer
 from maskwright.models.rcnn import RCNN, torchvision_v1
 from maskwright.ops.warp import pad_batch
-from tests.golden.fill import fill_state_dict
 
 THREADS = 2
 
@@ -44,7 +44,7 @@ def peer(short_edge: int) -> torch.nn.Module:
         weights=None, weights_backbone=None, min_size=short_edge, norm_layer=lambda n: FrozenBatchNorm2d(n, eps=0.0)
     )
     spec = [(name, list(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in model.state_dict().items()]
-    model.load_state_dict(fill_state_dict(spec))
+    model.load_state_dict(fill_all(spec))
     return model.eval()
 
 

@@ -34,12 +34,14 @@ class FusedConv(nn.Module):
         self.bias = nn.Parameter(bias, requires_grad=False)
         self.stride, self.padding = list(conv.stride), [int(p) for p in conv.padding]
         self.dilation, self.groups, self.relu = list(conv.dilation), conv.groups, relu
-        self.winograd = Winograd(weight, bias, relu=relu) if _suits_winograd(conv) else None
+        self.suits_winograd = _suits_winograd(conv)
+        self.winograd: Winograd | None = None  # made when first needed: its kernel is four times the weight
 
     def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """(B, C, h, w) to (B, O, h', w'). `add` is overwritten with the result: a fresh buffer costs page faults."""
         if x.device.type == "cpu" and _FUSED is not None and x.dtype in (torch.float32, torch.bfloat16) and len(x):
-            if self.winograd is not None and add is None and x.dtype == torch.float32 and _cells(x) >= WINOGRAD_CELLS:
+            if self.suits_winograd and add is None and x.dtype == torch.float32 and _cells(x) >= WINOGRAD_CELLS:
+                self.winograd = self.winograd or Winograd(self.weight, self.bias, relu=self.relu)
                 y: Tensor = self.winograd(x)
                 return y
             return self._fused(x, add)
@@ -186,7 +188,7 @@ def accelerate(model: Net) -> Net:
             setattr(model, name, fused)
         else:
             accelerate(child)
-    if isinstance(model, ResNet):
+    if isinstance(model, ResNet) and isinstance(model.conv1, nn.Conv2d):  # not yet done
         model.conv1 = FusedConv(model.conv1, model.bn1, relu=True)  # type: ignore[assignment]
         model.bn1, model.relu = nn.Identity(), nn.Identity()  # type: ignore[assignment]
     return model

@@ -1,0 +1,90 @@
+"""The forms for prediction against the plain ones: Winograd against direct convolution, folded against separate."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from maskwright.models.rcnn import RCNN, tiny
+from maskwright.nn.fast import WINOGRAD_CELLS, WINOGRAD_CHANNELS, FusedConv, accelerate, folded
+from maskwright.nn.layers import FrozenBatchNorm2d
+from maskwright.nn.winograd import TILES, Winograd
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(1, 5), height=st.integers(1, 21), width=st.integers(1, 40), inputs=st.integers(1, 9),
+    outputs=st.integers(1, 9), relu=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_winograd_is_the_direct_convolution(batch, height, width, inputs, outputs, relu, seed):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn((batch, inputs, height, width), generator=g).to(memory_format=torch.channels_last)
+    weight, bias = torch.randn((outputs, inputs, 3, 3), generator=g), torch.randn(outputs, generator=g)
+    wanted = F.conv2d(x, weight, bias, padding=1)
+    wanted = wanted.relu() if relu else wanted
+    torch.testing.assert_close(Winograd(weight, bias, relu=relu)(x), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(40, 4, 14, 14), (1, 4, 4 * TILES + 1, 9), (3, 4, 70, 90)])
+def test_winograd_strips_and_groups_of_maps_meet(shape):
+    x, weight, bias = torch.randn(shape), torch.randn(6, 4, 3, 3), torch.randn(6)
+    wanted = F.conv2d(x, weight, bias, padding=1)
+    torch.testing.assert_close(Winograd(weight, bias, relu=False)(x), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", [FrozenBatchNorm2d, nn.BatchNorm2d, None])
+def test_folding_a_norm_changes_nothing_but_rounding(norm):
+    conv = nn.Conv2d(5, 7, 3, padding=1, bias=norm is None)
+    layer = None if norm is None else norm(7).eval()
+    if layer is not None:
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            getattr(layer, name).data.uniform_(0.5, 1.5)
+    weight, bias = folded(conv, layer)
+    x = torch.randn(2, 5, 9, 8)
+    wanted = conv(x) if layer is None else layer(conv(x))
+    torch.testing.assert_close(F.conv2d(x, weight, bias, padding=1), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_sum_is_fused_and_written_over_the_other_term(relu, kind):
+    conv = nn.Conv2d(4, 6, 1)
+    fused = FusedConv(conv, relu=relu).to(kind)
+    x = torch.randn(2, 4, 5, 6).to(kind).to(memory_format=torch.channels_last)
+    other = torch.randn(2, 6, 5, 6).to(kind).to(memory_format=torch.channels_last)
+    wanted = F.conv2d(x.double(), fused.weight.double(), fused.bias.double()) + other.double()
+    wanted = wanted.relu() if relu else wanted
+    with torch.no_grad():
+        result = fused(x, other)
+    loose = {"rtol": 2e-2, "atol": 2e-2} if kind == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(result.double(), wanted, **loose)
+    assert result.data_ptr() == other.data_ptr()
+
+
+def test_large_float32_maps_take_winograds_form_and_others_do_not():
+    conv = nn.Conv2d(WINOGRAD_CHANNELS, WINOGRAD_CHANNELS, 3, padding=1)
+    side = int(WINOGRAD_CELLS**0.5) + 1
+    x = torch.randn(1, WINOGRAD_CHANNELS, side, side).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for kind, cut, takes in ((torch.float32, side, True), (torch.float32, 8, False), (torch.bfloat16, side, False)):
+            fused = FusedConv(conv).to(kind)
+            y = fused(x[..., :cut, :cut].to(kind))
+            assert (fused.winograd is not None) == takes
+            wanted = conv(x[..., :cut, :cut])
+            limit = 1e-4 if kind == torch.float32 else 2e-2
+            torch.testing.assert_close(y.float(), wanted, rtol=limit, atol=limit)
+
+
+@pytest.mark.parametrize("style", ["detectron2", "torchvision_v2", "c4"])
+def test_accelerating_twice_is_accelerating_once(style):
+    torch.manual_seed(0)
+    once = accelerate(RCNN(tiny(style)).eval())
+    twice = accelerate(copy.deepcopy(once))
+    x = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        for a, b in zip(once.features(x), twice.features(x), strict=True):
+            assert torch.equal(a, b)
