@@ -23,6 +23,7 @@ class Oracle:
         self.classes = classes or data.classes
         self.shift, self.keep = shift, keep
         self.known = {data.image(i).tobytes(): data.truth(i) for i in range(len(data))}
+        self.floor = 0.0
         self.options: list[tuple[float | None, int | None]] = []
 
     def predict(

@@ -37,7 +37,7 @@ class Middle(Model):
 
     def __init__(self, count: int = 3, spec: InputSpec | None = None) -> None:
         super().__init__()
-        self.config, self.output = None, OutputSpec()
+        self.config, self.output, self.floor = None, OutputSpec(), 0.05
         self.spec = spec or InputSpec(size=32, max_size=64, mean=(0, 0, 0), std=(1, 1, 1))
         self.count = count
         self.seen: list[tuple[tuple[int, ...], list[tuple[int, int]]]] = []
@@ -313,3 +313,13 @@ def test_unknown_precision_and_device() -> None:
 def test_labels_by_name() -> None:
     assert middle().labels(["root", "leaf"]) == [2, 0]
     assert middle().spec.size == 32
+
+
+def test_what_users_see_may_be_stricter_than_what_the_model_reports() -> None:
+    model = Middle(5)
+    model.output = OutputSpec(score_threshold=0.5)
+    strict, every = Predictor(model, CLASSES), middle(5).predict(picture())
+    assert strict.floor == 0.05
+    assert 0 < (every.scores >= 0.5).sum() < len(every)
+    assert_same(strict.predict(picture()), every[every.scores >= 0.5])
+    assert_same(strict.predict(picture(), score_threshold=strict.floor), every)

@@ -29,6 +29,9 @@ class Predicts(Protocol):
 
     classes: Classes
 
+    @property
+    def floor(self) -> float: ...
+
     def predict(
         self,
         source: Any,
@@ -109,12 +112,13 @@ def evaluate(
 
     data: a `Dataset`, or a COCO JSON file whose pictures lie in `images`. limit: only the first pictures.
     skip: leave out pictures that cannot be read, and list them in the result, instead of raising.
-    class_names: the data set's name for a model's class, where they differ. score_threshold, max_instances: as in
-    `Predictor.predict`; AP needs low scores too, so keep the threshold at 0.05 or below.
+    class_names: the data set's name for a model's class, where they differ. score_threshold: None takes the model's
+    floor, the lowest score it reports, as AP needs low scores too. max_instances: as in `Predictor.predict`.
     progress: a bar on stderr.
     Raises DataError where the classes do not match, ImageError or DataError for a picture that cannot be used.
     """
     dataset = _dataset(data, images, limit)
+    score_threshold = predictor.floor if score_threshold is None else score_threshold
     translation = match_classes(predictor.classes, dataset, class_names)
     if not skip:
         _check_files(dataset)

@@ -25,13 +25,14 @@ from maskwright.types import Classes, InputSpec, OutputSpec
 Picture = str | os.PathLike[str] | Image.Image | NDArray[Any]
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "bfloat16": torch.bfloat16}
 
-DEFAULT_BATCH = 8
+GPU_BATCH = 8
+"""Pictures that share a batch on a GPU unless asked otherwise; a CPU gains nothing from it and needs the memory."""
 
 
 class Options(TypedDict, total=False):
     """What `Predictor.predict` takes beside the pictures; None means the model's own choice.
 
-    score_threshold: lowest score to keep, not below the model's own. classes: names to keep. max_instances: most of
+    score_threshold: lowest score to keep, not below `Predictor.floor`. classes: names to keep. max_instances: most of
     a picture, best first. batch_size: pictures that go through the network together. timer: receives the seconds of
     each stage ("read", "prepare", "network", "finish").
     """
@@ -68,6 +69,11 @@ class Predictor:
         """How a picture becomes the model's input."""
         return self.model.spec
 
+    @property
+    def floor(self) -> float:
+        """The lowest score that the model reports."""
+        return self.model.floor
+
     @overload
     def predict(self, source: list[Any] | tuple[Any, ...], **options: Unpack[Options]) -> list[Prediction]: ...
     @overload
@@ -98,7 +104,7 @@ class Predictor:
             prepared = [prepare(image, self.spec) for image in images]
         sizes = [(p.shape[1], p.shape[2]) for p, _ in prepared]
         results: dict[int, Prediction] = {}
-        for rows in self._batches(sizes, together or DEFAULT_BATCH):
+        for rows in self._batches(sizes, together or (1 if self.device.type == "cpu" else GPU_BATCH)):
             with _stage(timer, "prepare"):
                 batch = pad_batch([prepared[r][0] for r in rows], self.spec.multiple)
                 batch = batch.to(self.device, DTYPES[self.precision])
@@ -115,10 +121,10 @@ class Predictor:
         own = self.model.output
         changes: dict[str, Any] = {k: options.get(k) for k in ("score_threshold", "max_instances")}
         output = replace(own, **{k: v for k, v in changes.items() if v is not None})
-        if output.score_threshold < own.score_threshold:
+        if output.score_threshold < self.floor:
             raise ConfigError(
-                f"'{self.name}' finds nothing below a score of {own.score_threshold:g}, got score_threshold "
-                f"{output.score_threshold:g}. Ask for {own.score_threshold:g} or more."
+                f"'{self.name}' finds nothing below a score of {self.floor:g}, got score_threshold "
+                f"{output.score_threshold:g}. Ask for {self.floor:g} or more."
             )
         return output
 

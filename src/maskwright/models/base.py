@@ -20,11 +20,13 @@ class Model(nn.Module):
     """A network that finds instances.
 
     config: rebuilds the network. spec: how a picture becomes its input. output: how its raw rows become instances.
+    floor: the lowest score that `detect` reports; `output.score_threshold` is what users see unless they ask for less.
     """
 
     config: Any
     spec: InputSpec
     output: OutputSpec
+    floor: float = 0.0
 
     def loss(
         self,

@@ -72,7 +72,7 @@ class RCNN(Model):
 
     def __init__(self, config: RCNNConfig) -> None:
         super().__init__()
-        self.config, self.spec, self.output = config, config.spec, config.output
+        self.config, self.spec, self.output, self.floor = config, config.spec, config.output, config.roi.score
         c, roi = config, config.roi
         self.backbone = backbone(c.backbone, c.norm, c.norm_eps, strides=c.strides, stride_in_1x1=c.stride_in_1x1)
         norm = norm_layer("live") if c.neck_norm else None
@@ -364,7 +364,7 @@ def compact(num_classes: int = 1) -> RCNNConfig:
         rpn=rpn,
         roi=roi,
         spec=InputSpec(size=400, max_size=2000, resize="pillow", shrink=False),
-        output=OutputSpec(max_instances=400),
+        output=OutputSpec(score_threshold=0.5, max_instances=400),
     )
 
 
