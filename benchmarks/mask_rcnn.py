@@ -5,13 +5,12 @@
 Both run in turn in one process on 2 threads; the figure is the median of the ratios of neighbouring runs. Then the
 time of each of our stages, the arithmetic of each, and how near it comes to this machine's measured matrix product.
 Arithmetic is counted for direct convolution; where Winograd's form saves multiplications the share can exceed 1.
-Peak memory is that of a process of its own for each model. Weights are made from the names of the tensors, as the
-recorded tests have them, so that about 100 objects are found.
+Peak memory (Linux) is that of a process of its own for each model. Weights are made from the names of the tensors, as
+the recorded tests have them, so that about 100 objects are found.
 """
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -166,7 +165,9 @@ def memory_of(arguments: argparse.Namespace, picture: np.ndarray) -> None:
         predictor = ours(arguments.weights, arguments.short_edge, arguments.precision)
         for _ in range(2):
             assert predictor.predict(picture).masks is not None
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    # Not getrusage: a child's figure there begins with its parent's.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    print(int(status["VmHWM"].split()[0]) / 1024)
 
 
 def compare(arguments: argparse.Namespace, picture: np.ndarray, folder: Path) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def main() -> None:
         f"{'pictures':<20}{'number':>8}{'nuclei':>8}{'mask AP':>9}{'AP50':>7}{'AP75':>7}{'box AP':>8}{'a second':>10}"
     )
     for kind, data in {"all": held_out, **by_kind(held_out)}.items():
-        result = evaluate(predictor, data, score_threshold=predictor.model.output.score_threshold, progress=False)
+        result = evaluate(predictor, data, progress=False)
         masks, boxes = result.result.masks, result.result.boxes
         assert masks is not None
         count = sum(len(data.of(i)) for i in range(len(data)))
