@@ -50,7 +50,7 @@ def load(
             raise ConfigError(f"'{name}' has {model.config.num_classes} classes, got {len(known)} names.")
     if size is not None:
         model.spec = replace(model.spec, size=size)
-    return Predictor(model, known, name=str(name), device=device, precision=precision)
+    return Predictor(model, known, name=str(name), device=device, precision=precision, take=True)
 
 
 def build(name: str, classes: Names | None = None) -> Model:

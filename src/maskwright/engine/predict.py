@@ -48,17 +48,25 @@ class Predictor:
     """A model ready to predict: its classes, device and precision.
 
     model: a copy of the one given (which stays as it is), in its fastest form, on `device`, its weights in the
-    precision's type. name: what it was loaded as.
+    precision's type. name: what it was loaded as. take: the model is taken over and changed instead of copied.
     """
 
     def __init__(
-        self, model: Model, classes: Classes, *, name: str = "", device: str = "cpu", precision: str = "float32"
+        self,
+        model: Model,
+        classes: Classes,
+        *,
+        name: str = "",
+        device: str = "cpu",
+        precision: str = "float32",
+        take: bool = False,
     ) -> None:
         self.device, kind = device_and_type(device, precision)
         self.classes = classes
         self.name = name
         self.precision = "bf16" if precision == "bfloat16" else precision
-        fast = accelerate(copy.deepcopy(model).eval().to(memory_format=torch.channels_last))
+        own = model if take else copy.deepcopy(model)
+        fast = accelerate(own.eval().to(memory_format=torch.channels_last))
         self.model: Model = fast.to(self.device, kind)
 
     def __repr__(self) -> str:

@@ -20,9 +20,12 @@ class FPN(nn.Module):
         self.output = nn.ModuleList(conv(channels, channels, 3, norm) for _ in inputs)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        merged = [lateral(f) for lateral, f in zip(self.lateral, features, strict=True)]
-        for finer in range(len(merged) - 2, -1, -1):
-            coarse = F.interpolate(merged[finer + 1], merged[finer].shape[-2:], mode="nearest")
-            merged[finer] = merged[finer] + coarse
-        levels = [output(m) for output, m in zip(self.output, merged, strict=True)]
+        levels: list[Tensor] = []
+        above: Tensor | None = None
+        for lateral, output, feature in reversed(list(zip(self.lateral, self.output, features, strict=True))):
+            merged = lateral(feature)
+            if above is not None:
+                merged += F.interpolate(above, merged.shape[-2:], mode="nearest")
+            levels.insert(0, output(merged))
+            above = merged
         return [*levels, levels[-1][:, :, ::2, ::2]]
