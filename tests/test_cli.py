@@ -200,7 +200,7 @@ def test_the_demo_writes_an_overlay_and_a_json_and_says_what_it_found(
 ) -> None:
     pytest.importorskip("skimage")
     module = ModuleType("maskwright.engine.load")
-    module.load = lambda name: SimpleNamespace(predict=lambda picture: Brightness().predict([picture])[0])  # type: ignore[attr-defined]
+    module.load = lambda name, size: SimpleNamespace(predict=lambda picture: Brightness().predict([picture])[0])  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "maskwright.engine.load", module)
     demo.main(["--out", str(tmp_path / "new/demo")])
     printed = capsys.readouterr().out
