@@ -33,6 +33,7 @@ from maskwright.engine.prepare import prepare
 from maskwright.engine.timing import StageTimer
 from maskwright.models.rcnn import RCNN, torchvision_v1
 from maskwright.ops.warp import pad_batch
+from maskwright.weights.load import load_file
 
 THREADS = 2
 
@@ -101,9 +102,10 @@ def one_by_one(model: Any, predictor: maskwright.Predictor, picture: np.ndarray,
         model.mask_head(pooled, rows[0][2])
 
 
-def arithmetic(predictor: maskwright.Predictor, picture: np.ndarray) -> dict[str, float]:
+def arithmetic(predictor: maskwright.Predictor, picture: np.ndarray, weights: Path) -> dict[str, float]:
     """GFLOP of each stage, counted on the plain model."""
     plain = RCNN(torchvision_v1()).eval()
+    load_file(plain, weights)
     plain.spec = predictor.spec
     counter = FlopCounterMode(display=False)
 
@@ -190,7 +192,7 @@ def compare(arguments: argparse.Namespace, picture: np.ndarray, folder: Path) ->
         "maskwright_s": statistics.median(t for _, t in times),
         "ratio": statistics.median(t / o for t, o in times),
         "stages_s": stages(predictor, picture, arguments.runs),
-        "gflop": arithmetic(predictor, picture),
+        "gflop": arithmetic(predictor, picture, weights),
         "peak_gflops": matrix_peak(torch.bfloat16 if predictor.precision == "bf16" else torch.float32),
         "memory_mb": {w: peak_memory(w, arguments, weights) for w in ("torchvision", "maskwright")},
     }
