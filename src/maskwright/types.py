@@ -63,6 +63,38 @@ class Classes(Sequence[str]):
 
 
 @dataclass(frozen=True)
+class Landmarks:
+    """The named points of one class, as people have wrists and flies have wing tips.
+
+    names: P of them. links: pairs of positions that are drawn as lines. mirrored: for each point the one that takes
+    its place when the picture is mirrored left-right; None: the point of the same name with left and right exchanged.
+    """
+
+    names: tuple[str, ...]
+    links: tuple[tuple[int, int], ...] = ()
+    mirrored: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        if any(not 0 <= k < count for pair in self.links for k in pair):
+            raise ConfigError(f"Landmarks: links join positions 0..{count - 1}, got {self.links}.")
+        if self.mirrored is None:
+            object.__setattr__(self, "mirrored", tuple(self._partner(k) for k in range(count)))
+        elif sorted(self.mirrored) != list(range(count)):
+            raise ConfigError(f"Landmarks: mirrored names each of 0..{count - 1} once, got {self.mirrored}.")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def _partner(self, k: int) -> int:
+        name = self.names[k]
+        for one, other in (("left", "right"), ("right", "left"), ("Left", "Right"), ("Right", "Left")):
+            if one in name and name.replace(one, other) in self.names:
+                return self.names.index(name.replace(one, other))
+        return k
+
+
+@dataclass(frozen=True)
 class InputSpec:
     """How a picture becomes a network input.
 
@@ -265,18 +297,20 @@ class Target:
 
     boxes (N, 4) float32; labels (N,) int64 in 0..Q-1; masks: `Masks`, or a list of N polygon lists (each polygon a
     flat float64 array x0, y0, x1, y1, ...), or None. crowd (N,) bool marks regions that are neither object nor
-    background.
+    background. keypoints (N, P, 3) float32 x, y, visibility (0 not annotated, 1 hidden, 2 seen), or None; classes of
+    fewer than P landmarks have zeros behind theirs.
     """
 
     boxes: Tensor
     labels: Tensor
     masks: Masks | list[list[NDArray[np.float64]]] | None = None
     crowd: Tensor | None = None
+    keypoints: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
             raise DataError(f"Target: boxes are (N, 4), got {tuple(self.boxes.shape)}.")
-        for name in ("labels", "masks", "crowd"):
+        for name in ("labels", "masks", "crowd", "keypoints"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.boxes):
                 raise DataError(f"Target: {len(self.boxes)} boxes but {len(value)} {name}.")

@@ -28,15 +28,19 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """The N objects of one picture: boxes (N, 4), labels (N,), masks or None, crowd (N,) bool."""
+    """The N objects of one picture: boxes (N, 4), labels (N,), masks or None, crowd (N,) bool.
+
+    keypoints: (N, P, 3) x, y, visibility (0 not annotated, 1 hidden, 2 seen), or None.
+    """
 
     boxes: FloatArray
     labels: IntArray
     masks: Masks | None
     crowd: BoolArray
+    keypoints: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        for name in ("labels", "masks", "crowd"):
+        for name in ("labels", "masks", "crowd", "keypoints"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.boxes):
                 raise DataError(f"Objects: {len(self.boxes)} boxes but {len(value)} {name}.")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from maskwright import media
 from maskwright.errors import ConfigError, DataError
 from maskwright.ops import masks as mask_ops
-from maskwright.types import BoolArray, Classes, FloatArray, Instances, IntArray, Masks, Size
+from maskwright.types import BoolArray, Classes, FloatArray, Instances, IntArray, Landmarks, Masks, Size
 
 Polygons = tuple[NDArray[np.float64], ...]
 """The parts of one object, each a flat array x0, y0, x1, y1, ...; the object is their union."""
@@ -30,7 +30,9 @@ class Annotation:
 
     id, image_id: as in the file. label: 0..Q-1. box: xyxy. area: pixels, as the file states it.
     segmentation: polygons, run lengths, or None where only the box is known.
-    crowd: a region of many objects that is neither object nor background.
+    crowd: a region of many objects that is neither object nor background. keypoints: (P, 3) x, y, visibility (0 not
+    annotated, 1 hidden, 2 seen) of the class's landmarks, or None. track_id: the same for one object through the
+    pictures of a clip. extra: the file's other fields.
     """
 
     id: int
@@ -40,6 +42,9 @@ class Annotation:
     segmentation: Polygons | RLE | None
     area: float
     crowd: bool = False
+    keypoints: NDArray[np.float64] | None = None
+    track_id: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +63,8 @@ class Dataset:
 
     annotations: by image id; every picture has an entry, maybe an empty one. root: the pictures' folder, or None.
     source: the annotation file, for messages. notes: what a person should know about the file, one sentence each.
+    landmarks: by label, None for a class without any; empty where no class has any. class_extra: by label, the other
+    fields of the file's class records; empty where there are none. extra: the file's other sections.
     """
 
     classes: Classes
@@ -66,6 +73,9 @@ class Dataset:
     root: Path | None
     source: Path
     notes: tuple[str, ...] = ()
+    landmarks: tuple[Landmarks | None, ...] = ()
+    class_extra: tuple[Mapping[str, Any], ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -122,6 +132,17 @@ class Dataset:
     def labels(self, i: int) -> IntArray:
         """(N,) int64 in 0..Q-1."""
         return np.array([a.label for a in self.of(i)], np.int64)
+
+    def keypoints(self, i: int) -> FloatArray | None:
+        """(N, P, 3) float32 x, y, visibility, P the most landmarks of any class; None where no class has any."""
+        if not any(self.landmarks):
+            return None
+        most = max(len(marks) for marks in self.landmarks if marks is not None)
+        out = np.zeros((len(self.of(i)), most, 3), np.float32)
+        for row, a in zip(out, self.of(i), strict=True):
+            if a.keypoints is not None:
+                row[: len(a.keypoints)] = a.keypoints
+        return out
 
     def crowd(self, i: int) -> BoolArray:
         """(N,) bool."""

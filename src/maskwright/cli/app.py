@@ -1,0 +1,69 @@
+"""The `maskwright` command: parse, call one function, print. Results go to stdout, all else to stderr.
+
+Exit codes: 0 done; 1 done, but some pictures could not be read (they are listed); 2 wrong use or an error; 130 stopped
+by Ctrl-C. torch is imported inside the commands, so that `--help` is quick.
+"""
+
+import io
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+from typer.core import TyperGroup
+
+from maskwright import __version__
+from maskwright.cli.options import say
+from maskwright.errors import MaskwrightError
+
+
+class _Commands(TyperGroup):
+    """Turns our own errors into one line and an exit code; with --debug they are raised."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (MaskwrightError, OSError) as error:
+            if ctx.meta.get("maskwright.debug") or isinstance(error, BrokenPipeError):
+                raise
+            say(Text.assemble(("error: ", "bold red"), (str(error) or type(error).__name__, "red")))
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            say("stopped")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"maskwright {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def maskwright(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find and outline every object in pictures: predict, evaluate and train instance segmentation."""
+
+
+def main() -> None:
+    """Entry point of the installed command and of `python -m maskwright`."""
+    # torch reads this once, when it is imported: tensors of 2 MiB and more are then backed by huge pages, which made
+    # 1x1 convolutions up to twice as fast on the Linux machines measured. Elsewhere it does nothing.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show must not end a run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    app()

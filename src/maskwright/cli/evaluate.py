@@ -1,0 +1,60 @@
+"""`maskwright evaluate`: Measure a model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from maskwright.cli.app import app
+from maskwright.cli.options import Data, Debug, Device, Images, Model, Precision, Size, Weights, pairs, say
+
+
+@app.command(
+    epilog="""Examples:
+
+`maskwright evaluate --data val.json --images val/ --model runs/leaf/best.safetensors --out accuracy.json`
+
+`maskwright evaluate --data instances_val2017.json --images val2017 --model mask_rcnn_r50_fpn.torchvision --limit 500`
+
+`maskwright evaluate --data cells.json --images cells/ --model nuclei --rename nucleus=cell`
+
+Prints AP and AR of boxes and masks, a table by class and the time of each stage. Exit code 1: pictures were left out
+because of --skip; they are listed."""
+)
+def evaluate(
+    data: Data,
+    images: Images = None,
+    model: Model = "nuclei",
+    weights: Weights = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N pictures.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write all numbers to this file as well.")
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL=DATA", help="A class that the model and the data call differently. Repeatable."),
+    ] = None,
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Leave out pictures that cannot be read, and list them.")
+    ] = False,
+    size: Size = None,
+    device: Device = "cpu",
+    precision: Precision = "float32",
+    debug: Debug = False,
+) -> None:
+    """Measure a model on annotated pictures: COCO box and mask AP, by class, and the time of each stage."""
+    from maskwright.engine.evaluate import evaluate as run
+    from maskwright.engine.load import load
+
+    same = pairs(rename or [])
+    predictor = load(model, weights=weights, size=size, device=device, precision=precision)
+    evaluation = run(
+        predictor, data, images, limit=limit, skip=skip, class_names=same, progress=Console(stderr=True).is_terminal
+    )
+    typer.echo(evaluation.report())
+    if out is not None:
+        evaluation.save(out)
+        say(f"Numbers: {out}")
+    if evaluation.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,44 @@
+"""`maskwright models`: List the models."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from maskwright.cli.app import app
+from maskwright.cli.options import Debug
+
+
+@app.command(
+    epilog="""Examples:
+
+`maskwright models`
+
+`maskwright models --json`"""
+)
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    debug: Debug = False,
+) -> None:
+    """List the models: parameters, size, published AP, licence and where the weights come from."""
+    from maskwright.models import zoo
+
+    typer.echo(json.dumps(zoo.table(), indent=1) if as_json else _listing(zoo.table()))
+
+
+def _listing(rows: list[dict[str, Any]]) -> str:
+    """The numbers of each model on a line; below it what it is and where its weights come from."""
+    lines = [f"{'NAME':36}{'PARAMETERS':>10}{'SIZE':>10}{'BOX AP':>8}{'MASK AP':>9}  LICENCE"]
+    for row in rows:
+        name = row["name"]
+        if row["default_of"]:
+            name = f"{row['default_of']}[{name.removeprefix(row['default_of'])}]"
+        parameters = "" if row["parameters"] is None else f"{row['parameters'] / 1e6:.1f} M"
+        size = "" if row["megabytes"] is None else f"{row['megabytes']:.1f} MB"
+        box, mask = ("" if row[key] is None else f"{row[key]:.1f}" for key in ("box_ap", "mask_ap"))
+        lines.append(f"{name:36}{parameters:>10}{size:>10}{box:>8}{mask:>9}  {row['licence'] or ''}".rstrip())
+        lines.append(f"    {row['summary']}")
+        if row["source"] and "://" in row["source"]:
+            lines.append(f"    {row['source']}")
+    lines.append("\nAP in percent on COCO val2017, as published. What stands in [ ] may be left out of a name.")
+    return "\n".join(lines)

@@ -1,0 +1,75 @@
+"""What several commands share: their common options, words on stderr, the progress bar."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from maskwright.errors import ConfigError
+
+
+def say(text: str | Text) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(text)
+
+
+def _debug(ctx: typer.Context, value: bool) -> bool:
+    ctx.meta["maskwright.debug"] = value
+    return value
+
+
+Debug = Annotated[bool, typer.Option("--debug", callback=_debug, help="Show the traceback of an error.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", metavar="NAME|FILE", help="A name of `maskwright models`, or a checkpoint of yours."),
+]
+Data = Annotated[Path, typer.Option("--data", metavar="COCO.json", help="Annotation file in COCO format.")]
+Images = Annotated[
+    Path | None, typer.Option("--images", metavar="DIR", help="Folder of its pictures.  [default: that of the file]")
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Published checkpoint to load into the named model, instead of fetching."),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="PIXELS", help="Short edge the picture is resized to.  [default: the model's]"),
+]
+Device = Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[str, typer.Option(metavar="float32|bf16", help="bf16 is faster and slightly less exact.")]
+
+
+def pairs(words: list[str]) -> dict[str, str]:
+    pairs = [word.partition("=") for word in words]
+    for word, (_, sign, _) in zip(words, pairs, strict=True):
+        if not sign:
+            raise ConfigError(f"--rename takes MODEL=DATA, for example nucleus=cell; got '{word}'.")
+    return {model: data for model, _, data in pairs}
+
+
+def names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, where that is a terminal; gives a function that takes the total and moves it on by one."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),
+    )
+    with bar:
+        task = bar.add_task(what, total=None)
+        yield lambda total: bar.update(task, advance=1, total=total)

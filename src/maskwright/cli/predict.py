@@ -1,0 +1,91 @@
+"""`maskwright predict`: Outline the objects in pictures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maskwright.cli.app import app
+from maskwright.cli.options import Debug, Device, Model, Precision, Size, Weights, names, progress, say
+
+if TYPE_CHECKING:
+    from maskwright.engine.batch import Done, Failed
+
+
+@app.command(
+    epilog="""Examples:
+
+`maskwright predict cells.png --out results`
+
+`maskwright predict photos/ "more/*.jpg" --model mask_rcnn_r50_fpn.torchvision --save overlay,csv --out results`
+
+`maskwright predict photos.txt --model runs/leaf/best.safetensors --classes leaf --score 0.5 --out results`
+
+Prints one line per picture: path, tab, number of instances. Exit code 1: some pictures could not be read; they are
+listed at the end and the others are done."""
+)
+def predict(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE", help="Files, folders, globs, .txt lists of these, or URLs.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results; made if missing.")],
+    model: Model = "nuclei",
+    weights: Weights = None,
+    save: Annotated[
+        list[str],
+        typer.Option(
+            metavar="KIND,...",
+            help="What to write: overlay, json, polygons (GeoJSON), labelme, cutouts (transparent PNGs), labels "
+            "(16-bit PNG), csv (measurements), coco (results). Joined by commas, or given again.",
+        ),
+    ] = ["overlay,json"],  # noqa: B006
+    score: Annotated[
+        float | None, typer.Option(min=0, max=1, metavar="0..1", help="Lowest score to keep.  [default: the model's]")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Keep only these classes.  [default: all]")
+    ] = None,
+    max_instances: Annotated[
+        int | None,
+        typer.Option("--max", min=1, metavar="N", help="Most instances per picture.  [default: the model's]"),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures that are computed together.")] = 1,
+    size: Size = None,
+    device: Device = "cpu",
+    precision: Precision = "float32",
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Largest picture to read, height x width; 0: any.  [default: 200000000]"),
+    ] = None,
+    bits: Annotated[
+        int, typer.Option(min=1, max=16, metavar="N", help="Bits that 16-bit grey pictures use; often 12.")
+    ] = 16,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Outline the objects in pictures and write what was found."""
+    from maskwright.engine.batch import RunOptions, predict_files
+    from maskwright.engine.load import load
+
+    options = RunOptions(
+        save=save,
+        score_threshold=score,
+        classes=names(classes),
+        max_instances=max_instances,
+        batch=batch,
+        overwrite=overwrite,
+        bits=bits,
+        **({} if max_pixels is None else {"max_pixels": max_pixels or None}),
+    )
+    predictor = load(model, weights=weights, size=size, device=device, precision=precision)
+    with progress("predict") as advance:
+
+        def show(result: "Done | Failed", total: int) -> None:
+            if hasattr(result, "count"):
+                print(f"{result.source}\t{result.count}", flush=True)  # seen by the bar, which stays below it
+            advance(total)
+
+        report = predict_files(predictor, sources, out, options, show)
+    say(report.summary())
+    if report.failed:
+        raise typer.Exit(1)
