@@ -1,0 +1,250 @@
+"""What is in a data set, in numbers: pictures, classes, object sizes, how full and how crowded the pictures are.
+
+Letters: N objects, H W picture, h w box. Crowd regions are counted, and left out of everything else.
+Sizes come from the annotations' own areas and boxes, so that nothing is drawn unless it is asked for.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright.data.dataset import Annotation, Dataset
+from maskwright.types import Size
+
+Array = NDArray[np.float64]
+
+_SMALL, _MEDIUM = 32.0**2, 96.0**2  # COCO: small below the first area, large from the second on
+_ROWS = 1024  # objects of one picture that are compared with all its others at once
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """How values are spread: `p25` is the value that a quarter of them do not exceed. count: how many there are."""
+
+    count: int
+    mean: float
+    minimum: float
+    p05: float
+    p25: float
+    median: float
+    p75: float
+    p95: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """One class: its id in the file, its objects and crowd regions, and the pictures that show it."""
+
+    name: str
+    id: int
+    objects: int
+    crowds: int
+    pictures: int
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How much objects lie over each other.
+
+    boxes: for each object, the highest IoU of its box with that of another object of its picture.
+    over_half: objects where it exceeds 0.5: non-maximum suppression at 0.5 may lose one of such a pair.
+    over_half_same: those of them whose partner has the same class.
+    masks: for each object, the share of its pixels that another object covers too; None unless masks were drawn.
+    """
+
+    boxes: Quantiles | None
+    over_half: int
+    over_half_same: int
+    masks: Quantiles | None = None
+
+
+@dataclass(frozen=True)
+class DataStats:
+    """The numbers of a data set; a spread is None where there is nothing to measure.
+
+    pictures, annotations (crowds included), crowds, empty (pictures without any annotation). classes: by label.
+    sizes: the most frequent picture sizes (H, W) and how often; distinct_sizes counts all. short_edge, long_edge: of
+    the pictures, pixels. object_side: the square root of an object's area, pixels. relative_side: the same as a share
+    of its picture's short edge. small, medium, large: objects by COCO's limits of 32 and 96 pixels. per_picture:
+    objects. aspect: box width over height. covered: the share of a picture that its objects fill; where nothing was
+    drawn, pixels of two objects count twice. no_area: objects of no area or an empty box. boxes_only: objects without
+    an outline; polygons, lengths: with one of that kind. landmarks: objects that have some. tracks: distinct track ids.
+    drawn: masks were drawn, so areas, covered and overlap are exact.
+    """
+
+    pictures: int
+    annotations: int
+    crowds: int
+    empty: int
+    classes: tuple[ClassCount, ...]
+    sizes: tuple[tuple[Size, int], ...]
+    distinct_sizes: int
+    short_edge: Quantiles | None
+    long_edge: Quantiles | None
+    object_side: Quantiles | None
+    relative_side: Quantiles | None
+    small: int
+    medium: int
+    large: int
+    per_picture: Quantiles | None
+    aspect: Quantiles | None
+    covered: Quantiles | None
+    overlap: Overlap
+    no_area: int
+    boxes_only: int
+    polygons: int
+    lengths: int
+    landmarks: int
+    tracks: int
+    drawn: bool = False
+
+    @property
+    def objects(self) -> int:
+        """Annotations that are no crowds."""
+        return self.annotations - self.crowds
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether every object has an outline; also true where there are no objects."""
+        return self.boxes_only == 0
+
+    @property
+    def has_landmarks(self) -> bool:
+        """Whether any object has landmarks."""
+        return self.landmarks > 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as plain values that JSON can hold."""
+        out = asdict(self)
+        out["sizes"] = [{"height": s[0], "width": s[1], "pictures": n} for s, n in self.sizes]
+        return {**out, "objects": self.objects, "has_masks": self.has_masks, "has_landmarks": self.has_landmarks}
+
+
+def stats(dataset: Dataset, *, draw: bool = False) -> DataStats:
+    """Measure a data set. draw: draw every mask, for exact areas, cover and overlaps; else the file's areas are used.
+
+    Raises DataError, with `draw`, where an object has only a box or an outline that cannot be drawn.
+    """
+    rows = [a for i in range(len(dataset)) for a in dataset.of(i)]
+    objects = [a for a in rows if not a.crowd]
+    groups = [[a for a in dataset.of(i) if not a.crowd] for i in range(len(dataset))]
+    sizes = np.array([r.size for r in dataset.images], np.float64).reshape(-1, 2)
+    boxes = np.array([a.box for a in objects], np.float64).reshape(-1, 4)
+    counts = np.array([len(g) for g in groups], np.int64)
+    areas, covered, shared = _drawn(dataset) if draw else _stated(objects, counts, sizes)
+    side = np.sqrt(areas)
+    w, h = np.maximum(boxes[:, 2] - boxes[:, 0], 0), np.maximum(boxes[:, 3] - boxes[:, 1], 0)
+    full = (w > 0) & (h > 0)
+    edges = sizes.min(axis=1), sizes.max(axis=1)
+    common = Counter(r.size for r in dataset.images)
+    return DataStats(
+        pictures=len(dataset),
+        annotations=len(rows),
+        crowds=len(rows) - len(objects),
+        empty=sum(not dataset.of(i) for i in range(len(dataset))),
+        classes=_classes(dataset, rows),
+        sizes=tuple(common.most_common(5)),
+        distinct_sizes=len(common),
+        short_edge=_spread(edges[0]),
+        long_edge=_spread(edges[1]),
+        object_side=_spread(side),
+        relative_side=_spread(side / np.repeat(edges[0], counts)),
+        small=int((areas < _SMALL).sum()),
+        medium=int(((areas >= _SMALL) & (areas < _MEDIUM)).sum()),
+        large=int((areas >= _MEDIUM).sum()),
+        per_picture=_spread(counts.astype(np.float64)),
+        aspect=_spread(w[full] / h[full]),
+        covered=_spread(covered),
+        overlap=_overlap(groups, shared),
+        no_area=int((~full | (areas == 0)).sum()),
+        boxes_only=sum(a.segmentation is None for a in objects),
+        polygons=sum(isinstance(a.segmentation, tuple) for a in objects),
+        lengths=sum(isinstance(a.segmentation, dict) for a in objects),
+        landmarks=sum(a.keypoints is not None and bool((a.keypoints[:, 2] > 0).any()) for a in objects),
+        tracks=len({a.track_id for a in rows if a.track_id is not None}),
+        drawn=draw,
+    )
+
+
+def _classes(dataset: Dataset, rows: Sequence[Annotation]) -> tuple[ClassCount, ...]:
+    objects = Counter(a.label for a in rows if not a.crowd)
+    crowds = Counter(a.label for a in rows if a.crowd)
+    shown = Counter(label for i in range(len(dataset)) for label in {a.label for a in dataset.of(i)})
+    pairs = zip(dataset.classes.names, dataset.classes.ids, strict=True)
+    return tuple(ClassCount(n, i, objects[k], crowds[k], shown[k]) for k, (n, i) in enumerate(pairs))
+
+
+def _stated(objects: Sequence[Annotation], counts: NDArray[np.int64], sizes: Array) -> tuple[Array, Array, None]:
+    """(N,) areas as the file states them and the share of each picture they add up to, at most 1."""
+    areas = np.array([a.area for a in objects], np.float64)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    total = np.bincount(owner, weights=areas, minlength=len(counts))
+    return areas, np.minimum(total / sizes.prod(axis=1), 1.0), None
+
+
+def _drawn(dataset: Dataset) -> tuple[Array, Array, Array]:
+    """(N,) pixels of the drawn masks, the share of each picture that they fill, (N,) the share others cover too."""
+    areas: list[int] = []
+    covered: list[float] = []
+    shared: list[float] = []
+    for i, record in enumerate(dataset.images):
+        masks = dataset.masks(i)[np.flatnonzero(~dataset.crowd(i))]
+        times = np.zeros(record.size, np.int32)
+        windows = [
+            times[top : top + crop.shape[0], left : left + crop.shape[1]]
+            for crop, (top, left) in zip(masks.crops, masks.corners, strict=True)
+        ]
+        for window, crop in zip(windows, masks.crops, strict=True):
+            window += crop
+        own = masks.areas().tolist()
+        areas += own
+        twice = [int((w[c] > 1).sum()) for w, c in zip(windows, masks.crops, strict=True)]
+        shared += [n / a if a else 0.0 for n, a in zip(twice, own, strict=True)]
+        covered.append(float((times > 0).mean()))
+    return np.array(areas, np.float64), np.array(covered, np.float64), np.array(shared, np.float64)
+
+
+def _overlap(groups: Sequence[Sequence[Annotation]], shared: Array | None) -> Overlap:
+    best: list[Array] = [np.zeros(0)]
+    best_same: list[Array] = [np.zeros(0)]
+    for group in groups:
+        boxes = np.array([a.box for a in group], np.float64).reshape(-1, 4)
+        labels = np.array([a.label for a in group], np.int64)
+        any_class, same_class = _highest_iou(boxes, labels)
+        best.append(any_class)
+        best_same.append(same_class)
+    highest, same = np.concatenate(best), np.concatenate(best_same)
+    masks = None if shared is None else _spread(shared)
+    return Overlap(_spread(highest), int((highest > 0.5).sum()), int((same > 0.5).sum()), masks)
+
+
+def _highest_iou(boxes: Array, labels: NDArray[np.int64]) -> tuple[Array, Array]:
+    """(N,) the highest IoU of each box with another, and with another of its class; 0 where there is none."""
+    n = len(boxes)
+    out, same = np.zeros(n), np.zeros(n)
+    areas = (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1)
+    for start in range(0, n if n > 1 else 0, _ROWS):
+        part = boxes[start : start + _ROWS]
+        low = np.maximum(part[:, None, :2], boxes[None, :, :2])
+        high = np.minimum(part[:, None, 2:], boxes[None, :, 2:])
+        inter = (high - low).clip(0).prod(axis=2)  # (rows, N)
+        union = areas[start : start + len(part), None] + areas - inter
+        iou = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+        iou[np.arange(len(part)), start + np.arange(len(part))] = 0
+        out[start : start + len(part)] = iou.max(axis=1)
+        same[start : start + len(part)] = np.where(labels[start : start + len(part), None] == labels, iou, 0).max(
+            axis=1
+        )
+    return out, same
+
+
+def _spread(values: Array) -> Quantiles | None:
+    if len(values) == 0:
+        return None
+    points = np.quantile(values, [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).tolist()
+    return Quantiles(len(values), float(values.mean()), *points)
