@@ -104,6 +104,7 @@ class InputSpec:
         rounded down (torchvision).
     shrink: False never makes a picture smaller to reach `size` (only to keep within `max_size`): for microscopy and
         other pictures in which objects keep their size in pixels whatever the size of the picture.
+    enlarge: no picture is enlarged by more than this factor to reach `size` (None: no limit), for the same reason.
     channels: order the network was trained with. mean, std: in units of 0..255, in that order.
     multiple: the input is padded right and bottom with zeros to a multiple of this many pixels.
     """
@@ -116,8 +117,11 @@ class InputSpec:
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     multiple: int = 32
     shrink: bool = True
+    enlarge: float | None = None
 
     def __post_init__(self) -> None:
+        if self.enlarge is not None and not self.enlarge >= 1:
+            raise ConfigError(f"InputSpec: enlarge is a factor of at least 1, got {self.enlarge}.")
         if self.size < 1 or self.multiple < 1 or (self.max_size is not None and self.max_size < 1):
             raise ConfigError(f"InputSpec sizes must be positive, got {self}.")
         if self.resize not in ("pillow", "float") or self.channels not in ("RGB", "BGR"):

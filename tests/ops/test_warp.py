@@ -1,5 +1,6 @@
 """From picture to input: sizes against torchvision and exact fractions, pixels against their definition."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.models.detection.transform import _resize_image_and_masks
 
+from maskwright.errors import ConfigError
 from maskwright.ops.warp import input_size, pad_batch, padded_size, resize_normalise
 from maskwright.types import InputSpec
 
@@ -144,3 +146,14 @@ def test_padding(shapes: list[tuple[int, int]], multiple: int) -> None:
     for row, image, (h, w) in zip(batch, images, shapes, strict=True):
         assert torch.equal(row[:, :h, :w], image)
         assert float(row.sum()) == float(image.sum())
+
+
+@pytest.mark.parametrize("resize", ["pillow", "float"])
+def test_no_picture_is_enlarged_beyond_the_factor(resize: str) -> None:
+    spec = InputSpec(size=800, max_size=2000, resize=resize, shrink=False, enlarge=2.0)  # type: ignore[arg-type]
+    assert input_size((256, 320), spec) == (512, 640)
+    assert input_size((520, 696), spec) == input_size((520, 696), replace(spec, enlarge=None))
+    assert input_size((1000, 1200), spec) == (1000, 1200)
+    assert input_size((1, 1), spec) == (2, 2)
+    with pytest.raises(ConfigError, match="at least 1"):
+        replace(spec, enlarge=0.5)

@@ -346,7 +346,7 @@ def compact(num_classes: int = 1) -> RCNNConfig:
     """A light Mask R-CNN for many small objects, made to be trained from random weights on a small machine.
 
     Half-width neck and heads with batch norm, a ResNet-18 without its last stage, small anchors, and pictures that are
-    enlarged but never shrunk, as microscopy needs.
+    enlarged, at most twice, but never shrunk, as microscopy needs.
     """
     rpn = RPNConfig(
         sizes=((12.0,), (24.0,), (48.0,), (96.0,)), before=1000, after=1000, train_before=1000, train_after=500
@@ -363,7 +363,7 @@ def compact(num_classes: int = 1) -> RCNNConfig:
         neck_norm=True,
         rpn=rpn,
         roi=roi,
-        spec=InputSpec(size=400, max_size=2000, resize="pillow", shrink=False),
+        spec=InputSpec(size=800, max_size=2000, resize="pillow", shrink=False, enlarge=2.0),
         output=OutputSpec(score_threshold=0.5, max_instances=400),
     )
 

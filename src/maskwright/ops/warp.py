@@ -23,7 +23,9 @@ def input_size(size: Size, spec: InputSpec) -> Size:
     """
     height, width = size
     short, long = min(size), max(size)
-    wanted = spec.size if spec.shrink else max(spec.size, short)
+    wanted: float = spec.size if spec.shrink else max(spec.size, short)
+    if spec.enlarge is not None:
+        wanted = min(wanted, max(1.0, spec.enlarge * short))
     if spec.resize == "pillow":
         scale = wanted / short
         h, w = (float(wanted), scale * width) if height < width else (scale * height, float(wanted))

@@ -1,0 +1,175 @@
+"""Training on the same pictures for the same time: ours against torchvision's Mask R-CNN with its reference recipe.
+
+    python -m benchmarks.training --data instances_train.json --images images/ --minutes 60 [--only ours|peer]
+
+Both hold out the same fifth of the pictures, begin with random weights, and use ResNet-18 with a feature pyramid and
+pictures enlarged to the same short edge (512). The peer's recipe is its reference script's: SGD, momentum 0.9, weight
+decay 1e-4, learning rate 0.02 for 16 pictures in proportion to the batch, linear warm-up over 1000 steps, a tenth of
+the rate after 16/26 and 22/26 of the run, mirrored pictures, batches of 2; with batch norm that learns, as there are
+no published weights to freeze. Ours is `benchmarks.train_nuclei`'s, with nothing taken over from earlier runs.
+
+One after the other; for each: pictures a second, the share of the time spent waiting for data, and the mask AP and
+the nuclei metric of what was learnt, measured by the same code.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+import maskwright
+from benchmarks.train_nuclei import COMMON, STRONG
+from maskwright.data import coco
+from maskwright.data.dataset import Dataset
+from maskwright.engine.evaluate import evaluate
+from maskwright.types import Classes, Instances, Masks
+
+SHORT_EDGE, BATCH, WARMUP = 512, 2, 1000
+
+
+@dataclass
+class Outcome:
+    """What one side did in its time."""
+
+    name: str
+    pictures: int
+    seconds: float
+    waiting: float
+    mask_ap: float
+    mask_ap50: float
+
+    def line(self) -> str:
+        rate, share = self.pictures / self.seconds, self.waiting / self.seconds
+        return f"{self.name:14}{self.pictures:>10}{rate:>10.2f}{share:>10.1%}{self.mask_ap:>9.3f}{self.mask_ap50:>7.3f}"
+
+
+# ---- ours -----------------------------------------------------------------------------------------------------------
+
+
+def train_ours(arguments: argparse.Namespace, held_out: Dataset) -> Outcome:
+    out = arguments.out / "ours"
+    best = maskwright.train(
+        maskwright.TrainConfig(
+            data=str(arguments.data), images=str(arguments.images), out=str(out), size=SHORT_EDGE, lr=6e-4, warmup=100,
+            augment=STRONG, max_minutes=arguments.minutes, evaluate_every=10_000, progress=False, **COMMON,
+        )
+    )  # fmt: skip
+    state: dict[str, Any] = torch.load(out / "last.state", weights_only=True)["position"]
+    rows = np.genfromtxt(out / "log.csv", delimiter=",", names=True)
+    waiting = float(np.mean(rows["waiting_share"])) * state["seconds"]
+    pictures = int(state["iteration"]) * COMMON["batch_size"]
+    return measured("maskwright", maskwright.load(best), held_out, pictures, state["seconds"], waiting)
+
+
+# ---- the peer -------------------------------------------------------------------------------------------------------
+
+
+class Peer:
+    """torchvision's model behind the interface that `evaluate` measures."""
+
+    floor = 0.05
+
+    def __init__(self, model: MaskRCNN, classes: Classes) -> None:
+        self.model, self.classes = model.eval(), classes
+
+    @torch.inference_mode()
+    def predict(self, source: np.ndarray, **_: object) -> Instances:
+        found = self.model([as_tensor(source)])[0]
+        size = (source.shape[0], source.shape[1])
+        masks = Masks.from_dense((found["masks"][:, 0] >= 0.5).numpy(), size)
+        return Instances(
+            found["boxes"].numpy(), found["scores"].numpy(), found["labels"].numpy() - 1, self.classes, size, masks
+        )
+
+
+def build_peer(classes: int) -> MaskRCNN:
+    body = resnet_fpn_backbone(
+        backbone_name="resnet18", weights=None, trainable_layers=5, norm_layer=torch.nn.BatchNorm2d
+    )
+    return MaskRCNN(body, classes + 1, min_size=SHORT_EDGE, max_size=2000, box_detections_per_img=400)
+
+
+def as_tensor(picture: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(picture).permute(2, 0, 1) / 255
+
+
+def peer_sample(data: Dataset, i: int, mirrored: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """A picture and its target as torchvision's loss takes them."""
+    image, boxes = as_tensor(data.image(i)), torch.from_numpy(data.boxes(i))
+    masks = torch.from_numpy(data.masks(i).dense()).to(torch.uint8)
+    if mirrored:
+        width = image.shape[-1]
+        image, masks = image.flip(-1), masks.flip(-1)
+        boxes = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
+    return image, {"boxes": boxes, "masks": masks, "labels": torch.from_numpy(data.labels(i)) + 1}
+
+
+def train_peer(arguments: argparse.Namespace, data: Dataset, held_out: Dataset) -> Outcome:
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    model = build_peer(len(data.classes)).train()
+    lr = 0.02 * BATCH / 16
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
+    budget, began, waiting, steps = 60 * arguments.minutes, time.perf_counter(), 0.0, 0
+    queue: list[int] = []
+    while (used := time.perf_counter() - began) < budget:
+        if len(queue) < BATCH:
+            queue = rng.permutation(len(data)).tolist()
+        asked = time.perf_counter()
+        pairs = [peer_sample(data, queue.pop(), bool(rng.random() < 0.5)) for _ in range(BATCH)]
+        waiting += time.perf_counter() - asked
+        drops = sum(used / budget >= share for share in (16 / 26, 22 / 26))
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1.0, (steps + 1) / WARMUP) * 0.1**drops
+        losses = model([image for image, _ in pairs], [target for _, target in pairs])
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+        steps += 1
+    seconds = time.perf_counter() - began
+    torch.save(model.state_dict(), arguments.out / "peer.pth")
+    return measured("torchvision", Peer(model, data.classes), held_out, steps * BATCH, seconds, waiting)
+
+
+# ---- both -----------------------------------------------------------------------------------------------------------
+
+
+def measured(name: str, predictor: Any, data: Dataset, pictures: int, seconds: float, waiting: float) -> Outcome:
+    masks = evaluate(predictor, data, progress=False).result.masks
+    assert masks is not None
+    return Outcome(name, pictures, seconds, waiting, masks["AP"], masks["AP50"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=60, help="for each of the two (default: 60)")
+    parser.add_argument("--only", choices=("ours", "peer"))
+    parser.add_argument("--out", type=Path, default=Path("runs/training"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    data, held_out = coco.load(arguments.data, arguments.images).split(0.2)
+    outcomes = []
+    if arguments.only != "peer":
+        outcomes.append(train_ours(arguments, held_out))
+    if arguments.only != "ours":
+        outcomes.append(train_peer(arguments, data, held_out))
+    print(f"{'':14}{'pictures':>10}{'a second':>10}{'waiting':>10}{'mask AP':>9}{'AP50':>7}")
+    for outcome in outcomes:
+        print(outcome.line())
+    versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "minutes": arguments.minutes}
+    print(json.dumps(versions))
+
+
+if __name__ == "__main__":
+    main()
