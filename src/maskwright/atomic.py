@@ -1,7 +1,8 @@
-"""Files appear whole or not at all: written beside their place, then renamed into it."""
+"""Files and folders appear whole or not at all: written beside their place, then renamed into it."""
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,28 @@ def replacing(path: str | os.PathLike[str], *, keep_part: bool = False, durable:
         if not keep_part:
             with suppress(FileNotFoundError, NotADirectoryError):
                 part.unlink()
+        raise
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder to fill, which becomes `path` in one step when the block ends well; otherwise nothing stays.
+
+    Raises FileExistsError where `path` is a file or a folder that is not empty, OSError where it cannot be written.
+    """
+    target = Path(os.path.abspath(path))
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise FileExistsError(f"{target} exists already. Nothing is overwritten: name a new folder, or remove it.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part.mkdir()
+    try:
+        yield part
+        if target.exists():
+            target.rmdir()
+        os.replace(part, target)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
         raise
 
 

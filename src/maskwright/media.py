@@ -90,6 +90,17 @@ def read_image(source: Source, *, max_pixels: int | None = MAX_PIXELS, bits: int
             return _rgb(upright, name, bits)
 
 
+def read_size(source: Source) -> tuple[int, int]:
+    """(H, W) of the picture that `read_image` would give, upright, from the file's header alone.
+
+    Raises ImageError, naming the file, where there is no picture or its header cannot be read.
+    """
+    name, stream = _stream(source)
+    with stream, _open(stream, name) as picture:
+        width, height = picture.size
+        return (width, height) if _orientation(picture) >= 5 else (height, width)
+
+
 def as_image(source: Source | Image.Image | NDArray[Any], *, max_pixels: int | None = MAX_PIXELS) -> UInt8Array:
     """uint8 RGB (H, W, 3) of a file, bytes, URL, PIL image or array; an array that is one already is not copied.
 

@@ -12,7 +12,10 @@ from maskwright.data.dataset import Dataset
 from maskwright.data.loader import Sampling
 from maskwright.errors import ConfigError, suggest
 
-FREE_ON_RESUME = ("data", "images", "out", "workers", "device", "resume", "checkpoint_minutes", "progress", "log_every")
+FREE_ON_RESUME = (
+    *("data", "images", "data_format", "out", "workers", "device"),
+    *("resume", "checkpoint_minutes", "progress", "log_every"),
+)
 """Fields that may differ when a run is resumed; the others decide the weights."""
 
 
@@ -20,8 +23,9 @@ FREE_ON_RESUME = ("data", "images", "out", "workers", "device", "resume", "check
 class TrainConfig:
     """One training run. Classes, and so the model's outputs, come from the annotation file.
 
-    data: COCO JSON. images: its pictures' folder. out: the run's folder. model: zoo name. weights: checkpoint of that
-    model and these classes to begin with; None begins with random weights. size: input short edge, None is the model's
+    data: annotation file or folder; data_format: a name of `data.formats.FORMATS`, None recognises it. images: the
+    pictures' folder where it is not the format's own. out: the run's folder. model: zoo name. weights: checkpoint of
+    that model and these classes to begin with; None begins with random weights. size: input short edge, None is the model's
     own; short_edges: draw one of these instead. val_fraction: share of the pictures held out, chosen by a hash of the
     file name and `split_salt`.
     epochs, max_minutes: the run ends with the first that is reached; one may be None. With max_minutes the learning
@@ -36,6 +40,7 @@ class TrainConfig:
 
     data: str = ""
     images: str = ""
+    data_format: str | None = None
     out: str = "runs/train"
     model: str = "mask_rcnn_small"
     weights: str | None = None
