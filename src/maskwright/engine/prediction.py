@@ -24,7 +24,6 @@ from typing import Any, Self, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from maskwright.atomic import replacing
 from maskwright.errors import DataError, MaskwrightError, MissingExtraError
@@ -33,8 +32,6 @@ from maskwright.types import Classes, Instances, Masks, Size
 
 FORMAT = "maskwright.prediction"
 VERSION = 1
-
-Points = NDArray[np.float64]
 
 
 @dataclass(eq=False)
@@ -93,7 +90,7 @@ class Prediction(Instances):
         else:
             for i, parts in enumerate(mask_ops.to_polygons(self.crops)):
                 group = i if len(parts) > 1 else None
-                rings = [_with_seams(part.outer, part.holes) for part in parts]
+                rings = [mask_ops.with_seams(part) for part in parts]
                 shapes.extend(self._shape(i, "polygon", ring.tolist(), group) for ring in rings)
         return {
             "version": "5.5.0",
@@ -237,21 +234,6 @@ def areas(prediction: Prediction) -> NDArray[np.float64]:
         return prediction.crops.areas().astype(np.float64)
     boxes = prediction.boxes.astype(np.float64)
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-
-
-def _with_seams(outer: Points, holes: tuple[Points, ...]) -> Points:
-    """(n, 2) one ring for an outline with holes: each hole is entered and left along the same shortest seam.
-
-    A seam is walked once each way, so it adds nothing to the area and nothing to the winding number.
-    """
-    ring = outer
-    for hole in holes:
-        distance, nearest = cKDTree(ring).query(hole)
-        at_hole = int(np.argmin(distance))
-        at_ring = int(nearest[at_hole])
-        loop = np.roll(hole, -at_hole, axis=0)
-        ring = np.concatenate([ring[: at_ring + 1], loop, loop[:1], ring[at_ring:]])
-    return ring
 
 
 def _fields(document: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from maskwright.errors import DataError
 from maskwright.types import BoolArray, IntArray, Masks, Size
@@ -36,6 +37,22 @@ def to_polygons(masks: Masks) -> list[list[Part]]:
         _parts(crop, np.array([left, top], np.float64))
         for crop, (top, left) in zip(masks.crops, masks.corners, strict=True)
     ]
+
+
+def with_seams(part: Part) -> Ring:
+    """(n, 2) one ring for an outline with holes: each hole is entered and left along the same shortest seam.
+
+    A seam is walked once each way, so it adds nothing to the area: filled by the even-odd rule, as the COCO API and
+    `from_polygons` do, the ring has exactly the pixels of the part.
+    """
+    ring = part.outer
+    for hole in part.holes:
+        distance, nearest = cKDTree(ring).query(hole)
+        at_hole = int(np.argmin(distance))
+        at_ring = int(nearest[at_hole])
+        loop = np.roll(hole, -at_hole, axis=0)
+        ring = np.concatenate([ring[: at_ring + 1], loop, loop[:1], ring[at_ring:]])
+    return ring
 
 
 def _parts(crop: BoolArray, origin: Ring) -> list[Part]:
