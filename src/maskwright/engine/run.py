@@ -1,0 +1,136 @@
+"""The objects of a training run and how far it is: model, batches, optimiser, mean of the weights, saved state."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from maskwright.data.dataset import Dataset
+from maskwright.data.loader import Batch, Batches
+from maskwright.engine import checkpoint
+from maskwright.engine.checkpoint import Ema, Position
+from maskwright.engine.train_config import TrainConfig, facts
+from maskwright.errors import ConfigError, TrainingError
+from maskwright.models.base import Model
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+STATE = "last.state"
+
+
+def learning_rate(config: TrainConfig, iteration: int, progress: float) -> float:
+    """lr at an iteration; progress in [0, 1] is the share of the run that is over."""
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    warm = min(1.0, (iteration + 1) / config.warmup) if config.warmup else 1.0
+    return config.lr * warm * (config.lr_end + (1 - config.lr_end) * cosine)
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Weight decay on weights of two and more dimensions only. Raises TrainingError where nothing can be learnt."""
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    if not learnt:
+        raise TrainingError("The model has no weights that learn: all of them are frozen.")
+    groups = [
+        {"params": [p for p in learnt if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [g for g in groups if g["params"]]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
+    return torch.optim.AdamW(groups, lr=config.lr)
+
+
+class Run:
+    """The objects of a run and how far it is."""
+
+    def __init__(self, model: Model, data: Dataset, config: TrainConfig) -> None:
+        self.config, self.out = config, Path(config.out)
+        self.accelerator = _accelerator(config)
+        self.model = model.to(self.accelerator.device).to(memory_format=torch.channels_last).train()
+        self.batches = Batches(data, model.spec, config.sampling())
+        self.optimizer = build_optimizer(self.model, config)
+        self.ema = None if config.ema is None else Ema(self.model, config.ema)
+        self.facts = facts(config, data)
+        self.position = self._resume()
+        self._began = time.perf_counter() - self.position.seconds
+        self._saved = time.perf_counter()
+
+    def _resume(self) -> Position:
+        path = self.out / STATE
+        if not path.exists():
+            return Position()
+        if not self.config.resume:
+            raise ConfigError(
+                f"{path} is there: {self.out} holds a run. Resume it, or choose another folder for `out`."
+            )
+        state = checkpoint.load(path)
+        if changed := checkpoint.differing_facts(state, self.facts):
+            raise ConfigError(f"{path} cannot be resumed, the run was started otherwise. " + "; ".join(changed) + ".")
+        return checkpoint.restore(state, self.model, self.ema, self.optimizer, path)
+
+    @property
+    def shown(self) -> Model:
+        """The model that is evaluated and saved."""
+        return self.model if self.ema is None else self.ema.model
+
+    def groups(self) -> Iterator[tuple[list[Batch], float]]:
+        """The batches of each coming step, never of two epochs, and the seconds spent waiting for them."""
+        stream, length = self.batches.start(self.position.epoch, self.position.number), len(self.batches)
+        while True:
+            start = time.perf_counter()
+            group = list(islice(stream, min(self.config.accumulate, length - self.position.number)))
+            if not group:
+                return
+            yield group, time.perf_counter() - start
+
+    def advance(self, group: Sequence[Batch]) -> None:
+        """Count a step that was done."""
+        at, config = self.position, self.config
+        at.iteration, at.number = at.iteration + 1, at.number + len(group)
+        if at.number >= len(self.batches):
+            at.epoch, at.number = at.epoch + 1, 0
+            at.due = at.epoch % config.evaluate_every == 0
+        at.seconds = time.perf_counter() - self._began
+
+    def progress(self) -> float:
+        """Share of the run that is over, by epochs or time, whichever is further; in [0, 1]."""
+        at, config = self.position, self.config
+        done = (at.epoch + at.number / len(self.batches)) / config.epochs if config.epochs else 0.0
+        used = at.seconds / (60 * config.max_minutes) if config.max_minutes else 0.0
+        return min(1.0, max(done, used))
+
+    def out_of_time(self) -> bool:
+        """Whether max_minutes have passed."""
+        return self.config.max_minutes is not None and self.position.seconds >= 60 * self.config.max_minutes
+
+    def state_is_old(self) -> bool:
+        """Whether checkpoint_minutes have passed since the last saved state."""
+        return time.perf_counter() - self._saved >= 60 * self.config.checkpoint_minutes
+
+    def save_state(self) -> None:
+        """Write all that a resumed run needs."""
+        self.position.seconds = time.perf_counter() - self._began
+        state = checkpoint.capture(self.model, self.ema, self.optimizer, self.position, self.facts)
+        checkpoint.save(self.out / STATE, state)
+        self._saved = time.perf_counter()
+
+
+def _accelerator(config: TrainConfig) -> "Accelerator":
+    """Devices and precision. Accelerate keeps its set-up for the whole process, so each run starts it afresh."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("TrainConfig: device is 'cuda', but this machine has no usable CUDA device.")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(
+        cpu=config.device == "cpu",
+        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        gradient_accumulation_steps=config.accumulate,
+    )
