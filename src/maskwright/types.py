@@ -295,6 +295,51 @@ class Instances:
         return None if self.crops is None else self.crops.dense()
 
 
+@dataclass(frozen=True)
+class Segment:
+    """One region of a panoptic map. id: its value in the map, above 0. label: 0..Q-1. crowd: many objects in one."""
+
+    id: int
+    label: int
+    score: float = 1.0
+    crowd: bool = False
+
+
+@dataclass(eq=False)
+class Panoptic:
+    """A whole picture cut into segments: each pixel belongs to one thing, to one kind of stuff, or to nothing named.
+
+    ids: (H, W) int32, the segment of each pixel; 0 where nothing is said. segments: one row for each id in the map.
+    classes: things and stuff. things: by label, whether the class has countable objects.
+    Raises DataError where the map and the table disagree.
+    """
+
+    ids: NDArray[np.int32]
+    segments: tuple[Segment, ...]
+    classes: Classes
+    things: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        self.ids, self.segments = np.asarray(self.ids), tuple(self.segments)
+        self.things = tuple(bool(t) for t in self.things)
+        if self.ids.ndim != 2 or self.ids.dtype != np.int32:
+            raise DataError(f"Panoptic: ids are int32 (H, W), got {self.ids.dtype} {self.ids.shape}.")
+        if len(self.things) != len(self.classes):
+            raise DataError(f"Panoptic: {len(self.classes)} classes but things has {len(self.things)} rows.")
+        table = sorted(s.id for s in self.segments)
+        found = [i for i in np.unique(self.ids).tolist() if i != 0]
+        if table != found or (table and table[0] < 1):
+            odd = sorted(set(table) ^ set(found))[:5] or table[:5]
+            raise DataError(f"Panoptic: map and table need the same ids, each once and above 0; look at {odd}.")
+        if any(not 0 <= s.label < len(self.classes) for s in self.segments):
+            raise DataError(f"Panoptic: labels lie in 0..{len(self.classes) - 1}.")
+
+    @property
+    def size(self) -> Size:
+        """(H, W)."""
+        return int(self.ids.shape[0]), int(self.ids.shape[1])
+
+
 @dataclass(eq=False)
 class Target:
     """The annotation of one training picture in the network's input frame.
