@@ -1,0 +1,347 @@
+"""Average precision of disjoint masks as microscopy publishes it: AP = TP / (TP + FP + FN) at fixed IoU thresholds.
+
+Letters: T IoU thresholds, N annotated objects, M found objects, P pairs of both, Q classes, H W picture, h w crop.
+
+Sources: the Data Science Bowl 2018 (Caicedo et al., Nature Methods 2019; its score is the mean over the thresholds 0.5,
+0.55 ... 0.95 and over the pictures), StarDist (Schmidt et al., MICCAI 2018; counts summed over all pictures first) and
+Cellpose (Stringer et al., Nature Methods 2021; mean over the pictures). Both means are given here.
+
+Every pixel belongs to one object at most, as the Data Science Bowl demands. What was found claims pixels best score
+first, and an object that keeps less than `keep` of itself is dropped: it is another's double. Annotations claim pixels
+smallest first. With disjoint masks and IoU of 0.5 and more an object has one partner at most (or two, each exactly
+half of it, of which one counts), so there is nothing to optimise; the tests compare with an optimal assignment.
+
+A pair counts from the threshold on (as in StarDist; the Data Science Bowl says "greater", which differs only where an
+IoU is the threshold itself). Deliberate choices where the sources have none: a picture in which nothing is annotated
+and nothing found counts as 1 in the mean over pictures (StarDist 0, Cellpose undefined); a found object at least half
+of which lies in a crowd region, and which has no partner, is not counted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright.errors import ConfigError, DataError
+from maskwright.metrics.disjoint import Pairs, disjoint, half_inside
+from maskwright.types import BoolArray, Classes, FloatArray, Instances, IntArray, Masks, Size
+
+Array = NDArray[np.float64]
+Counts = tuple[Array, Array, Array, Array]
+
+THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+"""Those of the Data Science Bowl 2018."""
+
+SHOWN = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
+"""The thresholds of the printed table, where they were measured."""
+
+KEEP = 0.5
+"""An object of which others, found with more confidence, cover more than this is dropped."""
+
+
+@dataclass(frozen=True)
+class NucleiRow:
+    """The numbers at one IoU threshold.
+
+    ap: of the counts summed over the pictures. ap_by_picture: mean of each picture's own. matched_iou: mean IoU of the
+    matched pairs. panoptic_quality: summed IoU / (TP + FP / 2 + FN / 2). All are -1 where there is nothing to measure.
+    """
+
+    iou: float
+    tp: int
+    fp: int
+    fn: int
+    ap: float
+    ap_by_picture: float
+    precision: float
+    recall: float
+    f1: float
+    matched_iou: float
+    panoptic_quality: float
+
+
+@dataclass(frozen=True)
+class NucleiScores:
+    """One class, or all of them with the class ignored. mean: of ap_by_picture over the thresholds (Data Science Bowl).
+
+    objects: annotated. found: at or above the score threshold, crowds' members included.
+    """
+
+    name: str
+    objects: int
+    found: int
+    mean: float
+    mean_summed: float
+    rows: tuple[NucleiRow, ...]
+
+    def at(self, iou: float) -> NucleiRow:
+        """The numbers at an IoU threshold. Raises ConfigError for one that was not measured."""
+        for row in self.rows:
+            if abs(row.iou - iou) < 1e-9:
+                return row
+        raise ConfigError(f"IoU {iou:g} was not measured; there are {', '.join(f'{r.iou:g}' for r in self.rows)}.")
+
+
+@dataclass(frozen=True)
+class NucleiPicture:
+    """One picture, the class ignored. tp, fp, fn: at the first threshold. ap: there; mean: over all thresholds."""
+
+    name: str
+    tp: int
+    fp: int
+    fn: int
+    ap: float
+    mean: float
+
+
+@dataclass(frozen=True, eq=False)
+class NucleiResult:
+    """What a measurement found. overall: with the class ignored. per_class: a pair needs equal classes.
+
+    dropped: found objects that were doubles of better ones, at or above the score threshold.
+    """
+
+    score_threshold: float
+    overall: NucleiScores
+    per_class: tuple[NucleiScores, ...]
+    per_picture: tuple[NucleiPicture, ...]
+    dropped: int
+    notes: tuple[str, ...]
+
+    def table(self) -> str:
+        """The numbers as plain text: one line per threshold, then one per class where there are several."""
+        every = self.overall
+        lines = [
+            f"nuclei: AP = TP / (TP + FP + FN) at score {self.score_threshold:.2f} and more, "
+            f"{len(self.per_picture)} pictures, {every.objects} objects, {every.found} found",
+            "   IoU  by picture  summed      TP      FP      FN  precision  recall     F1  mean IoU     PQ",
+        ]
+        few = len(every.rows) <= len(SHOWN)
+        lines += [
+            f"  {r.iou:4.2f}  {_show(r.ap_by_picture):>10}  {_show(r.ap):>6}  {r.tp:6d}  {r.fp:6d}  {r.fn:6d}"
+            f"  {_show(r.precision):>9}  {_show(r.recall):>6}  {_show(r.f1):>5}  {_show(r.matched_iou):>8}"
+            f"  {_show(r.panoptic_quality):>5}"
+            for r in every.rows
+            if few or r.iou in SHOWN
+        ]
+        first, last = every.rows[0].iou, every.rows[-1].iou
+        lines.append(f"  mean  {_show(every.mean):>10}  {_show(every.mean_summed):>6}   IoU {first:g} to {last:g}")
+        if len(self.per_class) > 1:
+            lines += ["", *self._class_lines()]
+        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
+
+    def _class_lines(self) -> list[str]:
+        width = max(5, *(len(s.name) for s in self.per_class))
+        shown = [r.iou for r in self.overall.rows if r.iou in (0.5, 0.75, 0.9)]
+        lines = [f" {'class':<{width}}  objects    found   mean" + "".join(f"  AP@{iou:<4g}" for iou in shown)]
+        for s in self.per_class:
+            cells = "".join(f"  {_show(s.at(iou).ap_by_picture):>7}" for iou in shown)
+            lines.append(f" {s.name:<{width}}  {s.objects:7d}  {s.found:7d}  {_show(s.mean):>5}{cells}")
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "score_threshold": self.score_threshold,
+            "overall": _plain(self.overall),
+            "per_class": [_plain(s) for s in self.per_class],
+            "per_picture": [vars(p) for p in self.per_picture],
+            "dropped": self.dropped,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """What is kept of a picture: no pixels. labels of truth (N,), of what was found (M,), best first.
+
+    in_crowd: (M,) at least half in crowds of its class; in_any_crowd: in crowds of any class. doubles: scores of the
+    found objects that were dropped. agree: the pairs of equal class.
+    """
+
+    name: str
+    truth: IntArray
+    found: IntArray
+    scores: FloatArray
+    in_crowd: BoolArray
+    in_any_crowd: BoolArray
+    doubles: FloatArray
+    pairs: Pairs
+    agree: Pairs
+
+
+class NucleiMetric:
+    """Collects pictures and measures them; any score threshold can be asked for afterwards.
+
+    metric = NucleiMetric(classes)
+    metric.update(found, truth)              # once for each picture, also where nothing was found
+    print(metric.result(0.5).table())
+
+    thresholds: IoU, increasing, in [0.5, 1]. keep: share of itself that a found object must keep, in [0, 1].
+    """
+
+    def __init__(self, classes: Classes, *, thresholds: Sequence[float] = THRESHOLDS, keep: float = KEEP) -> None:
+        self.classes = classes
+        self.thresholds = np.array(sorted(float(t) for t in thresholds))
+        if not len(self.thresholds) or self.thresholds[0] < 0.5 or self.thresholds[-1] > 1:
+            raise ConfigError(
+                f"NucleiMetric: IoU thresholds lie in [0.5, 1], where an object has one partner at most; got "
+                f"{list(thresholds)}."
+            )
+        if not 0 <= keep <= 1:
+            raise ConfigError(f"NucleiMetric: keep is a share of 0 to 1, got {keep}.")
+        self.keep = keep
+        self._pictures: list[_Picture] = []
+        self._hidden, self._sharing = 0, 0
+
+    def update(self, found: Instances, truth: Instances, crowd: Instances | None = None, *, name: str = "") -> None:
+        """Add a picture. found: with all its scores. crowd: regions that are neither object nor background.
+
+        Raises DataError where masks are missing or sizes or classes differ.
+        """
+        name = name or f"picture {len(self._pictures) + 1}"
+        crowd = truth[:0] if crowd is None else crowd
+        masks = self._masks(truth, "annotation", name, truth.size)
+        shares = disjoint(self._masks(found, "result", name, truth.size), found.scores, masks, self.keep)
+        regions = self._masks(crowd, "crowd", name, truth.size)
+        labels, visible = found.labels[shares.rows], shares.truth_areas > 0
+        of_class = [np.flatnonzero(crowd.labels == k) for k in labels]
+        self._hidden += int((~visible).sum())
+        self._sharing += int((visible & (shares.truth_areas < masks.areas())).sum())
+        self._pictures.append(
+            _Picture(
+                name=name,
+                truth=truth.labels[visible],
+                found=labels,
+                scores=found.scores[shares.rows],
+                doubles=np.delete(found.scores, shares.rows),
+                in_crowd=np.array([half_inside(shares.own[i], regions[k]) for i, k in enumerate(of_class)], np.bool_),
+                in_any_crowd=np.array([half_inside(own, regions) for own in shares.own], np.bool_),
+                pairs=shares.pairs(),
+                agree=shares.pairs(truth.labels, labels),
+            )
+        )
+
+    def _masks(self, instances: Instances, what: str, name: str, size: Size) -> Masks:
+        if instances.classes.names != self.classes.names:
+            raise DataError(
+                f"NucleiMetric: the {what} of {name} has the classes {list(instances.classes)}, expected "
+                f"{list(self.classes)}. Translate the labels first; engine.evaluate does."
+            )
+        if instances.size != size:
+            raise DataError(
+                f"NucleiMetric: the {what} of {name} is of a picture {instances.size} (H, W), expected {size}."
+            )
+        if instances.crops is None:
+            if len(instances):
+                raise DataError(f"NucleiMetric: the {what} of {name} has only boxes, and this metric needs masks.")
+            return Masks.empty(size)
+        return instances.crops
+
+    # ---- the numbers --------------------------------------------------------------------------------------------
+
+    def result(self, score_threshold: float = 0.0) -> NucleiResult:
+        """Measure all pictures given so far with what was found at a score of `score_threshold` and more."""
+        score_threshold = float(score_threshold)  # a NumPy number would turn the float32 scores into float64
+        overall, tables = self._scores("all", None, score_threshold)
+        per_class = tuple(self._scores(n, k, score_threshold)[0] for k, n in enumerate(self.classes.names))
+        if len(self.classes) == 1:
+            per_class = (NucleiScores(**{**vars(overall), "name": self.classes.names[0]}),)
+        rows = []
+        for picture, (tp, fp, fn, _) in zip(self._pictures, tables, strict=True):
+            ap = _ap(tp, fp, fn)
+            rows.append(NucleiPicture(picture.name, int(tp[0]), int(fp[0]), int(fn[0]), float(ap[0]), float(ap.mean())))
+        dropped = sum(int((p.doubles >= score_threshold).sum()) for p in self._pictures)
+        return NucleiResult(score_threshold, overall, per_class, tuple(rows), dropped, self._notes(dropped))
+
+    def best_threshold(self, candidates: Sequence[float] | None = None) -> float:
+        """The score threshold with the highest mean over pictures and IoU thresholds, the class ignored.
+
+        candidates: 0, 0.01 ... 0.99 if not given. Of equals the highest. It is chosen on the pictures it is measured
+        on, so publish numbers at it only for other pictures.
+        """
+        scores = np.arange(100) / 100 if candidates is None else np.array(sorted(candidates), np.float64)
+        means = [
+            float(np.mean([_ap(*self._counts(p, None, s)[:3]) for p in self._pictures])) if self._pictures else 0.0
+            for s in scores.tolist()
+        ]
+        return float(scores[len(means) - 1 - int(np.argmax(np.round(means[::-1], 12)))])
+
+    def _scores(self, name: str, label: int | None, score: float) -> tuple[NucleiScores, list[Counts]]:
+        """The numbers of one class (None: the class ignored), and each picture's counts."""
+        tables = [self._counts(p, label, score) for p in self._pictures]
+        total = np.array(tables, np.float64).reshape(-1, 4, len(self.thresholds))  # (pictures, 4, T)
+        tp, fp, fn, iou = total.sum(axis=0)
+        counted = total if label is None else total[total[:, :3, 0].sum(axis=1) > 0]
+        each = _ap(counted[:, 0], counted[:, 1], counted[:, 2])  # (pictures, T)
+        by_picture = each.mean(axis=0) if len(each) else np.full(len(self.thresholds), -1.0)
+        rows = tuple(
+            _row(float(t), int(tp[i]), int(fp[i]), int(fn[i]), float(iou[i]), float(by_picture[i]))
+            for i, t in enumerate(self.thresholds)
+        )
+        objects = sum(int(_of(p.truth, label).sum()) for p in self._pictures)
+        found = sum(int((_of(p.found, label) & (p.scores >= score)).sum()) for p in self._pictures)
+        summed = float(np.mean([r.ap for r in rows]))
+        return NucleiScores(name, objects, found, float(by_picture.mean()), summed, rows), tables
+
+    def _counts(self, picture: _Picture, label: int | None, score: float) -> Counts:
+        """TP, FP, FN and the summed IoU of the pairs, (T,) each."""
+        alive = _of(picture.found, label) & (picture.scores >= score)
+        objects = int(_of(picture.truth, label).sum())
+        pairs, free = (picture.pairs, picture.in_any_crowd) if label is None else (picture.agree, picture.in_crowd)
+        valid = alive[pairs.found]
+        hits = pairs.iou[valid, None] >= self.thresholds  # (P, T)
+        tp = hits.sum(axis=0)
+        false = (alive & ~free).sum() - hits[~free[pairs.found[valid]]].sum(axis=0)
+        return tp, false, objects - tp, (hits * pairs.iou[valid, None]).sum(axis=0)
+
+    def _notes(self, dropped: int) -> tuple[str, ...]:
+        notes = []
+        if dropped:
+            notes.append(f"{dropped} found objects were left out as doubles: they keep less than {self.keep:.0%} of "
+                         "themselves beside better ones.")  # fmt: skip
+        if self._hidden:
+            notes.append(f"{self._hidden} annotated objects have no pixel of their own and were left out.")
+        if self._sharing:
+            notes.append(f"{self._sharing} annotated objects overlap others; the shared pixels went to the smaller.")
+        return tuple(notes)
+
+
+def _of(labels: IntArray, label: int | None) -> BoolArray:
+    """Which labels are `label`; all of them for None."""
+    return np.ones(len(labels), np.bool_) if label is None else labels == label
+
+
+def _ap(tp: Array, fp: Array, fn: Array) -> Array:
+    """TP / (TP + FP + FN), 1 where nothing is annotated and nothing found."""
+    total = np.asarray(tp + fp + fn, np.float64)
+    return np.where(total > 0, tp / np.maximum(total, 1), 1.0)
+
+
+def _row(threshold: float, tp: int, fp: int, fn: int, iou: float, by_picture: float) -> NucleiRow:
+    """The numbers of summed counts; 0 where no pair matches, -1 where nothing is annotated and nothing found."""
+    if tp + fp + fn == 0:
+        return NucleiRow(threshold, 0, 0, 0, -1.0, by_picture, -1.0, -1.0, -1.0, -1.0, -1.0)
+    return NucleiRow(
+        iou=threshold,
+        tp=tp,
+        fp=fp,
+        fn=fn,
+        ap=tp / (tp + fp + fn),
+        ap_by_picture=by_picture,
+        precision=tp / max(tp + fp, 1),
+        recall=tp / max(tp + fn, 1),
+        f1=tp / (tp + (fp + fn) / 2),
+        matched_iou=iou / max(tp, 1),
+        panoptic_quality=iou / (tp + (fp + fn) / 2),
+    )
+
+
+def _plain(scores: NucleiScores) -> dict[str, Any]:
+    return {**vars(scores), "rows": [vars(row) for row in scores.rows]}
+
+
+def _show(value: float) -> str:
+    return f"{value:.3f}" if value >= 0 else "-"
