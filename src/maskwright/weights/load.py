@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -32,17 +32,20 @@ def load_file(
     shape fits: stride, channel order and pooling would be wrong without a sign of it.
     """
     file = read(path)
+    load_into(model, converted(file, candidates, publisher), str(file.path), candidates)
+    return file
+
+
+def converted(file: WeightsFile, candidates: Candidates | None = None, publisher: str | None = None) -> Converted:
+    """The file's weights under our names. Raises WeightsError where they are another publisher's; see `load_file`."""
     try:
-        converted = convert(file.tensors) if file.header is None else Converted(file.tensors)
+        found = convert(file.tensors) if file.header is None else Converted(file.tensors)
     except WeightsError as error:
         raise WeightsError(f"{file.path}: {error}") from error
-    if publisher and converted.publisher not in (None, publisher):
-        hint = _which_fits({n: t.shape for n, t in converted.state.items()}, candidates or {}, converted.publisher)
-        raise WeightsError(
-            f"{file.path} is {converted.publisher}'s, this model follows {publisher}'s conventions.{hint}"
-        )
-    load_into(model, converted, str(file.path), candidates)
-    return file
+    if publisher and found.publisher not in (None, publisher):
+        hint = _which_fits({n: t.shape for n, t in found.state.items()}, candidates or {}, found.publisher)
+        raise WeightsError(f"{file.path} is {found.publisher}'s, this model follows {publisher}'s conventions.{hint}")
+    return found
 
 
 def load_into(
@@ -61,18 +64,23 @@ def load_into(
     if faults:
         hint = _which_fits({n: t.shape for n, t in state.items()}, candidates or {}, weights.publisher)
         raise WeightsError(f"{source} does not fit this {type(model).__name__}: {'; '.join(faults)}.{hint}")
-    bad = [n for n, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
-    if bad:
-        raise WeightsError(
-            f"{source} holds values that are not finite, in {_listed(bad)}: its training diverged or the file is "
-            "damaged. Use an earlier checkpoint or fetch it again."
-        )
+    check_finite(state, source)
     with torch.no_grad():
         for name, tensor in own.items():
             if name in state:
                 tensor.copy_(state[name])
             else:
                 tensor.zero_()
+
+
+def check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """Raises WeightsError, naming the tensors, where a value is not finite."""
+    bad = [n for n, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    if bad:
+        raise WeightsError(
+            f"{source} holds values that are not finite, in {listed(bad)}: its training diverged or the file is "
+            "damaged. Use an earlier checkpoint or fetch it again."
+        )
 
 
 def _differences(state: Mapping[str, Tensor], own: Mapping[str, Tensor], unknown: tuple[str, ...]) -> list[str]:
@@ -91,10 +99,10 @@ def _differences(state: Mapping[str, Tensor], own: Mapping[str, Tensor], unknown
         if n in state and state[n].is_floating_point() != own[n].is_floating_point()
     ]
     named = (("lacks", missing), ("has besides", extra), ("has other shapes in", shapes), ("other types in", kinds))
-    return [f"it {verb} {_listed(names)}" for verb, names in named if names]
+    return [f"it {verb} {listed(names)}" for verb, names in named if names]
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """All of a few names; of many the first of each part of the model and how many more it has."""
     if len(names) <= _SHOWN:
         return ", ".join(names)
