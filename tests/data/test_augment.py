@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskwright.data.augment import Augment, Choice, Colour, Objects, Sample, apply, augment, choose, move_objects, warp
+from maskwright.data.augment import Augment, Choice, apply, augment, choose, move_objects
+from maskwright.data.colour import Colour
+from maskwright.data.resample import warp
+from maskwright.data.sample import Objects, Sample
 from maskwright.errors import ConfigError, DataError
 from maskwright.geometry import Geometry
 from maskwright.types import Masks

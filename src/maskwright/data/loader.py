@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from maskwright.data.augment import Augment, Choice, Objects, Sample, apply, choose, move_objects
+from maskwright.data.augment import Augment, Choice, apply, choose, move_objects
 from maskwright.data.dataset import Dataset
+from maskwright.data.sample import Objects, Sample
 from maskwright.errors import ConfigError, DataError
 from maskwright.geometry import Geometry
 from maskwright.ops.warp import input_size, pad_batch, resize_normalise

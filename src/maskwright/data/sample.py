@@ -1,0 +1,116 @@
+"""A training picture and its objects, as they travel through augmentation.
+
+Letters: N objects, P landmarks, H W picture. Boxes are xyxy in continuous pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright.errors import DataError
+from maskwright.geometry import Geometry
+from maskwright.types import BoolArray, FloatArray, IntArray, Landmarks, Masks, Size
+
+Picture = NDArray[np.uint8]
+RGB = tuple[int, int, int]
+
+_ROWS = ("labels", "masks", "crowd", "keypoints")
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """The N objects of one picture: boxes (N, 4), labels (N,), masks or None, crowd (N,) bool.
+
+    keypoints: (N, P, 3) x, y, visibility (0 not annotated, 1 hidden, 2 seen), or None. landmarks: by label, what the
+    points are, None for a class without any; says which of them change places in a mirrored picture.
+    """
+
+    boxes: FloatArray
+    labels: IntArray
+    masks: Masks | None
+    crowd: BoolArray
+    keypoints: FloatArray | None = None
+    landmarks: tuple[Landmarks | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in _ROWS:
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.boxes):
+                raise DataError(f"Objects: {len(self.boxes)} boxes but {len(value)} {name}.")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, rows: Any) -> "Objects":
+        """Rows by slice, bool or integer array."""
+        cut = {name: value[rows] for name in ("boxes", *_ROWS) if (value := getattr(self, name)) is not None}
+        return replace(self, **cut)
+
+
+def move_points(objects: Objects, geometry: Geometry) -> FloatArray | None:
+    """The landmarks (N, P, 3) where the map takes them; those that leave the picture are zeros, as if not annotated.
+
+    A map that mirrors exchanges left and right by the class's `Landmarks.mirrored`.
+    """
+    points = objects.keypoints
+    if points is None:
+        return None
+    height, width = geometry.size
+    places = geometry.points(points[:, :, :2])
+    inside = ((places >= 0) & (places <= (width, height))).all(axis=2) & (points[:, :, 2] > 0)
+    moved = np.where(inside[:, :, None], np.concatenate([places, points[:, :, 2:]], axis=2), 0).astype(np.float32)
+    if np.linalg.det(geometry.matrix[:2, :2]) < 0:
+        for label in np.unique(objects.labels):
+            marks = objects.landmarks[label] if label < len(objects.landmarks) else None
+            if marks is not None and marks.mirrored is not None:
+                rows = np.flatnonzero(objects.labels == label)
+                moved[rows, : len(marks)] = moved[rows][:, list(marks.mirrored)]
+    return moved
+
+
+def join(parts: Sequence[Objects]) -> Objects:
+    """The objects of several pictures that share one frame, in order; at least one part.
+
+    Raises DataError where some have masks or landmarks and others have not.
+    """
+    first = parts[0]
+    for name in ("masks", "keypoints"):
+        if len({getattr(part, name) is None for part in parts}) > 1:
+            raise DataError(f"Objects cannot be joined: some have {name}, others have not.")
+    masks = None
+    if first.masks is not None:
+        all_masks = [part.masks for part in parts if part.masks is not None]
+        if len({one.size for one in all_masks}) > 1:
+            raise DataError(f"Objects cannot be joined: their pictures are {[one.size for one in all_masks]}.")
+        corners = np.concatenate([one.corners for one in all_masks])
+        masks = Masks(first.masks.size, corners, tuple(crop for one in all_masks for crop in one.crops))
+    points = [part.keypoints for part in parts if part.keypoints is not None]
+    return Objects(
+        boxes=np.concatenate([part.boxes for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        masks=masks,
+        crowd=np.concatenate([part.crowd for part in parts]),
+        keypoints=np.concatenate(points) if points else None,
+        landmarks=first.landmarks,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A picture (H, W, 3) uint8 RGB and its objects."""
+
+    image: Picture
+    objects: Objects
+
+    def __post_init__(self) -> None:
+        masks = self.objects.masks
+        if masks is not None and masks.size != self.image.shape[:2]:
+            raise DataError(f"Sample: masks are for {masks.size}, the picture is {self.image.shape[:2]}.")
+
+    @property
+    def size(self) -> Size:
+        """(H, W)."""
+        return self.image.shape[0], self.image.shape[1]
