@@ -4,12 +4,13 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from maskwright.data.augment import Augment
 from maskwright.data.dataset import Dataset
 from maskwright.data.loader import Sampling
+from maskwright.engine.undecided import undecided
 from maskwright.errors import ConfigError, suggest
 
 FREE_ON_RESUME = (
@@ -19,15 +20,22 @@ FREE_ON_RESUME = (
 """Fields that may differ when a run is resumed; the others decide the weights."""
 
 
+UNDECIDED_AUGMENT = Augment()
+"""The variations where nobody chose any; this object itself, not one that equals it."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """One training run. Classes, and so the model's outputs, come from the annotation file.
 
+    What is not given and is marked `undecided`, or is None among size, shrink, enlarge, anchors, score_threshold and
+    max_instances, `train` decides from the data (`engine.defaults`).
+
     data: annotation file or folder; data_format: a name of `data.formats.FORMATS`, None recognises it. images: the
     pictures' folder where it is not the format's own. out: the run's folder. model: zoo name. weights: checkpoint of
-    that model and these classes to begin with; None begins with random weights. size: input short edge, None is the model's
-    own; short_edges: draw one of these instead. val_fraction: share of the pictures held out, chosen by a hash of the
-    file name and `split_salt`.
+    that model and these classes to begin with; None begins with random weights. size: input short edge, None is the
+    model's own; short_edges: draw one of these instead. val_fraction: share of the pictures held out, chosen by a hash
+    of the file name and `split_salt`.
     epochs, max_minutes: the run ends with the first that is reached; one may be None. With max_minutes the learning
     rate follows the share of the time that is used, or of the epochs if that is further.
     batch_size: pictures at once; accumulate: batches for one step. optimizer: "sgd" has momentum 0.9.
@@ -35,6 +43,9 @@ class TrainConfig:
     clip: largest gradient norm, or None. ema: decay of the mean of the weights that is evaluated and saved, or None.
     precision: "bf16" runs the network in it; weights, losses and the choice of samples stay float32.
     evaluate_every: epochs. checkpoint_minutes: between saved states. workers: processes that prepare pictures.
+    shrink, enlarge: as in `InputSpec`, None is the model's own. anchors: sides in input pixels, one for each level (C4:
+    all of its one level). score_threshold, max_instances: what the trained model reports unless asked otherwise.
+    orientation: "free" where pictures have no up and down, as seen through a microscope or from above.
     device: "auto", "cpu" or "cuda". resume: continue the run in `out`; it starts where there is none.
     """
 
@@ -42,29 +53,35 @@ class TrainConfig:
     images: str = ""
     data_format: str | None = None
     out: str = "runs/train"
-    model: str = "mask_rcnn_small"
+    model: str = undecided("mask_rcnn_small")
     weights: str | None = None
     size: int | None = None
+    shrink: bool | None = None
+    enlarge: float | None = None
+    anchors: tuple[float, ...] | None = None
+    score_threshold: float | None = None
+    max_instances: int | None = None
     short_edges: tuple[int, ...] = ()
     val_fraction: float = 0.2
     split_salt: str = ""
-    epochs: int | None = 50
+    epochs: int | None = undecided(50)
     max_minutes: float | None = None
-    batch_size: int = 4
+    batch_size: int = undecided(4)
     accumulate: int = 1
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 2e-4
+    lr: float = undecided(2e-4)
     lr_end: float = 0.01
     weight_decay: float = 0.05
-    warmup: int = 500
+    warmup: int = undecided(500)
     clip: float | None = 5.0
-    ema: float | None = 0.999
-    precision: Literal["float32", "bf16"] = "float32"
-    augment: Augment | None = field(default_factory=Augment)
+    ema: float | None = undecided(0.999)
+    precision: Literal["float32", "bf16"] = undecided("float32")
+    augment: Augment | None = UNDECIDED_AUGMENT
+    orientation: Literal["upright", "free"] = "upright"
     keep_empty: bool = True
     seed: int = 0
-    workers: int = 0
-    evaluate_every: int = 1
+    workers: int = undecided(0)
+    evaluate_every: int = undecided(1)
     checkpoint_minutes: float = 10.0
     log_every: int = 10
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -74,10 +91,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_choice("optimizer", self.optimizer, ("adamw", "sgd"))
         _check_choice("precision", self.precision, ("float32", "bf16"))
+        _check_choice("orientation", self.orientation, ("upright", "free"))
         _check_choice("device", self.device, ("auto", "cpu", "cuda"))
         if self.epochs is None and self.max_minutes is None:
             raise ConfigError("TrainConfig: set epochs or max_minutes, or the run would never end.")
         for name in ("epochs", "size", "batch_size", "accumulate", "evaluate_every", "log_every"):
+            _check_range(name, getattr(self, name), low=1)
+        for name in ("max_instances", "enlarge"):
             _check_range(name, getattr(self, name), low=1)
         for name in ("seed", "workers", "warmup", "weight_decay", "checkpoint_minutes"):
             _check_range(name, getattr(self, name), low=0)
@@ -85,7 +105,10 @@ class TrainConfig:
             _check_range(name, getattr(self, name), low=0, open_low=True)
         _check_range("val_fraction", self.val_fraction, low=0, high=0.9)
         _check_range("lr_end", self.lr_end, low=0, high=1)
+        _check_range("score_threshold", self.score_threshold, low=0, high=1)
         _check_range("ema", self.ema, low=0, high=0.999999)
+        if self.anchors is not None and not (self.anchors and all(side > 0 for side in self.anchors)):
+            raise ConfigError(f"TrainConfig: anchors are positive pixels, at least one, got {self.anchors}.")
         if any(edge < 1 for edge in self.short_edges):
             raise ConfigError(f"TrainConfig: short_edges are positive pixels, got {self.short_edges}.")
 
