@@ -1,0 +1,94 @@
+"""XML annotation files, read without risk and with the line of every element, and written as text.
+
+A document type declaration is refused before anything in it takes effect: entities can grow without bound or name
+other files, and no annotation tool writes one.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+from xml.sax.saxutils import escape, quoteattr
+
+from maskwright.errors import DataError
+
+_LINE = " line"  # no attribute of a file can have a space in its name
+
+
+def read_xml(path: Path) -> Element:
+    """The root element of a file. Raises DataError, with line and column, for what is not whole, plain XML."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}). Check the path.") from error
+    return parse_xml(content, str(path))
+
+
+def parse_xml(content: bytes, name: str) -> Element:
+    """The root element of `content`; `name` is what messages call it."""
+    builder, parser = TreeBuilder(), expat.ParserCreate()
+    parser.ordered_attributes = False
+    parser.buffer_text = True
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        builder.start(tag, {**attributes, _LINE: str(parser.CurrentLineNumber)})
+
+    def declared(*_: Any) -> None:
+        raise DataError(
+            f"{name}: line {parser.CurrentLineNumber}: a document type declaration (<!DOCTYPE) is not read: it could "
+            f"make the file grow without bound or pull in others. Remove it."
+        )
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.StartDoctypeDeclHandler = declared
+    parser.EntityDeclHandler = declared
+    try:
+        parser.Parse(content, True)
+    except expat.ExpatError as error:
+        raise DataError(
+            f"{name}: not valid XML at line {error.lineno}, column {error.offset + 1} "
+            f"({expat.ErrorString(error.code)}). Was the file cut off or edited by hand?"
+        ) from error
+    except (ValueError, LookupError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{name}: not XML text ({error}).") from error
+    return builder.close()
+
+
+def line(element: Element) -> int:
+    """The line of the file on which the element begins."""
+    return int(element.attrib[_LINE])
+
+
+def attributes(element: Element) -> dict[str, str]:
+    """The attributes as they stand in the file."""
+    return {k: v for k, v in element.attrib.items() if k != _LINE}
+
+
+def text_of(element: Element, path: str) -> str | None:
+    """The text of the element at `path` below, without spaces around it; None where there is none."""
+    found = element.findtext(path)
+    return None if found is None or not found.strip() else found.strip()
+
+
+def tag(name: str, values: Mapping[str, object], end: str = ">") -> str:
+    """`<name key="value" ...>` with everything escaped; end "/>" closes it. Raises DataError for control characters."""
+    return f"<{name}{''.join(f' {k}={quoteattr(_clean(str(v)))}' for k, v in values.items())}{end}"
+
+
+def node(name: str, text: object) -> str:
+    """`<name>text</name>`, escaped."""
+    return f"<{name}>{escape(_clean(str(text)))}</{name}>"
+
+
+def _clean(text: str) -> str:
+    bad = next(
+        (c for c in text if (c < " " and c not in "\t\n\r") or "\ud800" <= c <= "\udfff" or c in "\ufffe\uffff"), ""
+    )
+    if bad:
+        raise DataError(f"{text!r} holds the character {bad!r}, which XML cannot. Rename it.")
+    return text
