@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskwright.data.colour import Colour
 from maskwright.data.resample import warp
@@ -127,7 +128,7 @@ def choose(
     return Choice(geometry, colour, config.min_share, config.cut)
 
 
-def _window(size: Size, wanted: Size, place: FloatArray, shown: FloatArray | None) -> Geometry:
+def _window(size: Size, wanted: Size, place: NDArray[np.float64], shown: FloatArray | None) -> Geometry:
     """A window no larger than `wanted` or the picture; `place` (2,) in [0, 1) says where.
 
     shown: a box (4,) that it holds whole, or that holds it, where the picture's border allows that; else anywhere.

@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from maskwright.data.augment import Augment, Choice, apply, choose, move_objects
+from maskwright.data.augment import Augment, Choice, move_objects
 from maskwright.data.dataset import Dataset
+from maskwright.data.mix import Another, View, vary
 from maskwright.data.sample import Objects, Sample
 from maskwright.errors import ConfigError, DataError
 from maskwright.geometry import Geometry
@@ -83,7 +84,8 @@ class Batch:
             return self
         targets = [
             replace(t, boxes=t.boxes.to(device), labels=t.labels.to(device),
-                    crowd=None if t.crowd is None else t.crowd.to(device))
+                    crowd=None if t.crowd is None else t.crowd.to(device),
+                    keypoints=None if t.keypoints is None else t.keypoints.to(device))
             for t in self.targets
         ]  # fmt: skip
         return replace(self, images=self.images.to(device, non_blocking=True), targets=targets)
@@ -178,16 +180,20 @@ class TrainingSamples(TorchDataset[Item]):
                 f"{dataset.source}: some annotations have a box but no outline. Complete them, or train on boxes alone "
                 f"(masks = false)."
             )
+        if sampling.augment is not None and sampling.augment.copy_paste > 0 and not self.with_masks:
+            raise ConfigError(f"{dataset.source}: copy_paste needs outlines, training is on boxes alone. Set it to 0.")
+        self.shown, self.filled = (usable(dataset, keep_empty=empty) for empty in (sampling.keep_empty, False))
 
     def __getitem__(self, key: Key) -> Item:
         sample = self.sample(key.position)
         rng = np.random.default_rng([VARIATION, self.sampling.seed, key.epoch, key.position])
-        image, objects = prepare_sample(sample, self._spec(rng), self.sampling.augment, rng)
+        image, objects = prepare_sample(sample, self._spec(rng), self.sampling.augment, rng, self.another)
         target = Target(
             boxes=torch.from_numpy(objects.boxes),
             labels=torch.from_numpy(objects.labels),
             masks=objects.masks,
             crowd=torch.from_numpy(objects.crowd),
+            keypoints=None if objects.keypoints is None else torch.from_numpy(objects.keypoints),
         )
         return Item(image, target, key)
 
@@ -199,8 +205,15 @@ class TrainingSamples(TorchDataset[Item]):
             labels=data.labels(position),
             masks=data.masks(position) if self.with_masks else None,
             crowd=data.crowd(position),
+            keypoints=data.keypoints(position),
+            landmarks=data.landmarks,
         )
         return Sample(data.image(position), objects)
+
+    def another(self, rng: np.random.Generator, *, filled: bool) -> Sample:
+        """A picture drawn from those that are shown, or from those of them that have an object."""
+        positions = self.filled if filled else self.shown
+        return self.sample(int(positions[rng.integers(len(positions))]))
 
     def collate(self, items: Sequence[Item]) -> Batch:
         """Pad and stack."""
@@ -230,23 +243,25 @@ def scaled_spec(spec: InputSpec, size: int) -> InputSpec:
 
 
 def prepare_sample(
-    sample: Sample, spec: InputSpec, config: Augment | None, rng: np.random.Generator
+    sample: Sample,
+    spec: InputSpec,
+    config: Augment | None,
+    rng: np.random.Generator,
+    another: Another | None = None,
 ) -> tuple[Tensor, Objects]:
     """The network input (3, h, w) and the objects it shows, in the input frame.
 
     Without augmentation the input is exactly prediction's. With it the picture is moved and scaled in one pass by the
     spec's filter, then normalised by the same function as in prediction; outside the picture is the mean colour,
-    which becomes zero as padding is.
+    which becomes zero as padding is. another: where mosaic and copy-paste find pictures.
     """
-    size: Size = (sample.image.shape[0], sample.image.shape[1])
-    scaled = input_size(size, spec)
     if config is None:
-        still = Choice(Geometry.resize(size, scaled))
+        still = Choice(Geometry.resize(sample.size, input_size(sample.size, spec)))
         return resize_normalise(sample.image, spec), move_objects(sample.objects, still)
     mean = spec.mean if spec.channels == "RGB" else spec.mean[::-1]
     fill = (round(mean[0]), round(mean[1]), round(mean[2]))
-    choice = choose(config, rng, size, scaled)
-    moved = apply(sample, choice, fill=fill, antialias=spec.resize == "pillow")
+    view = View(lambda size: input_size(size, spec), fill, antialias=spec.resize == "pillow")
+    moved = vary(sample, config, rng, view, another)
     return normalise(moved.image, spec), moved.objects
 
 
