@@ -1,0 +1,328 @@
+"""Still scenes: objects of many kinds over stuff, hiding each other, with everything about them known exactly.
+
+Letters: N visible objects, K drawn objects, P landmarks, S kinds of stuff, H W picture, n pixels of one object.
+A pixel belongs to an object where its centre, at half-integers, lies inside the outline and no object drawn later
+covers it. A pose is the (2, 3) matrix that takes an object's own frame to the picture.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from maskwright.data.synthetic.ground import lay, stuff_names
+from maskwright.data.synthetic.kinds import Array, Body, Paint, class_list, kind_of, paint
+from maskwright.errors import ConfigError
+from maskwright.ops.polygons import Part, from_polygons
+from maskwright.types import BoolArray, Classes, FloatArray, Instances, IntArray, Landmarks, Masks, Panoptic, Segment, Size
+
+_TRIES = 16
+_GIVE_UP = 12  # objects in a row that found no place: the picture is full
+
+
+@dataclass(frozen=True)
+class Look:
+    """How scenes look and how hard they are.
+
+    stuff: kinds of background, at least 1. occlusion: the share of an object that others may hide in a still scene,
+    0 (none overlap) to 1; also how often objects seek each other. radius: smallest and largest, of the short edge,
+    for up to eight objects; more of them are smaller. lighting: how much brighter one side is than the middle, 0 to
+    0.9; shadow: how much darker an object makes what lies beside it. blur: radius of the lens blur in pixels. noise:
+    standard deviation of the sensor noise in grey levels. jitter: how far an object's hue may stray from its class's,
+    0.5 makes colour say nothing. unannotated: the share of landmarks left without annotation.
+    """
+
+    stuff: int = 4
+    occlusion: float = 0.6
+    radius: tuple[float, float] = (0.1, 0.25)
+    lighting: float = 0.3
+    shadow: float = 0.35
+    blur: float = 0.4
+    noise: float = 5.0
+    jitter: float = 0.12
+    unannotated: float = 0.0
+
+    def __post_init__(self) -> None:
+        shares = (self.occlusion, self.lighting, self.shadow, self.jitter, self.unannotated)
+        if self.stuff < 1 or min(self.blur, self.noise) < 0 or not all(0 <= s <= 1 for s in shares):
+            raise ConfigError(f"Look: stuff is at least 1, blur and noise at least 0, shares lie in 0..1; got {self}.")
+        if self.lighting > 0.9 or not 0 < self.radius[0] <= self.radius[1]:
+            raise ConfigError(f"Look: lighting is at most 0.9 and radius is (smallest, largest) above 0; got {self}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A picture and the whole truth about it.
+
+    image: (H, W, 3) uint8 RGB. instances: the visible objects, farthest first, scores 1, masks of what is seen.
+    whole: for each of them its mask without the others in front, cut at the picture. keypoints: (N, P, 3) float64 x,
+    y, visibility (2 seen, 1 behind another object, 0 outside the picture or not annotated, x and y then 0), P the
+    most landmarks of any class, zeros behind those of the others. landmarks: by label. poses: (N, 2, 3).
+    panoptic: every pixel's segment; stuff s has id s + 1, things follow; labels of things are those of `instances`.
+    """
+
+    image: NDArray[np.uint8]
+    instances: Instances
+    whole: Masks
+    keypoints: Array
+    landmarks: tuple[Landmarks, ...]
+    poses: Array
+    panoptic: Panoptic
+
+
+@dataclass(frozen=True, eq=False)
+class Actor:
+    """One individual: what does not change when it moves. track: its number, from 1."""
+
+    label: int
+    body: Body
+    paint: Paint
+    track: int
+
+    @classmethod
+    def cast(cls, rng: np.random.Generator, classes: int, look: Look, track: int) -> "Actor":
+        """A new individual of a random class."""
+        label = int(rng.integers(classes))
+        return cls(label, kind_of(label).grow(rng), paint(rng, label, look.jitter), track)
+
+
+def compose(
+    seed: int, size: Size = (240, 320), objects: int = 8, classes: int = 5, look: Look | None = None
+) -> Scene:
+    """A still scene; the same arguments give the same scene.
+
+    Where a crowded picture has no place left for `objects` of them, there are fewer.
+    Raises ConfigError for an empty size, no classes or a negative number of objects.
+    """
+    look = look or Look()
+    check(size, objects, classes)
+    rng = np.random.default_rng(seed)
+    ground = lay(rng, size, look.stuff, min(size))
+    canvas = Canvas(ground.image, look, rng.uniform(0, 2 * np.pi))
+    low, high = (r * min(size) / max(1.0, (objects / 8) ** 0.5) for r in look.radius)
+    in_vain = 0
+    for track in range(1, objects + 1):
+        actor = Actor.cast(rng, classes, look, track)
+        placed = _place(rng, canvas, actor, max(0.75, rng.uniform(low, high)))
+        in_vain = 0 if placed else in_vain + 1
+        if in_vain == _GIVE_UP:
+            break
+    return canvas.develop(rng, ground.stuff, classes)
+
+
+def check(size: Size, objects: int, classes: int) -> None:
+    """Raises ConfigError where a scene cannot be of this size, or have so many objects or classes."""
+    if min(size) < 1 or objects < 0 or classes < 1:
+        raise ConfigError(
+            f"A scene has a positive size and at least one class, and objects are not negative; "
+            f"got size {tuple(size)}, objects {objects}, classes {classes}."
+        )
+
+
+def pose(x: float, y: float, radius: float, turn: float) -> Array:
+    """(2, 3): the object's centre at (x, y), its frame turned clockwise on screen by `turn` radians."""
+    c, s = radius * np.cos(turn), radius * np.sin(turn)
+    return np.array([[c, -s, x], [s, c, y]])
+
+
+def move(matrix: Array, points: Array) -> Array:
+    """Points (n, 2) taken through a (2, 3) matrix."""
+    return np.asarray(points @ matrix[:, :2].T + matrix[:, 2])
+
+
+def then(first: Array, second: Array) -> Array:
+    """The (2, 3) matrix of one map after the other."""
+    return np.concatenate([second[:, :2] @ first[:, :2], (second[:, :2] @ first[:, 2:]) + second[:, 2:]], axis=1)
+
+
+def back(matrix: Array) -> Array:
+    """The inverse of a (2, 3) matrix."""
+    turned = np.linalg.inv(matrix[:, :2])
+    return np.concatenate([turned, -turned @ matrix[:, 2:]], axis=1)
+
+
+def _place(rng: np.random.Generator, canvas: "Canvas", actor: Actor, radius: float) -> bool:
+    """Draw the object where it leaves enough of the others visible; False if no place was found."""
+    height, width = canvas.size
+    limit = canvas.look.occlusion
+    for k in range(_TRIES):
+        own = max(0.75, radius * 0.85 ** (k // 4))
+        x, y = rng.uniform(0, width), rng.uniform(0, height)
+        if canvas.poses and rng.random() < limit:  # near another one
+            other = canvas.poses[int(rng.integers(len(canvas.poses)))]
+            away, turn = (own + np.hypot(*other[:, 0])) * rng.uniform(0.35, 0.95), rng.uniform(0, 2 * np.pi)
+            near = other[0, 2] + away * np.cos(turn), other[1, 2] + away * np.sin(turn)
+            x, y = near if 0 <= near[0] < width and 0 <= near[1] < height else (x, y)
+        matrix = pose(x, y, own, rng.uniform(0, 2 * np.pi))
+        shape = draw(actor.body, matrix, canvas.size)
+        if not shape.crops[0].size:
+            continue
+        left = canvas.seen - canvas.below(shape)
+        if (left >= np.maximum(1, (1 - limit) * canvas.area)).all():
+            canvas.add(actor, matrix, shape)
+            return True
+    return False
+
+
+def draw(body: Body, matrix: Array, size: Size) -> Masks:
+    """One mask: the pixels of a picture of `size` whose centres lie inside the outline."""
+    holes = tuple(move(matrix, hole) for hole in body.part.holes)
+    return from_polygons([[Part(move(matrix, body.part.outer), holes)]], size)
+
+
+class Canvas:
+    """A picture in the making: objects are laid over a ground one by one, each over those before it.
+
+    image: (H, W, 3) float32, taken over. lamp: the direction the light comes from, radians.
+    owner: (H, W) int32, which object is seen, -1 none. area, seen: (K,) pixels of each, and those nothing hides.
+    """
+
+    def __init__(self, image: FloatArray, look: Look, lamp: float) -> None:
+        self.image, self.look = image, look
+        self.size: Size = (image.shape[0], image.shape[1])
+        self.light = np.array([np.cos(lamp), np.sin(lamp)])
+        self.owner = np.full(self.size, -1, np.int32)
+        self.actors: list[Actor] = []
+        self.poses: list[Array] = []
+        self.shapes: list[Masks] = []
+        self.area, self.seen = np.zeros(0, np.int64), np.zeros(0, np.int64)
+
+    def below(self, shape: Masks) -> IntArray:
+        """(K,) pixels that this mask would hide of each object."""
+        (top, left), crop = shape.corners[0], shape.crops[0]
+        window = self.owner[top : top + crop.shape[0], left : left + crop.shape[1]]
+        return np.bincount(window[crop] + 1, minlength=len(self.actors) + 1)[1:]
+
+    def add(self, actor: Actor, matrix: Array, shape: Masks) -> None:
+        """Lay an object over all others."""
+        (top, left), crop = shape.corners[0], shape.crops[0]
+        covered = int(crop.sum())
+        self.seen = np.append(self.seen - self.below(shape), covered)
+        self.area = np.append(self.area, covered)
+        if covered:
+            rows, columns = (at + start for at, start in zip(np.nonzero(crop), (top, left), strict=True))
+            self._shade(rows, columns, np.hypot(*matrix[:, 0]))
+            self._colour(actor.paint, matrix, rows, columns, crop)
+            self.owner[rows, columns] = len(self.actors)
+        self.actors.append(actor)
+        self.poses.append(matrix)
+        self.shapes.append(shape)
+
+    def _shade(self, rows: IntArray, columns: IntArray, radius: float) -> None:
+        """Darken what the object throws its shadow on, away from the lamp."""
+        if self.look.shadow == 0:
+            return
+        away = -np.rint(self.light * (1 + 0.1 * radius)).astype(np.int64)
+        x, y = columns + away[0], rows + away[1]
+        inside = (x >= 0) & (x < self.size[1]) & (y >= 0) & (y < self.size[0])
+        place = y[inside] * self.size[1] + x[inside]
+        flat = self.image.reshape(-1, 3)
+        flat[place] = flat[place] * np.float32(1 - self.look.shadow)
+
+    def _colour(self, surface: Paint, matrix: Array, rows: IntArray, columns: IntArray, crop: BoolArray) -> None:
+        (a, b, c), (d, e, f) = back(matrix).astype(np.float32)
+        x, y = (columns + 0.5).astype(np.float32), (rows + 0.5).astype(np.float32)
+        u, v = a * x + b * y + c, d * x + e * y + f
+        pixels = surface.pixels(u, v)
+        slope = (matrix[:, :2].T @ self.light / np.hypot(*matrix[:, 0]) * self.look.lighting).astype(np.float32)
+        bright = 1 + slope[0] * u + slope[1] * v
+        bright *= np.where(_rim(crop)[crop], np.float32(1 - 0.6 * self.look.shadow), np.float32(1))
+        pixels *= bright[:, None]
+        self.image.reshape(-1, 3)[rows * self.size[1] + columns] = pixels
+
+    def develop(self, rng: np.random.Generator, stuff: NDArray[np.int32], classes: int, *, tracks: bool = False) -> Scene:
+        """The finished scene: light, blur and noise over the picture, and the truth about what can be seen."""
+        picture = _photograph(rng, self.image, self.look, self.light)
+        kept = np.flatnonzero(self.seen > 0)
+        actors, poses = [self.actors[k] for k in kept], np.array([self.poses[k] for k in kept]).reshape(-1, 2, 3)
+        masks = _visible(self.owner, kept)
+        labels = np.array([a.label for a in actors], np.int64)
+        found = Instances(
+            boxes=masks.boxes(),
+            scores=np.ones(len(kept), np.float32),
+            labels=labels,
+            classes=class_list(classes),
+            size=self.size,
+            crops=masks,
+            track_ids=np.array([a.track for a in actors], np.int64) if tracks else None,
+        )
+        shapes = [self.shapes[k] for k in kept]
+        corners = np.concatenate([s.corners for s in shapes]) if shapes else np.zeros((0, 2), np.int64)
+        return Scene(
+            image=picture,
+            instances=found,
+            whole=Masks(self.size, corners, tuple(s.crops[0] for s in shapes)),
+            keypoints=self._keypoints(rng, kept, classes),
+            landmarks=tuple(kind_of(label).landmarks for label in range(classes)),
+            poses=poses,
+            panoptic=self._panoptic(stuff, kept, classes),
+        )
+
+    def _keypoints(self, rng: np.random.Generator, kept: IntArray, classes: int) -> Array:
+        most = max(len(kind_of(label).landmarks) for label in range(classes))
+        out = np.zeros((len(kept), most, 3))
+        for row, k in zip(out, kept, strict=True):
+            points = move(self.poses[k], self.actors[k].body.points)
+            row[: len(points), :2] = points
+            inside = (points >= 0).all(axis=1) & (points[:, 0] < self.size[1]) & (points[:, 1] < self.size[0])
+            inside &= rng.random(len(points)) >= self.look.unannotated
+            x, y = points[inside].astype(np.int64).T
+            row[: len(points), 2][inside] = np.where(self.owner[y, x] > k, 1, 2)
+        out[out[:, :, 2] == 0] = 0
+        return out
+
+    def _panoptic(self, stuff: NDArray[np.int32], kept: IntArray, classes: int) -> Panoptic:
+        kinds = self.look.stuff
+        number = np.zeros(len(self.actors) + 1, np.int32)
+        number[1:] = [kinds + a.track for a in self.actors]
+        things = number[self.owner + 1]
+        ids = np.where(things > 0, things, stuff + np.int32(1))
+        present = np.flatnonzero(np.bincount(stuff[self.owner < 0], minlength=kinds))
+        segments = [Segment(int(s) + 1, classes + int(s)) for s in present]
+        segments += [Segment(int(number[k + 1]), self.actors[k].label) for k in kept]
+        names = Classes([*class_list(classes), *stuff_names(kinds)])
+        return Panoptic(ids, tuple(segments), names, (True,) * classes + (False,) * kinds)
+
+
+def _visible(owner: NDArray[np.int32], kept: Sequence[int] | IntArray) -> Masks:
+    from scipy.ndimage import find_objects
+
+    windows = find_objects(owner + 1)
+    corners = [(windows[k][0].start, windows[k][1].start) for k in kept]
+    crops = tuple(owner[windows[k]] == k for k in kept)
+    return Masks((owner.shape[0], owner.shape[1]), np.array(corners, np.int64).reshape(-1, 2), crops)
+
+
+def _rim(crop: BoolArray) -> BoolArray:
+    """The pixels of a mask that have a neighbour outside it."""
+    p = np.pad(crop, 1)
+    return np.asarray(crop & ~(p[:-2, 1:-1] & p[2:, 1:-1] & p[1:-1, :-2] & p[1:-1, 2:]))
+
+
+def _photograph(rng: np.random.Generator, image: FloatArray, look: Look, light: Array) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8: the lamp's gradient, the lens's blur, the sensor's noise. Changes `image`."""
+    height, width = image.shape[:2]
+    if look.lighting:
+        reach = look.lighting / np.hypot(height, width) * 2
+        x = ((np.arange(width) + 0.5 - width / 2) * light[0] * reach).astype(np.float32)
+        y = ((np.arange(height) + 0.5 - height / 2) * light[1] * reach).astype(np.float32)
+        image *= (1 + x + y[:, None])[:, :, None]
+    if look.blur:
+        sharp = Image.fromarray(_bytes(image))
+        image = np.asarray(sharp.filter(ImageFilter.BoxBlur(look.blur)), np.float32)
+    if look.noise:
+        image = image + _noise_levels(look.noise)[np.frombuffer(rng.bytes(image.size), np.uint8)].reshape(image.shape)
+    return _bytes(image)
+
+
+def _bytes(image: FloatArray) -> NDArray[np.uint8]:
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def _noise_levels(deviation: float) -> FloatArray:
+    """256 values, equally likely, of a normal distribution."""
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri((np.arange(256) + 0.5) / 256) * deviation, np.float32)
