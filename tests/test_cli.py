@@ -137,11 +137,12 @@ def test_evaluate_passes_its_options_on(
         return Found(failed=(("a.png", "gone"),) if options["skip"] else ())
 
     monkeypatch.setattr("maskwright.engine.evaluate.evaluate", evaluate)
-    words = ["--data", "a.json", "--images", "b", "--limit", "3", "--rename", "cell=Zelle", "--rename", "b=c=d"]
+    words = ["--data", "a.json", "--images", "b", "--format", "coco", "--limit", "3", "--rename", "cell=Zelle", "--rename", "b=c=d"]
     done = command("evaluate", *words, "--out", tmp_path / "n.json")
     assert (done.exit_code, done.stdout) == (0, "AP 12.3\n")
     assert (tmp_path / "n.json").read_text() == "{}"
-    options = {"limit": 3, "skip": False, "class_names": {"cell": "Zelle", "b": "c=d"}, "progress": False}
+    names = {"cell": "Zelle", "b": "c=d"}
+    options = {"data_format": "coco", "limit": 3, "skip": False, "class_names": names, "progress": False}
     assert asked == [(Path("a.json"), Path("b"), options)]
     assert command("evaluate", "--data", "a.json", "--skip").exit_code == 1
     wrong = command("evaluate", "--data", "a.json", "--rename", "cell")
@@ -161,7 +162,7 @@ def test_train_makes_a_config_and_says_where_the_weights_are(monkeypatch: pytest
     assert done.exit_code == 0, done.stderr
     assert done.stdout == f"{Path('runs/leaf/best.safetensors')}\n"
     (config,) = configs
-    assert (config.data, config.images, config.out) == (str(Path("d/a.json")), "d", str(Path("runs/leaf")))
+    assert (config.data, config.images, config.out) == (str(Path("d/a.json")), "", str(Path("runs/leaf")))
     assert (config.epochs, config.max_minutes, config.batch_size, config.resume) == (None, 5, 2, True)
     command("train", "--data", "a.json", "--images", "b", "--epochs", "3", "--lr", "0.1", "--precision", "bf16")
     assert (configs[1].epochs, configs[1].lr, configs[1].precision, configs[1].resume) == (3, 0.1, "bf16", False)

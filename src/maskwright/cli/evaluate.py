@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from maskwright.cli.app import app
-from maskwright.cli.options import Data, Debug, Device, Images, Model, Precision, Size, Weights, pairs, say
+from maskwright.cli.options import Data, DataFormat, Debug, Device, Images, Model, Precision, Size, Weights, pairs, say
 
 
 @app.command(
@@ -25,6 +25,7 @@ because of --skip; they are listed."""
 def evaluate(
     data: Data,
     images: Images = None,
+    data_format: DataFormat = None,
     model: Model = "nuclei",
     weights: Weights = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N pictures.")] = None,
@@ -50,7 +51,14 @@ def evaluate(
     same = pairs(rename or [])
     predictor = load(model, weights=weights, size=size, device=device, precision=precision)
     evaluation = run(
-        predictor, data, images, limit=limit, skip=skip, class_names=same, progress=Console(stderr=True).is_terminal
+        predictor,
+        data,
+        images,
+        data_format=data_format,
+        limit=limit,
+        skip=skip,
+        class_names=same,
+        progress=Console(stderr=True).is_terminal,
     )
     typer.echo(evaluation.report())
     if out is not None:

@@ -28,9 +28,13 @@ Model = Annotated[
     str,
     typer.Option("--model", "-m", metavar="NAME|FILE", help="A name of `maskwright models`, or a checkpoint of yours."),
 ]
-Data = Annotated[Path, typer.Option("--data", metavar="COCO.json", help="Annotation file in COCO format.")]
+Data = Annotated[Path, typer.Option("--data", metavar="PATH", help="Annotations: a file or folder of any format.")]
+DataFormat = Annotated[
+    str | None,
+    typer.Option("--format", metavar="NAME", help="Format of the annotations.  [default: recognised from the files]"),
+]
 Images = Annotated[
-    Path | None, typer.Option("--images", metavar="DIR", help="Folder of its pictures.  [default: that of the file]")
+    Path | None, typer.Option("--images", metavar="DIR", help="Folder of its pictures.  [default: the format's own]")
 ]
 Weights = Annotated[
     Path | None,

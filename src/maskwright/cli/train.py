@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from maskwright.cli.app import app
-from maskwright.cli.options import Data, Debug, Images, Precision, Size
+from maskwright.cli.options import Data, DataFormat, Debug, Images, Precision, Size
 
 
 @app.command(
@@ -24,6 +24,7 @@ takes. One Ctrl-C stops the run after its step with everything saved; the same c
 def train(
     data: Data,
     images: Images = None,
+    data_format: DataFormat = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.")] = Path("runs/train"),
     model: Annotated[
         str, typer.Option("--model", "-m", metavar="NAME", help="Architecture: a name of `maskwright models`.")
@@ -60,7 +61,8 @@ def train(
 
     given: dict[str, Any] = {
         "data": str(data),
-        "images": str(images or data.parent),
+        "images": str(images) if images else None,
+        "data_format": data_format,
         "out": str(out),
         "model": model,
         "weights": str(weights) if weights else None,

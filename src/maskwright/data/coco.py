@@ -5,19 +5,33 @@ Letters: H W picture. In the files boxes are x, y, width, height; in memory xyxy
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons, draw_segmentations
-from maskwright.data.fields import Box, Record, Row, box_to_xywh, box_tuple, read_json, short, write_sections
-from maskwright.errors import DataError
+from maskwright.atomic import new_folder
+from maskwright.data.coco_rows import (
+    AnnotationReader,
+    Categories,
+    annotation_row,
+    category_rows,
+    drawn,
+    image_row,
+    known,
+    read_images,
+    section,
+)
+from maskwright.data.dataset import RLE, Dataset, ImageRecord
+from maskwright.data.fields import Box, Record, Row, box_to_xywh, json_keys, read_json, write_sections
+from maskwright.data.pictures import copy_pictures, inner_names, require_files
+from maskwright.errors import ConfigError, DataError
 from maskwright.ops import masks as mask_ops
-from maskwright.types import Classes, Instances, Masks
+from maskwright.types import Classes, Instances
 
-_BEYOND = 1.0  # pixels a box may reach beyond its picture before it is worth a note: annotation tools round
+ANNOTATIONS = "annotations.json"
+"""The annotation file of a data set that is a folder; its pictures are in `images` beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +50,8 @@ def load(json_path: str | os.PathLike[str], images_dir: str | os.PathLike[str] |
     json_path: COCO JSON with images, annotations and categories. images_dir: the folder its file names are relative
     to; without it boxes and masks can be had, pictures cannot.
     Missing iscrowd is 0, missing bbox is the extent of the outline, missing area is the pixels of the mask; what is
-    only odd (a box beyond its picture, an object of no area) is kept and counted in `Dataset.notes`.
+    only odd (a box beyond its picture, an object of no area) is kept and counted in `Dataset.notes`. Fields and
+    sections that have no place of their own are kept in `extra` and `class_extra`.
     Raises DataError, naming the file, the record and what to do, for anything that cannot be meant.
     """
     source = Path(json_path)
@@ -49,26 +64,77 @@ def load(json_path: str | os.PathLike[str], images_dir: str | os.PathLike[str] |
         raise DataError(
             f"{source}: expected an object of images, annotations and categories, got {type(content).__name__}.{hint}"
         )
-    rows = {name: _section(source, content, name) for name in ("images", "annotations", "categories")}
-    content.clear()
-    classes = _categories(source, rows["categories"])
-    images = _images(source, rows["images"])
-    reader = _AnnotationReader(source, {r.id: r for r in images}, {c: k for k, c in enumerate(classes.ids)}, classes)
+    rows = {name: section(source, content, name) for name in ("images", "annotations", "categories")}
+    for name in rows:
+        del content[name]
+    found = Categories(source, rows["categories"])
+    images = read_images(source, rows["images"])
+    reader = AnnotationReader(source, images, found.classes, found.landmarks)
     annotations = reader.read(rows["annotations"])
-    notes = _name_notes(classes) + reader.notes()
-    return Dataset(classes, images, annotations, root, source, notes)
+    notes = (*found.notes, *reader.notes())
+    return Dataset(found.classes, images, annotations, root, source, notes, found.landmarks, found.extra, extra=content)
 
 
 def save(path: str | os.PathLike[str], dataset: Dataset) -> None:
-    """Write an annotated data set as COCO JSON; `load` gives the same back."""
+    """Write the annotations of a data set as COCO JSON, replacing the file; `load` gives the same back."""
+    _save(Path(path), dataset, [r.file_name for r in dataset.images])
+
+
+def _save(path: Path, dataset: Dataset, names: Sequence[str]) -> None:
+    sections = dict(dataset.extra)
+    sections["images"] = (image_row(r, name) for r, name in zip(dataset.images, names, strict=True))
     ids = dataset.classes.ids
-    images = (
-        {**r.extra, "id": r.id, "file_name": r.file_name, "height": r.size[0], "width": r.size[1]}
-        for r in dataset.images
-    )
-    annotations = (_annotation_row(a, ids) for i in range(len(dataset)) for a in dataset.of(i))
-    categories = ({"id": i, "name": n} for i, n in zip(ids, dataset.classes.names, strict=True))
-    write_sections(Path(path), {"images": images, "annotations": annotations, "categories": categories})
+    sections["annotations"] = (annotation_row(a, ids) for i in range(len(dataset)) for a in dataset.of(i))
+    sections["categories"] = category_rows(dataset.classes, dataset.landmarks, dataset.class_extra)
+    write_sections(path, sections)
+
+
+# ---- as one of the formats ------------------------------------------------------------------------------------------
+
+
+def recognise(place: Path) -> bool:
+    """A JSON file with images and annotations, or a folder with such an annotations.json."""
+    path = place / ANNOTATIONS if place.is_dir() else place
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return False
+    return json_keys(path, ("images", "annotations")) == {"images", "annotations"}
+
+
+def load_place(place: Path, images: Path | None = None) -> Dataset:
+    """Read the file, or the folder's annotations.json.
+
+    Without `images` the pictures' folder is the first of these that has the first picture: the file's own folder, the
+    folder `images` in it, and the folder `images` beside it; where none has it, the file's own.
+    """
+    path = place / ANNOTATIONS if place.is_dir() else place
+    dataset = load(path, images)
+    if images is not None:
+        return dataset
+    near = (path.parent, path.parent / "images", path.parent.parent / "images")
+    first = dataset.images[0].file_name if dataset.images else ""
+    return replace(dataset, root=next((folder for folder in near if (folder / first).is_file()), path.parent))
+
+
+def save_place(place: Path, dataset: Dataset, copy: bool = False) -> tuple[str, ...]:
+    """Write a new .json file (annotations alone), or a new folder of annotations.json and, with `copy`, images/."""
+    if place.suffix.lower() == ".json":
+        if copy:
+            raise ConfigError(f"{place}: a JSON file holds no pictures. Name a folder, or leave the pictures out.")
+        if place.exists():
+            raise FileExistsError(f"{place} exists already. Nothing is overwritten: name a new file, or remove it.")
+        save(place, dataset)
+        return ()
+    if copy:
+        require_files(dataset)
+    names = inner_names(dataset) if copy else [r.file_name for r in dataset.images]
+    with new_folder(place) as folder:
+        if copy:
+            copy_pictures(dataset, folder / "images", names)
+        _save(folder / ANNOTATIONS, dataset, names)
+    return ()
+
+
+# ---- result lists ---------------------------------------------------------------------------------------------------
 
 
 def save_results(path: str | os.PathLike[str], results: Iterable[tuple[int, Instances]]) -> None:
@@ -108,156 +174,7 @@ def read_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, tu
     return {i: tuple(found) for i, found in by_image.items()}
 
 
-# ---- reading an annotated data set ----------------------------------------------------------------------------------
-
-
-def _section(source: Path, content: Row, name: str) -> list[Any]:
-    rows = content.get(name)
-    if not isinstance(rows, list):
-        found = f"found {short(sorted(content))}" if rows is None else f"it is {short(rows)}"
-        hint = ' A set without annotations says so with "annotations": [].' if name == "annotations" else ""
-        raise DataError(f"{source}: a COCO data set needs the list '{name}'; {found}.{hint}")
-    return rows
-
-
-def _categories(source: Path, rows: list[Any]) -> Classes:
-    names: dict[int, str] = {}
-    for position, row in enumerate(rows):
-        at = Record(source, f"category {position} of the list")
-        row = at.table(row)
-        number = at.whole(row, "id")
-        name = row.get("name")
-        if not isinstance(name, str) or not name.strip():
-            raise at.fault(f'category id {number} has no name (got {short(name)}). Add "name".')
-        if number in names:
-            raise at.fault(
-                f"the category id {number} is used twice, for '{names[number]}' and '{name}'. Ids must differ."
-            )
-        names[number] = name
-    if not names:
-        raise DataError(f"{source}: the list 'categories' is empty. A data set needs at least one class.")
-    return Classes([names[i] for i in sorted(names)], sorted(names))
-
-
-def _images(source: Path, rows: list[Any]) -> tuple[ImageRecord, ...]:
-    records: dict[int, ImageRecord] = {}
-    for position, row in enumerate(rows):
-        at = Record(source, f"image {position} of the list")
-        row = at.table(row)
-        number, name = at.whole(row, "id"), row.get("file_name")
-        at = Record(source, f"image id {number}")
-        if number in records:
-            raise at.fault(f"the id is used twice, for {records[number].file_name} and {short(name)}. Ids must differ.")
-        if not isinstance(name, str) or not name:
-            raise at.fault(f"'file_name' must be the name of the picture file, got {short(name)}.")
-        size = at.whole(row, "height"), at.whole(row, "width")
-        if min(size) < 1:
-            raise at.fault(f"height and width must be at least 1, got {size[0]} and {size[1]} ({name}).")
-        extra = {k: v for k, v in row.items() if k not in ("id", "file_name", "height", "width")}
-        records[number] = ImageRecord(number, name, size, extra)
-    return tuple(records.values())
-
-
-class _AnnotationReader:
-    """Turns annotation rows into `Annotation`s by picture, and remembers what was odd."""
-
-    def __init__(self, source: Path, images: Mapping[int, ImageRecord], label_of: Mapping[int, int], classes: Classes):
-        self.source, self.images, self.label_of, self.classes = source, images, label_of, classes
-        self.odd: dict[str, list[int]] = {}
-
-    def read(self, rows: list[Any]) -> dict[int, tuple[Annotation, ...]]:
-        """Annotations by image id. Empties `rows` on the way: the parsed JSON is ten times larger than the result."""
-        by_image: dict[int, list[Annotation]] = {}
-        seen: set[int] = set()
-        for position, row in enumerate(rows):
-            at = Record(self.source, f"annotation {position} of the list")
-            row = at.table(row)
-            number = at.whole(row, "id")
-            if number in seen:
-                raise at.fault(f"the annotation id {number} is used twice. Ids must differ.")
-            seen.add(number)
-            annotation = self._annotation(Record(self.source, f"annotation id {number}"), number, row)
-            by_image.setdefault(annotation.image_id, []).append(annotation)
-            rows[position] = None
-        return {i: tuple(by_image.get(i, ())) for i in self.images}
-
-    def _annotation(self, at: Record, number: int, row: Row) -> Annotation:
-        image = self.images.get(at.whole(row, "image_id"))
-        if image is None:
-            raise at.fault(
-                f"image_id {row['image_id']} is not in the list 'images'. Add the image or remove the annotation."
-            )
-        label = self.label_of.get(at.whole(row, "category_id"))
-        if label is None:
-            raise at.fault(
-                f"category_id {row['category_id']} is not in the list 'categories' ({_known(self.classes)})."
-            )
-        outline = at.segmentation(row.get("segmentation"), image.size)
-        box = self._box(at, row, outline, image)
-        area = self._area(at, row, outline, image, box)
-        crowd = row.get("iscrowd", 0)
-        if crowd not in (0, 1):
-            raise at.fault(f"'iscrowd' must be 0 or 1, got {short(crowd)}.")
-        if area == 0 or box[2] == box[0] or box[3] == box[1]:
-            self.odd.setdefault("have no area", []).append(number)
-        return Annotation(number, image.id, label, box, outline, area, bool(crowd))
-
-    def _box(self, at: Record, row: Row, outline: Polygons | RLE | None, image: ImageRecord) -> Box:
-        if row.get("bbox") is not None:
-            box = at.box(row["bbox"])
-        elif isinstance(outline, dict):
-            box = box_tuple(_drawn(at, outline, image).boxes()[0])
-        elif outline is not None:
-            points = np.concatenate(outline).reshape(-1, 2)
-            box = box_tuple(np.concatenate([points.min(axis=0), points.max(axis=0)]))
-        else:
-            raise at.fault("has neither 'bbox' nor 'segmentation'. One of them is needed to know where the object is.")
-        height, width = image.size
-        if box[0] > width or box[1] > height or box[2] < 0 or box[3] < 0:
-            raise at.fault(
-                f"the box {short(list(box))} (x1, y1, x2, y2) lies outside its picture {image.file_name} of "
-                f"{height}x{width} (height x width). Are height and width exchanged, or the coordinates relative?"
-            )
-        if box[0] < -_BEYOND or box[1] < -_BEYOND or box[2] > width + _BEYOND or box[3] > height + _BEYOND:
-            self.odd.setdefault("reach beyond their picture", []).append(int(row["id"]))
-        return box
-
-    def _area(self, at: Record, row: Row, outline: Polygons | RLE | None, image: ImageRecord, box: Box) -> float:
-        if row.get("area") is not None:
-            area = at.number(row, "area")
-            if area < 0:
-                raise at.fault(f"'area' must not be negative, got {area}.")
-            return area
-        if outline is None:
-            return (box[2] - box[0]) * (box[3] - box[1])
-        return float(_drawn(at, outline, image).areas()[0])
-
-    def notes(self) -> tuple[str, ...]:
-        return tuple(
-            f"Annotations that {what}: {len(ids)} (ids {', '.join(map(str, ids[:5]))}"
-            f"{', ...' if len(ids) > 5 else ''}); kept as they are."
-            for what, ids in self.odd.items()
-        )
-
-
-def _drawn(at: Record, outline: Polygons | RLE, image: ImageRecord) -> Masks:
-    try:
-        return draw_segmentations([outline], image.size)
-    except DataError as error:
-        raise at.fault(str(error)) from error
-
-
-def _known(classes: Classes) -> str:
-    pairs = [f"{i} {n}" for i, n in zip(classes.ids, classes.names, strict=True)]
-    return "known: " + ", ".join(pairs[:10]) + (", ..." if len(pairs) > 10 else "")
-
-
-def _name_notes(classes: Classes) -> tuple[str, ...]:
-    twice = sorted({n for n in classes.names if classes.names.count(n) > 1})
-    return tuple(f"Several categories are called '{n}'; they are kept apart by their ids." for n in twice)
-
-
-# ---- results --------------------------------------------------------------------------------------------------------
+# ---- the rows of a result list --------------------------------------------------------------------------------------
 
 
 def _read_result(
@@ -272,12 +189,12 @@ def _read_result(
     label = label_of.get(at.whole(row, "category_id"))
     if label is None:
         raise at.fault(
-            f"category_id {row['category_id']} is not a class of {dataset.source} ({_known(dataset.classes)})."
+            f"category_id {row['category_id']} is not a class of {dataset.source} ({known(dataset.classes)})."
         )
     box = at.box_xywh(row["bbox"]) if row.get("bbox") is not None else None
     outline = at.segmentation(row.get("segmentation"), image.size)
     if outline is not None and not (isinstance(outline, dict) and isinstance(outline["counts"], str)):
-        outline = mask_ops.encode(_drawn(at, outline, image))[0]
+        outline = mask_ops.encode(drawn(at, outline, image))[0]
     if box is None and outline is None:
         raise at.fault("has neither 'bbox' nor 'segmentation'. A result needs at least one of them.")
     score = at.number(row, "score")
@@ -323,19 +240,3 @@ def _result_rows(image_id: int, found: Instances) -> list[Row]:
         row: Row = {"image_id": int(image_id), "category_id": found.classes.ids[label], "bbox": box_to_xywh(box)}
         rows.append(row | {"score": score} | ({} if rle is None else {"segmentation": rle}))
     return rows
-
-
-# ---- writing an annotation ------------------------------------------------------------------------------------------
-
-
-def _annotation_row(a: Annotation, category_ids: Sequence[int]) -> Row:
-    outline = a.segmentation if isinstance(a.segmentation, dict) else [p.tolist() for p in a.segmentation or ()]
-    return {
-        "id": a.id,
-        "image_id": a.image_id,
-        "category_id": category_ids[a.label],
-        "bbox": box_to_xywh(a.box),
-        "area": a.area,
-        "iscrowd": int(a.crowd),
-        "segmentation": outline,
-    }

@@ -4,6 +4,9 @@ Letters: H W picture. In the files boxes are x, y, width, height; in memory xyxy
 """
 
 import json
+import math
+import mmap
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +81,12 @@ class Record:
         x, y, width, height = self.box_xywh(value)
         return x, y, x + width, y + height
 
+    def pair(self, value: Any, what: str) -> tuple[int, int]:
+        """Two whole numbers."""
+        if isinstance(value, (list, tuple)) and len(value) == 2 and all(type(v) is int for v in value):
+            return value[0], value[1]
+        raise self.fault(f"{what} must be pairs of whole numbers, got {short(value)}.")
+
     def segmentation(self, value: Any, size: Size) -> Polygons | RLE | None:
         """Checked polygons or run lengths; None where there is none (absent or an empty list)."""
         if value is None or (isinstance(value, list) and not value):
@@ -140,7 +149,7 @@ def read_json(source: Path) -> Any:
             f"{source}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}). "
             f"Was the file cut off or edited by hand?"
         ) from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # text that is not UTF-8, numbers of thousands of digits
         raise DataError(f"{source}: not JSON text ({error}).") from error
 
 
@@ -150,22 +159,59 @@ def box_tuple(values: NDArray[Any]) -> Box:
 
 
 def box_to_xywh(box: Sequence[float]) -> list[float]:
-    """x, y, width, height of an xyxy box."""
-    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+    """x, y, width, height of an xyxy box, such that x + width gives x2 again to the last bit.
+
+    Of the numbers that do, the one of fewest digits: 254.88, which the file may have had, not 254.88000000000002.
+    """
+    return [box[0], box[1], _extent(box[0], box[2]), _extent(box[1], box[3])]
 
 
-def write_sections(path: Path, sections: Mapping[str, Iterable[Row]]) -> None:
-    """A JSON object of lists, row by row, or one list if its name is empty; beside the target, then renamed."""
-    with replacing(path) as part, open(part, "w", encoding="utf-8") as out:
-        bare = list(sections) == [""]
-        for k, (name, rows) in enumerate(sections.items()):
-            opening = "[" if bare else f'{"{" if k == 0 else ","}\n"{name}": ['
-            out.write(opening)
-            _write_rows(out.write, rows)
-            out.write("]")
-        out.write("\n" if bare else "}\n")
+def _extent(low: float, high: float) -> float:
+    difference = float(high - low)
+    if not difference.is_integer():  # whole numbers are short already
+        for digits in (1, 2, 3, 4, 6, 8, 10, 12):
+            rounded = round(difference, digits)
+            if low + rounded == high:
+                return rounded
+    if low + difference != high:
+        for towards in (-math.inf, math.inf):
+            close = math.nextafter(difference, towards)
+            if low + close == high:
+                return close
+    return difference
 
 
-def _write_rows(write: Callable[[str], Any], rows: Iterable[Row]) -> None:
-    for k, row in enumerate(rows):
-        write((",\n" if k else "\n") + json.dumps(row, allow_nan=False))
+def json_keys(path: Path, names: Iterable[str]) -> frozenset[str]:
+    """Those of `names` that occur as a key anywhere in a JSON file, found without parsing it; none if unreadable."""
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            return frozenset(n for n in names if re.search(rb'"%s"\s*:' % n.encode(), text))
+    except (OSError, ValueError):
+        return frozenset()
+
+
+def write_sections(path: Path, sections: Mapping[str, Any]) -> None:
+    """A JSON object of sections, lists and iterators of rows row by row; one bare list if its name is empty.
+
+    Beside the target, then renamed. Raises DataError where a value is NaN or infinite, which JSON does not have.
+    """
+    try:
+        with replacing(path) as part, open(part, "w", encoding="utf-8") as out:
+            _write_sections(out.write, sections)
+    except ValueError as error:
+        raise DataError(f"{path}: cannot be written, a number is NaN or infinite ({error}).") from error
+
+
+def _write_sections(write: Callable[[str], Any], sections: Mapping[str, Any]) -> None:
+    bare = list(sections) == [""]
+    for k, (name, rows) in enumerate(sections.items()):
+        if not bare:
+            write(f"{'{' if k == 0 else ','}\n{json.dumps(name)}: ")
+        if isinstance(rows, (str, int, float, dict)) or rows is None:
+            write(json.dumps(rows, allow_nan=False))
+        else:
+            write("[")
+            for n, row in enumerate(rows):
+                write((",\n" if n else "\n") + json.dumps(row, allow_nan=False))
+            write("]")
+    write("\n" if bare else "}\n")

@@ -19,24 +19,42 @@ class Format:
     """How one annotation format is handled.
 
     recognise: whether a file or folder is probably this format; reads as little as it can and never raises.
-    load: (file or folder, the pictures' folder or None) to the data set. save: writes (new place, data set).
-    keeps: what a round trip through it keeps, in a person's words.
+    load: (file or folder, the pictures' folder or None for the layout's own) to the data set, whose root is always
+        set. Annotations are read and checked, pictures are not opened beyond their header.
+    save: (place, data set, copy) writes everything the format needs, whole or not at all, and gives one sentence for
+        each kind of thing that the format cannot hold and that was left out (empty: all of it is there).
+        place must not exist (an empty folder may). copy: the picture files too, byte for byte, at the layout's place
+        for them; where a layout cannot be without its pictures, or cannot hold them, the other choice is a
+        ConfigError. Raises DataError, before anything is written, where pictures are missing or names clash.
+        `atomic.new_folder` and `data.pictures` do most of it.
+    one_file: the suffix of a place that is a single annotation file (".json"), None where every place is a folder.
+    keeps: what a round trip through it keeps, and what not, in a person's words.
     """
 
     name: str
     summary: str
     recognise: Callable[[Path], bool]
     load: Callable[[Path, Path | None], Dataset]
-    save: Callable[[Path, Dataset], None]
+    save: Callable[[Path, Dataset, bool], tuple[str, ...]]
     keeps: str
-
-
-def _is_coco(path: Path) -> bool:
-    return path.suffix.lower() == ".json" and path.is_file()
+    one_file: str | None = None
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
-    {f.name: f for f in (Format("coco", "COCO JSON, one file", _is_coco, coco.load, coco.save, "everything"),)}
+    {
+        f.name: f
+        for f in (
+            Format(
+                "coco",
+                "COCO JSON: one file, or a folder of annotations.json and images/",
+                coco.recognise,
+                coco.load_place,
+                coco.save_place,
+                "everything",
+                one_file=".json",
+            ),
+        )
+    }
 )
 
 
@@ -45,22 +63,50 @@ def load(
 ) -> Dataset:
     """Read a data set of any known format; without `format` it is recognised from the files.
 
+    images: the pictures' folder, where it is not the format's own.
     Raises ConfigError for an unknown format name, DataError where nothing or more than one format fits.
     """
     place, folder = Path(path), None if images is None else Path(images)
-    if format is not None:
-        return find(format).load(place, folder)
+    chosen = None if format is None else find(format)
     if not place.exists():
-        raise DataError(f"{place}: there is no such file or folder.")
+        raise DataError(f"{place}: there is no such file or folder (working folder: {os.getcwd()}).")
+    return (chosen or recognise(place)).load(place, folder)
+
+
+def save(path: str | os.PathLike[str], dataset: Dataset, format: str, copy: bool | None = None) -> tuple[str, ...]:
+    """Write a data set as `format` to a new place; gives what the format cannot hold, one sentence each.
+
+    copy: with the picture files; None: yes, unless the place is a single annotation file.
+    Raises ConfigError for an unknown format or a choice it does not offer, DataError where pictures are missing or the
+    place is taken.
+    """
+    chosen, place = find(format), Path(path)
+    if copy is None:
+        copy = chosen.one_file is None or place.suffix.lower() != chosen.one_file
+    try:
+        return chosen.save(place, dataset, copy)
+    except FileExistsError as error:
+        raise DataError(str(error)) from error
+
+
+def recognise(place: Path) -> Format:
+    """The one format that a file or folder has; a .json that is like none is left to COCO's reader to find fault with.
+
+    Raises DataError where none or more than one fits.
+    """
     fitting = [f for f in FORMATS.values() if f.recognise(place)]
+    if not fitting and place.suffix.lower() == ".json" and place.is_file():
+        return FORMATS["coco"]
     if len(fitting) != 1:
         found = " and ".join(f.name for f in fitting) or "none"
-        raise DataError(f"{place}: the annotation format is not clear (fits: {found}). Name it: {', '.join(FORMATS)}.")
-    return fitting[0].load(place, folder)
+        raise DataError(
+            f"{place}: the annotation format is not clear (fits: {found}). Name it (--format): {', '.join(FORMATS)}."
+        )
+    return fitting[0]
 
 
 def find(name: str) -> Format:
     """The format of this name. Raises ConfigError, with a suggestion, for an unknown one."""
     if name not in FORMATS:
-        raise ConfigError(f"There is no format '{name}'; known: {', '.join(FORMATS)}.{suggest(name, list(FORMATS))}")
+        raise ConfigError(f"There is no format '{name}'.{suggest(name, list(FORMATS))}")
     return FORMATS[name]

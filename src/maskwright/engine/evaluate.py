@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from maskwright.atomic import replacing
-from maskwright.data import coco
+from maskwright.data import coco, formats
 from maskwright.data.dataset import Dataset
 from maskwright.engine.timing import StageTimer
 from maskwright.errors import ConfigError, DataError, ImageError, suggest
@@ -101,6 +101,7 @@ def evaluate(
     data: Data,
     images: str | os.PathLike[str] | None = None,
     *,
+    data_format: str | None = None,
     limit: int | None = None,
     skip: bool = False,
     class_names: Mapping[str, str] | None = None,
@@ -110,14 +111,15 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on an annotated data set.
 
-    data: a `Dataset`, or a COCO JSON file whose pictures lie in `images`. limit: only the first pictures.
+    data: a `Dataset`, or a file or folder of annotations. images: its pictures' folder, where it is not the format's
+    own. data_format: a name of `data.formats.FORMATS`; None recognises it. limit: only the first pictures.
     skip: leave out pictures that cannot be read, and list them in the result, instead of raising.
     class_names: the data set's name for a model's class, where they differ. score_threshold: None takes the model's
     floor, the lowest score it reports, as AP needs low scores too. max_instances: as in `Predictor.predict`.
     progress: a bar on stderr.
     Raises DataError where the classes do not match, ImageError or DataError for a picture that cannot be used.
     """
-    dataset = _dataset(data, images, limit)
+    dataset = _dataset(data, images, limit, data_format)
     score_threshold = predictor.floor if score_threshold is None else score_threshold
     translation = match_classes(predictor.classes, dataset, class_names)
     if not skip:
@@ -151,7 +153,7 @@ def evaluate(
 
 def evaluate_results(results: str | os.PathLike[str], data: Data) -> CocoResult:
     """Measure a COCO result file against the data set it belongs to; no model, no pictures."""
-    dataset = _dataset(data, None, None)
+    dataset = _dataset(data, None, None, None)
     metric = CocoMetric(dataset)
     for image_id, rows in coco.read_results(results, dataset).items():
         metric.update_rows(image_id, rows)
@@ -226,9 +228,9 @@ def _listed(names: Iterable[str]) -> str:
 # ---- data and progress ----------------------------------------------------------------------------------------------
 
 
-def _dataset(data: Data, images: str | os.PathLike[str] | None, limit: int | None) -> Dataset:
+def _dataset(data: Data, images: str | os.PathLike[str] | None, limit: int | None, data_format: str | None) -> Dataset:
     if not isinstance(data, Dataset):
-        data = coco.load(data, images)
+        data = formats.load(data, images, data_format)
     elif images is not None:
         data = replace(data, root=Path(images))
     if limit is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from maskwright.data import coco
+from maskwright.data import formats
 from maskwright.data.dataset import Dataset
 from maskwright.data.loader import scaled_spec
 from maskwright.engine.fit import Evaluate, fit, validation_loss
@@ -45,7 +45,7 @@ def train(config: TrainConfig, model: Model | None = None) -> Path:
     """
     from maskwright.models import zoo
 
-    data = coco.load(config.data, config.images)
+    data = formats.load(config.data, config.images or None, config.data_format)
     _check_pictures(data)
     rest, held_out = data.split(config.val_fraction, config.split_salt) if config.val_fraction else (data, None)
     model = model or _build(config, data.classes)
