@@ -1,6 +1,7 @@
 """Training batches in an order, and with variations, that depend on nothing but seed, epoch and picture.
 
-A run that was stopped at any batch goes on with exactly the batches it would have seen.
+A run that was stopped at any batch goes on with exactly the batches it would have seen. Several processes share the
+pictures of each batch: together they see the batches that one process would.
 
 Letters: B batch, H W padded batch, h w one input picture.
 """
@@ -23,7 +24,7 @@ from maskwright.data.augment import Augment, Choice, move_objects
 from maskwright.data.dataset import Dataset
 from maskwright.data.mix import Another, View, vary
 from maskwright.data.sample import Objects, Sample
-from maskwright.errors import ConfigError, DataError
+from maskwright.errors import ConfigError, DataError, MaskwrightError, TrainingError
 from maskwright.geometry import Geometry
 from maskwright.ops.warp import input_size, pad_batch, resize_normalise
 from maskwright.types import InputSpec, IntArray, Size, Target
@@ -36,15 +37,17 @@ ORDER, VARIATION = 0, 1
 class Sampling:
     """How batches are drawn.
 
-    batch_size: pictures; the last batch of an epoch may be smaller. seed: any integer from 0. epochs: None goes on
-    for ever. augment: None shows each picture as prediction would see it. short_edges: one of these input sizes is
-    drawn for each picture; empty means the spec's own. keep_empty: also show pictures without objects.
-    masks: draw the outlines; False trains on boxes alone. workers: processes that prepare pictures; 0 is this one.
+    batch_size: pictures of all processes together; the last batch of an epoch may be smaller. seed: any integer from 0.
+    epochs: None goes on for ever. repeats: times an epoch shows each picture, each time varied anew. augment: None
+    shows each picture as prediction would see it. short_edges: one of these input sizes is drawn for each picture;
+    empty means the spec's own. keep_empty: also show pictures without objects. masks: draw the outlines; False trains
+    on boxes alone. workers: processes that prepare pictures; 0 is this one.
     """
 
     batch_size: int = 2
     seed: int = 0
     epochs: int | None = 1
+    repeats: int = 1
     augment: Augment | None = None
     short_edges: tuple[int, ...] = ()
     keep_empty: bool = True
@@ -52,19 +55,30 @@ class Sampling:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.seed < 0 or self.workers < 0 or (self.epochs is not None and self.epochs < 0):
-            raise ConfigError(f"Sampling: batch_size is at least 1; seed, epochs, workers at least 0, got {self}.")
+        if min(self.batch_size, self.repeats) < 1 or min(self.seed, self.workers, self.epochs or 0) < 0:
+            raise ConfigError(
+                f"Sampling: batch_size, repeats are at least 1; seed, epochs, workers at least 0, got {self}."
+            )
         if any(edge < 1 for edge in self.short_edges):
             raise ConfigError(f"Sampling: short_edges are positive pixels, got {self.short_edges}.")
 
 
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Which sample: epoch, batch number in it, position of the picture in the data set, which of its repeats."""
+
+    epoch: int
+    number: int
+    position: int
+    repeat: int = 0
+
+
 @dataclass(eq=False)
 class Batch:
-    """One step's pictures.
+    """One step's pictures; none where this process has no share in the batch.
 
     images: (B, 3, H, W) float32 normalised, padded right and bottom with zeros. sizes: (h, w) of each without the
-    padding. targets: input frame, one per picture. image_ids, files: which pictures they are.
-    epoch, number: which batch of which epoch this is, both from 0.
+    padding. targets: input frame, one per picture. image_ids, files, keys: which pictures they are.
     """
 
     images: Tensor
@@ -72,11 +86,20 @@ class Batch:
     targets: list[Target]
     image_ids: list[int]
     files: list[str]
-    epoch: int = 0
-    number: int = 0
+    keys: list[Key]
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    @property
+    def epoch(self) -> int:
+        """Which epoch this is of, from 0."""
+        return self.keys[0].epoch
+
+    @property
+    def number(self) -> int:
+        """Which batch of its epoch this is, from 0."""
+        return self.keys[0].number
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on `device`; masks stay in main memory."""
@@ -91,9 +114,10 @@ class Batch:
         return replace(self, images=self.images.to(device, non_blocking=True), targets=targets)
 
 
-def order(positions: IntArray, seed: int, epoch: int) -> IntArray:
-    """The pictures of one epoch, shuffled; the same for the same seed and epoch everywhere."""
-    return np.random.default_rng([ORDER, seed, epoch]).permutation(positions)
+def order(positions: IntArray, seed: int, epoch: int, repeats: int = 1) -> IntArray:
+    """The pictures of one epoch, shuffled, `repeats` times over; the same for the same seed and epoch everywhere."""
+    rng = np.random.default_rng([ORDER, seed, epoch])
+    return np.concatenate([rng.permutation(positions) for _ in range(repeats)])
 
 
 def usable(dataset: Dataset, *, keep_empty: bool) -> IntArray:
@@ -107,47 +131,46 @@ def usable(dataset: Dataset, *, keep_empty: bool) -> IntArray:
 class Batches:
     """All batches of a run, one after the other through its epochs, from any point on.
 
-    len(batches) is the number of batches in one epoch.
+    len(batches) is the number of batches in one epoch. share: (i, n) gives process i of n its part of every batch,
+    which is empty where a batch has fewer pictures than there are processes.
     """
 
-    def __init__(self, dataset: Dataset, spec: InputSpec, sampling: Sampling) -> None:
-        self.sampling = sampling
+    def __init__(self, dataset: Dataset, spec: InputSpec, sampling: Sampling, share: tuple[int, int] = (0, 1)) -> None:
+        self.sampling, self.share = sampling, share
         self.positions = usable(dataset, keep_empty=sampling.keep_empty)
         self.samples = TrainingSamples(dataset, spec, sampling)
 
     def __len__(self) -> int:
-        return math.ceil(len(self.positions) / self.sampling.batch_size)
+        return math.ceil(len(self.positions) * self.sampling.repeats / self.sampling.batch_size)
 
     def start(self, epoch: int = 0, number: int = 0) -> Iterator[Batch]:
-        """Batches from batch `number` of `epoch` to the end of the last epoch."""
+        """Batches from batch `number` of `epoch` to the end of the last epoch.
+
+        Raises ImageError, DataError that names the picture which cannot be used, whichever process read it;
+        TrainingError where a worker process ended.
+        """
         workers = self.sampling.workers
         loader: DataLoader[Any] = DataLoader(
-            self.samples,
+            _Reported(self.samples),
             batch_sampler=_Keys(self, epoch, number),
             num_workers=workers,
-            collate_fn=self.samples.collate,
+            collate_fn=_Collate(self.samples),
             worker_init_fn=_leave_interrupts_to_parent if workers else None,
             prefetch_factor=4 if workers else None,
             generator=torch.Generator(),  # the loader draws a seed it never needs: not from the global stream
         )
-        return iter(loader)
+        return _unwrapped(loader)
 
-    def keys(self, epoch: int, number: int) -> Iterator[list["Key"]]:
-        """What each batch holds, without reading a picture."""
-        size, last = self.sampling.batch_size, self.sampling.epochs
-        for now in itertools.count(epoch) if last is None else range(epoch, last):
-            shuffled = order(self.positions, self.sampling.seed, now)
+    def keys(self, epoch: int, number: int) -> Iterator[list[Key]]:
+        """What this process's share of each batch holds, without reading a picture."""
+        s, (mine, processes) = self.sampling, self.share
+        for now in itertools.count(epoch) if s.epochs is None else range(epoch, s.epochs):
+            shuffled = order(self.positions, s.seed, now, s.repeats)
             for batch in range(number if now == epoch else 0, len(self)):
-                yield [Key(now, batch, int(i)) for i in shuffled[batch * size : (batch + 1) * size]]
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """Which sample: epoch, batch number in it, position of the picture in the data set."""
-
-    epoch: int
-    number: int
-    position: int
+                begin = batch * s.batch_size
+                count = min(s.batch_size, len(shuffled) - begin)
+                places = range(begin + count * mine // processes, begin + count * (mine + 1) // processes)
+                yield [Key(now, batch, int(shuffled[i]), i // len(self.positions)) for i in places]
 
 
 class _Keys:
@@ -169,6 +192,47 @@ class Item:
     key: Key
 
 
+class _Reported(TorchDataset[Item | MaskwrightError]):
+    """Samples, or the error in place of one: what a worker process raises would arrive wrapped in its traceback."""
+
+    def __init__(self, samples: "TrainingSamples") -> None:
+        self.samples = samples
+
+    def __getitem__(self, key: Key) -> Item | MaskwrightError:
+        try:
+            return self.samples[key]
+        except MaskwrightError as error:
+            return error.with_traceback(None)
+
+
+@dataclass(frozen=True)
+class _Collate:
+    """The batch of some items, or the first error among them."""
+
+    samples: "TrainingSamples"
+
+    def __call__(self, items: Sequence[Item | MaskwrightError]) -> Batch | MaskwrightError:
+        for item in items:
+            if isinstance(item, MaskwrightError):
+                return item
+        return self.samples.collate([item for item in items if isinstance(item, Item)])
+
+
+def _unwrapped(loader: "DataLoader[Any]") -> Iterator[Batch]:
+    """The loader's batches; an error that arrives in place of one is raised."""
+    try:
+        for batch in loader:
+            if isinstance(batch, MaskwrightError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if isinstance(error, MaskwrightError) or "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError(
+            f"A process that prepares pictures ended: {error} Often memory ran out: use fewer workers."
+        ) from error
+
+
 class TrainingSamples(TorchDataset[Item]):
     """Prepared pictures by `Key`; the same key always gives the same item."""
 
@@ -186,7 +250,7 @@ class TrainingSamples(TorchDataset[Item]):
 
     def __getitem__(self, key: Key) -> Item:
         sample = self.sample(key.position)
-        rng = np.random.default_rng([VARIATION, self.sampling.seed, key.epoch, key.position])
+        rng = np.random.default_rng([VARIATION, self.sampling.seed, key.epoch, key.position, key.repeat])
         image, objects = prepare_sample(sample, self._spec(rng), self.sampling.augment, rng, self.another)
         target = Target(
             boxes=torch.from_numpy(objects.boxes),
@@ -216,16 +280,16 @@ class TrainingSamples(TorchDataset[Item]):
         return self.sample(int(positions[rng.integers(len(positions))]))
 
     def collate(self, items: Sequence[Item]) -> Batch:
-        """Pad and stack."""
+        """Pad and stack; no items give an empty batch of the smallest input."""
+        side = self.spec.multiple
         records = [self.dataset.images[item.key.position] for item in items]
         return Batch(
-            images=pad_batch([item.image for item in items], self.spec.multiple),
+            images=pad_batch([item.image for item in items], side) if items else torch.zeros(0, 3, side, side),
             sizes=[(int(item.image.shape[1]), int(item.image.shape[2])) for item in items],
             targets=[item.target for item in items],
             image_ids=[record.id for record in records],
             files=[record.file_name for record in records],
-            epoch=items[0].key.epoch,
-            number=items[0].key.number,
+            keys=[item.key for item in items],
         )
 
     def _spec(self, rng: np.random.Generator) -> InputSpec:

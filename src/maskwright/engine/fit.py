@@ -107,7 +107,7 @@ def validation_loss(model: Model, data: Dataset, *, batch_size: int = 4, seed: i
     with torch.no_grad():
         for batch in batches.start():
             batch = batch.to(device)
-            generator = torch.Generator().manual_seed(_stream(seed, batch.number, 0))
+            generator = torch.Generator().manual_seed(_stream(seed, batch.keys[0].number, 0))
             for name, value in model.loss(batch.images, batch.sizes, batch.targets, generator).items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(batch)
             count += len(batch)

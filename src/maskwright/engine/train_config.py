@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+import numpy as np
+
 from maskwright.data.augment import Augment
 from maskwright.data.dataset import Dataset
 from maskwright.data.loader import Sampling
@@ -15,9 +17,22 @@ from maskwright.errors import ConfigError, suggest
 
 FREE_ON_RESUME = (
     *("data", "images", "data_format", "out", "workers", "device"),
-    *("resume", "checkpoint_minutes", "progress", "log_every"),
+    *("resume", "checkpoint_minutes", "progress", "log_every", "patience", "min_delta"),
 )
 """Fields that may differ when a run is resumed; the others decide the weights."""
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": ("adamw", "sgd"),
+    "schedule": ("cosine", "step", "constant"),
+    "norm": ("auto", "live", "frozen"),
+    "precision": ("float32", "bf16", "fp16"),
+    "orientation": ("upright", "free"),
+    "device": ("auto", "cpu", "cuda"),
+}
+AT_LEAST_ONE = (
+    *("epochs", "size", "repeats", "batch_size", "accumulate", "evaluate_every", "patience", "log_every"),
+    *("max_instances", "enlarge"),
+)
 
 
 UNDECIDED_AUGMENT = Augment()
@@ -28,8 +43,8 @@ UNDECIDED_AUGMENT = Augment()
 class TrainConfig:
     """One training run. Classes, and so the model's outputs, come from the annotation file.
 
-    What is not given and is marked `undecided`, or is None among size, shrink, enlarge, anchors, score_threshold and
-    max_instances, `train` decides from the data (`engine.defaults`).
+    What is not given and is marked `undecided`, or is None among size, max_size, shrink, enlarge, anchors,
+    score_threshold and max_instances, `train` decides from the data (`engine.defaults`).
 
     data: annotation file or folder; data_format: a name of `data.formats.FORMATS`, None recognises it. images: the
     pictures' folder where it is not the format's own. out: the run's folder. model: zoo name. weights: checkpoint of
@@ -38,13 +53,20 @@ class TrainConfig:
     of the file name and `split_salt`.
     epochs, max_minutes: the run ends with the first that is reached; one may be None. With max_minutes the learning
     rate follows the share of the time that is used, or of the epochs if that is further.
-    batch_size: pictures at once; accumulate: batches for one step. optimizer: "sgd" has momentum 0.9.
-    lr: after `warmup` iterations of linear rise; falls on a cosine to lr * lr_end. weight_decay: not of norms, biases.
+    repeats: times an epoch shows each picture, each time varied anew; for small data sets.
+    batch_size: pictures at once, in all processes together; accumulate: batches for one step. optimizer: "sgd" uses
+    momentum and nesterov. weight_decay: not of norms, biases. lr: reached after `warmup` iterations of linear rise.
+    schedule: "cosine" falls to lr * lr_end; "step" multiplies by gamma at each of the milestones, shares of the run;
+    "constant" stays.
     clip: largest gradient norm, or None. ema: decay of the mean of the weights that is evaluated and saved, or None.
-    precision: "bf16" runs the network in it; weights, losses and the choice of samples stay float32.
-    evaluate_every: epochs. checkpoint_minutes: between saved states. workers: processes that prepare pictures.
-    shrink, enlarge: as in `InputSpec`, None is the model's own. anchors: sides in input pixels, one for each level (C4:
-    all of its one level). score_threshold, max_instances: what the trained model reports unless asked otherwise.
+    norm: "live" batch norms take their statistics from the batches; "frozen" keeps those the model begins with, for
+    small batches and pretrained weights; "auto" leaves it to the data and the model.
+    precision: "bf16", "fp16" (CUDA only) run the network in it; weights, losses and the choice of samples stay float32.
+    evaluate_every: epochs. patience: stop after this many evaluations in a row that are not better than the best by
+    more than min_delta; None never does. checkpoint_minutes: between saved states. workers: processes that prepare
+    pictures, for each process that trains.
+    max_size, shrink, enlarge: as in `InputSpec`, None is the model's own. anchors: sides in input pixels, one for each
+    level (C4: all of its one level). score_threshold, max_instances: what the trained model reports unless asked otherwise.
     orientation: "free" where pictures have no up and down, as seen through a microscope or from above.
     device: "auto", "cpu" or "cuda". resume: continue the run in `out`; it starts where there is none.
     """
@@ -56,6 +78,7 @@ class TrainConfig:
     model: str = undecided("mask_rcnn_small")
     weights: str | None = None
     size: int | None = None
+    max_size: int | None = None
     shrink: bool | None = None
     enlarge: float | None = None
     anchors: tuple[float, ...] | None = None
@@ -66,22 +89,31 @@ class TrainConfig:
     split_salt: str = ""
     epochs: int | None = undecided(50)
     max_minutes: float | None = None
+    repeats: int = 1
     batch_size: int = undecided(4)
     accumulate: int = 1
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = 0.9
+    nesterov: bool = False
     lr: float = undecided(2e-4)
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
     lr_end: float = 0.01
+    milestones: tuple[float, ...] = (0.67, 0.89)
+    gamma: float = 0.1
     weight_decay: float = 0.05
     warmup: int = undecided(500)
     clip: float | None = 5.0
-    ema: float | None = undecided(0.999)
-    precision: Literal["float32", "bf16"] = undecided("float32")
+    ema: float | None = 0.999
+    norm: Literal["auto", "live", "frozen"] = "auto"
+    precision: Literal["float32", "bf16", "fp16"] = undecided("float32")
     augment: Augment | None = UNDECIDED_AUGMENT
     orientation: Literal["upright", "free"] = "upright"
     keep_empty: bool = True
     seed: int = 0
     workers: int = undecided(0)
     evaluate_every: int = undecided(1)
+    patience: int | None = None
+    min_delta: float = 0.0
     checkpoint_minutes: float = 10.0
     log_every: int = 10
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -89,28 +121,29 @@ class TrainConfig:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        _check_choice("optimizer", self.optimizer, ("adamw", "sgd"))
-        _check_choice("precision", self.precision, ("float32", "bf16"))
-        _check_choice("orientation", self.orientation, ("upright", "free"))
-        _check_choice("device", self.device, ("auto", "cpu", "cuda"))
+        for name, known in CHOICES.items():
+            _check_choice(name, getattr(self, name), known)
         if self.epochs is None and self.max_minutes is None:
             raise ConfigError("TrainConfig: set epochs or max_minutes, or the run would never end.")
-        for name in ("epochs", "size", "batch_size", "accumulate", "evaluate_every", "log_every"):
+        for name in AT_LEAST_ONE:
             _check_range(name, getattr(self, name), low=1)
-        for name in ("max_instances", "enlarge"):
-            _check_range(name, getattr(self, name), low=1)
-        for name in ("seed", "workers", "warmup", "weight_decay", "checkpoint_minutes"):
+        for name in ("seed", "workers", "warmup", "weight_decay", "checkpoint_minutes", "min_delta"):
             _check_range(name, getattr(self, name), low=0)
         for name in ("lr", "max_minutes", "clip"):
             _check_range(name, getattr(self, name), low=0, open_low=True)
+        for name in ("lr_end", "gamma", "score_threshold"):
+            _check_range(name, getattr(self, name), low=0, high=1)
+        for name in ("ema", "momentum"):
+            _check_range(name, getattr(self, name), low=0, high=0.999999)
         _check_range("val_fraction", self.val_fraction, low=0, high=0.9)
-        _check_range("lr_end", self.lr_end, low=0, high=1)
-        _check_range("score_threshold", self.score_threshold, low=0, high=1)
-        _check_range("ema", self.ema, low=0, high=0.999999)
         if self.anchors is not None and not (self.anchors and all(side > 0 for side in self.anchors)):
             raise ConfigError(f"TrainConfig: anchors are positive pixels, at least one, got {self.anchors}.")
         if any(edge < 1 for edge in self.short_edges):
             raise ConfigError(f"TrainConfig: short_edges are positive pixels, got {self.short_edges}.")
+        if any(not 0 < share < 1 for share in self.milestones) or list(self.milestones) != sorted(self.milestones):
+            raise ConfigError(f"TrainConfig: milestones are rising shares of the run in (0, 1), got {self.milestones}.")
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ConfigError("TrainConfig: nesterov needs optimizer 'sgd' and a momentum above 0.")
 
     def sampling(self) -> Sampling:
         """How the training batches are drawn."""
@@ -118,6 +151,7 @@ class TrainConfig:
             batch_size=self.batch_size,
             seed=self.seed,
             epochs=self.epochs,
+            repeats=self.repeats,
             augment=self.augment,
             short_edges=self.short_edges,
             keep_empty=self.keep_empty,
@@ -144,7 +178,11 @@ def facts(config: TrainConfig, data: Dataset) -> dict[str, str]:
     """What decides the weights of a run, by name: the config and the annotations."""
     digest = hashlib.sha256()
     for record in data.images:
-        rows = [(a.id, a.label, a.box, a.crowd) for a in data.annotations[record.id]]
-        digest.update(repr((record.file_name, record.size, rows)).encode())
+        digest.update(repr((record.file_name, record.size)).encode())
+        for a in data.annotations[record.id]:
+            digest.update(repr((a.id, a.label, a.box, a.crowd)).encode())
+            outline = a.segmentation if isinstance(a.segmentation, (list, tuple)) else (a.segmentation,)
+            for part in (*outline, a.keypoints):
+                digest.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
     kept = {k: json.dumps(v) for k, v in asdict(config).items() if k not in FREE_ON_RESUME}
     return {**kept, "annotations": digest.hexdigest()[:16]}
