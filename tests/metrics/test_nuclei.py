@@ -170,6 +170,26 @@ def test_classes() -> None:
     assert single.result().per_class[0].name == "nucleus"
 
 
+def test_crowds_excuse_what_lies_in_them_by_half() -> None:
+    crowd = instances(boxes((10, 40), (0, 0, 20, 10)), labels=[0], classes=TWO)
+    truth = instances(boxes((10, 40), (30, 0, 40, 10)), labels=[0], classes=TWO)
+    rows = [(15, 0, 25, 5), (16, 5, 26, 10), (0, 0, 5, 5), (30, 0, 40, 10)]  # half in, 0.4 in, in as class 1, found
+    metric = NucleiMetric(TWO)
+    metric.update(instances(boxes((10, 40), *rows), labels=[0, 0, 1, 0], classes=TWO), truth, crowd)
+    result = metric.result()
+    found = [(s.at(0.5).tp, s.at(0.5).fp, s.at(0.5).fn) for s in (result.overall, *result.per_class)]
+    assert found == [(1, 1, 0), (1, 1, 0), (0, 1, 0)]
+
+
+def test_equal_scores_come_in_the_given_order() -> None:
+    """Thirty doubles of one object, all equally sure: the first, which fits best, keeps its pixels."""
+    truth = instances(boxes((9, 30), (0, 0, 20, 9)))
+    metric = NucleiMetric(ONE)
+    metric.update(instances(boxes((9, 30), *((0, 0, 20 - k // 3, 9) for k in range(30))), np.full(30, 0.5)), truth)
+    row = metric.result().overall.at(0.95)
+    assert (row.tp, row.fp, row.matched_iou) == (1, 0, 1.0)
+
+
 def test_the_best_threshold() -> None:
     """Right ones at 0.8 and 0.6, wrong ones at 0.4: any threshold in (0.4, 0.6] is best, the highest is taken."""
     truth = instances(boxes((9, 30), (0, 0, 5, 5), (10, 0, 15, 5)))
