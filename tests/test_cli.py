@@ -137,8 +137,8 @@ def test_evaluate_passes_its_options_on(
         return Found(failed=(("a.png", "gone"),) if options["skip"] else ())
 
     monkeypatch.setattr("maskwright.engine.evaluate.evaluate", evaluate)
-    words = ["--data", "a.json", "--images", "b", "--format", "coco", "--limit", "3", "--rename", "cell=Zelle", "--rename", "b=c=d"]
-    done = command("evaluate", *words, "--out", tmp_path / "n.json")
+    words = ["--data", "a.json", "--images", "b", "--format", "coco", "--limit", "3"]
+    done = command("evaluate", *words, "--rename", "cell=Zelle", "--rename", "b=c=d", "--out", tmp_path / "n.json")
     assert (done.exit_code, done.stdout) == (0, "AP 12.3\n")
     assert (tmp_path / "n.json").read_text() == "{}"
     names = {"cell": "Zelle", "b": "c=d"}

@@ -30,9 +30,9 @@ class Annotation:
 
     id, image_id: as in the file. label: 0..Q-1. box: xyxy. area: pixels, as the file states it.
     segmentation: polygons, run lengths, or None where only the box is known.
-    crowd: a region of many objects that is neither object nor background. keypoints: (P, 3) x, y, visibility (0 not
-    annotated, 1 hidden, 2 seen) of the class's landmarks, or None. track_id: the same for one object through the
-    pictures of a clip. extra: the file's other fields.
+    crowd: a region of many objects that is neither object nor background. keypoints: (P, 3) x, y as in the file,
+    visibility (0 not annotated, 1 hidden, 2 seen) of the class's landmarks, or None. track_id: the same for one object
+    through the pictures of a clip. extra: the file's other fields.
     """
 
     id: int
@@ -158,9 +158,17 @@ class Dataset:
         return self._draw(i, self.of(i))
 
     def truth(self, i: int, *, crowd: bool = False) -> Instances:
-        """The annotations of picture `i` as a perfect result: scores 1; crowds only if asked for."""
+        """The annotations of picture `i` as a perfect result: scores 1; crowds only if asked for.
+
+        A keypoint's score is 1 where it is annotated, hidden or seen, and 0 where it is not. Track ids are given where
+        every object has one.
+        """
         keep = np.flatnonzero(~self.crowd(i) | crowd)
         rows = tuple(self.of(i)[k] for k in keep)
+        points, tracks = self.keypoints(i), [a.track_id for a in rows if a.track_id is not None]
+        if points is not None:
+            points = points[keep]
+            points[:, :, 2] = points[:, :, 2] > 0
         return Instances(
             boxes=self.boxes(i)[keep],
             scores=np.ones(len(keep), np.float32),
@@ -168,6 +176,8 @@ class Dataset:
             classes=self.classes,
             size=self.images[i].size,
             crops=self._draw(i, rows) if all(a.segmentation is not None for a in rows) else None,
+            keypoints=points,
+            track_ids=np.array(tracks, np.int64) if rows and len(tracks) == len(rows) else None,
         )
 
     def _draw(self, i: int, rows: tuple[Annotation, ...]) -> Masks:
@@ -198,6 +208,16 @@ class Dataset:
             raise ConfigError(f"A subset needs distinct positions in 0..{len(self) - 1}, got {chosen}.")
         images = tuple(self.images[i] for i in chosen)
         return replace(self, images=images, annotations={r.id: self.annotations[r.id] for r in images})
+
+    def parts(self) -> dict[str, "Dataset"]:
+        """The pictures by the part (train, val, ...) that the file puts them in, the field "split" of their records.
+
+        Empty where some pictures are in none.
+        """
+        names = [record.extra.get("split") for record in self.images]
+        if not all(isinstance(name, str) for name in names):
+            return {}
+        return {n: self.subset(i for i, own in enumerate(names) if own == n) for n in dict.fromkeys(map(str, names))}
 
     def split(self, fraction: float, salt: str = "") -> tuple["Dataset", "Dataset"]:
         """(rest, held out): about `fraction` of the pictures held out, chosen by a hash of each file name.
