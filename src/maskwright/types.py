@@ -327,7 +327,9 @@ class Panoptic:
         if len(self.things) != len(self.classes):
             raise DataError(f"Panoptic: {len(self.classes)} classes but things has {len(self.things)} rows.")
         table = sorted(s.id for s in self.segments)
-        found = [i for i in np.unique(self.ids).tolist() if i != 0]
+        flat, most = self.ids.reshape(-1), int(self.ids.max(initial=0))
+        few = self.ids.min(initial=0) >= 0 and most <= max(1000, self.ids.size)  # counting is faster than sorting
+        found = [i for i in (np.flatnonzero(np.bincount(flat)) if few else np.unique(flat)).tolist() if i != 0]
         if table != found or (table and table[0] < 1):
             odd = sorted(set(table) ^ set(found))[:5] or table[:5]
             raise DataError(f"Panoptic: map and table need the same ids, each once and above 0; look at {odd}.")
