@@ -88,7 +88,7 @@ def _texture(rng: np.random.Generator, regions: NDArray[np.int32], stuff: int, g
     layers.append(np.sin(rows + 2 * broad))
     shade = np.zeros(size, np.float32)
     for k, layer in enumerate(layers):
-        shade += layer * strength[:, k][regions]
-    image = colours.astype(np.float32)[regions]
+        shade += layer * strength[:, k].take(regions)
+    image = colours.astype(np.float32).take(regions, axis=0)
     image += shade[:, :, None]
     return np.asarray(image)

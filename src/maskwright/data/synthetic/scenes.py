@@ -277,8 +277,8 @@ class Canvas:
         kinds = self.look.stuff
         number = np.zeros(len(self.actors) + 1, np.int32)
         number[1:] = [kinds + a.track for a in self.actors]
-        things = number[self.owner + 1]
-        ids = np.where(things > 0, things, stuff + np.int32(1))
+        ids = number.take(self.owner + 1)
+        np.copyto(ids, stuff + np.int32(1), where=ids == 0)
         present = np.flatnonzero(np.bincount(stuff[self.owner < 0], minlength=kinds))
         segments = [Segment(int(s) + 1, classes + int(s)) for s in present]
         segments += [Segment(int(number[k + 1]), self.actors[k].label) for k in kept]
@@ -309,20 +309,19 @@ def _photograph(rng: np.random.Generator, image: FloatArray, look: Look, light: 
         x = ((np.arange(width) + 0.5 - width / 2) * light[0] * reach).astype(np.float32)
         y = ((np.arange(height) + 0.5 - height / 2) * light[1] * reach).astype(np.float32)
         image *= (1 + x + y[:, None])[:, :, None]
+    picture = np.clip(np.rint(image, out=image), 0, 255, out=image).astype(np.uint8)
     if look.blur:
-        sharp = Image.fromarray(_bytes(image))
-        image = np.asarray(sharp.filter(ImageFilter.BoxBlur(look.blur)), np.float32)
+        picture = np.array(Image.fromarray(picture).filter(ImageFilter.BoxBlur(look.blur)))
     if look.noise:
-        image = image + _noise_levels(look.noise)[np.frombuffer(rng.bytes(image.size), np.uint8)].reshape(image.shape)
-    return _bytes(image)
+        noise = _noise_levels(look.noise).take(np.frombuffer(rng.bytes(picture.size), np.uint8))
+        noise = noise.reshape(picture.shape)
+        noise += picture
+        picture = np.clip(noise, 0, 255, out=noise).astype(np.uint8)
+    return picture
 
 
-def _bytes(image: FloatArray) -> NDArray[np.uint8]:
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
-
-
-def _noise_levels(deviation: float) -> FloatArray:
-    """256 values, equally likely, of a normal distribution."""
+def _noise_levels(deviation: float) -> NDArray[np.int16]:
+    """256 values, equally likely, of a normal distribution, rounded."""
     from scipy.special import ndtri
 
-    return np.asarray(ndtri((np.arange(256) + 0.5) / 256) * deviation, np.float32)
+    return np.rint(np.clip(ndtri((np.arange(256) + 0.5) / 256) * deviation, -255, 255)).astype(np.int16)
