@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from maskwright.data import coco
+from maskwright.data import coco, labelme, labelme_save
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError, suggest
 
@@ -52,6 +52,14 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 coco.save_place,
                 "everything",
                 one_file=".json",
+            ),
+            Format(
+                "labelme",
+                "LabelMe: a folder with one JSON file for each picture",
+                labelme.recognise,
+                labelme.load,
+                labelme_save.save,
+                "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks; not the ids",
             ),
         )
     }
