@@ -130,7 +130,7 @@ def test_box_and_class_losses_equal_torchvisions(empty: bool) -> None:
         near = t.boxes + torch.randn(3, 4, generator=torch.Generator().manual_seed(seed))
         parts.append(model.sample(torch.cat([near, random_boxes(30, seed)]), rows, torch.Generator().manual_seed(seed)))
     features = model.features(torch.randn(2, 3, *SIZE))
-    losses = model.box_loss(features, parts)
+    losses = {name: term.mean() for name, term in model.box_terms(features, parts).items()}
     logits, deltas = model.classify(features, [s.boxes for s in parts])
     labels, wanted = [], []
     for s in parts:
@@ -151,7 +151,7 @@ def test_mask_loss_equals_torchvisions() -> None:
     objects = torch.tensor([0, 2, 1, 0])
     sampled = Sampled(boxes, t.labels[objects], t.boxes[objects], objects)
     features = model.features(torch.randn(1, 3, *SIZE))
-    found = model.mask_loss(features, [sampled], [t])["mask"]
+    found = model.mask_terms(features, [sampled], [t])["mask"].mean()
     assert model.mask_head is not None
     pooled = model.mask_pooler(features, boxes, torch.zeros(4, dtype=torch.int64))
     every = model.mask_head.all_classes(pooled)

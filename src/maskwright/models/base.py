@@ -7,7 +7,19 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from maskwright.ops.losses import Term
 from maskwright.types import InputSpec, OutputSpec, RawDetections, Target
+
+Draws = torch.Generator | Sequence[torch.Generator] | None
+"""Where random samples come from: one generator for all pictures, one for each, or torch's global one."""
+
+
+def draws_of(generator: Draws, count: int) -> list[torch.Generator | None]:
+    """The generator of each of `count` pictures."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return [generator] * count
+    assert len(generator) == count
+    return list(generator)
 
 
 class Config(Protocol):
@@ -33,12 +45,26 @@ class Model(nn.Module):
         images: Tensor,
         sizes: Sequence[tuple[int, int]],
         targets: Sequence[Target],
-        generator: torch.Generator | None = None,
+        generator: Draws = None,
     ) -> dict[str, Tensor]:
         """Named scalar losses of a batch; the same in train and eval mode.
 
         images: (B, 3, H, W) normalised, padded. sizes: (h, w) of each picture without padding. targets: one per
-        picture, input frame. generator: draws the samples; None uses torch's global one.
+        picture, input frame. generator: draws the samples.
+        """
+        return {name: term.mean() for name, term in self.terms(images, sizes, targets, generator).items()}
+
+    def terms(
+        self,
+        images: Tensor,
+        sizes: Sequence[tuple[int, int]],
+        targets: Sequence[Target],
+        generator: Draws = None,
+    ) -> dict[str, Term]:
+        """What `loss` divides, see `Term`; this is what a model writes down.
+
+        The samples of a picture follow its own generator and nothing else in the batch. A batch of no pictures gives
+        the same names and passes through the same layers: with several processes others may wait there for it.
         """
         raise NotImplementedError
 

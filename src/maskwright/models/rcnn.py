@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from maskwright.errors import ConfigError, DataError, suggest
-from maskwright.models.base import Model
+from maskwright.models.base import Draws, Model, draws_of
 from maskwright.nn.backbones import NormKind, backbone, norm_layer
 from maskwright.nn.fpn import FPN
 from maskwright.nn.resnet import stage
@@ -23,12 +23,13 @@ from maskwright.nn.roi_heads import BoxHead, BoxPredictor, MaskHead, MeanHead, P
 from maskwright.nn.rpn import RPN, RPNConfig, split_crowd
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import losses, mask_targets, matching
+from maskwright.ops.losses import Term
 from maskwright.ops.nms import batched_nms
 from maskwright.types import InputSpec, Masks, OutputSpec, RawDetections, Target
 
 Proposals = list[tuple[Tensor, Tensor]]
 C4_ROWS = 250
-"""RoIs that go through the C4 head at once: each takes 0.8 MB before it and 2.4 MB inside, at float32."""
+"""RoIs at once in the C4 head, 0.8 MB each before it, 2.4 MB inside, float32. Learning keeps all of it anyway."""
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
@@ -116,22 +117,26 @@ class RCNN(Model):
         probs = self.segment(features, rows) if self.mask_head is not None else None
         return _padded(rows, probs)
 
-    def loss(
+    def terms(
         self,
         images: Tensor,
         sizes: Sequence[tuple[int, int]],
         targets: Sequence[Target],
-        generator: torch.Generator | None = None,
-    ) -> dict[str, Tensor]:
-        """`rpn_class`, `rpn_box`, `class`, `box` and, with masks, `mask`. See `Model.loss`."""
+        generator: Draws = None,
+    ) -> dict[str, Term]:
+        """`rpn_class`, `rpn_box`, `class`, `box` and, with masks, `mask`. See `Model.terms`."""
+        draws = draws_of(generator, len(targets))
         features = self.features(images)
         maps = self.rpn_maps(features)
         logits, deltas = self.rpn(maps)
         anchors = self.rpn.anchors(maps, _hw(images))
-        out = self.rpn.loss(logits, deltas, anchors, targets, generator)
+        out = self.rpn.terms(logits, deltas, anchors, targets, draws)
         proposals = self.rpn.propose(logits, deltas, anchors, sizes, training=True)
-        sampled = [self.sample(p, t, generator) for (p, _), t in zip(proposals, targets, strict=True)]
-        return {**out, **self.box_loss(features, sampled), **self.mask_loss(features, sampled, targets)}
+        sampled = [self.sample(p, t, g) for (p, _), t, g in zip(proposals, targets, draws, strict=True)]
+        if not sampled:
+            none = Sampled.nothing(images.device)
+            sampled, targets = [none], [Target(none.boxes, none.labels)]
+        return {**out, **self.box_terms(features, sampled), **self.mask_terms(features, sampled, targets)}
 
     # ---- the stages -------------------------------------------------------------------------------------------
 
@@ -153,7 +158,7 @@ class RCNN(Model):
     def classify(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Boxes of each picture to class logits (R, Q+1) and offsets (R, Q, 4), rows of all pictures in order."""
         rows, index = torch.cat(list(boxes)), _batch_index(boxes)
-        step = C4_ROWS if self.res5 is not None else max(1, len(rows))
+        step = C4_ROWS if self.res5 is not None and not torch.is_grad_enabled() else max(1, len(rows))
         parts = [
             self.box_predictor(self.box_head(self.roi_features(self.box_pooler(features, b, i))))
             for b, i in zip(rows.split(step), index.split(step), strict=True)
@@ -211,18 +216,19 @@ class RCNN(Model):
         labels[: len(positive)] = target.labels[objects[best[positive]]]
         return Sampled(boxes[chosen], labels, truth[best[positive]], objects[best[positive]])
 
-    def box_loss(self, features: Sequence[Tensor], sampled: Sequence["Sampled"]) -> dict[str, Tensor]:
+    def box_terms(self, features: Sequence[Tensor], sampled: Sequence["Sampled"]) -> dict[str, Term]:
         """`class`: cross-entropy over all RoIs. `box`: smooth L1 of the true class's row, over all RoIs."""
         logits, deltas = self.classify(features, [s.boxes for s in sampled])
         labels = torch.cat([s.labels for s in sampled])
         foreground = torch.nonzero(labels < self.config.num_classes).flatten()
         wanted = torch.cat([box_ops.encode(s.truth, s.boxes[: len(s.truth)], BOX_WEIGHTS) for s in sampled])
         box_sum = losses.smooth_l1_sum(deltas[foreground, labels[foreground]], wanted, self.config.roi.beta)
-        return {"class": losses.class_cross_entropy(logits, labels), "box": box_sum / max(len(labels), 1)}
+        class_sum = losses.class_cross_entropy_sum(logits, labels)
+        return {"class": Term(class_sum, len(labels)), "box": Term(box_sum, len(labels))}
 
-    def mask_loss(
+    def mask_terms(
         self, features: Sequence[Tensor], sampled: Sequence["Sampled"], targets: Sequence[Target]
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Term]:
         """`mask`: binary cross-entropy of the true class's map over the foreground RoIs."""
         if self.mask_head is None:
             return {}
@@ -234,7 +240,7 @@ class RCNN(Model):
             self.mask_target(target, s.objects, b, logits.shape[-1])
             for target, s, b in zip(targets, sampled, boxes, strict=True)
         ]
-        return {"mask": losses.mask_bce(logits, torch.cat(wanted).to(logits.device))}
+        return {"mask": Term(losses.mask_bce_sum(logits, torch.cat(wanted).to(logits.device)), logits.numel())}
 
     def mask_target(self, target: Target, objects: Tensor, boxes: Tensor, side: int) -> Tensor:
         """(R, M, M) of one picture: object `objects[r]` inside `boxes[r]`."""
@@ -258,6 +264,12 @@ class Sampled:
     labels: Tensor
     truth: Tensor
     objects: Tensor
+
+    @classmethod
+    def nothing(cls, device: torch.device) -> "Sampled":
+        """No RoI."""
+        boxes, rows = torch.zeros(0, 4, device=device), torch.zeros(0, dtype=torch.int64, device=device)
+        return cls(boxes, rows, boxes, rows)
 
 
 def _hw(images: Tensor) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from maskwright.nn.layers import conv
 from maskwright.ops import anchors as anchor_ops
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import losses, matching
+from maskwright.ops.losses import Term
 from maskwright.ops.nms import batched_nms
 from maskwright.types import Target
 
@@ -120,32 +121,32 @@ class RPN(nn.Module):
             proposals.append((boxes[keep], scores[keep]))
         return proposals
 
-    def loss(
+    def terms(
         self,
         logits: Sequence[Tensor],
         deltas: Sequence[Tensor],
         anchors: Sequence[Tensor],
         targets: Sequence[Target],
-        generator: torch.Generator | None = None,
-    ) -> dict[str, Tensor]:
-        """`rpn_class`: is there an object at the anchor; `rpn_box`: how far is its box."""
+        draws: Sequence[torch.Generator | None],
+    ) -> dict[str, Term]:
+        """`rpn_class`: is there an object at the anchor; `rpn_box`: how far is its box. draws: one per picture."""
         c = self.config
         every = torch.cat(list(anchors))  # (N, 4)
         all_logits, all_deltas = torch.cat(list(logits), 1), torch.cat(list(deltas), 1)  # (B, N), (B, N, 4)
         class_sum, box_sum, count = all_logits.sum() * 0, all_deltas.sum() * 0, 0
-        for i, target in enumerate(targets):
+        for i, (target, draw) in enumerate(zip(targets, draws, strict=True)):
             truth, crowds = split_crowd(target)
             matches, best = matching.match(truth, every, low=c.low, high=c.high, keep_best=True)
             matches = matching.ignore_crowds(matches, every, crowds)
-            positive, negative = matching.sample(matches, c.samples, c.foreground, generator)
+            positive, negative = matching.sample(matches, c.samples, c.foreground, draw)
             chosen = torch.cat([positive, negative])
             labels = (torch.arange(len(chosen), device=chosen.device) < len(positive)).float()
             class_sum = class_sum + losses.objectness_bce_sum(all_logits[i, chosen], labels)
             wanted = box_ops.encode(truth[best[positive]], every[positive]) if len(truth) else every[positive]
             box_sum = box_sum + losses.smooth_l1_sum(all_deltas[i, positive], wanted, c.beta)
             count += len(chosen)
-        total = max(count, 1) if c.mean_over == "sampled" else c.samples * len(targets)
-        return {"rpn_class": class_sum / total, "rpn_box": box_sum / total}
+        total = count if c.mean_over == "sampled" else c.samples * len(targets)
+        return {"rpn_class": Term(class_sum, total), "rpn_box": Term(box_sum, total)}
 
 
 def split_crowd(target: Target) -> tuple[Tensor, Tensor]:

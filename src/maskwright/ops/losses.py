@@ -1,8 +1,30 @@
-"""Loss terms shared by the models. All are computed in float32."""
+"""Loss terms shared by the models. All are computed in float32.
+
+Each is a sum; what it is divided by stands beside it in a `Term`. Letters: R rows, M mask side, Q classes.
+"""
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss before its division: total / max(count, 1).
+
+    total: scalar, connected to the graph also where there is nothing to learn from. count: what it is the mean over.
+    Of pictures that several processes share, totals and counts are added up first; so their losses are those of one
+    process with all the pictures.
+    """
+
+    total: Tensor
+    count: float
+
+    def mean(self) -> Tensor:
+        """The loss of these pictures alone."""
+        return self.total / max(self.count, 1)
 
 
 def smooth_l1_sum(prediction: Tensor, target: Tensor, beta: float) -> Tensor:
@@ -13,18 +35,14 @@ def smooth_l1_sum(prediction: Tensor, target: Tensor, beta: float) -> Tensor:
     return F.smooth_l1_loss(prediction, target, reduction="sum", beta=beta)
 
 
-def mask_bce(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean binary cross-entropy over (R, M, M); zero, but connected to the graph, where R is 0."""
-    if logits.shape[0] == 0:
-        return logits.float().sum() * 0
-    return F.binary_cross_entropy_with_logits(logits.float(), target)
+def mask_bce_sum(logits: Tensor, target: Tensor) -> Tensor:
+    """Sum of binary cross-entropies over (R, M, M)."""
+    return F.binary_cross_entropy_with_logits(logits.float(), target, reduction="sum")
 
 
-def class_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy over (R, Q+1) rows; zero, but connected to the graph, where R is 0."""
-    if logits.shape[0] == 0:
-        return logits.float().sum() * 0
-    return F.cross_entropy(logits.float(), labels)
+def class_cross_entropy_sum(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum of cross-entropies over (R, Q+1) rows."""
+    return F.cross_entropy(logits.float(), labels, reduction="sum")
 
 
 def objectness_bce_sum(logits: Tensor, labels: Tensor) -> Tensor:
