@@ -255,12 +255,18 @@ def resolve(name: str) -> Entry:
 
 def rebuild(header: Mapping[str, Any]) -> tuple[Model, Classes]:
     """The network, with random weights, and the classes that the header of one of our checkpoints describes."""
+    model, config, classes = network_of(header)
+    return model(config), classes
+
+
+def network_of(header: Mapping[str, Any]) -> tuple[type[Model], Any, Classes]:
+    """The kind of network, its config and the classes that the header of one of our checkpoints describes."""
     family = header.get("family", "rcnn")
     if family not in FAMILIES:
         raise WeightsError(f"There is no model family '{family}'.{suggest(str(family), FAMILIES)}")
     model, config = FAMILIES[family]
     classes = Classes(header["classes"]["names"], header["classes"]["ids"])
-    return model(from_dict(config, header["config"])), classes
+    return model, from_dict(config, header["config"]), classes
 
 
 def describe(model: Model, classes: Classes, architecture: str) -> dict[str, Any]:

@@ -1,0 +1,392 @@
+"""Settings that fit the data: what nobody chose is decided here, each with the reason that a person is shown.
+
+Sizes: a side is the square root of a box's area; the short edge is that of a picture. "At the input" is after the
+resizing that the network sees.
+
+Letters: N objects, P pictures, L levels of the pyramid. Arrays are float64; sides and edges in pixels.
+"""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from maskwright.data.augment import Augment
+from maskwright.data.dataset import Dataset
+from maskwright.engine.network import Origin, input_spec, origin
+from maskwright.engine.train_config import UNDECIDED_AUGMENT, TrainConfig
+from maskwright.engine.undecided import Undecided
+from maskwright.ops.warp import input_size, padded_size
+
+Array = NDArray[np.float64]
+
+OPEN_WHEN_NONE = ("size", "max_size", "shrink", "enlarge", "anchors", "score_threshold", "max_instances")
+"""Fields in which None means that nobody chose."""
+
+GOOD_SIDE = 40.0
+"""Side at the input at which objects are learnt and outlined well: RoIAlign then reads 10 cells of stride 4."""
+
+LARGE_SIDE, LEAST_SIDE = 64.0, 24.0
+"""Objects above the first lose nothing where the picture shrinks; below the second masks get poor."""
+
+MOST_ENLARGED = 2.0
+"""Enlarging further costs time and adds no information."""
+
+LEAST_EDGE, LONGEST = 480, 2048
+"""Inputs are not shrunk below the first short edge, nor kept above the second long edge, for the objects' sake."""
+
+CROP_PIXELS = 1.2e6
+"""Inputs above this are learnt from in windows where the objects are small enough for them."""
+
+CPU_PIXELS, CPU_BATCH = 1.1e6, 8
+"""Pixels of a step on a processor, and the most pictures."""
+
+GPU_PIXEL, GPU_SHARE, GPU_BATCH = 2.2e-3, 0.7, 16
+"""Memory in MB of one input pixel while training, the share of the memory that is used, and the most pictures."""
+
+SEEN, SEEN_PRETRAINED = 20_000, 5_000
+"""Pictures that a run shows in all, from random weights and from trained ones."""
+
+FEW = 1000
+"""Below so many pictures the variations are stronger."""
+
+FROZEN_BELOW = 8
+"""Smaller batches give statistics that are too noisy for trained norms."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A decision: the field of `TrainConfig`, its value, and why."""
+
+    field: str
+    value: Any
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.field} = {_shown(self.value)}: {self.why}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Augment):
+        plain = {k: getattr(Augment(), k) for k in vars(value)}
+        changed = {k: v for k, v in vars(value).items() if v != plain[k]} or {"flip_horizontal": value.flip_horizontal}
+        return ", ".join(f"{k} {_shown(v)}" for k, v in changed.items())
+    if isinstance(value, tuple):
+        return " ".join(_shown(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+class Facts:
+    """What the rules look at: the settings so far, the network they start from, and the data set, measured once."""
+
+    def __init__(self, config: TrainConfig, dataset: Dataset, start: Origin, device: "Device") -> None:
+        self.config, self.dataset, self.start, self.device = config, dataset, start, device
+        self.pictures = len(dataset)
+        rows = [[a for a in dataset.of(i) if not a.crowd] for i in range(self.pictures)]
+        boxes = np.array([a.box for r in rows for a in r], np.float64).reshape(-1, 4)
+        self.sides: Array = np.sqrt((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1))  # (N,)
+        self.counts = np.array([len(r) for r in rows], np.int64)
+        self.sizes = np.array([r.size for r in dataset.images], np.float64).reshape(-1, 2)
+        self.short: Array = self.sizes.min(axis=1)  # (P,)
+        self.owner = np.repeat(np.arange(self.pictures), self.counts)
+        self.used = np.flatnonzero(self.counts)  # pictures with objects
+        starts = np.cumsum(self.counts) - self.counts
+        medians = [np.median(self.sides[starts[i] : starts[i] + self.counts[i]]) for i in self.used]
+        self.typical: Array = np.array(medians, np.float64).clip(1e-3)  # the typical side in each of them
+
+    def open(self, field: str) -> bool:
+        """Whether nobody chose this field."""
+        value = getattr(self.config, field)
+        if field in OPEN_WHEN_NONE:
+            return value is None
+        return isinstance(value, Undecided) or value is UNDECIDED_AUGMENT or (field == "norm" and value == "auto")
+
+    @property
+    def pretrained(self) -> bool:
+        return self.start.weights is not None
+
+    @cached_property
+    def median_short(self) -> float:
+        return float(np.median(self.short))
+
+    @cached_property
+    def fixed_scale(self) -> bool:
+        """Whether objects keep their size in pixels in pictures of different sizes, as under a microscope.
+
+        That is so where the pictures' typical sides vary less than their typical shares of the short edge.
+        """
+        low, high = np.quantile(self.short, [0.05, 0.95])
+        if len(self.typical) < 4 or high < 1.5 * low:
+            return False
+        return bool(np.log(self.typical).std() < np.log(self.typical / self.short[self.used]).std())
+
+    @cached_property
+    def shares(self) -> Array:
+        """Typical sides as shares of the short edge: of their own picture's, or of the typical one at a fixed scale."""
+        return self.typical / (np.float64(self.median_short) if self.fixed_scale else self.short[self.used])
+
+    def typical_input(self) -> float:
+        """Typical side at the input with the settings so far; every picture counts the same."""
+        scale = self.inputs()[0] / self.sides.clip(1e-9)
+        first = np.cumsum(self.counts)[self.used] - 1  # an object of each picture with objects
+        return float(np.median(self.typical * scale[first]))
+
+    def inputs(self) -> tuple[Array, Array]:
+        """(N,) sides at the input and (P,) padded input pixels of each picture, with the settings so far."""
+        spec = input_spec(self.start.config.spec, self.config)
+        sizes = [(int(h), int(w)) for h, w in self.sizes]
+        inputs = [input_size(size, spec) for size in sizes]
+        scale = np.array([math.sqrt(a * b / (h * w)) for (a, b), (h, w) in zip(inputs, sizes, strict=True)])
+        pixels = np.array([math.prod(padded_size([size], spec.multiple)) for size in inputs], np.float64)
+        return self.sides * scale[self.owner], pixels
+
+    def step_pixels(self) -> float:
+        """Pixels of one picture in training: a window's, or the typical input's."""
+        pixels = float(np.quantile(self.inputs()[1], 0.9 if self.device.kind == "cuda" else 0.5))
+        crop = self.config.augment.crop if self.config.augment is not None else None
+        return pixels if crop is None else min(pixels, float(math.prod(crop)))
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where the run computes: "cpu" or "cuda", memory in MB (0: not known), cores, and whether bf16 is fast."""
+
+    kind: str
+    megabytes: float = 0.0
+    cores: int = 1
+    bf16: bool = False
+
+    @staticmethod
+    def find(config: TrainConfig) -> "Device":
+        cores = os.cpu_count() or 1
+        if config.device == "cpu" or not torch.cuda.is_available():
+            able = torch.cpu.get_capabilities()
+            return Device("cpu", cores=cores, bf16=bool(able.get("avx512_bf16") or able.get("amx_bf16")))
+        memory = torch.cuda.get_device_properties(0).total_memory / 1e6
+        return Device("cuda", memory, cores, torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def resolve(
+    config: TrainConfig, dataset: Dataset, start: Origin | None = None, device: Device | None = None
+) -> tuple[TrainConfig, list[Reason]]:
+    """The settings with everything that nobody chose decided for this data set, and the reasons.
+
+    dataset: the pictures to learn from. start: `network.origin(config)`. device: found from the config.
+    What was given is never changed. A data set without objects, from which nothing can be learnt, decides nothing.
+    """
+    start = start or origin(config)
+    reasons: list[Reason] = []
+    facts = Facts(config, dataset, start, device or Device.find(config))
+    if not len(facts.sides):
+        return config, reasons
+    for rule in RULES:
+        for reason in () if start.built and rule in OF_NETWORK else rule(facts):
+            if facts.open(reason.field):
+                facts.config = replace(facts.config, **{reason.field: reason.value})
+                reasons.append(reason)
+    return facts.config, reasons
+
+
+# ---- the rules, in the order in which they build on each other ------------------------------------------------------
+
+
+def _model(f: Facts) -> Sequence[Reason]:
+    if f.pretrained:
+        return [Reason("model", f.start.architecture, "the network that the weights are of")]
+    return [Reason("model", str(f.config.model), "light, made to learn from random weights")]
+
+
+def _input(f: Facts) -> Sequence[Reason]:
+    """Small objects are enlarged, pictures of large ones shrunk, the long edge limited; trained weights keep theirs."""
+    if not f.open("size") or (f.pretrained and f.typical_input() >= LEAST_SIDE):
+        return []
+    short, (low, typical) = f.median_short, np.quantile(f.shares, [0.1, 0.5]).clip(1e-3).tolist()
+    aspect = float(np.median(f.sizes.max(axis=1) / f.short))
+    edge = short
+    if typical * short < GOOD_SIDE:
+        edge = min(GOOD_SIDE / typical, MOST_ENLARGED * short)
+    elif low * short > LARGE_SIDE and short > LEAST_EDGE:
+        edge = max(LARGE_SIDE / low, LEAST_EDGE)
+    edge = min(edge, max(LONGEST / aspect, LEAST_SIDE / typical))
+    size = max(32, 32 * round(edge / 32))
+    here = f"objects are {typical * short:.0f} pixels (median) in pictures of {short:.0f}"
+    if size >= 1.1 * short:
+        why = f"{here}, small: enlarged to {typical * size:.0f}"
+    elif size <= 0.9 * short:
+        why = f"{here}, large enough: shrunk to {typical * size:.0f}, which saves time"
+    else:
+        why = f"{here}: kept"
+    return _fixed(f, size, why) if f.fixed_scale and size >= short else _framed(f, size, why)
+
+
+def _fixed(f: Facts, size: int, why: str) -> Sequence[Reason]:
+    """One factor for pictures of all sizes, but none is enlarged beyond 800."""
+    factor = round(size / f.median_short, 2)
+    wanted = max(size, min(800, 32 * round(factor * float(f.short.max()) / 32)))
+    out = [Reason("size", wanted, why)]
+    out.append(Reason("enlarge", factor, "objects have the same size in pixels in small and in large pictures"))
+    if f.start.config.spec.shrink:
+        out.append(Reason("shrink", False, "objects have the same size in pixels in small and in large pictures"))
+    return [*out, *_limit(f, wanted)]
+
+
+def _framed(f: Facts, size: int, why: str) -> Sequence[Reason]:
+    """Pictures of all sizes are brought to one short edge, unless the objects of the larger ones got lost by it."""
+    base, out = f.start.config.spec, [Reason("size", size, why)]
+    larger = f.short > 1.1 * size
+    left = f.sides[larger[f.owner]] * size / f.short[f.owner][larger[f.owner]]
+    lost = len(left) > 0 and float(np.median(left)) < LEAST_SIDE
+    if larger.any() and base.shrink == lost:
+        what = f"in the {int(larger.sum())} larger pictures objects"
+        why = f"{what} would be {np.median(left):.0f} pixels" if lost else "larger pictures shrink to the size"
+        out.append(Reason("shrink", not lost, why))
+    if not lost and base.enlarge is not None and size > base.enlarge * f.short.min():
+        out.append(Reason("enlarge", round(size / float(f.short.min()), 2), "the smallest pictures reach the size"))
+    return [*out, *_limit(f, size)]
+
+
+def _limit(f: Facts, size: int) -> Sequence[Reason]:
+    """The limit of the long edge, raised where the pictures are longer than the model expects."""
+    base, length = f.start.config.spec, float(np.quantile(f.sizes.max(axis=1) / f.short, 0.95))
+    if base.max_size is None or round(base.max_size * size / base.size) >= length * size:
+        return []
+    limit = 32 * math.ceil(min(length * size, max(LONGEST, 2.0 * size)) / 32)
+    return [Reason("max_size", limit, f"pictures are up to {length:.1f} times as long as wide")]
+
+
+def _anchors(f: Facts) -> Sequence[Reason]:
+    """One side for each level, from the small objects to the large ones; trained weights keep theirs."""
+    own = [sides[0] for sides in f.start.config.rpn.sizes]
+    if f.pretrained or len(own) < 2:
+        return []
+    sides, _ = f.inputs()
+    low, high = (max(4.0, float(v)) for v in np.quantile(sides, [0.1, 0.95]))
+    step = min(max((high / low) ** (1 / (len(own) - 1)), math.sqrt(2)), 2.5)
+    first = math.sqrt(low * high) / step ** ((len(own) - 1) / 2)
+    stride = min(f.start.config.strides)
+    ladder = tuple(float(round(max(first * step**k, 2 * stride * 2**k))) for k in range(len(own)))
+    if all(abs(math.log(a / b)) < math.log(1.2) for a, b in zip(ladder, own, strict=True)):
+        return []
+    return [Reason("anchors", ladder, f"objects are {low:.0f} to {high:.0f} pixels at the input (10 % to 95 %)")]
+
+
+def _augment(f: Facts) -> Sequence[Reason]:
+    few = f.pictures < FEW
+    grey = 0.2 if few else 0.1
+    augment = Augment(
+        scale=(0.75, 1.33) if few else (0.85, 1.2), brightness=grey, contrast=grey, saturation=grey
+    )  # fmt: skip
+    why = [f"{f.pictures} pictures" + (": stronger variations" if few else ": mild variations")]
+    if f.config.orientation == "free":
+        augment = replace(augment, flip_vertical=0.5, rot90=0.75)
+        why.append("no up and down: all mirrorings and quarter turns")
+    if (window := _window(f)) is not None:
+        augment = replace(augment, crop=(window, window))
+        why.append(f"inputs are large and objects small: learnt from in windows of {window}")
+    return [Reason("augment", augment, "; ".join(why))]
+
+
+def _window(f: Facts) -> int | None:
+    """Side of the training windows, which hold the large objects four times over; None for whole pictures."""
+    sides, pixels = f.inputs()
+    large = float(np.quantile(sides, 0.95))
+    window = max(512, 32 * math.ceil(4 * large / 32))
+    return window if np.median(pixels) > CROP_PIXELS and window <= 1024 else None
+
+
+def _batch(f: Facts) -> Sequence[Reason]:
+    pixels, device = f.step_pixels(), f.device
+    if device.kind == "cuda":
+        fit, most = GPU_SHARE * device.megabytes / (GPU_PIXEL * pixels), GPU_BATCH
+        why = f"inputs of {pixels / 1e6:.2f} megapixels in {device.megabytes / 1e3:.0f} GB"
+    else:
+        fit, most = CPU_PIXELS / pixels, CPU_BATCH
+        why = f"inputs of {pixels / 1e6:.2f} megapixels on a processor"
+    size = max(1 if f.pretrained else 2, min(most, int(fit)))
+    if size > (share := max(1, f.pictures // 4)):
+        size, why = share, f"{f.pictures} pictures: an epoch has several steps"
+    return [Reason("batch_size", size, why)]
+
+
+def _norm(f: Facts) -> Sequence[Reason]:
+    config = f.config
+    if f.start.config.norm == "frozen":
+        return [Reason("norm", "frozen", "the published statistics go with the weights")]
+    if f.pretrained and config.batch_size < FROZEN_BELOW:
+        return [Reason("norm", "frozen", f"batches of {config.batch_size} are too small to improve trained statistics")]
+    why = "trained weights, batches large enough" if f.pretrained else "random weights have no statistics yet"
+    return [Reason("norm", "live", why)]
+
+
+def _length(f: Facts) -> Sequence[Reason]:
+    """Epochs, warm-up and how often to evaluate."""
+    c, n = f.config, max(1, f.pictures * f.config.repeats)
+    seen = SEEN_PRETRAINED if f.pretrained else SEEN
+    kind = "trained" if f.pretrained else "random"
+    steps = math.ceil(n / (c.batch_size * c.accumulate))
+    epochs = min(300, max(12, round(seen / n)))
+    if f.open("epochs") and c.max_minutes is not None:
+        out = [Reason("epochs", None, "max_minutes ends the run")]
+        warmup, total = min(500, max(50, 2 * steps)), None
+    else:
+        out = [Reason("epochs", epochs, f"{f.pictures} pictures, from {kind} weights: {epochs * n} pictures are seen")]
+        total = steps * (epochs if f.open("epochs") else c.epochs or epochs)
+        warmup = min(500, max(1, total // 10))
+    of = "" if total is None else f" of {total}"
+    out.append(Reason("warmup", warmup, f"steps{of}, {steps} an epoch"))
+    every = max(math.ceil(200 / n), 1 if total is None else total // (30 * steps))
+    out.append(Reason("evaluate_every", max(1, every), "epochs: not more often than every 200 pictures"))
+    return out
+
+
+def _rate(f: Facts) -> Sequence[Reason]:
+    c, batch = f.config, f.config.batch_size * f.config.accumulate
+    kind = "trained" if f.pretrained else "random"
+    if c.optimizer == "sgd":
+        return [Reason("lr", float(f"{0.02 * batch / 16:.2g}"), f"SGD, {batch} pictures a step: 0.02 for 16")]
+    base = 1e-4 if f.pretrained else 4e-4
+    rate = float(f"{base * math.sqrt(batch / 4):.2g}")
+    return [Reason("lr", rate, f"AdamW from {kind} weights, {batch} pictures a step: {base:g} for 4, by the root")]
+
+
+def _precision(f: Facts) -> Sequence[Reason]:
+    if f.device.kind == "cuda" and f.device.bf16:
+        return [Reason("precision", "bf16", "this GPU computes it fast; weights and losses stay float32")]
+    hint = "; this processor is fast at bf16: try precision bf16" if f.device.bf16 else ""
+    return [Reason("precision", "float32", f"the safe choice{hint}")]
+
+
+def _output(f: Facts) -> Sequence[Reason]:
+    """What the trained model reports: room for the fullest pictures, and a threshold for people."""
+    most, own = int(f.counts.max()), f.start.config.output
+    out = []
+    room = min(1000, max(100, 50 * math.ceil(1.5 * most / 50)))
+    if room > own.max_instances or own.max_instances > 4 * room:
+        out.append(Reason("max_instances", room, f"up to {most} objects in a picture"))
+    empty = int((f.counts == 0).sum())
+    if 2 * empty > f.pictures:
+        out.append(Reason("score_threshold", 0.7, f"{empty} of {f.pictures} pictures are empty: few false alarms"))
+    elif own.score_threshold != 0.5:
+        out.append(Reason("score_threshold", 0.5, "what people look at; evaluation uses all scores"))
+    return out
+
+
+def _workers(f: Facts) -> Sequence[Reason]:
+    if f.device.kind == "cuda" and f.device.cores > 1:
+        return [Reason("workers", min(8, f.device.cores - 1), "processes keep the GPU supplied with pictures")]
+    return []
+
+
+RULES: tuple[Callable[[Facts], Sequence[Reason]], ...] = (
+    _model, _input, _anchors, _augment, _batch, _norm, _length, _rate, _precision, _output, _workers,
+)  # fmt: skip
+"""Each gives what it would decide; fields that were chosen stay."""
+
+OF_NETWORK = (_model, _input, _anchors, _norm, _output)
+"""Rules that change the network; they say nothing where it is built already."""

@@ -1,0 +1,143 @@
+"""The network that a training run begins with: its architecture, fitted to the data, and its first weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maskwright.data.loader import scaled_spec
+from maskwright.engine.train_config import TrainConfig
+from maskwright.engine.undecided import Undecided
+from maskwright.errors import ConfigError, MaskwrightError, WeightsError
+from maskwright.models import zoo
+from maskwright.models.base import Model
+from maskwright.types import Classes, InputSpec
+from maskwright.weights.files import WeightsFile, read
+from maskwright.weights.keymaps import Converted
+from maskwright.weights.load import converted
+from maskwright.weights.transfer import Transfer, transfer
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where a run's network comes from, before anything is fitted to the data.
+
+    architecture: its name in checkpoints. kind, config: the network as it was published or trained.
+    source, weights, classes: the first weights, the file they are from and the classes they are for (None: not said);
+    without weights the run begins with random ones. built: the model is there already, nothing is fitted.
+    """
+
+    architecture: str
+    kind: type[Model]
+    config: Any
+    source: str = ""
+    weights: Converted | None = None
+    classes: Classes | None = None
+    built: bool = False
+
+
+def origin(config: TrainConfig) -> Origin:
+    """Find the architecture and the first weights that `config.model` and `config.weights` name.
+
+    weights: a file, or a zoo name whose published weights are fetched. Our own checkpoints describe their network:
+    it is taken as it is unless another architecture is named.
+    Raises ConfigError, WeightsError, DownloadError.
+    """
+    given = None if isinstance(config.model, Undecided) else config.model
+    weights = config.weights
+    if weights is None and given is not None and zoo.resolve(given).inside:
+        weights = given  # a model that exists only as a checkpoint
+    if weights is None:
+        entry = zoo.resolve(config.model)
+        return Origin(str(config.model), zoo.FAMILIES["rcnn"][0], _config_of(entry))
+    named = None if _is_file(weights) else zoo.resolve(weights)
+    file = read(weights if named is None else named.path())
+    if file.header is not None:
+        return _from_ours(file, file.header, given)
+    if given is None and named is None:
+        raise ConfigError(
+            f"{file.path} holds weights but does not say of which network. Name it too (--model); `maskwright models` "
+            "lists the names."
+        )
+    entry = named if given is None and named is not None else zoo.resolve(str(given))
+    found = converted(file, zoo.candidates(), entry.publisher)
+    bias = found.state.get("box_predictor.classes.bias")
+    published = entry.classes if bias is not None and len(bias) == len(entry.classes) + 1 else None
+    return Origin(entry.name, zoo.FAMILIES["rcnn"][0], _config_of(entry), str(file.path), found, published)
+
+
+def _is_file(weights: str) -> bool:
+    """Whether the words mean a file: it is there, or they are written like one."""
+    return weights.endswith(SUFFIXES) or "/" in weights or "\\" in weights or Path(weights).is_file()
+
+
+def _config_of(entry: zoo.Entry) -> Any:
+    if entry.config is None:
+        entry.build()  # says why it cannot be built
+    return entry.config
+
+
+def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) -> Origin:
+    try:
+        kind, own, classes = zoo.network_of(header)
+    except (MaskwrightError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(f"{file.path} describes no network that this maskwright can rebuild: {error}") from error
+    architecture = str(header["architecture"])
+    if given is not None and _full_name(given) != _full_name(architecture):
+        entry = zoo.resolve(given)
+        architecture, kind, own = given, zoo.FAMILIES["rcnn"][0], _config_of(entry)
+    return Origin(architecture, kind, own, str(file.path), Converted(file.tensors), classes)
+
+
+def _full_name(name: str) -> str:
+    try:
+        return zoo.resolve(name).name
+    except ConfigError:
+        return name
+
+
+def fitted(base: Any, config: TrainConfig, classes: int) -> Any:
+    """The architecture's config with what `config` says of input, anchors and output, for so many classes."""
+    spec, output, rpn, roi = input_spec(base.spec, config), base.output, base.rpn, base.roi
+    if config.anchors is not None:
+        sides = tuple(float(side) for side in config.anchors)
+        rpn = replace(rpn, sizes=(sides,) if len(rpn.sizes) == 1 else tuple((side,) for side in sides))
+    if config.score_threshold is not None:
+        output = replace(output, score_threshold=config.score_threshold)
+        roi = replace(roi, score=min(roi.score, config.score_threshold))
+    if config.max_instances is not None:
+        output = replace(output, max_instances=config.max_instances)
+        roi = replace(roi, keep=max(config.max_instances, roi.keep))
+        rpn = replace(rpn, before=max(rpn.before, 2 * roi.keep), after=max(rpn.after, 2 * roi.keep))
+    return replace(base, num_classes=classes, spec=spec, output=output, rpn=rpn, roi=roi)
+
+
+def input_spec(spec: InputSpec, config: TrainConfig) -> InputSpec:
+    """The spec with the fields that `config` gives; another size moves the limit of the long edge in proportion."""
+    if config.size is not None:
+        spec = scaled_spec(spec, config.size)
+    given = {k: getattr(config, k) for k in ("max_size", "shrink", "enlarge")}
+    return replace(spec, **{k: v for k, v in given.items() if v is not None})
+
+
+def build(config: TrainConfig, classes: Classes, start: Origin) -> tuple[Model, Transfer | None]:
+    """The model a run begins with, its random weights drawn from the run's seed, and what was taken of other weights.
+
+    Raises ConfigError for frozen norms without weights, WeightsError where the weights are of another network.
+    """
+    if start.config.norm == "frozen" and start.weights is None:
+        raise ConfigError(
+            f"'{config.model}' has frozen norms, which only fit its published weights; from random weights it would "
+            f"learn next to nothing. Begin with them (--weights {start.architecture}, or a file), or train "
+            "'mask_rcnn_small' or 'mask_rcnn_fpn.BACKBONE'."
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        model = start.kind(fitted(start.config, config, len(classes)))
+    if start.weights is None:
+        return model, None
+    return model, transfer(model, start.weights, start.source, classes, start.classes)
