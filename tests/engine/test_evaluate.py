@@ -23,7 +23,7 @@ class Oracle:
         self.classes = classes or data.classes
         self.shift, self.keep = shift, keep
         self.known = {data.image(i).tobytes(): data.truth(i) for i in range(len(data))}
-        self.floor = 0.0
+        self.floor, self.score_threshold = 0.0, 0.5
         self.options: list[tuple[float | None, int | None]] = []
 
     def predict(
@@ -177,6 +177,62 @@ def test_saved_and_reported(tmp_path: Path, data: Dataset) -> None:
     report = evaluation.report()
     for words in ("Average Precision", "network", "ms each", "6 pictures in", "pictures per second"):
         assert words in report
+
+
+def test_the_nuclei_metric(data: Dataset, tmp_path: Path) -> None:
+    plain = evaluate(Oracle(data), data, progress=False)
+    assert (plain.nuclei, plain.nuclei_best) == (None, None)
+    assert "nuclei" not in plain.to_dict()
+    oracle = Oracle(data)
+    for found in oracle.known.values():  # half of the objects are found with a score below the one that is shown
+        found.scores[::2] = 0.4
+    evaluation = evaluate(oracle, data, metrics=("coco", "nuclei"), best_threshold=True, progress=False)
+    assert evaluation.nuclei is not None
+    assert evaluation.nuclei_best is not None
+    assert evaluation.nuclei.score_threshold == 0.5
+    assert evaluation.nuclei.overall.at(0.5).recall == pytest.approx(0.5, abs=0.1)
+    assert (evaluation.nuclei_best.score_threshold, evaluation.nuclei_best.overall.mean) == (0.4, 1.0)
+    low = evaluate(oracle, data, metrics=["nuclei"], nuclei_score=0.0, progress=False)
+    assert low.nuclei is not None
+    assert low.nuclei.overall.mean == 1.0
+    assert [p.name for p in low.nuclei.per_picture] == [r.file_name for r in data.images]
+    evaluation.save(tmp_path / "e.json")
+    saved = json.loads((tmp_path / "e.json").read_text())
+    assert saved["nuclei_best"]["overall"]["mean"] == 1.0
+    assert "TP / (TP + FP + FN)" in evaluation.report()
+
+
+def test_the_nuclei_metric_leaves_crowds_out(data: Dataset) -> None:
+    """The annotations of one picture become crowds: what is found there is neither right nor wrong."""
+    i = next(k for k in range(len(data)) if len(data.of(k)))
+    crowds = tuple(replace(a, crowd=True) for a in data.of(i))
+    changed = replace(data, annotations={**data.annotations, data.images[i].id: crowds})
+    result = evaluate(Oracle(data), changed, metrics=["nuclei"], progress=False).nuclei
+    assert result is not None
+    row = result.per_picture[i]
+    assert (row.tp, row.fp, row.fn) == (0, 0, 0)
+
+
+def test_what_the_nuclei_metric_refuses(data: Dataset) -> None:
+    oracle = Oracle(data)
+    with pytest.raises(ConfigError, match="Did you mean 'nuclei'"):
+        evaluate(oracle, data, metrics=["nucle"], progress=False)
+    with pytest.raises(ConfigError, match="nuclei_score"):
+        evaluate(oracle, data, metrics=["nuclei"], nuclei_score=0.2, score_threshold=0.3, progress=False)
+    bare = {k: tuple(replace(a, segmentation=None) for a in rows) for k, rows in data.annotations.items()}
+    with pytest.raises(DataError, match="needs masks"):
+        evaluate(oracle, replace(data, annotations=bare), metrics=["nuclei"], progress=False)
+    assert oracle.options == []
+
+
+def test_pictures_can_be_watched(data: Dataset) -> None:
+    seen: list[tuple[int, bool, int]] = []
+
+    def watch(i: int, picture: Any, found: Instances) -> None:
+        seen.append((i, bool((picture == data.image(i)).all()), len(found)))
+
+    evaluate(Oracle(data), data, watch=watch, progress=False)
+    assert seen == [(i, True, len(data.truth(i))) for i in range(len(data))]
 
 
 def test_result_files(tmp_path: Path, data: Dataset) -> None:

@@ -1,13 +1,14 @@
 """`maskwright evaluate`: Measure a model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from maskwright.cli.app import app
 from maskwright.cli.options import Data, DataFormat, Debug, Device, Images, Model, Precision, Size, Weights, pairs, say
+from maskwright.errors import ConfigError
 
 
 @app.command(
@@ -17,10 +18,11 @@ from maskwright.cli.options import Data, DataFormat, Debug, Device, Images, Mode
 
 `maskwright evaluate --data instances_val2017.json --images val2017 --model mask_rcnn_r50_fpn.torchvision --limit 500`
 
-`maskwright evaluate --data cells.json --images cells/ --model nuclei --rename nucleus=cell`
+`maskwright evaluate --data cells.json --images cells/ --model nuclei --rename nucleus=cell --metric nuclei`
 
-Prints AP and AR of boxes and masks, a table by class and the time of each stage. Exit code 1: pictures were left out
-because of --skip; they are listed."""
+Prints AP and AR of boxes and masks, a table by class and the time of each stage; `--metric nuclei` adds
+TP / (TP + FP + FN) of disjoint masks at IoU 0.5 to 0.95, as the Data Science Bowl and StarDist report it. Exit code 1:
+pictures were left out because of --skip; they are listed."""
 )
 def evaluate(
     data: Data,
@@ -39,6 +41,21 @@ def evaluate(
     skip: Annotated[
         bool, typer.Option("--skip", help="Leave out pictures that cannot be read, and list them.")
     ] = False,
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="coco|nuclei", help="What to measure beside COCO AP. Repeatable.")
+    ] = None,
+    score: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="0..1",
+            help="Lowest score that counts for --metric nuclei.  [default: that of `maskwright predict`]",
+        ),
+    ] = None,
+    best_threshold: Annotated[
+        bool, typer.Option("--best-threshold", help="Also give --metric nuclei at the score that suits it best.")
+    ] = False,
     size: Size = None,
     device: Device = "cpu",
     precision: Precision = "float32",
@@ -49,6 +66,9 @@ def evaluate(
     from maskwright.engine.load import load
 
     same = pairs(rename or [])
+    asked: dict[str, Any] = {"metrics": metric, "nuclei_score": score, "best_threshold": best_threshold or None}
+    if (score is not None or best_threshold) and "nuclei" not in (metric or ()):
+        raise ConfigError("--score and --best-threshold belong to --metric nuclei: give that too.")
     predictor = load(model, weights=weights, size=size, device=device, precision=precision)
     evaluation = run(
         predictor,
@@ -59,6 +79,7 @@ def evaluate(
         skip=skip,
         class_names=same,
         progress=Console(stderr=True).is_terminal,
+        **{name: value for name, value in asked.items() if value is not None},
     )
     typer.echo(evaluation.report())
     if out is not None:

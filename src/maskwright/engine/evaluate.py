@@ -6,12 +6,13 @@ Letters: N instances, Q classes.
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskwright.atomic import replacing
 from maskwright.data import coco, formats
@@ -19,9 +20,16 @@ from maskwright.data.dataset import Dataset
 from maskwright.engine.timing import StageTimer
 from maskwright.errors import ConfigError, DataError, ImageError, suggest
 from maskwright.metrics.coco import CocoMetric, CocoResult
+from maskwright.metrics.nuclei import NucleiMetric, NucleiResult
 from maskwright.types import Classes, Instances, IntArray
 
 Data = Dataset | str | os.PathLike[str]
+
+METRICS = ("coco", "nuclei")
+"""What can be measured; "coco" always is."""
+
+Watch = Callable[[int, NDArray[np.uint8], Instances], None]
+"""Sees each picture of the data set: its position, its pixels, and what was found with the data set's labels."""
 
 
 class Predicts(Protocol):
@@ -31,6 +39,9 @@ class Predicts(Protocol):
 
     @property
     def floor(self) -> float: ...
+
+    @property
+    def score_threshold(self) -> float: ...
 
     def predict(
         self,
@@ -48,7 +59,8 @@ class Evaluation:
 
     result: the accuracy. seconds: by stage, in order (read, prepare, network, finish, metric). wall_seconds: from the
     first picture to the result. pictures: how many were measured. failed: (file name, reason) of the pictures left
-    out because `skip` was asked for. notes: what a reader of the numbers should know.
+    out because `skip` was asked for. notes: what a reader of the numbers should know. nuclei: the nuclei metric, where
+    it was asked for; nuclei_best: the same at the score threshold that suits it best.
     """
 
     result: CocoResult
@@ -57,6 +69,8 @@ class Evaluation:
     pictures: int
     failed: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    nuclei: NucleiResult | None = None
+    nuclei_best: NucleiResult | None = None
 
     @property
     def pictures_per_second(self) -> float:
@@ -70,6 +84,8 @@ class Evaluation:
             "format": "maskwright.evaluation",
             "version": 1,
             **self.result.to_dict(),
+            **({} if self.nuclei is None else {"nuclei": self.nuclei.to_dict()}),
+            **({} if self.nuclei_best is None else {"nuclei_best": self.nuclei_best.to_dict()}),
             "notes": [*self.result.notes, *self.notes],
             "seconds": dict(self.seconds),
             "wall_seconds": self.wall_seconds,
@@ -86,7 +102,12 @@ class Evaluation:
         """The accuracy tables, the time of each stage, and everything that was left out, as plain text."""
         timer = StageTimer()
         timer.totals, timer.count = dict(self.seconds), self.pictures
-        lines = [self.result.table(), "", timer.report()]
+        lines = [self.result.table(), ""]
+        if self.nuclei is not None:
+            lines += [self.nuclei.table(), ""]
+        if self.nuclei_best is not None:
+            lines += ["At the score threshold that suits these pictures best:", self.nuclei_best.table(), ""]
+        lines.append(timer.report())
         lines.append(
             f"{self.pictures} pictures in {self.wall_seconds:.1f} s; {self.pictures_per_second:.2f} pictures per "
             f"second from file to instances"
@@ -107,6 +128,10 @@ def evaluate(
     class_names: Mapping[str, str] | None = None,
     score_threshold: float | None = None,
     max_instances: int | None = None,
+    metrics: Sequence[str] = ("coco",),
+    nuclei_score: float | None = None,
+    best_threshold: bool = False,
+    watch: Watch | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Measure a model on an annotated data set.
@@ -116,7 +141,9 @@ def evaluate(
     skip: leave out pictures that cannot be read, and list them in the result, instead of raising.
     class_names: the data set's name for a model's class, where they differ. score_threshold: None takes the model's
     floor, the lowest score it reports, as AP needs low scores too. max_instances: as in `Predictor.predict`.
-    progress: a bar on stderr.
+    metrics: "coco", which is always measured, and "nuclei". nuclei_score: the lowest score that counts for the latter;
+    None takes the one that predictions show by default. best_threshold: measure it at the best one as well.
+    watch: is called with each picture and what was found on it. progress: a bar on stderr.
     Raises DataError where the classes do not match, ImageError or DataError for a picture that cannot be used.
     """
     dataset = _dataset(data, images, limit, data_format)
@@ -124,7 +151,9 @@ def evaluate(
     translation = match_classes(predictor.classes, dataset, class_names)
     if not skip:
         _check_files(dataset)
-    metric, timer, start = CocoMetric(dataset), StageTimer(), time.perf_counter()
+    meters, timer, start = _Meters(dataset, metrics), StageTimer(), time.perf_counter()
+    if meters.nuclei is not None:
+        nuclei_score = _nuclei_score(predictor, score_threshold, nuclei_score)
     failed: list[tuple[str, str]] = []
     foreign = 0
     for i in _watched(range(len(dataset)), progress):
@@ -140,15 +169,53 @@ def evaluate(
         found = predictor.predict(picture, score_threshold=score_threshold, max_instances=max_instances, timer=timer)
         with timer.stage("metric"):
             known = translated(found, translation, dataset.classes)
-            metric.update(record.id, known)
+            meters.update(i, known)
+        if watch is not None:
+            watch(i, picture, known)
         foreign += len(found) - len(known)
     if len(failed) == len(dataset):
         raise DataError(f"{dataset.source}: none of its {len(dataset)} pictures could be read. First: {failed[0][1]}")
     with timer.stage("metric"):
-        result = metric.result(partial=bool(failed))
+        result = meters.coco.result(partial=bool(failed))
+        nuclei = None if meters.nuclei is None or nuclei_score is None else meters.nuclei.result(nuclei_score)
+        best = meters.best(score_threshold) if best_threshold else None
     notes = (*dataset.notes, *_class_notes(predictor.classes, translation, foreign))
-    wall = time.perf_counter() - start
-    return Evaluation(result, dict(timer.totals), wall, len(dataset) - len(failed), tuple(failed), notes)
+    wall, count = time.perf_counter() - start, len(dataset) - len(failed)
+    return Evaluation(result, dict(timer.totals), wall, count, tuple(failed), notes, nuclei, best)
+
+
+class _Meters:
+    """The metrics that were asked for, fed with the same results."""
+
+    def __init__(self, dataset: Dataset, metrics: Sequence[str]) -> None:
+        for name in metrics:
+            if name not in METRICS:
+                raise ConfigError(f"There is no metric '{name}'.{suggest(name, METRICS)}")
+        self.dataset, self.coco = dataset, CocoMetric(dataset)
+        self.nuclei = NucleiMetric(dataset.classes) if "nuclei" in metrics else None
+        if self.nuclei is not None and not dataset.has_masks:
+            raise DataError(f"{dataset.source}: some annotations have only a box, and the nuclei metric needs masks.")
+
+    def update(self, i: int, found: Instances) -> None:
+        record = self.dataset.images[i]
+        self.coco.update(record.id, found)
+        if self.nuclei is not None:
+            every, crowd = self.dataset.truth(i, crowd=True), self.dataset.crowd(i)
+            self.nuclei.update(found, every[~crowd], every[crowd], name=record.file_name)
+
+    def best(self, lowest: float) -> NucleiResult | None:
+        """The nuclei metric at its best score threshold, not below the lowest score that was asked of the model."""
+        if self.nuclei is None:
+            return None
+        steps = [lowest, *(k / 100 for k in range(100) if k / 100 > lowest)]
+        return self.nuclei.result(self.nuclei.best_threshold(steps))
+
+
+def _nuclei_score(predictor: Predicts, lowest: float, asked: float | None) -> float:
+    score = max(lowest, predictor.score_threshold) if asked is None else asked
+    if not lowest <= score <= 1:
+        raise ConfigError(f"nuclei_score lies between the lowest score measured, {lowest:g}, and 1, got {score:g}.")
+    return score
 
 
 def evaluate_results(results: str | os.PathLike[str], data: Data) -> CocoResult:

@@ -82,6 +82,11 @@ class Predictor:
         """The lowest score that the model reports."""
         return self.model.floor
 
+    @property
+    def score_threshold(self) -> float:
+        """The lowest score that is shown unless another is asked for."""
+        return self.model.output.score_threshold
+
     @overload
     def predict(self, source: list[Any] | tuple[Any, ...], **options: Unpack[Options]) -> list[Prediction]: ...
     @overload
