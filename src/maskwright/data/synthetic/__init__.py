@@ -1,5 +1,30 @@
-"""Pictures of textured, overlapping shapes whose masks, landmarks, panoptic maps and motion are known exactly."""
+"""Pictures of textured, overlapping shapes whose masks, landmarks, panoptic maps and motion are known exactly.
 
+simple     scene, coco_fixture: ellipses, stars and rings, for quick tests
+kinds      what individuals of each class look like, and where their landmarks are
+ground     stuff behind the objects
+scenes     compose: a still Scene with everything known about it
+clips      clip: Frames with tracks, a moving camera and exact flow
+fixtures   all of these as data sets
+"""
+
+from maskwright.data.synthetic.clips import Frame, Motion, clip
+from maskwright.data.synthetic.fixtures import clips_fixture, panoptic_fixture, save_panoptic, scenes_fixture
+from maskwright.data.synthetic.scenes import Look, Scene, compose
 from maskwright.data.synthetic.simple import class_names, coco_fixture, scene
 
-__all__ = ["class_names", "coco_fixture", "scene"]
+__all__ = [
+    "Frame",
+    "Look",
+    "Motion",
+    "Scene",
+    "class_names",
+    "clip",
+    "clips_fixture",
+    "coco_fixture",
+    "compose",
+    "panoptic_fixture",
+    "save_panoptic",
+    "scene",
+    "scenes_fixture",
+]

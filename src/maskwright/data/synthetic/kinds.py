@@ -44,6 +44,11 @@ def class_list(classes: int) -> Classes:
     return Classes([names[k % count] + (f" {k // count + 1}" if k >= count else "") for k in range(classes)])
 
 
+def landmark_sets(classes: int) -> tuple[Landmarks, ...]:
+    """The landmarks of each of `classes` labels."""
+    return tuple(kind_of(label).landmarks for label in range(classes))
+
+
 def kind_of(label: int) -> Kind:
     """The kind that a label shows: they take turns."""
     return list(KINDS.values())[label % len(KINDS)]
@@ -100,13 +105,22 @@ _PLANE = [
     (0.36, 0.97),
     (0, 0.9),
 ]
-_HORSESHOE = [(0, -0.9), (0.62, -0.62), (0.85, 0.05), (0.62, 0.85), (0.28, 0.78), (0.42, 0.05), (0.26, -0.38), (0, -0.5)]
+_HORSESHOE = [
+    (0, -0.9),
+    (0.62, -0.62),
+    (0.85, 0.05),
+    (0.62, 0.85),
+    (0.28, 0.78),
+    (0.42, 0.05),
+    (0.26, -0.38),
+    (0, -0.5),
+]
 _LEAF = [(0, -1), (0.3, -0.6), (0.44, -0.1), (0.32, 0.35), (0.07, 0.62), (0.06, 1.0), (0, 1.02)]
 
 
 def _ring(rng: np.random.Generator) -> Body:
     """A ring, seldom round, with a bead at its front."""
-    angles = np.arange(40) * (2 * np.pi / 40)
+    angles: Array = np.arange(40) * (2 * np.pi / 40)
     wave = 1 + 0.05 * np.sin(3 * angles + rng.uniform(0, 6.28)) + 0.28 * np.exp(-((_wrap(angles) / 0.22) ** 2))
     shape = np.stack([np.sin(angles), -np.cos(angles)], axis=1) * [rng.uniform(0.72, 1.0), 1.0]
     outer = shape * wave[:, None]
@@ -150,9 +164,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             _symmetric(_STAR, [0, 8, 2, 6, 4, 5], smooth=False),
         ),
         "fish": Kind(
-            Landmarks(
-                ("nose", "left fin", "right fin", "left tail", "right tail"), ((0, 1), (0, 2), (0, 3), (0, 4))
-            ),
+            Landmarks(("nose", "left fin", "right fin", "left tail", "right tail"), ((0, 1), (0, 2), (0, 3), (0, 4))),
             _symmetric(_FISH, [0, 11, 3, 8, 6], smooth=True),
         ),
         "plane": Kind(

@@ -13,10 +13,21 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from maskwright.data.synthetic.ground import lay, stuff_names
-from maskwright.data.synthetic.kinds import Array, Body, Paint, class_list, kind_of, paint
+from maskwright.data.synthetic.kinds import Array, Body, Paint, class_list, kind_of, landmark_sets, paint
 from maskwright.errors import ConfigError
 from maskwright.ops.polygons import Part, from_polygons
-from maskwright.types import BoolArray, Classes, FloatArray, Instances, IntArray, Landmarks, Masks, Panoptic, Segment, Size
+from maskwright.types import (
+    BoolArray,
+    Classes,
+    FloatArray,
+    Instances,
+    IntArray,
+    Landmarks,
+    Masks,
+    Panoptic,
+    Segment,
+    Size,
+)
 
 _TRIES = 16
 _GIVE_UP = 12  # objects in a row that found no place: the picture is full
@@ -88,9 +99,7 @@ class Actor:
         return cls(label, kind_of(label).grow(rng), paint(rng, label, look.jitter), track)
 
 
-def compose(
-    seed: int, size: Size = (240, 320), objects: int = 8, classes: int = 5, look: Look | None = None
-) -> Scene:
+def compose(seed: int, size: Size = (240, 320), objects: int = 8, classes: int = 5, look: Look | None = None) -> Scene:
     """A still scene; the same arguments give the same scene.
 
     Where a crowded picture has no place left for `objects` of them, there are fewer.
@@ -156,7 +165,7 @@ def _place(rng: np.random.Generator, canvas: "Canvas", actor: Actor, radius: flo
             near = other[0, 2] + away * np.cos(turn), other[1, 2] + away * np.sin(turn)
             x, y = near if 0 <= near[0] < width and 0 <= near[1] < height else (x, y)
         matrix = pose(x, y, own, rng.uniform(0, 2 * np.pi))
-        shape = draw(actor.body, matrix, canvas.size)
+        shape = rasterise(actor.body, matrix, canvas.size)
         if not shape.crops[0].size:
             continue
         left = canvas.seen - canvas.below(shape)
@@ -166,7 +175,7 @@ def _place(rng: np.random.Generator, canvas: "Canvas", actor: Actor, radius: flo
     return False
 
 
-def draw(body: Body, matrix: Array, size: Size) -> Masks:
+def rasterise(body: Body, matrix: Array, size: Size) -> Masks:
     """One mask: the pixels of a picture of `size` whose centres lie inside the outline."""
     holes = tuple(move(matrix, hole) for hole in body.part.holes)
     return from_polygons([[Part(move(matrix, body.part.outer), holes)]], size)
@@ -232,7 +241,9 @@ class Canvas:
         pixels *= bright[:, None]
         self.image.reshape(-1, 3)[rows * self.size[1] + columns] = pixels
 
-    def develop(self, rng: np.random.Generator, stuff: NDArray[np.int32], classes: int, *, tracks: bool = False) -> Scene:
+    def develop(
+        self, rng: np.random.Generator, stuff: NDArray[np.int32], classes: int, *, tracks: bool = False
+    ) -> Scene:
         """The finished scene: light, blur and noise over the picture, and the truth about what can be seen."""
         picture = _photograph(rng, self.image, self.look, self.light)
         kept = np.flatnonzero(self.seen > 0)
@@ -255,13 +266,13 @@ class Canvas:
             instances=found,
             whole=Masks(self.size, corners, tuple(s.crops[0] for s in shapes)),
             keypoints=self._keypoints(rng, kept, classes),
-            landmarks=tuple(kind_of(label).landmarks for label in range(classes)),
+            landmarks=landmark_sets(classes),
             poses=poses,
             panoptic=self._panoptic(stuff, kept, classes),
         )
 
     def _keypoints(self, rng: np.random.Generator, kept: IntArray, classes: int) -> Array:
-        most = max(len(kind_of(label).landmarks) for label in range(classes))
+        most = max(len(marks) for marks in landmark_sets(classes))
         out = np.zeros((len(kept), most, 3))
         for row, k in zip(out, kept, strict=True):
             points = move(self.poses[k], self.actors[k].body.points)
@@ -324,4 +335,5 @@ def _noise_levels(deviation: float) -> NDArray[np.int16]:
     """256 values, equally likely, of a normal distribution, rounded."""
     from scipy.special import ndtri
 
-    return np.rint(np.clip(ndtri((np.arange(256) + 0.5) / 256) * deviation, -255, 255)).astype(np.int16)
+    levels = np.clip(ndtri((np.arange(256) + 0.5) / 256) * deviation, -255, 255)
+    return np.asarray(np.rint(levels), np.int16)

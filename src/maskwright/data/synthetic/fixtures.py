@@ -1,0 +1,223 @@
+"""Synthetic scenes and clips as data sets: in memory, as COCO files with landmarks, as COCO panoptic files.
+
+Letters: N objects, P landmarks, Q classes, H W picture.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright import media
+from maskwright.data import coco
+from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons
+from maskwright.data.fields import Row, box_to_xywh, write_sections
+from maskwright.data.synthetic.clips import Motion, clip
+from maskwright.data.synthetic.kinds import class_list, landmark_sets
+from maskwright.data.synthetic.scenes import Look, Scene, compose
+from maskwright.errors import ConfigError
+from maskwright.ops import masks as mask_ops
+from maskwright.types import Panoptic, Size
+
+_UNNAMED = Path("synthetic")
+
+
+def annotations(scene: Scene, record: ImageRecord, *, polygons: bool, first_id: int) -> tuple[Annotation, ...]:
+    """The objects of a scene as annotations of `record`: exact outlines, landmarks, track ids where there are any.
+
+    polygons: as polygons where an object has no hole, which is exact but for rasterising rules; else run lengths.
+    """
+    found = scene.instances
+    if found.crops is None or not len(found):
+        return ()
+    lengths, areas = mask_ops.encode(found.crops), found.crops.areas()
+    outlines = mask_ops.to_polygons(found.crops) if polygons else [[] for _ in lengths]
+    rows = []
+    for k, (rle, parts) in enumerate(zip(lengths, outlines, strict=True)):
+        plain = parts and not any(part.holes for part in parts)
+        outline: Polygons | RLE = tuple(part.outer.reshape(-1) for part in parts) if plain else rle
+        x1, y1, x2, y2 = (float(v) for v in found.boxes[k])
+        label = int(found.labels[k])
+        rows.append(
+            Annotation(
+                id=first_id + k,
+                image_id=record.id,
+                label=label,
+                box=(x1, y1, x2, y2),
+                segmentation=outline,
+                area=float(areas[k]),
+                keypoints=scene.keypoints[k, : len(scene.landmarks[label])],
+                track_id=None if found.track_ids is None else int(found.track_ids[k]),
+            )
+        )
+    return tuple(rows)
+
+
+def scenes_fixture(
+    folder: str | os.PathLike[str],
+    seed: int,
+    *,
+    pictures: int = 6,
+    size: Size = (96, 128),
+    objects: int = 6,
+    classes: int = 5,
+    look: Look | None = None,
+) -> Dataset:
+    """Write scenes as a COCO data set with landmarks, each class having its own, and return it as it is in memory.
+
+    Makes `images/*.png` and `annotations.json` (the data set's `source`). Odd pictures have polygons where an object
+    has no hole, the rest run lengths. From two pictures on, the last is empty. Picture k shows
+    `compose(1000 * seed + k, ...)`.
+    """
+    folder, records, rows = Path(folder), [], {}
+    for k in range(pictures):
+        count = 0 if k == pictures - 1 and pictures > 1 else objects
+        scene = compose(1000 * seed + k, size, count, classes, look)
+        record = ImageRecord(k + 1, f"{k:06d}.png", size)
+        media.write_image(folder / "images" / record.file_name, scene.image)
+        rows[record.id] = annotations(scene, record, polygons=k % 2 == 1, first_id=1000 * k + 1)
+        records.append(record)
+    data = Dataset(
+        classes=class_list(classes),
+        images=tuple(records),
+        annotations=rows,
+        root=folder / "images",
+        source=folder / "annotations.json",
+        landmarks=landmark_sets(classes),
+    )
+    coco.save(data.source, data)
+    return data
+
+
+def clips_fixture(
+    seed: int,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    clips: int = 2,
+    frames: int = 8,
+    size: Size = (96, 128),
+    objects: int = 6,
+    classes: int = 5,
+    look: Look | None = None,
+    motion: Motion | None = None,
+) -> Dataset:
+    """Clips as one data set in memory: a picture for each frame, `track_id` for each object, as YouTube-VIS has it.
+
+    A picture's `extra` has `video_id` (from 1) and `frame_index` (from 0). Track ids are unique over all clips. With a
+    `folder` the frames are written there, `clip_000/00000.png` and so on. Clip v shows `clip(1000 * seed + v, ...)`,
+    and by default moves fast enough for much to happen in eight frames.
+    """
+    root = None if folder is None else Path(folder)
+    motion = motion or Motion(speed=0.06, spin=0.1, period=40)
+    records, rows = [], {}
+    tracks: dict[tuple[int, int], int] = {}
+    for v in range(clips):
+        for frame in clip(1000 * seed + v, frames, size, objects, classes, look, motion):
+            name = f"clip_{v:03d}/{frame.index:05d}.png"
+            place = {"video_id": v + 1, "frame_index": frame.index}
+            record = ImageRecord(v * frames + frame.index + 1, name, size, place)
+            if root is not None:
+                media.write_image(root / name, frame.image)
+            found = frame.instances
+            own = found.track_ids if found.track_ids is not None else ()
+            found.track_ids = np.array([tracks.setdefault((v, int(t)), len(tracks) + 1) for t in own], np.int64)
+            rows[record.id] = annotations(frame, record, polygons=False, first_id=1000 * record.id)
+            records.append(record)
+    return Dataset(
+        classes=class_list(classes),
+        images=tuple(records),
+        annotations=rows,
+        root=root,
+        source=root or _UNNAMED,
+        landmarks=landmark_sets(classes),
+    )
+
+
+# ---- COCO panoptic --------------------------------------------------------------------------------------------------
+
+
+def panoptic_fixture(
+    folder: str | os.PathLike[str],
+    seed: int,
+    *,
+    pictures: int = 4,
+    size: Size = (96, 128),
+    objects: int = 6,
+    classes: int = 5,
+    look: Look | None = None,
+) -> Path:
+    """Write scenes as a COCO panoptic data set: `images/*.png`, `panoptic/*.png` and `panoptic.json`, returned.
+
+    The scenes are those of `scenes_fixture` but for its last, which is empty.
+    """
+    folder = Path(folder)
+    rows = []
+    for k in range(pictures):
+        scene = compose(1000 * seed + k, size, objects, classes, look)
+        record = ImageRecord(k + 1, f"{k:06d}.png", size)
+        media.write_image(folder / "images" / record.file_name, scene.image)
+        rows.append((record, scene.panoptic))
+    return save_panoptic(folder / "panoptic.json", rows)
+
+
+def save_panoptic(path: str | os.PathLike[str], maps: Iterable[tuple[ImageRecord, Panoptic]]) -> Path:
+    """Write panoptic maps in COCO's form: a JSON file, and beside it a folder of its name with a PNG for each map.
+
+    In the PNGs a segment's id is R + 256 G + 65536 B, so ids must be below 2^24. All maps have the same classes.
+    Raises ConfigError where they do not, where an id is too large, or where there is no map.
+    """
+    target, images, rows = Path(path), [], []
+    first: Panoptic | None = None
+    for record, panoptic in maps:
+        first = first or panoptic
+        if panoptic.classes != first.classes or panoptic.things != first.things:
+            raise ConfigError(
+                f"{target}: all panoptic maps of a file have the same classes; {record.file_name} has not."
+            )
+        if int(panoptic.ids.max(initial=0)) >= 1 << 24:
+            raise ConfigError(f"{target}: COCO's panoptic pictures hold ids below 2^24; {record.file_name} has larger.")
+        name = f"{Path(record.file_name).stem}.png"
+        media.write_image(target.with_suffix("") / name, _as_rgb(panoptic.ids))
+        images.append(
+            {"id": record.id, "file_name": record.file_name, "height": record.size[0], "width": record.size[1]}
+        )
+        rows.append({"image_id": record.id, "file_name": name, "segments_info": _segments(panoptic)})
+    if first is None:
+        raise ConfigError(f"{target}: a panoptic file needs at least one map to know its classes.")
+    categories = [
+        {"id": i, "name": n, "isthing": int(t)}
+        for i, n, t in zip(first.classes.ids, first.classes.names, first.things, strict=True)
+    ]
+    write_sections(target, {"images": images, "annotations": rows, "categories": categories})
+    return target
+
+
+def _as_rgb(ids: NDArray[np.int32]) -> NDArray[np.uint8]:
+    return np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8)
+
+
+def _segments(panoptic: Panoptic) -> list[Row]:
+    """The table of one map, with tight boxes (x, y, width, height) and areas in pixels."""
+    from scipy.ndimage import find_objects
+
+    number = {s.id: k + 1 for k, s in enumerate(panoptic.segments)}
+    table = np.zeros(max(number, default=0) + 1, np.int32)
+    table[list(number)] = list(number.values())
+    dense = table[panoptic.ids]
+    areas = np.bincount(dense.reshape(-1), minlength=len(number) + 1)
+    rows: list[dict[str, Any]] = []
+    for s, window in zip(panoptic.segments, find_objects(dense, max_label=len(number)), strict=True):
+        box = [window[1].start, window[0].start, window[1].stop, window[0].stop]
+        rows.append(
+            {
+                "id": s.id,
+                "category_id": panoptic.classes.ids[s.label],
+                "area": int(areas[number[s.id]]),
+                "bbox": box_to_xywh(box),
+                "iscrowd": int(s.crowd),
+            }
+        )
+    return rows
