@@ -1,9 +1,12 @@
 """Augmentation: objects follow the picture, nothing random is left after `choose`, and a warp equals its slow twin."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.data.marked import make_sample
 
 from maskwright.data.augment import Augment, Choice, apply, augment, choose, move_objects
 from maskwright.data.colour import Colour
@@ -28,23 +31,11 @@ EVERYTHING = Augment(
     invert=0.3,
     blur=1.5,
     noise=10.0,
+    gain=8.0,
+    gamma=2.0,
+    jpeg=80.0,
+    focus=0.5,
 )
-
-
-def make_sample(rng: np.random.Generator, size: tuple[int, int], count: int, *, masks: bool = True) -> Sample:
-    """A random picture with `count` solid rectangles; each object's colour is its label + 1, when noise is ignored."""
-    dense = np.zeros((count, *size), bool)
-    for mask in dense:
-        top, left = rng.integers(size[0]), rng.integers(size[1])
-        mask[top : top + 1 + rng.integers(size[0]), left : left + 1 + rng.integers(size[1])] = True
-    crops = Masks.from_dense(dense)
-    objects = Objects(
-        boxes=crops.boxes(),
-        labels=np.arange(count, dtype=np.int64),
-        masks=crops if masks else None,
-        crowd=rng.random(count) < 0.2,
-    )
-    return Sample(rng.integers(0, 256, (*size, 3), dtype=np.uint8), objects)
 
 
 @st.composite
@@ -67,6 +58,18 @@ def configs(draw: st.DrawFn) -> Augment:
         min_share=draw(st.sampled_from([0.0, 0.1, 0.9])),
         cut=draw(st.sampled_from(["drop", "ignore"])),
     )
+
+
+def test_the_numbers_of_earlier_kinds_stay() -> None:
+    """A run that was started before a kind existed goes on with the same variations."""
+    old = {k: v for k, v in vars(EVERYTHING).items() if k not in ("gain", "gamma", "jpeg", "focus")}
+    choice = choose(Augment(**old), np.random.default_rng(7), (40, 50))
+    matrix = [[1.65451934, 0.29062133, -49.17541004], [-0.29148885, 1.64959518, 7.7953178], [0, 0, 1]]
+    np.testing.assert_allclose(choice.geometry.matrix, matrix, atol=1e-8)
+    assert choice.colour.noise_seed == 5738590506739472347
+    for seed in range(20):
+        one, two = (choose(c, np.random.default_rng(seed), (40, 50)).colour for c in (Augment(**old), EVERYTHING))
+        assert replace(two, gain=1.0, gamma=1.0, jpeg=100) == one
 
 
 @settings(max_examples=80, deadline=None)
@@ -192,6 +195,55 @@ def test_colour_changes() -> None:
     np.testing.assert_allclose(turned, Colour(hue=0.5).apply(np.full((1, 1, 3), [120, 110, 100], np.uint8)), atol=2)
 
 
+def test_gamma_bends_the_values() -> None:
+    ramp = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, 2)
+    bent = Colour(gamma=2.0).apply(ramp)
+    np.testing.assert_array_equal(bent[0, :, 0], np.rint(255 * (np.arange(256) / 255) ** 2))
+    both = Colour(gamma=2.0, contrast=0.5).apply(ramp).astype(float)
+    np.testing.assert_allclose(both, 0.5 * bent + 0.5 * bent.mean(), atol=1)
+    assert bent.min() == 0
+    assert bent.max() == 255
+
+
+def test_a_gain_scales_and_stops_where_something_would_be_lost() -> None:
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[10:20, 10:20] = 50
+    image[12, 12] = 250  # a single hot pixel is not the bright end
+    np.testing.assert_array_equal(Colour(gain=2.0).apply(image)[15, 15], [100] * 3)
+    np.testing.assert_array_equal(Colour(gain=0.5).apply(image)[15, 15], [25] * 3)
+    np.testing.assert_array_equal(Colour(gain=50.0).apply(image)[15, 15], [255] * 3)
+    np.testing.assert_array_equal(Colour(gain=0.01).apply(image)[15, 15], [16] * 3)
+    dark = image // 10
+    np.testing.assert_array_equal(Colour(gain=0.1).apply(dark), dark)  # nothing left to lose
+    np.testing.assert_array_equal(Colour(gain=10.0).apply(dark)[15, 15], [50] * 3)
+    black = np.zeros((4, 4, 3), np.uint8)
+    np.testing.assert_array_equal(Colour(gain=10.0).apply(black), black)
+    white = np.full((4, 4, 3), 255, np.uint8)
+    np.testing.assert_array_equal(Colour(gain=10.0).apply(white), white)
+    square = Colour(gain=4.0, gamma=2.0).apply(image)  # 50 -> 9.8 -> 39.2
+    assert square[15, 15, 0] == 39
+
+
+def test_jpeg_leaves_its_marks() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (33, 41, 3), dtype=np.uint8)
+    errors = [np.abs(Colour(jpeg=q).apply(image).astype(int) - image).mean() for q in (100, 90, 10)]
+    assert errors[0] == 0
+    assert 0 < errors[1] < errors[2]
+    long = np.zeros((70000, 1, 3), np.uint8)
+    np.testing.assert_array_equal(Colour(jpeg=50).apply(long), long)
+
+
+def test_drawn_colours_keep_their_ranges() -> None:
+    config = Augment(gain=10, gamma=1.5, jpeg=60)
+    drawn = [choose(config, np.random.default_rng(seed), (9, 9)).colour for seed in range(400)]
+    for values, largest in (([c.gain for c in drawn], 10), ([c.gamma for c in drawn], 1.5)):
+        assert 1 / largest <= min(values) < 1.1 / largest
+        assert 0.9 * largest < max(values) <= largest
+        assert 150 < sum(v > 1 for v in values) < 250
+    assert 150 < sum(c.jpeg == 100 for c in drawn) < 260
+    assert min(c.jpeg for c in drawn) in (40, 41, 42)
+
+
 def test_noise_and_blur_have_their_size() -> None:
     grey = np.full((64, 64, 3), 128, np.uint8)
     noisy = Colour(noise=8.0, noise_seed=5).apply(grey)
@@ -242,6 +294,7 @@ def test_a_box_thinner_than_a_pixel_goes() -> None:
     [
         {"flip_horizontal": 1.5}, {"rot90": -0.1}, {"rotate": 200}, {"scale": (0, 1)}, {"scale": (2, 1)},
         {"crop": (0, 5)}, {"hue": 0.6}, {"cut": "hide"}, {"noise": float("nan")},
+        {"gain": 0.5}, {"gamma": 0.0}, {"gamma": 11}, {"jpeg": 100}, {"copy_paste": 1.1}, {"mosaic": -1}, {"focus": 0.5},
     ],
 )  # fmt: skip
 def test_wrong_configs_are_refused(bad: dict[str, object]) -> None:
