@@ -4,7 +4,7 @@ Letters: N annotations of one picture, H W picture. Boxes are xyxy in the pictur
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ class Dataset:
 
     def masks(self, i: int) -> Masks:
         """The N masks of picture `i`, drawn now. Raises DataError where an annotation has only a box."""
-        return self._draw(i, self.of(i))
+        return self.draw(i, self.of(i))
 
     def truth(self, i: int, *, crowd: bool = False) -> Instances:
         """The annotations of picture `i` as a perfect result: scores 1; crowds only if asked for.
@@ -175,12 +175,13 @@ class Dataset:
             labels=self.labels(i)[keep],
             classes=self.classes,
             size=self.images[i].size,
-            crops=self._draw(i, rows) if all(a.segmentation is not None for a in rows) else None,
+            crops=self.draw(i, rows) if all(a.segmentation is not None for a in rows) else None,
             keypoints=points,
             track_ids=np.array(tracks, np.int64) if rows and len(tracks) == len(rows) else None,
         )
 
-    def _draw(self, i: int, rows: tuple[Annotation, ...]) -> Masks:
+    def draw(self, i: int, rows: Sequence[Annotation]) -> Masks:
+        """The masks of some annotations of picture `i`, in their order. Raises DataError, naming the annotation."""
         outlines, name = [], self.images[i].file_name
         for a in rows:
             if a.segmentation is None:

@@ -153,6 +153,19 @@ def read_json(source: Path) -> Any:
         raise DataError(f"{source}: not JSON text ({error}).") from error
 
 
+def read_text(source: Path) -> str:
+    """The text of a UTF-8 file, with or without its mark. Raises DataError, naming line and file, where it is not."""
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read ({error.strerror}). Check the path.") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(f"{source}: line {line}: not UTF-8 text ({error.reason}). Save it as UTF-8.") from error
+
+
 def box_tuple(values: NDArray[Any]) -> Box:
     """Four array elements as plain floats."""
     return float(values[0]), float(values[1]), float(values[2]), float(values[3])

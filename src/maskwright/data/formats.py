@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from maskwright.data import coco, labelme, labelme_save
+from maskwright.data import coco, labelme, labelme_save, yolo, yolo_save
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError, suggest
 
@@ -52,6 +52,16 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 coco.save_place,
                 "everything",
                 one_file=".json",
+            ),
+            Format(
+                "yolo",
+                "YOLO (Ultralytics): data.yaml, images/ and labels/ with one text file for each picture",
+                yolo.recognise,
+                yolo.load,
+                yolo_save.save,
+                "outlines to a thousandth of a pixel (parts and holes become one polygon, joined by seams that enclose "
+                "nothing: the pixels stay the same), boxes, class names and their order, train, val and test; landmarks "
+                "only where no object has an outline; not crowds, tracks and ids",
             ),
             Format(
                 "labelme",
