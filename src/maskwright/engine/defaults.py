@@ -82,6 +82,14 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def is_open(config: TrainConfig, field: str) -> bool:
+    """Whether nobody chose this field."""
+    value = getattr(config, field)
+    if field in OPEN_WHEN_NONE:
+        return value is None
+    return isinstance(value, Undecided) or value is UNDECIDED_AUGMENT or (field == "norm" and value == "auto")
+
+
 class Facts:
     """What the rules look at: the settings so far, the network they start from, and the data set, measured once."""
 
@@ -99,13 +107,6 @@ class Facts:
         starts = np.cumsum(self.counts) - self.counts
         medians = [np.median(self.sides[starts[i] : starts[i] + self.counts[i]]) for i in self.used]
         self.typical: Array = np.array(medians, np.float64).clip(1e-3)  # the typical side in each of them
-
-    def open(self, field: str) -> bool:
-        """Whether nobody chose this field."""
-        value = getattr(self.config, field)
-        if field in OPEN_WHEN_NONE:
-            return value is None
-        return isinstance(value, Undecided) or value is UNDECIDED_AUGMENT or (field == "norm" and value == "auto")
 
     @property
     def pretrained(self) -> bool:
@@ -187,7 +188,7 @@ def resolve(
         return config, reasons
     for rule in RULES:
         for reason in () if start.built and rule in OF_NETWORK else rule(facts):
-            if facts.open(reason.field):
+            if is_open(facts.config, reason.field):
                 facts.config = replace(facts.config, **{reason.field: reason.value})
                 reasons.append(reason)
     return facts.config, reasons
@@ -204,7 +205,7 @@ def _model(f: Facts) -> Sequence[Reason]:
 
 def _input(f: Facts) -> Sequence[Reason]:
     """Small objects are enlarged, pictures of large ones shrunk, the long edge limited; trained weights keep theirs."""
-    if not f.open("size") or (f.pretrained and f.typical_input() >= LEAST_SIDE):
+    if not is_open(f.config, "size") or (f.pretrained and f.typical_input() >= LEAST_SIDE):
         return []
     short, (low, typical) = f.median_short, np.quantile(f.shares, [0.1, 0.5]).clip(1e-3).tolist()
     aspect = float(np.median(f.sizes.max(axis=1) / f.short))
@@ -331,12 +332,12 @@ def _length(f: Facts) -> Sequence[Reason]:
     kind = "trained" if f.pretrained else "random"
     steps = math.ceil(n / (c.batch_size * c.accumulate))
     epochs = min(300, max(12, round(seen / n)))
-    if f.open("epochs") and c.max_minutes is not None:
+    if is_open(f.config, "epochs") and c.max_minutes is not None:
         out = [Reason("epochs", None, "max_minutes ends the run")]
         warmup, total = min(500, max(50, 2 * steps)), None
     else:
         out = [Reason("epochs", epochs, f"{f.pictures} pictures, from {kind} weights: {epochs * n} pictures are seen")]
-        total = steps * (epochs if f.open("epochs") else c.epochs or epochs)
+        total = steps * (epochs if is_open(f.config, "epochs") else c.epochs or epochs)
         warmup = min(500, max(1, total // 10))
     of = "" if total is None else f" of {total}"
     out.append(Reason("warmup", warmup, f"steps{of}, {steps} an epoch"))

@@ -1,31 +1,37 @@
 """From an annotation file to weights that predict: data, model, measure, then `fit`."""
 
+import os
+import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import torch
 
 from maskwright.data import formats
 from maskwright.data.dataset import Dataset
-from maskwright.data.loader import scaled_spec
+from maskwright.engine import settings
+from maskwright.engine.defaults import Reason, resolve
 from maskwright.engine.fit import Evaluate, fit, validation_loss
 from maskwright.engine.fit import History as History
 from maskwright.engine.fit import SaveWeights as SaveWeights
+from maskwright.engine.network import Origin, build, origin
+from maskwright.engine.run import STATE
 from maskwright.engine.run import Run as Run
 from maskwright.engine.run import build_optimizer as build_optimizer
 from maskwright.engine.run import learning_rate as learning_rate
 from maskwright.engine.train_config import TrainConfig
-from maskwright.errors import ConfigError, DataError
+from maskwright.errors import DataError
 from maskwright.models import zoo
 from maskwright.models.base import Model
 from maskwright.types import Classes
 from maskwright.weights.files import save_checkpoint
-from maskwright.weights.load import load_file
+
+SETTINGS = "train.toml"
+"""File of a run's settings in its folder."""
 
 __all__ = [
     "Evaluate",
     "History",
+    "Plan",
     "Run",
     "SaveWeights",
     "TrainConfig",
@@ -33,31 +39,83 @@ __all__ = [
     "build_optimizer",
     "fit",
     "learning_rate",
+    "plan",
     "train",
     "validation_loss",
 ]
 
 
-def train(config: TrainConfig, model: Model | None = None) -> Path:
-    """Train on the pictures of an annotation file; gives the file of the best weights, ready for `maskwright.load`.
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run before its first step.
 
-    model: one that was built for the file's classes, instead of `config.model` with random weights.
+    config: with everything decided. reasons: of what was decided from the data. start: where the network comes from.
+    data: to learn from; held_out: to measure on, or None.
     """
-    from maskwright.models import zoo
 
+    config: TrainConfig
+    reasons: tuple[Reason, ...]
+    start: Origin
+    data: Dataset
+    held_out: Dataset | None
+
+    def report(self) -> str:
+        """What a person is told before the run: the data, and each decision with its reason."""
+        held = 0 if self.held_out is None else len(self.held_out)
+        classes = len(self.data.classes)
+        first = (
+            f"{len(self.data)} pictures to learn from, {held} to measure on, {classes} class{'es'[: 2 * (classes > 1)]}"
+        )
+        return "\n".join([first, *(f"  {reason}" for reason in self.reasons)])
+
+
+def plan(config: TrainConfig, model: Model | None = None) -> Plan:
+    """Read the annotations, split them, and decide what nobody chose. Raises ConfigError, DataError, WeightsError."""
+    if config.resume:
+        config = settings.as_started(config, Path(config.out) / SETTINGS)
     data = formats.load(config.data, config.images or None, config.data_format)
     _check_pictures(data)
     rest, held_out = data.split(config.val_fraction, config.split_salt) if config.val_fraction else (data, None)
-    model = model or _build(config, data.classes)
+    start = origin(config) if model is None else Origin(str(config.model), type(model), model.config, built=True)
+    config, reasons = resolve(config, rest, start)
+    return Plan(config, tuple(reasons), start, rest, held_out)
+
+
+def train(config: TrainConfig, model: Model | None = None) -> Path:
+    """Train on the pictures of an annotation file; gives the file of the best weights, ready for `maskwright.load`.
+
+    What nobody chose is decided from the data; the decisions are told on stderr with their reasons, and kept in
+    `train.toml` and in the checkpoints.
+    model: one that was built for the file's classes, instead of `config.model` with random weights.
+    """
+    run = plan(config, model)
+    config, classes, out = run.config, run.data.classes, Path(run.config.out)
+    _tell(config, run.report())
+    if model is None:
+        model, moved = build(config, classes, run.start)
+        if moved is not None:
+            _tell(config, moved.report())
+    if not (out / STATE).exists() and _first_process():
+        settings.write(out / SETTINGS, config, run.reasons, over=True)
 
     def save(trained: Model, path: Path, metrics: Mapping[str, float]) -> None:
-        about = zoo.describe(trained, data.classes, config.model)
-        header = {**about, "metrics": dict(metrics), "training": asdict(config)}
+        about = zoo.describe(trained, classes, config.model)
+        decided = {reason.field: reason.why for reason in run.reasons}
+        header = {**about, "metrics": dict(metrics), "training": asdict(config), "decided": decided}
         save_checkpoint(path, trained.state_dict(), header)
 
-    fit(model, rest, held_out, config, average_precision(data.classes), save)
-    best = Path(config.out) / "best.safetensors"
+    fit(model, run.data, run.held_out, config, average_precision(classes), save)
+    best = out / "best.safetensors"
     return best if best.exists() else best.with_name("last.safetensors")
+
+
+def _first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _tell(config: TrainConfig, text: str) -> None:
+    if config.progress and _first_process():
+        print(text, file=sys.stderr, flush=True)
 
 
 def _check_pictures(data: Dataset) -> None:
@@ -65,24 +123,6 @@ def _check_pictures(data: Dataset) -> None:
     if missing:
         some = ", ".join(str(path) for path in missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise DataError(f"{data.source}: {len(missing)} of {len(data)} picture files are missing: {some}.")
-
-
-def _build(config: TrainConfig, classes: Classes) -> Model:
-    """The zoo's model for these classes, its random weights drawn from the run's seed."""
-    entry = zoo.resolve(config.model)
-    if entry.config is not None and entry.config.norm == "frozen" and config.weights is None:
-        raise ConfigError(
-            f"'{config.model}' has frozen norms, which only fit its published weights; from random weights it would "
-            "learn next to nothing. Train 'mask_rcnn_small' or 'mask_rcnn_fpn.BACKBONE'."
-        )
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        model = entry.build(classes)
-        if config.size is not None:
-            model = type(model)(replace(model.config, spec=scaled_spec(model.spec, config.size)))
-    if config.weights is not None:
-        load_file(model, config.weights, zoo.candidates(), entry.publisher)
-    return model
 
 
 def average_precision(classes: Classes) -> Evaluate:

@@ -31,7 +31,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 AT_LEAST_ONE = (
     *("epochs", "size", "repeats", "batch_size", "accumulate", "evaluate_every", "patience", "log_every"),
-    *("max_instances", "enlarge"),
+    *("max_instances", "max_size", "enlarge"),
 )
 
 
@@ -66,7 +66,8 @@ class TrainConfig:
     more than min_delta; None never does. checkpoint_minutes: between saved states. workers: processes that prepare
     pictures, for each process that trains.
     max_size, shrink, enlarge: as in `InputSpec`, None is the model's own. anchors: sides in input pixels, one for each
-    level (C4: all of its one level). score_threshold, max_instances: what the trained model reports unless asked otherwise.
+    level (C4: all of its one level). score_threshold, max_instances: what the trained model reports unless asked
+    otherwise.
     orientation: "free" where pictures have no up and down, as seen through a microscope or from above.
     device: "auto", "cpu" or "cuda". resume: continue the run in `out`; it starts where there is none.
     """
