@@ -7,7 +7,7 @@ import pytest
 
 from maskwright.draw import color, cutouts, label_map, overlay
 from maskwright.errors import ConfigError, DataError, ImageError
-from maskwright.types import Classes, Instances, Masks
+from maskwright.types import Classes, Instances, Landmarks, Masks
 
 
 def disks(centres, radius=12, size=(90, 120), names=("cell",), scores=None):
@@ -80,6 +80,38 @@ class TestOverlay:
                 assert (out[y0:y1, column] == color(0)).all()
             assert (out[: y0 - 1] == 128).all()
             assert (out[:, x1:] == 128).all()
+
+    def test_landmarks(self):
+        points = np.zeros((2, 3, 3))
+        points[0] = [[20.5, 20.5, 1], [60.5, 20.5, 0.3], [40.5, 60.5, 0]]  # the third was not found
+        points[1, 0] = 100.5, 80.5, 2
+        found = disks([(40, 40), (90, 80)], names=("person", "fly"))
+        found = Instances(found.boxes, found.scores, found.labels, found.classes, found.size, keypoints=points)
+        bare = Instances(found.boxes, found.scores, found.labels, found.classes, found.size)
+        marks = (Landmarks(("left", "right", "top"), ((0, 1), (1, 2))), None)
+        options = {"labels": False, "scores": False}
+        boxes = overlay(GREY, bare, **options)
+        dots, lines = overlay(GREY, found, **options), overlay(GREY, found, **options, landmarks=marks)
+        added = (dots != boxes).any(axis=2)
+        rows, columns = np.nonzero(added)
+        for x, y in ((20, 20), (60, 20), (100, 80)):
+            near = (abs(rows - y) < 5) & (abs(columns - x) < 5)
+            assert (rows[near].mean(), columns[near].mean()) == (y, x)
+            assert dots[y, x].tolist() == list(color(int(x == 100)))
+            assert 13 <= near.sum() <= 25
+        assert not added[50:70, 30:50].any()
+        line = (lines != dots).any(axis=2)
+        assert line[20, 25:55].all()
+        assert not line[25:].any()
+        assert not line[:15].any()
+
+    def test_landmarks_alone_and_outside(self):
+        points = np.array([[[-50, 4, 1], [500, 80, 1]]])
+        found = Instances([[0, 0, 0, 0]], [1.0], [0], Classes(["fly"]), (90, 120), keypoints=points)
+        joined = overlay(GREY, found, labels=False, scores=False, landmarks=(Landmarks(("a", "b"), ((0, 1),)),))
+        assert (joined != GREY).any()
+        none = Instances(np.zeros((0, 4)), [], [], Classes(["fly"]), (90, 120), keypoints=np.zeros((0, 2, 3)))
+        np.testing.assert_array_equal(overlay(GREY, none), GREY)
 
     def test_boxes_outside_and_empty(self):
         boxes = [[-50, -50, 500, 500], [5, 5, 5, 9], [300, 300, 400, 400], [10, 10, 10.5, 10.5]]

@@ -1,10 +1,11 @@
 """Instances made visible: overlays, cut-outs and label maps.
 
-Letters: N instances, H W picture, h w crop. Time and memory follow the objects' crops, plus one copy of the picture.
+Letters: N instances, P landmarks, H W picture, h w crop. Time and memory follow the objects' crops, plus one copy of
+the picture.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.media import as_image
-from maskwright.types import BoolArray, Instances, Masks
+from maskwright.types import BoolArray, Instances, Landmarks, Masks
 
 Color = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
@@ -32,14 +33,17 @@ def overlay(
     opacity: float = 0.45,
     outline: int | None = None,
     colors: Literal["instance", "class"] = "instance",
+    landmarks: Sequence[Landmarks | None] = (),
 ) -> NDArray[np.uint8]:
-    """The picture with its instances drawn in: translucent masks, opaque outlines, class names and scores.
+    """The picture with its instances drawn in: translucent masks, opaque outlines, landmarks, class names and scores.
 
     image: what `media.as_image` takes, of the instances' size. labels, scores: write the class name, the score.
     boxes: draw boxes as well (always where there are no masks). opacity: of the fill, 0 to 1. outline: width in
     pixels, inside the object; None follows the picture's size, 0 draws none. colors: one colour per instance, or per
-    class. Small objects lie over large ones. A text is left out where it would cover more than it says: on objects
-    smaller than the text, over other texts, and in crowds on all objects that cannot hold it.
+    class. landmarks: by label, says which points of an instance are joined by lines; its points with a score above 0
+    are drawn in any case.
+    Small objects lie over large ones. A text is left out where it would cover more than it says: on objects smaller
+    than the text, over other texts, and in crowds on all objects that cannot hold it.
     Returns uint8 (H, W, 3), a new array. Raises ImageError where the picture's size is not that of the instances.
     """
     if not 0 <= opacity <= 1:
@@ -55,13 +59,17 @@ def overlay(
             _paint(picture, instances.crops, int(i), shades[i], opacity, width)
     with_boxes = boxes or instances.crops is None
     texts = _texts(instances, labels, scores)
-    if len(instances) == 0 or not (with_boxes or texts):
+    if len(instances) == 0 or not (with_boxes or texts or instances.keypoints is not None):
         return picture
     canvas = Image.fromarray(picture)
     pen = ImageDraw.Draw(canvas)
     if with_boxes:
         for box, shade in zip(instances.boxes, shades, strict=True):
             _rectangle(pen, box, shade, max(width, 1))
+    if instances.keypoints is not None:
+        marks = dict(enumerate(landmarks))
+        for points, label, shade in zip(instances.keypoints, instances.labels, shades, strict=True):
+            _points(pen, points, marks.get(int(label)), shade, max(2, round(math.sqrt(short) / 10)))
     if texts:
         _write(pen, instances, texts, shades, max(10, round(0.6 * math.sqrt(short))))
     return np.array(canvas)
@@ -188,6 +196,23 @@ def _rectangle(pen: ImageDraw.ImageDraw, box: NDArray[np.float32], shade: Color,
     if x1 > x0 and y1 > y0:
         right, bottom = max(math.ceil(x1) - 1, math.floor(x0)), max(math.ceil(y1) - 1, math.floor(y0))
         pen.rectangle((math.floor(x0), math.floor(y0), right, bottom), outline=shade, width=width)
+
+
+def _points(
+    pen: ImageDraw.ImageDraw,
+    points: NDArray[np.float32],
+    marks: Landmarks | None,
+    shade: Color,
+    radius: int,
+) -> None:
+    """One instance's landmarks (P, 3) as dots over the lines that join them."""
+    spots = [(math.floor(x), math.floor(y), score > 0) for x, y, score in points.tolist()]
+    for a, b in () if marks is None else marks.links:
+        if spots[a][2] and spots[b][2]:
+            pen.line([spots[a][:2], spots[b][:2]], fill=shade, width=max(1, radius - 1))
+    for x, y, found in spots:
+        if found:
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=shade, outline=(255, 255, 255))
 
 
 # ---- texts ------------------------------------------------------------------------------------------------------

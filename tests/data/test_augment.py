@@ -294,7 +294,8 @@ def test_a_box_thinner_than_a_pixel_goes() -> None:
     [
         {"flip_horizontal": 1.5}, {"rot90": -0.1}, {"rotate": 200}, {"scale": (0, 1)}, {"scale": (2, 1)},
         {"crop": (0, 5)}, {"hue": 0.6}, {"cut": "hide"}, {"noise": float("nan")},
-        {"gain": 0.5}, {"gamma": 0.0}, {"gamma": 11}, {"jpeg": 100}, {"copy_paste": 1.1}, {"mosaic": -1}, {"focus": 0.5},
+        {"gain": 0.5}, {"gamma": 0.0}, {"gamma": 11}, {"jpeg": 100}, {"copy_paste": 1.1}, {"mosaic": -1},
+        {"focus": 0.5},
     ],
 )  # fmt: skip
 def test_wrong_configs_are_refused(bad: dict[str, object]) -> None:

@@ -88,7 +88,7 @@ def test_mixed_masks_cover_their_colours(
     covers(out.image, out.objects)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(sizes, min_size=4, max_size=4), st.sampled_from([0.0, 30.0]), st.sampled_from([0.0, 1.0]), seeds)
 def test_landmarks_lie_on_their_dots_in_a_mosaic(
     all_sizes: list[tuple[int, int]], rotate: float, rot90: float, seed: int

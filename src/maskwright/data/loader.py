@@ -250,7 +250,8 @@ class TrainingSamples(TorchDataset[Item]):
 
     def __getitem__(self, key: Key) -> Item:
         sample = self.sample(key.position)
-        rng = np.random.default_rng([VARIATION, self.sampling.seed, key.epoch, key.position, key.repeat])
+        repeat = [key.repeat] if key.repeat else []  # the first is the same whether there are others or not
+        rng = np.random.default_rng([VARIATION, self.sampling.seed, key.epoch, key.position, *repeat])
         image, objects = prepare_sample(sample, self._spec(rng), self.sampling.augment, rng, self.another)
         target = Target(
             boxes=torch.from_numpy(objects.boxes),
