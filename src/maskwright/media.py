@@ -101,6 +101,33 @@ def read_size(source: Source) -> tuple[int, int]:
         return (width, height) if _orientation(picture) >= 5 else (height, width)
 
 
+def read_values(source: Source) -> NDArray[np.int64]:
+    """The numbers of a picture that is a table of them, such as a mask: int64 (H, W), upright, nothing scaled.
+
+    Grey of 1 to 32 bits, palette positions, floats that are whole; of colours that are all grey one channel, opacity
+    ignored. Raises ImageError, naming the file, for other colours, stacks of pictures, and what cannot be read.
+    """
+    name, stream = _stream(source)
+    with stream, _open(stream, name) as picture:
+        frames = getattr(picture, "n_frames", 1)
+        if frames != 1:
+            raise ImageError(f"{name}: expected one picture, found a stack of {frames}. Save them one by one.")
+        _load(picture, name)
+        turn = _TURNS.get(_orientation(picture))
+        values = np.asarray(picture if turn is None else picture.transpose(turn))
+    if values.ndim == 3:
+        colours = values[:, :, :3] if values.shape[2] >= 3 else values[:, :, :1]
+        if (colours != colours[:, :, :1]).any():
+            raise ImageError(
+                f"{name}: expected one number for each pixel, found colours. Save it as grey, 8 or 16 bit."
+            )
+        values = colours[:, :, 0]
+    whole = values.astype(np.int64)
+    if values.dtype.kind == "f" and not np.array_equal(whole, values):
+        raise ImageError(f"{name}: expected whole numbers, found fractions. Is it a mask, or a picture?")
+    return whole
+
+
 def as_image(source: Source | Image.Image | NDArray[Any], *, max_pixels: int | None = MAX_PIXELS) -> UInt8Array:
     """uint8 RGB (H, W, 3) of a file, bytes, URL, PIL image or array; an array that is one already is not copied.
 

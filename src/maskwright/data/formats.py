@@ -60,8 +60,8 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 yolo.load,
                 yolo_save.save,
                 "outlines to a thousandth of a pixel (parts and holes become one polygon, joined by seams that enclose "
-                "nothing: the pixels stay the same), boxes, class names and their order, train, val and test; landmarks "
-                "only where no object has an outline; not crowds, tracks and ids",
+                "nothing: the pixels stay the same), boxes, class names and their order, train, val and test; "
+                "landmarks only where no object has an outline; not crowds, tracks and ids",
             ),
             Format(
                 "labelme",
