@@ -82,7 +82,12 @@ def tag(name: str, values: Mapping[str, object], end: str = ">") -> str:
 
 def node(name: str, text: object) -> str:
     """`<name>text</name>`, escaped."""
-    return f"<{name}>{escape(_clean(str(text)))}</{name}>"
+    return f"<{name}>{plain(text)}</{name}>"
+
+
+def plain(text: object) -> str:
+    """Text for between two tags, escaped."""
+    return escape(_clean(str(text)))
 
 
 def _clean(text: str) -> str:
