@@ -25,8 +25,9 @@ from maskwright.engine.load import load
 from maskwright.engine.train import Run, TrainConfig, build_optimizer, fit, learning_rate, train, validation_loss
 from maskwright.errors import ConfigError, DataError, TrainingError
 from maskwright.models import rcnn
-from maskwright.models.base import Model
+from maskwright.models.base import Draws, Model, draws_of
 from maskwright.models.rcnn import RCNN
+from maskwright.ops.losses import Term, mask_bce_sum
 from maskwright.types import Classes, InputSpec, OutputSpec, Target
 from maskwright.weights import files
 
@@ -50,24 +51,26 @@ class Tiny(Model):
         self.bad_at: int | None = None
         self.calls = 0
 
-    def loss(
+    def terms(
         self,
         images: Tensor,
         sizes: Sequence[tuple[int, int]],
         targets: Sequence[Target],
-        generator: torch.Generator | None = None,
-    ) -> dict[str, Tensor]:
+        generator: Draws = None,
+    ) -> dict[str, Term]:
         truth = torch.zeros(len(images), 1, *images.shape[2:])
         for row, target, size in zip(truth, targets, sizes, strict=True):
             if len(target):
                 assert target.masks.size == size
                 row[0, : size[0], : size[1]] = torch.from_numpy(target.masks.dense().any(axis=0)).float()
         logits = self.layers(images)
-        chosen = torch.rand(logits.shape, generator=generator) < 0.5
-        mask = nn.functional.binary_cross_entropy_with_logits(logits.float()[chosen], truth[chosen])
+        chosen = torch.zeros(logits.shape, dtype=torch.bool)
+        for row, draw in zip(chosen, draws_of(generator, len(images)), strict=True):
+            row.copy_(torch.rand(row.shape, generator=draw) < 0.5)
+        mask = mask_bce_sum(logits[chosen], truth[chosen])
         self.calls += 1
-        size_loss = logits.float().square().mean() * (math.nan if self.calls == self.bad_at else 1e-3)
-        return {"loss_mask": mask, "loss_size": size_loss}
+        size_loss = logits.float().square().sum() * (math.nan if self.calls == self.bad_at else 1e-3)
+        return {"loss_mask": Term(mask, int(chosen.sum())), "loss_size": Term(size_loss, logits.numel())}
 
 
 @pytest.fixture(autouse=True)
@@ -179,8 +182,9 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(data: Dataset,
     class Plain(Tiny):
         """A mean over pictures with nothing random and no batch statistics."""
 
-        def loss(self, images, sizes, targets, generator=None):  # type: ignore[no-untyped-def]
-            return {"loss": self.layers[0](images[:, :, :32, :40]).square().mean()}
+        def terms(self, images, sizes, targets, generator=None):  # type: ignore[no-untyped-def]
+            squares = self.layers[0](images[:, :, :32, :40]).square()
+            return {"loss": Term(squares.sum(), squares.numel())}
 
     results = []
     for name, changes in (("one", {"batch_size": 4}), ("parts", {"batch_size": 2, "accumulate": 2})):
@@ -193,18 +197,21 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(data: Dataset,
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)
 
 
-def test_every_batch_draws_its_own_samples(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seeds, loss = [], Tiny.loss
+def test_every_picture_draws_its_own_samples(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time it is shown, whatever else is in its batch."""
+    seeds: list[int] = []
+    terms = Tiny.terms
 
-    def noting(self: Tiny, images: Tensor, sizes: Any, targets: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        seeds.append(generator.initial_seed())
-        return loss(self, images, sizes, targets, generator)
+    def noting(self: Tiny, images: Tensor, sizes: Any, targets: Any, generator: Any) -> dict[str, Term]:
+        seeds.extend(draw.initial_seed() for draw in generator)
+        return terms(self, images, sizes, targets, generator)
 
-    monkeypatch.setattr(Tiny, "loss", noting)
-    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        fit(make_model(), data, None, make_config(tmp_path / name, epochs=2, accumulate=2, seed=seed))
-    assert seeds[:6] == seeds[6:12]
-    assert len(set(seeds[:6] + seeds[12:])) == 12
+    monkeypatch.setattr(Tiny, "terms", noting)
+    for name, changes in (("a", {}), ("b", {"batch_size": 5}), ("c", {"seed": 4}), ("d", {"repeats": 2, "epochs": 1})):
+        fit(make_model(), data, None, make_config(tmp_path / name, **{"epochs": 2, "accumulate": 2, **changes}))
+    a, b, c, d = (seeds[i : i + 16] for i in range(0, 64, 16))
+    assert a == b
+    assert len({*a, *c, *d}) == 16 + 16 + 8  # the first epoch of d is that of a
 
 
 def test_the_callers_random_numbers_go_on_undisturbed(data: Dataset, tmp_path: Path) -> None:
@@ -249,14 +256,14 @@ def test_resumed_inside_an_epoch_to_the_same_bits(
     straight = make_model()
     fit(straight, data, None, make_config(tmp_path / "straight", epochs=2))
     parts = make_model()
-    loss = Tiny.loss
+    terms = Tiny.terms
 
-    def stopping(self: Tiny, *args: Any) -> dict[str, Tensor]:
+    def stopping(self: Tiny, *args: Any) -> dict[str, Term]:
         if self.calls + 1 == stop_at:
             os.kill(os.getpid(), signal.SIGINT)
-        return loss(self, *args)
+        return terms(self, *args)
 
-    monkeypatch.setattr(Tiny, "loss", stopping)
+    monkeypatch.setattr(Tiny, "terms", stopping)
     first = fit(parts, data, None, make_config(tmp_path / "parts", epochs=2, workers=workers))
     assert (first.stopped, first.iterations) == ("SIGINT", stop_at)
     monkeypatch.undo()

@@ -17,8 +17,8 @@ from torch import nn
 from maskwright.atomic import replacing
 from maskwright.errors import TrainingError
 
-FORMAT = 1
-"""Of the file; a reader refuses others."""
+FORMAT = 2
+"""Of the file; a reader refuses others. 2: random samples follow the picture, not the batch."""
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -30,7 +30,8 @@ class Position:
 
     iteration: optimiser steps done. epoch, number: the batch that comes next. seconds: time used so far.
     due: an evaluation is to be done before the next step. validated: iteration of the last evaluation, or -1.
-    best: the best value so far, or None; best_iteration: where it was reached.
+    best: the best value so far, or None; best_iteration: where it was reached. stale: evaluations since the last that
+    was clearly better.
     """
 
     iteration: int = 0
@@ -41,6 +42,7 @@ class Position:
     validated: int = -1
     best: float | None = None
     best_iteration: int = -1
+    stale: int = 0
 
 
 class Ema(Generic[M]):
@@ -68,9 +70,17 @@ class Ema(Generic[M]):
 
 
 def capture(
-    model: M, ema: Ema[M] | None, optimizer: torch.optim.Optimizer, position: Position, facts: Mapping[str, str]
+    model: M,
+    ema: Ema[M] | None,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    position: Position,
+    facts: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Everything that decides how a run goes on. facts: names that must be the same on resuming (config, data)."""
+    """Everything that decides how a run goes on. facts: names that must be the same on resuming (config, data).
+
+    There are no random states in it: each step draws from seed, epoch and picture.
+    """
     return {
         "format": FORMAT,
         "position": asdict(position),
@@ -78,15 +88,17 @@ def capture(
         "model": model.state_dict(),
         "ema": None if ema is None else {"updates": ema.updates, "model": ema.model.state_dict()},
         "optimizer": optimizer.state_dict(),
-        "rng": {
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        },
+        "scaler": None if scaler is None else scaler.state_dict(),
     }
 
 
 def restore(
-    state: Mapping[str, Any], model: M, ema: Ema[M] | None, optimizer: torch.optim.Optimizer, path: Path
+    state: Mapping[str, Any],
+    model: M,
+    ema: Ema[M] | None,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    path: Path,
 ) -> Position:
     """Put a captured state back into the objects of a new run. Raises TrainingError where it does not fit them."""
     if (state["ema"] is None) != (ema is None):
@@ -97,11 +109,10 @@ def restore(
             ema.model.load_state_dict(state["ema"]["model"])
             ema.updates = int(state["ema"]["updates"])
         optimizer.load_state_dict(state["optimizer"])
+        if scaler is not None and state["scaler"]:
+            scaler.load_state_dict(state["scaler"])
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"{path} is of another model or optimiser than this run's: {error}") from error
-    torch.set_rng_state(state["rng"]["torch"])
-    if torch.cuda.is_available() and len(state["rng"]["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["rng"]["cuda"])
     return Position(**state["position"])
 
 
@@ -135,7 +146,12 @@ def load(path: Path) -> dict[str, Any]:
         raise TrainingError(f"There is no training state at {path}; start without resume.") from None
     except Exception as error:  # torch raises a dozen types for damaged files
         raise TrainingError(f"{path} is damaged or not a training state: {error}") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        found = state.get("format") if isinstance(state, dict) else type(state).__name__
-        raise TrainingError(f"{path} is not a training state of format {FORMAT}, got {found!r}.")
+    if not isinstance(state, dict) or "format" not in state:
+        raise TrainingError(f"{path} is not a training state: expected one of format {FORMAT}.")
+    if state["format"] != FORMAT:
+        raise TrainingError(
+            f"{path} is a training state of format {state['format']!r}, written by another version of maskwright; this "
+            f"one reads format {FORMAT} and would not continue to the same weights. Resume with that version, or begin "
+            f"a new run with `weights` set to the weights beside it."
+        )
     return state

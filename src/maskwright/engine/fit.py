@@ -7,16 +7,14 @@ the weights of an uninterrupted one (bit by bit on a CPU).
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from maskwright.data.dataset import Dataset
 from maskwright.data.loader import Batch, Batches, Sampling
-from maskwright.engine.checkpoint import Position
 from maskwright.engine.run import Run, learning_rate
 from maskwright.engine.train_config import TrainConfig
 from maskwright.engine.watch import Log, StopRequest, TrainingBar
@@ -34,7 +32,7 @@ SaveWeights = Callable[[Model, Path, Mapping[str, float]], object]
 class History:
     """What a run did. metrics: one row per evaluation (iteration, epoch and the numbers). best: its first number.
 
-    stopped: "finished", "time", or the signal's name. seconds: of training, with those before a resume.
+    stopped: "finished", "time", "no progress", or the signal's name. seconds: of training, with those before a resume.
     """
 
     iterations: int = 0
@@ -52,52 +50,75 @@ class History:
 def train_step(run: Run, group: Sequence[Batch]) -> dict[str, float]:
     """One optimiser step over the batches of `group`: the mean of each loss, their sum, gradient norm and lr.
 
+    With several processes each has its share of every batch, and all get the losses of the whole.
     Raises TrainingError, naming the term and the pictures, where a loss or the gradient is not finite; the weights are
-    then still those of the step before.
+    then still those of the step before, and all processes stop.
     """
     lr = learning_rate(run.config, run.position.iteration, run.progress())
     for parameters in run.optimizer.param_groups:
         parameters["lr"] = lr
     means: dict[str, float] = {}
     for part, batch in enumerate(group):
-        batch = batch.to(run.accelerator.device)
-        generator = torch.Generator().manual_seed(_stream(run.config.seed, run.position.iteration, part))
-        with run.accelerator.autocast():
-            losses = run.model.loss(batch.images, batch.sizes, batch.targets, generator)
-        values = check_finite(losses, batch, run.position)
-        run.accelerator.backward(torch.stack([v.float() for v in losses.values()]).sum())
+        batch = run.team.same_size(batch.to(run.accelerator.device))
+        torch.manual_seed(_stream(run.config.seed, run.position.iteration, part, run.team.rank))  # for dropout
+        with run.accelerator.autocast(), run.team.together():
+            terms = run.model.terms(batch.images, batch.sizes, batch.targets, draws(run.config.seed, batch))
+        losses, values = run.team.divide(terms)
+        check_finite(values, run, batch)
+        with run.team.together():
+            run.accelerator.backward(torch.stack([v.float() for v in losses.values()]).sum() / len(group))
         for name, value in values.items():
             means[name] = means.get(name, 0.0) + value / len(group)
-    norm = float(run.accelerator.clip_grad_norm_(run.model.parameters(), run.config.clip or math.inf))
-    if not math.isfinite(norm):
-        raise _not_finite(f"the gradient norm is {norm}", [f for b in group for f in b.files], run.position)
-    run.optimizer.step()
-    run.optimizer.zero_grad(set_to_none=True)
+    norm = update(run, group)
     if run.ema is not None:
         run.ema.update(run.model)
     return {**means, "loss": sum(means.values()), "grad_norm": norm, "lr": lr}
 
 
-def _stream(seed: int, iteration: int, part: int) -> int:
-    """A seed of its own for each batch of each step."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {iteration} {part}".encode()).digest()[:8], "big") >> 1
+def draws(seed: int, batch: Batch) -> list[torch.Generator]:
+    """A generator for each picture, which depends on nothing else that is in the batch."""
+    keys = [(key.epoch, key.position, key.repeat) for key in batch.keys]
+    return [torch.Generator().manual_seed(_stream(seed, *key)) for key in keys]
 
 
-def check_finite(losses: Mapping[str, Tensor], batch: Batch, position: Position) -> dict[str, float]:
-    """The losses as numbers. Raises TrainingError that names the terms and the pictures where one is not finite."""
-    values = {name: float(value.detach()) for name, value in losses.items()}
-    bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-    if bad:
-        raise _not_finite(" and ".join(bad), batch.files, position)
-    return values
+def _stream(*numbers: int) -> int:
+    """A seed of its own for each row of numbers."""
+    return int.from_bytes(hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()[:8], "big") >> 1
 
 
-def _not_finite(what: str, files: Sequence[str], position: Position) -> TrainingError:
-    return TrainingError(
-        f"Training stopped at iteration {position.iteration} (epoch {position.epoch}): {what}. Pictures of this step: "
-        f"{', '.join(files)}. Look at these pictures and their annotations; if they are in order, lower lr, lengthen "
-        f"warmup, set clip, or use precision float32. Saved checkpoints are intact."
+def check_finite(losses: Mapping[str, float], run: Run, *group: Batch) -> None:
+    """Raises TrainingError that names the terms and the pictures of all processes where one is not finite."""
+    bad = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
+    if not bad:
+        return
+    files = [name for names in run.team.gather([f for batch in group for f in batch.files]) for name in names]
+    raise TrainingError(
+        f"Training stopped at iteration {run.position.iteration} (epoch {run.position.epoch}): {' and '.join(bad)}. "
+        f"Pictures of this step: {', '.join(files)}. Look at these pictures and their annotations; if they are in "
+        f"order, lower lr, lengthen warmup, set clip, or use precision float32. Saved checkpoints are intact."
     )
+
+
+def update(run: Run, group: Sequence[Batch]) -> float:
+    """Move the weights by the gradients of all processes, clipped; gives the gradients' norm before that.
+
+    fp16: gradients that overflow leave the weights as they are, and the next ones are scaled less; 0 is given then.
+    """
+    scaler, parameters = run.accelerator.scaler, list(run.model.parameters())
+    run.team.add_gradients(parameters)
+    if scaler is not None:
+        scaler.unscale_(run.optimizer)
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, run.config.clip or math.inf))
+    overflow = scaler is not None and scaler.get_scale() > 1 and not math.isfinite(norm)
+    if not overflow:
+        check_finite({"the gradient norm": norm}, run, *group)
+    if scaler is None:
+        run.optimizer.step()
+    else:
+        scaler.step(run.optimizer)  # skips where there was an overflow
+        scaler.update()
+    run.optimizer.zero_grad(set_to_none=True)
+    return 0.0 if overflow else norm
 
 
 def validation_loss(model: Model, data: Dataset, *, batch_size: int = 4, seed: int = 0) -> dict[str, float]:
@@ -107,8 +128,7 @@ def validation_loss(model: Model, data: Dataset, *, batch_size: int = 4, seed: i
     with torch.no_grad():
         for batch in batches.start():
             batch = batch.to(device)
-            generator = torch.Generator().manual_seed(_stream(seed, batch.keys[0].number, 0))
-            for name, value in model.loss(batch.images, batch.sizes, batch.targets, generator).items():
+            for name, value in model.loss(batch.images, batch.sizes, batch.targets, draws(seed, batch)).items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(batch)
             count += len(batch)
     means = {name: value / count for name, value in sums.items()}
@@ -116,17 +136,25 @@ def validation_loss(model: Model, data: Dataset, *, batch_size: int = 4, seed: i
 
 
 def validate(run: Run, data: Dataset, evaluate: Evaluate, save: SaveWeights | None) -> dict[str, float]:
-    """Measure the model as it is now; where it is the best so far, save it as best.safetensors."""
-    run.shown.eval()
-    metrics = {name: float(value) for name, value in evaluate(run.shown, data).items()}
-    run.model.train()
+    """Measure the model as it is now; where it is the best so far, save it as best.safetensors.
+
+    The first process does both, the others wait for the numbers.
+    """
+
+    def measure() -> dict[str, float]:
+        run.shown.eval()
+        return {name: float(value) for name, value in evaluate(run.shown, data).items()}
+
+    metrics = run.team.from_first(measure)
+    run.learn()
     if not metrics:
         raise TrainingError("The evaluation returned no number, so the best weights cannot be told.")
     at, value = run.position, next(iter(metrics.values()))
     at.due, at.validated = False, at.iteration
+    at.stale = 0 if at.best is None or value > at.best + run.config.min_delta else at.stale + 1
     if at.best is None or value > at.best:
         at.best, at.best_iteration = value, at.iteration
-        if save is not None:
+        if save is not None and run.team.first:
             save(run.shown, run.out / "best.safetensors", metrics)
     return metrics
 
@@ -150,12 +178,13 @@ def fit(
     """
     measure, history = evaluate or validation_loss, History()
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng())  # the caller's random numbers go on as if nothing had been trained
+        stack.enter_context(_own_random_numbers())
         torch.manual_seed(config.seed)
         run = Run(model, train_data, config)
+        stack.enter_context(run.shared_norms())
         stop = stack.enter_context(StopRequest())
-        log = stack.enter_context(Log(run.out, run.position, config.log_every))
-        bar = stack.enter_context(TrainingBar(config.progress))
+        log = stack.enter_context(Log(run.out if run.team.first else None, run.position, config.log_every))
+        bar = stack.enter_context(TrainingBar(config.progress and run.team.first))
 
         def check_up() -> None:
             run.save_state()  # before the evaluation, which may take long
@@ -170,18 +199,25 @@ def fit(
             run.advance(group)
             history.losses += log.step(run.position, losses, sum(map(len, group)), waited)
             bar.show(run.position, losses, run.progress(), log.rate)
-            if stop.name or run.out_of_time():
-                history.stopped = stop.name or "time"
+            if ending := run.ending(stop.name):
+                history.stopped = ending
                 break
             if run.position.due:
                 check_up()
             if run.state_is_old():
                 run.save_state()
-        if stop.name is None:
+        if history.stopped in ("finished", "time"):
             check_up()
+            history.stopped = "no progress" if run.stalled() else history.stopped
         run.save_state()
-        if save is not None:
+        if save is not None and run.team.first:
             save(run.shown, run.out / "last.safetensors", history.metrics[-1] if history.metrics else {})
+        run.team.leave()
     at = run.position
-    history.iterations, history.epochs, history.seconds, history.best = at.iteration, at.epoch, at.seconds, at.best
+    history.iterations, history.epochs, history.seconds, history.best = at.iteration, at.epoch, run.elapsed(), at.best
     return history
+
+
+def _own_random_numbers() -> AbstractContextManager[None]:
+    """Inside, seeding and drawing leave the caller's random numbers as they are."""
+    return torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else [])

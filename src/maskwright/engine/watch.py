@@ -1,18 +1,20 @@
 """Watching a training run, and stopping it: the CSV files, the progress bar, the signals."""
 
 import csv
+import io
 import math
 import signal
 import sys
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from maskwright.engine.checkpoint import Position
+from maskwright.errors import TrainingError
 
 
 class StopRequest:
@@ -45,10 +47,13 @@ class StopRequest:
 class Table:
     """A CSV file that grows row by row and is complete after each. The first row decides the columns."""
 
-    def __init__(self, path: Path, *, upto: int | None) -> None:
-        """upto: keep the rows of a file that is there up to this iteration; None starts anew."""
+    def __init__(self, path: Path | None, *, upto: int | None) -> None:
+        """upto: keep the rows of a file that is there up to this iteration; None starts anew. path None: no file."""
         self.path = path
         self._columns: list[str] | None = None
+        self._stream: IO[str] = io.StringIO()
+        if path is None:
+            return
         kept = _rows_upto(path, upto) if upto is not None and path.exists() else []
         if kept:
             self._columns = kept[0]
@@ -60,13 +65,20 @@ class Table:
         self._stream = path.open("a", newline="", encoding="utf-8")
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Write one row; numbers keep seven digits."""
+        """Write one row; numbers keep seven digits. Raises TrainingError where it cannot be written."""
         writer = csv.writer(self._stream)
-        if self._columns is None:
-            self._columns = list(row)
-            writer.writerow(self._columns)
-        writer.writerow([_short(row.get(name)) for name in self._columns])
-        self._stream.flush()
+        try:
+            if self._columns is None:
+                self._columns = list(row)
+                writer.writerow(self._columns)
+            writer.writerow([_short(row.get(name)) for name in self._columns])
+            self._stream.flush()
+        except OSError as error:
+            with suppress(OSError):  # what is left in its buffer cannot be written either
+                self._stream.close()
+            raise TrainingError(
+                f"{self.path} could not be written: {error}. Saved checkpoints are intact. Free some space, then resume."
+            ) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -92,17 +104,17 @@ class Log:
     """`log.csv`: iteration, epoch, lr, mean of each loss, gradient norm, pictures per second, share of the time spent
     waiting for data, one row for every `every` iterations. `metrics.csv`: one row per evaluation.
 
-    rate: pictures per second in the last row, or of the first steps before there is one.
+    folder: None keeps no files. rate: pictures per second in the last row, or of the first steps before there is one.
     """
 
-    def __init__(self, folder: Path, position: Position, every: int) -> None:
+    def __init__(self, folder: Path | None, position: Position, every: int) -> None:
         upto = position.iteration or None
         self.rate = 0.0
         self._every = every
         with ExitStack() as stack:
-            self._steps = Table(folder / "log.csv", upto=upto)
+            self._steps = Table(folder and folder / "log.csv", upto=upto)
             stack.callback(self._steps.close)
-            self._metrics = Table(folder / "metrics.csv", upto=position.validated if upto else None)
+            self._metrics = Table(folder and folder / "metrics.csv", upto=position.validated if upto else None)
             stack.callback(self._metrics.close)
             self._closing = stack.pop_all()
         self._window()
