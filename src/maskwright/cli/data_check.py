@@ -1,0 +1,77 @@
+"""`maskwright data check`: every fault of an annotated data set, and a repaired copy."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskwright.cli.data import data
+from maskwright.cli.options import Debug, progress, say
+
+
+@data.command(
+    epilog="""Examples:
+
+`maskwright data check cells.json --images cells/`
+
+`maskwright data check train.json --images photos/ --val val.json --strict`
+
+`maskwright data check train.json --images photos/ --fix repaired`
+
+Prints each kind of fault with its number, what it means, some examples and what repairs it, the most severe first.
+Exit code 1: there are errors, or warnings with --strict; with --fix, those that are left in the copy count."""
+)
+def check(
+    source: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Annotation file, or the folder of a format that is one.")
+    ],
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", metavar="DIR", help="Folder of the pictures.  [default: the format's]"),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="Annotation format.  [default: recognised]")
+    ] = None,
+    val: Annotated[
+        Path | None, typer.Option("--val", metavar="DATA2", help="Validation set to compare with, not to check.")
+    ] = None,
+    val_images: Annotated[
+        Path | None, typer.Option("--val-images", metavar="DIR", help="Folder of its pictures.  [default: --images]")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all findings to this file as well.")
+    ] = None,
+    fix: Annotated[
+        Path | None, typer.Option("--fix", metavar="OUT_DIR", help="Write a repaired copy to this new folder.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 for warnings too.")] = False,
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="Do not open the pictures: check the annotations alone.")
+    ] = False,
+    examples: Annotated[int, typer.Option(min=0, metavar="N", help="Examples shown for each fault.")] = 3,
+    debug: Debug = False,
+) -> None:
+    """Find every fault of an annotated data set; --fix writes a repaired copy and never touches the original."""
+    from maskwright.atomic import replacing
+    from maskwright.data import check as checking
+    from maskwright.data.repair import repair
+
+    places = {"format": format, "val": val, "val_images": val_images, "files": not no_pictures}
+    with progress("check") as advance:
+        if fix is None:
+            report = after = checking.check(source, images, **places, progress=advance)  # type: ignore[arg-type]
+            made = None
+        else:
+            made = repair(source, fix, images, **places, progress=advance)  # type: ignore[arg-type]
+            report, after = made.before, made.after
+    typer.echo(report.text(examples))
+    if made is not None:
+        typer.echo("\n" + made.text(examples))
+    if json_file is not None:
+        content = report.as_json() | ({} if made is None else {"repair": made.as_json()})
+        with replacing(json_file) as part:
+            part.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        say(f"All findings: {json_file}")
+    if after.failed(strict=strict):
+        raise typer.Exit(1)

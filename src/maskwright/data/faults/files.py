@@ -1,0 +1,202 @@
+"""Picture files: what is known of each after one look at it, and where a record's file lies.
+
+Letters: H W picture. A look reads the file once, decodes it once and keeps some hundred bytes, so that sets of any size
+fit in memory.
+"""
+
+import hashlib
+import io
+import os
+import unicodedata
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from scipy.fft import dctn
+
+from maskwright import media
+from maskwright.errors import ImageError
+from maskwright.types import Size
+
+_WINDOW = 256  # files handed to the threads at once
+_SIDE = 32  # of the small grey picture that similar pictures are found by
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One picture file. problem: why it cannot be used (fault, message), or None.
+
+    kind, mode: Pillow's words for the format and the channels. size: (H, W) as it is read, upright; stored: before the
+    EXIF turn. turn: EXIF orientation, 1 upright. frames: pages of the file. deep: 16 bits a channel; peak: the highest
+    value of 16-bit grey, else None. clear: some pixel is not opaque. grey, blank: of the pixels. digest, pixels:
+    hashes of the bytes and of the RGB values. sketch: 64 bits that similar pictures share; small: (16, 16) uint8 grey.
+    """
+
+    path: Path
+    problem: tuple[str, str] | None = None
+    kind: str = ""
+    mode: str = ""
+    size: Size = (0, 0)
+    stored: Size = (0, 0)
+    turn: int = 1
+    frames: int = 1
+    deep: bool = False
+    peak: int | None = None
+    clear: bool = False
+    grey: bool = False
+    blank: bool = False
+    digest: bytes = b""
+    pixels: bytes = b""
+    sketch: int = 0
+    small: NDArray[np.uint8] | None = None
+
+
+# ---- where the files are --------------------------------------------------------------------------------------------
+
+
+class Folder:
+    """The files below a pictures' folder, found by their names however those are spelled."""
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root
+        self.names: set[str] = set()
+        self._folded: dict[str, list[str]] = {}
+        self._placed: dict[str, Path] = {}
+        if root is None:
+            return
+        for folder, folders, files in os.walk(root, followlinks=True):
+            folders[:] = [f for f in folders if not f.startswith(".")]
+            below = Path(folder).relative_to(root)
+            self.names.update((below / f).as_posix() for f in files)
+        for name in sorted(self.names):
+            self._folded.setdefault(_folded(name), []).append(name)
+
+    def copy(self) -> "Folder":
+        """The same folder, in which names can be placed without changing this one."""
+        other = Folder(None)
+        other.root, other.names, other._folded = self.root, set(self.names), self._folded
+        return other
+
+    def place(self, name: str, path: Path) -> None:
+        """From now on `name` means this file."""
+        self._placed[name] = path
+        self.names.add(name)
+
+    def spelled(self, name: str) -> str | None:
+        """The one file that `name` means if case, accents and slashes are taken lightly; None for none or several."""
+        found = self._folded.get(_folded(name), [])
+        return found[0] if len(found) == 1 else None
+
+    def path(self, name: str) -> Path | None:
+        """The file of this very name, wherever it leads; None where there is none."""
+        if self.root is None or "\0" in name:
+            return None
+        if name in self._placed:
+            return self._placed[name]
+        plain = name.removeprefix("./")
+        if plain in self.names:
+            return self.root / plain
+        if is_unsafe(name) or "//" in name or "/./" in name:
+            try:
+                return self.root / name if (self.root / name).is_file() else None
+            except OSError:
+                return None
+        return None
+
+    def elsewhere(self, name: str) -> str | None:
+        """The folder, relative to the root, in which exactly one file of this last name lies."""
+        last = PureWindowsPath(name).name
+        found = [n for n in self.names if n.rpartition("/")[2] == last]
+        return (found[0].rpartition("/")[0] or ".") if len(found) == 1 else None
+
+
+def is_unsafe(name: str) -> bool:
+    """Whether a file name is absolute or climbs out of its folder."""
+    return (
+        PurePosixPath(name).is_absolute()
+        or PureWindowsPath(name).is_absolute()
+        or bool(PureWindowsPath(name).drive)
+        or ".." in PurePosixPath(name).parts
+        or ".." in PureWindowsPath(name).parts
+    )
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", str(PurePosixPath(name.replace("\\", "/")))).casefold()
+
+
+# ---- what they are --------------------------------------------------------------------------------------------------
+
+
+def look_all(paths: Sequence[Path], progress: Callable[[int], None] | None = None) -> list[Look]:
+    """A look at each file, in order, by some threads. progress: called with the total after each file."""
+    out: list[Look] = []
+    with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as pool:
+        for begin in range(0, len(paths), _WINDOW):
+            for found in pool.map(look, paths[begin : begin + _WINDOW]):
+                out.append(found)
+                if progress is not None:
+                    progress(len(paths))
+    return out
+
+
+def look(path: Path) -> Look:
+    """What there is to know of one picture file; never raises for what is in the file."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return Look(path, ("unreadable-picture", f"cannot be read ({error.strerror})"))
+    known: dict[str, Any] = {"digest": hashlib.blake2b(content, digest_size=16).digest()}
+    try:
+        with media._open(io.BytesIO(content), path.name) as picture:
+            width, height = picture.size
+            known |= {"kind": picture.format or "", "mode": picture.mode, "stored": (height, width)}
+            if height * width > media.MAX_PIXELS:
+                text = f"{height}x{width} = {height * width} pixels; at most {media.MAX_PIXELS} are read"
+                return Look(path, ("oversized-picture", text), **known)
+            known |= _decoded(picture)
+            known["deep"] = picture.mode.startswith("I") or (known["kind"] == "PNG" and content[24:25] == b"\x10")
+    except ImageError as error:
+        fault = "truncated-picture" if "damaged or cut off" in str(error) else "unreadable-picture"
+        text = str(error)
+        return Look(path, (fault, text.partition(": ")[2] or text), **known)
+    return Look(path, **known)
+
+
+def _decoded(picture: Image.Image) -> dict[str, Any]:
+    """What takes all pixels to know, as fields of `Look`. Raises ImageError where they cannot be decoded."""
+    turn = media._orientation(picture)
+    media._load(picture, "the file")
+    out: dict[str, Any] = {"turn": turn}
+    if picture.mode.startswith("I"):
+        out["peak"] = int(np.asarray(picture).max())
+    if "A" in picture.getbands():
+        out["clear"] = int(np.asarray(picture.getchannel("A")).min()) < 255
+    elif "transparency" in picture.info:
+        out["clear"] = True
+    pixels = media.as_image(picture if turn == 1 else ImageOps.exif_transpose(picture))
+    out["frames"] = 1 if picture.format == "MPO" else int(getattr(picture, "n_frames", 1))
+    out["size"] = (pixels.shape[0], pixels.shape[1])
+    grey, blank, hashed, sketch, small = _pixels(pixels)
+    return out | {"grey": grey, "blank": blank, "pixels": hashed, "sketch": sketch, "small": small}
+
+
+def _pixels(pixels: NDArray[np.uint8]) -> tuple[bool, bool, bytes, int, NDArray[np.uint8]]:
+    first = pixels[0, 0]
+    blank = bool((pixels[0] == first).all()) and bool((pixels == first).all())
+    step = max(1, int((pixels.shape[0] * pixels.shape[1] / 250_000) ** 0.5))
+    some = pixels[::step, ::step].astype(np.int16)
+    grey = bool((np.abs(some[..., 0] - some[..., 1]) <= 2).all() and (np.abs(some[..., 0] - some[..., 2]) <= 2).all())
+    hashed = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
+    hashed.update(np.ascontiguousarray(pixels).data)
+    image = Image.fromarray(pixels).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    low = dctn(np.asarray(image, np.float64))[:8, :8].reshape(-1)[1:]
+    bits = np.concatenate([[False], low > np.median(low)])
+    sketch = int.from_bytes(np.packbits(bits).tobytes(), "big")
+    small = np.asarray(image.resize((16, 16), Image.Resampling.BOX))
+    return grey, blank, hashed.digest(), sketch, small

@@ -1,0 +1,204 @@
+"""Repairs of boxes, outlines and keypoints.
+
+Letters: H W picture, P landmarks. A repair changes the records on the bench, never a file, and says what it did.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from maskwright.data.faults import outlines
+from maskwright.data.faults.bench import Bench, NeedsPerson
+from maskwright.data.faults.fix_records import drop_annotation, scale
+from maskwright.data.faults.rows import finite
+from maskwright.data.faults.table import Finding
+from maskwright.data.fields import Box, box_to_xywh
+from maskwright.ops import masks as mask_ops
+from maskwright.types import Masks, Size
+
+# ---- boxes and outlines ---------------------------------------------------------------------------------------------
+
+
+def box_of_outline(bench: Bench, finding: Finding) -> str:
+    """The box from the outline; without one, put in order or cut at the border; else the annotation goes."""
+    thing = bench.thing(finding)
+    row, box = thing.row, thing.row.get("bbox")
+    if thing.extent is not None:
+        row["bbox"] = box_to_xywh(thing.extent)
+        return "box computed from the outline"
+    if finding.fault == "box-beyond" and thing.box is not None:
+        row["bbox"] = box_to_xywh(_cut(thing.box, thing.size))
+        return "box cut at the border"
+    if finding.fault == "bad-box" and isinstance(box, list) and len(box) == 4 and all(map(finite, box)):
+        x, y, w, h = box
+        row["bbox"] = [min(x, x + w), min(y, y + h), abs(w), abs(h)]
+        return "corners put in order"
+    return drop_annotation(bench, finding)
+
+
+def _cut(box: Box, size: Size) -> Box:
+    height, width = size
+    x1, x2 = (min(max(v, 0.0), float(width)) for v in (box[0], box[2]))
+    y1, y2 = (min(max(v, 0.0), float(height)) for v in (box[1], box[3]))
+    return x1, y1, x2, y2
+
+
+def corners_to_box(bench: Bench, finding: Finding) -> str:
+    row = bench.row(finding)
+    x1, y1, x2, y2 = row["bbox"]
+    row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
+    return "written as x, y, width, height"
+
+
+def to_pixels(bench: Bench, finding: Finding) -> str:
+    thing = bench.thing(finding)
+    height, width = thing.size
+    scale(thing.row, width, height)
+    return f"multiplied by {width} and {height}"
+
+
+def drop_polygons(bench: Bench, finding: Finding) -> str:
+    """Remove what cannot be meant from the outline; an object without outline becomes a crowd region over its box."""
+    row = bench.row(finding)
+    outline: Any = row.get("segmentation")
+    if finding.detail == "bbox":
+        if not outline:
+            return drop_annotation(bench, finding)
+        row.pop("bbox")
+        thing = bench.thing(finding)
+        if thing.extent is None:
+            raise NeedsPerson("neither the box nor the outline can be used yet")
+        row["bbox"] = box_to_xywh(thing.extent)
+        return "box computed from the outline"
+    if finding.fault == "odd-count" and _even(bench, finding, outline[finding.detail]):
+        return "the last number dropped: the rest fits the box"
+    if finding.fault == "non-finite-coordinate":
+        points = list(zip(outline[finding.detail][0::2], outline[finding.detail][1::2], strict=False))
+        sound = [p for p in points if all(finite(v) and abs(v) <= mask_ops.FARTHEST for v in p)]
+        if len(sound) >= 3:
+            outline[finding.detail] = [v for p in sound for v in p]
+            return f"{len(points) - len(sound)} of {len(points)} points removed"
+    if isinstance(outline, list) and isinstance(finding.detail, int) and len(outline) > 1:
+        del outline[finding.detail]
+        return "polygon removed"
+    return crowd_region(bench, finding)
+
+
+def _even(bench: Bench, finding: Finding, part: list[Any]) -> bool:
+    last = part.pop()
+    thing = bench.thing(finding)
+    fits = thing.box is not None and thing.extent is not None and not outlines.differs(thing.box, thing.extent)
+    if not fits:
+        part.append(last)
+    return fits
+
+
+def crowd_region(bench: Bench, finding: Finding) -> str:
+    """An object that is there but whose outline is lost: neither object nor background inside its box."""
+    thing = bench.thing(finding)
+    if thing.box is None:
+        return drop_annotation(bench, finding)
+    x1, y1, x2, y2 = (round(v) for v in _cut(thing.box, thing.size))
+    if x2 <= x1 or y2 <= y1:
+        return drop_annotation(bench, finding)
+    mask = Masks(thing.size, np.array([[y1, x1]]), (np.ones((y2 - y1, x2 - x1), np.bool_),))
+    thing.row.update(segmentation=mask_ops.encode(mask)[0], iscrowd=1, area=(y2 - y1) * (x2 - x1))
+    thing.row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
+    return "became a crowd region over its box"
+
+
+def mend_lengths(bench: Bench, finding: Finding) -> str:
+    """Run lengths with a wrong size or a missing end, if the mask then fits the box."""
+    thing = bench.thing(finding)
+    value = thing.row["segmentation"]
+    counts = value["counts"]
+    tries: list[tuple[str, Any]] = [("the size was corrected", counts)]
+    if isinstance(counts, list) and all(isinstance(n, int) and n >= 0 for n in counts):
+        rest = thing.size[0] * thing.size[1] - sum(counts)
+        if rest > 0:
+            longer = [*counts, rest] if len(counts) % 2 == 0 else [*counts[:-1], counts[-1] + rest]
+            tries.append(("the missing end was filled with background", longer))
+    before = dict(value)
+    for what, candidate in tries:
+        thing.row["segmentation"] = {"size": list(thing.size), "counts": candidate}
+        mended = bench.thing(finding)
+        if mended.extent and thing.box and not outlines.differs(thing.box, mended.extent):
+            return f"{what}; the mask fits the box"
+    thing.row["segmentation"] = before
+    return crowd_region(bench, finding)
+
+
+def redraw(bench: Bench, finding: Finding) -> str:
+    """The outline of the mask that the polygons draw, so that the mask stays the same; box and area follow."""
+    thing = bench.thing(finding)
+    if thing.mask is None:
+        raise NeedsPerson("the outline cannot be drawn")
+    thing.row["segmentation"] = outline_of(thing.mask, lengths=finding.fault == "crowd-as-polygon")
+    if finding.fault == "outline-beyond":
+        thing.row["bbox"] = box_to_xywh([float(v) for v in thing.mask.boxes()[0]])
+        thing.row["area"] = int(thing.mask.areas()[0])
+    return "replaced by the exact outline of the mask" if finding.fault != "crowd-as-polygon" else "run lengths"
+
+
+def outline_of(mask: Masks, *, lengths: bool = False) -> Any:
+    """COCO polygons that draw exactly this one mask, or its run lengths where none do (holes) or if asked for."""
+    parts = mask_ops.to_polygons(mask)[0]
+    if not lengths and not any(part.holes for part in parts):
+        polygons = [part.outer.reshape(-1).tolist() for part in parts]
+        again = mask_ops.from_coco_polygons([polygons], mask.size)
+        if mask_ops.encode(again) == mask_ops.encode(mask):
+            return polygons
+    return mask_ops.encode(mask)[0]
+
+
+def without_repeats(bench: Bench, finding: Finding) -> str:
+    thing = bench.thing(finding)
+    shorter = [p[(p != np.roll(p, 1, axis=0)).any(axis=1)] for p in thing.polygons]
+    if not shorter or thing.mask is None or min(map(len, shorter)) < 3:
+        raise NeedsPerson("too few points would be left")
+    flat = [p.reshape(-1).tolist() for p in shorter]
+    again = mask_ops.from_coco_polygons([flat], thing.size)
+    if mask_ops.encode(again) != mask_ops.encode(thing.mask):
+        raise NeedsPerson("the mask would change")
+    thing.row["segmentation"] = flat
+    return "repeated points removed"
+
+
+def count_area(bench: Bench, finding: Finding) -> str:
+    thing = bench.thing(finding)
+    assert thing.mask is not None
+    thing.row["area"] = int(thing.mask.areas()[0])
+    return f"set to {thing.row['area']}"
+
+
+def fill_in(bench: Bench, finding: Finding) -> str:
+    thing = bench.thing(finding)
+    place = thing.place
+    if place is None:
+        raise NeedsPerson("neither box nor outline can be used yet")
+    x1, y1, x2, y2 = place
+    area = (x2 - x1) * (y2 - y1) if thing.mask is None else int(thing.mask.areas()[0])
+    values = {"bbox": box_to_xywh(place), "area": area, "iscrowd": 0}
+    thing.row.update({key: values[key] for key in finding.detail})
+    return f"{', '.join(finding.detail)} filled in"
+
+
+def plain_crowd(bench: Bench, finding: Finding) -> str:
+    row = bench.row(finding)
+    value = str(row["iscrowd"]).strip().lower()
+    meaning = {"true": 1, "false": 0, "1": 1, "0": 0, "1.0": 1, "0.0": 0, "none": 0}.get(value)
+    if meaning is None:
+        raise NeedsPerson("it could mean either")
+    row["iscrowd"] = meaning
+    return f"became {meaning}"
+
+
+def mend_keypoints(bench: Bench, finding: Finding) -> str:
+    row = bench.row(finding)
+    values = row["keypoints"]
+    for k in finding.detail if isinstance(finding.detail, list) else ():
+        x, y, v = values[3 * k : 3 * k + 3]
+        placed = finite(x) and finite(y) and (x, y) != (0, 0) and finding.fault == "keypoint-visibility"
+        values[3 * k : 3 * k + 3] = [x, y, 2] if placed and v != 0 else [0, 0, 0]
+    row["num_keypoints"] = sum(v > 0 for v in values[2::3])
+    return f"{row['num_keypoints']} annotated keypoints"

@@ -1,0 +1,189 @@
+"""Repairs of records, ids and pictures.
+
+Letters: H W picture. A repair changes the records on the bench, never a file, and says what it did.
+"""
+
+from dataclasses import replace
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from maskwright.data.faults import outlines
+from maskwright.data.faults.bench import Bench, NeedsPerson
+from maskwright.data.faults.rows import GONE, SECTIONS, finite, stated_size, whole
+from maskwright.data.faults.table import Finding
+from maskwright.data.fields import Row
+
+# ---- records --------------------------------------------------------------------------------------------------------
+
+
+def drop_annotation(bench: Bench, finding: Finding) -> str:
+    if finding.section != "annotations":
+        raise NeedsPerson("only annotations are left out unseen")
+    bench.remove("annotations", finding.at)
+    return "annotation left out"
+
+
+def _present(rows: list[Any], finding: Finding) -> Row:
+    """The other record that a finding names."""
+    other = rows[finding.detail]
+    if other is GONE:
+        raise NeedsPerson("the other record was left out just now")
+    row: Row = other
+    return row
+
+
+def merge_picture_records(bench: Bench, finding: Finding) -> str:
+    row, first = bench.row(finding), _present(bench.rows.images, finding)
+    if any(row.get(key) != first.get(key) for key in ("file_name", "height", "width")):
+        raise NeedsPerson("the records differ, and the annotations may belong to either")
+    bench.remove("images", finding.at)
+    return "the second record, which is the same, left out"
+
+
+def merge_same_class(bench: Bench, finding: Finding) -> str:
+    row, first = bench.row(finding), _present(bench.rows.categories, finding)
+    if row.get("name") != first.get("name"):
+        raise NeedsPerson("the classes have different names, and the annotations may mean either")
+    _relabel(bench, row, first)
+    bench.remove("categories", finding.at)
+    return "the classes became one"
+
+
+def _relabel(bench: Bench, row: Row, first: Row) -> None:
+    ours, theirs = whole(row["id"]), whole(first["id"])
+    if ours == theirs:
+        return
+    for _, annotation in bench.seen.annotations():
+        if whole(annotation.get("category_id")) == ours:
+            annotation["category_id"] = theirs
+
+
+def renumber(bench: Bench, finding: Finding) -> str:
+    row = bench.row(finding)
+    old, new = whole(row["id"]), bench.new_id(finding.section)
+    key = {"images": "image_id", "categories": "category_id"}.get(finding.section)
+    if key is not None:
+        for _, annotation in bench.seen.annotations():
+            if whole(annotation.get(key)) == old:
+                annotation[key] = new
+    row["id"] = new
+    return f"the id {old} became {new}"
+
+
+def add_class(bench: Bench, finding: Finding) -> str:
+    bench.rows.categories.append({"id": finding.detail, "name": f"class {finding.detail}"})
+    bench.refresh()
+    return f"added 'class {finding.detail}': rename it"
+
+
+def ids_as_numbers(bench: Bench, finding: Finding) -> str:
+    count = 0
+    for section in SECTIONS:
+        for row in bench.rows.section(section):
+            for key in ("id", "image_id", "category_id") if isinstance(row, dict) else ():
+                if not isinstance(row.get(key), int) and whole(row.get(key)) is not None:
+                    row[key] = whole(row[key])
+                    count += 1
+    return f"{count} ids became whole numbers"
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------
+
+
+def size_of_picture(bench: Bench, finding: Finding) -> str:
+    look = bench.looks.get(finding.at)
+    if look is None or look.problem is not None:
+        raise NeedsPerson("the picture cannot be read, so its size is not known")
+    bench.row(finding).update(height=look.size[0], width=look.size[1])
+    return f"set to {outlines.shown(look.size)}"
+
+
+def drop_picture(bench: Bench, finding: Finding) -> str:
+    return bench.drop_picture(finding.at)
+
+
+def drop_missing(bench: Bench, finding: Finding) -> str:
+    there = len(bench.looks)
+    if there <= len(bench.seen.pictures) / 2:
+        raise NeedsPerson("more than half of the pictures are missing: is --images the right folder?")
+    return bench.drop_picture(finding.at)
+
+
+def spell(bench: Bench, finding: Finding) -> str:
+    bench.row(finding)["file_name"] = finding.detail
+    return f"named '{finding.detail}'"
+
+
+def plain_name(bench: Bench, finding: Finding) -> str:
+    if finding.at not in bench.looks:
+        raise NeedsPerson("the file is not there")
+    return f"the copy is called '{bench.rename(finding.at, PureWindowsPath(bench.row(finding)['file_name']).name)}'"
+
+
+def merge_records(bench: Bench, finding: Finding) -> str:
+    row, first = bench.row(finding), _present(bench.rows.images, finding)
+    if stated_size(row) != stated_size(first):
+        raise NeedsPerson("the records state different sizes")
+    mine = bench.picture(finding.at).objects
+    for k in mine:
+        bench.rows.annotations[k]["image_id"] = first["id"]
+    bench.remove("images", finding.at)
+    return f"one record with the objects of both ({len(mine)} moved)"
+
+
+def drop_same_picture(bench: Bench, finding: Finding) -> str:
+    _present(bench.rows.images, finding)
+    sides = []
+    for at in (finding.at, finding.detail):
+        rows = [r for k in bench.picture(at).objects if (r := bench.rows.annotations[k]) is not GONE]
+        sides.append(sorted(repr([r.get(k) for k in ("category_id", "bbox", "segmentation")]) for r in rows))
+    if sides[0] != sides[1]:
+        raise NeedsPerson("the two have different annotations")
+    return bench.drop_picture(finding.at)
+
+
+def turn(bench: Bench, finding: Finding) -> str:
+    """Plan to write the picture as the annotations see it."""
+    look = bench.looks[finding.at]
+    upright = finding.fault == "exif-tag"
+    if upright and not finding.detail:
+        raise NeedsPerson("the annotations could be drawn either way")
+    size = look.size if upright else look.stored
+    bench.turned[finding.at] = upright
+    bench.looks[finding.at] = replace(look, turn=1, size=size, stored=size, kind="PNG", pixels=b"", digest=b"")
+    name = bench.rename(finding.at, str(PurePosixPath(bench.row(finding)["file_name"]).with_suffix(".png")))
+    return f"written as '{name}' of {outlines.shown(size)}, without the tag"
+
+
+def settle_size(bench: Bench, finding: Finding) -> str:
+    """A stated size that is not the picture's: correct the record, or scale what was drawn on a resized picture."""
+    row, look = bench.row(finding), bench.looks[finding.at]
+    picture = bench.picture(finding.at)
+    said, real = picture.size, look.size
+    assert said is not None
+    annotations = [bench.rows.annotations[k] for k in picture.objects]
+    sizes = {tuple(r["segmentation"].get("size", ())) for r in annotations if isinstance(r.get("segmentation"), dict)}
+    things = [outlines.read(bench.seen, picture, k, said)[0] for k in picture.objects]
+    over = max((outlines.overhang(b, real) for t in things if t.rle is None and (b := t.place)), default=0.0)
+    same_shape = abs(real[0] * said[1] - real[1] * said[0]) <= max(*said, *real)
+    if sizes <= {real} and over <= outlines.BEYOND and (not same_shape or sizes or not annotations):
+        row.update(height=real[0], width=real[1])
+        return f"the record became {outlines.shown(real)}: the outlines fit the picture"
+    if same_shape and not sizes and over > outlines.BEYOND:
+        for annotation in annotations:
+            scale(annotation, real[1] / said[1], real[0] / said[0])
+        row.update(height=real[0], width=real[1])
+        return f"outlines scaled from {outlines.shown(said)} to {outlines.shown(real)}"
+    raise NeedsPerson("the outlines do not tell which of the two sizes they were drawn on")
+
+
+def scale(row: Row, x: float, y: float) -> None:
+    """Multiply all coordinates of an annotation."""
+    if isinstance(row.get("bbox"), list):
+        row["bbox"] = [v * f for v, f in zip(row["bbox"], (x, y, x, y), strict=False)]
+    if isinstance(row.get("segmentation"), list):
+        row["segmentation"] = [[v * (x, y)[k % 2] for k, v in enumerate(part)] for part in row["segmentation"]]
+    if isinstance(row.get("keypoints"), list):
+        row["keypoints"] = [v * (x, y, 1)[k % 3] for k, v in enumerate(row["keypoints"])]
+    if finite(row.get("area")):
+        row["area"] *= x * y

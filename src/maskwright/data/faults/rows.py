@@ -1,0 +1,203 @@
+"""An annotated data set as raw records, so that one that no strict reader would take can be looked at as a whole.
+
+Letters: H W picture.
+"""
+
+import copy
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from maskwright.data import formats
+from maskwright.data.dataset import RLE, Annotation, Dataset, Polygons
+from maskwright.data.faults.table import Finding, Section
+from maskwright.data.fields import Row, box_to_xywh, read_json, short
+from maskwright.errors import DataError
+from maskwright.types import Size
+
+SECTIONS: tuple[Section, ...] = ("images", "annotations", "categories")
+
+GONE = object()
+"""Stands in a list for a record that a repair removed, so that the positions of the others stay."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The three lists of a COCO file as they stand there; any other format is brought into this form.
+
+    path: the annotation file or folder. root: the pictures' folder. extra: the file's other sections.
+    problems: what kept the file, or a section of it, from being read.
+    """
+
+    path: Path
+    root: Path | None
+    images: list[Any] = field(default_factory=list)
+    annotations: list[Any] = field(default_factory=list)
+    categories: list[Any] = field(default_factory=list)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[Finding, ...] = ()
+
+    def section(self, name: Section) -> list[Any]:
+        """One of the three lists."""
+        lists: dict[str, list[Any]] = {s: getattr(self, s) for s in SECTIONS}
+        return lists[name]
+
+    def copy(self) -> "Rows":
+        """A copy that shares no record with this one."""
+        lists = {s: copy.deepcopy(self.section(s)) for s in SECTIONS}
+        return Rows(self.path, self.root, **lists, extra=self.extra, problems=self.problems)
+
+
+def read(path: Path, images: Path | None = None, format: str | None = None) -> Rows:
+    """The records of a data set of any format; what cannot be read at all is in `problems`.
+
+    images: the folder of the pictures; None: that of the format, for COCO JSON the folder of the file.
+    Raises DataError where there is no such file or folder, ConfigError for an unknown format.
+    """
+    for place in (path, *(() if images is None else (images,))):
+        if not place.exists():
+            raise DataError(f"{place}: there is no such file or folder.")
+    if images is not None and not images.is_dir():
+        raise DataError(f"{images}: expected the folder of the pictures, found a file.")
+    if format is not None:
+        formats.find(format)
+    try:
+        file = path / "annotations.json" if path.is_dir() else path
+        if format in (None, "coco") and file.is_file() and (format == "coco" or file.suffix.lower() == ".json"):
+            content = read_json(file)
+            if format == "coco" or _looks_like_coco(content):
+                inside = file.parent / "images"
+                own = inside if path.is_dir() and inside.is_dir() else file.parent
+                return _of_json(file, own if images is None else images, content)
+        return of_dataset(formats.load(path, images, format))
+    except DataError as error:
+        return Rows(path, images, problems=(Finding("unreadable-annotations", path.name, str(error)),))
+
+
+def of_dataset(dataset: Dataset) -> Rows:
+    """A data set as the records of a COCO file."""
+    names, ids = dataset.classes.names, dataset.classes.ids
+    images = [
+        {**r.extra, "id": r.id, "file_name": r.file_name, "height": r.size[0], "width": r.size[1]}
+        for r in dataset.images
+    ]
+    annotations = [_annotation(a, ids) for i in range(len(dataset)) for a in dataset.of(i)]
+    categories = []
+    for k, (number, name) in enumerate(zip(ids, names, strict=True)):
+        more = dict(dataset.class_extra[k]) if k < len(dataset.class_extra) else {}
+        marks = dataset.landmarks[k] if k < len(dataset.landmarks) else None
+        points = {} if marks is None else {"keypoints": list(marks.names)}
+        categories.append({**more, "id": number, "name": name, **points})
+    return Rows(dataset.source, dataset.root, images, annotations, categories, dict(dataset.extra))
+
+
+def whole(value: Any) -> int | None:
+    """7, "7" and 7.0 as 7; None for anything else, as `fields.Record.whole` refuses it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+        try:
+            return int(value)
+        except ValueError:  # "+-7"
+            return None
+    return None
+
+
+def finite(value: Any) -> bool:
+    """Whether a JSON value is a number with a place on the number line."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def stated_size(row: Row) -> Size | None:
+    """(H, W) of a picture record; None where it is missing or impossible."""
+    height, width = whole(row.get("height")), whole(row.get("width"))
+    return None if height is None or width is None or min(height, width) < 1 else (height, width)
+
+
+def write(path: Path, rows: Rows) -> int:
+    """Write the records that are left as a COCO file; gives the numbers without a value that became null.
+
+    The file is new and in a folder of its own, so it is written in place.
+    """
+    cleared = 0
+    with open(path, "w", encoding="utf-8") as out:
+        out.write("{")
+        for name, value in rows.extra.items():
+            text, nulls = _json(value)
+            cleared += nulls
+            out.write(f"{json.dumps(name)}: {text},\n")
+        for k, section in enumerate(SECTIONS):
+            out.write((",\n" if k else "") + f'"{section}": [')
+            for j, row in enumerate(r for r in rows.section(section) if r is not GONE):
+                text, nulls = _json(row)
+                cleared += nulls
+                out.write((",\n" if j else "\n") + text)
+            out.write("]")
+        out.write("}\n")
+    return cleared
+
+
+def _json(value: Any) -> tuple[str, int]:
+    try:
+        return json.dumps(value, allow_nan=False), 0
+    except ValueError:
+        count = 0
+
+        def clean(v: Any) -> Any:
+            nonlocal count
+            if isinstance(v, dict):
+                return {k: clean(x) for k, x in v.items()}
+            if isinstance(v, list):
+                return [clean(x) for x in v]
+            if isinstance(v, float) and not math.isfinite(v):
+                count += 1
+                return None
+            return v
+
+        return json.dumps(clean(value), allow_nan=False), count
+
+
+def _looks_like_coco(content: Any) -> bool:
+    return isinstance(content, dict) and "images" in content and ("annotations" in content or "categories" in content)
+
+
+def _of_json(path: Path, root: Path, content: Any) -> Rows:
+    if not isinstance(content, dict):
+        hint = " A list is a result file, not an annotation file." if isinstance(content, list) else ""
+        text = f"{path}: expected an object of images, annotations and categories, got {type(content).__name__}.{hint}"
+        return Rows(path, root, problems=(Finding("unreadable-annotations", path.name, text),))
+    lists: dict[str, list[Any]] = {}
+    problems = []
+    for name in SECTIONS:
+        value = content.pop(name, None)
+        lists[name] = value if isinstance(value, list) else []
+        if not isinstance(value, list):
+            found = "is missing" if value is None else f"must be a list, got {short(value)}"
+            problems.append(Finding("unreadable-annotations", path.name, f"the section '{name}' {found}"))
+    return Rows(path, root, **lists, extra=content, problems=tuple(problems))
+
+
+def _annotation(a: Annotation, ids: tuple[int, ...]) -> Row:
+    outline: Polygons | RLE | None = a.segmentation
+    row: Row = {
+        **a.extra,
+        "id": a.id,
+        "image_id": a.image_id,
+        "category_id": ids[a.label],
+        "bbox": box_to_xywh(a.box),
+        "area": a.area,
+        "iscrowd": int(a.crowd),
+    }
+    if outline is not None:
+        row["segmentation"] = outline if isinstance(outline, dict) else [p.tolist() for p in outline]
+    if a.keypoints is not None:
+        row["keypoints"] = a.keypoints.reshape(-1).tolist()
+        row["num_keypoints"] = int((a.keypoints[:, 2] > 0).sum())
+    if a.track_id is not None:
+        row["track_id"] = a.track_id
+    return row

@@ -1,0 +1,209 @@
+"""The faults of the file, its records and the pictures: entries of `table.FAULTS`."""
+
+from maskwright.data.faults.kinds import error, note, warning
+
+FILE = (
+    error(
+        "unreadable-annotations",
+        "The annotations cannot be read at all, or a section of the file is missing.",
+        "",
+        "Export them again, or name the right format with --format.",
+    ),
+    error(
+        "malformed-record",
+        "A record is not a JSON object, or lacks a field it cannot do without.",
+        "annotations of this kind are left out",
+        "Add the field or remove the record.",
+    ),
+    error("no-objects", "Not one object is annotated.", "", "Annotate the pictures; was the right file exported?"),
+)
+
+IDS = (
+    error(
+        "picture-id-clash",
+        "Two picture records have the same id.",
+        "a record that is there twice is kept once",
+        "Give each picture its own id, and its annotations with it.",
+    ),
+    error("annotation-id-clash", "Two annotations have the same id.", "the later one gets a new id", ""),
+    error(
+        "category-id-clash",
+        "Two classes have the same id.",
+        "a class that is there twice is kept once",
+        "Find out which class the annotations mean, and number the classes apart.",
+    ),
+    error(
+        "unknown-category",
+        "An annotation names a class that the file does not list.",
+        "the class is added under the name 'class ID', to be renamed",
+        "Add the class.",
+    ),
+    error(
+        "unknown-picture",
+        "An annotation belongs to a picture that the file does not list.",
+        "the annotation is left out",
+        "Add the picture.",
+    ),
+    warning(
+        "id-as-text",
+        "Ids are written as text or with a decimal point; other tools do not match them.",
+        "they become whole numbers",
+        "",
+    ),
+    warning("negative-id", "An id is negative; tools use such numbers for 'none'.", "a new id", ""),
+    warning(
+        "annotation-id-zero",
+        "An annotation has the id 0: COCO's own evaluation takes a match with it for a miss.",
+        "a new id",
+        "",
+    ),
+)
+
+PICTURES = (
+    error(
+        "bad-size",
+        "Height or width of a picture record is missing or not a positive whole number.",
+        "taken from the picture",
+        "Write the picture's size into its record.",
+    ),
+    error(
+        "missing-picture",
+        "The picture file does not exist.",
+        "the picture and its objects are left out, unless more than half are missing",
+        "Bring the file back, or give the right folder with --images.",
+    ),
+    error(
+        "file-name-spelling",
+        "The picture file exists under another spelling: letter case, accents, backslashes.",
+        "the name becomes that of the file",
+        "",
+    ),
+    warning(
+        "unsafe-file-name",
+        "A file name is absolute or leaves the picture folder with '..'; the set cannot be moved.",
+        "the copy has the picture under a plain name",
+        "",
+    ),
+    error(
+        "duplicate-file-name",
+        "Two picture records name the same file, so the objects of one are background for the other.",
+        "the records become one with the objects of both, if their sizes agree",
+        "Correct the size of the wrong record.",
+        "picture-id-clash",
+    ),
+    error(
+        "unreadable-picture",
+        "The file is empty, not a picture, or of a kind that is not read.",
+        "the picture and its objects are left out",
+        "Export it again as PNG or JPEG.",
+    ),
+    error(
+        "truncated-picture",
+        "The picture begins well but is cut off or damaged.",
+        "the picture and its objects are left out",
+        "Fetch the file again.",
+    ),
+    error(
+        "oversized-picture",
+        "The picture has more pixels than are read (a guard against decompression bombs).",
+        "",
+        "Cut it into tiles.",
+    ),
+    error(
+        "exif-rotation",
+        "The annotations were drawn before the picture's EXIF rotation was applied, so they lie across it.",
+        "the picture is written without the tag, as PNG, its pixels where the annotations expect them",
+        "",
+    ),
+    error(
+        "size-disagrees",
+        "The record states another size than the picture has.",
+        "outlines are scaled where the picture was resized; the record is corrected where the outlines fit the picture",
+        "Find out whether the picture was resized, cropped or replaced after it was annotated.",
+        "exif-rotation",
+    ),
+    warning(
+        "exif-tag",
+        "The picture is turned by an EXIF tag, which many tools ignore.",
+        "the turned pixels are written without the tag, as PNG, where the annotated size says that they are meant",
+        "Look at the picture with its annotations, turn its pixels and remove the tag.",
+        "exif-rotation",
+        "size-disagrees",
+    ),
+    warning("blank-picture", "All pixels of the picture are the same.", "", "Was the right picture exported?"),
+    warning(
+        "multi-frame-picture",
+        "The file holds several frames or pages; only the first is used.",
+        "",
+        "Write the frame that was annotated to a file of its own.",
+    ),
+    warning(
+        "dim-picture",
+        "A 16-bit picture uses only the lowest of its bits, so it is read as almost black.",
+        "",
+        "Scale it to the full range (multiply 12-bit values by 16).",
+    ),
+    warning(
+        "duplicate-picture",
+        "Two files hold the same picture (same bytes, or same pixels).",
+        "the later one is left out where both have the same annotations",
+        "Keep one of them, with the better annotations.",
+    ),
+    note("empty-picture", "A picture has no objects; it is used as background.", "", "Fine if that is what it shows."),
+    note("unlisted-picture", "A picture lies in the folder but not in the file.", "", "Annotate it or leave it."),
+    note("alpha-channel", "The picture has transparency; it is laid over white.", "", "Nothing, if white is right."),
+    note("deep-picture", "The picture has 16 bits a channel; it is read with 8.", "", "Nothing, if 8 bits will do."),
+    note("cmyk-picture", "The picture is in printing colours (CMYK).", "", "Convert it to RGB and look at it."),
+    note("mixed-colour", "Some pictures are grey, others coloured.", "", "Fine if both will be met later on."),
+    note(
+        "large-picture",
+        "The picture is large; it is shrunk for training.",
+        "",
+        "Cut it into tiles where small objects matter.",
+    ),
+    note("wrong-suffix", "The file's suffix names another format than its content.", "", "Rename it, if a tool minds."),
+)
+
+SETS = (
+    error(
+        "in-train-and-val",
+        "The same picture is in training and validation, so the measured accuracy is too high.",
+        "the training copy goes without it",
+        "",
+    ),
+    warning(
+        "near-duplicate-in-val",
+        "Almost the same picture is in training and validation.",
+        "",
+        "Split by scene, patient, plate or clip instead of by picture.",
+        "in-train-and-val",
+    ),
+    error(
+        "val-classes-differ",
+        "Training and validation do not have the same classes.",
+        "",
+        "Use the same names and ids in both files.",
+    ),
+    warning("same-class-name", "Two classes have the same name.", "they become one", ""),
+    warning(
+        "similar-class-names",
+        "Two class names differ only in letter case, spaces, hyphens or underscores.",
+        "",
+        "Decide whether they are one class, and rename.",
+    ),
+    warning(
+        "class-without-objects", "A class has no objects, so it cannot be learned.", "", "Annotate it or remove it."
+    ),
+    note(
+        "class-imbalance",
+        "The most frequent class has over 100 times the objects of the rarest.",
+        "",
+        "Collect more of the rare class.",
+    ),
+    warning(
+        "rectangular-masks",
+        "Most outlines are upright rectangles: boxes in disguise.",
+        "",
+        "Draw outlines, or train a model of boxes.",
+    ),
+)
