@@ -84,7 +84,7 @@ class TestOverlay:
     def test_landmarks(self):
         points = np.zeros((2, 3, 3))
         points[0] = [[20.5, 20.5, 1], [60.5, 20.5, 0.3], [40.5, 60.5, 0]]  # the third was not found
-        points[1, 0] = 100.5, 80.5, 2
+        points[1, 0] = 94.5, 80.5, 2
         found = disks([(40, 40), (90, 80)], names=("person", "fly"))
         found = Instances(found.boxes, found.scores, found.labels, found.classes, found.size, keypoints=points)
         bare = Instances(found.boxes, found.scores, found.labels, found.classes, found.size)
@@ -94,10 +94,10 @@ class TestOverlay:
         dots, lines = overlay(GREY, found, **options), overlay(GREY, found, **options, landmarks=marks)
         added = (dots != boxes).any(axis=2)
         rows, columns = np.nonzero(added)
-        for x, y in ((20, 20), (60, 20), (100, 80)):
+        for x, y in ((20, 20), (60, 20), (94, 80)):
             near = (abs(rows - y) < 5) & (abs(columns - x) < 5)
             assert (rows[near].mean(), columns[near].mean()) == (y, x)
-            assert dots[y, x].tolist() == list(color(int(x == 100)))
+            assert dots[y, x].tolist() == list(color(int(x == 94)))
             assert 13 <= near.sum() <= 25
         assert not added[50:70, 30:50].any()
         line = (lines != dots).any(axis=2)

@@ -86,6 +86,13 @@ class Augment:
             )
 
 
+STRONG = Augment(
+    rotate=15, scale=(0.6, 1.6), brightness=0.3, contrast=0.3, saturation=0.4, hue=0.05, blur=1.5, noise=8, gain=2,
+    gamma=1.5, jpeg=50, copy_paste=0.5, mosaic=0.3,
+)  # fmt: skip
+"""Much of everything that leaves pictures upright, for few pictures and long runs."""
+
+
 @dataclass(frozen=True, eq=False)
 class Choice:
     """Everything drawn for one picture: where its pixels go, how its colour changes, which objects are cut."""

@@ -1,0 +1,69 @@
+"""`maskwright data show`: See what training sees."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from maskwright.cli.data import data
+from maskwright.cli.options import DataFormat, Debug, Images, Size, say
+from maskwright.errors import ConfigError, suggest
+
+KINDS = ("default", "none", "strong")
+
+
+@data.command(
+    epilog="""Examples:
+
+`maskwright data show leaves.json --images photos/ --out sheet.png`
+
+`maskwright data show leaves.json --out sheet.png --augment strong --count 24`
+
+`maskwright data show leaves.json --out sheet.png --config run.toml`
+
+Each row begins with a picture as it is annotated; behind it is what the network sees of it in the first epochs. Look
+whether the outlines lie on the objects, whether the objects are large enough to be told apart, and whether a varied
+picture could be one of yours."""
+)
+def show(
+    source: Annotated[Path, typer.Argument(metavar="DATA", help="Annotations: a file or folder of any format.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.png", help="The sheet, a new file.")],
+    images: Images = None,
+    data_format: DataFormat = None,
+    count: Annotated[int, typer.Option(min=1, max=120, metavar="N", help="Training samples on the sheet.")] = 12,
+    augment: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(KINDS), help="The variations.  [default: those that training would choose]"),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings of the run; [augment] is in them.")
+    ] = None,
+    size: Size = None,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the run.  [default: 0]")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a sheet of training samples with their outlines, boxes and landmarks, beside the originals."""
+    from maskwright import media
+    from maskwright.data import formats
+    from maskwright.data.augment import STRONG
+    from maskwright.engine.settings import config_of
+    from maskwright.engine.sheet import sheet
+    from maskwright.engine.train_config import TrainConfig
+
+    if augment is not None and augment not in KINDS:
+        raise ConfigError(f"--augment is one of {', '.join(KINDS)}, got '{augment}'.{suggest(augment, KINDS)}")
+    if out.exists():
+        raise ConfigError(f"{out} is there already; it is not written over. Choose another name.")
+    given: dict[str, Any] = {k: v for k, v in {"size": size, "seed": seed}.items() if v is not None}
+    run = TrainConfig(**given) if config is None else config_of(config, **given)
+    dataset = formats.load(source, images, data_format)
+    if augment in ("none", "strong"):
+        strong = STRONG if dataset.has_masks else replace(STRONG, copy_paste=0.0)
+        run = replace(run, augment=None if augment == "none" else strong)
+    made = sheet(run, dataset, count)
+    media.write_image(out, made.image)
+    for reason in made.reasons:
+        if reason.field in ("size", "max_size", "shrink", "enlarge", "augment"):
+            say(str(reason))
+    typer.echo(str(out))

@@ -1,0 +1,158 @@
+"""A contact sheet of training samples: what the network sees, beside the pictures that it comes from.
+
+Letters: H W picture, h w input.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from maskwright import draw
+from maskwright.data.augment import Choice, move_objects
+from maskwright.data.dataset import Dataset
+from maskwright.data.loader import Item, Key, TrainingSamples, order
+from maskwright.data.resample import warp
+from maskwright.data.sample import Objects, Picture, Sample
+from maskwright.engine.defaults import Reason, resolve
+from maskwright.engine.network import input_spec, origin
+from maskwright.engine.train_config import TrainConfig
+from maskwright.geometry import Geometry
+from maskwright.types import Classes, InputSpec, Instances
+
+SMALLEST, LARGEST = 256, 512
+"""Long edge in pixels at which samples are shown: smaller ones are enlarged by a whole factor, larger ones shrunk."""
+
+PER_PICTURE = 3
+"""Variations of each picture, where there are enough pictures."""
+
+GROUND, INK, GAP, LINE = (255, 255, 255), (40, 40, 40), 8, 18
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """A contact sheet: the picture (H, W, 3) uint8, the settings it shows, what was decided for them and why."""
+
+    image: NDArray[np.uint8]
+    config: TrainConfig
+    reasons: Sequence[Reason]
+
+
+def sheet(config: TrainConfig, data: Dataset, count: int = 12) -> Sheet:
+    """`count` training samples of a run with these settings, each picture's own ones in a row behind the original.
+
+    What nobody chose in `config` is decided from the data, as for training. The samples are those that the run's first
+    epochs show of its first pictures, input frame and colours, cut to what the sheet has room for; crowds are marked.
+    Raises DataError where nothing can be learnt from the data, or a picture cannot be used.
+    """
+    config, reasons = resolve(config, data)
+    spec = input_spec(origin(config).config.spec, config)
+    samples = TrainingSamples(data, spec, replace(config.sampling(), masks=data.has_masks))
+    positions = order(samples.shown, config.seed, 0)[: math.ceil(count / PER_PICTURE)]
+    each = math.ceil(count / len(positions))
+    rows = []
+    for row, position in enumerate(positions):
+        original = samples.sample(int(position))
+        name = data.images[position].file_name
+        cells = [_cell(original, data, f"{name}, {_size(original)}")]
+        for epoch in range(min(each, count - row * each)):
+            seen = as_seen(samples[Key(epoch, 0, int(position))], spec, original.objects)
+            cells.append(_cell(seen, data, f"epoch {epoch}, {_size(seen)}"))
+        rows.append(cells)
+    return Sheet(_grid(rows), config, reasons)
+
+
+def as_seen(item: Item, spec: InputSpec, like: Objects) -> Sample:
+    """The prepared picture in colours that can be shown, without padding, and the target's objects.
+
+    like: objects of the data set, which know what the landmarks are.
+    """
+    pixels = item.image.permute(1, 2, 0).numpy() * np.array(spec.std, np.float32) + np.array(spec.mean, np.float32)
+    pixels = np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
+    target = item.target
+    objects = Objects(
+        boxes=target.boxes.numpy(),
+        labels=target.labels.numpy(),
+        masks=target.masks,  # type: ignore[arg-type]
+        crowd=np.zeros(len(target), np.bool_) if target.crowd is None else target.crowd.numpy(),
+        keypoints=None if target.keypoints is None else target.keypoints.numpy(),
+        landmarks=like.landmarks,
+    )
+    return Sample(np.ascontiguousarray(pixels if spec.channels == "RGB" else pixels[:, :, ::-1]), objects)
+
+
+def _size(sample: Sample) -> str:
+    return f"{sample.size[0]}x{sample.size[1]}, {len(sample.objects)} objects"
+
+
+# ---- drawing --------------------------------------------------------------------------------------------------------
+
+
+def _cell(sample: Sample, data: Dataset, caption: str) -> Picture:
+    """A sample at the size it is shown, annotated, with a line of text above."""
+    shown = _overlaid(_resized(sample), data)
+    height, width = shown.shape[:2]
+    canvas = Image.new("RGB", (max(width, 160), height + LINE), GROUND)
+    canvas.paste(Image.fromarray(shown), (0, LINE))
+    font = ImageFont.load_default(12)
+    pen = ImageDraw.Draw(canvas)
+    while pen.textlength(caption, font=font) > canvas.width and len(caption) > 1:
+        caption = caption[1:]  # a file name's end tells more than its folder
+    pen.text((0, 1), caption, fill=INK, font=font)
+    return np.array(canvas)
+
+
+def _resized(sample: Sample) -> Sample:
+    """The sample at the size it is shown; pixels are repeated or averaged."""
+    long = max(sample.size)
+    factor = max(1, SMALLEST // long) if long < SMALLEST else min(1.0, LARGEST / long)
+    if factor == 1:
+        return sample
+    h, w = (max(1, round(side * factor)) for side in sample.size)
+    geometry = Geometry.resize(sample.size, (h, w))
+    image = sample.image.repeat(int(factor), 0).repeat(int(factor), 1) if factor > 1 else warp(sample.image, geometry)
+    return Sample(image, move_objects(sample.objects, Choice(geometry)))
+
+
+def _overlaid(sample: Sample, data: Dataset) -> Picture:
+    objects, names = sample.objects, data.classes.names
+    crowds = [f"{name} (crowd)" for name in names]
+    points = objects.keypoints
+    if points is not None:
+        points = points.copy()
+        points[:, :, 2] = points[:, :, 2] > 0
+    instances = Instances(
+        boxes=objects.boxes,
+        scores=np.ones(len(objects), np.float32),
+        labels=objects.labels + len(names) * objects.crowd,
+        classes=Classes([*names, *crowds]),
+        size=sample.size,
+        crops=objects.masks,
+        keypoints=points,
+    )
+    several = len(names) > 1 or bool(objects.crowd.any())
+    marks = data.landmarks * 2 if len(data.landmarks) == len(names) else data.landmarks
+    return draw.overlay(
+        sample.image, instances, labels=several, scores=False, boxes=True, opacity=0.15, outline=1, landmarks=marks
+    )
+
+
+def _grid(rows: Sequence[Sequence[Picture]]) -> Picture:
+    """Cells under and beside each other, columns and rows as wide and high as they need."""
+    columns = max(len(row) for row in rows)
+    widths = [max((row[k].shape[1] for row in rows if k < len(row)), default=0) for k in range(columns)]
+    heights = [max(cell.shape[0] for cell in row) for row in rows]
+    size = (sum(heights) + GAP * (len(rows) + 1), sum(widths) + GAP * (columns + 1))
+    out = np.empty((*size, 3), np.uint8)
+    out[:] = GROUND
+    top = GAP
+    for row, high in zip(rows, heights, strict=True):
+        left = GAP
+        for cell, wide in zip(row, widths, strict=False):
+            out[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
+            left += wide + GAP
+        top += high + GAP
+    return out
