@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from maskwright.data import coco, labelme, labelme_save, yolo, yolo_save
+from maskwright.data import (
+    coco,
+    cvat,
+    cvat_save,
+    instance_png,
+    instance_png_save,
+    labelme,
+    labelme_save,
+    voc,
+    voc_save,
+    yolo,
+    yolo_save,
+)
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError, suggest
 
@@ -64,12 +76,48 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "landmarks only where no object has an outline; not crowds, tracks and ids",
             ),
             Format(
+                "masks",
+                "label pictures (Cellpose, StarDist): images/ and masks/, the value of a pixel is its object",
+                instance_png.recognise_masks,
+                instance_png.load_masks,
+                instance_png_save.save_masks,
+                "the pixels of objects that do not overlap, class names and their order; not crowds, landmarks, "
+                "tracks, objects with a box only, and ids",
+            ),
+            Format(
+                "dsb2018",
+                "one mask picture for each object (Data Science Bowl): ID/images/ID.png and ID/masks/*.png",
+                instance_png.recognise_objects,
+                instance_png.load_objects,
+                instance_png_save.save_objects,
+                "the pixels of objects, class names and their order; not crowds, landmarks, tracks, objects with a box "
+                "only, and ids",
+            ),
+            Format(
                 "labelme",
                 "LabelMe: a folder with one JSON file for each picture",
                 labelme.recognise,
                 labelme.load,
                 labelme_save.save,
                 "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks; not the ids",
+            ),
+            Format(
+                "voc",
+                "Pascal VOC: JPEGImages/, SegmentationObject/, SegmentationClass/, Annotations/, ImageSets/",
+                voc.recognise,
+                voc.load,
+                voc_save.save,
+                "the pixels of objects that do not overlap (254 in a picture at most), boxes rounded to pixels, "
+                "classes, train and val; crowds become void; not landmarks, tracks, objects with a box only, and ids",
+            ),
+            Format(
+                "cvat",
+                "CVAT XML 1.1: one file, or a folder of annotations.xml and images/ (of videos it is read only)",
+                cvat.recognise,
+                cvat.load,
+                cvat_save.save,
+                "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks; not the ids",
+                one_file=".xml",
             ),
         )
     }
