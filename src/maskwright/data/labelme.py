@@ -22,7 +22,7 @@ import numpy as np
 from maskwright import media
 from maskwright.atomic import replacing
 from maskwright.data.dataset import RLE, Dataset, ImageRecord, Polygons
-from maskwright.data.fields import Record, Row, json_keys, read_json, short
+from maskwright.data.fields import Record, Row, json_keys, read_json, read_text, short
 from maskwright.data.outlines import (
     Found,
     annotations,
@@ -316,10 +316,7 @@ def _classes(labels: Path, objects: Sequence[_Object]) -> Classes:
         if not used:
             raise DataError(f"{labels.parent}: no object in any file, so no class. Name the classes in {labels.name}.")
         return Classes(sorted(used))
-    try:
-        lines = labels.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{labels}: expected one class name a line ({error}).") from error
+    lines = read_text(labels).splitlines()
     names = [name.strip() for name in lines if name.strip() and name.strip() not in NO_CLASS]
     if not names or len(set(names)) < len(names):
         raise DataError(f"{labels}: expected one class name a line, each once; got {short(names)}.")

@@ -67,7 +67,8 @@ class Overlap:
 class DataStats:
     """The numbers of a data set; a spread is None where there is nothing to measure.
 
-    pictures, annotations (crowds included), crowds, empty (pictures without any annotation). classes: by label.
+    pictures, annotations (crowds included), crowds, empty (pictures without any annotation). parts: pictures in train,
+    val ..., where the data set says so. classes: by label.
     sizes: the most frequent picture sizes (H, W) and how often; distinct_sizes counts all. short_edge, long_edge: of
     the pictures, pixels. object_side: the square root of an object's area, pixels. relative_side: the same as a share
     of its picture's short edge. small, medium, large: objects by COCO's limits of 32 and 96 pixels. per_picture:
@@ -81,6 +82,7 @@ class DataStats:
     annotations: int
     crowds: int
     empty: int
+    parts: tuple[tuple[str, int], ...]
     classes: tuple[ClassCount, ...]
     sizes: tuple[tuple[Size, int], ...]
     distinct_sizes: int
@@ -121,8 +123,61 @@ class DataStats:
     def as_json(self) -> dict[str, Any]:
         """Everything as plain values that JSON can hold."""
         out = asdict(self)
+        out["parts"] = dict(self.parts)
         out["sizes"] = [{"height": s[0], "width": s[1], "pictures": n} for s, n in self.sizes]
         return {**out, "objects": self.objects, "has_masks": self.has_masks, "has_landmarks": self.has_landmarks}
+
+    def report(self) -> str:
+        """Everything as text."""
+        lines = [_headline(self.pictures, self.empty, self.objects, self.crowds, len(self.classes))]
+        if self.parts:
+            lines.append("Parts: " + ", ".join(f"{name} {n}" for name, n in self.parts) + ".")
+        kinds = {"polygons": self.polygons, "run lengths": self.lengths, "a box only": self.boxes_only}
+        lines.append("Outlines: " + (", ".join(f"{n} {what}" for what, n in kinds.items() if n) or "none") + ".")
+        lines += [f"Landmarks: {_count(self.landmarks, 'object')}."] if self.landmarks else []
+        lines += [f"Tracks: {self.tracks}."] if self.tracks else []
+        shown = ", ".join(f"{h}x{w} {n}" for (h, w), n in self.sizes)
+        more = f", ... ({self.distinct_sizes} in all)" if self.distinct_sizes > len(self.sizes) else ""
+        lines += [f"Picture sizes (height x width, how many): {shown}{more}."] if self.sizes else []
+        return "\n".join([*lines, "", *self._spreads(), "", *self._objects(), "", *self._class_table()])
+
+    def _spreads(self) -> list[str]:
+        rows = {
+            "picture, short edge (pixels)": self.short_edge,
+            "picture, long edge (pixels)": self.long_edge,
+            "objects per picture": self.per_picture,
+            "object, root of its area (pixels)": self.object_side,
+            "the same / short edge": self.relative_side,
+            "object, width / height of its box": self.aspect,
+            "share of the picture covered": self.covered,
+            "highest box IoU with another": self.overlap.boxes,
+            "share of pixels under another": self.overlap.masks,
+        }
+        head = ("min", "5%", "25%", "median", "75%", "95%", "max", "mean")
+        lines = [f"{'':34}" + "".join(f"{word:>9}" for word in head)]
+        for name, q in rows.items():
+            if q is not None:
+                values = (q.minimum, q.p05, q.p25, q.median, q.p75, q.p95, q.maximum, q.mean)
+                lines.append(f"{name:34}" + "".join(f"{_short(v):>9}" for v in values))
+        return lines
+
+    def _objects(self) -> list[str]:
+        def share(count: int) -> str:
+            return f"{count} ({count / max(self.objects, 1):.0%})"
+
+        sizes = f"small {share(self.small)}, medium {share(self.medium)}, large {share(self.large)}"
+        close, same = share(self.overlap.over_half), self.overlap.over_half_same
+        lines = [f"Objects by area (limits 32x32 and 96x96 pixels): {sizes}."]
+        lines.append(f"Objects whose box overlaps another by an IoU above 0.5: {close}, {same} of them in their class.")
+        return lines + ([f"Objects without an area: {share(self.no_area)}."] if self.no_area else [])
+
+    def _class_table(self) -> list[str]:
+        wide = max(len(c.name) for c in self.classes)
+        lines = [f"{'class':{wide}}  {'objects':>9}{'share':>8}{'crowds':>8}{'pictures':>10}"]
+        for c in self.classes:
+            share = f"{c.objects / max(self.objects, 1):.1%}"
+            lines.append(f"{c.name:{wide}}  {c.objects:>9}{share:>8}{c.crowds:>8}{c.pictures:>10}")
+        return lines
 
 
 def stats(dataset: Dataset, *, draw: bool = False) -> DataStats:
@@ -147,6 +202,7 @@ def stats(dataset: Dataset, *, draw: bool = False) -> DataStats:
         annotations=len(rows),
         crowds=len(rows) - len(objects),
         empty=sum(not dataset.of(i) for i in range(len(dataset))),
+        parts=tuple((name, len(part)) for name, part in dataset.parts().items()),
         classes=_classes(dataset, rows),
         sizes=tuple(common.most_common(5)),
         distinct_sizes=len(common),
@@ -248,3 +304,28 @@ def _spread(values: Array) -> Quantiles | None:
         return None
     points = np.quantile(values, [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).tolist()
     return Quantiles(len(values), float(values.mean()), *points)
+
+
+def summary(dataset: Dataset) -> str:
+    """One line: how many pictures, objects, crowd regions and classes."""
+    rows = [dataset.of(i) for i in range(len(dataset))]
+    crowds = sum(a.crowd for own in rows for a in own)
+    objects = sum(map(len, rows)) - crowds
+    return _headline(len(dataset), sum(not own for own in rows), objects, crowds, len(dataset.classes))
+
+
+def _headline(pictures: int, empty: int, objects: int, crowds: int, classes: int) -> str:
+    regions = f", {_count(crowds, 'crowd region')}" if crowds else ""
+    kinds = f"{classes} class{'' if classes == 1 else 'es'}"
+    return f"{_count(pictures, 'picture')} ({empty} empty), {_count(objects, 'object')}{regions}, {kinds}."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _short(value: float) -> str:
+    """Four digits that matter, no exponent."""
+    return (
+        f"{value:.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.4g}" if value >= 0.001 else "<0.001"
+    )

@@ -25,7 +25,7 @@ from PIL.PngImagePlugin import PngImageFile
 from scipy import ndimage
 
 from maskwright.data.dataset import Dataset, ImageRecord
-from maskwright.data.fields import Box, short
+from maskwright.data.fields import Box, read_text, short
 from maskwright.data.outlines import Found, annotations, rle_of
 from maskwright.data.xml_tree import line, read_xml, text_of
 from maskwright.errors import DataError, suggest
@@ -130,10 +130,8 @@ def _stems(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
 
 
 def _listed(path: Path) -> dict[str, str]:
-    try:
-        lines = [name.strip() for name in path.read_text("utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected the name of a picture on each line ({error}).") from error
+    """The lines of a list, without those that are empty."""
+    lines = [name.strip() for name in read_text(path).splitlines()]
     return {name: name for name in lines if name}
 
 
@@ -201,7 +199,9 @@ def _indices(path: Path, known: Mapping[int, int] | None = None) -> Index:
             pixels = np.array(picture if plain else picture.convert("RGB"))
     except DataError:
         raise
-    except (OSError, SyntaxError, ValueError, MemoryError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file fails in many ways
         raise DataError(f"{path}: not a PNG that can be read ({error}). Was it cut off, or saved as JPEG?") from error
     if not plain:
         return _from_colours(path, pixels, known)

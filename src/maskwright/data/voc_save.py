@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskwright.atomic import new_folder
-from maskwright.data.dataset import Annotation, Dataset, draw_segmentations
+from maskwright.data.dataset import Annotation, Dataset
 from maskwright.data.outlines import check_names, sentence
 from maskwright.data.pictures import copy_pictures, inner_names, require_files
 from maskwright.data.voc import VOID, colours
@@ -114,7 +114,7 @@ def _check(place: Path, dataset: Dataset, copy: bool) -> list[str]:
 def _draw(dataset: Dataset, i: int, lost: _Lost) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The two index masks (H, W) of a picture."""
     record, rows = dataset.images[i], [a for a in dataset.of(i) if a.segmentation is not None]
-    masks = draw_segmentations([a.segmentation for a in rows if a.segmentation is not None], record.size)
+    masks = dataset.draw(i, rows)
     areas = masks.areas()
     objects, classes = np.zeros(record.size, np.uint8), np.zeros(record.size, np.uint8)
     order = sorted(range(len(rows)), key=lambda k: (not rows[k].crowd, -areas[k]))
