@@ -216,6 +216,11 @@ def test_a_gain_scales_and_stops_where_something_would_be_lost() -> None:
     dark = image // 10
     np.testing.assert_array_equal(Colour(gain=0.1).apply(dark), dark)  # nothing left to lose
     np.testing.assert_array_equal(Colour(gain=10.0).apply(dark)[15, 15], [50] * 3)
+    ground = np.zeros((9, 9, 3), np.uint8)  # a window without objects is as bright as its picture lets it be
+    np.testing.assert_array_equal(Colour(gain=9.0).apply(ground + 10, image)[0, 0], [51] * 3)
+    huge = np.zeros((3000, 2000, 3), np.uint8)
+    huge[:100] = 51
+    np.testing.assert_array_equal(Colour(gain=9.0).apply(ground + 10, huge)[0, 0], [50] * 3)
     black = np.zeros((4, 4, 3), np.uint8)
     np.testing.assert_array_equal(Colour(gain=10.0).apply(black), black)
     white = np.full((4, 4, 3), 255, np.uint8)

@@ -183,7 +183,8 @@ def apply(sample: Sample, choice: Choice, *, fill: RGB = (0, 0, 0), antialias: b
 
     fill: colour outside the picture. antialias: average where the picture shrinks. The objects: see `move_objects`.
     """
-    image = choice.colour.apply(warp(sample.image, choice.geometry, fill=fill, antialias=antialias))
+    moved = warp(sample.image, choice.geometry, fill=fill, antialias=antialias)
+    image = choice.colour.apply(moved, sample.image)
     return Sample(image, move_objects(sample.objects, choice))
 
 

@@ -21,6 +21,9 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 BRIGHT = 0.995
 """The share of the pixels below what counts as a picture's bright end."""
+LOOKED_AT = 250_000
+"""About so many pixels of a large picture are looked at for its bright end."""
+
 DARKEST = 16.0
 """Grey levels that a gain leaves between black and the bright end: less could not show an object in 8 bits."""
 
@@ -29,8 +32,8 @@ DARKEST = 16.0
 class Colour:
     """A drawn change of colour. The factors are 1 where nothing changes; noise is drawn anew from `noise_seed`.
 
-    gain: as another exposure would have it. It is held where the picture's bright end would pass white or fall below
-    16 grey levels, so nothing that was to be seen is lost. gamma: exponent of the values in 0..1.
+    gain: as another exposure would have it. It is held where the bright end of the whole picture would pass white or
+    fall below 16 grey levels, so nothing that was to be seen is lost. gamma: exponent of the values in 0..1.
     jpeg: quality of a JPEG round trip; 100 is none.
     """
 
@@ -46,16 +49,19 @@ class Colour:
     gamma: float = 1.0
     jpeg: int = 100
 
-    def apply(self, image: Picture) -> Picture:
-        """(H, W, 3) uint8 to the same: blur, gamma, one colour matrix, noise, rounded and clipped once; then JPEG."""
+    def apply(self, image: Picture, whole: Picture | None = None) -> Picture:
+        """(H, W, 3) uint8 to the same: blur, gamma, one colour matrix, noise, rounded and clipped once; then JPEG.
+
+        whole: the picture of which `image` shows a part, maybe turned and with margins; None: `image` itself.
+        """
         if self.blur > 0:
             image = np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(self.blur)))
-        image = self._recolour(image)
+        image = self._recolour(image, image if whole is None else whole)
         return image if self.jpeg >= 100 else _jpeg(image, self.jpeg)
 
-    def _recolour(self, image: Picture) -> Picture:
+    def _recolour(self, image: Picture, whole: Picture) -> Picture:
         curve = None if self.gamma == 1 else (255 * (np.arange(256) / 255) ** self.gamma).astype(np.float32)
-        matrix, shift = self._matrix(image, curve)
+        matrix, shift = self._matrix(image, whole, curve)
         if self.noise == 0 and curve is None and np.array_equal(matrix, np.eye(3)) and not shift.any():
             return image
         pixels = image.astype(np.float32) if curve is None else np.take(curve, image)
@@ -65,10 +71,12 @@ class Colour:
             pixels += np.float32(self.noise) * drawn
         return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8).reshape(image.shape)
 
-    def _matrix(self, image: Picture, curve: Curve | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _matrix(
+        self, image: Picture, whole: Picture, curve: Curve | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """All changes after the curve as (3, 3) matrix and (3,) shift; contrast turns about the mean grey value."""
         luma = np.tile(LUMA.astype(np.float64), (3, 1))
-        bright = self.brightness * self._held_gain(image, curve)
+        bright = self.brightness * self._held_gain(whole, curve)
         matrix = bright * (self.saturation * np.eye(3) + (1 - self.saturation) * luma)
         if self.hue:
             matrix = _hue_matrix(self.hue) @ matrix
@@ -78,10 +86,11 @@ class Colour:
             matrix, shift = self.contrast * matrix, shift + (1 - self.contrast) * mean
         return (-matrix, 255 - shift) if self.invert else (matrix, shift)
 
-    def _held_gain(self, image: Picture, curve: Curve | None) -> float:
+    def _held_gain(self, whole: Picture, curve: Curve | None) -> float:
         if self.gain == 1:
             return 1.0
-        counts = _histogram(image).cumsum(axis=1)
+        step = max(1, round(math.sqrt(whole.shape[0] * whole.shape[1] / LOOKED_AT)))
+        counts = _histogram(whole[::step, ::step]).cumsum(axis=1)
         end = max(int(np.searchsorted(row, BRIGHT * row[-1])) for row in counts)
         bright = max(1.0, float(end if curve is None else curve[end]))
         return min(max(self.gain, min(1.0, DARKEST / bright)), max(1.0, 255 / bright))
@@ -89,7 +98,7 @@ class Colour:
 
 def _histogram(image: Picture) -> NDArray[np.int64]:
     """(3, 256) pixels of each value in each channel."""
-    return np.reshape(Image.fromarray(image).histogram(), (3, 256)).astype(np.int64)
+    return np.reshape(Image.fromarray(np.ascontiguousarray(image)).histogram(), (3, 256)).astype(np.int64)
 
 
 def _mean_grey(image: Picture, curve: Curve | None) -> float:

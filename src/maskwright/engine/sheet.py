@@ -23,8 +23,8 @@ from maskwright.engine.train_config import TrainConfig
 from maskwright.geometry import Geometry
 from maskwright.types import Classes, InputSpec, Instances
 
-SMALLEST, LARGEST = 256, 512
-"""Long edge in pixels at which samples are shown: smaller ones are enlarged by a whole factor, larger ones shrunk."""
+LARGEST = 512
+"""Long edge in pixels up to which samples are enlarged, by a whole factor, or to which they are shrunk."""
 
 PER_PICTURE = 3
 """Variations of each picture, where there are enough pictures."""
@@ -53,16 +53,23 @@ def sheet(config: TrainConfig, data: Dataset, count: int = 12) -> Sheet:
     samples = TrainingSamples(data, spec, replace(config.sampling(), masks=data.has_masks))
     positions = order(samples.shown, config.seed, 0)[: math.ceil(count / PER_PICTURE)]
     each = math.ceil(count / len(positions))
+    originals, seen = [], []
+    for row, position in enumerate(int(p) for p in positions):
+        originals.append(samples.sample(position))
+        keys = [Key(epoch, 0, position) for epoch in range(min(each, count - row * each))]
+        seen.append([as_seen(samples[key], spec, originals[-1].objects) for key in keys])
+    factor = _factor(max(max(one.size) for row in seen for one in row))  # one for all, so that sizes can be compared
     rows = []
-    for row, position in enumerate(positions):
-        original = samples.sample(int(position))
-        name = data.images[position].file_name
-        cells = [_cell(original, data, f"{name}, {_size(original)}")]
-        for epoch in range(min(each, count - row * each)):
-            seen = as_seen(samples[Key(epoch, 0, int(position))], spec, original.objects)
-            cells.append(_cell(seen, data, f"epoch {epoch}, {_size(seen)}"))
+    for position, original, varied in zip(positions, originals, seen, strict=True):
+        caption = f"{data.images[position].file_name}, {_size(original)}"
+        cells = [_cell(original, data, caption, _factor(max(original.size)))]
+        cells += [_cell(one, data, f"epoch {k}, {_size(one)}", factor) for k, one in enumerate(varied)]
         rows.append(cells)
     return Sheet(_grid(rows), config, reasons)
+
+
+def _factor(long: int) -> float:
+    return LARGEST // long if long <= LARGEST else LARGEST / long
 
 
 def as_seen(item: Item, spec: InputSpec, like: Objects) -> Sample:
@@ -91,11 +98,11 @@ def _size(sample: Sample) -> str:
 # ---- drawing --------------------------------------------------------------------------------------------------------
 
 
-def _cell(sample: Sample, data: Dataset, caption: str) -> Picture:
+def _cell(sample: Sample, data: Dataset, caption: str, factor: float) -> Picture:
     """A sample at the size it is shown, annotated, with a line of text above."""
-    shown = _overlaid(_resized(sample), data)
+    shown = _overlaid(_resized(sample, factor), data)
     height, width = shown.shape[:2]
-    canvas = Image.new("RGB", (max(width, 160), height + LINE), GROUND)
+    canvas = Image.new("RGB", (max(width, 220), height + LINE), GROUND)
     canvas.paste(Image.fromarray(shown), (0, LINE))
     font = ImageFont.load_default(12)
     pen = ImageDraw.Draw(canvas)
@@ -105,10 +112,8 @@ def _cell(sample: Sample, data: Dataset, caption: str) -> Picture:
     return np.array(canvas)
 
 
-def _resized(sample: Sample) -> Sample:
+def _resized(sample: Sample, factor: float) -> Sample:
     """The sample at the size it is shown; pixels are repeated or averaged."""
-    long = max(sample.size)
-    factor = max(1, SMALLEST // long) if long < SMALLEST else min(1.0, LARGEST / long)
     if factor == 1:
         return sample
     h, w = (max(1, round(side * factor)) for side in sample.size)
