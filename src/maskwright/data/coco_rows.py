@@ -22,13 +22,13 @@ _ANNOTATION = frozenset(("id", "image_id", "category_id", "bbox", "area", "iscro
 _LANDMARKS = frozenset(("keypoints", "num_keypoints"))
 
 
-def section(source: Path, content: Row, name: str) -> list[Any]:
+def section(source: Path, content: Row, name: str, kind: str = "COCO") -> list[Any]:
     """One of the file's lists. Raises DataError where it is missing or no list."""
     rows = content.get(name)
     if not isinstance(rows, list):
         found = f"found {short(sorted(content))}" if rows is None else f"it is {short(rows)}"
         hint = ' A set without annotations says so with "annotations": [].' if name == "annotations" else ""
-        raise DataError(f"{source}: a COCO data set needs the list '{name}'; {found}.{hint}")
+        raise DataError(f"{source}: a {kind} data set needs the list '{name}'; {found}.{hint}")
     return rows
 
 

@@ -21,6 +21,7 @@ from maskwright.data import (
     voc_save,
     yolo,
     yolo_save,
+    youtube_vis,
 )
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError, suggest
@@ -92,6 +93,15 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 instance_png_save.save_objects,
                 "the pixels of objects, class names and their order; not crowds, landmarks, tracks, objects with a box "
                 "only, and ids",
+            ),
+            Format(
+                "youtube_vis",
+                "YouTube-VIS JSON (videos): one file, or a folder of instances.json and JPEGImages/",
+                youtube_vis.recognise,
+                youtube_vis.load,
+                youtube_vis.save,
+                "everything but landmarks, the annotations' own ids, and fields of pictures or of single frames",
+                one_file=".json",
             ),
             Format(
                 "labelme",
