@@ -6,7 +6,7 @@ and small functions that each look for one or a few of them.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,9 @@ def examine(
         broken |= {f.at for f in of_picture if f.fault in FAULTS["box-only-object"].after}
         found += of_picture
     found += [f for f in bare if f.at not in broken or f.fault != "box-only-object"]
-    if val is not None:
+    if val is not None and val.rows.problems:
+        found += [replace(p, message=f"validation: {p.message}") for p in val.rows.problems]
+    elif val is not None and not material.rows.problems:
         found += sets.between(seen, looks, view.index(val.rows), val.looks, files=folder.root is not None)
     return [f for f in found if f is not None]
 

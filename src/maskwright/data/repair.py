@@ -110,6 +110,7 @@ def _rounds(
         findings = _examine(bench, val, known)
         bench.refresh()
         bench.doubtful = {f.at for f in findings if f.fault in _DOUBT and f.section == "images"}
+        bench.shared = max(bench.shared, sum(f.fault == "in-train-and-val" for f in findings))
         made, left = _round(bench, findings, known)
         done += made
         if not made:

@@ -22,7 +22,8 @@ class Bench:
 
     rows, folder, looks: this repair's own. turned: positions of pictures whose pixels are written anew without an EXIF
     tag: True upright, False as stored. doubtful: positions of picture records whose size or axes are in doubt, so that
-    nothing on them is changed. seen: the view of the records as of the last `refresh`.
+    nothing on them is changed. shared: how many pictures validation has too. seen: the view of the records as of the
+    last `refresh`.
     """
 
     rows: Rows
@@ -30,6 +31,7 @@ class Bench:
     looks: dict[int, Look]
     turned: dict[int, bool] = field(default_factory=dict)
     doubtful: set[int] = field(default_factory=set)
+    shared: int = 0
     seen: view.Index = field(init=False)
     _next: dict[str, int] = field(default_factory=dict)
 

@@ -11,7 +11,7 @@ from maskwright.data.faults import outlines
 from maskwright.data.faults.bench import Bench, NeedsPerson
 from maskwright.data.faults.fix_records import drop_annotation, scale
 from maskwright.data.faults.rows import finite
-from maskwright.data.faults.table import Finding
+from maskwright.data.faults.table import FAULTS, Finding
 from maskwright.data.fields import Box, box_to_xywh
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Masks, Size
@@ -105,6 +105,14 @@ def crowd_region(bench: Bench, finding: Finding) -> str:
     thing.row.update(segmentation=mask_ops.encode(mask)[0], iscrowd=1, area=(y2 - y1) * (x2 - x1))
     thing.row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
     return "became a crowd region over its box"
+
+
+def region_of_box(bench: Bench, finding: Finding) -> str:
+    """A crowd region without outline is its box; an object is not."""
+    thing = bench.thing(finding)
+    if not thing.crowd:
+        raise NeedsPerson(FAULTS[finding.fault].advice)
+    return crowd_region(bench, finding)
 
 
 def mend_lengths(bench: Bench, finding: Finding) -> str:

@@ -102,8 +102,15 @@ def drop_picture(bench: Bench, finding: Finding) -> str:
     return bench.drop_picture(finding.at)
 
 
+def drop_shared(bench: Bench, finding: Finding) -> str:
+    """A picture that validation has too, unless that is most of the set."""
+    if bench.shared > len(bench.rows.images) / 2:
+        raise NeedsPerson("more than half of the pictures would go: is --val the same file?")
+    return bench.drop_picture(finding.at)
+
+
 def drop_missing(bench: Bench, finding: Finding) -> str:
-    there = len(bench.looks)
+    there = sum(bench.folder.path(picture.name) is not None for picture in bench.seen.pictures)
     if there <= len(bench.seen.pictures) / 2:
         raise NeedsPerson("more than half of the pictures are missing: is --images the right folder?")
     return bench.drop_picture(finding.at)

@@ -25,8 +25,6 @@ def geometry(view: Index) -> Found:
     bare = []
     for k, row in view.annotations():
         outline = row.get("segmentation")
-        if row.get("iscrowd") in (1, True, "1"):
-            continue
         if outline:
             with_outline += 1
             if isinstance(outline, list):

@@ -97,11 +97,12 @@ OUTLINES = (
         "outline-outside",
         "box-outside",
         "bad-box",
+        "exchanged-axes",
     ),
     error(
         "box-only-object",
         "An object has a box only, though others have masks; masks cannot be learned from the set.",
-        "",
+        "a crowd region gets run lengths of its box",
         "Draw its outline, or mark it as a crowd region.",
         "bad-outline",
         "few-points",
@@ -191,6 +192,7 @@ OUTLINES = (
         "outline-beyond",
         "zero-area",
         "box-outside",
+        "exchanged-axes",
     ),
     warning("crowd-as-polygon", "A crowd region has polygons; the COCO format has run lengths there.", "encoded", ""),
     note("missing-field", "'bbox', 'area' or 'iscrowd' is missing; other tools need it.", "filled in", ""),
@@ -211,6 +213,7 @@ OUTLINES = (
         "zero-area",
         "outline-outside",
         "box-outside",
+        "exchanged-axes",
     ),
 )
 

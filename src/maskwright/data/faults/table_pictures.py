@@ -149,7 +149,13 @@ PICTURES = (
         "the later one is left out where both have the same annotations",
         "Keep one of them, with the better annotations.",
     ),
-    note("empty-picture", "A picture has no objects; it is used as background.", "", "Fine if that is what it shows."),
+    note(
+        "empty-picture",
+        "A picture has no objects; it is used as background.",
+        "",
+        "Fine if that is what it shows.",
+        "picture-id-clash",
+    ),
     note("unlisted-picture", "A picture lies in the folder but not in the file.", "", "Annotate it or leave it."),
     note("alpha-channel", "The picture has transparency; it is laid over white.", "", "Nothing, if white is right."),
     note("deep-picture", "The picture has 16 bits a channel; it is read with 8.", "", "Nothing, if 8 bits will do."),
@@ -168,8 +174,8 @@ SETS = (
     error(
         "in-train-and-val",
         "The same picture is in training and validation, so the measured accuracy is too high.",
-        "the training copy goes without it",
-        "",
+        "the training copy goes without it, unless that is more than half of it",
+        "Is --val the same file?",
     ),
     warning(
         "near-duplicate-in-val",
