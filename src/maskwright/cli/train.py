@@ -1,82 +1,187 @@
 """`maskwright train`: Train a model."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from maskwright.cli.app import app
-from maskwright.cli.options import Data, DataFormat, Debug, Images, Precision, Size
+from maskwright.cli.options import Debug, say
+
+if TYPE_CHECKING:
+    from maskwright.engine.train_config import TrainConfig
+
+FIRST = "What to train"
+LENGTH = "How long and how"
+OTHER = "Other ways to start"
+
+
+def _option(*names: str, panel: str, **facts: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, **facts)
 
 
 @app.command(
     epilog="""Examples:
 
+`maskwright train --data leaves.json --images photos/ --out runs/leaf --check`
+
 `maskwright train --data leaves.json --images photos/ --out runs/leaf`
 
-`maskwright train --data leaves.json --images photos/ --out runs/leaf --minutes 60 --device cuda --precision bf16`
+`maskwright train --data cells/ --orientation free --minutes 60 --device cuda --out runs/cells`
 
-`maskwright train --data leaves.json --images photos/ --out runs/leaf --resume`
+`maskwright train --data leaves.json --images photos/ --weights mask_rcnn_r50_fpn.torchvision --out runs/leaf`
 
-The classes come from the annotation file. The folder receives best.safetensors, which `maskwright predict --model`
-takes. One Ctrl-C stops the run after its step with everything saved; the same command with --resume continues it."""
+`maskwright train --data leaves.json --images photos/ --write-config leaf.toml`
+
+`maskwright train --config leaf.toml --lr 0.0003 --out runs/leaf`
+
+`maskwright train --out runs/leaf --resume`
+
+The classes come from the annotations. What you do not give is decided from the pictures, and told with the
+reason before the first step. OUT receives best.safetensors, which `maskwright predict --model` takes, and train.toml,
+the settings. One Ctrl-C stops the run after its step with everything saved. With --check: exit code 0, the set-up can
+learn; 1, it did not."""
 )
 def train(
-    data: Data,
-    images: Images = None,
-    data_format: DataFormat = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.")] = Path("runs/train"),
-    model: Annotated[
-        str, typer.Option("--model", "-m", metavar="NAME", help="Architecture: a name of `maskwright models`.")
-    ] = "mask_rcnn_small",
-    weights: Annotated[
+    data: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Checkpoint of that model and these classes to begin with.  [default: none]"),
+        _option("--data", metavar="PATH", panel=FIRST, help="Annotations: a file or folder of any format."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        _option("--images", metavar="DIR", panel=FIRST, help="Folder of the pictures.  [default: the format's own]"),
+    ] = None,
+    data_format: Annotated[
+        str | None,
+        _option("--format", metavar="NAME", panel=FIRST, help="Of the annotations.  [default: recognised]"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        _option("--out", "-o", metavar="DIR", panel=FIRST, help="Folder of the run.  [default: runs/train]"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        _option("--model", "-m", metavar="NAME", panel=FIRST,
+                help="Architecture: a name of `maskwright models`.  [default: that of --weights, or mask_rcnn_small]"),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        _option(metavar="NAME|FILE", panel=FIRST,
+                help="Begin with published weights or a checkpoint, of any classes.  [default: random weights]"),
+    ] = None,
+    orientation: Annotated[
+        str | None,
+        _option(metavar="upright|free", panel=FIRST,
+                help="free: pictures have no up and down, as seen through a microscope or from above."
+                     "  [default: upright]"),
+    ] = None,
+    val_fraction: Annotated[
+        float | None,
+        _option(min=0, max=0.9, metavar="0..0.9", panel=FIRST, help="Share held out to measure.  [default: 0.2]"),
     ] = None,
     epochs: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Passes over the pictures.  [default: 50, none with --minutes]"),
+        int | None, _option(min=1, metavar="N", panel=LENGTH, help="Passes over the pictures.  [default: by the data]")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(metavar="M", help="Stop after this time, the rate falling to it.")
+        float | None, _option(metavar="M", panel=LENGTH, help="Stop after this time, the rate falling to it.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, metavar="N", help="Pictures at once.  [default: 4]")] = None,
-    lr: Annotated[float | None, typer.Option(metavar="RATE", help="Highest learning rate.  [default: 0.0002]")] = None,
-    val_fraction: Annotated[
-        float | None, typer.Option(min=0, max=0.9, metavar="0..0.9", help="Share held out to measure.  [default: 0.2]")
+    size: Annotated[
+        int | None,
+        _option(min=1, metavar="PIXELS", panel=LENGTH,
+                help="Short edge the pictures are resized to.  [default: by the objects' size]"),
     ] = None,
-    size: Size = None,
-    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Of everything random.  [default: 0]")] = None,
+    batch: Annotated[
+        int | None, _option(min=1, metavar="N", panel=LENGTH, help="Pictures at once.  [default: by size and memory]")
+    ] = None,
+    lr: Annotated[
+        float | None,
+        _option(metavar="RATE", panel=LENGTH, help="Highest learning rate.  [default: by weights and batch]"),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        _option(min=1, metavar="N", panel=LENGTH, help="Stop after N evaluations without gain.  [default: never]"),
+    ] = None,
+    device: Annotated[
+        str | None, _option(metavar="auto|cpu|cuda", panel=LENGTH, help="Where to compute.  [default: auto]")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        _option(metavar="float32|bf16|fp16", panel=LENGTH, help="[default: bf16 on GPUs that have it, else float32]"),
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Processes that prepare pictures.  [default: 0]")
+        int | None,
+        _option(min=0, metavar="N", panel=LENGTH, help="Processes that prepare pictures.  [default: by device]"),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
-    precision: Precision = "float32",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    seed: Annotated[
+        int | None, _option(min=0, metavar="N", panel=LENGTH, help="Of everything random.  [default: 0]")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        _option("--config", metavar="FILE.toml", panel=OTHER, help="Settings; options given here go before it."),
+    ] = None,
+    write_config: Annotated[
+        Path | None,
+        _option("--write-config", metavar="FILE.toml", panel=OTHER,
+                help="Write all settings, with the reasons of those decided from the data, and stop."),
+    ] = None,
+    check: Annotated[
+        bool,
+        _option("--check", panel=OTHER,
+                help="Learn 8 pictures by heart in a minute (or --minutes), and say whether this can work."),
+    ] = False,
+    resume: Annotated[bool, _option("--resume", panel=OTHER, help="Continue the run in --out.")] = False,
     debug: Debug = False,
-) -> None:
+) -> None:  # fmt: skip
     """Train a model on your own annotated pictures."""
-    from maskwright.engine.train import TrainConfig
+    from maskwright.engine import settings
+    from maskwright.engine.train import plan
     from maskwright.engine.train import train as run
 
-    given: dict[str, Any] = {
-        "data": str(data),
-        "images": str(images) if images else None,
-        "data_format": data_format,
-        "out": str(out),
-        "model": model,
-        "weights": str(weights) if weights else None,
-        "epochs": epochs,
-        "max_minutes": minutes,
-        "batch_size": batch,
-        "lr": lr,
-        "val_fraction": val_fraction,
-        "size": size,
-        "seed": seed,
-        "workers": workers,
-        "device": device,
-        "precision": precision,
-        "resume": resume,
-    }
-    limits: dict[str, Any] = {"epochs": None} if minutes is not None and epochs is None else {}
-    typer.echo(run(TrainConfig(**{k: v for k, v in given.items() if v is not None} | limits)))
+    given = {
+        "data": data, "images": images, "data_format": data_format, "out": out, "model": model, "weights": weights,
+        "orientation": orientation, "val_fraction": val_fraction, "epochs": epochs, "max_minutes": minutes,
+        "size": size, "batch_size": batch, "lr": lr, "patience": patience, "device": device, "precision": precision,
+        "workers": workers, "seed": seed, "resume": resume or None,
+    }  # fmt: skip
+    chosen = _config({k: str(v) if isinstance(v, Path) else v for k, v in given.items() if v is not None}, config)
+    if check:
+        _check(chosen, minutes)
+    elif write_config is not None:
+        planned = plan(chosen)
+        say(planned.report())
+        typer.echo(settings.write(write_config, planned.config, planned.reasons))
+    else:
+        typer.echo(run(chosen))
+
+
+def _config(given: dict[str, Any], file: Path | None) -> "TrainConfig":
+    """The settings: those of the file, or of the run that is resumed, under those given in the command."""
+    from maskwright.engine import settings
+    from maskwright.engine.train import SETTINGS
+    from maskwright.engine.train_config import TrainConfig
+    from maskwright.errors import ConfigError
+
+    started = Path(given.get("out", TrainConfig.out)) / SETTINGS
+    if file is None and given.get("resume") and started.exists():
+        file = started
+        given = {"out": str(started.parent), **given}
+    config = TrainConfig(**given) if file is None else settings.config_of(file, **given)
+    if not config.data:
+        raise ConfigError(
+            "train needs annotated pictures: give --data PATH, or --config FILE.toml with a `data` in it."
+        )
+    return config
+
+
+def _check(config: "TrainConfig", minutes: float | None) -> None:
+    from dataclasses import replace
+
+    from maskwright.engine.train import plan
+    from maskwright.engine.try_out import SECONDS, try_out
+
+    planned = plan(replace(config, resume=False))
+    say(planned.report())
+    trial = try_out(planned, seconds=SECONDS if minutes is None else 60 * minutes)
+    typer.echo(trial.report())
+    if not trial.learns:
+        raise typer.Exit(1)
