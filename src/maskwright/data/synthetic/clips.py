@@ -19,7 +19,7 @@ from maskwright.errors import ConfigError
 from maskwright.types import BoolArray, FloatArray, Size
 
 _ZOOM, _ROLL, _PAN = 0.16, 0.07, (0.22, 0.12)  # of the camera at strength 1: log zoom, radians, shares of width, height
-_FOREVER = 1e6  # frames an object that does not move stays
+_FOREVER = 1e6  # frames: when an object that does not move is taken to leave
 
 
 @dataclass(frozen=True)
@@ -144,20 +144,25 @@ class _Camera:
 
 @dataclass(frozen=True, eq=False)
 class _Life:
-    """One object's way through the world: from `start` to `end` (frames) along a quadratic Bezier curve."""
+    """One object's way through the world along a quadratic Bezier curve: `done` of it at `born`, `pace` a frame."""
 
     actor: Actor
     depth: float
-    start: float
-    end: float
+    born: int
+    done: float
+    pace: float
     path: Array  # (3, 2) control points in the world
     radius: float
     turn: tuple[float, float]  # at frame 0, a frame
     swing: tuple[float, float, float]  # of the size: share, a frame, phase
 
+    def way(self, t: float) -> float:
+        """The share of its way that lies behind it; it has left at 1."""
+        return self.done + self.pace * (t - self.born)
+
     def pose(self, t: float) -> Array:
         """(2, 3) own frame to world."""
-        s = (t - self.start) / (self.end - self.start)
+        s = self.way(t)
         x, y = self.path.T @ np.array([(1 - s) ** 2, 2 * s * (1 - s), s**2])
         share, rate, phase = self.swing
         radius = self.radius * (1 + share * np.sin(rate * t + phase))
@@ -178,11 +183,11 @@ class _Stage:
         self.born = 0
         crowd = max(1.0, (objects / 8) ** 0.5)
         self.radii = tuple(max(0.75, r * min(size) / crowd) for r in look.radius)
-        self.lives = [self._enter(0.0, self.rng.uniform(0.2, 0.8)) for _ in range(objects)]
+        self.lives = [self._enter(0, self.rng.uniform(0.2, 0.8)) for _ in range(objects)]
 
     def frame(self, t: int, before: NDArray[np.int32] | None, rng: np.random.Generator) -> Frame:
         """Frame t. before: the panoptic ids of the previous one."""
-        self.lives = [life if t < life.end else self._enter(float(t), 0.0) for life in self.lives]
+        self.lives = [life if life.way(t) < 1 else self._enter(t, 0.0) for life in self.lives]
         camera, earlier = self.camera.at(t), self.camera.at(t - 1)
         ground = self._ground(camera)
         canvas = Canvas(ground.image, self.look, self.lamp)
@@ -215,15 +220,15 @@ class _Stage:
         )
         return Ground(stuff, np.array(seen, np.float32))
 
-    def _enter(self, now: float, done: float) -> _Life:
+    def _enter(self, now: int, done: float) -> _Life:
         """A new object that has `done` a share of its way at the time `now`; it starts and ends outside the view."""
         rng, motion = self.rng, self.motion
         self.born += 1
         actor = Actor.cast(rng, self.classes, self.look, self.born)
         radius = rng.uniform(*self.radii)
         height, width = self.size
-        pace = motion.speed * min(self.size) * rng.uniform(0.6, 1.5)
-        lasts = min(_FOREVER, 0.9 * (height + width) / pace) if pace else _FOREVER
+        pace = motion.speed * min(self.size) * rng.uniform(0.6, 1.5) / (0.9 * (height + width))
+        lasts = min(_FOREVER, 1 / max(pace, 1e-9))
         start = now - done * lasts
         margin = 1.05 * radius * (1 + motion.growth) * np.exp(_ZOOM * motion.camera) + 1
         heading, bend = rng.uniform(0, 2 * np.pi), rng.uniform(-0.6, 0.6)
@@ -236,7 +241,7 @@ class _Stage:
         path = [move(back(self.camera.at(t)), p[None])[0] for t, p in zip(times, waypoints, strict=True)]
         turn = rng.uniform(0, 2 * np.pi), motion.spin * rng.uniform(-1, 1)
         swing = motion.growth * rng.uniform(0.3, 1), 2 * np.pi / rng.uniform(60, 200), rng.uniform(0, 2 * np.pi)
-        return _Life(actor, rng.random(), start, start + lasts, np.array(path), radius, turn, swing)
+        return _Life(actor, rng.random(), now, done, pace, np.array(path), radius, turn, swing)
 
     def _edge(self, heading: float, margin: float) -> Array:
         """The point of the view's border, `margin` outside, in this direction from its middle."""
