@@ -1,0 +1,204 @@
+"""The table of formats: whatever is written is recognised and reads back as the same pictures, classes and masks."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maskwright.data import coco, formats, synthetic
+from maskwright.data.dataset import Annotation, Dataset, ImageRecord
+from maskwright.data.formats import FORMATS
+from maskwright.errors import ConfigError, DataError
+from maskwright.media import write_image
+from maskwright.ops import masks as mask_ops
+from maskwright.types import Classes, Masks
+
+NAMES = list(FORMATS)
+NO_OVERLAP = {"masks", "voc"}  # one object for each pixel
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Polygons, run lengths, holes, a crowd and an empty picture."""
+    return formats.load(synthetic.coco_fixture(tmp_path_factory.mktemp("scenes"), 5, pictures=6, size=(40, 56)))
+
+
+def digest(data: Dataset, i: int) -> str:
+    return hashlib.sha256(data.path(i).read_bytes()).hexdigest()
+
+
+def objects(data: Dataset, i: int) -> list[tuple[int, bytes]]:
+    """Label and pixels of each object that is no crowd, in an order of their own."""
+    found = data.truth(i)
+    masks = data.draw(i, [a for a in data.of(i) if not a.crowd]).dense()
+    return sorted((int(label), np.packbits(mask).tobytes()) for label, mask in zip(found.labels, masks, strict=True))
+
+
+def assert_same(first: Dataset, second: Dataset) -> None:
+    assert second.classes.names == first.classes.names
+    assert len(second) == len(first)
+    where = {digest(second, i): i for i in range(len(second))}
+    for i, record in enumerate(first.images):
+        j = where[digest(first, i)]
+        assert second.images[j].size == record.size
+        assert objects(second, j) == objects(first, i), record.file_name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_written_is_recognised_and_reads_back(tmp_path: Path, scenes: Dataset, name: str) -> None:
+    place = tmp_path / "a set ü"
+    lost = formats.save(place, scenes, name)
+    assert formats.recognise(place).name == name
+    again = formats.load(place)
+    assert again.root is not None
+    assert again.check_files() == ()
+    assert_same(scenes, again)
+    crowds = sum(a.crowd for rows in again.annotations.values() for a in rows)
+    assert crowds == 1 or any("crowd" in text for text in lost)
+    assert [p.name for p in tmp_path.iterdir()] == [place.name]
+    assert all(text.endswith(".") for text in lost)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_from_every_format_to_coco_and_back(tmp_path: Path, scenes: Dataset, name: str) -> None:
+    formats.save(tmp_path / "one", scenes, name)
+    formats.save(tmp_path / "two", formats.load(tmp_path / "one"), "coco")
+    formats.save(tmp_path / "three", formats.load(tmp_path / "two"), name)
+    assert_same(scenes, formats.load(tmp_path / "three"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_overwritten_and_a_failure_leaves_nothing(tmp_path: Path, scenes: Dataset, name: str) -> None:
+    place = tmp_path / "taken"
+    place.mkdir()
+    (place / "mine.txt").write_text("old")
+    with pytest.raises(DataError, match=r"taken.*exists already"):
+        formats.save(place, scenes, name)
+    assert [(p.name, p.read_text()) for p in place.iterdir()] == [("mine.txt", "old")]
+    gone = replace(scenes, root=tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"6 of 6 picture.*missing"):
+        formats.save(tmp_path / "new", gone, name)
+    assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if FORMATS[n].one_file])
+def test_one_file_holds_no_pictures(tmp_path: Path, scenes: Dataset, name: str) -> None:
+    place = tmp_path / f"set{FORMATS[name].one_file}"
+    with pytest.raises(ConfigError, match="holds no pictures"):
+        formats.save(place, scenes, name, copy=True)
+    formats.save(place, scenes, name)
+    assert formats.recognise(place).name == name
+    assert_same(scenes, formats.load(place, scenes.root))
+    before = place.read_bytes()
+    with pytest.raises(DataError, match="exists already"):
+        formats.save(place, scenes, name)
+    assert place.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_odd_sets(tmp_path: Path, name: str) -> None:
+    """A picture of one pixel, one of 2 x 300, spaces and dots in names, very many objects."""
+    sizes = {"a.b.png": (1, 1), "in ner/ü.png": (2, 300), "c.png": (30, 30)}
+    records, rows = [], {}
+    for number, (file, size) in enumerate(sizes.items(), start=1):
+        write_image(tmp_path / "in" / file, np.full((*size, 3), number, np.uint8))
+        records.append(ImageRecord(2**40 + number, file, size))
+        pixels = [(0, x) for x in range(0, size[1], 2)] if size[0] < 30 else [(y, y) for y in range(30)]
+        crops = Masks(size, np.array(pixels), tuple(np.ones((1, 1), bool) for _ in pixels))
+        lengths, boxes = mask_ops.encode(crops), crops.boxes().tolist()
+        rows[records[-1].id] = tuple(
+            Annotation(1000 * number + k, records[-1].id, k % 2, tuple(box), rle, 1.0)
+            for k, (box, rle) in enumerate(zip(boxes, lengths, strict=True))
+        )
+    data = Dataset(Classes(["an object, 1", "naïve"], [0, 7]), tuple(records), rows, tmp_path / "in", tmp_path / "x")
+    formats.save(tmp_path / "out", data, name)
+    assert_same(data, formats.load(tmp_path / "out", format=name))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in NO_OVERLAP])
+def test_overlapping_objects_keep_their_pixels(tmp_path: Path, name: str) -> None:
+    dense = np.zeros((3, 20, 30), bool)
+    dense[0, 2:12, 2:12] = dense[1, 5:15, 5:15] = dense[2, 5:15, 5:15] = True
+    dense[0, 4:7, 4:7] = False  # a hole
+    dense[1, 17:19, 20:25] = True  # a second part
+    assert_same(*converted(tmp_path, dense, name))
+
+
+@pytest.mark.parametrize("name", sorted(NO_OVERLAP))
+def test_overlaps_that_are_lost_are_told(tmp_path: Path, name: str) -> None:
+    dense = np.zeros((2, 20, 30), bool)
+    dense[0, 2:12, 2:12] = dense[1, 5:15, 5:15] = True
+    _, second = converted(tmp_path, dense, name)
+    assert sorted(second.truth(0).crops.areas().tolist()) == [100 - 49, 100]
+
+
+def converted(folder: Path, dense: np.ndarray, name: str) -> tuple[Dataset, Dataset]:
+    write_image(folder / "a.png", np.zeros((*dense.shape[1:], 3), np.uint8))
+    masks = Masks.from_dense(dense)
+    rows = tuple(
+        Annotation(k, 1, 0, tuple(box), rle, float(area))
+        for k, (box, rle, area) in enumerate(
+            zip(masks.boxes().tolist(), mask_ops.encode(masks), masks.areas(), strict=True), start=1
+        )
+    )
+    data = Dataset(Classes(["thing"]), (ImageRecord(1, "a.png", masks.size),), {1: rows}, folder, folder / "x")
+    lost = formats.save(folder / "out", data, name)
+    assert bool(lost) == (name in NO_OVERLAP)
+    return data, formats.load(folder / "out")
+
+
+@given(seed=st.integers(0, 2**32 - 1), height=st.integers(1, 40), width=st.integers(1, 40))
+@settings(max_examples=40, deadline=None)
+def test_yolo_polygons_keep_every_pixel_of_any_mask(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, height: int, width: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    dense = rng.random((2, height, width)) < rng.uniform(0.05, 0.95)
+    dense[:, rng.integers(height), rng.integers(width)] = True
+    folder = tmp_path_factory.mktemp("yolo")
+    assert_same(*converted(folder, dense, "yolo"))
+
+
+def test_unclear_places_and_names(tmp_path: Path, scenes: Dataset) -> None:
+    with pytest.raises(ConfigError, match=r"no format 'yollo'.*Did you mean 'yolo'"):
+        formats.load(scenes.source, format="yollo")
+    with pytest.raises(DataError, match=r"nothing: there is no such file or folder"):
+        formats.load(tmp_path / "nothing")
+    with pytest.raises(DataError, match=r"fits: none.*--format"):
+        formats.load(tmp_path)
+    (tmp_path / "a.json").write_text("[1, 2]")
+    with pytest.raises(DataError, match=r"a\.json: .*result list"):
+        formats.load(tmp_path / "a.json")
+    formats.save(tmp_path / "b", scenes, "coco")
+    formats.save(tmp_path / "m", scenes, "masks")
+    (tmp_path / "m" / "masks").rename(tmp_path / "b" / "masks")
+    with pytest.raises(DataError, match="fits: coco and masks"):
+        formats.load(tmp_path / "b")
+    assert len(formats.load(tmp_path / "b", format="coco")) == 6
+
+
+def test_pictures_are_found_beside_a_coco_file(tmp_path: Path, scenes: Dataset) -> None:
+    formats.save(tmp_path / "set", scenes, "coco")
+    assert formats.load(tmp_path / "set" / "annotations.json").root == tmp_path / "set" / "images"
+    coco.save(tmp_path / "set" / "annotations" / "train.json", scenes)
+    assert formats.load(tmp_path / "set" / "annotations" / "train.json").root == tmp_path / "set" / "images"
+    coco.save(tmp_path / "set" / "images" / "train.json", scenes)
+    assert formats.load(tmp_path / "set" / "images" / "train.json").root == tmp_path / "set" / "images"
+    coco.save(tmp_path / "lost.json", scenes)
+    assert len(formats.load(tmp_path / "lost.json").check_files()) == 6
+
+
+def test_pictures_that_would_get_one_name_are_refused(tmp_path: Path, scenes: Dataset) -> None:
+    first, second = scenes.images[:2]
+    twins = replace(
+        scenes, images=(first, replace(second, file_name=str(scenes.path(1)).replace("0001", "x/../0000")))
+    ).subset([0, 1])
+    (scenes.path(0).parent / "x").mkdir(exist_ok=True)
+    for name in NAMES:
+        with pytest.raises(DataError, match=r"would both|same|one name"):
+            formats.save(tmp_path / name, twins, name)
+    assert list(tmp_path.iterdir()) == []
