@@ -1,5 +1,6 @@
 """`maskwright evaluate`: Measure a model."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,8 @@ from maskwright.errors import ConfigError
     epilog="""Examples:
 
 `maskwright evaluate --data val.json --images val/ --model runs/leaf/best.safetensors --out accuracy.json`
+
+`maskwright evaluate --data val.json --images val/ --model runs/leaf/best.safetensors --report leaf.html`
 
 `maskwright evaluate --data instances_val2017.json --images val2017 --model mask_rcnn_r50_fpn.torchvision --limit 500`
 
@@ -33,6 +36,10 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N pictures.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write all numbers to this file as well.")
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write a page with curves, tables and the worst and best pictures."),
     ] = None,
     rename: Annotated[
         list[str] | None,
@@ -64,13 +71,14 @@ def evaluate(
     """Measure a model on annotated pictures: COCO box and mask AP, by class, and the time of each stage."""
     from maskwright.engine.evaluate import evaluate as run
     from maskwright.engine.load import load
+    from maskwright.engine.report import report as run_and_report
 
     same = pairs(rename or [])
     asked: dict[str, Any] = {"metrics": metric, "nuclei_score": score, "best_threshold": best_threshold or None}
     if (score is not None or best_threshold) and "nuclei" not in (metric or ()):
         raise ConfigError("--score and --best-threshold belong to --metric nuclei: give that too.")
     predictor = load(model, weights=weights, size=size, device=device, precision=precision)
-    evaluation = run(
+    evaluation = (run if report is None else partial(run_and_report, report))(
         predictor,
         data,
         images,
@@ -85,5 +93,7 @@ def evaluate(
     if out is not None:
         evaluation.save(out)
         say(f"Numbers: {out}")
+    if report is not None:
+        say(f"Report: {report}")
     if evaluation.failed:
         raise typer.Exit(1)

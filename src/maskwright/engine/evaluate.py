@@ -146,7 +146,7 @@ def evaluate(
     watch: is called with each picture and what was found on it. progress: a bar on stderr.
     Raises DataError where the classes do not match, ImageError or DataError for a picture that cannot be used.
     """
-    dataset = _dataset(data, images, limit, data_format)
+    dataset = opened(data, images, limit, data_format)
     score_threshold = predictor.floor if score_threshold is None else score_threshold
     translation = match_classes(predictor.classes, dataset, class_names)
     if not skip:
@@ -220,7 +220,7 @@ def _nuclei_score(predictor: Predicts, lowest: float, asked: float | None) -> fl
 
 def evaluate_results(results: str | os.PathLike[str], data: Data) -> CocoResult:
     """Measure a COCO result file against the data set it belongs to; no model, no pictures."""
-    dataset = _dataset(data, None, None, None)
+    dataset = opened(data, None, None, None)
     metric = CocoMetric(dataset)
     for image_id, rows in coco.read_results(results, dataset).items():
         metric.update_rows(image_id, rows)
@@ -295,7 +295,8 @@ def _listed(names: Iterable[str]) -> str:
 # ---- data and progress ----------------------------------------------------------------------------------------------
 
 
-def _dataset(data: Data, images: str | os.PathLike[str] | None, limit: int | None, data_format: str | None) -> Dataset:
+def opened(data: Data, images: str | os.PathLike[str] | None, limit: int | None, data_format: str | None) -> Dataset:
+    """The data set that `evaluate` measures on; arguments as there. Raises DataError where it has no pictures."""
     if not isinstance(data, Dataset):
         data = formats.load(data, images, data_format)
     elif images is not None:

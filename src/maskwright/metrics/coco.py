@@ -109,6 +109,12 @@ class CocoScores:
         """A number by its name: `scores["AP50"]`."""
         return float(self.stats[STATS.index(name)])
 
+    def curve(self, iou: float, label: int | None = None) -> Array:
+        """Precision (R,) at recall 0, 0.01 ... 1 of one class, or the mean of all that were measured; -1: none were."""
+        rows = self.precision[round((iou - 0.5) / 0.05)]  # (R, Q)
+        rows = rows[:, rows[0] > -1] if label is None else rows[:, [label]]
+        return rows.mean(axis=1) if rows.shape[1] else np.full(len(rows), -1.0)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON, without the curves."""
         return {

@@ -1,0 +1,210 @@
+"""The worst and the best pictures of an evaluation, with what is right, false and missed in colour, and the counts.
+
+Letters: N annotated objects, M found objects, Q classes. A pair needs one class and an IoU of 0.5.
+"""
+
+import io
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from maskwright import draw
+from maskwright.data.dataset import Dataset
+from maskwright.metrics.disjoint import disjoint, half_inside
+from maskwright.metrics.nuclei import KEEP
+from maskwright.report.page import Example
+from maskwright.types import BoolArray, Classes, FloatArray, Instances, IntArray
+
+Array = NDArray[np.float64]
+UInt8Array = NDArray[np.uint8]
+
+RIGHT, FALSE, MISSED = 9, 13, 2
+"""Indices of `draw.color`: blue, red, yellow."""
+
+COLORS = tuple(
+    ("#{:02x}{:02x}{:02x}".format(*draw.color(index)), meaning)
+    for index, meaning in ((RIGHT, "right"), (FALSE, "false"), (MISSED, "missed"))
+)
+"""What the colours of the overlays mean."""
+
+ENCODINGS = ((420_000, 85), (250_000, 78), (120_000, 70), (50_000, 60), (15_000, 50))
+"""(pixels, JPEG quality) of one side of an example; the first with which all of them fit is taken."""
+
+LONGEST = 2000
+"""No side of an example is longer, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is right on one picture. found (M,), truth (N,): has a partner. ignored: (M,) lies in a crowd.
+
+    quality: panoptic quality, the summed IoU of the pairs / (TP + FP / 2 + FN / 2); 1 where nothing was to be found and
+    nothing was.
+    """
+
+    found: BoolArray
+    truth: BoolArray
+    ignored: BoolArray
+    quality: float
+
+    @property
+    def right(self) -> int:
+        """True positives."""
+        return int(self.truth.sum())
+
+    @property
+    def false(self) -> int:
+        """False positives."""
+        return int((~self.found & ~self.ignored).sum())
+
+    @property
+    def missed(self) -> int:
+        """False negatives."""
+        return int((~self.truth).sum())
+
+
+def judge(found: Instances, truth: Instances, crowd: Instances) -> Verdict:
+    """Which objects have a partner: by masks made disjoint where both sides have them, else by boxes."""
+    right, seen, ignored = (np.zeros(len(rows), np.bool_) for rows in (found, truth, found))
+    by_mask = all(rows.crops is not None for rows in (found, truth, crowd) if len(rows))
+    pairs = _mask_pairs(found, truth) if by_mask else _box_pairs(found, truth)
+    right[[f for _, f, _ in pairs]] = True
+    seen[[t for t, _, _ in pairs]] = True
+    if by_mask and found.crops is not None and crowd.crops is not None:
+        for k in np.flatnonzero(~right).tolist() if len(crowd) else ():
+            ignored[k] = half_inside(found.crops[k], crowd.crops[np.flatnonzero(crowd.labels == found.labels[k])])
+    wrong = int((~right & ~ignored).sum() + (~seen).sum())
+    total = len(pairs) + wrong / 2
+    return Verdict(right, seen, ignored, sum(iou for *_, iou in pairs) / total if total else 1.0)
+
+
+def _mask_pairs(found: Instances, truth: Instances) -> list[tuple[int, int, float]]:
+    if found.crops is None or truth.crops is None:
+        return []
+    shares = disjoint(found.crops, found.scores, truth.crops, KEEP)
+    pairs = shares.pairs(truth.labels, found.labels[shares.rows])
+    return list(zip(pairs.truth.tolist(), shares.rows[pairs.found].tolist(), pairs.iou.tolist(), strict=True))
+
+
+def _box_pairs(found: Instances, truth: Instances) -> list[tuple[int, int, float]]:
+    """Best score first, each takes the free box of its class that it covers best."""
+    table = _box_iou(truth.boxes, found.boxes) * (truth.labels[:, None] == found.labels)  # (N, M)
+    pairs = []
+    for f in np.argsort(-found.scores, kind="stable").tolist() if len(truth) else ():
+        t = int(table[:, f].argmax())
+        if table[t, f] >= 0.5:
+            pairs.append((t, f, float(table[t, f])))
+            table[t] = 0
+    return pairs
+
+
+def _box_iou(a: FloatArray, b: FloatArray) -> Array:
+    """(N, M)."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
+    both = np.clip(sides, 0, None).prod(axis=2)
+    areas = [(rows[:, 2:] - rows[:, :2]).prod(axis=1) for rows in (a, b)]
+    out: Array = both / np.maximum(areas[0][:, None] + areas[1] - both, 1e-12)
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    position: int
+    found: Instances
+    verdict: Verdict
+
+
+class Gallery:
+    """Sees each picture of an evaluation (`evaluate(..., watch=gallery)`), and keeps a few.
+
+    score_threshold: what is found below it is not shown and does not count. worst, best: pictures kept at most.
+    counts: (Q, 3) right, false and missed objects of each class so far.
+    """
+
+    def __init__(self, dataset: Dataset, score_threshold: float, *, worst: int = 6, best: int = 4) -> None:
+        self.dataset, self.score_threshold = dataset, score_threshold
+        self.counts = np.zeros((len(dataset.classes), 3), np.int64)
+        self._kept = {"worst": worst, "best": best}
+        self._worst: list[_Entry] = []
+        self._best: list[_Entry] = []
+
+    def __call__(self, i: int, picture: UInt8Array, found: Instances) -> None:
+        """Judge what was found on picture `i`."""
+        shown = found[found.scores >= self.score_threshold]
+        truth, crowd = self._truth(i)
+        verdict = judge(shown, truth, crowd)
+        for column, labels in enumerate(
+            (truth.labels[verdict.truth], shown.labels[~verdict.found & ~verdict.ignored], truth.labels[~verdict.truth])
+        ):
+            self.counts[:, column] += np.bincount(labels, minlength=len(self.counts))
+        entry, (worst, best) = _Entry(i, shown, verdict), self._kept.values()
+        self._worst = sorted([*self._worst, entry], key=_badness)[:worst]
+        self._best = sorted([*self._best, entry], key=_goodness)[: worst + best]
+
+    def _truth(self, i: int) -> tuple[Instances, Instances]:
+        every, crowd = self.dataset.truth(i, crowd=True), self.dataset.crowd(i)
+        return every[~crowd], every[crowd]
+
+    def examples(self, most_bytes: int = 3_000_000) -> tuple[list[Example], list[Example]]:
+        """The worst and the best pictures, none twice, JPEGs of at most `most_bytes` together. Reads them again."""
+        shown = {entry.position for entry in self._worst}
+        best = [entry for entry in self._best if entry.position not in shown][: self._kept["best"]]
+        entries = [*self._worst, *best]
+        drawn = [self._drawn(entry) for entry in entries]
+        for pixels, quality in ENCODINGS:
+            jpegs = [[_jpeg(side, pixels, quality) for side in sides] for sides in drawn]
+            if sum(len(jpeg) for sides in jpegs for jpeg in sides) <= most_bytes:
+                break
+        examples = [
+            Example(self.dataset.images[entry.position].file_name, _caption(entry.verdict), *sides)
+            for entry, sides in zip(entries, jpegs if entries else [], strict=True)
+        ]
+        return examples[: len(self._worst)], examples[len(self._worst) :]
+
+    def _drawn(self, entry: _Entry) -> tuple[Image.Image, Image.Image]:
+        picture, (truth, _) = self.dataset.image(entry.position), self._truth(entry.position)
+        found = entry.found[~entry.verdict.ignored]
+        right = entry.verdict.found[~entry.verdict.ignored]
+        return (
+            _overlay(picture, found, np.where(right, RIGHT, FALSE), scores=True),
+            _overlay(picture, truth, np.where(entry.verdict.truth, RIGHT, MISSED), scores=False),
+        )
+
+
+def _badness(entry: _Entry) -> tuple[float, int, int]:
+    return entry.verdict.quality, -entry.verdict.false - entry.verdict.missed, entry.position
+
+
+def _goodness(entry: _Entry) -> tuple[float, int, int]:
+    return -entry.verdict.quality, -entry.verdict.right, entry.position
+
+
+def _caption(verdict: Verdict) -> str:
+    return f"{verdict.right} right, {verdict.false} false, {verdict.missed} missed, quality {verdict.quality:.2f}"
+
+
+def _overlay(picture: UInt8Array, rows: Instances, colors: IntArray, *, scores: bool) -> Image.Image:
+    """The objects in these colours; class names on them where the data set has several."""
+    painted = Instances(
+        rows.boxes, rows.scores, colors, Classes([str(k) for k in range(MISSED + FALSE)]), rows.size, rows.crops
+    )
+    out = draw.overlay(picture, painted, labels=False, scores=False, opacity=0.3, colors="class")
+    if len(rows.classes) > 1 and rows.crops is not None:
+        out = draw.overlay(out, rows, scores=scores, opacity=0.0, outline=0, colors="class")
+    return Image.fromarray(out)
+
+
+def _jpeg(picture: Image.Image, pixels: int, quality: int) -> bytes:
+    """The picture as JPEG, made smaller where it has more than `pixels` or a very long side."""
+    width, height = picture.size
+    scale = min(1.0, math.sqrt(pixels / (width * height)), LONGEST / max(width, height))
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=quality, optimize=True)
+    return stream.getvalue()
