@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from maskwright.data.synthetic.ground import lay, stuff_names
-from maskwright.data.synthetic.kinds import Array, Body, Paint, class_list, kind_of, landmark_sets, paint
+from maskwright.data.synthetic.kinds import Array, Body, Paint, Pixels, class_list, kind_of, landmark_sets, paint
 from maskwright.errors import ConfigError
 from maskwright.ops.polygons import Part, from_polygons
 from maskwright.types import (
@@ -211,35 +211,37 @@ class Canvas:
         self.seen = np.append(self.seen - self.below(shape), covered)
         self.area = np.append(self.area, covered)
         if covered:
-            rows, columns = (at + start for at, start in zip(np.nonzero(crop), (top, left), strict=True))
-            self._shade(rows, columns, np.hypot(*matrix[:, 0]))
-            self._colour(actor.paint, matrix, rows, columns, crop)
-            self.owner[rows, columns] = len(self.actors)
+            rows, columns = np.nonzero(crop)
+            place = (rows + top) * self.size[1] + (columns + left)  # (n,) in the flattened picture
+            self._shade(place, columns + left, np.hypot(*matrix[:, 0]))
+            own = then(np.array([[1.0, 0.0, left + 0.5], [0.0, 1.0, top + 0.5]]), back(matrix)).astype(np.float32)
+            x, y = np.arange(crop.shape[1], dtype=np.float32), np.arange(crop.shape[0], dtype=np.float32)
+            u = (own[0, 0] * x + own[0, 2]).take(columns) + (own[0, 1] * y).take(rows)
+            v = (own[1, 0] * x + own[1, 2]).take(columns) + (own[1, 1] * y).take(rows)
+            pixels = actor.paint.pixels(u, v)
+            pixels *= self._brightness(matrix, u, v, _rim(crop)[rows, columns])[:, None]
+            self.image.reshape(-1, 3)[place] = pixels
+            self.owner.reshape(-1)[place] = len(self.actors)
         self.actors.append(actor)
         self.poses.append(matrix)
         self.shapes.append(shape)
 
-    def _shade(self, rows: IntArray, columns: IntArray, radius: float) -> None:
+    def _shade(self, place: IntArray, columns: IntArray, radius: float) -> None:
         """Darken what the object throws its shadow on, away from the lamp."""
         if self.look.shadow == 0:
             return
-        away = -np.rint(self.light * (1 + 0.1 * radius)).astype(np.int64)
-        x, y = columns + away[0], rows + away[1]
-        inside = (x >= 0) & (x < self.size[1]) & (y >= 0) & (y < self.size[0])
-        place = y[inside] * self.size[1] + x[inside]
+        right, down = (int(v) for v in -np.rint(self.light * (1 + 0.1 * radius)))
+        thrown = place + (down * self.size[1] + right)
         flat = self.image.reshape(-1, 3)
-        flat[place] = flat[place] * np.float32(1 - self.look.shadow)
+        thrown = thrown[(thrown >= 0) & (thrown < len(flat)) & (columns >= -right) & (columns < self.size[1] - right)]
+        flat[thrown] = flat.take(thrown, axis=0) * np.float32(1 - self.look.shadow)
 
-    def _colour(self, surface: Paint, matrix: Array, rows: IntArray, columns: IntArray, crop: BoolArray) -> None:
-        (a, b, c), (d, e, f) = back(matrix).astype(np.float32)
-        x, y = (columns + 0.5).astype(np.float32), (rows + 0.5).astype(np.float32)
-        u, v = a * x + b * y + c, d * x + e * y + f
-        pixels = surface.pixels(u, v)
+    def _brightness(self, matrix: Array, u: Pixels, v: Pixels, rim: BoolArray) -> Pixels:
+        """(n,) brightness at the points u, v of the object's frame: more towards the lamp, less at its rim."""
         slope = (matrix[:, :2].T @ self.light / np.hypot(*matrix[:, 0]) * self.look.lighting).astype(np.float32)
-        bright = 1 + slope[0] * u + slope[1] * v
-        bright *= np.where(_rim(crop)[crop], np.float32(1 - 0.6 * self.look.shadow), np.float32(1))
-        pixels *= bright[:, None]
-        self.image.reshape(-1, 3)[rows * self.size[1] + columns] = pixels
+        bright = np.float32(1) + slope[0] * u + slope[1] * v
+        bright[rim] *= np.float32(1 - 0.6 * self.look.shadow)
+        return np.asarray(bright)
 
     def develop(
         self, rng: np.random.Generator, stuff: NDArray[np.int32], classes: int, *, tracks: bool = False
@@ -307,9 +309,10 @@ def _visible(owner: NDArray[np.int32], kept: Sequence[int] | IntArray) -> Masks:
 
 
 def _rim(crop: BoolArray) -> BoolArray:
-    """The pixels of a mask that have a neighbour outside it."""
-    p = np.pad(crop, 1)
-    return np.asarray(crop & ~(p[:-2, 1:-1] & p[2:, 1:-1] & p[1:-1, :-2] & p[1:-1, 2:]))
+    """The pixels of a mask that have a neighbour outside it, or lie on its crop's border."""
+    rim = crop.copy()
+    rim[1:-1, 1:-1] &= ~(crop[:-2, 1:-1] & crop[2:, 1:-1] & crop[1:-1, :-2] & crop[1:-1, 2:])
+    return rim
 
 
 def _photograph(rng: np.random.Generator, image: FloatArray, look: Look, light: Array) -> NDArray[np.uint8]:
