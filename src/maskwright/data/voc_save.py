@@ -38,12 +38,16 @@ class _Lost:
     def sentences(self) -> tuple[str, ...]:
         """One for each kind that occurred."""
         return (
-            *sentence(len(self.hidden), "object{s} lost pixels to an object that lies over them", self.hidden),
-            *sentence(len(self.gone), "object{s} without a pixel of their own left out", self.gone),
-            *sentence(len(self.crowds), "crowd region{s} became void, which names no class", self.crowds),
-            *sentence(len(self.boxes), "object{s} without an outline stand in Annotations alone", self.boxes),
-            *sentence(len(self.landmarks), "object{s} lost their landmarks", self.landmarks),
-            *sentence(len(self.tracks), "object{s} lost their track id", self.tracks),
+            *sentence(len(self.hidden), "object{s} without the pixels that another object lies over", self.hidden),
+            *sentence(len(self.gone), "object{s} hidden wholly by others, or without a pixel, left out", self.gone),
+            *sentence(len(self.crowds), "crowd region{s} turned into void, which names no class", self.crowds),
+            *sentence(
+                len(self.boxes),
+                "object{s} with a box only: they are in Annotations alone, and not read back",
+                self.boxes,
+            ),
+            *sentence(len(self.landmarks), "object{s} without the landmarks they had", self.landmarks),
+            *sentence(len(self.tracks), "object{s} without the track id they had", self.tracks),
         )
 
 
