@@ -43,7 +43,9 @@ class Team:
         self.rank = dist.get_rank() if self.count > 1 else 0
         self.first = self.rank == 0
         if self.count > 1:
-            self._talk = dist.new_group(backend="gloo", timeout=PATIENCE)
+            talk = dist.new_group(backend="gloo", timeout=PATIENCE)
+            assert isinstance(talk, dist.ProcessGroup)
+            self._talk = talk
             self._places = self.gather((socket.gethostname(), os.getpid()))
 
     def from_first(self, work: Callable[[], T]) -> T:
@@ -129,10 +131,10 @@ class Team:
                     dist.broadcast(value, 0, group=self._talk if value.device.type == "cpu" else None)
 
     def leave(self) -> None:
-        """Wait for the others and part, at the end of a run that went well."""
+        """Wait for the others at the end of a run that went well. They stay connected for the next run."""
         if self.count > 1:
             self.gather(None)
-            dist.destroy_process_group()
+            dist.destroy_process_group(self._talk)
 
     @contextmanager
     def together(self) -> Iterator[None]:

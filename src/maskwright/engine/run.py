@@ -134,8 +134,8 @@ class Run:
 
     def ending(self, signal_name: str | None) -> str | None:
         """Why the run ends here, the same in all processes: a signal that reached one of them, or "time"; or None."""
-        number = signal.Signals[signal_name].value if signal_name else 0
-        self.position.seconds, number = self.team.largest(self.elapsed(), number)
+        own = signal.Signals[signal_name].value if signal_name else 0
+        self.position.seconds, number = self.team.largest(self.elapsed(), own)
         if number:
             return signal.Signals(int(number)).name
         limit = self.config.max_minutes

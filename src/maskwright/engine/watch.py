@@ -77,7 +77,7 @@ class Table:
             with suppress(OSError):  # what is left in its buffer cannot be written either
                 self._stream.close()
             raise TrainingError(
-                f"{self.path} could not be written: {error}. Saved checkpoints are intact. Free some space, then resume."
+                f"{self.path} could not be written: {error}. Checkpoints are intact. Free some space, then resume."
             ) from error
 
     def close(self) -> None:

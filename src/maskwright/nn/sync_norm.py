@@ -46,7 +46,7 @@ class _Normalise(torch.autograd.Function):
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (C,), variance (C,) and N (1,) over all processes; zeros and ones where N is 0."""
+    """Mean (C,), variance (C,) and N (1,) over all processes; zeros where N is 0."""
     count = x.numel() // x.shape[1]
     own = torch.zeros(2 * x.shape[1] + 1, dtype=torch.float64, device=x.device)
     if count:
@@ -57,28 +57,26 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     every = torch.stack(parts)  # (P, 2C + 1)
     n, (means, variances) = every[:, -1:], every[:, :-1].chunk(2, dim=1)
     total = n.sum().view(1)
-    if not total:
-        return (
-            torch.zeros_like(x[0, :, 0, 0] if len(x) else own[: x.shape[1]]).float(),
-            own.new_ones(x.shape[1]).float(),
-            total,
-        )
-    mean = (n * means).sum(0) / total
-    var = (n * (variances + (means - mean).square())).sum(0) / total
+    shares = n / total.clamp(min=1)
+    mean = (shares * means).sum(0)
+    var = (shares * (variances + (means - mean).square())).sum(0)
     return mean.float(), var.float(), total
 
 
 def synchronised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """What `norm` in train mode gives over the batches of all processes; its running statistics follow."""
-    y, mean, var, total = _Normalise.apply(x, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]
+    y: Tensor
+    y, mean, var, total = _Normalise.apply(x, norm.weight, norm.bias, norm.eps)
     values = float(total)
     if norm.track_running_stats and values:
-        assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
         norm.num_batches_tracked.add_(1)
         rate = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
         norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), rate)
         norm.running_var.lerp_((var * (values / max(values - 1, 1))).to(norm.running_var.dtype), rate)
-    return y  # type: ignore[no-any-return]
+    return y
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
@@ -95,13 +93,13 @@ def synchronised_norms(model: nn.Module) -> Iterator[None]:
     The modules stay the same objects with the same parameters: only their class is another one for the time.
     """
     kinds = _kinds()
-    found = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    found: list[nn.Module] = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if unknown := sorted({type(m).__name__ for m in found if type(m) not in kinds}):
         raise ConfigError(
             f"Norms of the kind {', '.join(unknown)} cannot be shared by several processes. Train in one process, or "
             f"with norm 'frozen'."
         )
-    before = [type(m) for m in found]
+    before: list[type[nn.Module]] = [type(m) for m in found]
     try:
         for module in found:
             module.__class__ = kinds[type(module)]
@@ -113,13 +111,12 @@ def synchronised_norms(model: nn.Module) -> Iterator[None]:
 
 def _kinds() -> dict[type[nn.Module], type[nn.Module]]:
     """What takes the place of each kind of norm: torch's, and timm's with dropout and activation behind it."""
-    from timm.layers import BatchNormAct2d  # type: ignore[attr-defined]
+    from timm.layers import BatchNormAct2d
 
-    class SyncBatchNormAct2d(BatchNormAct2d):  # type: ignore[misc]
+    class SyncBatchNormAct2d(BatchNormAct2d):
         def forward(self, x: Tensor) -> Tensor:
-            if not self.training:
-                return super().forward(x)  # type: ignore[no-any-return]
-            return self.act(self.drop(synchronised(self, x)))  # type: ignore[no-any-return]
+            y: Tensor = self.act(self.drop(synchronised(self, x))) if self.training else super().forward(x)
+            return y
 
     return {nn.BatchNorm2d: SyncBatchNorm2d, BatchNormAct2d: SyncBatchNormAct2d}
 
