@@ -34,10 +34,12 @@ def show(
     count: Annotated[int, typer.Option(min=1, max=120, metavar="N", help="Training samples on the sheet.")] = 12,
     augment: Annotated[
         str | None,
-        typer.Option(metavar="|".join(KINDS), help="The variations.  [default: those that training would choose]"),
+        typer.Option(
+            metavar="|".join(KINDS), help="The variations.  [default: the settings', else what training would choose]"
+        ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings of the run; [augment] is in them.")
+        Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings of a training run, with [augment].")
     ] = None,
     size: Size = None,
     seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the run.  [default: 0]")] = None,
@@ -49,7 +51,7 @@ def show(
     from maskwright.data.augment import STRONG
     from maskwright.engine.settings import config_of
     from maskwright.engine.sheet import sheet
-    from maskwright.engine.train_config import TrainConfig
+    from maskwright.engine.train_config import UNDECIDED_AUGMENT, TrainConfig
 
     if augment is not None and augment not in KINDS:
         raise ConfigError(f"--augment is one of {', '.join(KINDS)}, got '{augment}'.{suggest(augment, KINDS)}")
@@ -58,9 +60,9 @@ def show(
     given: dict[str, Any] = {k: v for k, v in {"size": size, "seed": seed}.items() if v is not None}
     run = TrainConfig(**given) if config is None else config_of(config, **given)
     dataset = formats.load(source, images, data_format)
-    if augment in ("none", "strong"):
+    if augment is not None:
         strong = STRONG if dataset.has_masks else replace(STRONG, copy_paste=0.0)
-        run = replace(run, augment=None if augment == "none" else strong)
+        run = replace(run, augment={"default": UNDECIDED_AUGMENT, "none": None, "strong": strong}[augment])
     made = sheet(run, dataset, count)
     media.write_image(out, made.image)
     for reason in made.reasons:
