@@ -68,30 +68,39 @@ def describe(source: Path, images: Path | None) -> Description:
         if not names:
             raise DataError(f"{source}: names no class; it needs one name on each line.")
         return Description(source, base, names, {"": (base / "images" if images is None else base,)})
-    at, table = Record(source, "data.yaml"), _parse(source)
+    at, table = Record(source, "top level"), _parse(source)
     names = _names(at, table)
     base, notes = (images, ()) if images is not None else _base(source, table)
-    parts: dict[str, tuple[Path, ...]] = {}
-    missing: tuple[str, ...] = ()
-    for part in _PARTS:
-        entries = table.get(part)
-        found = [_resolve(base, e) for e in _words(at, part, entries)]
-        lost = [str(p) for p in found if not p.exists()]
-        if lost and part == "test":
-            missing += (f"The test pictures are not there ({lost[0]}) and were left out.",)
-        elif lost:
-            raise DataError(
-                f"{source}: '{part}' names {lost[0]}, which does not exist. Correct '{part}' or 'path', or give the "
-                f"folder they are relative to."
-            )
-        elif tuple(found) in parts.values():
-            missing += (f"'{part}' names the same pictures as another part and was left out.",)
-        elif found:
-            parts[part] = tuple(found)
-    if not parts:
-        raise DataError(f"{source}: names no pictures. Add 'train' and 'val', the folders of the pictures.")
+    parts, more = _parts(at, table, base)
     landmarks, visibility = _landmarks(at, table, names)
-    return Description(source, base, names, parts, landmarks, visibility, (*notes, *missing))
+    return Description(source, base, names, parts, landmarks, visibility, (*notes, *more))
+
+
+def _parts(at: Record, table: Mapping[str, Any], base: Path) -> tuple[dict[str, tuple[Path, ...]], tuple[str, ...]]:
+    """Folders, pictures or lists by part, those that exist, and notes on the others."""
+    parts: dict[str, tuple[Path, ...]] = {}
+    notes: tuple[str, ...] = ()
+    for part in _PARTS:
+        found = tuple(_resolve(base, entry) for entry in _words(at, part, table.get(part)))
+        lost = [path for path in found if not path.exists()]
+        twin = next((name for name, entries in parts.items() if entries == found), None)
+        if lost and part == "test":
+            notes += (f"The test pictures are not there ({lost[0]}) and were left out.",)
+        elif lost:
+            raise at.fault(
+                f"'{part}' names {lost[0]}, which does not exist. Correct '{part}' or 'path', or give the folder they "
+                f"are relative to."
+            )
+        elif twin is not None:
+            here, other = (part, twin) if found[0].name == part else (twin, part)  # images/val is val
+            del parts[twin]
+            parts[here] = found
+            notes += (f"'{other}' names the same pictures as '{here}' and was left out.",)
+        elif found:
+            parts[part] = found
+    if not parts:
+        raise at.fault("it names no pictures. Add 'train' and 'val', the folders of the pictures.")
+    return parts, notes
 
 
 def _parse(source: Path) -> dict[str, Any]:
