@@ -150,24 +150,6 @@ def test_evaluate_passes_its_options_on(
     assert "--rename takes MODEL=DATA" in wrong.stderr
 
 
-def test_train_makes_a_config_and_says_where_the_weights_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    configs: list[Any] = []
-
-    def train(config: Any) -> Path:
-        configs.append(config)
-        return Path(config.out, "best.safetensors")
-
-    monkeypatch.setattr("maskwright.engine.train.train", train)
-    done = command("train", "--data", "d/a.json", "--out", "runs/leaf", "--minutes", "5", "--batch", "2", "--resume")
-    assert done.exit_code == 0, done.stderr
-    assert done.stdout == f"{Path('runs/leaf/best.safetensors')}\n"
-    (config,) = configs
-    assert (config.data, config.images, config.out) == (str(Path("d/a.json")), "", str(Path("runs/leaf")))
-    assert (config.epochs, config.max_minutes, config.batch_size, config.resume) == (None, 5, 2, True)
-    command("train", "--data", "a.json", "--images", "b", "--epochs", "3", "--lr", "0.1", "--precision", "bf16")
-    assert (configs[1].epochs, configs[1].lr, configs[1].precision, configs[1].resume) == (3, 0.1, "bf16", False)
-
-
 def test_models_are_listed_for_people_and_programs() -> None:
     table = command("models").stdout
     assert re.search(r"mask_rcnn_r50_fpn\[\.detectron2\] +44\.\d M +17\d\.\d MB +41\.0 +37\.2  CC-BY-SA-3\.0\n", table)

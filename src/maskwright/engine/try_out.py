@@ -37,8 +37,8 @@ LEARNING, FALLEN = 0.35, 0.6
 FEW_STEPS = 40
 """Fewer steps than this tell little."""
 
-BATCH, WARMUP = 4, 10
-WINDOWS = (256, 384, 800)
+BATCH, WARMUP = 2, 10
+WINDOWS = (128, 384, 800)
 """Sides of the windows: the usual least, the usual most, and the most where objects are larger."""
 
 TINY = 12.0
