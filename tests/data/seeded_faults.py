@@ -374,6 +374,7 @@ SEEDS: Mapping[str, Seed] = {
         _only({"repeated-points"}),
     ),
     "box-only-object": Seed(lambda f, c: _drop(crowd(c), "segmentation")),
+    "bad-area": Seed(lambda f, c: _merge(polygon(c), area="large")),
     "bad-crowd": Seed(lambda f, c: _merge(polygon(c), iscrowd="false")),
     "keypoint-count": Seed(lambda f, c: keypoints(c, [9, 9, 2])),
     "keypoint-visibility": Seed(lambda f, c: keypoints(c, [9, 9, 3, 20, 20, 1], num_keypoints=2)),

@@ -11,7 +11,7 @@ from maskwright.data import coco
 from maskwright.data.synthetic import Look, compose, panoptic_fixture, save_panoptic, scenes_fixture
 from maskwright.data.synthetic.kinds import KINDS, class_list, paint
 from maskwright.data.synthetic.scenes import Actor, back, move, pose, rasterise, then
-from maskwright.errors import ConfigError
+from maskwright.errors import ConfigError, DataError
 from maskwright.types import Panoptic, Segment
 
 
@@ -98,10 +98,10 @@ def test_masks_are_the_outlines_pixel_by_pixel():
         rng = np.random.default_rng(label)
         actor = Actor.cast(rng, 1, Look(), 1) if label == 0 else None
         body = actor.body if actor else list(KINDS.values())[label].grow(rng)
-        matrix = pose(17.3, 14.9, 15.0, 0.4 + label)
+        matrix = pose(11.3, 9.9, 10.0, 0.4 + label)
         rings = [move(matrix, ring) for ring in (body.part.outer, *body.part.holes)]
         np.testing.assert_array_equal(
-            rasterise(body, matrix, (31, 33)).dense()[0], pixels_inside(rings, (31, 33)), err_msg=str(label)
+            rasterise(body, matrix, (20, 23)).dense()[0], pixels_inside(rings, (20, 23)), err_msg=str(label)
         )
 
 
@@ -233,6 +233,23 @@ def test_panoptic_fixture_is_read_back(tmp_path):
         for s in row["segments_info"]:
             y, x = np.nonzero(ids == s["id"])
             assert s["bbox"] == [x.min(), y.min(), x.max() + 1 - x.min(), y.max() + 1 - y.min()]
+
+
+@pytest.mark.parametrize(
+    ("ids", "segments", "things", "says"),
+    [
+        ([[1, 2]], [Segment(1, 0)], (True,), r"\[2\]"),
+        ([[1, 0]], [Segment(1, 0), Segment(7, 0)], (True,), r"\[7\]"),
+        ([[1, 1]], [Segment(1, 0), Segment(1, 0)], (True,), "same ids"),
+        ([[-1, 1]], [Segment(-1, 0), Segment(1, 0)], (True,), "above 0"),
+        ([[1, 1]], [Segment(1, 1)], (True,), "labels"),
+        ([[1, 1]], [Segment(1, 0)], (True, False), "2 rows"),
+        ([1, 1], [Segment(1, 0)], (True,), "int32"),
+    ],
+)
+def test_panoptic_maps_and_tables_agree(ids, segments, things, says):
+    with pytest.raises(DataError, match=says):
+        Panoptic(np.array(ids, np.int32), tuple(segments), class_list(1), things)
 
 
 def test_save_panoptic_refuses_what_does_not_fit(tmp_path):

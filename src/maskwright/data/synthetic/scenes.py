@@ -159,7 +159,7 @@ def _place(rng: np.random.Generator, canvas: "Canvas", actor: Actor, radius: flo
     for k in range(_TRIES):
         own = max(0.75, radius * 0.85 ** (k // 4))
         x, y = rng.uniform(0, width), rng.uniform(0, height)
-        if canvas.poses and rng.random() < limit:  # near another one
+        if canvas.poses and rng.random() < 0.6 * limit:  # near another one
             other = canvas.poses[int(rng.integers(len(canvas.poses)))]
             away, turn = (own + np.hypot(*other[:, 0])) * rng.uniform(0.35, 0.95), rng.uniform(0, 2 * np.pi)
             near = other[0, 2] + away * np.cos(turn), other[1, 2] + away * np.sin(turn)
