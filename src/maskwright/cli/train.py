@@ -38,9 +38,9 @@ def _option(*names: str, panel: str, **facts: Any) -> Any:
 `maskwright train --out runs/leaf --resume`
 
 The classes come from the annotations. What you do not give is decided from the pictures, and told with the
-reason before the first step. OUT receives best.safetensors, which `maskwright predict --model` takes, and train.toml,
-the settings. One Ctrl-C stops the run after its step with everything saved. With --check: exit code 0, the set-up can
-learn; 1, it did not."""
+reason before the first step. OUT receives best.safetensors, which `maskwright predict --model` takes, train.toml, the
+settings, log.csv, metrics.csv, and at the end report.html, a page with curves and pictures. One Ctrl-C stops the run
+after its step with everything saved. With --check: exit code 0, the set-up can learn; 1, it did not."""
 )
 def train(
     data: Annotated[
@@ -129,6 +129,9 @@ def train(
         _option("--check", panel=OTHER,
                 help="Learn 8 pictures by heart in a minute (or --minutes), and say whether this can work."),
     ] = False,
+    tensorboard: Annotated[
+        bool, _option("--tensorboard", panel=OTHER, help="Write events for TensorBoard too.")
+    ] = False,
     resume: Annotated[bool, _option("--resume", panel=OTHER, help="Continue the run in --out.")] = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
@@ -142,6 +145,7 @@ def train(
         "orientation": orientation, "val_fraction": val_fraction, "epochs": epochs, "max_minutes": minutes,
         "size": size, "batch_size": batch, "lr": lr, "patience": patience, "device": device, "precision": precision,
         "workers": workers, "seed": seed, "resume": resume or None,
+        "tensorboard": tensorboard or None,
     }  # fmt: skip
     chosen = _config({k: str(v) if isinstance(v, Path) else v for k, v in given.items() if v is not None}, config)
     if check:

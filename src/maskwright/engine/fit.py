@@ -183,7 +183,8 @@ def fit(
         run = Run(model, train_data, config)
         stack.enter_context(run.shared_norms())
         stop = stack.enter_context(StopRequest())
-        log = stack.enter_context(Log(run.out if run.team.first else None, run.position, config.log_every))
+        folder = run.out if run.team.first else None
+        log = stack.enter_context(Log(folder, run.position, config.log_every, tensorboard=config.tensorboard))
         bar = stack.enter_context(TrainingBar(config.progress and run.team.first))
 
         def check_up() -> None:

@@ -5,7 +5,9 @@ import datetime
 import math
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from maskwright.atomic import replacing
 from maskwright.data.dataset import Dataset
 from maskwright.engine.evaluate import Data, Evaluation, evaluate, opened
 from maskwright.engine.gallery import COLORS, Gallery
+from maskwright.engine.load import load
 from maskwright.engine.predict import Predictor
-from maskwright.errors import ConfigError
+from maskwright.engine.train_config import TrainConfig
+from maskwright.errors import ConfigError, MaskwrightError
 from maskwright.metrics.coco import CocoScores
 from maskwright.metrics.nuclei import NucleiResult
 from maskwright.report import charts, page
@@ -46,8 +50,8 @@ def report(
 ) -> Evaluation:
     """Evaluate a model and write what was found to an HTML file that needs nothing beside it.
 
-    title: heading of the page. run: folder of a training run, whose log.csv and metrics.csv are drawn as well.
-    config: shown as the run's settings. options: those of `evaluate`.
+    title: heading of the page. run: folder of a training run, whose log.csv and metrics.csv are drawn as well; None is
+    the folder of the model's file, where that is one. config: shown as the run's settings. options: as `evaluate`'s.
     Raises what `evaluate` raises, ConfigError for a path that cannot be a report, OSError where it cannot be written.
     """
     target = Path(path)
@@ -60,18 +64,46 @@ def report(
     evaluation = evaluate(predictor, dataset, watch=gallery, **options)
     content = [
         _tiles(evaluation),
-        *_training(Path(run) if run is not None else None),
+        *_training(_folder(run, predictor)),
         *_accuracy(evaluation, gallery),
         *_pictures(gallery),
         _about(evaluation, dataset, predictor, config or {}),
         page.notes("Notes", _notes(evaluation)),
     ]
-    now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-    subtitle = f"{predictor.name} on {evaluation.pictures} pictures of {dataset.source}, {now}"
-    text = page.page(title or f"Evaluation of {predictor.name}", subtitle, content)
-    with replacing(target) as part:
-        part.write_text(text, encoding="utf-8")
+    subtitle = f"{predictor.name} on {evaluation.pictures} pictures of {dataset.source}."
+    _write(target, title or f"Evaluation of {predictor.name}", subtitle, content)
     return evaluation
+
+
+def report_run(weights: Path, data: Dataset | None, config: TrainConfig) -> None:
+    """Write `report.html` of a training run beside its weights, which are measured on `data` once more.
+
+    Where that fails the run has its weights nevertheless: the reason is told on stderr, and nothing is raised.
+    """
+    path, what = weights.with_name("report.html"), str(weights.parent)
+    try:
+        if data is None or not len(data):
+            about = page.facts("Settings of the run", [(k, _setting(v)) for k, v in asdict(config).items()])
+            _write(path, what, "No pictures were held out to measure on.", [*_training(weights.parent), about])
+            return
+        device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+        report(
+            path,
+            load(weights, device=device),
+            data,
+            title=what,
+            config=asdict(config),
+            metrics=("coco", "nuclei") if data.has_masks else ("coco",),
+            progress=False,
+        )
+    except (MaskwrightError, OSError) as error:
+        print(f"The report {path} could not be written: {error}", file=sys.stderr)
+
+
+def _write(path: Path, title: str, subtitle: str, content: Sequence[Html]) -> None:
+    now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
+    with replacing(path) as part:
+        part.write_text(page.page(title, f"{subtitle} {now}", content), encoding="utf-8")
 
 
 # ---- the parts of the page, from top to bottom ----------------------------------------------------------------------
@@ -92,25 +124,44 @@ def _tiles(evaluation: Evaluation) -> Html:
     return page.tiles(values)
 
 
+def _folder(run: str | os.PathLike[str] | None, predictor: Predictor) -> Path | None:
+    if run is None:
+        return Path(predictor.name).parent if Path(predictor.name).is_file() else None
+    return Path(run)
+
+
 def _training(folder: Path | None) -> list[Html]:
+    """The curves of the training run in a folder; nothing where there is none."""
     if folder is None:
         return []
     steps, measured = read_columns(folder / "log.csv"), read_columns(folder / "metrics.csv")
+    if not steps and not measured:
+        return []
     losses = [name for name in steps if name not in NOT_LOSSES]
     losses.sort(key=lambda name: name != "loss")
     numbers = [name for name in measured if name not in ("iteration", "epoch")]
 
-    def lines(table: Mapping[str, list[float]], names: Sequence[str]) -> list[Series]:
-        across = table.get("iteration", [])
-        return [Series(name, list(zip(across, table[name], strict=True))) for name in names if name in table]
+    end = max([1.0, *steps.get("iteration", []), *measured.get("iteration", [])])
+
+    def chart(title: str, table: Mapping[str, list[float]], names: Sequence[str], y_label: str) -> Html:
+        lines = [
+            Series(_long_name(name), list(zip(table["iteration"], table[name], strict=True)))
+            for name in names
+            if name in table and "iteration" in table
+        ]
+        return charts.line_chart(title, lines, x_label="iteration", y_label=y_label, x_range=(0, end))
 
     drawn = [
-        charts.line_chart("Losses", lines(steps, losses), x_label="iteration", y_label="loss"),
-        charts.line_chart("On the validation pictures", lines(measured, numbers), x_label="iteration", y_label="value"),
-        charts.line_chart("Learning rate", lines(steps, ["lr"]), x_label="iteration", y_label="learning rate"),
-        charts.line_chart("Gradient norm", lines(steps, ["grad_norm"]), x_label="iteration", y_label="norm"),
+        chart("Losses", steps, losses, "loss"),
+        chart("On the validation pictures", measured, numbers, "value"),
+        chart("Learning rate", steps, ["lr"], "learning rate"),
+        chart("Gradient norm", steps, ["grad_norm"], "norm"),
     ]
     return [page.section("Training", [page.grid(drawn)])]
+
+
+def _long_name(column: str) -> str:
+    return column.replace("segm/", "mask ").replace("bbox/", "box ").replace("_", " ")
 
 
 def _accuracy(evaluation: Evaluation, gallery: Gallery) -> list[Html]:
@@ -139,7 +190,8 @@ def _precision_recall(scores: CocoScores, iou: float, what: str) -> Html:
     recall = [k / (len(scores.precision[0]) - 1) for k in range(len(scores.precision[0]))]
 
     def points(label: int | None) -> list[Point]:
-        return [(r, float(p)) for r, p in zip(recall, scores.curve(iou, label), strict=True) if p >= 0]
+        reached = [(r, float(p)) for r, p in zip(recall, scores.curve(iou, label), strict=True) if p >= 0]
+        return [p for p in reached if p[1] > 0] or reached
 
     rows = list(enumerate(scores.per_class))
     measured = sorted((row for row in rows if row[1].objects), key=lambda row: -row[1].objects)[:CURVES]

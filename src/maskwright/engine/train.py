@@ -104,9 +104,14 @@ def train(config: TrainConfig, model: Model | None = None) -> Path:
         header = {**about, "metrics": dict(metrics), "training": asdict(config), "decided": decided}
         save_checkpoint(path, trained.state_dict(), header)
 
-    fit(model, run.data, run.held_out, config, average_precision(classes), save)
+    history = fit(model, run.data, run.held_out, config, average_precision(classes), save)
     best = out / "best.safetensors"
-    return best if best.exists() else best.with_name("last.safetensors")
+    best = best if best.exists() else best.with_name("last.safetensors")
+    if config.report and _first_process() and history.stopped in ("finished", "time", "no progress"):
+        from maskwright.engine.report import report_run
+
+        report_run(best, run.held_out, config)
+    return best
 
 
 def _first_process() -> bool:

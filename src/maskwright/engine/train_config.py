@@ -17,7 +17,7 @@ from maskwright.errors import ConfigError, suggest
 
 FREE_ON_RESUME = (
     *("data", "images", "data_format", "out", "workers", "device"),
-    *("resume", "checkpoint_minutes", "progress", "log_every", "patience", "min_delta"),
+    *("resume", "checkpoint_minutes", "progress", "log_every", "tensorboard", "report", "patience", "min_delta"),
 )
 """Fields that may differ when a run is resumed; the others decide the weights."""
 
@@ -69,6 +69,7 @@ class TrainConfig:
     level (C4: all of its one level). score_threshold, max_instances: what the trained model reports unless asked
     otherwise.
     orientation: "free" where pictures have no up and down, as seen through a microscope or from above.
+    tensorboard: write events for it as well. report: write report.html at the end, which costs one more evaluation.
     device: "auto", "cpu" or "cuda". resume: continue the run in `out`; it starts where there is none.
     """
 
@@ -117,6 +118,8 @@ class TrainConfig:
     min_delta: float = 0.0
     checkpoint_minutes: float = 10.0
     log_every: int = 10
+    tensorboard: bool = False
+    report: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
     resume: bool = False
     progress: bool = True

@@ -14,7 +14,7 @@ from types import FrameType, TracebackType
 from typing import IO, Any, Self
 
 from maskwright.engine.checkpoint import Position
-from maskwright.errors import TrainingError
+from maskwright.errors import MissingExtraError, TrainingError
 
 
 class StopRequest:
@@ -100,14 +100,45 @@ def _short(value: float | None) -> str:
     return "" if value is None else str(value) if isinstance(value, int) else f"{value:.7g}"
 
 
+class Events:
+    """The rows of a run as TensorBoard shows them. folder None writes nothing.
+
+    iteration: where the run goes on; what was written for later steps before it was stopped is not shown any more.
+    Raises MissingExtraError where TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path | None, iteration: int) -> None:
+        self._writer: Any = None
+        if folder is None:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingExtraError("tensorboard", "tensorboard", "Writing events for TensorBoard") from error
+        self._writer = SummaryWriter(str(folder), purge_step=iteration + 1 if iteration else None)
+
+    def add(self, prefix: str, row: Mapping[str, float]) -> None:
+        """Write the values of a row under their names."""
+        if self._writer is not None:
+            for name in row.keys() - {"iteration"}:
+                self._writer.add_scalar(prefix + name, row[name], int(row["iteration"]))
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
 class Log:
     """`log.csv`: iteration, epoch, lr, mean of each loss, gradient norm, pictures per second, share of the time spent
     waiting for data, one row for every `every` iterations. `metrics.csv`: one row per evaluation.
 
-    folder: None keeps no files. rate: pictures per second in the last row, or of the first steps before there is one.
+    folder: None keeps no files. tensorboard: write the same numbers for TensorBoard too, into its subfolder of that
+    name. rate: pictures per second in the last row, or of the first steps before there is one.
     """
 
-    def __init__(self, folder: Path | None, position: Position, every: int) -> None:
+    def __init__(self, folder: Path | None, position: Position, every: int, *, tensorboard: bool = False) -> None:
         upto = position.iteration or None
         self.rate = 0.0
         self._every = every
@@ -116,6 +147,8 @@ class Log:
             stack.callback(self._steps.close)
             self._metrics = Table(folder and folder / "metrics.csv", upto=position.validated if upto else None)
             stack.callback(self._metrics.close)
+            self._events = Events(folder / "tensorboard" if tensorboard and folder else None, position.iteration)
+            stack.callback(self._events.close)
             self._closing = stack.pop_all()
         self._window()
 
@@ -159,6 +192,7 @@ class Log:
             "waiting_share": min(1.0, self._waited / max(self._seconds, 1e-9)),
         }
         self._steps.add(row)
+        self._events.add("train/", row)
         self._window()
         return [row]
 
@@ -166,6 +200,7 @@ class Log:
         """Write the row of an evaluation; its time does not count for the rate."""
         row = {"iteration": position.iteration, "epoch": position.epoch, **values}
         self._metrics.add(row)
+        self._events.add("validation/", row)
         self._mark = time.perf_counter()
         return row
 

@@ -18,6 +18,9 @@ COLORS = 8
 MOST_POINTS = 200
 """A longer line is drawn through the means of as many stretches."""
 
+DOTS = 30
+"""Up to this many points of a line get a dot each."""
+
 LEGEND = 12
 """More series than this are named under the pointer only."""
 
@@ -131,10 +134,11 @@ class _Axis:
 
 
 def number(value: float) -> str:
-    """A number for people: at most four digits, thousands as k."""
-    if abs(value) >= 10000:
-        return f"{value / 1000:g}k"
-    return f"{value:.4g}"
+    """A number for people: at most four digits, thousands as k, the very small with a power of ten."""
+    if 0 < abs(value) < 1e-2:
+        digits, power = f"{value:.3e}".split("e")
+        return f"{float(digits):g}e{int(power)}"
+    return f"{value / 1000:.4g}k" if abs(value) >= 10000 else f"{value:.4g}"
 
 
 def _rows(up: _Axis, label: str) -> Html:
@@ -173,11 +177,11 @@ def _line(series: Series, color: int, across: _Axis, up: _Axis) -> Html:
     parts = []
     for drawn, run in groupby(series.points, key=lambda p: math.isfinite(p[1])):
         spots = [(across(x), up(min(max(y, up.low), up.high))) for x, y in run] if drawn else []
-        if len(spots) == 1:
-            parts.append(f'<circle class="{kind}" cx="{spots[0][0]:.1f}" cy="{spots[0][1]:.1f}" r="3"/>')
-        elif spots:
+        if len(spots) > 1:
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
             parts.append(f'<polyline class="{kind}" points="{path}"/>')
+        if len(spots) == 1 or (len(series.points) <= DOTS and not series.thin):
+            parts += [f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in spots]
     return Html(f"<g><title>{name}</title>{''.join(parts)}</g>")
 
 
