@@ -215,9 +215,10 @@ def _video(reader: "_Reader", tree: Element, tracks: Sequence[Element], root: Pa
         label, number = reader.label(track), int(track.attrib["id"]) if track.attrib.get("id", "").isdecimal() else k
         rows = sorted((e for e in track if e.tag in _OBJECTS), key=lambda e: reader.whole(e, "frame"))
         reader.left_out["tracks of points, lines or cuboids"] += not rows
-        for row, following in zip(rows, [*rows[1:], None], strict=True):
-            begin = reader.whole(row, "frame")
-            end = frames.stop if following is None else reader.whole(following, "frame")
+        starts = [reader.whole(row, "frame") for row in rows]
+        for row, begin, end in zip(rows, starts, [*starts, frames.stop][1:], strict=False):
+            if begin == end and row is not rows[-1]:
+                raise reader.fault(row, f"the track has two rows for frame {begin}. Remove one.")
             thing = None if row.attrib.get("outside") == "1" else reader.thing(row, label, size)
             if thing is None:
                 continue
