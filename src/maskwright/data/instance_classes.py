@@ -88,10 +88,10 @@ class ClassTable:
                 raise at.fault(f"expected {len(head)} columns, got {len(words)}: {short(words)}.")
             row = {name: word.strip() for name, word in zip(head, words, strict=True)}
             key = row["mask"].replace("\\", "/"), at.whole(row, "value") if row["value"] else None
-            if not row["class"] or key in self._class:
-                raise at.fault(
-                    "the class is empty." if not row["class"] else f"this object is on line {self._lines[key]}."
-                )
+            if not row["class"]:
+                raise at.fault("the class is empty.")
+            if key in self._class:
+                raise at.fault(f"this object has a class already, on line {self._lines[key]}.")
             self._lines[key], self._class[key] = rows.line_num, row["class"]
 
 
