@@ -80,7 +80,7 @@ class RPN(nn.Module):
         for feature in features:
             hidden = self.conv(feature)
             logits.append(self.logits(hidden).permute(0, 2, 3, 1).flatten(1))  # (B, h*w*A)
-            deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, 4))  # (B, h*w*A, 4)
+            deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)))  # (B, h*w*A, 4)
         return logits, deltas
 
     def cell(self, level: int) -> Tensor:
