@@ -124,6 +124,7 @@ class DataStats:
         """Everything as plain values that JSON can hold."""
         out = asdict(self)
         out["parts"] = dict(self.parts)
+        out["classes"] = list(out["classes"])
         out["sizes"] = [{"height": s[0], "width": s[1], "pictures": n} for s, n in self.sizes]
         return {**out, "objects": self.objects, "has_masks": self.has_masks, "has_landmarks": self.has_landmarks}
 
