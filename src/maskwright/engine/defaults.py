@@ -105,8 +105,10 @@ class Facts:
         self.owner = np.repeat(np.arange(self.pictures), self.counts)
         self.used = np.flatnonzero(self.counts)  # pictures with objects
         starts = np.cumsum(self.counts) - self.counts
-        medians = [np.median(self.sides[starts[i] : starts[i] + self.counts[i]]) for i in self.used]
-        self.typical: Array = np.array(medians, np.float64).clip(1e-3)  # the typical side in each of them
+        spread = [np.quantile(self.sides[starts[i] : starts[i] + self.counts[i]], [0.1, 0.5]) for i in self.used]
+        small, typical = np.array(spread, np.float64).reshape(-1, 2).clip(1e-3).T
+        self.small: Array = small  # a small side in each of them
+        self.typical: Array = typical  # and the typical one
 
     @property
     def pretrained(self) -> bool:
@@ -127,10 +129,10 @@ class Facts:
             return False
         return bool(np.log(self.typical).std() < np.log(self.typical / self.short[self.used]).std())
 
-    @cached_property
-    def shares(self) -> Array:
-        """Typical sides as shares of the short edge: of their own picture's, or of the typical one at a fixed scale."""
-        return self.typical / (np.float64(self.median_short) if self.fixed_scale else self.short[self.used])
+    def edges(self) -> Array:
+        """Short edges that sides are shares of: each picture's own, or the typical one at a fixed scale."""
+        own = self.short[self.used]
+        return np.full(len(own), self.median_short) if self.fixed_scale else own
 
     def typical_input(self) -> float:
         """Typical side at the input with the settings so far; every picture counts the same."""
@@ -207,7 +209,8 @@ def _input(f: Facts) -> Sequence[Reason]:
     """Small objects are enlarged, pictures of large ones shrunk, the long edge limited; trained weights keep theirs."""
     if not is_open(f.config, "size") or (f.pretrained and f.typical_input() >= LEAST_SIDE):
         return []
-    short, (low, typical) = f.median_short, np.quantile(f.shares, [0.1, 0.5]).clip(1e-3).tolist()
+    short, edges = f.median_short, f.edges()
+    low, typical = float(np.quantile(f.small / edges, 0.1)), float(np.median(f.typical / edges))
     aspect = float(np.median(f.sizes.max(axis=1) / f.short))
     edge = short
     if typical * short < GOOD_SIDE:
