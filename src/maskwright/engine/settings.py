@@ -151,16 +151,20 @@ def text(config: TrainConfig, reasons: Sequence[Reason] = ()) -> str:
     why = {r.field: r.why for r in reasons}
     lines = ["# maskwright train --config THIS_FILE; what is given on the command line goes before it.", ""]
     tables = []
-    for field in dataclasses.fields(config):
-        value, comment = getattr(config, field.name), _comment(why.get(field.name))
-        if field.name in NOT_WRITTEN or (value is None and field.default is None):
-            continue
+    for name, value in _written(config).items():
+        comment = _comment(why.get(name))
         if isinstance(value, Augment):
-            inner = [f"{k} = {_toml(v)}" for k, v in vars(value).items() if v is not None]
-            tables.append("\n".join(["", f"[{field.name}]{comment}", *inner]))
+            inner = [f"{k} = {_toml(v)}" for k, v in _written(value).items()]
+            tables.append("\n".join(["", f"[{name}]{comment}", *inner]))
         else:
-            lines.append(f"{field.name} = {_toml(value)}{comment}")
+            lines.append(f"{name} = {_toml(value)}{comment}")
     return "\n".join([*lines, *tables]) + "\n"
+
+
+def _written(config: Any) -> dict[str, Any]:
+    """The fields that a file holds: all but those whose default is None and that are None."""
+    values = {f.name: (getattr(config, f.name), f.default) for f in dataclasses.fields(config)}
+    return {k: v for k, (v, default) in values.items() if k not in NOT_WRITTEN and not (v is None and default is None)}
 
 
 def write(
@@ -177,7 +181,8 @@ def write(
 
 
 def _comment(why: str | None) -> str:
-    return "" if why is None else f"  # {why}"
+    """The reason as one line that TOML allows."""
+    return "" if why is None else "  # " + "".join(c if c.isprintable() else " " for c in why)
 
 
 def _toml(value: Any) -> str:
