@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from maskwright.atomic import replacing
+from maskwright.atomic import new_folder, replacing
 
 
 def test_replaces_at_the_end_with_the_users_permissions(tmp_path):
@@ -36,3 +36,33 @@ def test_failure_leaves_the_old_file(tmp_path, keep):
     assert target.read_text() == "old"
     left = {p.name: p.read_text() for p in tmp_path.iterdir() if p != target}
     assert left == ({"a.txt.part": "half"} if keep else {})
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_new_folder_appears_whole(tmp_path, there):
+    target = tmp_path / "deep" / "set"
+    if there:
+        target.mkdir(parents=True)  # an empty one may be there
+    with new_folder(target) as part:
+        (part / "a.txt").write_text("a")
+        assert not (target / "a.txt").exists()
+    assert [p.name for p in target.iterdir()] == ["a.txt"]
+    assert [p.name for p in target.parent.iterdir()] == ["set"]
+
+
+def test_a_failed_folder_leaves_nothing_and_a_taken_one_is_kept(tmp_path):
+    def fail() -> None:
+        with new_folder(tmp_path / "set") as part:
+            (part / "a.txt").write_text("a")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "set").write_text("a file")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "b.txt").write_text("b")
+    for name in ("set", "full"):
+        with pytest.raises(FileExistsError, match=f"{name} exists already"), new_folder(tmp_path / name):
+            pass
+    assert (tmp_path / "full" / "b.txt").read_text() == "b"

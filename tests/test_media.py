@@ -380,3 +380,34 @@ def test_reading_changes_nothing_in_the_process():
     before = (Image.MAX_IMAGE_PIXELS, len(sys.modules["warnings"].filters))
     read_image(encoded(Image.fromarray(RGB)))
     assert (Image.MAX_IMAGE_PIXELS, len(sys.modules["warnings"].filters)) == before
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_in_the_header_is_that_of_the_picture_read(tmp_path, orientation):
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (30, 20)).save(path, exif=exif)
+    assert media.read_size(path) == read_image(path).shape[:2]
+    assert media.read_size(path.read_bytes()) == media.read_values(path).shape
+
+
+def test_the_size_needs_no_more_than_the_header(tmp_path):
+    path = tmp_path / "a.png"
+    Image.effect_noise((300, 200), 50).save(path)
+    path.write_bytes(path.read_bytes()[:100])
+    assert media.read_size(path) == (200, 300)
+    for bad in (b"", b"GIF89a", b"nothing of a picture"):
+        with pytest.raises(ImageError):
+            media.read_size(bad)
+
+
+def test_values_are_read_unscaled(tmp_path):
+    values = np.arange(12).reshape(3, 4) * 5000
+    for name, kind in (("a.png", np.uint16), ("b.tif", np.int32), ("c.tif", np.float32)):
+        Image.fromarray(values.astype(kind)).save(tmp_path / name)
+        np.testing.assert_array_equal(media.read_values(tmp_path / name), values)
+    Image.fromarray(np.eye(4) > 0).save(tmp_path / "d.png")
+    np.testing.assert_array_equal(media.read_values(tmp_path / "d.png"), np.eye(4))
+    Image.new("RGBA", (4, 3), (9, 9, 9, 0)).save(tmp_path / "e.png")
+    np.testing.assert_array_equal(media.read_values(tmp_path / "e.png"), np.full((3, 4), 9))

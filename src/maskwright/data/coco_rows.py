@@ -85,17 +85,25 @@ class Categories:
             raise at.fault(
                 f"'skeleton' joins landmarks 1 to {len(names)} (COCO counts from 1), got {short(row['skeleton'])}."
             )
-        return Landmarks(
-            tuple(names), tuple((a - first, b - first) for a, b in links), _mirrored(at, row.get("swap"), names)
-        )
+        return Landmarks(tuple(names), tuple((a - first, b - first) for a, b in links), self._mirrored(at, row, names))
 
+    def _mirrored(self, at: Record, row: Row, names: list[str]) -> tuple[int, ...] | None:
+        """The field "swap", which some files have: for each landmark its mirror twin's name, "" where it has none.
 
-def _mirrored(at: Record, swap: Any, names: list[str]) -> tuple[int, ...] | None:
-    """The field "swap", which some files have: for each landmark its mirror twin's name, "" where it is its own."""
-    if not isinstance(swap, list) or len(swap) != len(names) or not all(s == "" or s in names for s in swap):
-        return None
-    partners = tuple(names.index(s) if s else k for k, s in enumerate(swap))
-    return partners if sorted(partners) == list(range(len(names))) else None
+        Twins that name each other are taken first, then those that one of two lone landmarks names.
+        """
+        swap = row.get("swap")
+        if not isinstance(swap, list) or len(swap) != len(names) or not all(s == "" or s in names for s in swap):
+            return None
+        stated = [names.index(s) if s else k for k, s in enumerate(swap)]
+        partner = [p if stated[p] == k else k for k, p in enumerate(stated)]
+        for k, p in enumerate(stated):
+            if partner[k] == k and partner[p] == p and stated[p] != p:
+                partner[k], partner[p] = p, k
+        if partner != stated:
+            odd = ", ".join(names[k] for k, p in enumerate(stated) if partner[k] != p)
+            self.notes.append(f"The 'swap' of {at.name} does not pair all landmarks ({odd}); its pairs were taken.")
+        return tuple(partner)
 
 
 def category_rows(
@@ -109,7 +117,7 @@ def category_rows(
             row["keypoints"] = list(marks.names)
             row["skeleton"] = [[a + 1, b + 1] for a, b in marks.links]
             if marks.mirrored is not None and marks.mirrored != Landmarks(marks.names).mirrored:
-                row["swap"] = ["" if k == p else marks.names[p] for k, p in enumerate(marks.mirrored)]
+                row.setdefault("swap", ["" if k == p else marks.names[p] for k, p in enumerate(marks.mirrored)])
         yield row
 
 
@@ -193,7 +201,7 @@ class AnnotationReader:
         track = row.get("track_id")
         track = track if isinstance(track, int) and not isinstance(track, bool) else None
         extra = {}
-        if len(row) > len(_ANNOTATION):
+        if not row.keys() <= _ANNOTATION:
             extra = {k: v for k, v in row.items() if k not in _ANNOTATION}
             if points is not None:
                 extra = {k: v for k, v in extra.items() if k not in _LANDMARKS}
