@@ -138,15 +138,16 @@ def _same_picture(folder: Path, content: Content) -> None:
     content["annotations"] += [{**r, "id": r["id"] + 500_000, "image_id": 999} for r in mine]
 
 
-def _exif(folder: Path, content: Content, name: str, turn: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = turn
-    repaint(folder, name, lambda p: p, exif=exif)
+def exif(folder: Path, name: str, turn: int) -> None:
+    """An orientation tag on a picture whose pixels stay."""
+    tags = Image.Exif()
+    tags[0x0112] = turn
+    repaint(folder, name, lambda p: p, exif=tags)
 
 
 def _turned(folder: Path, content: Content) -> None:
     """Stored turned, annotated upright."""
-    _exif(folder, content, "0001.png", 6)
+    exif(folder, "0001.png", 6)
     picture = content["images"][1]
     remove_objects(content, picture)
     picture["height"], picture["width"] = picture["width"], picture["height"]
@@ -339,7 +340,7 @@ SEEDS: Mapping[str, Seed] = {
     "unreadable-picture": Seed(lambda f, c: _write(f / "images/0005.png", b"<html>404</html>")),
     "truncated-picture": Seed(_cut),
     "oversized-picture": Seed(_oversized),
-    "exif-rotation": Seed(lambda f, c: _exif(f, c, "0001.png", 6)),
+    "exif-rotation": Seed(lambda f, c: exif(f, "0001.png", 6)),
     "size-disagrees": Seed(
         lambda f, c: _merge(c["images"][2], width=140) or remove_objects(c, c["images"][2]), _only({"empty-picture"})
     ),

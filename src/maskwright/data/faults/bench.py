@@ -34,9 +34,11 @@ class Bench:
     shared: int = 0
     seen: view.Index = field(init=False)
     _next: dict[str, int] = field(default_factory=dict)
+    _names: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.refresh()
+        self._names = {picture.name.casefold(): picture.at for picture in self.seen.pictures}
 
     def refresh(self) -> None:
         """Look at the records again after they were changed."""
@@ -90,18 +92,13 @@ class Bench:
 
     def rename(self, at: int, wish: str) -> str:
         """Give a picture's copy a name that no other has, near to the wish."""
-        row, path = self.rows.images[at], PurePosixPath(wish)
-        name, count = wish, 1
-        while name.casefold() in self._taken(at):
+        path, name, count = PurePosixPath(wish), wish, 1
+        while self._names.setdefault(name.casefold(), at) != at:
             count += 1
             name = str(path.with_name(f"{path.stem}-{count}{path.suffix}"))
         self.folder.place(name, self.looks[at].path)
-        row["file_name"] = name
+        self.rows.images[at]["file_name"] = name
         return name
-
-    def _taken(self, at: int) -> set[str]:
-        names = (r.get("file_name") for k, r in enumerate(self.rows.images) if isinstance(r, dict) and k != at)
-        return {str(name).casefold() for name in names}
 
 
 Fix = Callable[[Bench, Finding], str]

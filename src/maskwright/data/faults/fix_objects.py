@@ -64,7 +64,6 @@ def drop_polygons(bench: Bench, finding: Finding) -> str:
     if finding.detail == "bbox":
         if not outline:
             return drop_annotation(bench, finding)
-        row.pop("bbox")
         thing = bench.thing(finding)
         if thing.extent is None:
             raise NeedsPerson("neither the box nor the outline can be used yet")
@@ -174,8 +173,13 @@ def without_repeats(bench: Bench, finding: Finding) -> str:
 
 def count_area(bench: Bench, finding: Finding) -> str:
     thing = bench.thing(finding)
-    assert thing.mask is not None
-    thing.row["area"] = int(thing.mask.areas()[0])
+    if thing.mask is None:
+        if thing.box is None or thing.row.get("segmentation"):
+            raise NeedsPerson("neither box nor outline can be used yet")
+        x1, y1, x2, y2 = thing.box
+        thing.row["area"] = (x2 - x1) * (y2 - y1)
+    else:
+        thing.row["area"] = int(thing.mask.areas()[0])
     return f"set to {thing.row['area']}"
 
 

@@ -61,11 +61,13 @@ def _relabel(bench: Bench, row: Row, first: Row) -> None:
 def renumber(bench: Bench, finding: Finding) -> str:
     row = bench.row(finding)
     old, new = whole(row["id"]), bench.new_id(finding.section)
-    key = {"images": "image_id", "categories": "category_id"}.get(finding.section)
-    if key is not None:
+    if finding.section == "images":
+        for k in bench.picture(finding.at).objects:
+            bench.rows.annotations[k]["image_id"] = new
+    elif finding.section == "categories":
         for _, annotation in bench.seen.annotations():
-            if whole(annotation.get(key)) == old:
-                annotation[key] = new
+            if whole(annotation.get("category_id")) == old:
+                annotation["category_id"] = new
     row["id"] = new
     return f"the id {old} became {new}"
 
@@ -110,8 +112,7 @@ def drop_shared(bench: Bench, finding: Finding) -> str:
 
 
 def drop_missing(bench: Bench, finding: Finding) -> str:
-    there = sum(bench.folder.path(picture.name) is not None for picture in bench.seen.pictures)
-    if there <= len(bench.seen.pictures) / 2:
+    if len(bench.looks) <= len(bench.rows.images) / 2:
         raise NeedsPerson("more than half of the pictures are missing: is --images the right folder?")
     return bench.drop_picture(finding.at)
 

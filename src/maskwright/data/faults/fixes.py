@@ -52,6 +52,7 @@ FIXES: Mapping[str, Fix] = MappingProxyType(
         "repeated-points": fix_objects.without_repeats,
         "box-mask-disagree": fix_objects.box_of_outline,
         "area-disagrees": fix_objects.count_area,
+        "bad-area": fix_objects.count_area,
         "missing-field": fix_objects.fill_in,
         "keypoint-visibility": fix_objects.mend_keypoints,
         "keypoint-outside": fix_objects.mend_keypoints,

@@ -5,6 +5,7 @@ cannot be parsed; the functions of `CHECKS` then look at what there is, causes b
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -160,10 +161,10 @@ def area(view: Index, thing: Thing) -> Found:
         return
     if pixels < TINY:
         yield thing.finding("tiny-object", f"{pixels} {'pixel' if pixels == 1 else 'pixels'}")
-    stated = thing.row.get("area")
-    if stated is not None:
+    stated: Any = thing.row.get("area")
+    if finite(stated) and stated >= 0:
         outline = float(sum(abs(_signed_area(p)) for p in thing.polygons)) if thing.polygons else pixels
-        if not finite(stated) or min(abs(stated - v) for v in (pixels, outline)) > max(4.0, 0.1 * pixels):
+        if min(abs(stated - v) for v in (pixels, outline)) > max(4.0, 0.1 * pixels):
             yield thing.finding("area-disagrees", f"stated {short(stated)}, the mask has {pixels} pixels")
 
 
@@ -186,11 +187,14 @@ def shape(view: Index, thing: Thing) -> Found:
     repeats = sum(int((p == np.roll(p, 1, axis=0)).all(axis=1).sum()) for p in thing.polygons)
     if repeats:
         yield thing.finding("repeated-points", f"{repeats} of {sum(map(len, thing.polygons))} points")
-    if thing.crowd and thing.polygons:
-        yield thing.finding("crowd-as-polygon", f"{len(thing.polygons)} polygons")
+    if thing.crowd and thing.polygons and view.rows.native:
+        yield thing.finding("crowd-as-polygon", f"polygons: {len(thing.polygons)}")
 
 
 def flags(view: Index, thing: Thing) -> Found:
+    area = thing.row.get("area", 0)
+    if area is not None and not (finite(area) and area >= 0):
+        yield thing.finding("bad-area", f"'area' is {short(area)}")
     crowd = thing.row.get("iscrowd", 0)
     if crowd not in (0, 1) or isinstance(crowd, bool):
         yield thing.finding("bad-crowd", f"'iscrowd' is {short(crowd)}")

@@ -150,12 +150,13 @@ def colours(view: Index, looks: Mapping[int, Look], folder: Folder) -> Found:
 
 
 def unlisted(listed: set[str], folder: Folder) -> Found:
-    """Pictures of the folder that no record names. listed: the file names of all sets that are looked at."""
+    """Pictures beside listed ones that no record names. listed: the file names of all sets that are looked at."""
     plain = {name.removeprefix("./") for name in listed}
     plain |= {folder.spelled(name) or name for name in plain - folder.names}
+    beside = {PurePosixPath(name).parent for name in plain}
     for name in sorted(folder.names - plain):
         path = PurePosixPath(name)
-        if path.suffix.lower() in media.SUFFIXES and not path.name.startswith("."):
+        if path.parent in beside and path.suffix.lower() in media.SUFFIXES and not path.name.startswith("."):
             yield Finding("unlisted-picture", name, "not in the annotations")
 
 

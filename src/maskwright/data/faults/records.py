@@ -3,11 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+from maskwright.data.coco_rows import Categories
 from maskwright.data.faults.rows import GONE, SECTIONS, whole
 from maskwright.data.faults.table import Finding, Section
 from maskwright.data.faults.view import Index
 from maskwright.data.fields import Row, short
+from maskwright.errors import ConfigError, DataError
 
 Found = Iterator[Finding]
 _SINGULAR: dict[Section, str] = {"images": "picture", "annotations": "annotation", "categories": "class"}
@@ -24,6 +27,8 @@ def malformed(view: Index) -> Found:
     for section in SECTIONS:
         for k, row in enumerate(view.rows.section(section)):
             problem = None if row is GONE else _problem(section, row)
+            if problem is None and section == "categories" and row is not GONE:
+                problem = _class_problem(row)
             if problem is not None:
                 where = f"{_SINGULAR[section]} record {k}"
                 yield Finding("malformed-record", where, problem, section, k)
@@ -38,6 +43,15 @@ def _problem(section: Section, row: object) -> str | None:
     text = {"images": "file_name", "categories": "name"}.get(section)
     if text is not None and not (isinstance(row.get(text), str) and row[text].strip()):
         return f"'{text}' must be a name, got {short(row.get(text))}"
+    return None
+
+
+def _class_problem(row: Row) -> str | None:
+    """What the strict reader says of a class record, its landmarks and their links included."""
+    try:
+        Categories(Path(), [row])
+    except (DataError, ConfigError) as error:
+        return str(error).partition(": ")[2] or str(error)
     return None
 
 

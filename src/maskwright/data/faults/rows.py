@@ -7,14 +7,15 @@ import copy
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from maskwright.data import formats
-from maskwright.data.dataset import RLE, Annotation, Dataset, Polygons
+from maskwright.data.coco_rows import annotation_row, category_rows, image_row
+from maskwright.data.dataset import Dataset
 from maskwright.data.faults.table import Finding, Section
-from maskwright.data.fields import Row, box_to_xywh, read_json, short
+from maskwright.data.fields import Row, read_json, short
 from maskwright.errors import DataError
 from maskwright.types import Size
 
@@ -29,7 +30,7 @@ class Rows:
     """The three lists of a COCO file as they stand there; any other format is brought into this form.
 
     path: the annotation file or folder. root: the pictures' folder. extra: the file's other sections.
-    problems: what kept the file, or a section of it, from being read.
+    problems: what kept the file, or a section of it, from being read. native: whether it is a COCO file.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Rows:
     categories: list[Any] = field(default_factory=list)
     extra: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[Finding, ...] = ()
+    native: bool = True
 
     def section(self, name: Section) -> list[Any]:
         """One of the three lists."""
@@ -47,14 +49,14 @@ class Rows:
 
     def copy(self) -> "Rows":
         """A copy that shares no record with this one."""
-        lists = {s: copy.deepcopy(self.section(s)) for s in SECTIONS}
-        return Rows(self.path, self.root, **lists, extra=self.extra, problems=self.problems)
+        images, annotations, categories = (copy.deepcopy(self.section(s)) for s in SECTIONS)
+        return replace(self, images=images, annotations=annotations, categories=categories)
 
 
 def read(path: Path, images: Path | None = None, format: str | None = None) -> Rows:
     """The records of a data set of any format; what cannot be read at all is in `problems`.
 
-    images: the folder of the pictures; None: that of the format, for COCO JSON the folder of the file.
+    images: the folder of the pictures; None: that of the format, for COCO JSON one near the file.
     Raises DataError where there is no such file or folder, ConfigError for an unknown format.
     """
     for place in (path, *(() if images is None else (images,))):
@@ -69,9 +71,7 @@ def read(path: Path, images: Path | None = None, format: str | None = None) -> R
         if format in (None, "coco") and file.is_file() and (format == "coco" or file.suffix.lower() == ".json"):
             content = read_json(file)
             if format == "coco" or _looks_like_coco(content):
-                inside = file.parent / "images"
-                own = inside if path.is_dir() and inside.is_dir() else file.parent
-                return _of_json(file, own if images is None else images, content)
+                return _of_json(file, _root(file, content) if images is None else images, content)
         return of_dataset(formats.load(path, images, format))
     except DataError as error:
         return Rows(path, images, problems=(Finding("unreadable-annotations", path.name, str(error)),))
@@ -79,19 +79,10 @@ def read(path: Path, images: Path | None = None, format: str | None = None) -> R
 
 def of_dataset(dataset: Dataset) -> Rows:
     """A data set as the records of a COCO file."""
-    names, ids = dataset.classes.names, dataset.classes.ids
-    images = [
-        {**r.extra, "id": r.id, "file_name": r.file_name, "height": r.size[0], "width": r.size[1]}
-        for r in dataset.images
-    ]
-    annotations = [_annotation(a, ids) for i in range(len(dataset)) for a in dataset.of(i)]
-    categories = []
-    for k, (number, name) in enumerate(zip(ids, names, strict=True)):
-        more = dict(dataset.class_extra[k]) if k < len(dataset.class_extra) else {}
-        marks = dataset.landmarks[k] if k < len(dataset.landmarks) else None
-        points = {} if marks is None else {"keypoints": list(marks.names)}
-        categories.append({**more, "id": number, "name": name, **points})
-    return Rows(dataset.source, dataset.root, images, annotations, categories, dict(dataset.extra))
+    images = [image_row(r, r.file_name) for r in dataset.images]
+    annotations = [annotation_row(a, dataset.classes.ids) for i in range(len(dataset)) for a in dataset.of(i)]
+    categories = list(category_rows(dataset.classes, dataset.landmarks, dataset.class_extra))
+    return Rows(dataset.source, dataset.root, images, annotations, categories, dataset.extra, native=False)
 
 
 def whole(value: Any) -> int | None:
@@ -179,25 +170,16 @@ def _of_json(path: Path, root: Path, content: Any) -> Rows:
         if not isinstance(value, list):
             found = "is missing" if value is None else f"must be a list, got {short(value)}"
             problems.append(Finding("unreadable-annotations", path.name, f"the section '{name}' {found}"))
-    return Rows(path, root, **lists, extra=content, problems=tuple(problems))
+    images, annotations, categories = (lists[name] for name in SECTIONS)
+    return Rows(path, root, images, annotations, categories, content, tuple(problems))
 
 
-def _annotation(a: Annotation, ids: tuple[int, ...]) -> Row:
-    outline: Polygons | RLE | None = a.segmentation
-    row: Row = {
-        **a.extra,
-        "id": a.id,
-        "image_id": a.image_id,
-        "category_id": ids[a.label],
-        "bbox": box_to_xywh(a.box),
-        "area": a.area,
-        "iscrowd": int(a.crowd),
-    }
-    if outline is not None:
-        row["segmentation"] = outline if isinstance(outline, dict) else [p.tolist() for p in outline]
-    if a.keypoints is not None:
-        row["keypoints"] = a.keypoints.reshape(-1).tolist()
-        row["num_keypoints"] = int((a.keypoints[:, 2] > 0).sum())
-    if a.track_id is not None:
-        row["track_id"] = a.track_id
-    return row
+def _root(path: Path, content: Any) -> Path:
+    """The first folder near the file that has one of the first pictures, else the file's own."""
+    images = content.get("images") if isinstance(content, dict) else None
+    some = [r.get("file_name") for r in (images if isinstance(images, list) else [])[:50] if isinstance(r, dict)]
+    names = [name for name in some if isinstance(name, str) and name and "\0" not in name]
+    for folder in (path.parent, path.parent / "images", path.parent.parent / "images"):
+        if any((folder / name).is_file() for name in names):
+            return folder
+    return path.parent

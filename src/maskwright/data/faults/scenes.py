@@ -20,10 +20,12 @@ _SAME = 0.95  # IoU from which two objects are taken for one
 
 
 def examine(view: Index, picture: Picture, size: Size | None) -> list[Finding]:
-    """All faults of a picture's annotations. size: (H, W) they are drawn on; None: unknown, so nothing can be said."""
-    if size is None:
-        return []
+    """All faults of a picture's annotations. size: (H, W) they are drawn on; None: unknown, so little can be said."""
     found: list[Finding | None] = []
+    if size is None:
+        rows = [(at, view.rows.annotations[at]) for at in picture.objects]
+        found += [f for at, row in rows for f in outlines.flags(view, Thing(at, row, picture, (0, 0), None))]
+        return [f for f in found if f is not None]
     things = []
     for at in picture.objects:
         thing, problems = outlines.read(view, picture, at, size)

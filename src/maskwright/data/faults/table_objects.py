@@ -112,6 +112,12 @@ OUTLINES = (
         "non-finite-coordinate",
     ),
     error(
+        "bad-area",
+        "'area' is not a number, or negative.",
+        "the pixels of the mask are counted, or of the box",
+        "",
+    ),
+    error(
         "bad-crowd",
         "'iscrowd' is neither 0 nor 1.",
         "true, false and text become 0 or 1",
