@@ -6,18 +6,22 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
 from maskwright.data import coco
 from maskwright.data.augment import Augment
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
+from maskwright.data.loader import Batches, Sampling
 from maskwright.data.synthetic import coco_fixture
 from maskwright.engine import checkpoint
 from maskwright.engine.checkpoint import Ema
@@ -392,6 +396,8 @@ def test_damaged_or_foreign_states_are_refused(tmp_path: Path, data: Dataset) ->
     [
         {"lr": 0.0}, {"lr": math.nan}, {"batch_size": 0}, {"precision": "fp8"}, {"optimizer": "adam"}, {"ema": 1.0},
         {"val_fraction": 1.0}, {"seed": -1}, {"clip": 0}, {"epochs": 0}, {"short_edges": (0,)}, {"device": "tpu"},
+        {"schedule": "linear"}, {"milestones": (0.9, 0.5)}, {"milestones": (1.5,)}, {"gamma": 2}, {"momentum": 1.0},
+        {"nesterov": True}, {"patience": 0}, {"min_delta": -1}, {"norm": "batch"}, {"repeats": 0},
     ],
 )  # fmt: skip
 def test_wrong_configs_are_refused(bad: dict[str, Any]) -> None:
@@ -415,6 +421,78 @@ def test_learning_rate_rises_and_falls() -> None:
     assert learning_rate(config, 9, 0.0) == pytest.approx(1.0)
     assert learning_rate(config, 50, 0.5) == pytest.approx(0.55)
     assert learning_rate(config, 99, 1.0) == pytest.approx(0.1)
+
+
+def test_the_rate_steps_or_stays() -> None:
+    config = TrainConfig(lr=1.0, warmup=10, schedule="step", milestones=(0.5, 0.75), gamma=0.1)
+    rates = [learning_rate(config, 99, progress) for progress in (0.0, 0.49, 0.5, 0.74, 0.75, 1.0)]
+    assert rates == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01, 0.01])
+    assert learning_rate(config, 4, 0.0) == pytest.approx(0.5)
+    config = replace(config, schedule="constant")
+    assert [learning_rate(config, 99, progress) for progress in (0.0, 0.6, 1.0)] == [1.0, 1.0, 1.0]
+
+
+def test_optimizers_are_the_ones_asked_for() -> None:
+    sgd = build_optimizer(make_model(), TrainConfig(optimizer="sgd", momentum=0.8, nesterov=True))
+    assert isinstance(sgd, torch.optim.SGD)
+    assert all((g["momentum"], g["nesterov"]) == (0.8, True) for g in sgd.param_groups)
+    assert isinstance(build_optimizer(make_model(), TrainConfig()), torch.optim.AdamW)
+
+
+def test_frozen_statistics_stay_while_their_weights_learn(data: Dataset, tmp_path: Path) -> None:
+    model = make_model()
+    before = weights(model)
+    fit(model, data, data, make_config(tmp_path / "frozen", norm="frozen"))
+    after = weights(model)
+    assert all(torch.equal(after[f"layers.1.{n}"], before[f"layers.1.{n}"]) for n in ("running_mean", "running_var"))
+    assert not torch.equal(after["layers.1.weight"], before["layers.1.weight"])
+    live = make_model()
+    fit(live, data, data, make_config(tmp_path / "live", norm="live"))
+    assert not torch.equal(live.layers[1].running_mean, before["layers.1.running_mean"])
+    with pytest.raises(ConfigError, match="norms that never change"):
+        fit(RCNN(rcnn.tiny()), data, None, make_config(tmp_path / "never", norm="live"))
+
+
+def test_half_precision_needs_a_gpu(data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"fp16.*CUDA.*bf16"):
+        fit(make_model(), data, None, make_config(tmp_path / "run", precision="fp16"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_progress_ends_and_stays_ended(data: Dataset, tmp_path: Path) -> None:
+    """Best is the second; the third is better, but not by min_delta; so are the fourth and fifth."""
+    values = iter([0.1, 0.5, 0.505, 0.3, 0.4, 0.9])
+    config = make_config(tmp_path / "run", epochs=20, patience=3, min_delta=0.01)
+    history = fit(make_model(), data, data, config, evaluate=lambda *_: {"AP": next(values)})
+    assert (history.stopped, history.epochs, history.best) == ("no progress", 5, 0.505)
+    again = fit(make_model(), data, data, replace(config, resume=True), evaluate=lambda *_: {"AP": next(values)})
+    assert (again.stopped, again.iterations) == ("no progress", history.iterations)
+    more = replace(config, resume=True, patience=4, epochs=20)
+    assert fit(make_model(), data, data, more, evaluate=lambda *_: {"AP": next(values, 0.0)}).epochs == 10
+
+
+def test_repeats_show_each_picture_again_and_varied_anew(data: Dataset) -> None:
+    sampling = make_config(Path(), epochs=1, repeats=3, batch_size=8).sampling()
+    batches = list(Batches(data, Tiny().spec, sampling).start())
+    assert [sorted(b.image_ids) for b in batches] == [list(range(8))] * 3
+    first = {b.keys[b.image_ids.index(3)].repeat: b.images[b.image_ids.index(3)] for b in batches}
+    assert list(first) == [0, 1, 2]
+    assert not any(a.shape == b.shape and torch.equal(a, b) for a, b in ((first[0], first[1]), (first[1], first[2])))
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 5), st.integers(1, 3))
+@settings(max_examples=50, deadline=None)
+def test_shares_are_the_batches_cut_apart(pictures: int, size: int, processes: int, repeats: int) -> None:
+    """In order, as even as can be, each process with as many batches as the others."""
+    record = [ImageRecord(i, f"{i}.png", (9, 9)) for i in range(pictures)]
+    rows = {i: (Annotation(i, i, 0, (0, 0, 4, 4), (np.array([0.0, 0, 4, 0, 4, 4]),), 8.0),) for i in range(pictures)}
+    data = Dataset(Classes(["a"]), tuple(record), rows, Path(), Path("a.json"))
+    sampling = Sampling(batch_size=size, epochs=2, repeats=repeats)
+    whole = list(Batches(data, Tiny().spec, sampling).keys(0, 0))
+    shares = [list(Batches(data, Tiny().spec, sampling, (i, processes)).keys(0, 0)) for i in range(processes)]
+    assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == whole
+    assert all(max(map(len, parts)) - min(map(len, parts)) <= 1 for parts in zip(*shares, strict=True))
+    assert sum(map(len, whole)) == 2 * repeats * pictures
 
 
 def test_norms_and_biases_do_not_decay() -> None:

@@ -10,6 +10,7 @@ import itertools
 import math
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -146,8 +147,7 @@ class Batches:
     def start(self, epoch: int = 0, number: int = 0) -> Iterator[Batch]:
         """Batches from batch `number` of `epoch` to the end of the last epoch.
 
-        Raises ImageError, DataError that names the picture which cannot be used, whichever process read it;
-        TrainingError where a worker process ended.
+        Raises ImageError, DataError that names the picture which cannot be used, whichever process read it.
         """
         workers = self.sampling.workers
         loader: DataLoader[Any] = DataLoader(
@@ -220,16 +220,23 @@ class _Collate:
 
 def _unwrapped(loader: "DataLoader[Any]") -> Iterator[Batch]:
     """The loader's batches; an error that arrives in place of one is raised."""
+    for batch in loader:
+        if isinstance(batch, MaskwrightError):
+            raise batch
+        yield batch
+
+
+@contextmanager
+def telling_of_workers() -> Iterator[None]:
+    """Turns the end of a worker process, which torch reports wherever the program is, into a TrainingError."""
     try:
-        for batch in loader:
-            if isinstance(batch, MaskwrightError):
-                raise batch
-            yield batch
+        yield
     except RuntimeError as error:
         if isinstance(error, MaskwrightError) or "DataLoader worker" not in str(error):
             raise
         raise TrainingError(
-            f"A process that prepares pictures ended: {error} Often memory ran out: use fewer workers."
+            f"A process that prepares pictures ended: {error} Often memory ran out: use fewer workers. Saved "
+            f"checkpoints are intact."
         ) from error
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from maskwright.data.dataset import Dataset
-from maskwright.data.loader import Batch, Batches, Sampling
+from maskwright.data.loader import Batch, Batches, Sampling, telling_of_workers
 from maskwright.engine.run import Run, learning_rate
 from maskwright.engine.train_config import TrainConfig
 from maskwright.engine.watch import Log, StopRequest, TrainingBar
@@ -178,6 +178,7 @@ def fit(
     """
     measure, history = evaluate or validation_loss, History()
     with ExitStack() as stack:
+        stack.enter_context(telling_of_workers())
         stack.enter_context(_own_random_numbers())
         torch.manual_seed(config.seed)
         run = Run(model, train_data, config)
