@@ -130,7 +130,7 @@ def test_formats_lists_the_table() -> None:
     done = command("formats")
     assert done.exit_code == 0
     for name in formats.FORMATS:
-        assert f"\n{name:10}" in "\n" + done.stdout
+        assert f"\n{name:13}" in "\n" + done.stdout
 
 
 @pytest.mark.parametrize("name", ["convert", "stats"])

@@ -289,7 +289,8 @@ def test_landmarks_and_tracks_come_back(tmp_path: Path) -> None:
     same(data, back)
     assert [m and m.links for m in back.landmarks] == [m and m.links for m in data.landmarks]
     clips = synthetic.clips_fixture(4, tmp_path / "clips", clips=1, frames=3)
-    cvat_save.save(tmp_path / "clips_out", clips, True)
+    lost = cvat_save.save(tmp_path / "clips_out", clips, True)
+    assert lost == ("3 pictures without the clip and the place in it that they had.",)
     back = cvat.load(tmp_path / "clips_out")
     assert [[a.track_id for a in back.of(i)] for i in range(3)] == [[a.track_id for a in clips.of(i)] for i in range(3)]
     assert back.images[0].file_name == "clip_000/00000.png"

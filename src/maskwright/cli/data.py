@@ -103,4 +103,4 @@ def formats_(debug: Debug = False) -> None:
     from maskwright.data.formats import FORMATS
 
     for f in FORMATS.values():
-        typer.echo(f"{f.name:10}{f.summary}\n{'':10}keeps: {f.keeps}")
+        typer.echo(f"{f.name:13}{f.summary}\n{'':13}keeps: {f.keeps}")

@@ -15,7 +15,7 @@ import numpy as np
 from maskwright.atomic import new_folder, replacing
 from maskwright.data.cvat import ANNOTATIONS, OWN
 from maskwright.data.dataset import Annotation, Dataset
-from maskwright.data.outlines import check_names, sentence
+from maskwright.data.outlines import check_names, lost_frames, sentence
 from maskwright.data.pictures import copy_pictures, inner_names, require_files
 from maskwright.data.xml_tree import node, plain, tag
 from maskwright.errors import ConfigError, DataError
@@ -90,6 +90,7 @@ def _write(path: Path, dataset: Dataset, names: list[str]) -> tuple[str, ...]:
     return (
         *sentence(len(state.empty), "object{s} without a single pixel left out", state.empty),
         *sentence(len(mirrored), "class{s} lost the pairs that change places in a mirror", mirrored),
+        *lost_frames(dataset),
     )
 
 

@@ -166,6 +166,12 @@ def check_names(dataset: Dataset, place: Path) -> None:
         )
 
 
+def lost_frames(dataset: Dataset) -> tuple[str, ...]:
+    """The sentence about pictures that are frames of a clip, for formats that have no place for it."""
+    frames = [r.file_name for r in dataset.images if "video_id" in r.extra or "frame_index" in r.extra]
+    return sentence(len(frames), "picture{s} without the clip and the place in it that they had")
+
+
 def sentence(count: int, what: str, examples: Sequence[str] = ()) -> tuple[str, ...]:
     """`("3 crowd regions ... (a.png, b.png).",)`, or nothing where the count is 0. what: with {s} for a plural s."""
     if count == 0:

@@ -164,7 +164,7 @@ class DataStats:
 
     def _objects(self) -> list[str]:
         def share(count: int) -> str:
-            return f"{count} ({count / max(self.objects, 1):.0%})"
+            return f"{count} ({count / max(self.objects, 1):.1%})"
 
         sizes = f"small {share(self.small)}, medium {share(self.medium)}, large {share(self.large)}"
         close, same = share(self.overlap.over_half), self.overlap.over_half_same

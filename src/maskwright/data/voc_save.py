@@ -14,7 +14,7 @@ from PIL import Image
 
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset
-from maskwright.data.outlines import check_names, sentence
+from maskwright.data.outlines import check_names, lost_frames, sentence
 from maskwright.data.pictures import copy_pictures, inner_names, require_files
 from maskwright.data.voc import VOID, colours
 from maskwright.data.xml_tree import node
@@ -72,7 +72,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
         (folder / "SegmentationObject").mkdir(exist_ok=True)
         _write(folder / "class_names.txt", "\n".join(("_background_", *dataset.classes.names)) + "\n")
         _write(folder / "labelmap.txt", _labelmap(dataset.classes.names))
-    return lost.sentences()
+    return (*lost.sentences(), *lost_frames(dataset))
 
 
 def _lists(dataset: Dataset, stems: Sequence[str]) -> dict[str, list[str]]:
