@@ -5,7 +5,7 @@ Letters: N annotated objects, M found objects, Q classes. A pair needs one class
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,7 +149,7 @@ class Gallery:
         every, crowd = self.dataset.truth(i, crowd=True), self.dataset.crowd(i)
         return every[~crowd], every[crowd]
 
-    def examples(self, most_bytes: int = 3_000_000) -> tuple[list[Example], list[Example]]:
+    def examples(self, most_bytes: int = 2_400_000) -> tuple[list[Example], list[Example]]:
         """The worst and the best pictures, none twice, JPEGs of at most `most_bytes` together. Reads them again."""
         shown = {entry.position for entry in self._worst}
         best = [entry for entry in self._best if entry.position not in shown][: self._kept["best"]]
@@ -188,13 +188,17 @@ def _caption(verdict: Verdict) -> str:
 
 
 def _overlay(picture: UInt8Array, rows: Instances, colors: IntArray, *, scores: bool) -> Image.Image:
-    """The objects in these colours; class names on them where the data set has several."""
-    painted = Instances(
-        rows.boxes, rows.scores, colors, Classes([str(k) for k in range(MISSED + FALSE)]), rows.size, rows.crops
-    )
-    out = draw.overlay(picture, painted, labels=False, scores=False, opacity=0.3, colors="class")
-    if len(rows.classes) > 1 and rows.crops is not None:
-        out = draw.overlay(out, rows, scores=scores, opacity=0.0, outline=0, colors="class")
+    """The objects in these colours; where the data set has several classes, what is not right has its class on it."""
+
+    def painted(part: Instances, shades: IntArray, name: str) -> Instances:
+        return replace(part, labels=shades, classes=Classes([name] * (1 + max(RIGHT, FALSE, MISSED))))
+
+    out = draw.overlay(picture, painted(rows, colors, ""), labels=False, scores=False, opacity=0.3, colors="class")
+    wrong = np.flatnonzero(colors != RIGHT) if len(rows.classes) > 1 else np.zeros(0, np.int64)
+    for label in np.unique(rows.labels[wrong]).tolist():
+        mine = wrong[rows.labels[wrong] == label]
+        named = painted(rows[mine], colors[mine], rows.classes[label])
+        out = draw.overlay(out, named, scores=scores, opacity=0.0, outline=0, colors="class")
     return Image.fromarray(out)
 
 
