@@ -89,15 +89,15 @@ def person(*points: tuple[float, float, float], landmarks: Landmarks | None) -> 
 
 
 def test_a_mirror_exchanges_left_and_right() -> None:
-    ears = Landmarks(("left ear", "nose", "right ear"))
-    before = person((30, 5, 2), (20, 6, 2), (10, 5, 1), landmarks=ears)
+    ears = Landmarks(("left ear", "right ear", "nose"))
+    before = person((30, 5, 2), (10, 5, 1), (20, 6, 2), landmarks=ears)
     flip = Geometry.flip((20, 40), horizontal=True)
-    after = [[30, 5, 1], [20, 6, 2], [10, 5, 2]]
+    after = [[30, 5, 1], [10, 5, 2], [20, 6, 2]]
     np.testing.assert_array_equal(move_points(before, flip)[0], after)
     np.testing.assert_array_equal(move_points(before, Geometry.flip((20, 40), vertical=True))[0, 0], [10, 15, 1])
     both = Geometry.flip((20, 40), horizontal=True, vertical=True)  # a turn by 180 degrees exchanges nothing
     np.testing.assert_array_equal(move_points(before, both)[0, 0], [10, 15, 2])
-    unnamed = person((30, 5, 2), (20, 6, 2), (10, 5, 1), landmarks=None)
+    unnamed = person((30, 5, 2), (10, 5, 1), (20, 6, 2), landmarks=None)
     np.testing.assert_array_equal(move_points(unnamed, flip)[0, 0], [10, 5, 2])
 
 

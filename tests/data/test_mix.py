@@ -263,6 +263,19 @@ def test_crowds_and_cut_objects_stay_behind() -> None:
     assert len(counts) > 3
 
 
+def test_there_is_always_something_to_paste() -> None:
+    """From a large picture with one small object, through a small window."""
+    dense = np.zeros((1, 300, 400), bool)
+    dense[0, 200:206, 30:36] = True
+    masks = Masks.from_dense(dense)
+    large = Sample(
+        np.zeros((300, 400, 3), np.uint8), Objects(masks.boxes(), np.zeros(1, int), masks, np.zeros(1, bool))
+    )
+    for seed in range(10):
+        cut = cut_out((40, 50), Augment(rot90=0.5), AS_IT_IS, Others([large]), np.random.default_rng(seed))
+        assert cut.objects.masks.areas().tolist() == [36]
+
+
 def small_squares(count: int) -> Sample:
     dense = np.zeros((count, 60, 60), bool)
     for k, mask in enumerate(dense):

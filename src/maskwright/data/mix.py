@@ -122,14 +122,14 @@ def cut_out(size: Size, config: Augment, view: View, another: Another, rng: np.r
     Instance Segmentation", 2021, section 3; without its optional blending, and the window always holds an object.)
     """
     picture = another(rng, filled=True)
-    objects = picture.objects[_whole(picture) & ~picture.objects.crowd]
+    objects = picture.objects[_whole(picture)]
     near = replace(config, crop=size, focus=1.0)
     choice = choose(near, rng, picture.size, view.scaled(picture.size), objects)
     window = choice.geometry.size
     top, left = (int(rng.integers(have - want + 1)) for have, want in zip(size, window, strict=True))
     placed = replace(choice, geometry=choice.geometry.then(Geometry.crop(window, -top, -left, size)))
     moved = apply(Sample(picture.image, objects), placed, fill=view.fill, antialias=view.antialias)
-    pasted = np.flatnonzero(~moved.objects.crowd)  # `cut = "ignore"` makes crowds of what the window cuts
+    pasted = np.flatnonzero(~moved.objects.crowd)  # also what the window cuts, where `cut` is "ignore"
     count = int(rng.integers(1, len(pasted) + 1)) if len(pasted) else 0
     return Sample(moved.image, moved.objects[np.sort(rng.permutation(pasted)[:count])])
 
