@@ -137,6 +137,7 @@ def train(
 ) -> None:  # fmt: skip
     """Train a model on your own annotated pictures."""
     from maskwright.engine import settings
+    from maskwright.engine.processes import is_first
     from maskwright.engine.train import plan
     from maskwright.engine.train import train as run
 
@@ -155,7 +156,9 @@ def train(
         say(planned.report())
         typer.echo(settings.write(write_config, planned.config, planned.reasons))
     else:
-        typer.echo(run(chosen))
+        best = run(chosen)
+        if is_first():  # of the processes that torchrun started
+            typer.echo(best)
 
 
 def _config(given: dict[str, Any], file: Path | None) -> "TrainConfig":
