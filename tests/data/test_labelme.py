@@ -240,7 +240,7 @@ def test_a_polygon_and_a_bitmap_of_one_group_are_united(tmp_path: Path) -> None:
     )
     mask = labelme.load(tmp_path).masks(0).dense()
     assert mask.shape == (1, 20, 30)
-    assert mask.sum() == 36 + 6 - 1
+    assert mask.sum() == 36 + 5
 
 
 def test_what_is_no_object_is_counted(tmp_path: Path) -> None:
@@ -401,6 +401,10 @@ def test_places_that_are_wrong(tmp_path: Path) -> None:
         labelme.load(write(tmp_path / "x", document(shape("a", SQUARE))), tmp_path / "gone")
     assert not labelme.recognise(tmp_path / "empty")
     assert not labelme.recognise(tmp_path / "gone")
+    (tmp_path / "x/.trash").mkdir()
+    (tmp_path / "x/.trash/old.json").write_text("{")
+    assert labelme.recognise(tmp_path / "x")
+    assert len(labelme.load(tmp_path / "x")) == 1
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:

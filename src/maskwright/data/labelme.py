@@ -74,7 +74,8 @@ class _Sheet:
 
 def recognise(place: Path) -> bool:
     """A folder in which the first JSON file has shapes and the name of a picture."""
-    first = next(_json_files(place), None) if place.is_dir() else None
+    own = sorted(place.glob("*.json"))[:1] if place.is_dir() else []
+    first = next(iter(own or _json_files(place)), None) if place.is_dir() else None
     return first is not None and len(json_keys(first, ("shapes", "imagePath"))) == 2
 
 
@@ -133,7 +134,9 @@ def unpack(place: Path) -> tuple[Path, ...]:
 
 
 def _json_files(folder: Path) -> Iterator[Path]:
-    return (p for p in folder.rglob("*.json") if p.is_file() and not p.name.startswith("."))
+    """The JSON files in a folder and those below it, hidden ones left out."""
+    inside = ((p, p.relative_to(folder).parts) for p in folder.rglob("*.json"))
+    return (p for p, parts in inside if p.is_file() and not any(part.startswith(".") for part in parts))
 
 
 def _sheet(file: Path, base: Path, images: Path | None, left_out: Counter[str]) -> _Sheet:
