@@ -376,6 +376,17 @@ def test_batches_do_not_depend_on_order_or_workers(tmp_path: Path) -> None:
     assert all(torch.equal(a.images, b.images) for a, b in zip(alone, helped, strict=True))
 
 
+def test_what_is_pasted_comes_from_pictures_with_objects(tmp_path: Path) -> None:
+    path = synthetic.coco_fixture(tmp_path, 3, size=(20, 20))  # the last picture is empty
+    data = coco.load(path, path.parent / "images")
+    for empty in (True, False):
+        samples = TrainingSamples(data, SPEC, Sampling(keep_empty=empty))
+        rng = np.random.default_rng(0)
+        filled, shown = ([samples.another(rng, filled=f) for _ in range(30)] for f in (True, False))
+        assert all(len(s.objects) for s in filled)
+        assert any(len(s.objects) == 0 for s in shown) == empty
+
+
 def test_copy_paste_without_outlines_is_refused_at_once(tmp_path: Path) -> None:
     path = synthetic.coco_fixture(tmp_path, 3, pictures=2, size=(30, 30))
     data = coco.load(path, path.parent / "images")
