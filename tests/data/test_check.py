@@ -181,6 +181,11 @@ JUNK = st.sampled_from(
 )
 
 
+def test_an_absurd_size_is_a_finding(clean: Path, tmp_path: Path) -> None:
+    seeded(clean, tmp_path / "set", Seed(lambda f, c: c["images"][1].update(height=10**9)))
+    assert set(counted(look(tmp_path / "set"))) == {"bad-size", "empty-picture"}
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_what_the_check_calls_sound_the_strict_reader_takes(data: st.DataObject, clean: Path, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from maskwright.types import Size
 
 SECTIONS: tuple[Section, ...] = ("images", "annotations", "categories")
 
+_MOST_PIXELS = 2**32 - 1  # what run lengths can count
+
 GONE = object()
 """Stands in a list for a record that a repair removed, so that the positions of the others stay."""
 
@@ -107,7 +109,9 @@ def finite(value: Any) -> bool:
 def stated_size(row: Row) -> Size | None:
     """(H, W) of a picture record; None where it is missing or impossible."""
     height, width = whole(row.get("height")), whole(row.get("width"))
-    return None if height is None or width is None or min(height, width) < 1 else (height, width)
+    if height is None or width is None or min(height, width) < 1 or height * width > _MOST_PIXELS:
+        return None
+    return height, width
 
 
 def write(path: Path, rows: Rows) -> int:

@@ -62,7 +62,7 @@ IDS = (
 PICTURES = (
     error(
         "bad-size",
-        "Height or width of a picture record is missing or not a positive whole number.",
+        "Height or width of a picture record is missing, not a positive whole number or absurdly large.",
         "taken from the picture",
         "Write the picture's size into its record.",
     ),
