@@ -227,6 +227,9 @@ def test_batches_fit_the_pixels_and_the_memory() -> None:
     assert decided(large, GPU).batch_size == 11
     assert decided(large, replace(GPU, megabytes=6000.0)).batch_size == 2
     assert decided(small, GPU).batch_size == 16
+    two = reasons(large, replace(GPU, processes=2))
+    assert (two["batch_size"].value, two["workers"].value) == (22, 7)
+    assert "2 processes" in two["batch_size"].why
     few = reasons(data(*[((200, 200), [50.0])] * 9))["batch_size"]
     assert few.value == 2
     assert "several steps" in few.why

@@ -158,21 +158,23 @@ class Facts:
 
 @dataclass(frozen=True)
 class Device:
-    """Where the run computes: "cpu" or "cuda", memory in MB (0: not known), cores, and whether bf16 is fast."""
+    """Where the run computes: "cpu" or "cuda", memory in MB, cores, whether bf16 is fast, how many processes."""
 
     kind: str
     megabytes: float = 0.0
     cores: int = 1
     bf16: bool = False
+    processes: int = 1
 
     @staticmethod
     def find(config: TrainConfig) -> "Device":
-        cores = os.cpu_count() or 1
+        cores, processes = os.cpu_count() or 1, int(os.environ.get("WORLD_SIZE", "1"))  # torchrun sets the latter
         if config.device == "cpu" or not torch.cuda.is_available():
             able = torch.cpu.get_capabilities()
-            return Device("cpu", cores=cores, bf16=bool(able.get("avx512_bf16") or able.get("amx_bf16")))
+            fast = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+            return Device("cpu", 0.0, cores, fast, processes)
         memory = torch.cuda.get_device_properties(0).total_memory / 1e6
-        return Device("cuda", memory, cores, torch.cuda.is_bf16_supported(including_emulation=False))
+        return Device("cuda", memory, cores, torch.cuda.is_bf16_supported(including_emulation=False), processes)
 
 
 def resolve(
@@ -283,9 +285,8 @@ def _anchors(f: Facts) -> Sequence[Reason]:
 def _augment(f: Facts) -> Sequence[Reason]:
     few = f.pictures < FEW
     grey = 0.2 if few else 0.1
-    augment = Augment(
-        scale=(0.75, 1.33) if few else (0.85, 1.2), brightness=grey, contrast=grey, saturation=grey
-    )  # fmt: skip
+    scale = (0.75, 1.33) if few else (0.85, 1.2)
+    augment = Augment(scale=scale, brightness=grey, contrast=grey, saturation=grey)
     why = [f"{f.pictures} pictures" + (": stronger variations" if few else ": mild variations")]
     if f.config.orientation == "free":
         augment = replace(augment, flip_vertical=0.5, rot90=0.75)
@@ -312,7 +313,9 @@ def _batch(f: Facts) -> Sequence[Reason]:
     else:
         fit, most = CPU_PIXELS / pixels, CPU_BATCH
         why = f"inputs of {pixels / 1e6:.2f} megapixels on a processor"
-    size = max(1 if f.pretrained else 2, min(most, int(fit)))
+    if device.processes > 1:
+        why += f", {device.processes} processes"
+    size = max(1 if f.pretrained else 2, min(most, int(fit))) * device.processes
     if size > (share := max(1, f.pictures // 4)):
         size, why = share, f"{f.pictures} pictures: an epoch has several steps"
     return [Reason("batch_size", size, why)]
@@ -383,7 +386,8 @@ def _output(f: Facts) -> Sequence[Reason]:
 
 def _workers(f: Facts) -> Sequence[Reason]:
     if f.device.kind == "cuda" and f.device.cores > 1:
-        return [Reason("workers", min(8, f.device.cores - 1), "processes keep the GPU supplied with pictures")]
+        each = max(1, min(8, (f.device.cores - 1) // f.device.processes))
+        return [Reason("workers", each, "processes keep the GPU supplied with pictures")]
     return []
 
 
