@@ -233,11 +233,9 @@ def test_groups_join_parts_and_landmarks(tmp_path: Path) -> None:
 
 
 def test_a_polygon_and_a_bitmap_of_one_group_are_united(tmp_path: Path) -> None:
-    one(
-        tmp_path,
-        shape("a", SQUARE, group_id=1),
-        shape("a", [[7, 8], [9, 9]], "mask", mask=png(np.ones((2, 3))), group_id=1),
-    )
+    """The bitmap's unset pixel that lies in the polygon takes nothing away."""
+    bitmap = png(np.array([[0, 1, 1], [1, 1, 1]]))
+    one(tmp_path, shape("a", SQUARE, group_id=1), shape("a", [[7, 8], [9, 9]], "mask", mask=bitmap, group_id=1))
     mask = labelme.load(tmp_path).masks(0).dense()
     assert mask.shape == (1, 20, 30)
     assert mask.sum() == 36 + 5
