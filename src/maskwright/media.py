@@ -76,7 +76,7 @@ def read_image(source: Source, *, max_pixels: int | None = MAX_PIXELS, bits: int
         raise ImageError(f"read_image: bits must be 1 to 16, got {bits}.")
     name, stream = _stream(source)
     with stream:
-        picture = _open(stream, name)
+        picture = open_picture(stream, name)
         with picture:
             width, height = picture.size
             if max_pixels is not None and width * height > max_pixels:
@@ -84,8 +84,8 @@ def read_image(source: Source, *, max_pixels: int | None = MAX_PIXELS, bits: int
                     f"{name}: the picture has {height}x{width} = {height * width} pixels, the limit is {max_pixels}. "
                     "If you trust the file, give a higher max_pixels, or None for no limit."
                 )
-            _load(picture, name)
-            turn = _TURNS.get(_orientation(picture))
+            load_pixels(picture, name)
+            turn = _TURNS.get(orientation(picture))
             upright = picture if turn is None else picture.transpose(turn)
             return _rgb(upright, name, bits)
 
@@ -96,9 +96,9 @@ def read_size(source: Source) -> tuple[int, int]:
     Raises ImageError, naming the file, where there is no picture or its header cannot be read.
     """
     name, stream = _stream(source)
-    with stream, _open(stream, name) as picture:
+    with stream, open_picture(stream, name) as picture:
         width, height = picture.size
-        return (width, height) if _orientation(picture) >= 5 else (height, width)
+        return (width, height) if orientation(picture) >= 5 else (height, width)
 
 
 def read_values(source: Source) -> NDArray[np.int64]:
@@ -108,12 +108,12 @@ def read_values(source: Source) -> NDArray[np.int64]:
     ignored. Raises ImageError, naming the file, for other colours, stacks of pictures, and what cannot be read.
     """
     name, stream = _stream(source)
-    with stream, _open(stream, name) as picture:
+    with stream, open_picture(stream, name) as picture:
         frames = getattr(picture, "n_frames", 1)
         if frames != 1:
             raise ImageError(f"{name}: expected one picture, found a stack of {frames}. Save them one by one.")
-        _load(picture, name)
-        turn = _TURNS.get(_orientation(picture))
+        load_pixels(picture, name)
+        turn = _TURNS.get(orientation(picture))
         values = np.asarray(picture if turn is None else picture.transpose(turn))
     if values.ndim == 3:
         colours = values[:, :, :3] if values.shape[2] >= 3 else values[:, :, :1]
@@ -139,7 +139,7 @@ def as_image(source: Source | Image.Image | NDArray[Any], *, max_pixels: int | N
     if isinstance(given, (str, bytes, os.PathLike)):
         return read_image(given, max_pixels=max_pixels)
     if isinstance(given, Image.Image):
-        _load(given, "the PIL image")
+        load_pixels(given, "the PIL image")
         return _rgb(given, "the PIL image", 16)
     if isinstance(given, np.ndarray):
         return _rgb_array(given)
@@ -184,7 +184,7 @@ def _stream(source: Source) -> tuple[str, IO[bytes]]:
         raise ImageError(f"{name}: the file cannot be opened ({_line(error)}).") from error
 
 
-def _open(stream: IO[bytes], name: str) -> Image.Image:
+def open_picture(stream: IO[bytes], name: str) -> Image.Image:
     """The picture with only its header read.
 
     `PIL.Image.open` would apply Pillow's process-wide pixel limit, which is not ours to change, before the caller's
@@ -215,7 +215,8 @@ def _open(stream: IO[bytes], name: str) -> Image.Image:
     raise ImageError(f"{name}: not a picture this package reads ({formats}); it begins with {prefix!r}.")
 
 
-def _load(picture: Image.Image, name: str) -> None:
+def load_pixels(picture: Image.Image, name: str) -> None:
+    """Read the pixels of an opened picture. Raises ImageError where they are damaged or cut off."""
     try:
         picture.load()
     except MemoryError:
@@ -226,7 +227,7 @@ def _load(picture: Image.Image, name: str) -> None:
         ) from error
 
 
-def _orientation(picture: Image.Image) -> int:
+def orientation(picture: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) where there is none or the block cannot be read, as viewers do."""
     try:
         return int(picture.getexif().get(_ORIENTATION, 1))

@@ -338,3 +338,21 @@ def test_real_files_load_without_complaint(shared: Path, name: str, pictures: in
     assert data.check_files() == ()
     for i in range(0, len(data), 10):
         assert data.image(i).shape[:2] == data.masks(i).size
+
+
+def test_a_picture_of_more_pixels_than_run_lengths_count_is_refused(tmp_path: Path) -> None:
+    rows = content()
+    rows["images"][0]["height"] = 10**9
+    path = tmp_path / "huge.json"
+    path.write_text(json.dumps(rows))
+    with pytest.raises(DataError, match=r"huge\.json: image id 900000000001: height 1000000000 .* correct the size"):
+        coco.load(path)
+
+
+def test_a_num_keypoints_that_is_no_number_is_counted_again(tmp_path: Path) -> None:
+    rows = content()
+    rows["categories"][0]["keypoints"] = ["tip"]
+    rows["annotations"][0] |= {"keypoints": [3, 4, 2], "num_keypoints": []}
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(rows))
+    assert any("num_keypoints" in note for note in coco.load(path).notes)

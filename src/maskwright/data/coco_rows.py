@@ -17,6 +17,7 @@ from maskwright.types import Classes, Landmarks, Masks
 
 _BEYOND = 1.0  # pixels a box may reach beyond its picture before it is worth a note: annotation tools round
 _CATEGORY = frozenset(("id", "name", "keypoints", "skeleton"))
+_MOST_PIXELS = 2**32 - 1
 _IMAGE = frozenset(("id", "file_name", "height", "width"))
 _ANNOTATION = frozenset(("id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation"))
 _LANDMARKS = frozenset(("keypoints", "num_keypoints"))
@@ -139,6 +140,11 @@ def read_images(source: Path, rows: list[Any]) -> tuple[ImageRecord, ...]:
         size = at.whole(row, "height"), at.whole(row, "width")
         if min(size) < 1:
             raise at.fault(f"height and width must be at least 1, got {size[0]} and {size[1]} ({name}).")
+        if size[0] * size[1] > _MOST_PIXELS:
+            raise at.fault(
+                f"height {size[0]} and width {size[1]} make more pixels than run lengths can count ({_MOST_PIXELS}); "
+                f"correct the size of {name}."
+            )
         records[number] = ImageRecord(number, name, size, {k: v for k, v in row.items() if k not in _IMAGE})
     return tuple(records.values())
 
@@ -262,7 +268,7 @@ class AnnotationReader:
                 f"{short(points[:, 2].tolist())}."
             )
         stated = row.get("num_keypoints")
-        if stated is not None and stated != np.count_nonzero(points[:, 2]):
+        if stated is not None and stated != int(np.count_nonzero(points[:, 2])):
             self.odd.setdefault("state a wrong num_keypoints", []).append(int(row["id"]))
         return points
 

@@ -182,7 +182,7 @@ def _write_pictures(bench: Bench, folder: Path) -> int:
 def _pixels(path: Path, *, upright: bool) -> media.UInt8Array:
     if upright:
         return media.read_image(path)
-    with media._open(io.BytesIO(path.read_bytes()), path.name) as picture:
+    with media.open_picture(io.BytesIO(path.read_bytes()), path.name) as picture:
         return media.as_image(picture)
 
 

@@ -153,7 +153,7 @@ def look(path: Path) -> Look:
         return Look(path, ("unreadable-picture", f"cannot be read ({error.strerror})"))
     known: dict[str, Any] = {"digest": hashlib.blake2b(content, digest_size=16).digest()}
     try:
-        with media._open(io.BytesIO(content), path.name) as picture:
+        with media.open_picture(io.BytesIO(content), path.name) as picture:
             width, height = picture.size
             known |= {"kind": picture.format or "", "mode": picture.mode, "stored": (height, width)}
             if height * width > media.MAX_PIXELS:
@@ -170,8 +170,8 @@ def look(path: Path) -> Look:
 
 def _decoded(picture: Image.Image) -> dict[str, Any]:
     """What takes all pixels to know, as fields of `Look`. Raises ImageError where they cannot be decoded."""
-    turn = media._orientation(picture)
-    media._load(picture, "the file")
+    turn = media.orientation(picture)
+    media.load_pixels(picture, "the file")
     out: dict[str, Any] = {"turn": turn}
     if picture.mode.startswith("I"):
         out["peak"] = int(np.asarray(picture).max())
