@@ -64,6 +64,12 @@ def test_counts_by_hand() -> None:
     assert found.overlap.masks is None
 
 
+def test_limits_of_small_and_large_belong_to_the_larger_kind() -> None:
+    sides = (31.9, 32, 95.9, 96)
+    found = stats(dataset({0: tuple(square(k, 0, 0, 0, side) for k, side in enumerate(sides))}, [(200, 200)]))
+    assert (found.small, found.medium, found.large) == (1, 2, 1)
+
+
 def test_drawing_counts_pixels() -> None:
     """Two objects that share half of their pixels fill less than their areas, and the file's wrong area is not used."""
     first, second = square(1, 0, 0, 0, 4), square(2, 0, 2, 0, 4)
