@@ -126,6 +126,7 @@ def test_pictures_of_large_objects_are_shrunk() -> None:
     mixed = reasons(data(*[((1600, 2000), [100.0, 500.0])] * 40))["size"].value
     assert 480 < mixed < 1600
     assert reasons(data(*[((480, 640), [400.0])] * 40))["size"].value == 480  # not below
+    assert reasons(data(*[((320, 400), [200.0])] * 40))["size"].value == 320  # nor up to it
 
 
 def test_objects_of_one_size_in_pictures_of_many() -> None:
