@@ -232,10 +232,13 @@ def telling_of_workers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, MaskwrightError) or "DataLoader worker" not in str(error):
+        cause: BaseException | None = error  # what was interrupted may have failed in its own way after it
+        while cause is not None and "DataLoader worker" not in str(cause):
+            cause = cause.__context__
+        if isinstance(error, MaskwrightError) or cause is None:
             raise
         raise TrainingError(
-            f"A process that prepares pictures ended: {error} Often memory ran out: use fewer workers. Saved "
+            f"A process that prepares pictures ended: {cause} Often memory ran out: use fewer workers. Saved "
             f"checkpoints are intact."
         ) from error
 

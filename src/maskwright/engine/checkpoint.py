@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from maskwright.atomic import replacing
+from maskwright.data.loader import telling_of_workers
 from maskwright.errors import TrainingError
 
 FORMAT = 2
@@ -128,8 +129,10 @@ def save(path: Path, state: Mapping[str, Any]) -> Path:
     try:
         for left in path.parent.glob(f".{path.name}.*.part"):  # by a run that was killed while it wrote
             left.unlink()
-        with replacing(path, durable=True) as part:
+        with telling_of_workers(), replacing(path, durable=True) as part:
             torch.save(dict(state), part)
+    except TrainingError:
+        raise
     except (OSError, RuntimeError) as error:
         kept = f"The earlier one at {path} is intact." if path.exists() else "There is no earlier one."
         raise TrainingError(
