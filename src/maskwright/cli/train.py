@@ -27,6 +27,8 @@ def _option(*names: str, panel: str, **facts: Any) -> Any:
 
 `maskwright train --data leaves.json --images photos/ --out runs/leaf`
 
+`maskwright train --data train.json --images train2017/ --val val.json --val-images val2017/ --out runs/own`
+
 `maskwright train --data cells/ --orientation free --minutes 60 --device cuda --out runs/cells`
 
 `maskwright train --data leaves.json --images photos/ --weights mask_rcnn_r50_fpn.torchvision --out runs/leaf`
@@ -75,9 +77,18 @@ def train(
                 help="free: pictures have no up and down, as seen through a microscope or from above."
                      "  [default: upright]"),
     ] = None,
+    val: Annotated[
+        Path | None,
+        _option("--val", metavar="PATH", panel=FIRST,
+                help="Annotations of the pictures to measure on.  [default: the data's own part, or a share of it]"),
+    ] = None,
+    val_images: Annotated[
+        Path | None,
+        _option("--val-images", metavar="DIR", panel=FIRST, help="Their folder.  [default: that of --images]"),
+    ] = None,
     val_fraction: Annotated[
         float | None,
-        _option(min=0, max=0.9, metavar="0..0.9", panel=FIRST, help="Share held out to measure.  [default: 0.2]"),
+        _option(min=0, max=0.9, metavar="0..0.9", panel=FIRST, help="Share held out where nothing else says which.  [default: 0.2]"),
     ] = None,
     epochs: Annotated[
         int | None, _option(min=1, metavar="N", panel=LENGTH, help="Passes over the pictures.  [default: by the data]")
@@ -143,7 +154,8 @@ def train(
 
     given = {
         "data": data, "images": images, "data_format": data_format, "out": out, "model": model, "weights": weights,
-        "orientation": orientation, "val_fraction": val_fraction, "epochs": epochs, "max_minutes": minutes,
+        "val": val, "val_images": val_images, "val_fraction": val_fraction,
+        "orientation": orientation, "epochs": epochs, "max_minutes": minutes,
         "size": size, "batch_size": batch, "lr": lr, "patience": patience, "device": device, "precision": precision,
         "workers": workers, "seed": seed, "resume": resume or None,
         "tensorboard": tensorboard or None,

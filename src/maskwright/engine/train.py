@@ -1,12 +1,10 @@
 """From an annotation file to weights that predict: data, model, measure, then `fit`."""
 
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from maskwright.data import formats
 from maskwright.data.dataset import Dataset
 from maskwright.engine import settings
 from maskwright.engine.defaults import Reason, resolve
@@ -14,12 +12,13 @@ from maskwright.engine.fit import Evaluate, fit, validation_loss
 from maskwright.engine.fit import History as History
 from maskwright.engine.fit import SaveWeights as SaveWeights
 from maskwright.engine.network import Origin, build, origin
+from maskwright.engine.parts import parts
+from maskwright.engine.processes import is_first
 from maskwright.engine.run import STATE
 from maskwright.engine.run import Run as Run
 from maskwright.engine.run import build_optimizer as build_optimizer
 from maskwright.engine.run import learning_rate as learning_rate
 from maskwright.engine.train_config import TrainConfig
-from maskwright.errors import DataError
 from maskwright.models import zoo
 from maskwright.models.base import Model
 from maskwright.types import Classes
@@ -50,7 +49,7 @@ class Plan:
     """A run before its first step.
 
     config: with everything decided. reasons: of what was decided from the data. start: where the network comes from.
-    data: to learn from; held_out: to measure on, or None.
+    data: to learn from; held_out: to measure on, or None; held_out_from: where that comes from.
     """
 
     config: TrainConfig
@@ -58,13 +57,15 @@ class Plan:
     start: Origin
     data: Dataset
     held_out: Dataset | None
+    held_out_from: str = ""
 
     def report(self) -> str:
         """What a person is told before the run: the data, and each decision with its reason."""
         held = 0 if self.held_out is None else len(self.held_out)
         classes = len(self.data.classes)
         first = (
-            f"{len(self.data)} pictures to learn from, {held} to measure on, {classes} class{'es'[: 2 * (classes > 1)]}"
+            f"{len(self.data)} pictures to learn from, {held} to measure on ({self.held_out_from}), {classes} "
+            f"class{'es'[: 2 * (classes > 1)]}"
         )
         return "\n".join([first, *(f"  {reason}" for reason in self.reasons)])
 
@@ -73,12 +74,10 @@ def plan(config: TrainConfig, model: Model | None = None) -> Plan:
     """Read the annotations, split them, and decide what nobody chose. Raises ConfigError, DataError, WeightsError."""
     if config.resume:
         config = settings.as_started(config, Path(config.out) / SETTINGS)
-    data = formats.load(config.data, config.images or None, config.data_format)
-    _check_pictures(data)
-    rest, held_out = data.split(config.val_fraction, config.split_salt) if config.val_fraction else (data, None)
+    chosen = parts(config)
     start = origin(config) if model is None else Origin(str(config.model), type(model), model.config, built=True)
-    config, reasons = resolve(config, rest, start)
-    return Plan(config, tuple(reasons), start, rest, held_out)
+    config, reasons = resolve(config, chosen.data, start)
+    return Plan(config, tuple(reasons), start, chosen.data, chosen.held_out, chosen.origin)
 
 
 def train(config: TrainConfig, model: Model | None = None) -> Path:
@@ -95,7 +94,7 @@ def train(config: TrainConfig, model: Model | None = None) -> Path:
         model, moved = build(config, classes, run.start)
         if moved is not None:
             _tell(config, moved.report())
-    if not (out / STATE).exists() and _first_process():
+    if not (out / STATE).exists() and is_first():
         settings.write(out / SETTINGS, config, run.reasons, over=True)
 
     def save(trained: Model, path: Path, metrics: Mapping[str, float]) -> None:
@@ -107,27 +106,16 @@ def train(config: TrainConfig, model: Model | None = None) -> Path:
     history = fit(model, run.data, run.held_out, config, average_precision(classes), save)
     best = out / "best.safetensors"
     best = best if best.exists() else best.with_name("last.safetensors")
-    if config.report and _first_process() and history.stopped in ("finished", "time", "no progress"):
+    if config.report and is_first() and history.stopped in ("finished", "time", "no progress"):
         from maskwright.engine.report import report_run
 
         report_run(best, run.held_out, config)
     return best
 
 
-def _first_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
 def _tell(config: TrainConfig, text: str) -> None:
-    if config.progress and _first_process():
+    if config.progress and is_first():
         print(text, file=sys.stderr, flush=True)
-
-
-def _check_pictures(data: Dataset) -> None:
-    missing = data.check_files()
-    if missing:
-        some = ", ".join(str(path) for path in missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise DataError(f"{data.source}: {len(missing)} of {len(data)} picture files are missing: {some}.")
 
 
 def average_precision(classes: Classes) -> Evaluate:

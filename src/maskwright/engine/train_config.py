@@ -16,7 +16,7 @@ from maskwright.engine.undecided import undecided
 from maskwright.errors import ConfigError, suggest
 
 FREE_ON_RESUME = (
-    *("data", "images", "data_format", "out", "workers", "device"),
+    *("data", "images", "data_format", "val", "val_images", "out", "workers", "device"),
     *("resume", "checkpoint_minutes", "progress", "log_every", "tensorboard", "report", "patience", "min_delta"),
 )
 """Fields that may differ when a run is resumed; the others decide the weights."""
@@ -49,8 +49,10 @@ class TrainConfig:
     data: annotation file or folder; data_format: a name of `data.formats.FORMATS`, None recognises it. images: the
     pictures' folder where it is not the format's own. out: the run's folder. model: zoo name. weights: checkpoint of
     that model and these classes to begin with; None begins with random weights. size: input short edge, None is the
-    model's own; short_edges: draw one of these instead. val_fraction: share of the pictures held out, chosen by a hash
-    of the file name and `split_salt`.
+    model's own; short_edges: draw one of these instead.
+    val, val_images: annotations of the pictures to measure on, and their folder. val_fraction: without them, the share
+    of the pictures that is held out, chosen by a hash of the file name and `split_salt`; None takes the parts train
+    and val that the data names, or else a fifth.
     epochs, max_minutes: the run ends with the first that is reached; one may be None. With max_minutes the learning
     rate follows the share of the time that is used, or of the epochs if that is further.
     repeats: times an epoch shows each picture, each time varied anew; for small data sets.
@@ -87,7 +89,9 @@ class TrainConfig:
     score_threshold: float | None = None
     max_instances: int | None = None
     short_edges: tuple[int, ...] = ()
-    val_fraction: float = 0.2
+    val: str | None = None
+    val_images: str = ""
+    val_fraction: float | None = None
     split_salt: str = ""
     epochs: int | None = undecided(50)
     max_minutes: float | None = None

@@ -1,0 +1,84 @@
+"""Which pictures a run learns from, and which it is measured on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskwright.data import coco
+from maskwright.data.synthetic import coco_fixture
+from maskwright.engine.parts import parts
+from maskwright.engine.train_config import TrainConfig
+from maskwright.errors import DataError
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return coco_fixture(tmp_path / "train", 1, pictures=8, size=(20, 30), objects=2)
+
+
+def given(source: Path, **more: Any) -> TrainConfig:
+    return TrainConfig(data=str(source), images=str(source.parent / "images"), **more)
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def names(data: Any) -> list[str]:
+    return [record.file_name for record in data.images]
+
+
+def test_a_share_is_chosen_by_the_names_where_nothing_else_says(source: Path) -> None:
+    data = coco.load(source, source.parent / "images")
+    for share in (None, 0.2, 0.5):
+        found = parts(given(source, val_fraction=share))
+        rest, held_out = data.split(0.2 if share is None else share)
+        assert found.held_out is not None
+        assert (names(found.data), names(found.held_out)) == (names(rest), names(held_out))
+    assert parts(given(source, val_fraction=0.0)).held_out is None
+
+
+def test_the_parts_that_a_file_names_are_used(source: Path) -> None:
+    split = ["train", "train", "val", "test", "train", "val", "train", "train"]
+
+    def change(content: dict[str, Any]) -> None:
+        for row, part in zip(content["images"], split, strict=True):
+            row["split"] = part
+
+    rewrite(source, change)
+    found = parts(given(source))
+    assert found.held_out is not None
+    assert (len(found.data), len(found.held_out)) == (5, 2)
+    assert found.origin == "the part 'val' of the data; left out: 1 of 'test'"
+    chosen = parts(given(source, val_fraction=0.5))  # what a person says goes first
+    assert len(chosen.data) + len(chosen.held_out or ()) == 8
+
+
+def test_annotations_of_their_own_are_measured_on(source: Path, tmp_path: Path) -> None:
+    other = coco_fixture(tmp_path / "val", 2, pictures=3, size=(20, 30), objects=2)
+    found = parts(given(source, val=str(other), val_images=str(other.parent / "images")))
+    assert found.held_out is not None
+    assert (len(found.data), len(found.held_out), found.origin) == (8, 3, str(other))
+
+
+def test_annotations_of_other_classes_are_refused(source: Path, tmp_path: Path) -> None:
+    other = coco_fixture(tmp_path / "val", 2, pictures=3, size=(20, 30), objects=2)
+
+    def change(content: dict[str, Any]) -> None:
+        content["categories"][0]["name"] = "elipse"
+
+    rewrite(other, change)
+    with pytest.raises(DataError, match=r"val.*its class 'elipse' is not one of .*train.*Did you mean 'ellipse'"):
+        parts(given(source, val=str(other), val_images=str(other.parent / "images")))
+
+
+def test_missing_pictures_are_named_on_either_side(source: Path, tmp_path: Path) -> None:
+    other = coco_fixture(tmp_path / "val", 2, pictures=3, size=(20, 30), objects=2)
+    (other.parent / "images" / "0001.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 3 picture files are missing: .*val.*0001\.png"):
+        parts(given(source, val=str(other), val_images=str(other.parent / "images")))
