@@ -6,7 +6,7 @@ Both hold out the same fifth of the pictures, begin with random weights, and use
 pictures enlarged to the same short edge (512). The peer's recipe is its reference script's: SGD, momentum 0.9, weight
 decay 1e-4, learning rate 0.02 for 16 pictures in proportion to the batch, linear warm-up over 1000 steps, a tenth of
 the rate after 16/26 and 22/26 of the run, mirrored pictures, batches of 2; with batch norm that learns, as there are
-no published weights to freeze. Ours is `benchmarks.train_nuclei`'s, with nothing taken over from earlier runs.
+no published weights to freeze. Ours is benchmarks/nuclei.toml, also from random weights.
 
 One after the other; for each: pictures a second, the share of the time spent waiting for data, and the mask AP and
 the nuclei metric of what was learnt, measured by the same code.
@@ -26,10 +26,11 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 import maskwright
-from benchmarks.train_nuclei import COMMON, STRONG
+from benchmarks.train_nuclei import RECIPE
 from maskwright.data import coco
 from maskwright.data.dataset import Dataset
 from maskwright.engine.evaluate import evaluate
+from maskwright.engine.settings import config_of
 from maskwright.types import Classes, Instances, Masks
 
 SHORT_EDGE, BATCH, WARMUP = 512, 2, 1000
@@ -56,16 +57,15 @@ class Outcome:
 
 def train_ours(arguments: argparse.Namespace, held_out: Dataset) -> Outcome:
     out = arguments.out / "ours"
-    best = maskwright.train(
-        maskwright.TrainConfig(
-            data=str(arguments.data), images=str(arguments.images), out=str(out), size=SHORT_EDGE, lr=6e-4, warmup=100,
-            augment=STRONG, max_minutes=arguments.minutes, evaluate_every=10_000, progress=False, **COMMON,
-        )
+    config = config_of(
+        RECIPE, data=str(arguments.data), images=str(arguments.images), out=str(out), size=SHORT_EDGE,
+        max_minutes=arguments.minutes, evaluate_every=10_000, progress=False, report=False,
     )  # fmt: skip
+    best = maskwright.train(config)
     state: dict[str, Any] = torch.load(out / "last.state", weights_only=True)["position"]
     rows = np.genfromtxt(out / "log.csv", delimiter=",", names=True)
     waiting = float(np.mean(rows["waiting_share"])) * state["seconds"]
-    pictures = int(state["iteration"]) * COMMON["batch_size"]
+    pictures = int(state["iteration"]) * config.batch_size
     return measured("maskwright", maskwright.load(best), held_out, pictures, state["seconds"], waiting)
 
 
