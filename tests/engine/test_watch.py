@@ -9,7 +9,7 @@ import pytest
 
 from maskwright.engine.checkpoint import Position
 from maskwright.engine.report import read_columns
-from maskwright.engine.watch import Log, Table
+from maskwright.engine.watch import Log, Table, TrainingBar
 from maskwright.errors import MissingExtraError
 
 
@@ -117,3 +117,22 @@ def test_numbers_keep_seven_digits_and_missing_ones_stay_empty(tmp_path: Path) -
         table.add(row)
     table.close()
     assert (tmp_path / "t.csv").read_text().split() == ["iteration,a", "1000000000,0.3333333", "2,1e-12", "3,"]
+
+
+@pytest.mark.parametrize(
+    ("progress", "seconds", "said"),
+    [
+        (0.0, 3.0, "0.0%, estimating the time left"),
+        (0.1, 0.0, "10.0%, estimating the time left"),
+        (0.5, 20.0, "50.0%, under a minute left"),
+        (0.25, 60.0, "25.0%, 3 min left"),
+        (1.0, 60.0, "100.0%"),
+    ],
+)
+def test_the_progress_line_claims_only_what_it_knows(
+    capsys: pytest.CaptureFixture[str], progress: float, seconds: float, said: str
+) -> None:
+    """Before a step is timed nobody knows how long the run takes: neither nan nor nothing."""
+    with TrainingBar(True) as bar:
+        bar.show(Position(seconds=seconds), {"loss": 1.0}, progress, 2.0)
+    assert capsys.readouterr().err.strip().rpartition(" | ")[2] == said

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import signal
 import sys
 import threading
@@ -243,5 +242,14 @@ class TrainingBar:
             self._bar.update(self._task, completed=progress, description=text)
         elif now - self._line_at >= self.LINE_SECONDS:
             self._line_at = now
-            left = position.seconds * (1 / progress - 1) if progress > 0 else math.nan
-            print(f"{text} | {progress:.1%}, {left / 60:.0f} min left", file=sys.stderr, flush=True)
+            print(f"{text} | {progress:.1%}{_left(position.seconds, progress)}", file=sys.stderr, flush=True)
+
+
+def _left(seconds: float, progress: float) -> str:
+    """What a line says of the time that is left; nothing at the end, no number before a step was timed."""
+    if progress >= 1:
+        return ""
+    if progress <= 0 or seconds <= 0:
+        return ", estimating the time left"
+    left = seconds * (1 / progress - 1)
+    return ", under a minute left" if left < 60 else f", {left / 60:.0f} min left"
