@@ -234,6 +234,8 @@ def test_batches_fit_the_pixels_and_the_memory() -> None:
     few = reasons(data(*[((200, 200), [50.0])] * 9))["batch_size"]
     assert few.value == 2
     assert "several steps" in few.why
+    tiny = reasons(data(*[((200, 200), [50.0])] * 9), replace(GPU, processes=4))["batch_size"]
+    assert tiny.value == 4  # a picture for each process
 
 
 def test_norms_by_weights_and_batch() -> None:

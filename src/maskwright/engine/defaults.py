@@ -316,7 +316,7 @@ def _batch(f: Facts) -> Sequence[Reason]:
     if device.processes > 1:
         why += f", {device.processes} processes"
     size = max(1 if f.pretrained else 2, min(most, int(fit))) * device.processes
-    if size > (share := max(1, f.pictures // 4)):
+    if size > (share := max(device.processes, f.pictures // 4)):
         size, why = share, f"{f.pictures} pictures: an epoch has several steps"
     return [Reason("batch_size", size, why)]
 
