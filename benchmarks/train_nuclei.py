@@ -23,7 +23,7 @@ def pack(best: Path, place: Path) -> None:
     file, predictor = read(best), load(best)
     assert file.header is not None
     header = {
-        **zoo.describe(predictor.model, predictor.classes, "nuclei"),
+        **zoo.describe(predictor.model, predictor.classes, "mask_rcnn_small"),
         "metrics": file.header["metrics"],
         "licence": "Apache-2.0",
         "data": "Data Science Bowl 2018, stage 1 (CC0 1.0)",

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -403,6 +404,15 @@ def test_damaged_or_foreign_states_are_refused(tmp_path: Path, data: Dataset) ->
 def test_wrong_configs_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):
         TrainConfig(**bad)
+
+
+def test_a_model_of_boxes_alone_needs_no_outlines(tmp_path: Path, data: Dataset) -> None:
+    rows = {k: tuple(replace(a, segmentation=None) for a in own) for k, own in data.annotations.items()}
+    boxes, model = replace(data, annotations=rows), make_model()
+    with pytest.raises(DataError, match=r"no outline.*faster_rcnn"):
+        Run(model, boxes, make_config(tmp_path / "masks"))
+    model.config = SimpleNamespace(masks=False)
+    assert not Run(model, boxes, make_config(tmp_path / "boxes")).batches.samples.with_masks
 
 
 def test_a_run_must_end_and_have_something_to_learn(tmp_path: Path, data: Dataset) -> None:

@@ -88,7 +88,8 @@ def train(
     ] = None,
     val_fraction: Annotated[
         float | None,
-        _option(min=0, max=0.9, metavar="0..0.9", panel=FIRST, help="Share held out where nothing else says which.  [default: 0.2]"),
+        _option(min=0, max=0.9, metavar="0..0.9", panel=FIRST,
+                help="Share held out where nothing else says which.  [default: 0.2]"),
     ] = None,
     epochs: Annotated[
         int | None, _option(min=1, metavar="N", panel=LENGTH, help="Passes over the pictures.  [default: by the data]")

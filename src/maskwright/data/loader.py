@@ -251,8 +251,8 @@ class TrainingSamples(TorchDataset[Item]):
         self.with_masks = sampling.masks and dataset.has_masks
         if sampling.masks and not self.with_masks:
             raise DataError(
-                f"{dataset.source}: some annotations have a box but no outline. Complete them, or train on boxes alone "
-                f"(masks = false)."
+                f"{dataset.source}: some annotations have a box but no outline. Complete them, or train a model of "
+                f"boxes alone, as faster_rcnn_r50_fpn (`maskwright models` lists them)."
             )
         if sampling.augment is not None and sampling.augment.copy_paste > 0 and not self.with_masks:
             raise ConfigError(f"{dataset.source}: copy_paste needs outlines, training is on boxes alone. Set it to 0.")

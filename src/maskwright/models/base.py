@@ -40,6 +40,11 @@ class Model(nn.Module):
     output: OutputSpec
     floor: float = 0.0
 
+    @property
+    def draws_masks(self) -> bool:
+        """Whether it learns from outlines; a config without the field `masks` always does."""
+        return bool(getattr(self.config, "masks", True))
+
     def loss(
         self,
         images: Tensor,
