@@ -168,8 +168,6 @@ def test_unclear_places_and_names(tmp_path: Path, scenes: Dataset) -> None:
         formats.load(scenes.source, format="yollo")
     with pytest.raises(DataError, match=r"nothing: there is no such file or folder"):
         formats.load(tmp_path / "nothing")
-    with pytest.raises(DataError, match=r"fits: none.*--format"):
-        formats.load(tmp_path)
     (tmp_path / "a.json").write_text("[1, 2]")
     with pytest.raises(DataError, match=r"a\.json: .*result list"):
         formats.load(tmp_path / "a.json")
@@ -179,6 +177,40 @@ def test_unclear_places_and_names(tmp_path: Path, scenes: Dataset) -> None:
     with pytest.raises(DataError, match="fits: coco and masks"):
         formats.load(tmp_path / "b")
     assert len(formats.load(tmp_path / "b", format="coco")) == 6
+
+
+def test_what_is_like_no_format_is_described(tmp_path: Path) -> None:
+    def said(*files: str) -> str:
+        place = tmp_path / str(len(list(tmp_path.iterdir())))
+        place.mkdir()
+        for file in files:
+            (place / file).parent.mkdir(exist_ok=True)
+            (place / file).write_bytes(b"")
+        with pytest.raises(DataError) as caught:
+            formats.load(place)
+        return str(caught.value)
+
+    empty = said()
+    assert "this is an empty folder." in empty
+    assert all(f.name in empty and f.summary in empty for f in FORMATS.values())
+    assert "(--format)" in empty
+    assert "this is a folder of 3 pictures and no annotations." in said("a.png", "b.JPG", "in ner/ü.tif", ".hidden")
+    assert "this is a folder of 1 picture, 2 files of suffix '.md', 1 file without suffix." in said(
+        "a.png", "b.md", "c.md", "README"
+    )
+    assert "others." in said(*(f"a.x{k}" for k in range(9)))
+    (tmp_path / "none" / "below").mkdir(parents=True)
+    with pytest.raises(DataError, match="a folder without a file in it"):
+        formats.load(tmp_path / "none")
+    for name, words in (
+        ("set.ZIP", "Unpack it first"),
+        ("set.tar.gz", "Unpack it first"),
+        ("notes.docx", r"a file of suffix '\.docx'"),
+        ("notes", "this is a file"),
+    ):
+        (tmp_path / name).write_bytes(b"PK")
+        with pytest.raises(DataError, match=words):
+            formats.load(tmp_path / name)
 
 
 def test_pictures_are_found_beside_a_coco_file(tmp_path: Path, scenes: Dataset) -> None:

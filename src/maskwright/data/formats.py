@@ -4,8 +4,10 @@ A format is one file of `data/` and one line of `FORMATS`.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,6 +27,10 @@ from maskwright.data import (
 )
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError, suggest
+from maskwright.media import SUFFIXES
+
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+_MOST_LOOKED_AT, _MOST_SUFFIXES = 100_000, 5  # files and suffixes that the message about a strange folder counts
 
 
 @dataclass(frozen=True)
@@ -173,12 +179,43 @@ def recognise(place: Path) -> Format:
     fitting = [f for f in FORMATS.values() if f.recognise(place)]
     if not fitting and place.suffix.lower() == ".json" and place.is_file():
         return FORMATS["coco"]
-    if len(fitting) != 1:
-        found = " and ".join(f.name for f in fitting) or "none"
+    if not fitting:
+        raise DataError(_unlike_any(place))
+    if len(fitting) > 1:
+        found = " and ".join(f.name for f in fitting)
         raise DataError(
             f"{place}: the annotation format is not clear (fits: {found}). Name it (--format): {', '.join(FORMATS)}."
         )
     return fitting[0]
+
+
+def _unlike_any(place: Path) -> str:
+    """What was found at a place that is like no format, what each format looks for, and what to do."""
+    formats = "\n".join(f"  {f.name:12} {f.summary}" for f in FORMATS.values())
+    if place.is_file() and place.name.lower().endswith(_ARCHIVES):
+        return f"{place}: an archive is not read. Unpack it first, then give the folder that comes out of it."
+    found = _content(place) if place.is_dir() else f"a file of suffix '{place.suffix}'" if place.suffix else "a file"
+    return (
+        f"{place}: no annotation format fits; this is {found}. Looked for:\n{formats}\n"
+        f"Give the file or folder that has the annotations; if it is that already, name its format (--format)."
+    )
+
+
+def _content(folder: Path) -> str:
+    """What a folder and those below it hold, in words; of a very large one its first files."""
+    walk = (Path(name) for _, _, names in os.walk(folder) for name in names if not name.startswith("."))
+    suffixes = Counter(path.suffix.lower() for path in islice(walk, _MOST_LOOKED_AT))
+    if not suffixes:
+        return "an empty folder" if not any(folder.iterdir()) else "a folder without a file in it"
+    pictures = sum(count for suffix, count in suffixes.items() if suffix in SUFFIXES)
+    others = [(suffix, count) for suffix, count in suffixes.most_common() if suffix not in SUFFIXES]
+    words = [f"{pictures} picture{'' if pictures == 1 else 's'}"] if pictures else []
+    for suffix, count in others[:_MOST_SUFFIXES]:
+        kind = f"of suffix '{suffix}'" if suffix else "without suffix"
+        words.append(f"{count} file{'' if count == 1 else 's'} {kind}")
+    words += ["others"] if len(others) > _MOST_SUFFIXES else []
+    first = "at least " if suffixes.total() == _MOST_LOOKED_AT else ""
+    return f"a folder of {first}{', '.join(words)}{'' if others else ' and no annotations'}"
 
 
 def find(name: str) -> Format:
