@@ -247,6 +247,28 @@ def test_the_command_reports_and_ends_by_severity(clean: Path, tmp_path: Path) -
     assert [row["fault"] for row in report["repair"]["done"]] == ["self-crossing"]
 
 
+def test_the_command_asks_for_the_folder_where_most_pictures_are_missing(clean: Path, tmp_path: Path) -> None:
+    (tmp_path / "few").mkdir()
+    names = sorted(p.name for p in (clean / "images").iterdir())
+    for name in names[:3]:
+        (tmp_path / "few" / name).write_bytes((clean / "images" / name).read_bytes())
+    said = command(clean / "annotations.json", "--images", tmp_path / "few").stdout
+    assert "missing-picture: 3" in said
+    assert "first:" not in said
+    (tmp_path / "few" / names[0]).unlink()
+    said = command(clean / "annotations.json", "--images", tmp_path / "few").stdout
+    assert (
+        f"first: give the right folder of the pictures with --images (looked in: {tmp_path / 'few'})\n  --fix" in said
+    )
+
+
+def test_a_file_that_cannot_be_read_is_named_once(tmp_path: Path) -> None:
+    (tmp_path / "e.json").write_text("{")
+    said = command(tmp_path / "e.json").stdout
+    assert "    e.json: " in said
+    assert said.count("e.json: ") == 2  # the heading, and the finding
+
+
 def test_the_command_ends_with_2_for_wrong_use(clean: Path, tmp_path: Path) -> None:
     assert command(tmp_path / "gone.json").exit_code == 2
     assert command(clean / "annotations.json", "--format", "coca").exit_code == 2

@@ -62,6 +62,8 @@ class Report:
             lines += [f"    {f.where}: {f.message}" for f in found[:examples]]
             if len(found) > examples:
                 lines.append(f"    ... and {len(found) - examples} more")
+            if name == "missing-picture" and 2 * len(found) > self.counts["pictures"]:
+                lines.append(f"  first: give the right folder of the pictures with --images (looked in: {self.root})")
             lines += [f"  --fix: {fault.repair}"] if fault.repair else []
             lines += [f"  by hand: {fault.advice}"] if fault.advice and not fault.repair else []
         totals = ", ".join(_number(self.count(s), s) for s in SEVERITIES)

@@ -76,7 +76,8 @@ def read(path: Path, images: Path | None = None, format: str | None = None) -> R
                 return _of_json(file, _root(file, content) if images is None else images, content)
         return of_dataset(formats.load(path, images, format))
     except DataError as error:
-        return Rows(path, images, problems=(Finding("unreadable-annotations", path.name, str(error)),))
+        said = str(error).removeprefix(f"{path}: ")  # the finding names the file itself
+        return Rows(path, images, problems=(Finding("unreadable-annotations", path.name, said),))
 
 
 def of_dataset(dataset: Dataset) -> Rows:
