@@ -63,6 +63,17 @@ def test_the_events_are_those_of_the_tables(tmp_path: Path, writers: list[Writer
     assert not any(name.endswith("/iteration") for name, *_ in writer.rows)
 
 
+def test_the_steps_after_the_last_full_row_get_one_at_the_end(tmp_path: Path) -> None:
+    position = Position()
+    with Log(tmp_path, position, 5) as log:
+        steps(log, position, 7)
+        (row,) = log.rest(position)
+        assert (row["iteration"], row["lr"], row["mask"]) == (7, 0.1, pytest.approx((1 / 6 + 1 / 7) / 2))
+        assert log.rest(position) == []
+        assert log.step(Position(iteration=8), {"lr": 0.5}, pictures=2, waited=0.0, last=True)[0]["lr"] == 0.5
+    assert read_columns(tmp_path / "log.csv")["iteration"] == [5, 7, 8]
+
+
 def test_a_resumed_run_takes_back_what_came_after_its_state(tmp_path: Path, writers: list[Writer]) -> None:
     position = Position()
     with Log(tmp_path, position, 1) as log:

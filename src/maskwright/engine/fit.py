@@ -199,9 +199,10 @@ def fit(
         for group, waited in run.groups():
             losses = train_step(run, group)
             run.advance(group)
-            history.losses += log.step(run.position, losses, sum(map(len, group)), waited)
-            bar.show(run.position, losses, run.progress(), log.rate)
-            if ending := run.ending(stop.name):
+            ending, progress = run.ending(stop.name), run.progress()
+            history.losses += log.step(run.position, losses, sum(map(len, group)), waited, last=progress >= 1)
+            bar.show(run.position, losses, progress, log.rate)
+            if ending:
                 history.stopped = ending
                 break
             if run.position.due:
@@ -209,6 +210,7 @@ def fit(
             if run.state_is_old():
                 run.save_state()
         if history.stopped in ("finished", "time"):
+            history.losses += log.rest(run.position)  # of a run that brought nothing better any more
             check_up()
             history.stopped = "no progress" if run.stalled() else history.stopped
         run.save_state()

@@ -131,7 +131,8 @@ class Events:
 
 class Log:
     """`log.csv`: iteration, epoch, lr, mean of each loss, gradient norm, pictures per second, share of the time spent
-    waiting for data, one row for every `every` iterations. `metrics.csv`: one row per evaluation.
+    waiting for data, one row for every `every` iterations and one for what is left of them at the end of the run.
+    `metrics.csv`: one row per evaluation.
 
     folder: None keeps no files. tensorboard: write the same numbers for TensorBoard too, into its subfolder of that
     name. rate: pictures per second in the last row, or of the first steps before there is one.
@@ -153,7 +154,7 @@ class Log:
 
     def _window(self) -> None:
         self._sums: dict[str, float] = {}
-        self._steps_done, self._pictures, self._seconds, self._waited = 0, 0, 0.0, 0.0
+        self._steps_done, self._pictures, self._seconds, self._waited, self._lr = 0, 0, 0.0, 0.0, 0.0
         self._mark = time.perf_counter()
 
     def __enter__(self) -> Self:
@@ -165,9 +166,9 @@ class Log:
         self._closing.close()
 
     def step(
-        self, position: Position, losses: Mapping[str, float], pictures: int, waited: float
+        self, position: Position, losses: Mapping[str, float], pictures: int, waited: float, *, last: bool = False
     ) -> list[dict[str, float]]:
-        """Note one step; gives the row that was written, if one was."""
+        """Note one step, the last of the run or not; gives the row that was written, if one was."""
         now = time.perf_counter()
         self._seconds, self._mark = self._seconds + now - self._mark, now
         self._steps_done, self._pictures, self._waited = (
@@ -177,15 +178,21 @@ class Log:
         )
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
-        if self.rate == 0.0 or position.iteration % self._every == 0:
+        self._lr = losses["lr"]
+        if self.rate == 0.0:
             self.rate = self._pictures / max(self._seconds, 1e-9)
-        if position.iteration % self._every:
+        return self.rest(position) if last or position.iteration % self._every == 0 else []
+
+    def rest(self, position: Position) -> list[dict[str, float]]:
+        """Write the row of the steps since the last row; gives it, if there were any."""
+        if not self._steps_done:
             return []
+        self.rate = self._pictures / max(self._seconds, 1e-9)
         means = {name: total / self._steps_done for name, total in self._sums.items()}
         row = {
             "iteration": position.iteration,
             "epoch": position.epoch,
-            "lr": losses["lr"],
+            "lr": self._lr,
             **{name: value for name, value in means.items() if name != "lr"},
             "pictures_per_second": self.rate,
             "waiting_share": min(1.0, self._waited / max(self._seconds, 1e-9)),
