@@ -85,6 +85,16 @@ def test_nothing_is_overwritten_and_a_failure_leaves_nothing(tmp_path: Path, sce
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_place_in_a_clip_is_kept_or_told(tmp_path: Path, scenes: Dataset, name: str) -> None:
+    place = {"video_id": 3, "video": "clip", "frame_index": 0}
+    clip = replace(scenes.subset([0]), images=(replace(scenes.images[0], extra=place),))
+    lost = formats.save(tmp_path / "out", clip, name)
+    again = formats.load(tmp_path / "out")
+    kept = all({"video_id", "frame_index"} <= set(r.extra) for r in again.images)
+    assert kept != any("the clip and the place in it" in text for text in lost)
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if FORMATS[n].one_file])
 def test_one_file_holds_no_pictures(tmp_path: Path, scenes: Dataset, name: str) -> None:
     place = tmp_path / f"set{FORMATS[name].one_file}"

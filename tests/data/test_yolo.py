@@ -144,6 +144,21 @@ def test_a_pose_set_is_written_and_read_back(tmp_path: Path) -> None:
         yolo_save.save(tmp_path / "more", data, copy=False)
 
 
+def test_what_data_yaml_cannot_say_of_landmarks_is_told(tmp_path: Path) -> None:
+    Image.new("L", (50, 30)).save(tmp_path / "a.png")
+    row = Annotation(1, 1, 0, (5, 5, 40, 25), None, 700, keypoints=np.array([[12.5, 7, 2], [30, 20.25, 1]]))
+    data = Dataset(
+        Classes(["head", "tail"]), (ImageRecord(1, "a.png", (30, 50)),), {1: (row,)}, tmp_path, tmp_path / "x",
+        landmarks=(Landmarks(("a", "b"), ((0, 1),)), Landmarks(("c", "d"))),
+    )  # fmt: skip
+    assert yolo_save.save(tmp_path / "out", data) == (
+        "1 class without the links between landmarks: YOLO has none (head).",
+    )
+    outlined = replace(row, segmentation=(np.array([5.0, 5, 40, 5, 40, 25]),), keypoints=None)
+    lost = yolo_save.save(tmp_path / "outlined", replace(data, annotations={1: (outlined,)}))
+    assert lost == ("2 classes without the landmarks' names and links (head, tail).",)
+
+
 def test_polygons_and_parts_come_back(tmp_path: Path) -> None:
     """Two decimals survive to the last digit; the part of each picture is kept, however it was called."""
     Image.new("L", (641, 427)).save(tmp_path / "a.jpg")

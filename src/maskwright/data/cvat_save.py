@@ -89,7 +89,7 @@ def _write(path: Path, dataset: Dataset, names: list[str]) -> tuple[str, ...]:
     ]
     return (
         *sentence(len(state.empty), "object{s} without a single pixel left out", state.empty),
-        *sentence(len(mirrored), "class{s} lost the pairs that change places in a mirror", mirrored),
+        *sentence(len(mirrored), "class{es} lost the pairs that change places in a mirror", mirrored),
         *lost_frames(dataset),
     )
 

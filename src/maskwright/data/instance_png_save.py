@@ -14,7 +14,7 @@ from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset
 from maskwright.data.instance_classes import CLASSES, OBJECTS, classes_text, objects_text
 from maskwright.data.instance_png import MASKS
-from maskwright.data.outlines import sentence
+from maskwright.data.outlines import lost_frames, sentence
 from maskwright.data.pictures import copy_pictures, inner_names, require_distinct, require_files
 from maskwright.errors import ConfigError, DataError
 from maskwright.types import Masks
@@ -45,7 +45,7 @@ def save_masks(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, .
         _write_classes(place, folder, dataset, rows)
         if copy:
             copy_pictures(dataset, folder / "images", names)
-    return _sentences(lost)
+    return (*_sentences(lost), *lost_frames(dataset))
 
 
 def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str,
                 rows.append((path, None, dataset.classes[a.label]))
         _write_classes(place, folder, dataset, rows)
         copy_pictures(dataset, folder, [f"{n}/images/{n}{f.suffix}" for n, f in zip(ids, files, strict=True)])
-    return _sentences(lost)
+    return (*_sentences(lost), *lost_frames(dataset))
 
 
 def _drawn(dataset: Dataset, i: int, lost: Counter[str]) -> tuple[list[Annotation], Masks]:

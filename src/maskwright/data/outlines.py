@@ -173,10 +173,10 @@ def lost_frames(dataset: Dataset) -> tuple[str, ...]:
 
 
 def sentence(count: int, what: str, examples: Sequence[str] = ()) -> tuple[str, ...]:
-    """`("3 crowd regions ... (a.png, b.png).",)`, or nothing where the count is 0. what: with {s} for a plural s."""
+    """`("3 crowd regions ... (a.png, b.png).",)`, or nothing where the count is 0. what: with {s} or {es} for plurals."""
     if count == 0:
         return ()
     shown = list(dict.fromkeys(examples))
     more = ", ..." if len(shown) > _MOST_LOST else ""
     where = f" ({', '.join(shown[:_MOST_LOST])}{more})" if shown else ""
-    return (f"{count} {what.format(s='' if count == 1 else 's')}{where}.",)
+    return (f"{count} {what.format(s='' if count == 1 else 's', es='' if count == 1 else 'es')}{where}.",)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset
-from maskwright.data.outlines import sentence
+from maskwright.data.outlines import lost_frames, sentence
 from maskwright.data.pictures import copy_pictures, inner_names, require_distinct, require_files
 from maskwright.errors import ConfigError
 from maskwright.ops import masks as mask_ops
@@ -52,7 +52,8 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
             target.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
         copy_pictures(dataset, folder / "images", names)
         (folder / "data.yaml").write_text(_yaml(dataset, parts, marks), encoding="utf-8", newline="\n")
-    return tuple(text for what, count in lost.items() for text in sentence(count, what))
+    counted = (text for what, count in lost.items() for text in sentence(count, what))
+    return (*counted, *_lost_landmarks(dataset, marks), *lost_frames(dataset))
 
 
 # ---- the layout -----------------------------------------------------------------------------------------------------
@@ -95,6 +96,15 @@ def _common_landmarks(dataset: Dataset) -> Landmarks | None:
     marks = [m for m in dataset.landmarks if m is not None]
     alike = len({(len(m), m.mirrored) for m in marks}) == 1
     return marks[0] if alike and all(a.segmentation is None for a in rows) else None
+
+
+def _lost_landmarks(dataset: Dataset, marks: Landmarks | None) -> tuple[str, ...]:
+    """What data.yaml does not hold of the landmarks: all, where the lines have none, and the links in any case."""
+    sets = [(name, m) for name, m in zip(dataset.classes.names, dataset.landmarks, strict=False) if m is not None]
+    if marks is None:
+        return sentence(len(sets), "class{es} without the landmarks' names and links", [name for name, _ in sets])
+    linked = [name for name, m in sets if m.links]
+    return sentence(len(linked), "class{es} without the links between landmarks: YOLO has none", linked)
 
 
 def _lines(dataset: Dataset, i: int, marks: Landmarks | None, lost: Counter[str]) -> list[str]:
