@@ -22,6 +22,7 @@ from maskwright.data.dataset import Dataset
 from maskwright.engine.network import Origin, input_spec, origin
 from maskwright.engine.train_config import UNDECIDED_AUGMENT, TrainConfig
 from maskwright.engine.undecided import Undecided
+from maskwright.engine.wording import counted
 from maskwright.ops.warp import input_size, padded_size
 
 Array = NDArray[np.float64]
@@ -249,7 +250,7 @@ def _framed(f: Facts, size: int, why: str) -> Sequence[Reason]:
     left = f.sides[larger[f.owner]] * size / f.short[f.owner][larger[f.owner]]
     lost = len(left) > 0 and float(np.median(left)) < LEAST_SIDE
     if larger.any() and base.shrink == lost:
-        what = f"in the {int(larger.sum())} larger pictures objects"
+        what = f"in the {counted(int(larger.sum()), 'larger picture')} objects"
         why = f"{what} would be {np.median(left):.0f} pixels" if lost else "larger pictures shrink to the size"
         out.append(Reason("shrink", not lost, why))
     if not lost and base.enlarge is not None and size > base.enlarge * f.short.min():
@@ -284,10 +285,9 @@ def _anchors(f: Facts) -> Sequence[Reason]:
 
 def _augment(f: Facts) -> Sequence[Reason]:
     few = f.pictures < FEW
-    grey = 0.2 if few else 0.1
-    scale = (0.75, 1.33) if few else (0.85, 1.2)
+    grey, scale = (0.2, (0.75, 1.33)) if few else (0.1, (0.85, 1.2))
     augment = Augment(scale=scale, brightness=grey, contrast=grey, saturation=grey)
-    why = [f"{f.pictures} pictures" + (": stronger variations" if few else ": mild variations")]
+    why = [counted(f.pictures, "picture") + (": stronger variations" if few else ": mild variations")]
     if f.config.orientation == "free":
         augment = replace(augment, flip_vertical=0.5, rot90=0.75)
         why.append("no up and down: all mirrorings and quarter turns")
@@ -313,11 +313,11 @@ def _batch(f: Facts) -> Sequence[Reason]:
     else:
         fit, most = CPU_PIXELS / pixels, CPU_BATCH
         why = f"inputs of {pixels / 1e6:.2f} megapixels on a processor"
-    if device.processes > 1:
-        why += f", {device.processes} processes"
+    why += f", {device.processes} processes" if device.processes > 1 else ""
     size = max(1 if f.pretrained else 2, min(most, int(fit))) * device.processes
     if size > (share := max(device.processes, f.pictures // 4)):
-        size, why = share, f"{f.pictures} pictures: an epoch has several steps"
+        several = ": an epoch has several steps" if f.pictures > share else ""
+        size, why = share, counted(f.pictures, "picture") + several
     return [Reason("batch_size", size, why)]
 
 
@@ -334,19 +334,19 @@ def _norm(f: Facts) -> Sequence[Reason]:
 def _length(f: Facts) -> Sequence[Reason]:
     """Epochs, warm-up and how often to evaluate."""
     c, n = f.config, max(1, f.pictures * f.config.repeats)
-    seen = SEEN_PRETRAINED if f.pretrained else SEEN
-    kind = "trained" if f.pretrained else "random"
+    seen, kind = (SEEN_PRETRAINED, "trained") if f.pretrained else (SEEN, "random")
     steps = math.ceil(n / (c.batch_size * c.accumulate))
     epochs = min(300, max(12, round(seen / n)))
     if is_open(f.config, "epochs") and c.max_minutes is not None:
         out = [Reason("epochs", None, "max_minutes ends the run")]
         warmup, total = min(500, max(50, 2 * steps)), None
     else:
-        out = [Reason("epochs", epochs, f"{f.pictures} pictures, from {kind} weights: {epochs * n} pictures are seen")]
+        why = f"{counted(f.pictures, 'picture')}, from {kind} weights: {epochs * n} pictures are seen"
+        out = [Reason("epochs", epochs, why)]
         total = steps * (epochs if is_open(f.config, "epochs") else c.epochs or epochs)
         warmup = min(500, max(1, total // 10))
     of = "" if total is None else f" of {total}"
-    out.append(Reason("warmup", warmup, f"steps{of}, {steps} an epoch"))
+    out.append(Reason("warmup", warmup, f"{'step' if warmup == 1 else 'steps'}{of}, {steps} an epoch"))
     every = max(math.ceil(200 / n), 1 if total is None else total // (30 * steps))
     out.append(Reason("evaluate_every", max(1, every), "epochs: not more often than every 200 pictures"))
     return out
@@ -354,12 +354,12 @@ def _length(f: Facts) -> Sequence[Reason]:
 
 def _rate(f: Facts) -> Sequence[Reason]:
     c, batch = f.config, f.config.batch_size * f.config.accumulate
-    kind = "trained" if f.pretrained else "random"
+    kind, each = "trained" if f.pretrained else "random", counted(batch, "picture")
     if c.optimizer == "sgd":
-        return [Reason("lr", float(f"{0.02 * batch / 16:.2g}"), f"SGD, {batch} pictures a step: 0.02 for 16")]
+        return [Reason("lr", float(f"{0.02 * batch / 16:.2g}"), f"SGD, {each} a step: 0.02 for 16")]
     base = 1e-4 if f.pretrained else 4e-4
     rate = float(f"{base * math.sqrt(batch / 4):.2g}")
-    return [Reason("lr", rate, f"AdamW from {kind} weights, {batch} pictures a step: {base:g} for 4, by the root")]
+    return [Reason("lr", rate, f"AdamW from {kind} weights, {each} a step: {base:g} for 4, by the root")]
 
 
 def _precision(f: Facts) -> Sequence[Reason]:

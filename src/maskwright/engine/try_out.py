@@ -22,6 +22,7 @@ from maskwright.engine.network import build
 from maskwright.engine.predict import Predictor
 from maskwright.engine.train import Plan
 from maskwright.engine.train_config import TrainConfig
+from maskwright.engine.wording import counted
 from maskwright.errors import DataError, TrainingError
 from maskwright.models.base import Model
 from maskwright.types import Classes, Instances
@@ -66,8 +67,8 @@ class Trial:
 
     def report(self) -> str:
         """The findings and the verdict, as plain text."""
-        lines = [f"{len(self.files)} pictures, windows of {self.side} pixels: {', '.join(self.files)}"]
-        lines.append(f"{self.steps} steps in {self.seconds:.0f} s")
+        lines = [f"{counted(len(self.files), 'picture')}, windows of {self.side} pixels: {', '.join(self.files)}"]
+        lines.append(f"{counted(self.steps, 'step')} in {self.seconds:.0f} s")
         if self.first:
             lines.append("loss         first     last")
             lines += [f"  {name:<9} {self.first[name]:7.3f}  {self.last[name]:7.3f}" for name in _terms(self.first)]
@@ -211,8 +212,8 @@ def _causes(history: History, ap: dict[str, float], fall: float, mixed: bool, co
     out = []
     if history.iterations < FEW_STEPS:
         out.append(
-            f"only {history.iterations} steps were done in {history.seconds:.0f} s, too few to tell: give it more time "
-            "(--minutes 5), a smaller --size, a lighter --model, or --precision bf16"
+            f"only {counted(history.iterations, 'step')} in {history.seconds:.0f} s, too few to tell: give it more "
+            "time (--minutes 5), a smaller --size, a lighter --model, or --precision bf16"
         )
     if mixed:
         out.append("objects are found, but not their classes: are class names mixed up in the annotations?")
