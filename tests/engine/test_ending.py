@@ -1,7 +1,10 @@
 """What a run leaves and says at its end: the last row of its log, its result, and nothing where it was refused."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +13,11 @@ from tests.engine.test_train import make_config, make_model, read
 from maskwright.data import coco
 from maskwright.data.dataset import Dataset
 from maskwright.data.synthetic import coco_fixture
-from maskwright.engine.train import fit
+from maskwright.engine import train as training
+from maskwright.engine.train import History, TrainConfig, ending, fit, train
+from maskwright.errors import ConfigError, DataError
+from maskwright.models import rcnn
+from maskwright.models.rcnn import RCNN
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +69,82 @@ def test_a_run_that_was_stopped_and_goes_on_has_the_rows_of_one_that_was_not(dat
         fit(make_model(), data, data, config, die)
     fit(make_model(), data, data, make_config(tmp_path / "run", log_every=5, epochs=4, evaluate_every=4, resume=True))
     assert [int(r["iteration"]) for r in read(tmp_path / "run" / "log.csv")] == [5, 10, 12]
+
+
+# ---- what is told ---------------------------------------------------------------------------------------------------
+
+METRICS = [
+    {"iteration": 3, "epoch": 1, "segm/AP": 0.25, "segm/AP50": 0.5},
+    {"iteration": 6, "epoch": 2, "segm/AP": 0.125, "segm/AP50": 0.25},
+]
+DONE = History(6, 2, 200.0, metrics=METRICS, best=0.25, best_iteration=3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "The run ended, all epochs are done: 6 steps, 2 epochs in 3 min."),
+        ({}, "Best segm/AP 0.250 at iteration 3 (epoch 1)."),
+        ({"stopped": "time", "iterations": 1, "seconds": 5.0}, "the time is used up: 1 step, 2 epochs in under a min"),
+        ({"stopped": "no progress"}, "ended, no gain in 1 evaluation: 6 steps"),
+        ({"stopped": "SIGINT"}, "Go on with: maskwright train --out 'my runs/leaf' --resume"),
+        ({"metrics": METRICS[1:]}, "Best segm/AP 0.250 at iteration 3.\n"),  # measured before it was resumed
+        ({"metrics": []}, "Best AP 0.250 at iteration 3.\n"),
+        ({}, "Report: page.html\nWeights: best.safetensors"),
+    ],
+)
+def test_the_end_of_a_run_is_told(changes: dict[str, Any], said: str) -> None:
+    config = TrainConfig(out="my runs/leaf", patience=1)
+    assert said in ending(replace(DONE, **changes), config, Path("best.safetensors"), Path("page.html"))
+
+
+def test_what_was_not_done_is_not_told() -> None:
+    said = ending(History(1, 0, 9.0), TrainConfig(), Path("last.safetensors"), None)
+    assert said.splitlines() == [
+        "The run ended, all epochs are done: 1 step, 0 epochs in under a minute.", "Weights: last.safetensors",
+    ]  # fmt: skip
+
+
+def tiny_run(folder: Path, **changes: Any) -> Path:
+    source = folder / "data" / "annotations.json"
+    config = TrainConfig(
+        data=str(source), images=str(source.parent / "images"), out=str(folder / "run"), batch_size=3, epochs=1,
+        size=32, device="cpu", augment=None, val_fraction=0.4, log_every=10, evaluate_every=1, warmup=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return train(replace(config, **changes), RCNN(rcnn.tiny("compact", 1)))
+
+
+def test_a_run_tells_its_end_and_has_all_its_files(
+    data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = tiny_run(tmp_path)
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2:] == [f"Report: {tmp_path / 'run' / 'report.html'}", f"Weights: {best}"]
+    assert said[-4].startswith("The run ended, all epochs are done: ")
+    assert said[-3].startswith("Best segm/AP ")
+    assert "Nothing to draw yet" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert (tmp_path / "run" / training.SETTINGS).exists()
+
+
+# ---- a run that is refused ------------------------------------------------------------------------------------------
+
+
+def without_objects(content: dict[str, Any]) -> None:
+    content["annotations"] = []
+
+
+def without_outlines(content: dict[str, Any]) -> None:
+    for annotation in content["annotations"]:
+        del annotation["segmentation"]
+
+
+@pytest.mark.parametrize("damage", [without_objects, without_outlines])
+def test_a_refused_run_leaves_nothing(data: Dataset, tmp_path: Path, damage: Any) -> None:
+    source = tmp_path / "data" / "annotations.json"
+    content = json.loads(source.read_text())
+    damage(content)
+    source.write_text(json.dumps(content))
+    with pytest.raises((ConfigError, DataError)):
+        tiny_run(tmp_path)
+    assert not (tmp_path / "run").exists()

@@ -30,7 +30,8 @@ SaveWeights = Callable[[Model, Path, Mapping[str, float]], object]
 
 @dataclass
 class History:
-    """What a run did. metrics: one row per evaluation (iteration, epoch and the numbers). best: its first number.
+    """What a run did. metrics: one row per evaluation (iteration, epoch and the numbers). best: its first number, the
+    largest of all, reached at best_iteration (-1: never measured).
 
     stopped: "finished", "time", "no progress", or the signal's name. seconds: of training, with those before a resume.
     """
@@ -41,6 +42,7 @@ class History:
     losses: list[dict[str, float]] = field(default_factory=list)
     metrics: list[dict[str, float]] = field(default_factory=list)
     best: float | None = None
+    best_iteration: int = -1
     stopped: str = "finished"
 
 
@@ -169,11 +171,13 @@ def fit(
     config: TrainConfig,
     evaluate: Evaluate | None = None,
     save: SaveWeights | None = None,
+    begun: Callable[[], object] | None = None,
 ) -> History:
     """Train `model` in place; what it learns is in `config.out` at any time.
 
     evaluate: without it the validation loss decides which weights are best. save: writes best.safetensors and
-    last.safetensors. SIGTERM or one Ctrl-C ends the run after the step it is at, with its state saved.
+    last.safetensors. begun: called by the first process once nothing refused the run.
+    SIGTERM or one Ctrl-C ends the run after the step it is at, with its state saved.
     Raises TrainingError where the run cannot go on; ConfigError, DataError where it cannot begin.
     """
     measure, history = evaluate or validation_loss, History()
@@ -187,6 +191,8 @@ def fit(
         folder = run.out if run.team.first else None
         log = stack.enter_context(Log(folder, run.position, config.log_every, tensorboard=config.tensorboard))
         bar = stack.enter_context(TrainingBar(config.progress and run.team.first))
+        if begun is not None and run.team.first:
+            begun()
 
         def check_up() -> None:
             run.save_state()  # before the evaluation, which may take long
@@ -219,6 +225,7 @@ def fit(
         run.team.leave()
     at = run.position
     history.iterations, history.epochs, history.seconds, history.best = at.iteration, at.epoch, run.elapsed(), at.best
+    history.best_iteration = at.best_iteration
     return history
 
 

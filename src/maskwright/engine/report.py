@@ -75,17 +75,17 @@ def report(
     return evaluation
 
 
-def report_run(weights: Path, data: Dataset | None, config: TrainConfig) -> None:
-    """Write `report.html` of a training run beside its weights, which are measured on `data` once more.
+def report_run(weights: Path, data: Dataset | None, config: TrainConfig) -> Path | None:
+    """Write `report.html` of a training run beside its weights, which are measured on `data` once more; gives its path.
 
-    Where that fails the run has its weights nevertheless: the reason is told on stderr, and nothing is raised.
+    Where that fails the run has its weights nevertheless: the reason is told on stderr, and None is given.
     """
     path, what = weights.with_name("report.html"), str(weights.parent)
     try:
         if data is None or not len(data):
             about = page.facts("Settings of the run", [(k, _setting(v)) for k, v in asdict(config).items()])
             _write(path, what, "No pictures were held out to measure on.", [*_training(weights.parent), about])
-            return
+            return path
         device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
         report(
             path,
@@ -98,6 +98,8 @@ def report_run(weights: Path, data: Dataset | None, config: TrainConfig) -> None
         )
     except (MaskwrightError, OSError) as error:
         print(f"The report {path} could not be written: {error}", file=sys.stderr)
+        return None
+    return path
 
 
 def _write(path: Path, title: str, subtitle: str, content: Sequence[Html]) -> None:

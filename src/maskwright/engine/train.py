@@ -1,5 +1,6 @@
 """From an annotation file to weights that predict: data, model, measure, then `fit`."""
 
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from maskwright.engine.run import Run as Run
 from maskwright.engine.run import build_optimizer as build_optimizer
 from maskwright.engine.run import learning_rate as learning_rate
 from maskwright.engine.train_config import TrainConfig
+from maskwright.engine.wording import counted
 from maskwright.models import zoo
 from maskwright.models.base import Model
 from maskwright.types import Classes
@@ -62,11 +64,8 @@ class Plan:
     def report(self) -> str:
         """What a person is told before the run: the data, and each decision with its reason."""
         held = 0 if self.held_out is None else len(self.held_out)
-        classes = len(self.data.classes)
-        first = (
-            f"{len(self.data)} pictures to learn from, {held} to measure on ({self.held_out_from}), {classes} "
-            f"class{'es'[: 2 * (classes > 1)]}"
-        )
+        learnt, classes = counted(len(self.data), "picture"), counted(len(self.data.classes), "class", "es")
+        first = f"{learnt} to learn from, {held} to measure on ({self.held_out_from}), {classes}"
         return "\n".join([first, *(f"  {reason}" for reason in self.reasons)])
 
 
@@ -94,8 +93,10 @@ def train(config: TrainConfig, model: Model | None = None) -> Path:
         model, moved = build(config, classes, run.start)
         if moved is not None:
             _tell(config, moved.report())
-    if not (out / STATE).exists() and is_first():
-        settings.write(out / SETTINGS, config, run.reasons, over=True)
+
+    def begun() -> None:
+        if not (out / STATE).exists():
+            settings.write(out / SETTINGS, config, run.reasons, over=True)
 
     def save(trained: Model, path: Path, metrics: Mapping[str, float]) -> None:
         about = zoo.describe(trained, classes, config.model)
@@ -103,19 +104,46 @@ def train(config: TrainConfig, model: Model | None = None) -> Path:
         header = {**about, "metrics": dict(metrics), "training": asdict(config), "decided": decided}
         save_checkpoint(path, trained.state_dict(), header)
 
-    history = fit(model, run.data, run.held_out, config, average_precision(classes), save)
+    history = fit(model, run.data, run.held_out, config, average_precision(classes), save, begun)
     best = out / "best.safetensors"
-    best = best if best.exists() else best.with_name("last.safetensors")
+    best, page = best if best.exists() else best.with_name("last.safetensors"), None
     if config.report and is_first() and history.stopped in ("finished", "time", "no progress"):
         from maskwright.engine.report import report_run
 
-        report_run(best, run.held_out, config)
+        page = report_run(best, run.held_out, config)
+    _tell(config, ending(history, config, best, page))
     return best
 
 
 def _tell(config: TrainConfig, text: str) -> None:
     if config.progress and is_first():
         print(text, file=sys.stderr, flush=True)
+
+
+def ending(history: History, config: TrainConfig, weights: Path, page: Path | None) -> str:
+    """What a person is told after the run: why it ended, the best value and where it was reached, and the files.
+
+    page: the report, or None where there is none.
+    """
+    why = {
+        "finished": "all epochs are done",
+        "time": "the time is used up",
+        "no progress": f"no gain in {counted(config.patience or 0, 'evaluation')}",
+    }.get(history.stopped, f"stopped by {history.stopped}")
+    took = "under a minute" if history.seconds < 60 else f"{history.seconds / 60:.0f} min"
+    done = f"{counted(history.iterations, 'step')}, {counted(history.epochs, 'epoch')}"
+    lines = [f"The run ended, {why}: {done} in {took}."]
+    if history.best is not None:
+        row = next((r for r in history.metrics if r["iteration"] == history.best_iteration), {})
+        name = next((n for n in history.metrics[-1] if "/" in n), "AP") if history.metrics else "AP"
+        epoch = f" (epoch {row['epoch']:.0f})" if row else ""  # unknown where it was measured before a resume
+        lines.append(f"Best {name} {history.best:.3f} at iteration {history.best_iteration}{epoch}.")
+    if page is not None:
+        lines.append(f"Report: {page}")
+    lines.append(f"Weights: {weights}")
+    if history.stopped.startswith("SIG"):
+        lines.append(f"Go on with: maskwright train --out {shlex.quote(config.out)} --resume")
+    return "\n".join(lines)
 
 
 def average_precision(classes: Classes) -> Evaluate:
