@@ -15,7 +15,7 @@ from maskwright.data.dataset import Dataset
 from maskwright.data.synthetic import coco_fixture
 from maskwright.engine import train as training
 from maskwright.engine.train import History, TrainConfig, ending, fit, train
-from maskwright.errors import ConfigError, DataError
+from maskwright.errors import ConfigError, DataError, TrainingError
 from maskwright.models import rcnn
 from maskwright.models.rcnn import RCNN
 
@@ -148,3 +148,17 @@ def test_a_refused_run_leaves_nothing(data: Dataset, tmp_path: Path, damage: Any
     with pytest.raises((ConfigError, DataError)):
         tiny_run(tmp_path)
     assert not (tmp_path / "run").exists()
+
+
+# ---- what can be gone on from ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bad_at", "said"), [(2, r"There is no .*run.last\.state yet.*anew"), (5, r"last\.state was saved.*resume")]
+)
+def test_a_run_that_failed_says_whether_it_can_go_on(data: Dataset, tmp_path: Path, bad_at: int, said: str) -> None:
+    model = make_model()
+    model.bad_at = bad_at
+    with pytest.raises(TrainingError, match=said):
+        fit(model, data, data, make_config(tmp_path / "run"), lambda *_: {"AP": 0.0})
+    assert (tmp_path / "run" / "last.state").exists() == (bad_at == 5)

@@ -117,7 +117,7 @@ def test_a_killed_process_ends_the_run_and_is_named(folder: Path) -> None:
     done = torchrun("killed", folder)
     assert done.returncode != 0
     assert "Training stopped in process 0 of 2: process 1 (pid " in done.stderr
-    assert "start the run again with resume" in done.stderr
+    assert f"{folder / 'killed' / 'last.state'} was saved before; start the run again with resume" in done.stderr
     state = checkpoint.load(folder / "killed" / "last.state")
     assert state["position"]["iteration"] == 2
     resumed, straight = lesson_model("compact"), lesson_model("compact")

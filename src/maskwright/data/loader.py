@@ -238,8 +238,8 @@ def telling_of_workers() -> Iterator[None]:
         if isinstance(error, MaskwrightError) or cause is None:
             raise
         raise TrainingError(
-            f"A process that prepares pictures ended: {cause} Often memory ran out: use fewer workers. Saved "
-            f"checkpoints are intact."
+            f"A process that prepares pictures ended: {cause} Often memory ran out: use fewer workers. "
+            f"Where the run's folder holds last.state, resume goes on from it; otherwise start the run anew."
         ) from error
 
 

@@ -15,7 +15,8 @@ import torch
 
 from maskwright.data.dataset import Dataset
 from maskwright.data.loader import Batch, Batches, Sampling, telling_of_workers
-from maskwright.engine.run import Run, learning_rate
+from maskwright.engine.processes import saved
+from maskwright.engine.run import STATE, Run, learning_rate
 from maskwright.engine.train_config import TrainConfig
 from maskwright.engine.watch import Log, StopRequest, TrainingBar
 from maskwright.errors import TrainingError
@@ -97,7 +98,7 @@ def check_finite(losses: Mapping[str, float], run: Run, *group: Batch) -> None:
     raise TrainingError(
         f"Training stopped at iteration {run.position.iteration} (epoch {run.position.epoch}): {' and '.join(bad)}. "
         f"Pictures of this step: {', '.join(files)}. Look at these pictures and their annotations; if they are in "
-        f"order, lower lr, lengthen warmup, set clip, or use precision float32. Saved checkpoints are intact."
+        f"order, lower lr, lengthen warmup, set clip, or use precision float32. {saved(run.out / STATE)}"
     )
 
 
@@ -186,6 +187,7 @@ def fit(
         stack.enter_context(_own_random_numbers())
         torch.manual_seed(config.seed)
         run = Run(model, train_data, config)
+        run.team.state = run.out / STATE
         stack.enter_context(run.shared_norms())
         stop = stack.enter_context(StopRequest())
         folder = run.out if run.team.first else None

@@ -35,10 +35,26 @@ def is_first() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-class Team:
-    """The processes of one run, connected before; alone, every method gives back what it was given."""
+def saved(state: Path | None) -> str:
+    """What a run that ended can go on from: its state file, where that was written yet. None: it is not known."""
+    if state is None:
+        return "A state that was saved before is intact."
+    if state.exists():
+        return f"{state} was saved before; start the run again with resume to go on from it."
+    return (
+        f"There is no {state} yet: the first is written after checkpoint_minutes or before the first evaluation. "
+        f"Start the run anew, without resume."
+    )
 
-    def __init__(self) -> None:
+
+class Team:
+    """The processes of one run, connected before; alone, every method gives back what it was given.
+
+    state: file of the run's state, which the message names when a process is lost.
+    """
+
+    def __init__(self, state: Path | None = None) -> None:
+        self.state = state
         self.count = dist.get_world_size() if dist.is_initialized() else 1
         self.rank = dist.get_rank() if self.count > 1 else 0
         self.first = self.rank == 0
@@ -156,7 +172,7 @@ class Team:
         what = f"{' and '.join(ended)} ended" if ended else f"another process stopped answering ({error})"
         return (
             f"Training stopped in process {self.rank} of {self.count}: {what}. Its own message, or the system's log "
-            f"where it was killed, says why. Saved checkpoints are intact; start the run again with resume."
+            f"where it was killed, says why. {saved(self.state)}"
         )
 
 

@@ -76,7 +76,8 @@ class Table:
             with suppress(OSError):  # what is left in its buffer cannot be written either
                 self._stream.close()
             raise TrainingError(
-                f"{self.path} could not be written: {error}. Checkpoints are intact. Free some space, then resume."
+                f"{self.path} could not be written: {error}. Free some space, then start again, with resume if "
+                f"there is a last.state beside it."
             ) from error
 
     def close(self) -> None:
