@@ -114,6 +114,32 @@ def test_groups_join_parts_and_give_landmarks(tmp_path: Path) -> None:
     assert data.notes == ("Left out, being no objects: 1 points that belong to no object.",)
 
 
+def test_boxes_of_a_group_are_parts_of_its_object(tmp_path: Path) -> None:
+    """As rectangles are in LabelMe: with an outline a box is a part of it, two boxes alone are one box."""
+    write(
+        tmp_path,
+        '<box label="car" xtl="20" ytl="3" xbr="25" ybr="6" group_id="1"></box>',
+        SQUARE.format(' group_id="1"'),
+        '<box label="car" xtl="1" ytl="10" xbr="3" ybr="12" group_id="2"></box>',
+        '<box label="car" xtl="5" ytl="11" xbr="8" ybr="13" group_id="2"></box>',
+    )
+    data = cvat.load(tmp_path)
+    both, boxes = data.of(0)
+    assert both.box == (2, 3, 25, 9)
+    assert both.area == 6 * 6 + 5 * 3
+    assert data.draw(0, [both]).areas().tolist() == [6 * 6 + 5 * 3]
+    assert boxes.segmentation is None
+    assert boxes.box == (1, 10, 8, 13)
+
+
+@pytest.mark.parametrize("second", ["antenna", "head"])
+def test_two_points_of_one_name_in_a_group(tmp_path: Path, second: str) -> None:
+    point = '<points label="{}" occluded="0" points="5,5" group_id="3"></points>'
+    write(tmp_path, POSE.format(' group_id="3"', 1), point.format("antenna"), point.format(second))
+    with pytest.raises(DataError, match=rf"annotations\.xml: line \d+: .*the group has two points called '{second}'"):
+        cvat.load(tmp_path)
+
+
 def test_what_is_no_object_is_counted(tmp_path: Path) -> None:
     lines = '<polyline label="road" occluded="0" points="1,1;2,2" z_order="0"></polyline>'
     data = cvat.load(

@@ -106,6 +106,21 @@ def test_a_list_reads_its_pictures_and_parts_are_known(tmp_path: Path) -> None:
         voc.load(lists / "train.txt")
 
 
+def test_a_picture_of_several_lists_is_told(tmp_path: Path) -> None:
+    layout(tmp_path, name="a")
+    lists = tmp_path / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    for name in ("train", "val", "trainval"):
+        (lists / f"{name}.txt").write_text("a\n")
+    data = voc.load(tmp_path)
+    assert data.images[0].extra == {"split": "train"}
+    (said,) = [note for note in data.notes if "ImageSets" in note]
+    assert (
+        said == "1 picture named by several lists of ImageSets/Segmentation; each was taken for the first of them (a)."
+    )
+    assert any("several lists" in note for note in voc.load(lists / "val.txt").notes)
+
+
 def test_class_names_are_read_from_both_kinds_of_list(tmp_path: Path) -> None:
     names = "\n".join(["_background_", *(f"kind {k}" for k in range(1, 21))])
     data = voc.load(layout(tmp_path / "a", class_names_dot_txt=names))

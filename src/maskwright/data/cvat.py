@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from maskwright.data.cvat_labels import Labels, landmark_sets
 from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons
-from maskwright.data.fields import Box, short
-from maskwright.data.outlines import Found, annotations, ellipse, rle_of, turned, union
+from maskwright.data.fields import short
+from maskwright.data.outlines import Found, annotations, ellipse, extent, rle_of, turned, union
 from maskwright.data.pictures import size_of
 from maskwright.data.xml_tree import line, read_xml, text_of
 from maskwright.errors import DataError
@@ -43,7 +43,7 @@ class Thing:
     where: str
     label: str
     outlines: list[Polygons | RLE] = field(default_factory=list)
-    box: Box | None = None
+    boxes: list[NDArray[np.float64]] = field(default_factory=list)  # four corners each; parts of an outline
     points: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     skeleton: str | None = None
     crowd: bool = False
@@ -114,8 +114,8 @@ def _dataset(
             marks, keypoints = landmarks[label], None
             if marks is not None and t.points:
                 keypoints = np.array([t.points.get(n, (0.0, 0.0, 0.0)) for n in marks.names], np.float64)
-            outline = union(t.outlines, record.size) if t.outlines else None
-            box = t.box if outline is None else None
+            outline = union([*t.outlines, *((box,) for box in t.boxes)], record.size) if t.outlines else None
+            box = extent(tuple(t.boxes)) if t.boxes and outline is None else None
             found.append(Found(t.where, label, outline, box, t.crowd, keypoints, t.track_id, t.extra))
         records.append(record)
         rows[record.id] = annotations(record, found, first)
@@ -154,27 +154,30 @@ def _still(reader: "_Reader", element: Element, root: Path) -> _Picture:
             thing = reader.thing(shape, reader.label(shape), size)
             if thing is not None:
                 key = (thing.label, k if group == "0" else f"group {group}")
-                _join(groups.setdefault(key, thing), thing)
+                if groups.setdefault(key, thing) is not thing:
+                    _join(groups[key], thing)
         else:
             raise reader.fault(shape, f"<{shape.tag}> is not a known shape ({', '.join(_OBJECTS)}, points).")
     return _Picture(record, _with_landmarks(reader, groups, points))
 
 
 def _join(whole: Thing, part: Thing) -> None:
-    """Add a part to its object."""
-    if part is whole:
-        return
+    """Add a part, another one, to its object."""
     whole.outlines += part.outlines
-    whole.points.update(part.points)
+    whole.boxes += part.boxes
+    _add_points(whole, part.points, part.where)
     whole.skeleton = whole.skeleton or part.skeleton
     whole.crowd |= part.crowd
     whole.track_id = part.track_id if whole.track_id is None else whole.track_id
-    if whole.box is None or part.box is None:
-        whole.box = whole.box or part.box
-    else:
-        low, high = np.minimum(whole.box[:2], part.box[:2]), np.maximum(whole.box[2:], part.box[2:])
-        whole.box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
     whole.extra = {**part.extra, **whole.extra}
+
+
+def _add_points(thing: Thing, points: dict[str, tuple[float, float, float]], where: str) -> None:
+    """Add landmarks; one that is outside the picture is no second one of its name."""
+    for name, point in points.items():
+        if point[2] and name in thing.points and thing.points[name][2]:
+            raise DataError(f"{where}: the group has two points called '{name}'. Rename one, or group them apart.")
+        thing.points[name] = point if point[2] else thing.points.get(name, point)
 
 
 def _with_landmarks(
@@ -187,7 +190,7 @@ def _with_landmarks(
             by_group.setdefault(key, []).append(thing)
     merged: set[int] = set()
     for members in by_group.values():
-        bodies = [t for t in members if t.outlines or t.box is not None]
+        bodies = [t for t in members if t.outlines or t.boxes]
         for t in members:
             if len(bodies) == 1 and t is not bodies[0]:
                 _join(bodies[0], t)
@@ -201,7 +204,8 @@ def _with_landmarks(
         places = reader.points(element, 1)
         name, hidden = reader.label(element, known=False), element.attrib.get("occluded") == "1"
         for k, (x, y) in enumerate(places.tolist()):
-            owners[0].points[name if len(places) == 1 else f"{name} {k + 1}"] = (x, y, 1.0 if hidden else 2.0)
+            found = {name if len(places) == 1 else f"{name} {k + 1}": (x, y, 1.0 if hidden else 2.0)}
+            _add_points(owners[0], found, f"{reader.path}: line {line(element)}")
     return [t for t in groups.values() if id(t) not in merged]
 
 
@@ -352,11 +356,11 @@ class _Reader:
         x0, y0, x1, y1 = (self.number(element, key) for key in ("xtl", "ytl", "xbr", "ybr"))
         if x1 < x0 or y1 < y0:
             raise self.fault(element, f"the box {short([x0, y0, x1, y1])} ends before it begins.")
-        if self._turn(element) % 360 == 0:
-            thing.box = (x0, y0, x1, y1)
-            return
         corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
-        thing.outlines.append((turned(corners, (x0 + x1) / 2, (y0 + y1) / 2, self._turn(element)).reshape(-1),))
+        if self._turn(element) % 360 == 0:
+            thing.boxes.append(corners.reshape(-1))
+        else:
+            thing.outlines.append((turned(corners, (x0 + x1) / 2, (y0 + y1) / 2, self._turn(element)).reshape(-1),))
 
     def _landmark(self, element: Element) -> tuple[float, float, float]:
         if element.attrib.get("outside") == "1":

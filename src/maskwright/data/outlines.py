@@ -173,7 +173,7 @@ def lost_frames(dataset: Dataset) -> tuple[str, ...]:
 
 
 def sentence(count: int, what: str, examples: Sequence[str] = ()) -> tuple[str, ...]:
-    """`("3 crowd regions ... (a.png, b.png).",)`, or nothing where the count is 0. what: with {s} or {es} for plurals."""
+    """`("3 crowd regions ... (a.png, b.png).",)`, or nothing where the count is 0. what: with {s}, {es} for plurals."""
     if count == 0:
         return ()
     shown = list(dict.fromkeys(examples))

@@ -26,7 +26,7 @@ from scipy import ndimage
 
 from maskwright.data.dataset import Dataset, ImageRecord
 from maskwright.data.fields import Box, read_text, short
-from maskwright.data.outlines import Found, annotations, rle_of
+from maskwright.data.outlines import Found, annotations, rle_of, sentence
 from maskwright.data.xml_tree import line, read_xml, text_of
 from maskwright.errors import DataError, suggest
 from maskwright.media import MAX_PIXELS, SUFFIXES
@@ -84,7 +84,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     root = base / "JPEGImages" if images is None else images
     if images is not None and not root.is_dir():
         raise DataError(f"{root}: the picture folder of {place} does not exist or is not a folder.")
-    splits = _splits(base)
+    splits, twice = _splits(base)
     names = _listed(place) if place.is_file() else _stems(masks, (".png",))
     files = _stems(root, SUFFIXES) if root.is_dir() else {}
     reader = _Reader(base)
@@ -98,7 +98,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
         rows[record.id] = annotations(record, found, first)
         records.append(record)
         first += len(found)
-    notes = list(reader.notes())
+    notes = [*reader.notes(), *_several_lists([name for name in names if name in twice])]
     unmasked = len(files.keys() - names.keys())
     if unmasked and not place.is_file():
         notes.append(f"{unmasked} pictures in {root} have no mask and are not read.")
@@ -135,14 +135,21 @@ def _listed(path: Path) -> dict[str, str]:
     return {name: name for name in lines if name}
 
 
-def _splits(base: Path) -> dict[str, str]:
-    """Name to list. trainval, the union of two others, is no part of its own."""
+def _splits(base: Path) -> tuple[dict[str, str], set[str]]:
+    """Name to list, and the names in several lists. trainval, the union of two others, is no part of its own."""
     lists = {p.stem: _listed(p) for p in sorted((base / "ImageSets" / "Segmentation").glob("*.txt"))}
     out: dict[str, str] = {}
+    twice: set[str] = set()
     for split, names in lists.items():
         if split != "trainval":
+            twice |= out.keys() & names.keys()
             out.update((name, split) for name in names if name not in out)
-    return out
+    return out, twice
+
+
+def _several_lists(twice: Sequence[str]) -> tuple[str, ...]:
+    what = "picture{s} named by several lists of ImageSets/Segmentation; each was taken for the first of them"
+    return sentence(len(twice), what, twice)
 
 
 @dataclass(frozen=True)
