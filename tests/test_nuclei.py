@@ -1,28 +1,47 @@
 """The model inside the package finds nuclei, without a network connection."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-import skimage.data
 
 import maskwright
-from maskwright.demo import SIZE
+from maskwright.data import coco
+from maskwright.demo import blue_stain, nuclei_picture
+from maskwright.metrics.nuclei import NucleiMetric
 
 
 @pytest.fixture(scope="module")
 def predictor() -> "maskwright.Predictor":
-    return maskwright.load("nuclei", size=SIZE)
+    return maskwright.load("nuclei")
 
 
 def test_finds_the_nuclei_of_the_demo_picture(predictor: "maskwright.Predictor") -> None:
-    """The nuclei are blue, the tissue around them brown or pale: most of what is outlined is blue and dark."""
-    picture = skimage.data.immunohistochemistry()
-    found = predictor.predict(picture)
-    assert 40 <= len(found) <= 200
+    """What is outlined holds more of the nuclei's stain than what surrounds it, and has the size of nuclei."""
+    stain = blue_stain(nuclei_picture())
+    found = predictor.predict(stain)
+    assert 120 <= len(found) <= 260
     assert found.scores.min() >= 0.5
     assert found.masks is not None
-    colours = np.array([picture[mask].mean(axis=0) for mask in found.masks])  # (N, 3)
-    assert (colours[:, 2] > colours[:, 0]).mean() >= 0.7
-    assert (colours.mean(axis=1) < 210).mean() >= 0.9
+    background = stain[~found.masks.any(axis=0)].mean()
+    amounts = np.array([stain[mask].mean() for mask in found.masks])
+    assert (amounts > background).mean() >= 0.8
+    areas = found.masks.sum(axis=(1, 2))
+    assert 60 <= np.median(areas) <= 250
+    assert areas.max() <= 2500
+
+
+def test_outlines_held_out_fluorescence_pictures(predictor: "maskwright.Predictor", shared: Path) -> None:
+    """Every twelfth of them: AP = TP / (TP + FP + FN), see docs/accuracy.md for all."""
+    folder = shared / "data" / "nuclei_dsb2018"
+    data = coco.load(folder / "annotations" / "instances_train.json", folder / "images").split(0.2)[1]
+    rows = [i for i, record in enumerate(data.images) if record.extra["kind"] == "fluorescence"][::12]
+    metric = NucleiMetric(data.classes)
+    for i in rows:
+        metric.update(predictor.predict(data.path(i)), data.truth(i))
+    overall = metric.result().overall
+    for iou, least in ((0.5, 0.8), (0.75, 0.62), (0.9, 0.25)):
+        assert overall.at(iou).ap_by_picture >= least
 
 
 @pytest.mark.parametrize("grey", [0, 128, 255])
