@@ -89,6 +89,8 @@ def test_convert_says_what_is_wrong(source: Path, tmp_path: Path) -> None:
     done = command("convert", source, "--to", "voc", "--out", tmp_path / "x")
     assert (done.exit_code, "1 of 3 picture files are missing" in done.stderr) == (2, True)
     assert command("convert", tmp_path / "none", "--to", "voc", "--out", tmp_path / "x").exit_code == 2
+    done = command("convert", tmp_path / "none", "--to", "lableme", "--out", tmp_path / "x")
+    assert "no format 'lableme'. Did you mean 'labelme'" in done.stderr  # before anything is read
 
 
 def test_convert_unpacks_pictures_inside_labelme_files(tmp_path: Path) -> None:

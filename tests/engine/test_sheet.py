@@ -14,7 +14,7 @@ from maskwright.data.augment import STRONG, Augment
 from maskwright.data.dataset import Dataset
 from maskwright.data.loader import Key, Sampling, TrainingSamples
 from maskwright.data.synthetic import scenes_fixture
-from maskwright.engine.sheet import GAP, LINE, as_seen, sheet
+from maskwright.engine.sheet import GAP, LINE, as_seen, described, sheet
 from maskwright.engine.train_config import TrainConfig
 from maskwright.errors import DataError
 from maskwright.types import InputSpec
@@ -88,6 +88,13 @@ def test_the_global_stream_is_left_alone(data: Dataset) -> None:
     assert torch.equal(torch.rand(1), expected)
 
 
+def test_captions_count_in_words(data: Dataset) -> None:
+    sample = TrainingSamples(data, InputSpec(size=60, resize="pillow"), Sampling()).sample(0)
+    assert described(sample).endswith(f"{len(sample.objects)} objects")
+    one = replace(sample, objects=sample.objects[np.array([0])])
+    assert described(one) == f"{SIZE[0]}x{SIZE[1]}, 1 object"
+
+
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 
@@ -100,7 +107,7 @@ def test_the_command(data: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "new folder" / "blatt ö.png"
     code, stdout, stderr = run("--out", out)
     assert (code, stdout.strip()) == (0, str(out))
-    assert "augment = " in stderr
+    assert "augment = flip_horizontal 0.5, " in stderr  # what is always so is said too
     plain = np.array(Image.open(out))
     code, _, stderr = run("--out", out)
     assert code == 2

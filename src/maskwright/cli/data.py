@@ -53,6 +53,7 @@ def convert(
     from maskwright.data import formats, labelme
     from maskwright.data.stats import summary
 
+    formats.find(to)  # before anything is read
     if unpack:
         typer.echo(f"Pictures unpacked: {len(labelme.unpack(source))}")
     dataset = formats.load(source, images, data_format)

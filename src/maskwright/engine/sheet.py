@@ -61,9 +61,9 @@ def sheet(config: TrainConfig, data: Dataset, count: int = 12) -> Sheet:
     factor = _factor(max(max(one.size) for row in seen for one in row))  # one for all, so that sizes can be compared
     rows = []
     for position, original, varied in zip(positions, originals, seen, strict=True):
-        caption = f"{data.images[position].file_name}, {_size(original)}"
+        caption = f"{data.images[position].file_name}, {described(original)}"
         cells = [_cell(original, data, caption, _factor(max(original.size)))]
-        cells += [_cell(one, data, f"epoch {k}, {_size(one)}", factor) for k, one in enumerate(varied)]
+        cells += [_cell(one, data, f"epoch {k}, {described(one)}", factor) for k, one in enumerate(varied)]
         rows.append(cells)
     return Sheet(_grid(rows), config, reasons)
 
@@ -91,8 +91,10 @@ def as_seen(item: Item, spec: InputSpec, like: Objects) -> Sample:
     return Sample(np.ascontiguousarray(pixels if spec.channels == "RGB" else pixels[:, :, ::-1]), objects)
 
 
-def _size(sample: Sample) -> str:
-    return f"{sample.size[0]}x{sample.size[1]}, {len(sample.objects)} objects"
+def described(sample: Sample) -> str:
+    """Height, width and objects of a sample, as captions say it."""
+    count = len(sample.objects)
+    return f"{sample.size[0]}x{sample.size[1]}, {count} object{'' if count == 1 else 's'}"
 
 
 # ---- drawing --------------------------------------------------------------------------------------------------------
