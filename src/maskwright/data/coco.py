@@ -60,7 +60,9 @@ def load(json_path: str | os.PathLike[str], images_dir: str | os.PathLike[str] |
         raise DataError(f"{root}: the picture folder of {source} does not exist or is not a folder.")
     content = read_json(source)
     if not isinstance(content, dict):
-        hint = " This looks like a result list: read it with load_results." if isinstance(content, list) else ""
+        hint = ""
+        if isinstance(content, list):
+            hint = " This looks like a result list, that is, predictions. Give the annotation file that it belongs to."
         raise DataError(
             f"{source}: expected an object of images, annotations and categories, got {type(content).__name__}.{hint}"
         )

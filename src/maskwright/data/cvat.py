@@ -100,8 +100,7 @@ def _dataset(
     things = [t for p in pictures for t in p.things]
     classes = labels.classes(things)
     landmarks = landmark_sets(classes, labels, things)
-    ids = [p.record.id for p in pictures]
-    numbered = len(set(ids)) == len(ids)
+    numbered = len({p.record.id for p in pictures}) == len(pictures)
     records: list[ImageRecord] = []
     rows: dict[int, tuple[Annotation, ...]] = {}
     first = 1
