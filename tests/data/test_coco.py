@@ -125,7 +125,7 @@ def twice(section: str) -> dict[str, Any]:
 FAULTS: list[tuple[str, Any, list[str]]] = [
     ("text", '{"images": [],\n "annotations": [,', ["line 2, column 18", "cut off"]),
     ("binary", "\x00\x01", ["not valid JSON"]),
-    ("list", [{"image_id": 1}], ["load_results"]),
+    ("list", [{"image_id": 1}], ["annotation file that it belongs to"]),
     ("no images", {"annotations": [], "categories": []}, ["needs the list 'images'", "['annotations', 'categories']"]),
     ("no annotations", {"images": [], "categories": []}, ["needs the list 'annotations'", '"annotations": []']),
     ("no categories", {"images": [], "annotations": []}, ["needs the list 'categories'"]),
