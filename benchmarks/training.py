@@ -44,29 +44,30 @@ class Outcome:
     pictures: int
     seconds: float
     waiting: float
-    mask_ap: float
-    mask_ap50: float
+    mask_ap: float | None = None
+    mask_ap50: float | None = None
 
     def line(self) -> str:
         rate, share = self.pictures / self.seconds, self.waiting / self.seconds
-        return f"{self.name:14}{self.pictures:>10}{rate:>10.2f}{share:>10.1%}{self.mask_ap:>9.3f}{self.mask_ap50:>7.3f}"
+        text = f"{self.name:14}{self.pictures:>10}{rate:>10.2f}{share:>10.1%}"
+        return text if self.mask_ap is None else f"{text}{self.mask_ap:>9.3f}{self.mask_ap50:>7.3f}"
 
 
 # ---- ours -----------------------------------------------------------------------------------------------------------
 
 
-def train_ours(arguments: argparse.Namespace, held_out: Dataset) -> Outcome:
+def train_ours(arguments: argparse.Namespace, held_out: Dataset | None) -> Outcome:
     out = arguments.out / "ours"
     config = config_of(
         RECIPE, data=str(arguments.data), images=str(arguments.images), out=str(out), size=SHORT_EDGE,
         max_minutes=arguments.minutes, evaluate_every=10_000, progress=False, report=False,
     )  # fmt: skip
     best = maskwright.train(config)
-    state: dict[str, Any] = torch.load(out / "last.state", weights_only=True)["position"]
-    rows = np.genfromtxt(out / "log.csv", delimiter=",", names=True)
-    waiting = float(np.mean(rows["waiting_share"])) * state["seconds"]
-    pictures = int(state["iteration"]) * config.batch_size
-    return measured("maskwright", maskwright.load(best), held_out, pictures, state["seconds"], waiting)
+    rows = np.atleast_1d(np.genfromtxt(out / "log.csv", delimiter=",", names=True))
+    pictures = np.diff(rows["iteration"], prepend=0) * config.batch_size  # of each row; evaluations are not counted
+    seconds = pictures / rows["pictures_per_second"]
+    waiting = float((rows["waiting_share"] * seconds).sum())
+    return measured("maskwright", maskwright.load(best), held_out, int(pictures.sum()), float(seconds.sum()), waiting)
 
 
 # ---- the peer -------------------------------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ def peer_sample(data: Dataset, i: int, mirrored: bool) -> tuple[torch.Tensor, di
     return image, {"boxes": boxes, "masks": masks, "labels": torch.from_numpy(data.labels(i)) + 1}
 
 
-def train_peer(arguments: argparse.Namespace, data: Dataset, held_out: Dataset) -> Outcome:
+def train_peer(arguments: argparse.Namespace, data: Dataset, held_out: Dataset | None) -> Outcome:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     model = build_peer(len(data.classes)).train()
@@ -142,7 +143,9 @@ def train_peer(arguments: argparse.Namespace, data: Dataset, held_out: Dataset) 
 # ---- both -----------------------------------------------------------------------------------------------------------
 
 
-def measured(name: str, predictor: Any, data: Dataset, pictures: int, seconds: float, waiting: float) -> Outcome:
+def measured(name: str, predictor: Any, data: Dataset | None, pictures: int, seconds: float, waiting: float) -> Outcome:
+    if data is None:
+        return Outcome(name, pictures, seconds, waiting)
     masks = evaluate(predictor, data, progress=False).result.masks
     assert masks is not None
     return Outcome(name, pictures, seconds, waiting, masks["AP"], masks["AP50"])
@@ -153,17 +156,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60, help="for each of the two (default: 60)")
+    parser.add_argument("--rate-only", action="store_true", help="do not measure what was learnt")
     parser.add_argument("--only", choices=("ours", "peer"))
     parser.add_argument("--out", type=Path, default=Path("runs/training"))
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     arguments.out.mkdir(parents=True, exist_ok=True)
     data, held_out = coco.load(arguments.data, arguments.images).split(0.2)
+    measure = None if arguments.rate_only else held_out
     outcomes = []
     if arguments.only != "peer":
-        outcomes.append(train_ours(arguments, held_out))
+        outcomes.append(train_ours(arguments, measure))
     if arguments.only != "ours":
-        outcomes.append(train_peer(arguments, data, held_out))
+        outcomes.append(train_peer(arguments, data, measure))
     print(f"{'':14}{'pictures':>10}{'a second':>10}{'waiting':>10}{'mask AP':>9}{'AP50':>7}")
     for outcome in outcomes:
         print(outcome.line())

@@ -46,7 +46,7 @@ def parts(config: TrainConfig) -> Parts:
     if share == 0:
         return Parts(data, None, "val_fraction is 0")
     learnt, held_out = data.split(share, config.split_salt)
-    return Parts(learnt, held_out, f"{share:.0%} of the pictures, chosen by their names")
+    return Parts(learnt, held_out, f"{len(held_out)} of {len(data)}, about {share:.0%}, chosen by their names")
 
 
 def _check_files(data: Dataset) -> None:
