@@ -182,6 +182,7 @@ def test_another_named_architecture_goes_before_the_files(ours: Path) -> None:
 def test_the_model_in_the_package_can_be_trained_on(tmp_path: Path) -> None:
     for config in (TrainConfig(model="nuclei"), TrainConfig(weights="nuclei")):
         start = origin(config)
+        assert start.architecture == "mask_rcnn_small"
         assert start.classes == Classes(["nucleus"])
         model, done = build(config, Classes(["cell", "nucleus"]), start)
         assert model.config.num_classes == 2

@@ -50,7 +50,7 @@ def origin(config: TrainConfig) -> Origin:
     given = None if isinstance(config.model, Undecided) else config.model
     weights = config.weights
     if weights is None and given is not None and zoo.resolve(given).inside:
-        weights = given  # a model that exists only as a checkpoint
+        weights, given = given, None  # exists only as a checkpoint, which says of which network it is
     if weights is None:
         entry = zoo.resolve(config.model)
         return Origin(str(config.model), zoo.FAMILIES["rcnn"][0], _config_of(entry))

@@ -99,7 +99,7 @@ def train(config: TrainConfig, model: Model | None = None) -> Path:
             settings.write(out / SETTINGS, config, run.reasons, over=True)
 
     def save(trained: Model, path: Path, metrics: Mapping[str, float]) -> None:
-        about = zoo.describe(trained, classes, config.model)
+        about = zoo.describe(trained, classes, run.start.architecture)
         decided = {reason.field: reason.why for reason in run.reasons}
         header = {**about, "metrics": dict(metrics), "training": asdict(config), "decided": decided}
         save_checkpoint(path, trained.state_dict(), header)
