@@ -6,6 +6,7 @@ all, so the gradients simply add, also where a process had no picture. Distribut
 weights instead, hides the message in hooks, and needs every parameter used everywhere.
 """
 
+import atexit
 import os
 import socket
 import time
@@ -45,6 +46,12 @@ def saved(state: Path | None) -> str:
         f"There is no {state} yet: the first is written after checkpoint_minutes or before the first evaluation. "
         f"Start the run anew, without resume."
     )
+
+
+def _disconnect() -> None:
+    """End the connection before the interpreter ends: threads that it finds still running abort the process."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 class Team:
@@ -151,6 +158,8 @@ class Team:
         if self.count > 1:
             self.gather(None)
             dist.destroy_process_group(self._talk)
+            atexit.unregister(_disconnect)
+            atexit.register(_disconnect)
 
     @contextmanager
     def together(self) -> Iterator[None]:
