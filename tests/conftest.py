@@ -5,13 +5,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
 
 def pytest_configure() -> None:
-    """Two threads unless the environment says otherwise, so that sums are alike everywhere; no network for the hub."""
+    """Two threads unless the environment says otherwise, so that sums are alike everywhere; no network for the hub.
+
+    Property tests try the same examples everywhere; HYPOTHESIS_PROFILE=explore tries new ones.
+    """
+    settings.register_profile("same", derandomize=True, deadline=None)
+    settings.register_profile("explore", deadline=None)
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     os.environ["HF_HUB_OFFLINE"] = "1"
 

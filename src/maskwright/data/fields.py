@@ -174,7 +174,8 @@ def box_tuple(values: NDArray[Any]) -> Box:
 def box_to_xywh(box: Sequence[float]) -> list[float]:
     """x, y, width, height of an xyxy box, such that x + width gives x2 again to the last bit.
 
-    Of the numbers that do, the one of fewest digits: 254.88, which the file may have had, not 254.88000000000002.
+    Where no width does (rounding to even can step over x2), it gives x2's neighbour. Of the numbers that do, the one
+    of fewest digits: 254.88, which the file may have had, not 254.88000000000002.
     """
     return [box[0], box[1], _extent(box[0], box[2]), _extent(box[1], box[3])]
 
