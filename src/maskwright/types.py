@@ -98,7 +98,9 @@ class Landmarks:
 class InputSpec:
     """How a picture becomes a network input.
 
-    size, max_size: short edge wanted, and the limit of the long edge (None: no limit), in pixels.
+    fit: "short_edge" keeps the shape and brings the short edge to `size`; "stretch" makes it a square of `size`
+        whatever its shape; "letterbox" keeps the shape, brings the long edge to `size` and fills up to the square.
+    size, max_size: side wanted, and the limit of the long edge where the short one is set (None: no limit), in pixels.
     resize: "pillow" resizes the uint8 picture with Pillow's antialiased bilinear filter, each side rounded to the
         nearest pixel (detectron2); "float" resizes the normalised float picture without antialiasing, each side
         rounded down (torchvision).
@@ -118,8 +120,11 @@ class InputSpec:
     multiple: int = 32
     shrink: bool = True
     enlarge: float | None = None
+    fit: Literal["short_edge", "stretch", "letterbox"] = "short_edge"
 
     def __post_init__(self) -> None:
+        if self.fit not in ("short_edge", "stretch", "letterbox"):
+            raise ConfigError(f"InputSpec: fit is 'short_edge', 'stretch' or 'letterbox', got {self.fit!r}.")
         if self.enlarge is not None and not self.enlarge >= 1:
             raise ConfigError(f"InputSpec: enlarge is a factor of at least 1, got {self.enlarge}.")
         if self.size < 1 or self.multiple < 1 or (self.max_size is not None and self.max_size < 1):
@@ -141,6 +146,11 @@ class OutputSpec:
     mask_threshold: probability from which a pixel belongs to the mask (inclusive).
     score_threshold: rows below it are left out. max_instances: rows kept at most, best first.
     clip: cut boxes to the picture after they are scaled back, and drop the empty ones.
+    whole_boxes: cut box coordinates down to whole pixels, as YOLACT's published numbers have it.
+    Of masks made of prototypes: crop_margin: cells around the box in which a mask may be (YOLACT: 1). upsample:
+        "masks" crops at the prototypes' resolution and enlarges the result (YOLACT), "logits" enlarges first and crops
+        at the picture's.
+    largest_component: keep only the largest connected part of each mask.
     """
 
     paste: Literal["sampled", "integer"] = "sampled"
@@ -148,10 +158,16 @@ class OutputSpec:
     score_threshold: float = 0.05
     max_instances: int = 100
     clip: bool = True
+    whole_boxes: bool = False
+    crop_margin: float = 1.0
+    upsample: Literal["masks", "logits"] = "masks"
+    largest_component: bool = False
 
     def __post_init__(self) -> None:
         if self.paste not in ("sampled", "integer"):
             raise ConfigError(f"OutputSpec: paste is 'sampled' or 'integer', got {self.paste!r}.")
+        if self.upsample not in ("masks", "logits") or not self.crop_margin >= 0:
+            raise ConfigError(f"OutputSpec: upsample is 'masks' or 'logits', crop_margin at least 0, got {self}.")
         if not 0 < self.mask_threshold < 1 or not 0 <= self.score_threshold <= 1 or self.max_instances < 0:
             raise ConfigError(f"OutputSpec: thresholds lie in [0, 1], max_instances is not negative, got {self}.")
 
@@ -374,17 +390,28 @@ class Target:
 class RawDetections:
     """What `Model.detect` returns: fixed-shape rows in the input frame, best first; dead rows are all zero.
 
-    boxes (B, K, 4); scores (B, K); labels (B, K) int64; mask_probs (B, K, M, M) of the predicted class, or None.
-    A row is dead where its score is 0.
+    boxes (B, K, 4); scores (B, K); labels (B, K) int64. A row is dead where its score is 0.
+    Masks come in one of two forms, or not at all: mask_probs (B, K, M, M) of the predicted class inside the box; or
+    coefficients (B, K, D) of prototypes (B, h, w, D), which span the whole padded input of size `span` (H, W).
+    mask_ratings (B, K): how well the mask is thought to fit, a factor on the score, not bounded; or None.
     """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
     mask_probs: Tensor | None = None
+    coefficients: Tensor | None = None
+    prototypes: Tensor | None = None
+    span: Size | None = None
+    mask_ratings: Tensor | None = None
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if value is not None and value.shape[:2] != self.scores.shape[:2]:
+            if value is None or f.name == "span":
+                continue
+            rows = 1 if f.name == "prototypes" else 2
+            if value.shape[:rows] != self.scores.shape[:rows]:
                 raise DataError(f"RawDetections: {f.name} is {tuple(value.shape)}, scores {tuple(self.scores.shape)}.")
+        if not (self.coefficients is None) == (self.prototypes is None) == (self.span is None):
+            raise DataError("RawDetections: coefficients, prototypes and span come together.")

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from maskwright.errors import ConfigError, WeightsError, suggest
-from maskwright.models import rcnn
+from maskwright.models import rcnn, yolact
 from maskwright.models.base import Model
 from maskwright.models.coco_classes import COCO, COCO_BY_ID
 from maskwright.models.config import from_dict
@@ -23,7 +23,9 @@ from maskwright.types import Classes
 from maskwright.weights.fetch import Report, fetch
 from maskwright.weights.load import Shapes, shapes_of
 
-FAMILIES: Mapping[str, tuple[type[Model], type[Any]]] = MappingProxyType({"rcnn": (rcnn.RCNN, rcnn.RCNNConfig)})
+FAMILIES: Mapping[str, tuple[type[Model], type[Any]]] = MappingProxyType(
+    {"rcnn": (rcnn.RCNN, rcnn.RCNNConfig), "yolact": (yolact.Yolact, yolact.YolactConfig)}
+)
 """The model and the config class of every family; a checkpoint's header names its family."""
 
 DEFAULT_PUBLISHER = "detectron2"

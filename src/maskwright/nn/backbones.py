@@ -67,7 +67,13 @@ OURS = {"resnet14_narrow": (14, 8), "resnet50": (50, 64), "resnet101": (101, 64)
 
 
 def backbone(
-    name: str, norm: NormKind, eps: float, *, strides: tuple[int, ...], stride_in_1x1: bool = False
+    name: str,
+    norm: NormKind,
+    eps: float,
+    *,
+    strides: tuple[int, ...],
+    stride_in_1x1: bool = False,
+    deformable: int = 0,
 ) -> ResNet | TimmBackbone:
     """`resnet50` and `resnet101` are ours (both published forms); any other name is timm's. Weights are random."""
     if name in OURS:
