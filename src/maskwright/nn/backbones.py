@@ -1,4 +1,4 @@
-"""Any backbone by name: our ResNet-50/101 for published detection weights, timm for everything else."""
+"""Any backbone by name: our own forms for published detection weights, timm for everything else."""
 
 from typing import Any, Literal
 
@@ -6,7 +6,9 @@ import torch.nn as nn
 from torch import Tensor
 
 from maskwright.errors import ConfigError, suggest
+from maskwright.nn.darknet import DarkNet
 from maskwright.nn.layers import FrozenBatchNorm2d, Norm
+from maskwright.nn.mobilenet import MobileNetV2
 from maskwright.nn.resnet import ResNet
 
 NormKind = Literal["frozen", "live"]
@@ -66,6 +68,10 @@ OURS = {"resnet14_narrow": (14, 8), "resnet50": (50, 64), "resnet101": (101, 64)
 """Depth and width by name; the narrow one is for tests."""
 
 
+Backbone = ResNet | DarkNet | MobileNetV2 | TimmBackbone
+"""Each has `channels` and `strides` of the maps it gives, finest first."""
+
+
 def backbone(
     name: str,
     norm: NormKind,
@@ -74,12 +80,24 @@ def backbone(
     strides: tuple[int, ...],
     stride_in_1x1: bool = False,
     deformable: int = 0,
-) -> ResNet | TimmBackbone:
-    """`resnet50` and `resnet101` are ours (both published forms); any other name is timm's. Weights are random."""
+) -> Backbone:
+    """`resnet50`, `resnet101`, `darknet53` and `mobilenetv2` are ours, of which published detection weights exist; any
+    other name is timm's. Weights are random. strides: which feature maps are wanted. deformable: in stages 3 to 5 of
+    our ResNets every so many-th block has a deformable convolution; ConfigError with any other backbone.
+    """
+    if deformable < 0 or (deformable and name not in OURS):
+        raise ConfigError(
+            f"deformable is 0 (none), 1 (every block), 2 (every second) ..., and above 0 only with {', '.join(OURS)}; "
+            f"got {deformable} with '{name}'."
+        )
     if name in OURS:
         depth, width = OURS[name]
         if any(s not in (4, 8, 16, 32) for s in strides):
             raise ConfigError(f"'{name}' has feature maps at the strides 4, 8, 16 and 32, got {strides}.")
-        stages = tuple(stride.bit_length() - 1 for stride in strides)
-        return ResNet(depth, norm_layer(norm, eps), stride_in_1x1=stride_in_1x1, out=stages, width=width)
+        out, norms = tuple(stride.bit_length() - 1 for stride in strides), norm_layer(norm, eps)
+        return ResNet(depth, norms, stride_in_1x1=stride_in_1x1, out=out, width=width, deformable=deformable)
+    if name == "darknet53":
+        return DarkNet(norm_layer(norm, eps), strides=strides)
+    if name == "mobilenetv2":
+        return MobileNetV2(norm_layer(norm, eps), strides=strides)
     return TimmBackbone(name, strides)

@@ -6,6 +6,7 @@ Parameter names are torchvision's and timm's. Depth 14 (one block a stage) is th
 import torch
 from torch import Tensor, nn
 
+from maskwright.nn.deform import DeformableConv2d
 from maskwright.nn.layers import Norm
 
 BLOCKS = {14: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -15,14 +16,21 @@ class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 convolutions around a shortcut; output 4 x width channels.
 
     stride_in_1x1: the stride sits in the first 1x1 (original weights, detectron2) instead of the 3x3 (torchvision).
+    deformable: the 3x3 is a deformable convolution.
     """
 
-    def __init__(self, inputs: int, width: int, stride: int, norm: Norm, *, stride_in_1x1: bool) -> None:
+    def __init__(
+        self, inputs: int, width: int, stride: int, norm: Norm, *, stride_in_1x1: bool, deformable: bool = False
+    ) -> None:
         super().__init__()
         first, second = (stride, 1) if stride_in_1x1 else (1, stride)
         self.conv1 = nn.Conv2d(inputs, width, 1, stride=first, bias=False)
         self.bn1 = norm(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride=second, padding=1, bias=False)
+        self.conv2: nn.Conv2d | DeformableConv2d
+        if deformable:
+            self.conv2 = DeformableConv2d(width, width, stride=second)
+        else:
+            self.conv2 = nn.Conv2d(width, width, 3, stride=second, padding=1, bias=False)
         self.bn2 = norm(width)
         self.conv3 = nn.Conv2d(width, width * 4, 1, bias=False)
         self.bn3 = norm(width * 4)
@@ -39,17 +47,29 @@ class Bottleneck(nn.Module):
         return torch.relu_(y + shortcut)
 
 
-def stage(inputs: int, width: int, blocks: int, stride: int, norm: Norm, *, stride_in_1x1: bool) -> nn.Sequential:
-    """`blocks` bottlenecks, the first with the stride."""
-    first = Bottleneck(inputs, width, stride, norm, stride_in_1x1=stride_in_1x1)
-    rest = (Bottleneck(width * 4, width, 1, norm, stride_in_1x1=stride_in_1x1) for _ in range(blocks - 1))
-    return nn.Sequential(first, *rest)
+def stage(
+    inputs: int, width: int, blocks: int, stride: int, norm: Norm, *, stride_in_1x1: bool, deformable: int = 0
+) -> nn.Sequential:
+    """`blocks` bottlenecks, the first with the stride; from the first on every `deformable`-th is (0: none)."""
+    rows = (
+        Bottleneck(
+            inputs if i == 0 else width * 4,
+            width,
+            stride if i == 0 else 1,
+            norm,
+            stride_in_1x1=stride_in_1x1,
+            deformable=bool(deformable) and i % deformable == 0,
+        )
+        for i in range(blocks)
+    )
+    return nn.Sequential(*rows)
 
 
 class ResNet(nn.Module):
     """The body up to stage `last` (2..5); returns the outputs of the stages named in `out`.
 
-    channels, strides: of those outputs. width: channels after the first convolution.
+    channels, strides: of those outputs. width: channels after the first convolution. deformable: in stages 3 to 5
+    every so many-th block has a deformable convolution (0: none).
     """
 
     def __init__(
@@ -60,6 +80,7 @@ class ResNet(nn.Module):
         stride_in_1x1: bool = False,
         out: tuple[int, ...] = (2, 3, 4, 5),
         width: int = 64,
+        deformable: int = 0,
     ) -> None:
         super().__init__()
         self.out = out
@@ -71,11 +92,18 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         inputs = width
         for i, blocks in enumerate(BLOCKS[depth][: max(out) - 1]):
-            layer = stage(inputs, width * 2**i, blocks, 1 if i == 0 else 2, norm, stride_in_1x1=stride_in_1x1)
+            every = deformable if i > 0 else 0
+            layer = stage(
+                inputs, width * 2**i, blocks, min(i + 1, 2), norm, stride_in_1x1=stride_in_1x1, deformable=every
+            )
             self.add_module(f"layer{i + 1}", layer)
             inputs = width * 2**i * 4
+        self._initialise()
+
+    def _initialise(self) -> None:
+        moved = {m.sampling for m in self.modules() if isinstance(m, DeformableConv2d)}  # these start at zero
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and module not in moved:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> list[Tensor]:

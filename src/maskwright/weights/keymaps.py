@@ -1,4 +1,4 @@
-"""Published names of R-CNN weights to ours: explicit rules, each name matched by exactly one.
+"""Published names of weights to ours: explicit rules, each name matched by exactly one. YOLACT's: `keymaps_yolact`.
 
 Ours: `backbone.*` with torchvision's and timm's ResNet names, `fpn.lateral.L.0`, `fpn.output.L.0` (level 0 has stride
 4; a norm is `.1`), `rpn.conv.I.0`, `rpn.logits`, `rpn.deltas`, `box_head.conv.I.{0,1}`, `box_head.fcN`,
@@ -9,38 +9,17 @@ there its row moves (`classes`) or goes (`deltas`, mask `logits`: they are never
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from maskwright.errors import WeightsError
+from maskwright.weights.keymaps_yolact import SIGN, from_yolact
+from maskwright.weights.keyrules import END as _END
+from maskwright.weights.keyrules import NORM as _NORM
+from maskwright.weights.keyrules import Converted, Publisher, Rule, apply
 
-Publisher = Literal["torchvision", "detectron2"]
-
-
-@dataclass(frozen=True)
-class Converted:
-    """Weights under our names.
-
-    publisher: whose names the file had, None if they were ours (or nobody's we know). unknown: names no rule covers;
-    they stay in `state` as they are, so that loading can name them. ignored: names known to be of no use here.
-    """
-
-    state: dict[str, Tensor]
-    publisher: Publisher | None = None
-    unknown: tuple[str, ...] = field(default=())
-    ignored: tuple[str, ...] = field(default=())
-
-
-class Rule(NamedTuple):
-    """A whole name that matches `pattern` becomes `target` (None: ignored) and its value `edit(value)`."""
-
-    pattern: str
-    target: str | Callable[[re.Match[str]], str] | None
-    edit: Callable[[Tensor], Tensor] | None = None
+__all__ = ["Converted", "Publisher", "convert", "from_detectron2", "from_torchvision", "from_yolact", "publisher"]
 
 
 def _background_last(rows: Tensor) -> Tensor:
@@ -55,8 +34,6 @@ def _without_background_box(rows: Tensor) -> Tensor:
     return rows[4:].clone()
 
 
-_END = r"(weight|bias)"
-_NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 _STAGE = {"res2": "layer1", "res3": "layer2", "res4": "layer3", "res5": "layer4"}
 
 
@@ -131,13 +108,14 @@ TORCHVISION: tuple[Rule, ...] = (
 )
 
 _SIGNS: tuple[tuple[str, Publisher], ...] = (
+    (SIGN, "yolact"),
     (r"backbone\.body\.|rpn\.head\.|roi_heads\.mask_predictor\.", "torchvision"),
     (r"backbone\.bottom_up\.|proposal_generator\.|backbone\.(stem|res[2-5])\.|roi_heads\.res5\.", "detectron2"),
 )
 
 
 def publisher(names: Mapping[str, Tensor]) -> Publisher | None:
-    """Whose names these are; None where they are neither torchvision's nor detectron2's."""
+    """Whose names these are; None where they are nobody's that is known here."""
     for sign, who in _SIGNS:
         if any(re.match(sign, name) for name in names):
             return who
@@ -145,21 +123,21 @@ def publisher(names: Mapping[str, Tensor]) -> Publisher | None:
 
 
 def convert(state: Mapping[str, Tensor]) -> Converted:
-    """Weights of any publisher under our names; those of neither stay as they are."""
+    """Weights of any publisher under our names; those of nobody known stay as they are."""
     who = publisher(state)
-    if who == "torchvision":
-        return from_torchvision(state)
-    return from_detectron2(state) if who == "detectron2" else Converted(dict(state))
+    if who is None:
+        return Converted(dict(state))
+    return {"torchvision": from_torchvision, "detectron2": from_detectron2, "yolact": from_yolact}[who](state)
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> Converted:
     """torchvision's detection models, with the names of today or those of files published before 2022."""
-    return _apply(TORCHVISION, state, "torchvision")
+    return apply(TORCHVISION, state, "torchvision")
 
 
 def from_detectron2(state: Mapping[str, Tensor]) -> Converted:
     """detectron2's R-CNN models, FPN and C4. Where a very old file has no statistics at all: mean 0, variance 1."""
-    out = _apply(DETECTRON2, state, "detectron2")
+    out = apply(DETECTRON2, state, "detectron2")
     if not any(name.endswith(".running_var") for name in out.state):
         norms = [n for n in out.state if re.fullmatch(r"(backbone|res5)\..*(bn\d|downsample\.1)\.weight", n)]
         for name in norms:
@@ -167,24 +145,3 @@ def from_detectron2(state: Mapping[str, Tensor]) -> Converted:
             out.state[stem + "running_mean"] = torch.zeros_like(weight)
             out.state[stem + "running_var"] = torch.ones_like(weight)
     return out
-
-
-def _apply(rules: tuple[Rule, ...], state: Mapping[str, Tensor], who: Publisher) -> Converted:
-    out: dict[str, Tensor] = {}
-    origin: dict[str, str] = {}
-    unknown, ignored = [], []
-    for name, value in state.items():
-        rule, match = next(((r, m) for r in rules if (m := re.fullmatch(r.pattern, name))), (None, None))
-        if rule is None or match is None:
-            unknown.append(name)
-            target = name
-        elif rule.target is None:
-            ignored.append(name)
-            continue
-        else:
-            target = match.expand(rule.target) if isinstance(rule.target, str) else rule.target(match)
-            value = rule.edit(value) if rule.edit and value.ndim else value
-        if target in out:
-            raise WeightsError(f"'{origin[target]}' and '{name}' are both '{target}' here; expected one of them.")
-        out[target], origin[target] = value, name
-    return Converted(out, who, tuple(unknown), tuple(ignored))
