@@ -100,13 +100,15 @@ class InputSpec:
 
     fit: "short_edge" keeps the shape and brings the short edge to `size`; "stretch" makes it a square of `size`
         whatever its shape; "letterbox" keeps the shape, brings the long edge to `size` and fills up to the square.
-    size, max_size: side wanted, and the limit of the long edge where the short one is set (None: no limit), in pixels.
+    size, max_size: side wanted, and the limit of the long edge where the short one is set (None: no limit), in pixels;
+        the other fits have no use for a limit.
     resize: "pillow" resizes the uint8 picture with Pillow's antialiased bilinear filter, each side rounded to the
         nearest pixel (detectron2); "float" resizes the normalised float picture without antialiasing, each side
         rounded down (torchvision).
     shrink: False never makes a picture smaller to reach `size` (only to keep within `max_size`): for microscopy and
-        other pictures in which objects keep their size in pixels whatever the size of the picture.
-    enlarge: no picture is enlarged by more than this factor to reach `size` (None: no limit), for the same reason.
+        other pictures in which objects keep their size in pixels whatever the size of the picture. Only of short edges.
+    enlarge: no picture is enlarged by more than this factor to reach `size` (None: no limit), for the same reason. Not
+        of stretched pictures.
     channels: order the network was trained with. mean, std: in units of 0..255, in that order.
     multiple: the input is padded right and bottom with zeros to a multiple of this many pixels.
     """
@@ -125,6 +127,10 @@ class InputSpec:
     def __post_init__(self) -> None:
         if self.fit not in ("short_edge", "stretch", "letterbox"):
             raise ConfigError(f"InputSpec: fit is 'short_edge', 'stretch' or 'letterbox', got {self.fit!r}.")
+        if not self.shrink and self.fit != "short_edge":
+            raise ConfigError(f"InputSpec: shrink=False needs fit 'short_edge'; into a {self.fit} all pictures shrink.")
+        if self.enlarge is not None and self.fit == "stretch":
+            raise ConfigError("InputSpec: enlarge needs fit 'short_edge' or 'letterbox'; stretching reaches any size.")
         if self.enlarge is not None and not self.enlarge >= 1:
             raise ConfigError(f"InputSpec: enlarge is a factor of at least 1, got {self.enlarge}.")
         if self.size < 1 or self.multiple < 1 or (self.max_size is not None and self.max_size < 1):
@@ -135,6 +141,11 @@ class InputSpec:
         object.__setattr__(self, "std", tuple(float(v) for v in self.std))
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ConfigError(f"InputSpec: mean and std are three numbers each, std positive, got {self}.")
+
+    @property
+    def square(self) -> int:
+        """The side to which inputs are padded at least: a letterbox's size, else 0."""
+        return self.size if self.fit == "letterbox" else 0
 
 
 @dataclass(frozen=True)

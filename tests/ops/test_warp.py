@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 from torchvision.models.detection.transform import _resize_image_and_masks
 
 from maskwright.errors import ConfigError
-from maskwright.ops.warp import input_size, pad_batch, padded_size, resize_normalise
+from maskwright.ops.warp import input_size, normalise, pad_batch, padded_size, resize_normalise
 from maskwright.types import InputSpec
 
 PROPERTY = settings(max_examples=100, deadline=None)
@@ -157,3 +158,86 @@ def test_no_picture_is_enlarged_beyond_the_factor(resize: str) -> None:
     assert input_size((1, 1), spec) == (2, 2)
     with pytest.raises(ConfigError, match="at least 1"):
         replace(spec, enlarge=0.5)
+
+
+# ---- squares --------------------------------------------------------------------------------------------------------
+
+
+@PROPERTY
+@given(sizes, st.integers(1, 2000), st.sampled_from(RESIZE))
+def test_stretching_fills_the_square(size: tuple[int, int], side: int, resize: str) -> None:
+    spec = InputSpec(size=side, fit="stretch", resize=resize)  # type: ignore[arg-type]
+    assert input_size(size, spec) == (side, side)
+    assert spec.square == 0
+
+
+@PROPERTY
+@given(sizes, st.integers(1, 2000), st.sampled_from(RESIZE), st.floats(1, 5) | st.none())
+def test_a_letterbox_holds_the_whole_picture(
+    size: tuple[int, int], side: int, resize: str, enlarge: float | None
+) -> None:
+    spec = InputSpec(size=side, fit="letterbox", resize=resize, enlarge=enlarge)  # type: ignore[arg-type]
+    found = input_size(size, spec)
+    exact = Fraction(side, max(size))
+    if enlarge is not None:
+        exact = min(exact, Fraction(enlarge))
+    else:
+        assert max(found) == side
+    assert max(found) <= side
+    for got, edge in zip(found, size, strict=True):
+        assert abs(got - max(exact * edge, 1)) <= Fraction(1, 2) + Fraction(1, 10**6)
+    assert input_size(size[::-1], spec) == found[::-1]
+    assert padded_size([found], 1, spec.square) == (side, side)
+
+
+@pytest.mark.parametrize("size", SHAPES)
+def test_letterboxed_pixels_are_the_picture_and_zeros(size: tuple[int, int]) -> None:
+    spec = InputSpec(size=50, fit="letterbox", mean=MEAN, std=STD, multiple=1)
+    pixels = resize_normalise(picture(size), spec)
+    batch = pad_batch([pixels], spec.multiple, spec.square)
+    h, w = pixels.shape[1:]
+    assert batch.shape == (1, 3, 50, 50)
+    assert max(h, w) == 50
+    assert torch.equal(batch[0, :, :h, :w], pixels)
+    assert not batch[:, :, h:].any()
+    assert not batch[:, :, :, w:].any()
+
+
+def test_pictures_of_any_size_share_a_square_batch() -> None:
+    for fit in ("stretch", "letterbox"):
+        spec = InputSpec(size=33, fit=fit, multiple=1)  # type: ignore[arg-type]
+        batch = pad_batch([resize_normalise(picture(size), spec) for size in SHAPES], spec.multiple, spec.square)
+        assert batch.shape == (len(SHAPES), 3, 33, 33)
+
+
+def test_a_square_is_padded_to_the_multiple_too() -> None:
+    spec = InputSpec(size=33, fit="letterbox", multiple=32)
+    assert padded_size([(20, 33)], spec.multiple, spec.square) == (64, 64)
+
+
+def test_normalising_alone_keeps_the_size() -> None:
+    for fit in ("short_edge", "stretch", "letterbox"):
+        spec = InputSpec(size=20, fit=fit, mean=MEAN, std=STD)  # type: ignore[arg-type]
+        expected = (torch.from_numpy(picture((31, 47))).float() - torch.tensor(MEAN)) / torch.tensor(STD)
+        assert torch.equal(normalise(picture((31, 47)), spec), expected.permute(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("fit", "wrong"),
+    [("stretch", {"enlarge": 2.0}), ("stretch", {"shrink": False}), ("letterbox", {"shrink": False}), ("squeeze", {})],
+)
+def test_rules_that_do_not_go_together(fit: str, wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="InputSpec"):
+        InputSpec(fit=fit, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("i", [0, 1])
+def test_stretched_pixels_are_those_of_the_yolact_code(i: int, shared: Path) -> None:
+    golden = np.load(shared / "golden/yolact/yolact_resnet50/golden.npz")
+    image = np.ascontiguousarray(golden[f"img{i}_bgr"][:, :, ::-1])
+    mean, std = (123.68, 116.78, 103.94), (58.40, 57.12, 57.38)
+    spec = InputSpec(size=550, fit="stretch", resize="float", mean=mean, std=std)
+    found = resize_normalise(image, spec)
+    assert found.shape == (3, 550, 550)
+    for name in (f"in{i}", f"incv{i}"):
+        np.testing.assert_allclose(found[:, ::11, ::11].numpy(), golden[name], atol=1e-4)

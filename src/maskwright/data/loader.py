@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -27,7 +26,7 @@ from maskwright.data.mix import Another, View, vary
 from maskwright.data.sample import Objects, Sample
 from maskwright.errors import ConfigError, DataError, MaskwrightError, TrainingError
 from maskwright.geometry import Geometry
-from maskwright.ops.warp import input_size, pad_batch, resize_normalise
+from maskwright.ops.warp import input_size, normalise, pad_batch, resize_normalise
 from maskwright.types import InputSpec, IntArray, Size, Target
 
 ORDER, VARIATION = 0, 1
@@ -185,11 +184,12 @@ class _Keys:
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One prepared picture (3, h, w) with its target."""
+    """One prepared picture (3, h, w) with its target. least: side to which it is padded at least."""
 
     image: Tensor
     target: Target
     key: Key
+    least: int = 0
 
 
 class _Reported(TorchDataset[Item | MaskwrightError]):
@@ -262,7 +262,8 @@ class TrainingSamples(TorchDataset[Item]):
         sample = self.sample(key.position)
         repeat = [key.repeat] if key.repeat else []  # the first is the same whether there are others or not
         rng = np.random.default_rng([VARIATION, self.sampling.seed, key.epoch, key.position, *repeat])
-        image, objects = prepare_sample(sample, self._spec(rng), self.sampling.augment, rng, self.another)
+        spec, augment = self._spec(rng), self.sampling.augment
+        image, objects = prepare_sample(sample, spec, augment, rng, self.another)
         target = Target(
             boxes=torch.from_numpy(objects.boxes),
             labels=torch.from_numpy(objects.labels),
@@ -270,7 +271,8 @@ class TrainingSamples(TorchDataset[Item]):
             crowd=torch.from_numpy(objects.crowd),
             keypoints=None if objects.keypoints is None else torch.from_numpy(objects.keypoints),
         )
-        return Item(image, target, key)
+        windowed = augment is not None and augment.crop is not None  # the window is the input, nothing is filled up
+        return Item(image, target, key, 0 if windowed else spec.square)
 
     def sample(self, position: int) -> Sample:
         """A picture of the data set with its annotations as they are."""
@@ -292,10 +294,10 @@ class TrainingSamples(TorchDataset[Item]):
 
     def collate(self, items: Sequence[Item]) -> Batch:
         """Pad and stack; no items give an empty batch of the smallest input."""
-        side = self.spec.multiple
+        side, least = self.spec.multiple, max((item.least for item in items), default=0)
         records = [self.dataset.images[item.key.position] for item in items]
         return Batch(
-            images=pad_batch([item.image for item in items], side) if items else torch.zeros(0, 3, side, side),
+            images=pad_batch([item.image for item in items], side, least) if items else torch.zeros(0, 3, side, side),
             sizes=[(int(item.image.shape[1]), int(item.image.shape[2])) for item in items],
             targets=[item.target for item in items],
             image_ids=[record.id for record in records],
@@ -304,7 +306,7 @@ class TrainingSamples(TorchDataset[Item]):
         )
 
     def _spec(self, rng: np.random.Generator) -> InputSpec:
-        """The spec with a short edge drawn from the list; the long edge's limit keeps its proportion to it."""
+        """The spec with a size drawn from the list; the long edge's limit keeps its proportion to it."""
         edges = self.sampling.short_edges
         if not edges:
             return self.spec
@@ -312,7 +314,7 @@ class TrainingSamples(TorchDataset[Item]):
 
 
 def scaled_spec(spec: InputSpec, size: int) -> InputSpec:
-    """`spec` at another short edge, its long-edge limit in proportion."""
+    """`spec` at another short edge or side of the square, its long-edge limit in proportion."""
     limit = None if spec.max_size is None else max(1, round(spec.max_size * size / spec.size))
     return replace(spec, size=size, max_size=limit)
 
@@ -338,11 +340,6 @@ def prepare_sample(
     view = View(lambda size: input_size(size, spec), fill, antialias=spec.resize == "pillow")
     moved = vary(sample, config, rng, view, another)
     return normalise(moved.image, spec), moved.objects
-
-
-def normalise(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
-    """(H, W, 3) uint8 to (3, H, W) float32 at its own size."""
-    return resize_normalise(image, replace(spec, size=min(image.shape[:2]), max_size=None))
 
 
 def _leave_interrupts_to_parent(worker: int) -> None:

@@ -119,7 +119,7 @@ class Predictor:
         results: dict[int, Prediction] = {}
         for rows in self._batches(sizes, together or (1 if self.device.type == "cpu" else GPU_BATCH)):
             with _stage(timer, "prepare"):
-                batch = pad_batch([prepared[r][0] for r in rows], self.spec.multiple)
+                batch = pad_batch([prepared[r][0] for r in rows], self.spec.multiple, self.spec.square)
                 batch = batch.to(self.device, DTYPES[self.precision])
             with _stage(timer, "network"), torch.inference_mode():
                 raw = self.model.detect(batch, [sizes[r] for r in rows])
@@ -145,7 +145,7 @@ class Predictor:
         """Row numbers grouped by padded input size, at most `batch_size` together."""
         groups: dict[tuple[int, int], list[int]] = {}
         for row, size in enumerate(sizes):
-            groups.setdefault(padded_size([size], self.spec.multiple), []).append(row)
+            groups.setdefault(padded_size([size], self.spec.multiple, self.spec.square), []).append(row)
         starts = [(rows, i) for rows in groups.values() for i in range(0, len(rows), batch_size)]
         return [rows[i : i + batch_size] for rows, i in starts]
 

@@ -92,7 +92,9 @@ def try_out(plan: Plan, model: Model | None = None, *, seconds: float = SECONDS)
     with TemporaryDirectory(prefix="maskwright-") as folder:
         side = _side(plan, model)
         data = windows(plan.data, positions, model.spec, side, Path(folder))
-        model.spec = replace(model.spec, size=1, max_size=None, shrink=False, enlarge=None)  # windows stay as they are
+        model.spec = replace(  # windows stay as they are
+            model.spec, fit="short_edge", size=1, max_size=None, shrink=False, enlarge=None
+        )
         files = tuple(plan.data.images[i].file_name for i in positions)
         config = _config(plan.config, seconds, folder)
         began = time.perf_counter()
@@ -144,7 +146,7 @@ def _input_sides(data: Dataset, model: Model) -> tuple[Any, Any]:
     sides, counts = [], []
     for i, record in enumerate(data.images):
         boxes = data.boxes(i)[~data.crowd(i)]
-        scale = input_size(record.size, model.spec)[0] / record.size[0]
+        scale = np.sqrt(np.prod(input_size(record.size, model.spec)) / np.prod(record.size))  # a stretch has two
         sides += (np.sqrt((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1)) * scale).tolist()
         counts.append(len(boxes))
     return np.array(sides), np.array(counts)

@@ -16,11 +16,16 @@ from maskwright.types import InputSpec, Size
 
 
 def input_size(size: Size, spec: InputSpec) -> Size:
-    """(h, w) a picture of `size` is resized to; the two rounding rules differ in about four sizes out of ten.
+    """(h, w) a picture of `size` is resized to, without padding. Neither side ever gets below one pixel.
 
-    "pillow": each side to the nearest pixel, the long-edge limit applied after the short edge (detectron2).
-    "float": one factor, each side rounded down (torchvision). Neither side ever gets below one pixel.
+    Of a short edge the two rounding rules differ in about four sizes out of ten. "pillow": each side to the nearest
+    pixel, the long-edge limit applied after the short edge (detectron2). "float": one factor, each side rounded down
+    (torchvision). A stretched picture fills the square; a letterboxed one fits into it, each side to the nearest pixel.
     """
+    if spec.fit == "stretch":
+        return spec.size, spec.size
+    if spec.fit == "letterbox":
+        return _letterboxed(size, spec)
     height, width = size
     short, long = min(size), max(size)
     wanted: float = spec.size if spec.shrink else max(spec.size, short)
@@ -39,30 +44,62 @@ def input_size(size: Size, spec: InputSpec) -> Size:
     return max(1, int(height * scale)), max(1, int(width * scale))
 
 
-def resize_normalise(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
-    """(H, W, 3) uint8 RGB to the float32 (3, h, w) input without padding; channels_last strides."""
-    h, w = input_size(image.shape[:2], spec)
-    if spec.resize == "pillow" and (h, w) != image.shape[:2]:
-        image = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
-    if spec.channels == "BGR":
-        image = image[:, :, ::-1]
-    pixels = torch.from_numpy(image.astype(np.float32, order="C"))  # (H, W, 3), a copy: four times the picture's bytes
-    pixels = pixels.sub_(torch.tensor(spec.mean)).div_(torch.tensor(spec.std)).permute(2, 0, 1)
-    if pixels.shape[1:] != (h, w):
-        pixels = F.interpolate(pixels[None], (h, w), mode="bilinear", align_corners=False)[0]
-    return pixels
-
-
-def padded_size(sizes: Sequence[Size], multiple: int) -> Size:
-    """The common (H, W) of a batch: the largest of each side, rounded up to `multiple`."""
-    height = -(-max(s[0] for s in sizes) // multiple) * multiple
-    width = -(-max(s[1] for s in sizes) // multiple) * multiple
+def _letterboxed(size: Size, spec: InputSpec) -> Size:
+    scale = spec.size / max(size)
+    if spec.enlarge is not None:
+        scale = min(scale, spec.enlarge)
+    height, width = (max(1, int(side * scale + 0.5)) for side in size)
     return height, width
 
 
-def pad_batch(images: Sequence[Tensor], multiple: int) -> Tensor:
-    """(3, h, w) inputs as one (B, 3, H, W) batch in channels_last memory, padded right and bottom with zeros."""
-    height, width = padded_size([(i.shape[1], i.shape[2]) for i in images], multiple)
+def resize_normalise(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
+    """(H, W, 3) uint8 RGB to the float32 (3, h, w) input without padding.
+
+    "float" resizes before it normalises: the same but for rounding, as both are linear, and less work.
+    """
+    h, w = input_size((image.shape[0], image.shape[1]), spec)
+    if spec.resize == "pillow" and (h, w) != image.shape[:2]:
+        image = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
+    pixels = _floats(image, spec)
+    if pixels.shape[1:] != (h, w):
+        pixels = F.interpolate(pixels[None], (h, w), mode="bilinear", align_corners=False)[0]
+    return _normalised(pixels, spec)
+
+
+def normalise(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
+    """(H, W, 3) uint8 RGB to float32 (3, H, W) at its own size."""
+    return _normalised(_floats(image, spec), spec)
+
+
+def _floats(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
+    """A copy in float32 and the network's order of channels: four times the picture's bytes."""
+    if spec.channels == "BGR":
+        image = image[:, :, ::-1]
+    return torch.from_numpy(image.astype(np.float32, order="C")).permute(2, 0, 1)
+
+
+def _normalised(pixels: Tensor, spec: InputSpec) -> Tensor:
+    """In place."""
+    mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
+    return pixels.sub_(mean[:, None, None]).div_(std[:, None, None])
+
+
+def padded_size(sizes: Sequence[Size], multiple: int, least: int = 0) -> Size:
+    """The common (H, W) of a batch: the largest of each side, or `least` if that is more, rounded up to `multiple`.
+
+    least: `InputSpec.square` of the inputs.
+    """
+    height = -(-max(least, *(s[0] for s in sizes)) // multiple) * multiple
+    width = -(-max(least, *(s[1] for s in sizes)) // multiple) * multiple
+    return height, width
+
+
+def pad_batch(images: Sequence[Tensor], multiple: int, least: int = 0) -> Tensor:
+    """(3, h, w) inputs as one (B, 3, H, W) batch in channels_last memory, padded right and bottom with zeros.
+
+    For its size see `padded_size`.
+    """
+    height, width = padded_size([(i.shape[1], i.shape[2]) for i in images], multiple, least)
     batch = images[0].new_zeros((len(images), height, width, images[0].shape[0])).permute(0, 3, 1, 2)
     for row, image in zip(batch, images, strict=True):
         row[:, : image.shape[1], : image.shape[2]] = image
