@@ -1,6 +1,8 @@
 """The zoo's table: names, figures and addresses, each against an independent source where there is one."""
 
 import json
+import math
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -9,9 +11,11 @@ from torchvision.models import detection
 
 from maskwright.errors import ConfigError, WeightsError
 from maskwright.models.coco_classes import COCO, COCO_BY_ID
+from maskwright.models.families import family_of
 from maskwright.models.zoo import ZOO, candidates, resolve, table
 from maskwright.types import Classes
 from maskwright.weights.fetch import Digest
+from maskwright.weights.transfer import class_count
 
 BUILT = [name for name, entry in ZOO.items() if entry.config is not None]
 TORCHVISION = {
@@ -29,13 +33,29 @@ def test_an_entry_builds_what_it_says(name: str) -> None:
         model = entry.build()
     assert sum(p.numel() for p in model.parameters()) == entry.parameters
     state = model.state_dict()
-    assert len(state["box_predictor.classes.bias"]) == len(entry.classes) + 1
+    assert class_count(state) == len(entry.classes)
     assert ("mask_head.logits.bias" in state) == name.startswith("mask")
+    assert ("scorer.conv.5.0.bias" in state) == name.startswith("yolact_plus")
     if entry.weights is None:
         return
-    assert (entry.weights.mask_ap is not None) == name.startswith("mask")
+    assert (entry.weights.mask_ap is not None) == (not name.startswith("faster"))
     floats = sum(t.numel() for t in state.values() if t.is_floating_point())
-    assert entry.weights.megabytes == pytest.approx(floats * 4e-6, abs=0.3)
+    assert entry.weights.megabytes in (None, pytest.approx(floats * 4e-6, abs=0.3))
+    assert entry.config.num_classes == len(entry.classes)
+
+
+@pytest.mark.parametrize(("name", "folder"), [
+    ("yolact_r50", "yolact_resnet50"),
+    ("yolact_darknet53", "yolact_darknet53"),
+    ("yolact_plus_r50", "yolact_plus_resnet50"),
+])  # fmt: skip
+def test_yolact_has_as_many_values_as_the_official_network(shared: Path, name: str, folder: str) -> None:
+    rows = json.loads((shared / "golden/yolact" / folder / "spec.json").read_text())
+    sizes = {n: math.prod(shape) for n, shape, _ in rows}
+    norms = [n.removesuffix("running_mean") for n in sizes if n.endswith("running_mean")]
+    of_norms = {stem + end for stem in norms for end in ("weight", "bias", "running_mean", "running_var")}
+    free = {n: v for n, v in sizes.items() if n not in of_norms and not n.endswith("num_batches_tracked")}
+    assert ZOO[name].parameters == sum(free.values())  # norms are frozen
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
@@ -57,9 +77,12 @@ def test_figures_are_those_torchvision_gives(name: str) -> None:
 def test_addresses_carry_the_hash_they_are_checked_with(name: str) -> None:
     weights = ZOO[name].weights
     assert weights is not None
-    digest = Digest.parse(weights.digest)
     parts = urlsplit(weights.url)
     assert parts.scheme == "https"
+    assert (weights.digest is None) == (weights.publisher == "yolact")  # its author gives none
+    if weights.digest is None:
+        return
+    digest = Digest.parse(weights.digest)
     assert digest.digits in parts.path
     assert (digest.algorithm, len(digest.digits)) == (("sha256", 8) if "pytorch" in parts.netloc else ("md5", 6))
 
@@ -103,6 +126,24 @@ def test_any_timm_backbone_by_name() -> None:
         entry.path()
 
 
+def test_yolact_over_any_timm_backbone() -> None:
+    entry = resolve("yolact.resnet18")
+    assert (entry.name, entry.summary) == ("yolact.resnet18", "YOLACT, timm's resnet18")
+    with torch.device("meta"):
+        model = entry.build(Classes(["leaf", "stem"]))
+    assert class_count(model.state_dict()) == 2
+    with pytest.raises(ConfigError, match=r"'yolact\.NAME'"):
+        resolve("yolact").build()
+
+
+def test_the_families_know_their_configs() -> None:
+    for entry in (ZOO[name] for name in BUILT):
+        family = family_of(entry.config)
+        sides = family.anchors(entry.config)
+        assert family.with_anchors(entry.config, sides) == entry.config or len(sides) == 1
+        assert family.with_rows(entry.config, None, None) == entry.config
+
+
 def test_nuclei_is_rebuilt_from_its_file() -> None:
     entry = resolve("nuclei")
     with pytest.raises(ConfigError, match="rebuilt from its checkpoint"):
@@ -118,7 +159,9 @@ def test_nuclei_is_rebuilt_from_its_file() -> None:
 def test_candidates_are_told_apart() -> None:
     shapes = {name: tuple(sorted((k, tuple(s)) for k, s in make().items())) for name, make in candidates().items()}
     assert set(shapes) == set(BUILT)
-    assert len(set(shapes.values())) == len(shapes)
+    alike = {"yolact_r101_400", "yolact_r101_700"}  # differ from yolact_r101 in their anchors alone
+    assert len(set(shapes.values())) == len(shapes) - len(alike)
+    assert all(shapes[name] == shapes["yolact_r101"] for name in alike)
 
 
 def test_table_is_json_with_one_row_each() -> None:

@@ -23,6 +23,7 @@ from maskwright.engine.network import Origin, input_spec, origin
 from maskwright.engine.train_config import UNDECIDED_AUGMENT, TrainConfig
 from maskwright.engine.undecided import Undecided
 from maskwright.engine.wording import counted
+from maskwright.models.families import family_of
 from maskwright.ops.warp import input_size, padded_size
 
 Array = NDArray[np.float64]
@@ -147,7 +148,7 @@ class Facts:
         sizes = [(int(h), int(w)) for h, w in self.sizes]
         inputs = [input_size(size, spec) for size in sizes]
         scale = np.array([math.sqrt(a * b / (h * w)) for (a, b), (h, w) in zip(inputs, sizes, strict=True)])
-        pixels = np.array([math.prod(padded_size([size], spec.multiple)) for size in inputs], np.float64)
+        pixels = np.array([math.prod(padded_size([size], spec.multiple, spec.square)) for size in inputs], np.float64)
         return self.sides * scale[self.owner], pixels
 
     def step_pixels(self) -> float:
@@ -212,6 +213,8 @@ def _input(f: Facts) -> Sequence[Reason]:
     """Small objects are enlarged, pictures of large ones shrunk, the long edge limited; trained weights keep theirs."""
     if not is_open(f.config, "size") or (f.pretrained and f.typical_input() >= LEAST_SIDE):
         return []
+    if f.start.config.spec.fit != "short_edge":
+        return []  # priors and weights go with the square's size
     short, edges = f.median_short, f.edges()
     low, typical = float(np.quantile(f.small / edges, 0.1)), float(np.median(f.typical / edges))
     aspect = float(np.median(f.sizes.max(axis=1) / f.short))
@@ -269,7 +272,7 @@ def _limit(f: Facts, size: int) -> Sequence[Reason]:
 
 def _anchors(f: Facts) -> Sequence[Reason]:
     """One side for each level, from the small objects to the large ones; trained weights keep theirs."""
-    own = [sides[0] for sides in f.start.config.rpn.sizes]
+    own = family_of(f.start.config).anchors(f.start.config)
     if f.pretrained or len(own) < 2:
         return []
     sides, _ = f.inputs()

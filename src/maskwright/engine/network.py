@@ -13,11 +13,12 @@ from maskwright.engine.undecided import Undecided
 from maskwright.errors import ConfigError, MaskwrightError, WeightsError
 from maskwright.models import zoo
 from maskwright.models.base import Model
+from maskwright.models.families import family_of
 from maskwright.types import Classes, InputSpec
 from maskwright.weights.files import WeightsFile, read
 from maskwright.weights.keymaps import Converted
 from maskwright.weights.load import converted
-from maskwright.weights.transfer import Transfer, transfer
+from maskwright.weights.transfer import Transfer, class_count, transfer
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
 
@@ -52,8 +53,8 @@ def origin(config: TrainConfig) -> Origin:
     if weights is None and given is not None and zoo.resolve(given).inside:
         weights, given = given, None  # exists only as a checkpoint, which says of which network it is
     if weights is None:
-        entry = zoo.resolve(config.model)
-        return Origin(str(config.model), zoo.FAMILIES["rcnn"][0], _config_of(entry))
+        own = _config_of(zoo.resolve(config.model))
+        return Origin(str(config.model), family_of(own).model, own)
     named = None if _is_file(weights) else zoo.resolve(weights)
     file = read(weights if named is None else named.path())
     if file.header is not None:
@@ -64,10 +65,9 @@ def origin(config: TrainConfig) -> Origin:
             "lists the names."
         )
     entry = named if given is None and named is not None else zoo.resolve(str(given))
-    found = converted(file, zoo.candidates(), entry.publisher)
-    bias = found.state.get("box_predictor.classes.bias")
-    published = entry.classes if bias is not None and len(bias) == len(entry.classes) + 1 else None
-    return Origin(entry.name, zoo.FAMILIES["rcnn"][0], _config_of(entry), str(file.path), found, published)
+    found, own = converted(file, zoo.candidates(), entry.publisher), _config_of(entry)
+    published = entry.classes if class_count(found.state) == len(entry.classes) else None
+    return Origin(entry.name, family_of(own).model, own, str(file.path), found, published)
 
 
 def _is_file(weights: str) -> bool:
@@ -88,8 +88,8 @@ def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) 
         raise WeightsError(f"{file.path} describes no network that this maskwright can rebuild: {error}") from error
     architecture = str(header["architecture"])
     if given is not None and _full_name(given) != _full_name(architecture):
-        entry = zoo.resolve(given)
-        architecture, kind, own = given, zoo.FAMILIES["rcnn"][0], _config_of(entry)
+        own = _config_of(zoo.resolve(given))
+        architecture, kind = given, family_of(own).model
     return Origin(architecture, kind, own, str(file.path), Converted(file.tensors), classes)
 
 
@@ -102,18 +102,15 @@ def _full_name(name: str) -> str:
 
 def fitted(base: Any, config: TrainConfig, classes: int) -> Any:
     """The architecture's config with what `config` says of input, anchors and output, for so many classes."""
-    spec, output, rpn, roi = input_spec(base.spec, config), base.output, base.rpn, base.roi
+    family, spec, output = family_of(base), input_spec(base.spec, config), base.output
     if config.anchors is not None:
-        sides = tuple(float(side) for side in config.anchors)
-        rpn = replace(rpn, sizes=(sides,) if len(rpn.sizes) == 1 else tuple((side,) for side in sides))
+        base = family.with_anchors(base, tuple(float(side) for side in config.anchors))
     if config.score_threshold is not None:
         output = replace(output, score_threshold=config.score_threshold)
-        roi = replace(roi, score=min(roi.score, config.score_threshold))
     if config.max_instances is not None:
         output = replace(output, max_instances=config.max_instances)
-        roi = replace(roi, keep=max(config.max_instances, roi.keep))
-        rpn = replace(rpn, before=max(rpn.before, 2 * roi.keep), after=max(rpn.after, 2 * roi.keep))
-    return replace(base, num_classes=classes, spec=spec, output=output, rpn=rpn, roi=roi)
+    base = family.with_rows(base, config.score_threshold, config.max_instances)
+    return replace(base, num_classes=classes, spec=spec, output=output)
 
 
 def input_spec(spec: InputSpec, config: TrainConfig) -> InputSpec:

@@ -9,6 +9,7 @@ Letters: Q classes. Class rows: see `keymaps`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +19,31 @@ from maskwright.types import Classes
 from maskwright.weights.keymaps import Converted
 from maskwright.weights.load import check_finite, listed
 
-CLASS_ROWS: Mapping[str, tuple[int, int]] = {
-    "box_predictor.classes.": (1, 1),
-    "box_predictor.deltas.": (4, 0),
-    "mask_head.logits.": (1, 0),
+
+class Rows(NamedTuple):
+    """Rows of a class, and of the background behind all of them. blocks: of these rows in a tensor, one a prior."""
+
+    each: int
+    background: int = 0
+    blocks: bool = False
+
+    def of(self, classes: int) -> int:
+        """Rows of a block for so many classes."""
+        return classes * self.each + self.background
+
+
+CLASS_ROWS: Mapping[str, Rows] = {
+    "box_predictor.classes.": Rows(1, 1),
+    "box_predictor.deltas.": Rows(4),
+    "mask_head.logits.": Rows(1),
+    "head.logits.": Rows(1, 1, blocks=True),
+    "semantic.": Rows(1),
+    "scorer.conv.5.": Rows(1),
 }
-"""Tensors with rows for classes, by the start of their names: rows of a class, and of the background behind them."""
+"""Tensors with rows for classes, by the start of their names."""
+
+COUNTS: Mapping[str, Rows] = {"box_predictor.classes.bias": Rows(1, 1), "semantic.bias": Rows(1)}
+"""Tensors whose length tells the number of classes."""
 
 BODY = "backbone."
 """What must fit entirely: without it there is nothing worth keeping."""
@@ -118,20 +138,29 @@ def _rows_to_take(
     by_class = next((rows for start, rows in CLASS_ROWS.items() if name.startswith(start)), None)
     if by_class is None:
         return ALL if given.shape == tensor.shape else None
-    each, background = by_class
-    if theirs is None or not pairs or given.shape != (len(theirs) * each + background, *tensor.shape[1:]):
+    if theirs is None or not pairs:
         return None
+    mine, others = by_class.of(len(own)), by_class.of(len(theirs))
+    blocks = len(tensor) // mine if by_class.blocks else 1
+    if given.shape != (blocks * others, *tensor.shape[1:]):
+        return None
+    each, last = by_class.each, by_class.background
     rows = [(a * each + k, b * each + k) for a, b in pairs for k in range(each)]
-    return rows + [(len(own) * each + k, len(theirs) * each + k) for k in range(background)]
+    rows += [(len(own) * each + k, len(theirs) * each + k) for k in range(last)]
+    return [(block * mine + a, block * others + b) for block in range(blocks) for a, b in rows]
 
 
 def _named(state: Mapping[str, Tensor], own: Classes, theirs: Classes | None) -> tuple[Classes | None, bool]:
     """The classes of the file; where it names none but has as many as the model, they are the model's own."""
     if theirs is not None:
         return theirs, False
-    bias = state.get("box_predictor.classes.bias")
-    same = bias is not None and len(bias) == len(own) + 1
-    return (own, True) if same else (None, False)
+    return (own, True) if class_count(state) == len(own) else (None, False)
+
+
+def class_count(state: Mapping[str, Tensor]) -> int | None:
+    """The number of classes that weights under our names are for; None where they have no heads that tell it."""
+    found = (((len(state[name]) - rows.background) // rows.each) for name, rows in COUNTS.items() if name in state)
+    return next(found, None)
 
 
 def same_names(own: Classes, theirs: Classes) -> list[Pair]:
