@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from maskwright.models.rcnn import RCNN, tiny
-from maskwright.nn.fast import WINOGRAD_CELLS, WINOGRAD_CHANNELS, FusedConv, accelerate, folded
+from maskwright.nn.fast import accelerate
+from maskwright.nn.fused import WINOGRAD_CELLS, WINOGRAD_CHANNELS, FusedConv, folded
 from maskwright.nn.layers import FrozenBatchNorm2d
 from maskwright.nn.winograd import TILES, Winograd
 
@@ -53,7 +54,7 @@ def test_folding_a_norm_changes_nothing_but_rounding(norm):
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float64])
 def test_a_sum_is_fused_and_written_over_the_other_term(relu, kind):
     conv = nn.Conv2d(4, 6, 1)
-    fused = FusedConv(conv, relu=relu).to(kind)
+    fused = FusedConv(conv, after=nn.ReLU() if relu else None).to(kind)
     x = torch.randn(2, 4, 5, 6).to(kind).to(memory_format=torch.channels_last)
     other = torch.randn(2, 6, 5, 6).to(kind).to(memory_format=torch.channels_last)
     wanted = F.conv2d(x.double(), fused.weight.double(), fused.bias.double()) + other.double()

@@ -1,0 +1,129 @@
+"""Convolution or full layer, its norm, its sum with another tensor and its activation, in one pass over memory.
+
+oneDNN does this on a CPU; elsewhere, and for types it does not know, the same values come from separate calls. Nothing
+here is used while training.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskwright.nn.layers import FrozenBatchNorm2d
+from maskwright.nn.winograd import Winograd
+
+NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU)
+"""What can follow a convolution in the same pass."""
+
+WINOGRAD_CHANNELS, WINOGRAD_CELLS = 128, 4000
+"""From this many channels and map cells on, Winograd's form saves time that is worth the memory of its kernel."""
+
+_FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if torch.backends.mkldnn.is_available() else None
+
+
+class FusedConv(nn.Module):
+    """Convolution with bias, then an optional sum with another tensor, then an optional activation.
+
+    after: None or one of `ACTIVATIONS`; with a sum only None or ReLU.
+    """
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.Module | None = None, after: nn.Module | None = None) -> None:
+        super().__init__()
+        weight, bias = folded(conv, norm)
+        self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
+        self.stride, self.padding = list(conv.stride), [int(p) for p in conv.padding]
+        self.dilation, self.groups = list(conv.dilation), conv.groups
+        self.after = copy.copy(after)
+        if isinstance(self.after, ACTIVATIONS):
+            self.after.inplace = True
+        self.kind, self.values = _activation(after)
+        self.suits_winograd = _suits_winograd(conv) and self.kind in ("none", "relu")
+        self.winograd: Winograd | None = None  # made when first needed: its kernel is four times the weight
+
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """(B, C, h, w) to (B, O, h', w'). `add` is overwritten with the result: a fresh buffer costs page faults."""
+        if on_cpu(x):
+            if self.suits_winograd and add is None and x.dtype == torch.float32 and _cells(x) >= WINOGRAD_CELLS:
+                self.winograd = self.winograd or Winograd(self.weight, self.bias, relu=self.kind == "relu")
+                y: Tensor = self.winograd(x)
+                return y
+            return self._fused(x, add)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        if add is not None:
+            y = add.add_(y)
+        return y if self.after is None else self.after(y)
+
+    def _fused(self, x: Tensor, add: Tensor | None) -> Tensor:
+        shape = (self.padding, self.stride, self.dilation, self.groups)
+        if add is None:
+            y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+                x, self.weight, self.bias, *shape, self.kind, self.values, ""
+            )
+            return y
+        assert self.kind in ("none", "relu")
+        after = None if self.kind == "none" else self.kind
+        y = torch.ops.mkldnn._convolution_pointwise_.binary(
+            add, x, self.weight, self.bias, *shape, "add", 1.0, after, [], None
+        )
+        return y
+
+
+class FusedLinear(nn.Module):
+    """Full layer, then ReLU where asked for; on a CPU in one pass of oneDNN, which is faster there than a product."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, *, relu: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.detach().contiguous(), requires_grad=False)
+        self.bias = nn.Parameter(bias.detach(), requires_grad=False)
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        if on_cpu(x):
+            after = "relu" if self.relu else "none"
+            y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, after, [], "")
+            return y
+        y = F.linear(x, self.weight, self.bias)
+        return y.relu_() if self.relu else y
+
+
+def on_cpu(x: Tensor) -> bool:
+    """Whether oneDNN's fused kernels take this tensor."""
+    return x.device.type == "cpu" and _FUSED is not None and x.dtype in (torch.float32, torch.bfloat16) and len(x) > 0
+
+
+def _activation(after: nn.Module | None) -> tuple[str, list[float]]:
+    """oneDNN's name of an activation and its numbers."""
+    if after is None:
+        return "none", []
+    if isinstance(after, nn.ReLU6):
+        return "hardtanh", [0.0, 6.0]
+    if isinstance(after, nn.LeakyReLU):
+        return "leaky_relu", [after.negative_slope]
+    assert isinstance(after, nn.ReLU)
+    return "relu", []
+
+
+def _suits_winograd(conv: nn.Conv2d) -> bool:
+    same = conv.kernel_size == (3, 3) and conv.padding == (1, 1) and conv.stride == conv.dilation == (1, 1)
+    return same and conv.groups == 1 and min(conv.in_channels, conv.out_channels) >= WINOGRAD_CHANNELS
+
+
+def _cells(x: Tensor) -> int:
+    return x.shape[0] * x.shape[2] * x.shape[3]
+
+
+def folded(conv: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one convolution that does what `conv` and then `norm` do; worked out in float64."""
+    weight = conv.weight.detach().double()
+    bias = torch.zeros(conv.out_channels, dtype=torch.float64) if conv.bias is None else conv.bias.detach().double()
+    if norm is not None:
+        assert isinstance(norm, NORMS)
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
+        scale = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
+        bias = norm.bias.detach().double() + (bias - norm.running_mean.double()) * scale
+        weight = weight * scale.view(-1, 1, 1, 1)
+    return weight.to(conv.weight.dtype), bias.to(conv.weight.dtype)
