@@ -1,17 +1,34 @@
 """What YOLACT and YOLACT++ learn from: class, box, mask, semantic and mask-IoU terms (Bolya et al. 2019, 2020).
 
-Letters: B batch, N priors, G objects of a picture, F foreground priors, D prototypes, Q classes, h w prototype map.
+As in the published code, with three differences that keep training sane where that code does not: masks are compared
+through logits, so that an answer that is wrong and sure still has a gradient; a box side below one prototype cell
+counts as one cell, where the area divides; and an object without a box to speak of is nobody's answer.
+
+Letters: B batch, N priors, G objects of a picture, F foreground priors, R of them whose masks are compared,
+D prototypes, Q classes, h w prototype map, h' w' semantic map, U objects of all pictures, T cells.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskwright.errors import ConfigError, DataError
 from maskwright.nn.yolact import Raw
+from maskwright.ops import boxes as box_ops
+from maskwright.ops import losses, prior_matching
+from maskwright.ops import masks as mask_ops
+from maskwright.ops import prototypes as prototype_ops
 from maskwright.ops.losses import Term
-from maskwright.types import Size, Target
+from maskwright.ops.mask_cells import MaskCells, Rectangles
+from maskwright.ops.matching import BACKGROUND
+from maskwright.types import Masks, Size, Target
+
+VARIANCES = (10.0, 10.0, 5.0, 5.0)
+OUTSIDE = 100.0
+"""What a true cell outside its box's window costs: the published code's floor of a logarithm."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,12 @@ class LossConfig:
     semantic_weight: float = 1.0
     mask_iou_weight: float = 25.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.negative <= self.positive <= 1 or not 0 < self.crowd <= 1:
+            raise ConfigError(f"LossConfig: 0 < negative <= positive <= 1 and 0 < crowd <= 1, got {self}.")
+        if self.negatives < 1 or self.masks < 1 or self.smallest < 0:
+            raise ConfigError(f"LossConfig: negatives and masks are at least 1, smallest at least 0, got {self}.")
+
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
@@ -59,5 +82,239 @@ def terms(
     draws: Sequence[torch.Generator | None],
     scorer: nn.Module | None = None,
 ) -> dict[str, Term]:
-    """`class`, `box`, `mask`, `semantic` and, with a scorer, `mask_iou`; the weights are in the totals."""
-    raise NotImplementedError
+    """`class`, `box`, `mask`, `semantic` and, with a scorer, `mask_iou`; the weights are in the totals.
+
+    All but `semantic` (a mean over pictures) are means over the foreground priors of the batch. Raises DataError where
+    a target has objects but no masks.
+    """
+    with torch.autocast(outputs.priors.device.type, enabled=False):
+        truth = Truth.of(targets, outputs)
+        matches = match(truth, outputs.priors, config)
+        lesson = Lesson.draw(matches, truth, config.masks, draws)
+        count, sums = len(lesson.prior), {}
+        sums["class"] = config.class_weight * class_sum(outputs.raw.logits, matches, truth.labels, config.negatives)
+        sums["box"] = config.box_weight * box_sum(outputs, lesson, truth)
+        sums["mask"] = config.mask_weight * mask_sum(outputs, lesson, truth)
+        semantic = config.semantic_weight * semantic_sum(outputs, truth)
+    if scorer is not None:
+        sums["mask_iou"] = config.mask_iou_weight * mask_iou_sum(outputs, lesson, truth, scorer, config.smallest)
+    return {**{name: Term(value, count) for name, value in sums.items()}, "semantic": Term(semantic, len(targets))}
+
+
+# ---- who answers for what -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The objects of all pictures, one after the other, without crowds.
+
+    boxes (U, 4); labels (U,); picture (U,); first: row of each picture's first object, and U; crowds: of each picture
+    (K, 4); cells: their masks.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    picture: Tensor
+    first: list[int]
+    crowds: list[Tensor]
+    cells: MaskCells
+
+    @classmethod
+    def of(cls, targets: Sequence[Target], outputs: Outputs) -> "Truth":
+        """Raises DataError where masks are missing."""
+        device = outputs.priors.device
+        boxes, labels = [outputs.priors.new_zeros(0, 4)], [torch.zeros(0, dtype=torch.int64, device=device)]
+        masks, crowds, first = [], [], [0]
+        for target in targets:
+            crowd = torch.zeros(len(target), dtype=torch.bool) if target.crowd is None else target.crowd
+            crowd = crowd.to(target.boxes.device)
+            boxes.append(target.boxes[~crowd].to(boxes[0]))
+            labels.append(target.labels[~crowd].to(labels[0]))
+            crowds.append(target.boxes[crowd].to(boxes[0]))
+            masks.append(_bitmaps(target, torch.nonzero(~crowd).flatten().tolist(), outputs.size))
+            first.append(first[-1] + len(boxes[-1]))
+        counts = torch.tensor([len(b) for b in boxes[1:]], dtype=torch.int64, device=device)
+        picture = torch.repeat_interleave(torch.arange(len(targets), device=device), counts)
+        return cls(torch.cat(boxes), torch.cat(labels), picture, first, crowds, MaskCells(masks, device))
+
+
+def _bitmaps(target: Target, rows: list[int], size: Size) -> Masks:
+    """The masks of some rows of a target."""
+    if not rows:
+        return Masks.empty(size)
+    if target.masks is None:
+        raise DataError("The targets have boxes but no masks; YOLACT needs both to learn from.")
+    if isinstance(target.masks, Masks):
+        return target.masks[rows]
+    return mask_ops.from_coco_polygons([[p.tolist() for p in target.masks[row]] for row in rows], size)
+
+
+@torch.no_grad()
+def match(truth: Truth, priors: Tensor, config: LossConfig) -> Tensor:
+    """(B, N) int64: for every prior of every picture its object's row in `truth`, or BACKGROUND, or IGNORED."""
+    out = torch.full((len(truth.crowds), len(priors)), BACKGROUND, dtype=torch.int64, device=priors.device)
+    for matches, crowds, first, end in zip(out, truth.crowds, truth.first[:-1], truth.first[1:], strict=True):
+        found = prior_matching.match_priors(truth.boxes[first:end], priors, low=config.negative, high=config.positive)
+        found = prior_matching.leave_out_crowds(found, priors, crowds, config.crowd)
+        matches.copy_(torch.where(found >= 0, found + first, found))
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """The foreground priors of all pictures, and those of them whose masks are compared.
+
+    picture, prior, object (F,): where each is, and whose. drawn (R,): rows among the F. scale (R,): how many each of
+    them stands for.
+    """
+
+    picture: Tensor
+    prior: Tensor
+    object: Tensor
+    drawn: Tensor
+    scale: Tensor
+
+    @classmethod
+    def draw(cls, matches: Tensor, truth: Truth, most: int, draws: Sequence[torch.Generator | None]) -> "Lesson":
+        """At most `most` of each picture are drawn, by its own generator."""
+        picture, prior = torch.nonzero(matches >= 0, as_tuple=True)
+        counts = torch.bincount(picture, minlength=len(matches)).tolist()
+        drawn, scale, start = [picture[:0]], [truth.boxes.new_zeros(0)], 0
+        for count, generator in zip(counts, draws, strict=True):
+            rows = torch.arange(start, start + count, device=picture.device)
+            if count > most:
+                device = picture.device if generator is None else generator.device
+                chosen = torch.randperm(count, generator=generator, device=device)[:most]
+                rows = rows[chosen.to(rows.device)]
+            drawn.append(rows)
+            scale.append(truth.boxes.new_full((len(rows),), count / max(1, len(rows))))
+            start += count
+        return cls(picture, prior, matches[picture, prior], torch.cat(drawn), torch.cat(scale))
+
+
+# ---- the terms, as sums ---------------------------------------------------------------------------------------------
+
+
+def class_sum(logits: Tensor, matches: Tensor, labels: Tensor, negatives: int) -> Tensor:
+    """Cross-entropies of the foreground priors and, in each picture, `negatives` times as many background ones.
+
+    logits (B, N, Q+1), background last; matches (B, N) of rows in labels (U,). The background priors that look least
+    like background are taken.
+    """
+    background = logits.shape[2] - 1
+    with torch.no_grad():
+        values = logits.detach().float()
+        surprise = values.logsumexp(dim=2) - values[..., -1]
+        surprise = surprise.masked_fill(matches != BACKGROUND, -torch.inf).nan_to_num(torch.inf, torch.inf, -torch.inf)
+        wanted = torch.full_like(matches, background)
+        foreground = matches >= 0
+        wanted[foreground] = labels[matches[foreground]]
+        chosen = foreground.clone()
+        counts = zip(foreground.sum(dim=1).tolist(), (matches == BACKGROUND).sum(dim=1).tolist(), strict=True)
+        for row, value, (positive, rest) in zip(chosen, surprise, counts, strict=True):
+            row[value.topk(min(negatives * positive, rest, len(row) - 1)).indices] = True
+    return losses.class_cross_entropy_sum(logits[chosen], wanted[chosen])
+
+
+def box_sum(outputs: Outputs, lesson: Lesson, truth: Truth) -> Tensor:
+    """Smooth L1 of the offsets of the foreground priors."""
+    wanted = box_ops.encode(truth.boxes[lesson.object], outputs.priors[lesson.prior], VARIANCES)
+    return losses.smooth_l1_sum(outputs.raw.deltas[lesson.picture, lesson.prior], wanted, 1.0)
+
+
+def mask_sum(outputs: Outputs, lesson: Lesson, truth: Truth) -> Tensor:
+    """Binary cross-entropies of the drawn masks inside the true box and a cell around it, over the box's cells.
+
+    A true cell outside costs `OUTSIDE`. Works on those cells alone, on objects of like size together.
+    """
+    shape = _hw(outputs.prototypes)
+    owner, order = torch.sort(lesson.object[lesson.drawn], stable=True)
+    objects, rows = torch.unique_consecutive(owner, return_counts=True)
+    chosen = lesson.drawn[order]
+    coefficients = outputs.raw.coefficients[lesson.picture[chosen], lesson.prior[chosen]].float()  # (R, D)
+    weight = lesson.scale[order] / _cells_of_boxes(truth.boxes[owner], shape, outputs.size)
+    windows = Rectangles.around(truth.boxes[objects], shape, outputs.size)
+    around = windows | truth.cells.extents(shape, outputs.size)[objects]
+    which, y, x = around.cells()
+    true = truth.cells.at(objects[which], y, x, shape, outputs.size)
+    inside = windows.hold(which, y, x)
+    place = (truth.picture[objects[which]] * shape[0] + y) * shape[1] + x
+    missed = torch.bincount(which[true & ~inside], minlength=len(objects)).repeat_interleave(rows)
+    table = outputs.prototypes.float().flatten(0, 2)  # (B * h * w, D)
+    total = (missed * weight).sum() * OUTSIDE + coefficients[:0].sum() + table[:0].sum()
+    for cell, keep, row, use in _alike(around.areas, rows):  # (u, c), (u, c), (u, r), (u, r)
+        logits = torch.bmm(F.embedding(place[cell], table), coefficients[row].transpose(1, 2))  # (u, c, r)
+        wanted = true[cell].to(logits)[..., None].expand_as(logits)
+        error = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+        summed = torch.bmm((keep & inside[cell]).to(error)[:, None], error)[:, 0]  # (u, r)
+        total = total + (summed * (weight[row] * use)).sum()
+    return total
+
+
+def _alike(cells: Tensor, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Objects with `cells` (U,) and `rows` (U,) one after the other, those of like numbers u at a time.
+
+    Gives the places of their cells (u, c) and rows (u, r), each with what is real and not filling.
+    """
+    kinds = cells.clamp(min=1).log2().ceil() * 64 + rows.log2().ceil()
+    for kind in kinds.unique():
+        some = torch.nonzero((kinds == kind) & (cells > 0)).flatten()
+        out: list[Tensor] = []
+        for counts in (cells, rows):
+            step = torch.arange(int(counts[some].max()) if len(some) else 0, device=cells.device)
+            real = step < counts[some, None]
+            out += [torch.where(real, (counts.cumsum(0) - counts)[some, None] + step, 0), real]
+        yield out[0], out[1], out[2], out[3]
+
+
+def _cells_of_boxes(boxes: Tensor, shape: Size, span: Size) -> Tensor:
+    """(R,): area of boxes in the input in cells of a map; a side counts as one cell at least."""
+    sides = (boxes[:, 2:] - boxes[:, :2]) * boxes.new_tensor([shape[1] / span[1], shape[0] / span[0]])
+    return sides.clamp(min=1).prod(dim=1)
+
+
+def mask_iou_sum(outputs: Outputs, lesson: Lesson, truth: Truth, scorer: nn.Module, smallest: int) -> Tensor:
+    """Smooth L1 between what the scorer says of the drawn masks, as of the true class, and their IoU with the truth.
+
+    Gradients reach the masks as well. True masks of up to `smallest` cells are left out.
+    """
+    shape = _hw(outputs.prototypes)
+    with torch.autocast(outputs.priors.device.type, enabled=False):
+        masks = torch.cat(list(_soft_masks(outputs, lesson, truth)))  # (R, h, w)
+    objects = lesson.object[lesson.drawn]
+    which, y, x = truth.cells.extents(shape, outputs.size)[objects].cells()
+    true = truth.cells.at(objects[which], y, x, shape, outputs.size)
+    which, y, x = which[true], y[true], x[true]
+    on = masks.detach() > 0.5
+    area = torch.bincount(which, minlength=len(objects))
+    common = torch.bincount(which[on[which, y, x]], minlength=len(objects))
+    iou = common / (on.sum(dim=(1, 2)) + area - common).clamp(min=1)
+    rows = torch.nonzero(area > smallest).flatten()
+    ratings = scorer(masks[rows, None])[torch.arange(len(rows), device=rows.device), truth.labels[objects[rows]]]
+    return losses.smooth_l1_sum(ratings, iou[rows], 1.0)
+
+
+def _soft_masks(outputs: Outputs, lesson: Lesson, truth: Truth) -> Iterator[Tensor]:
+    """Of each picture the drawn masks, cropped with the true box; first none at all."""
+    yield outputs.prototypes[:0, :, :, 0].float()
+    for picture, prototypes in enumerate(outputs.prototypes):
+        rows = lesson.drawn[lesson.picture[lesson.drawn] == picture]
+        coefficients = outputs.raw.coefficients[picture, lesson.prior[rows]].float()
+        boxes = truth.boxes[lesson.object[rows]]
+        yield prototype_ops.soft_masks(prototypes.float(), coefficients, boxes, outputs.size)
+
+
+def semantic_sum(outputs: Outputs, truth: Truth) -> Tensor:
+    """Binary cross-entropies of every class's map against the union of its objects' masks, over the map's cells."""
+    logits = outputs.semantic.float()
+    shape = (int(logits.shape[2]), int(logits.shape[3]))
+    which, y, x = truth.cells.extents(shape, outputs.size).cells()
+    true = truth.cells.at(which, y, x, shape, outputs.size)
+    which, y, x = which[true], y[true], x[true]
+    wanted = torch.zeros_like(logits)
+    wanted[truth.picture[which], truth.labels[which], y, x] = 1
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / (shape[0] * shape[1])
+
+
+def _hw(prototypes: Tensor) -> Size:
+    return int(prototypes.shape[1]), int(prototypes.shape[2])

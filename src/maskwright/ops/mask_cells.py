@@ -1,0 +1,127 @@
+"""True masks read at the cells of a coarse map that spans the whole input, only where they are asked for.
+
+A cell belongs to a mask where the mask, resized bilinearly to the map (`align_corners=False`, not antialiased), is
+above one half; as YOLACT has it. Work and memory follow the cells and the masks' crops, not the picture.
+
+Letters: N objects of all pictures, T cells asked for, h w map, H W input.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskwright.types import Masks, Size
+
+
+@dataclass(frozen=True, eq=False)
+class Rectangles:
+    """Whole cells [top, bottom) x [left, right) of a map, one rectangle for each object: (N,) int64 each."""
+
+    top: Tensor
+    left: Tensor
+    bottom: Tensor
+    right: Tensor
+
+    @classmethod
+    def around(cls, boxes: Tensor, shape: Size, span: Size, margin: float = 1.0) -> "Rectangles":
+        """The cells of `ops.prototypes.window`: of a map (h, w) over an input (H, W), under boxes (N, 4) and around."""
+        cells = boxes * boxes.new_tensor([shape[1] / span[1], shape[0] / span[0]] * 2)
+        low = torch.minimum(cells[:, :2], cells[:, 2:]) - margin
+        high = torch.maximum(cells[:, :2], cells[:, 2:]) + margin
+        first = low.clamp(min=0).ceil().long()
+        left, top = torch.minimum(first, first.new_tensor([shape[1], shape[0]])).unbind(1)
+        end = high.clamp(min=0).ceil().long()
+        right, bottom = torch.minimum(end, end.new_tensor([shape[1], shape[0]])).unbind(1)
+        return cls(top, left, bottom, right)
+
+    def __getitem__(self, rows: Tensor) -> "Rectangles":
+        return Rectangles(self.top[rows], self.left[rows], self.bottom[rows], self.right[rows])
+
+    @property
+    def areas(self) -> Tensor:
+        """(N,) cells."""
+        return (self.bottom - self.top).clamp(min=0) * (self.right - self.left).clamp(min=0)
+
+    def __or__(self, other: "Rectangles") -> "Rectangles":
+        """The smallest that hold both; an empty one does not count."""
+        mine, theirs = self.areas > 0, other.areas > 0
+
+        def join(a: Tensor, b: Tensor, least: bool) -> Tensor:
+            both = torch.minimum(a, b) if least else torch.maximum(a, b)
+            return torch.where(mine & theirs, both, torch.where(theirs, b, a))
+
+        return Rectangles(
+            join(self.top, other.top, True),
+            join(self.left, other.left, True),
+            join(self.bottom, other.bottom, False),
+            join(self.right, other.right, False),
+        )
+
+    def cells(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Object, row and column of every cell, (T,) each: object by object, row by row."""
+        areas = self.areas
+        which = torch.repeat_interleave(areas)
+        inside = torch.arange(len(which), device=areas.device) - (areas.cumsum(0) - areas)[which]
+        width = (self.right - self.left)[which]
+        down = torch.div(inside, width, rounding_mode="floor")
+        return which, self.top[which] + down, self.left[which] + inside - down * width
+
+    def hold(self, which: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """(T,) bool: cells that lie inside the rectangle of their object."""
+        down = (row >= self.top[which]) & (row < self.bottom[which])
+        return down & (column >= self.left[which]) & (column < self.right[which])
+
+
+class MaskCells:
+    """The bitmaps of several pictures, all in input pixels, in one buffer; each has a frame of zeros around it."""
+
+    def __init__(self, masks: Sequence[Masks], device: torch.device) -> None:
+        crops = [crop for one in masks for crop in one.crops]
+        corners = np.concatenate([np.zeros((0, 2), np.int64), *(one.corners for one in masks)])
+        sides = np.array([crop.shape for crop in crops], np.int64).reshape(-1, 2)
+        ends = np.cumsum((sides + 2).prod(axis=1))
+        pixels = np.zeros(int(ends[-1]) if len(ends) else 0, np.uint8)
+        for crop, (h, w), end in zip(crops, sides.tolist(), ends.tolist(), strict=True):
+            pixels[end - (h + 2) * (w + 2) : end].reshape(h + 2, w + 2)[1:-1, 1:-1] = crop
+        self.pixels = torch.from_numpy(pixels).to(device)
+        starts = ends - (sides + 2).prod(axis=1)
+        self.starts, self.corners, self.sides = (torch.from_numpy(a).to(device) for a in (starts, corners, sides))
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def extents(self, shape: Size, span: Size) -> Rectangles:
+        """The cells of a map (h, w) over an input (H, W) that may belong: those whose middle lies in the crop."""
+        edges = []
+        for axis in (0, 1):
+            scale = shape[axis] / span[axis]
+            low = self.corners[:, axis].double() * scale - 0.5
+            high = (self.corners[:, axis] + self.sides[:, axis]).double() * scale - 0.5
+            edges += [torch.ceil(low - 1e-3).long().clamp(min=0), torch.floor(high + 1e-3).long() + 1]
+            edges[-1] = edges[-1].clamp(max=shape[axis])
+        return Rectangles(edges[0], edges[2], edges[1], edges[3])
+
+    def at(self, which: Tensor, row: Tensor, column: Tensor, shape: Size, span: Size) -> Tensor:
+        """(T,) bool: whether cell (row, column) of the map belongs to object `which`."""
+        (near_y, far_y), share_y = self._taps(which, row, 0, shape, span)
+        (near_x, far_x), share_x = self._taps(which, column, 1, shape, span)
+        stride, start = self.sides[which, 1] + 2, self.starts[which]
+        upper, lower = near_y * stride + start, far_y * stride + start
+        above = self._pixel(upper + near_x) * (1 - share_x) + self._pixel(upper + far_x) * share_x
+        below = self._pixel(lower + near_x) * (1 - share_x) + self._pixel(lower + far_x) * share_x
+        return above * (1 - share_y) + below * share_y > 0.5
+
+    def _taps(self, which: Tensor, cell: Tensor, axis: int, shape: Size, span: Size) -> tuple[list[Tensor], Tensor]:
+        """Of each cell the two pixels it lies between, counted in its object's frame, and the second one's share."""
+        middle = torch.arange(shape[axis], dtype=torch.float32, device=cell.device) + 0.5
+        position = (middle * np.float32(span[axis] / shape[axis]).item() - 0.5).clamp(min=0)
+        near = position.long().clamp(max=span[axis] - 1)
+        far = (near + 1).clamp(max=span[axis] - 1)
+        first, last = self.corners[which, axis] - 1, self.sides[which, axis] + 1
+        return [torch.minimum((tap[cell] - first).clamp(min=0), last) for tap in (near, far)], (position - near)[cell]
+
+    def _pixel(self, index: Tensor) -> Tensor:
+        return self.pixels[index].float()
