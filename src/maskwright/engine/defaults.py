@@ -1,32 +1,26 @@
 """Settings that fit the data: what nobody chose is decided here, each with the reason that a person is shown.
 
-Sizes: a side is the square root of a box's area; the short edge is that of a picture. "At the input" is after the
-resizing that the network sees.
+Sizes: a side is the square root of a box's area; a picture's edge is the short one, or what the network's way to fit
+pictures into its input makes of it (`facts`). "At the input" is after the resizing that the network sees.
 
-Letters: N objects, P pictures, L levels of the pyramid. Arrays are float64; sides and edges in pixels.
+Letters: L levels of the pyramid. Sides and edges in pixels.
 """
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from maskwright.data.augment import Augment
 from maskwright.data.dataset import Dataset
-from maskwright.engine.network import Origin, input_spec, origin
+from maskwright.engine.facts import Device, Facts
+from maskwright.engine.network import Origin, origin
 from maskwright.engine.train_config import UNDECIDED_AUGMENT, TrainConfig
 from maskwright.engine.undecided import Undecided
 from maskwright.engine.wording import counted
 from maskwright.models.families import family_of
-from maskwright.ops.warp import input_size, padded_size
-
-Array = NDArray[np.float64]
 
 OPEN_WHEN_NONE = ("size", "max_size", "shrink", "enlarge", "anchors", "score_threshold", "max_instances")
 """Fields in which None means that nobody chose."""
@@ -52,8 +46,9 @@ CPU_PIXELS, CPU_BATCH = 1.1e6, 8
 GPU_PIXEL, GPU_SHARE, GPU_BATCH = 2.2e-3, 0.7, 16
 """Memory in MB of one input pixel while training, the share of the memory that is used, and the most pictures."""
 
-SEEN, SEEN_PRETRAINED = 20_000, 5_000
-"""Pictures that a run shows in all, from random weights and from trained ones."""
+SEEN = {"random weights": 20_000, "a trained backbone": 10_000, "trained weights": 5_000}
+RATE = {"random weights": 4e-4, "a trained backbone": 2e-4, "trained weights": 1e-4}
+"""Pictures that a run shows in all, and AdamW's rate for 4 pictures a step, by what it begins with."""
 
 FEW = 1000
 """Below so many pictures the variations are stronger."""
@@ -92,93 +87,6 @@ def is_open(config: TrainConfig, field: str) -> bool:
     return isinstance(value, Undecided) or value is UNDECIDED_AUGMENT or (field == "norm" and value == "auto")
 
 
-class Facts:
-    """What the rules look at: the settings so far, the network they start from, and the data set, measured once."""
-
-    def __init__(self, config: TrainConfig, dataset: Dataset, start: Origin, device: "Device") -> None:
-        self.config, self.dataset, self.start, self.device = config, dataset, start, device
-        self.pictures = len(dataset)
-        rows = [[a for a in dataset.of(i) if not a.crowd] for i in range(self.pictures)]
-        boxes = np.array([a.box for r in rows for a in r], np.float64).reshape(-1, 4)
-        self.sides: Array = np.sqrt((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1))  # (N,)
-        self.counts = np.array([len(r) for r in rows], np.int64)
-        self.sizes = np.array([r.size for r in dataset.images], np.float64).reshape(-1, 2)
-        self.short: Array = self.sizes.min(axis=1)  # (P,)
-        self.owner = np.repeat(np.arange(self.pictures), self.counts)
-        self.used = np.flatnonzero(self.counts)  # pictures with objects
-        starts = np.cumsum(self.counts) - self.counts
-        spread = [np.quantile(self.sides[starts[i] : starts[i] + self.counts[i]], [0.1, 0.5]) for i in self.used]
-        small, typical = np.array(spread, np.float64).reshape(-1, 2).clip(1e-3).T
-        self.small: Array = small  # a small side in each of them
-        self.typical: Array = typical  # and the typical one
-
-    @property
-    def pretrained(self) -> bool:
-        return self.start.weights is not None
-
-    @cached_property
-    def median_short(self) -> float:
-        return float(np.median(self.short))
-
-    @cached_property
-    def fixed_scale(self) -> bool:
-        """Whether objects keep their size in pixels in pictures of different sizes, as under a microscope.
-
-        That is so where the pictures' typical sides vary less than their typical shares of the short edge.
-        """
-        low, high = np.quantile(self.short, [0.05, 0.95])
-        if len(self.typical) < 4 or high < 1.5 * low:
-            return False
-        return bool(np.log(self.typical).std() < np.log(self.typical / self.short[self.used]).std())
-
-    def edges(self) -> Array:
-        """Short edges that sides are shares of: each picture's own, or the typical one at a fixed scale."""
-        own = self.short[self.used]
-        return np.full(len(own), self.median_short) if self.fixed_scale else own
-
-    def typical_input(self) -> float:
-        """Typical side at the input with the settings so far; every picture counts the same."""
-        scale = self.inputs()[0] / self.sides.clip(1e-9)
-        first = np.cumsum(self.counts)[self.used] - 1  # an object of each picture with objects
-        return float(np.median(self.typical * scale[first]))
-
-    def inputs(self) -> tuple[Array, Array]:
-        """(N,) sides at the input and (P,) padded input pixels of each picture, with the settings so far."""
-        spec = input_spec(self.start.config.spec, self.config)
-        sizes = [(int(h), int(w)) for h, w in self.sizes]
-        inputs = [input_size(size, spec) for size in sizes]
-        scale = np.array([math.sqrt(a * b / (h * w)) for (a, b), (h, w) in zip(inputs, sizes, strict=True)])
-        pixels = np.array([math.prod(padded_size([size], spec.multiple, spec.square)) for size in inputs], np.float64)
-        return self.sides * scale[self.owner], pixels
-
-    def step_pixels(self) -> float:
-        """Pixels of one picture in training: a window's, or the typical input's."""
-        pixels = float(np.quantile(self.inputs()[1], 0.9 if self.device.kind == "cuda" else 0.5))
-        crop = self.config.augment.crop if self.config.augment is not None else None
-        return pixels if crop is None else min(pixels, float(math.prod(crop)))
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where the run computes: "cpu" or "cuda", memory in MB, cores, whether bf16 is fast, how many processes."""
-
-    kind: str
-    megabytes: float = 0.0
-    cores: int = 1
-    bf16: bool = False
-    processes: int = 1
-
-    @staticmethod
-    def find(config: TrainConfig) -> "Device":
-        cores, processes = os.cpu_count() or 1, int(os.environ.get("WORLD_SIZE", "1"))  # torchrun sets the latter
-        if config.device == "cpu" or not torch.cuda.is_available():
-            able = torch.cpu.get_capabilities()
-            fast = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-            return Device("cpu", 0.0, cores, fast, processes)
-        memory = torch.cuda.get_device_properties(0).total_memory / 1e6
-        return Device("cuda", memory, cores, torch.cuda.is_bf16_supported(including_emulation=False), processes)
-
-
 def resolve(
     config: TrainConfig, dataset: Dataset, start: Origin | None = None, device: Device | None = None
 ) -> tuple[TrainConfig, list[Reason]]:
@@ -204,7 +112,7 @@ def resolve(
 
 
 def _model(f: Facts) -> Sequence[Reason]:
-    if f.pretrained:
+    if f.start.weights is not None:
         return [Reason("model", f.start.architecture, "the network that the weights are of")]
     return [Reason("model", str(f.config.model), "light, made to learn from random weights")]
 
@@ -213,11 +121,10 @@ def _input(f: Facts) -> Sequence[Reason]:
     """Small objects are enlarged, pictures of large ones shrunk, the long edge limited; trained weights keep theirs."""
     if not is_open(f.config, "size") or (f.pretrained and f.typical_input() >= LEAST_SIDE):
         return []
-    if f.start.config.spec.fit != "short_edge":
-        return []  # priors and weights go with the square's size
-    short, edges = f.median_short, f.edges()
+    short, edges = f.typical_edge, f.edges()
     low, typical = float(np.quantile(f.small / edges, 0.1)), float(np.median(f.typical / edges))
-    aspect = float(np.median(f.sizes.max(axis=1) / f.short))
+    keeps_shape = f.start.config.spec.fit == "short_edge"
+    aspect = float(np.median(f.sizes.max(axis=1) / f.edge)) if keeps_shape else 1.0
     edge = short
     if typical * short < GOOD_SIDE:
         edge = min(GOOD_SIDE / typical, MOST_ENLARGED * short)
@@ -232,13 +139,15 @@ def _input(f: Facts) -> Sequence[Reason]:
         why = f"{here}, large enough: shrunk to {typical * size:.0f}, which saves time"
     else:
         why = f"{here}: kept"
+    if not keeps_shape:
+        return [Reason("size", size, why)]
     return _fixed(f, size, why) if f.fixed_scale and size >= short else _framed(f, size, why)
 
 
 def _fixed(f: Facts, size: int, why: str) -> Sequence[Reason]:
     """One factor for pictures of all sizes, but none is enlarged beyond 800."""
-    factor = round(size / f.median_short, 2)
-    wanted = max(size, min(800, 32 * round(factor * float(f.short.max()) / 32)))
+    factor = round(size / f.typical_edge, 2)
+    wanted = max(size, min(800, 32 * round(factor * float(f.edge.max()) / 32)))
     out = [Reason("size", wanted, why)]
     out.append(Reason("enlarge", factor, "objects have the same size in pixels in small and in large pictures"))
     if f.start.config.spec.shrink:
@@ -249,21 +158,21 @@ def _fixed(f: Facts, size: int, why: str) -> Sequence[Reason]:
 def _framed(f: Facts, size: int, why: str) -> Sequence[Reason]:
     """Pictures of all sizes are brought to one short edge, unless the objects of the larger ones got lost by it."""
     base, out = f.start.config.spec, [Reason("size", size, why)]
-    larger = f.short > 1.1 * size
-    left = f.sides[larger[f.owner]] * size / f.short[f.owner][larger[f.owner]]
+    larger = f.edge > 1.1 * size
+    left = f.sides[larger[f.owner]] * size / f.edge[f.owner][larger[f.owner]]
     lost = len(left) > 0 and float(np.median(left)) < LEAST_SIDE
     if larger.any() and base.shrink == lost:
         what = f"in the {counted(int(larger.sum()), 'larger picture')} objects"
         why = f"{what} would be {np.median(left):.0f} pixels" if lost else "larger pictures shrink to the size"
         out.append(Reason("shrink", not lost, why))
-    if not lost and base.enlarge is not None and size > base.enlarge * f.short.min():
-        out.append(Reason("enlarge", round(size / float(f.short.min()), 2), "the smallest pictures reach the size"))
+    if not lost and base.enlarge is not None and size > base.enlarge * f.edge.min():
+        out.append(Reason("enlarge", round(size / float(f.edge.min()), 2), "the smallest pictures reach the size"))
     return [*out, *_limit(f, size)]
 
 
 def _limit(f: Facts, size: int) -> Sequence[Reason]:
     """The limit of the long edge, raised where the pictures are longer than the model expects."""
-    base, length = f.start.config.spec, float(np.quantile(f.sizes.max(axis=1) / f.short, 0.95))
+    base, length = f.start.config.spec, float(np.quantile(f.sizes.max(axis=1) / f.edge, 0.95))
     if base.max_size is None or round(base.max_size * size / base.size) >= length * size:
         return []
     limit = 32 * math.ceil(min(length * size, max(LONGEST, 2.0 * size)) / 32)
@@ -330,21 +239,24 @@ def _norm(f: Facts) -> Sequence[Reason]:
         return [Reason("norm", "frozen", "the published statistics go with the weights")]
     if f.pretrained and config.batch_size < FROZEN_BELOW:
         return [Reason("norm", "frozen", f"batches of {config.batch_size} are too small to improve trained statistics")]
-    why = "trained weights, batches large enough" if f.pretrained else "random weights have no statistics yet"
-    return [Reason("norm", "live", why)]
+    why = {
+        "random weights": "random weights have no statistics yet",
+        "a trained backbone": "the new parts have no statistics yet",
+        "trained weights": "trained weights, batches large enough",
+    }
+    return [Reason("norm", "live", why[f.weights])]
 
 
 def _length(f: Facts) -> Sequence[Reason]:
     """Epochs, warm-up and how often to evaluate."""
     c, n = f.config, max(1, f.pictures * f.config.repeats)
-    seen, kind = (SEEN_PRETRAINED, "trained") if f.pretrained else (SEEN, "random")
     steps = math.ceil(n / (c.batch_size * c.accumulate))
-    epochs = min(300, max(12, round(seen / n)))
+    epochs = min(300, max(12, round(SEEN[f.weights] / n)))
     if is_open(f.config, "epochs") and c.max_minutes is not None:
         out = [Reason("epochs", None, "max_minutes ends the run")]
         warmup, total = min(500, max(50, 2 * steps)), None
     else:
-        why = f"{counted(f.pictures, 'picture')}, from {kind} weights: {epochs * n} pictures are seen"
+        why = f"{counted(f.pictures, 'picture')}, from {f.weights}: {epochs * n} pictures are seen"
         out = [Reason("epochs", epochs, why)]
         total = steps * (epochs if is_open(f.config, "epochs") else c.epochs or epochs)
         warmup = min(500, max(1, total // 10))
@@ -357,12 +269,11 @@ def _length(f: Facts) -> Sequence[Reason]:
 
 def _rate(f: Facts) -> Sequence[Reason]:
     c, batch = f.config, f.config.batch_size * f.config.accumulate
-    kind, each = "trained" if f.pretrained else "random", counted(batch, "picture")
+    each, base = counted(batch, "picture"), RATE[f.weights]
     if c.optimizer == "sgd":
         return [Reason("lr", float(f"{0.02 * batch / 16:.2g}"), f"SGD, {each} a step: 0.02 for 16")]
-    base = 1e-4 if f.pretrained else 4e-4
     rate = float(f"{base * math.sqrt(batch / 4):.2g}")
-    return [Reason("lr", rate, f"AdamW from {kind} weights, {each} a step: {base:g} for 4, by the root")]
+    return [Reason("lr", rate, f"AdamW from {f.weights}, {each} a step: {base:g} for 4, by the root")]
 
 
 def _precision(f: Facts) -> Sequence[Reason]:

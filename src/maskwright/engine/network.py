@@ -29,7 +29,8 @@ class Origin:
 
     architecture: its name in checkpoints. kind, config: the network as it was published or trained.
     source, weights, classes: the first weights, the file they are from and the classes they are for (None: not said);
-    without weights the run begins with random ones. built: the model is there already, nothing is fitted.
+    without weights the run begins with random ones. body_only: the weights are of another family, so that the heads
+    begin anew. built: the model is there already, nothing is fitted.
     """
 
     architecture: str
@@ -38,6 +39,7 @@ class Origin:
     source: str = ""
     weights: Converted | None = None
     classes: Classes | None = None
+    body_only: bool = False
     built: bool = False
 
 
@@ -86,11 +88,12 @@ def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) 
         kind, own, classes = zoo.network_of(header)
     except (MaskwrightError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(f"{file.path} describes no network that this maskwright can rebuild: {error}") from error
-    architecture = str(header["architecture"])
+    architecture, theirs = str(header["architecture"]), kind
     if given is not None and _full_name(given) != _full_name(architecture):
         own = _config_of(zoo.resolve(given))
         architecture, kind = given, family_of(own).model
-    return Origin(architecture, kind, own, str(file.path), Converted(file.tensors), classes)
+    found = Converted(file.tensors)
+    return Origin(architecture, kind, own, str(file.path), found, classes, body_only=kind is not theirs)
 
 
 def _full_name(name: str) -> str:
