@@ -1,0 +1,55 @@
+"""`maskwright explain`: Show how a result came about."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskwright.cli.app import app
+from maskwright.cli.options import Debug, Device, Model, Precision, Size, Weights
+from maskwright.errors import ConfigError
+
+
+@app.command(
+    epilog="""Examples:
+
+`maskwright explain cells.png`
+
+`maskwright explain cells.png --instance 12 --out why.html`
+
+`maskwright explain street.jpg --model mask_rcnn_r50_fpn.torchvision --score 0.7 --out why.png`
+
+Instances are numbered from 0, best score first, as in the files that `maskwright predict` writes. Prints the file."""
+)
+def explain(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture: file or URL.")],
+    model: Model = "nuclei",
+    weights: Weights = None,
+    instance: Annotated[int, typer.Option(min=0, metavar="K", help="The instance to explain.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="What to write, a new file: .png, .jpg, or .html, a page in one file.  [default: NAME_explained.png]",
+        ),
+    ] = None,
+    score: Annotated[
+        float | None, typer.Option(min=0, max=1, metavar="0..1", help="Lowest score to keep.  [default: the model's]")
+    ] = None,
+    size: Size = None,
+    device: Device = "cpu",
+    precision: Precision = "float32",
+    debug: Debug = False,
+) -> None:
+    """Show in one picture how a model came to one of its results: step by step, with its own numbers."""
+    from maskwright.engine.explain import explain as explained
+    from maskwright.engine.explanation import checked_suffix
+    from maskwright.engine.load import load
+
+    target = checked_suffix(Path(f"{Path(image).stem}_explained.png") if out is None else out)
+    if target.exists():
+        raise ConfigError(f"{target} is there already; it is not written over. Choose another name with --out.")
+    predictor = load(model, weights=weights, size=size, device=device, precision=precision)
+    typer.echo(str(explained(predictor, image, instance, score_threshold=score).save(target)))

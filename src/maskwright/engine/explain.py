@@ -1,0 +1,87 @@
+"""How a result came about: the stages of the model itself, run on one picture, with what each of them gave.
+
+found = explain(mw.load("nuclei"), "cells.png", instance=0)
+found.save("why.png")
+"""
+
+import copy
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from maskwright import media
+from maskwright.engine import explain_rcnn
+from maskwright.engine.explanation import Explanation, Trace, watched
+from maskwright.engine.finish import finish
+from maskwright.engine.predict import Picture, Predictor
+from maskwright.engine.prepare import prepare
+from maskwright.errors import ConfigError, DataError
+from maskwright.models.base import Model
+from maskwright.models.rcnn import RCNN
+from maskwright.types import Classes, RawDetections
+
+Build = Callable[[Trace, int], Explanation]
+BestScore = Callable[[dict[str, Any]], float | None]
+
+FAMILIES: tuple[tuple[type[Model], tuple[str, ...], Build, BestScore], ...] = (
+    (RCNN, explain_rcnn.STAGES, explain_rcnn.build, explain_rcnn.best_score),
+)
+"""Class of the model, the stages that are noted, what makes an explanation of them, and the best score of all."""
+
+
+def explain(
+    predictor: Predictor, picture: Picture, instance: int = 0, *, score_threshold: float | None = None
+) -> Explanation:
+    """Show how instance `instance` (from 0, best score first) of a picture came about.
+
+    picture: path or URL, PIL image or (H, W, 3) uint8 RGB array. score_threshold: as for `Predictor.predict`.
+    The prediction inside is that of `Predictor.predict`, and the numbers are those that its stages gave on the way.
+    Raises ConfigError for a model that cannot be explained or an instance that is not there, DataError where nothing
+    was found, ImageError for what is not a picture.
+    """
+    family = next((row for row in FAMILIES if isinstance(predictor.model, row[0])), None)
+    if family is None:
+        known = ", ".join(row[0].__name__ for row in FAMILIES)
+        raise ConfigError(f"'{predictor.name}' is a {type(predictor.model).__name__}; explain knows {known}.")
+    _, stages, build, best_score = family
+    image = media.as_image(picture)
+    name = os.path.basename(os.fspath(picture)) if isinstance(picture, (str, os.PathLike)) else ""
+    twin, seen = watched(predictor.model, [*stages, "detect"])
+    looker = copy.copy(predictor)
+    looker.model = twin
+    prediction = looker.predict(image, score_threshold=score_threshold)
+    if not len(prediction):
+        threshold = predictor.score_threshold if score_threshold is None else score_threshold
+        raise DataError(_nothing(name, predictor.name, threshold, best_score(seen)))
+    if not 0 <= instance < len(prediction):
+        raise ConfigError(
+            f"{name or 'The picture'} has the instances 0..{len(prediction) - 1} (best score first), got {instance}."
+        )
+    _, geometry = prepare(image, predictor.spec)
+    rows = _rows(seen["detect"][1], predictor.model, geometry, score_threshold)
+    assert len(rows) == len(prediction)
+    trace = Trace(name, predictor.model, image, prediction, seen, geometry, rows)
+    return replace(build(trace, instance), model=predictor.name or type(predictor.model).__name__)
+
+
+def _rows(raw: RawDetections, model: Model, geometry: Any, score_threshold: float | None) -> tuple[int, ...]:
+    """The raw row of every instance: rows numbered by their labels go the way of all rows."""
+    count = raw.scores.shape[1]
+    numbered = replace(raw, labels=torch.arange(count, device=raw.labels.device)[None])
+    output = model.output if score_threshold is None else replace(model.output, score_threshold=score_threshold)
+    found = finish(numbered, 0, geometry, Classes([str(k) for k in range(count)]), output)
+    return tuple(int(k) for k in found.labels)
+
+
+def _nothing(name: str, model: str, threshold: float, best: float | None) -> str:
+    where = f"{name}: " if name else ""
+    if best is None:
+        return f"{where}'{model}' found no candidate at all, so there is nothing to explain."
+    advice = f"Ask for a lower score, such as {best * 0.9:.2g}." if best < threshold else "Look at its boxes."
+    return (
+        f"{where}'{model}' found nothing with a score of {threshold:g} or more; the best candidate has {best:.3f}. "
+        f"{advice}"
+    )
