@@ -68,6 +68,9 @@ OURS = {"resnet14_narrow": (14, 8), "resnet50": (50, 64), "resnet101": (101, 64)
 """Depth and width by name; the narrow one is for tests."""
 
 
+HALF = {"resnet18_half": ("resnet18", (32, 64, 128, 256))}
+"""timm's model and the channels of its stages by name: lighter bodies, to be trained from random weights."""
+
 Backbone = ResNet | DarkNet | MobileNetV2 | TimmBackbone
 """Each has `channels` and `strides` of the maps it gives, finest first."""
 
@@ -81,8 +84,8 @@ def backbone(
     stride_in_1x1: bool = False,
     deformable: int = 0,
 ) -> Backbone:
-    """`resnet50`, `resnet101`, `darknet53` and `mobilenetv2` are ours, of which published detection weights exist; any
-    other name is timm's. Weights are random. strides: which feature maps are wanted. deformable: in stages 3 to 5 of
+    """`resnet50`, `resnet101`, `darknet53` and `mobilenetv2` are ours, of which published detection weights exist; `resnet18_half`
+    is timm's with half the channels, any other name is timm's. Weights are random. strides: which feature maps are wanted. deformable: in stages 3 to 5 of
     our ResNets every so many-th block has a deformable convolution; ConfigError with any other backbone.
     """
     if deformable < 0 or (deformable and name not in OURS):
@@ -100,4 +103,7 @@ def backbone(
         return DarkNet(norm_layer(norm, eps), strides=strides)
     if name == "mobilenetv2":
         return MobileNetV2(norm_layer(norm, eps), strides=strides)
+    if name in HALF:
+        body, channels = HALF[name]
+        return TimmBackbone(body, strides, channels=channels)
     return TimmBackbone(name, strides)
