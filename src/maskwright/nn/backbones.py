@@ -84,9 +84,12 @@ def backbone(
     stride_in_1x1: bool = False,
     deformable: int = 0,
 ) -> Backbone:
-    """`resnet50`, `resnet101`, `darknet53` and `mobilenetv2` are ours, of which published detection weights exist; `resnet18_half`
-    is timm's with half the channels, any other name is timm's. Weights are random. strides: which feature maps are wanted. deformable: in stages 3 to 5 of
-    our ResNets every so many-th block has a deformable convolution; ConfigError with any other backbone.
+    """A body with random weights.
+
+    `resnet50`, `resnet101`, `darknet53` and `mobilenetv2` are ours, of which published detection weights exist;
+    `resnet18_half` is timm's with half the channels, any other name is timm's. strides: which feature maps are wanted.
+    deformable: in stages 3 to 5 of our ResNets every so many-th block has a deformable convolution; ConfigError with
+    any other backbone.
     """
     if deformable < 0 or (deformable and name not in OURS):
         raise ConfigError(
