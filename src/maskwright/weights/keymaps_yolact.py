@@ -69,8 +69,8 @@ def from_yolact(state: Mapping[str, Tensor]) -> Converted:
 
 def rules(state: Mapping[str, Tensor]) -> tuple[Rule, ...]:
     """The rules for one file: how many levels, prototype layers and priors it has decides where its values go."""
-    levels = _numbers(state, r"(?:fpn|fpn_phase_1)\.lat_layers\.(\d+)\.weight")
-    layers = _numbers(state, r"proto_net\.(\d+)\.weight")
+    levels = _numbers(state, r"(?:fpn|fpn_phase_1)\.lat_layers\.(\d+)\." + END)
+    layers = _numbers(state, r"proto_net\.(\d+)\." + END)
     boxes = state.get("prediction_layers.0.bbox_layer.bias")
     priors = max(boxes.numel() // 4, 1) if boxes is not None else 1
     return (

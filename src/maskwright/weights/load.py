@@ -16,7 +16,10 @@ Candidates = Mapping[str, Callable[[], Shapes]]
 """For each model's name a function that gives the names and shapes of its weights."""
 
 _COUNTER = "num_batches_tracked"  # bookkeeping of live norms; frozen norms and old files have none
-_BY_CLASS = ("box_predictor.", "mask_head.logits.")  # tensors with a row, or four, for each class
+_BY_CLASS = ("box_predictor.", "mask_head.logits.", "head.logits.", "semantic.", "scorer.conv.")
+"""Begin names of tensors with rows for each class; other tensors under them have equal shapes for all classes."""
+_CLASSES = {"box_predictor.classes.bias": 1, "semantic.bias": 0}
+"""Tensors that tell the number of classes: each has a row for every class and so many for the background."""
 _SHOWN = 4
 
 
@@ -139,9 +142,12 @@ def _which_fits(found: Shapes, candidates: Candidates, publisher: str | None) ->
             by_class.append(name)
     if exact:
         return f" The file fits: {', '.join(exact)}."
-    classes = found.get("box_predictor.classes.bias", (0,))[0] - 1
     if by_class:
-        return f" But for its number of classes ({classes}) the file fits: {', '.join(by_class)}."
+        classes = next((found[n].numel() - extra for n, extra in _CLASSES.items() if n in found), 0)
+        return (
+            f" But for its number of classes ({classes}) the file fits: {', '.join(by_class)}. Give the names of its "
+            f"{classes} classes."
+        )
     best = max(shares, key=lambda n: shares[n], default=None)
     if best is None or shares[best] < 0.5:
         return " It fits no model of the zoo." if candidates else ""
