@@ -154,14 +154,14 @@ class OutputSpec:
 
     paste: "sampled" samples the mask at pixel centres, the box not rounded (detectron2);
         "integer" enlarges the box by one mask cell, truncates it to whole pixels and resizes (torchvision).
-    mask_threshold: probability from which a pixel belongs to the mask (inclusive).
+    mask_threshold: probability from which a pixel belongs to the mask; masks made of prototypes must be above it.
     score_threshold: rows below it are left out. max_instances: rows kept at most, best first.
     clip: cut boxes to the picture after they are scaled back, and drop the empty ones.
-    whole_boxes: cut box coordinates down to whole pixels, as YOLACT's published numbers have it.
+    whole_boxes: cut box coordinates down to whole pixels, as YOLACT's published numbers have it, and drop the empty.
     Of masks made of prototypes: crop_margin: cells around the box in which a mask may be (YOLACT: 1). upsample:
         "masks" crops at the prototypes' resolution and enlarges the result (YOLACT), "logits" enlarges first and crops
         at the picture's.
-    largest_component: keep only the largest connected part of each mask.
+    largest_component: keep only the largest connected part of each mask, pixels joined by their sides.
     """
 
     paste: Literal["sampled", "integer"] = "sampled"
@@ -271,6 +271,8 @@ class Instances:
 
     boxes (N, 4) float32 xyxy; scores (N,) float32 in [0, 1]; labels (N,) int64 in 0..Q-1; size (H, W).
     crops: the masks as `Masks`, or None. keypoints: (N, P, 3) float32 x, y, score, or None. track_ids: (N,) or None.
+    box_scores: (N,) float32 in [0, 1], the scores by which boxes are ranked where they differ from those of the masks
+    (YOLACT++ rates its masks), or None.
     Raises DataError where shapes or ranges disagree.
     """
 
@@ -282,6 +284,7 @@ class Instances:
     crops: Masks | None = None
     keypoints: FloatArray | None = None
     track_ids: IntArray | None = None
+    box_scores: FloatArray | None = None
 
     def __post_init__(self) -> None:
         self.boxes = np.asarray(self.boxes, np.float32).reshape(-1, 4)
@@ -290,15 +293,19 @@ class Instances:
         self.size = (int(self.size[0]), int(self.size[1]))
         names: Sequence[str] = self.classes
         self.classes = names if isinstance(names, Classes) else Classes(names)
-        for name in ("scores", "labels", "crops", "keypoints", "track_ids"):
+        if self.box_scores is not None:
+            self.box_scores = np.asarray(self.box_scores, np.float32).reshape(-1)
+        for name in ("scores", "labels", "crops", "keypoints", "track_ids", "box_scores"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.boxes):
                 raise DataError(f"Instances: {len(self.boxes)} boxes but {len(value)} {name}.")
         if len(self) and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
             found = f"{self.labels.min()}..{self.labels.max()}"
             raise DataError(f"Instances: labels must be in 0..{len(self.classes) - 1}, got {found}.")
-        if not ((self.scores >= 0) & (self.scores <= 1)).all():
-            raise DataError(f"Instances: scores must be in [0, 1], got {self.scores.min()} to {self.scores.max()}.")
+        for name in ("scores", "box_scores"):
+            value = getattr(self, name)
+            if value is not None and not ((value >= 0) & (value <= 1)).all():
+                raise DataError(f"Instances: {name} must be in [0, 1], got {value.min()} to {value.max()}.")
         if self.keypoints is not None and (self.keypoints.ndim != 3 or self.keypoints.shape[2] != 3):
             raise DataError(f"Instances: keypoints are (N, P, 3), got {self.keypoints.shape}.")
         if self.crops is not None and self.crops.size != self.size:
@@ -311,7 +318,7 @@ class Instances:
         """Rows by integer, slice, bool or integer array; always the same type as before."""
         rows = np.atleast_1d(np.arange(len(self))[index])
         cut: dict[str, Any] = {}
-        for name in ("boxes", "scores", "labels", "crops", "keypoints", "track_ids"):
+        for name in ("boxes", "scores", "labels", "crops", "keypoints", "track_ids", "box_scores"):
             value = getattr(self, name)
             cut[name] = None if value is None else value[rows]
         return replace(self, **cut)
@@ -424,5 +431,5 @@ class RawDetections:
             rows = 1 if f.name == "prototypes" else 2
             if value.shape[:rows] != self.scores.shape[:rows]:
                 raise DataError(f"RawDetections: {f.name} is {tuple(value.shape)}, scores {tuple(self.scores.shape)}.")
-        if not (self.coefficients is None) == (self.prototypes is None) == (self.span is None):
+        if len({v is None for v in (self.coefficients, self.prototypes, self.span)}) > 1:
             raise DataError("RawDetections: coefficients, prototypes and span come together.")
