@@ -228,7 +228,7 @@ ENTRIES = (
         "Light YOLACT for many small objects, to be trained from random weights",
         yolact.compact(80),
         COCO,
-        4_144_271,
+        1_093_210,
     ),
     Entry("yolact", "YOLACT over any timm backbone: yolact.BACKBONE", None, COCO, over=yolact.timm_yolact),
 )
