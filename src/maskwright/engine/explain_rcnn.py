@@ -39,6 +39,8 @@ from maskwright.types import FloatArray
 STAGES = ("features", "propose", "classify", "select", "segment")
 SHOWN_PROPOSALS, SHOWN_CLASSES, SHOWN_MASKS = 100, 9, 12
 
+BIN = (255, 90, 230)
+
 Positions = NDArray[np.float64]
 
 
@@ -244,6 +246,9 @@ class RCNNExplanation(Explanation):
         edges = [np.linspace(p.box[k], p.box[k + 2], p.side + 1).tolist() for k in (0, 1)]
         drawing.cells(edges[0], edges[1], (255, 255, 255), 1.0)
         drawing.box(p.box, BEFORE, 2.5)
+        x, y = (axis[p.side // 2 : p.side // 2 + 2] for axis in edges)
+        if len(x) > 1:
+            drawing.box((x[0], y[0], x[1], y[1]), BIN, 2.0)
         apart = drawing.zoom * min(abs(p.box[2] - p.box[0]) / p.x.size, abs(p.box[3] - p.box[1]) / p.y.size)
         drawing.dots(p.points, CHOSEN, min(4.0, max(1.0, apart / 6)))
         text = (
@@ -257,18 +262,20 @@ class RCNNExplanation(Explanation):
     def _pool(self) -> Panel:
         p = self.box_pooling
         drawing = self._close()
-        for k, (y0, y1) in enumerate(p.rows):
-            for j, (x0, x1) in enumerate(p.columns):
-                if (k + j) % 2 == 0 and x1 > x0 and y1 > y0:
-                    tint = np.full((1, 1, 3), 255, np.uint8)
-                    drawing.image(tint, (x0, y0, x1, y1), mask=np.full((1, 1), 0.3), smooth=False)
+        x0, y0, x1, y1 = p.whole.tolist()
+        drawing.cells(np.arange(x0, x1 + 1).tolist(), np.arange(y0, y1 + 1).tolist(), (255, 255, 255), 1.0)
         drawing.box(p.whole, WRONG, 2.5)
         drawing.box(p.box, BEFORE, 2.5)
+        middle = p.side // 2
+        columns, rows = p.columns[middle], p.rows[middle]
+        if columns[1] > columns[0] and rows[1] > rows[0]:
+            drawing.box((columns[0], rows[0], columns[1], rows[1]), BIN, 2.0)
         text = (
-            "The older RoIPool rounds the box to whole cells, and each bin (bright, dark) takes the greatest of whole "
-            f"cells. Here that would move a side by up to {p.shift:.1f} input pixels: too coarse for exact masks."
+            "The older RoIPool rounds the box to whole cells, and a bin takes the greatest of whole cells. Here that "
+            f"would move a side by up to {p.shift:.1f} input pixels: too coarse for exact masks."
         )
-        return Panel("RoIPool, for comparison", text, drawing.pixels(), ((BEFORE, "the proposal"), (WRONG, "rounded")))
+        key = ((BEFORE, "the proposal"), (WRONG, "rounded"), (BIN, "the middle bin"))
+        return Panel("RoIPool, for comparison", text, drawing.pixels(), key)
 
     def _classes(self) -> Panel:
         names = [*self.prediction.classes, "background"]
