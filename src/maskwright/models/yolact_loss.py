@@ -241,14 +241,24 @@ def mask_sum(outputs: Outputs, lesson: Lesson, truth: Truth) -> Tensor:
     place = (truth.picture[objects[which]] * shape[0] + y) * shape[1] + x
     missed = torch.bincount(which[true & ~inside], minlength=len(objects)).repeat_interleave(rows)
     table = outputs.prototypes.float().flatten(0, 2)  # (B * h * w, D)
-    total = (missed * weight).sum() * OUTSIDE + coefficients[:0].sum() + table[:0].sum()
-    for cell, keep, row, use in _alike(around.areas, rows):  # (u, c), (u, c), (u, r), (u, r)
-        logits = torch.bmm(F.embedding(place[cell], table), coefficients[row].transpose(1, 2))  # (u, c, r)
+    groups = list(_alike(around.areas, rows))  # cells (u, c), whether real, rows (u, r), whether real
+    seen = F.embedding(_joint([place[cell] for cell, _, _, _ in groups], place), table)
+    asked = F.embedding(_joint([row for _, _, row, _ in groups], place), coefficients)
+    total = (missed * weight).sum() * OUTSIDE + seen[:0].sum() + asked[:0].sum()
+    features = seen.split([cell.numel() for cell, _, _, _ in groups])
+    answers = asked.split([row.numel() for _, _, row, _ in groups])
+    for (cell, keep, row, use), feature, answer in zip(groups, features, answers, strict=True):
+        depth = table.shape[1]
+        logits = torch.bmm(feature.view(*cell.shape, depth), answer.view(*row.shape, depth).mT)  # (u, c, r)
         wanted = true[cell].to(logits)[..., None].expand_as(logits)
         error = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
         summed = torch.bmm((keep & inside[cell]).to(error)[:, None], error)[:, 0]  # (u, r)
         total = total + (summed * (weight[row] * use)).sum()
     return total
+
+
+def _joint(parts: Sequence[Tensor], like: Tensor) -> Tensor:
+    return torch.cat([like[:0], *(part.flatten() for part in parts)])
 
 
 def _alike(cells: Tensor, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:

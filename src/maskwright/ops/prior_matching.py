@@ -78,6 +78,14 @@ def _first(index: Tensor, places: Tensor, count: int) -> Tensor:
     return nowhere.scatter_reduce(0, index, places, "amin")
 
 
+def _best_of_each(row: Tensor, objects: int) -> Tensor:
+    """Places of the best pairs of each object, as many as there are objects: nobody has to look further."""
+    order = torch.sort(row, stable=True).indices
+    counts = torch.bincount(row, minlength=objects)
+    rank = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row[order]]
+    return torch.sort(order[rank < objects]).values
+
+
 def _joined(row: Tensor, prior: Tensor, objects: int, priors: int) -> Tensor:
     """Places of the pairs that are joined, of pairs in falling order; nobody is in two of them.
 
@@ -85,7 +93,7 @@ def _joined(row: Tensor, prior: Tensor, objects: int, priors: int) -> Tensor:
     keeps the best who asks. Objects and priors agree on the order of pairs, so this is what joining the best pair
     again and again gives, in as many rounds as there are conflicts in a row.
     """
-    places = torch.arange(len(row), device=row.device)
+    places = _best_of_each(row, objects)
     held = _first(prior[:0], places[:0], priors)  # place of the pair that each prior is in
     while True:
         alive = places < held[prior[places]]
