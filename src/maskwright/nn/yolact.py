@@ -118,9 +118,11 @@ class MaskScorer(nn.Module):
     """Soft masks (K, 1, h, w) to the IoU they would have, were they of each class: (K, Q), from 0, not bounded.
 
     YOLACT++, section "mask re-scoring": strided 3x3 convolutions without padding, a 1x1, the maximum over the map.
+    Smaller maps than the published 138 x 138 are filled up with zeros to where the convolutions leave one cell.
     """
 
     WIDTHS = (8, 16, 32, 64, 128)
+    SMALLEST = 63
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -129,6 +131,9 @@ class MaskScorer(nn.Module):
         self.conv = nn.Sequential(*(_xavier(c) for c in strided), _xavier(conv(self.WIDTHS[-1], classes, 1, relu=True)))
 
     def forward(self, masks: Tensor) -> Tensor:
+        h, w = masks.shape[2:]
+        if min(h, w) < self.SMALLEST:
+            masks = F.pad(masks, (0, max(0, self.SMALLEST - w), 0, max(0, self.SMALLEST - h)))
         y: Tensor = self.conv(masks).amax(dim=(2, 3))
         return y
 
