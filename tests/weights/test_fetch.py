@@ -1,6 +1,7 @@
 """Fetching from a local server that behaves, breaks off, lies, or is slow."""
 
 import hashlib
+import io
 import os
 import threading
 import time
@@ -11,10 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from maskwright.errors import DownloadError, WeightsError
 from maskwright.weights import fetch as module
-from maskwright.weights.fetch import Digest, cache_folder, cache_path, fetch
+from maskwright.weights.fetch import Digest, cache_folder, cache_path, fetch, record_of
+from maskwright.weights.files import read
 
 BODY = os.urandom(700_001)
 SHA = "sha256:" + hashlib.sha256(BODY).hexdigest()
@@ -45,6 +48,11 @@ class Handler(BaseHTTPRequestHandler):
         elif step == "moved":
             self.send_response(302)
             self.send_header("Location", "/elsewhere/weights.pth")
+            self.end_headers()
+        elif step.startswith("hub "):
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere/weights.pth")
+            self.send_header("X-Linked-ETag", step.removeprefix("hub "))
             self.end_headers()
         elif step == "mute":
             time.sleep(1.0)
@@ -109,7 +117,7 @@ def test_a_file_is_fetched_once_and_then_comes_from_the_cache(publisher, tmp_pat
     assert [d for d, _ in seen] == sorted(d for d, _ in seen)
     assert fetch(url(publisher), digest, cache=tmp_path) == path
     assert len(publisher.asked) == 1
-    assert left_over(tmp_path) == ["weights.pth"]
+    assert sorted(left_over(tmp_path)) == (["weights.pth"] if digest else ["weights.pth", "weights.pth.sha256"])
 
 
 def test_a_broken_connection_goes_on_where_it_stopped(publisher, tmp_path: Path) -> None:
@@ -171,6 +179,65 @@ def test_http_errors_name_address_and_code(publisher, tmp_path: Path, code: str,
 def test_redirects_are_followed(publisher, tmp_path: Path) -> None:
     publisher.script = ["moved", "ok"]
     assert fetch(url(publisher), SHA, cache=tmp_path, progress=False).read_bytes() == BODY
+
+
+# ---- where the publisher gives no hash ------------------------------------------------------------------------------
+
+
+def test_a_file_without_a_hash_is_remembered_by_its_own(publisher, tmp_path: Path) -> None:
+    path = fetch(url(publisher), None, cache=tmp_path, progress=False)
+    record = record_of(path)
+    assert record.read_text() == f"{SHA.removeprefix('sha256:')}  weights.pth\n"
+    path.unlink()
+    assert fetch(url(publisher), None, cache=tmp_path, progress=False).read_bytes() == BODY  # as before
+    path.unlink()
+    publisher.script = ["page"]
+    with pytest.raises(DownloadError, match=r"not the file that it was before.*delete .*weights\.pth\.sha256"):
+        fetch(url(publisher), None, cache=tmp_path, progress=False)
+    assert left_over(tmp_path) == ["weights.pth.sha256"]
+    record.unlink()
+    publisher.script = ["page"]
+    assert fetch(url(publisher), None, cache=tmp_path, progress=False).read_bytes() == b"<html>sorry</html>"
+
+
+def test_a_file_without_a_hash_must_read_as_what_it_should_be(publisher, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match=r"was fetched, but cannot be used.*: weights\.pth \(\d+ bytes\) is not"):
+        fetch(url(publisher), None, cache=tmp_path, progress=False, check=read)
+    assert left_over(tmp_path) == []
+    publisher.script = ["page"]
+    with pytest.raises(DownloadError, match="it looks like a web page"):
+        fetch(url(publisher), None, cache=tmp_path, progress=False, check=read)
+    assert (
+        fetch(url(publisher), SHA, cache=tmp_path, progress=False, check=read).read_bytes() == BODY
+    )  # hash goes first
+
+
+def test_half_a_file_without_length_and_hash_does_not_read(publisher, tmp_path: Path, monkeypatch) -> None:
+    stream = io.BytesIO()
+    torch.save({"w": torch.zeros(60_000)}, stream)
+    monkeypatch.setattr(Handler, "body", stream.getvalue()[:-9_000])
+    publisher.script = ["no-length"]
+    with pytest.raises(DownloadError, match=r"weights\.pth"):
+        fetch(url(publisher), None, cache=tmp_path, progress=False, check=read)
+    assert left_over(tmp_path) == []
+    monkeypatch.setattr(Handler, "body", stream.getvalue())
+    publisher.script = ["no-length"]
+    assert set(read(fetch(url(publisher), None, cache=tmp_path, progress=False, check=read)).tensors) == {"w"}
+
+
+def test_the_hash_that_a_hub_announces_is_compared(publisher, tmp_path: Path) -> None:
+    publisher.script = [f'hub "{SHA.removeprefix("sha256:")}"', "cut"]
+    publisher.script += [publisher.script[0], "ok"]
+    path = fetch(url(publisher), None, cache=tmp_path, progress=False)
+    assert path.read_bytes() == BODY
+    path.unlink()
+    record_of(path).unlink()
+    publisher.script = [f'hub "{"0" * 64}"']
+    with pytest.raises(DownloadError, match=r"not the file that its server announced: sha256 should be 0{64}"):
+        fetch(url(publisher), None, cache=tmp_path, progress=False)
+    assert left_over(tmp_path) == []
+    publisher.script = ['hub "not a hash"']
+    assert fetch(url(publisher), None, cache=tmp_path, progress=False).read_bytes() == BODY
 
 
 def test_a_mute_server_ends_in_an_error(publisher, tmp_path: Path) -> None:

@@ -28,17 +28,25 @@ def models(
 
 def _listing(rows: list[dict[str, Any]]) -> str:
     """The numbers of each model on a line; below it what it is and where its weights come from."""
-    lines = [f"{'NAME':36}{'PARAMETERS':>10}{'SIZE':>10}{'BOX AP':>8}{'MASK AP':>9}  LICENCE"]
+    lines = [f"{'NAME':36}{'PARAMETERS':>10}{'SIZE':>10}{'BOX AP':>8}{'MASK AP':>10}  LICENCE"]
     for row in rows:
         name = row["name"]
         if row["default_of"]:
             name = f"{row['default_of']}[{name.removeprefix(row['default_of'])}]"
         parameters = "" if row["parameters"] is None else f"{row['parameters'] / 1e6:.1f} M"
         size = "" if row["megabytes"] is None else f"{row['megabytes']:.1f} MB"
-        box, mask = ("" if row[key] is None else f"{row[key]:.1f}" for key in ("box_ap", "mask_ap"))
-        lines.append(f"{name:36}{parameters:>10}{size:>10}{box:>8}{mask:>9}  {row['licence'] or ''}".rstrip())
+        box, mask = (_ap(row, key) for key in ("box_ap", "mask_ap"))
+        lines.append(f"{name:36}{parameters:>10}{size:>10}{box:>9}{mask:>10} {row['licence'] or ''}".rstrip())
         lines.append(f"    {row['summary']}")
         if row["source"] and "://" in row["source"]:
             lines.append(f"    {row['source']}")
-    lines.append("\nAP in percent on COCO val2017, as published. What stands in [ ] may be left out of a name.")
+    lines.append(
+        "\nAP in percent on COCO val2017, with * on test-dev, as published. No size: the publisher gives none."
+    )
+    lines.append("What stands in [ ] may be left out of a name.")
     return "\n".join(lines)
+
+
+def _ap(row: dict[str, Any], key: str) -> str:
+    """A published value and a column for its mark."""
+    return "" if row[key] is None else f"{row[key]:.1f}{'*' if row['measured_on'] == 'COCO test-dev' else ' '}"

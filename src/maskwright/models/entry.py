@@ -11,6 +11,7 @@ from maskwright.models.base import Model
 from maskwright.models.families import family_of
 from maskwright.types import Classes
 from maskwright.weights.fetch import Report, fetch
+from maskwright.weights.files import read
 
 
 @dataclass(frozen=True)
@@ -81,4 +82,4 @@ class Entry:
             return place
         if self.weights is None:
             raise WeightsError(f"'{self.name}' has no published weights. Train it, or give a file of yours.")
-        return fetch(self.weights.url, self.weights.digest, progress=progress)
+        return fetch(self.weights.url, self.weights.digest, check=read, progress=progress)

@@ -106,5 +106,6 @@ def _row(entry: Entry) -> dict[str, Any]:
         "data": weights.data if weights else None,
         "licence": weights.licence if weights else "Apache-2.0" if entry.inside else None,
         "publisher": weights.publisher if weights else "maskwright" if entry.inside else None,
+        "digest": weights.digest if weights else None,
         "source": weights.url if weights else "in the package" if entry.inside else None,
     }

@@ -3,6 +3,10 @@
 The cache is `$MASKWRIGHT_CACHE`, else `$XDG_CACHE_HOME/maskwright`, else `~/.cache/maskwright`; inside it a file lies
 under its host and path, so that it can be found, copied and deleted by hand. A file appears there only after its
 length and hash were checked. A broken connection goes on from where it stopped, within one call.
+
+Of a file whose publisher gives no hash nobody can say that it is the one that was published. What can be checked is:
+that all bytes came, that it has the hash which the server announces (hubs do), that it reads as what it should be,
+and that it is what came here before: its sha256 stays beside it in FILE.sha256, where `sha256sum -c` reads it.
 """
 
 import hashlib
@@ -18,17 +22,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from maskwright.errors import DownloadError
+from maskwright.atomic import replacing
+from maskwright.errors import DownloadError, MaskwrightError
 
 Report = Callable[[int, int | None], None]
 """Called with the bytes that are here and, where known, the bytes in all."""
+
+Check = Callable[[Path], object]
+"""Reads a file that was fetched; raises a MaskwrightError where it is not what it should be."""
 
 _BLOCK = 1 << 18
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP answers worth a second try
@@ -49,6 +57,13 @@ class Digest:
         if not re.fullmatch(r"[0-9a-f]{6,64}", digits) or name not in ("sha256", "md5"):
             raise DownloadError(f"A hash is 'sha256:' or 'md5:' and at least 6 hexadecimal digits, got {text!r}.")
         return cls("md5" if name == "md5" else "sha256", digits)
+
+
+@dataclass(frozen=True)
+class Unnamed:
+    """In place of a digest, where the publisher gives none."""
+
+    check: Check | None = None
 
 
 def cache_folder() -> Path:
@@ -75,13 +90,15 @@ def fetch(
     digest: str | None,
     *,
     cache: Path | None = None,
+    check: Check | None = None,
     progress: bool | Report = True,
     timeout: float = 30.0,
     attempts: int = 4,
 ) -> Path:
     """The file at `url`, from the cache if it is there, else downloaded, checked and put there.
 
-    digest: "sha256:" or "md5:" and the digits that are known (a prefix will do); None accepts any content.
+    digest: "sha256:" or "md5:" and the digits that are known (a prefix will do); None where the publisher gives none:
+        see above for what is checked then, `check` being what reads the file and raises a MaskwrightError.
     progress: a bar on stderr (one line where stderr is no terminal), nothing, or a function that is called instead.
     timeout: seconds without any byte after which an attempt ends. attempts: connections to try, each going on from the
         bytes that are here.
@@ -99,15 +116,16 @@ def fetch(
     with _alone(place):
         if not place.is_file():
             with _reporter(progress, place.name) as report:
-                _Download(url, place, expected, timeout, report).run(attempts)
+                _Download(url, place, expected or Unnamed(check), timeout, report).run(attempts)
     return place
 
 
 class _Download:
     """One file on its way: `done` bytes are in `part`, beside `place`, and in the hash."""
 
-    def __init__(self, url: str, place: Path, expected: Digest | None, timeout: float, report: Report) -> None:
+    def __init__(self, url: str, place: Path, expected: Digest | Unnamed, timeout: float, report: Report) -> None:
         self.url, self.place, self.expected, self.timeout, self.report = url, place, expected, timeout, report
+        self.redirects = _Redirects()
         self.part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
         self.done, self.validator = 0, ""
         self.total: int | None = None
@@ -136,7 +154,8 @@ class _Download:
     def _attempt(self, stream: BinaryIO) -> str | None:
         """One connection; None when all bytes are here, else what went wrong and may pass."""
         try:
-            with urllib.request.urlopen(self._request(), timeout=self.timeout) as response:
+            opener = urllib.request.build_opener(self.redirects)
+            with opener.open(self._request(), timeout=self.timeout) as response:
                 self._begin(response, stream)
                 self._copy(response, stream)
         except urllib.error.HTTPError as error:
@@ -158,7 +177,7 @@ class _Download:
 
     def _request(self) -> urllib.request.Request:
         headers = {"User-Agent": "maskwright", "Accept-Encoding": "identity"}
-        if self.done and (self.validator or self.expected):
+        if self.done and (self.validator or isinstance(self.expected, Digest)):
             headers["Range"] = f"bytes={self.done}-"
             if self.validator:
                 headers["If-Range"] = self.validator
@@ -205,11 +224,14 @@ class _Download:
         self.done, self.hash = 0, self._new_hash()
 
     def _new_hash(self) -> "hashlib._Hash":
-        return hashlib.new(self.expected.algorithm if self.expected else "sha256", usedforsecurity=False)
+        algorithm = self.expected.algorithm if isinstance(self.expected, Digest) else "sha256"
+        return hashlib.new(algorithm, usedforsecurity=False)
 
     def _check(self) -> None:
         found, expected = self.hash.hexdigest(), self.expected
-        if expected and not found.startswith(expected.digits):
+        if isinstance(expected, Unnamed):
+            self._check_unnamed(found, expected)
+        elif not found.startswith(expected.digits):
             with self.part.open("rb") as stream:
                 page = stream.read(64).lstrip().startswith(b"<")
             raise DownloadError(
@@ -219,6 +241,32 @@ class _Download:
                 "another way and give its path."
             )
 
+    def _check_unnamed(self, found: str, expected: Unnamed) -> None:
+        """Compare with what the server announced and with an earlier download, read the file, remember its hash."""
+        record = record_of(self.place)
+        before = record.read_text(encoding="utf-8").split(maxsplit=1)[:1] if record.is_file() else []
+        if (announced := self.redirects.announced) not in ("", found):
+            raise DownloadError(
+                f"{self.url} is not the file that its server announced: sha256 should be {announced}, found {found} "
+                f"({self.done} bytes). It was thrown away. Try again."
+            )
+        if before not in ([], [found]):
+            raise DownloadError(
+                f"{self.url} is not the file that it was before: sha256 should be {before[0]}, as {record} has it, "
+                f"found {found}. It was thrown away. If its publisher replaced it and you trust that, delete {record} "
+                "and try again."
+            )
+        if expected.check is not None:
+            try:
+                expected.check(self.part)
+            except MaskwrightError as error:
+                reason = str(error).replace(str(self.part), self.place.name)
+                raise DownloadError(
+                    f"{self.url} was fetched, but cannot be used and was thrown away: {reason}"
+                ) from error
+        with replacing(record) as part:
+            part.write_text(f"{found}  {self.place.name}\n", encoding="utf-8")
+
     def _gone(self, error: urllib.error.HTTPError) -> DownloadError:
         return DownloadError(
             f"Cannot fetch {self.url}: the server answered {error.code} ({error.reason}); expected the file. "
@@ -227,6 +275,23 @@ class _Download:
 
     def _so_far(self) -> str:
         return f"expected {self.total if self.total is not None else 'an unknown number of'} bytes, got {self.done}"
+
+
+def record_of(place: Path) -> Path:
+    """Where the sha256 of a fetched file without a publisher's hash is kept."""
+    return place.with_name(f"{place.name}.sha256")
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirections, and notes the sha256 that a hub announces in them."""
+
+    announced = ""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        tag = headers.get("X-Linked-ETag", "").strip('"').lower()
+        if re.fullmatch(r"[0-9a-f]{64}", tag):
+            self.announced = tag
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _DiskError(OSError):
