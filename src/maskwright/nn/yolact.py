@@ -118,7 +118,8 @@ class MaskScorer(nn.Module):
     """Soft masks (K, 1, h, w) to the IoU they would have, were they of each class: (K, Q), from 0, not bounded.
 
     YOLACT++, section "mask re-scoring": strided 3x3 convolutions without padding, a 1x1, the maximum over the map.
-    Smaller maps than the published 138 x 138 are filled up with zeros to where the convolutions leave one cell.
+    Smaller maps than the published 138 x 138 are filled up with zeros to where the convolutions leave one cell. The
+    last bias starts at one half, not 0 as published: a class below 0 everywhere at the start would never learn.
     """
 
     WIDTHS = (8, 16, 32, 64, 128)
@@ -128,7 +129,9 @@ class MaskScorer(nn.Module):
         super().__init__()
         pairs = zip((1, *self.WIDTHS[:-1]), self.WIDTHS, strict=True)
         strided = [nn.Sequential(nn.Conv2d(a, b, 3, stride=2), nn.ReLU(inplace=True)) for a, b in pairs]
-        self.conv = nn.Sequential(*(_xavier(c) for c in strided), _xavier(conv(self.WIDTHS[-1], classes, 1, relu=True)))
+        last = _xavier(conv(self.WIDTHS[-1], classes, 1, relu=True))
+        nn.init.constant_(last.get_parameter("0.bias"), 0.5)
+        self.conv = nn.Sequential(*(_xavier(c) for c in strided), last)
 
     def forward(self, masks: Tensor) -> Tensor:
         h, w = masks.shape[2:]
