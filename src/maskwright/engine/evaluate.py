@@ -275,7 +275,8 @@ def translated(found: Instances, translation: IntArray, classes: Classes) -> Ins
     labels = translation[found.labels]
     rows = np.flatnonzero(labels >= 0)
     crops = None if found.crops is None else found.crops[rows]
-    return Instances(found.boxes[rows], found.scores[rows], labels[rows], classes, found.size, crops)
+    boxes, box_scores = found.boxes[rows], None if found.box_scores is None else found.box_scores[rows]
+    return Instances(boxes, found.scores[rows], labels[rows], classes, found.size, crops, box_scores=box_scores)
 
 
 def _class_notes(model: Classes, translation: IntArray, foreign: int) -> tuple[str, ...]:

@@ -6,12 +6,13 @@ The file that `save` writes is JSON, one line per instance:
 
     {"format": "maskwright.prediction", "version": 1, "image": "cells.png", "size": [H, W],
      "classes": [{"id": 1, "name": "nucleus"}, ...], "masks": true, "keypoints": null, "track_ids": false,
-     "instances": [{"label": 0, "name": "nucleus", "score": 0.93, "box": [x0, y0, x1, y1],
+     "box_scores": false, "instances": [{"label": 0, "name": "nucleus", "score": 0.93, "box": [x0, y0, x1, y1],
                     "segmentation": {"size": [H, W], "counts": "..."}}, ...]}
 
 `label` counts the classes from 0; `segmentation` is a COCO compressed RLE. The head says what the rows carry: `masks`
-(true: each has a segmentation), `keypoints` (how many landmarks: each row has that many [x, y, score], or null) and
-`track_ids` (true: each has a `track_id`). Every number is the shortest decimal that gives the same float32 back.
+(true: each has a segmentation), `keypoints` (how many landmarks: each row has that many [x, y, score], or null),
+`track_ids` (true: each has a `track_id`) and `box_scores` (true: each has a `box_score` beside its `score`; files
+without the key have none). Every number is the shortest decimal that gives the same float32 back.
 """
 
 import json
@@ -45,7 +46,8 @@ class Prediction(Instances):
         """COCO result entries, one per instance: what COCO evaluation reads.
 
         `bbox` is x, y, width, height; `category_id` is the data set's own id; `area` counts the mask's pixels (the
-        box's area where there are no masks). `image_id` is written only if given; evaluation needs it.
+        box's area where there are no masks). `image_id` is written only if given; evaluation needs it. `score` ranks
+        the masks; a result file has no room for `box_scores`.
         """
         entries = []
         rles = None if self.crops is None else mask_ops.encode(self.crops)
@@ -164,6 +166,7 @@ class Prediction(Instances):
             "masks": self.crops is not None,
             "keypoints": None if self.keypoints is None else int(self.keypoints.shape[1]),
             "track_ids": self.track_ids is not None,
+            "box_scores": self.box_scores is not None,
         }
         with text_file(path) as file:
             file.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "instances": [')
@@ -176,6 +179,8 @@ class Prediction(Instances):
     def _row(self, i: int, rle: dict[str, Any] | None) -> dict[str, Any]:
         label = int(self.labels[i])
         row: dict[str, Any] = {"label": label, "name": self.classes[label], "score": decimal(self.scores[i])}
+        if self.box_scores is not None:
+            row["box_score"] = decimal(self.box_scores[i])
         row["box"] = [decimal(v) for v in self.boxes[i]]
         if self.keypoints is not None:
             row["keypoints"] = [[decimal(v) for v in point] for point in self.keypoints[i]]
@@ -252,6 +257,7 @@ def _fields(document: dict[str, Any]) -> dict[str, Any]:
         "crops": mask_ops.decode([row["segmentation"] for row in rows], size) if document["masks"] else None,
         "keypoints": None if landmarks is None else _column(rows, "keypoints", (int(landmarks), 3)),
         "track_ids": np.array([row["track_id"] for row in rows], np.int64) if document["track_ids"] else None,
+        "box_scores": _column(rows, "box_score", ()) if document.get("box_scores") else None,
     }
 
 

@@ -165,7 +165,9 @@ class _AnyClass:
     def predict(self, source: Any, **options: Any) -> Instances:
         found = self.inner.predict(source, **options)
         labels = np.zeros(len(found), np.int64)
-        return Instances(found.boxes, found.scores, labels, self.classes, found.size, found.crops)
+        return Instances(
+            found.boxes, found.scores, labels, self.classes, found.size, found.crops, box_scores=found.box_scores
+        )
 
 
 def _measure(model: Model, data: Dataset) -> dict[str, float]:

@@ -174,9 +174,10 @@ class CocoResult:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One picture's result as it is kept until the end: no pixels. rles: one per row, or None."""
+    """One picture's result as it is kept until the end: no pixels. rles: one per row, or None. scores: of the masks."""
 
     boxes_xywh: Array
+    box_scores: Array
     scores: Array
     labels: IntArray
     rles: list[dict[str, Any]] | None
@@ -213,7 +214,8 @@ class CocoMetric:
         boxes = found.boxes.astype(np.float64)
         boxes[:, 2:] -= boxes[:, :2]
         rles = [] if not len(found) else None if found.crops is None else mask_ops.encode(found.crops)
-        self._found[image_id] = _Found(boxes, found.scores.astype(np.float64), found.labels.copy(), rles)
+        own, scores = found.scores if found.box_scores is None else found.box_scores, found.scores
+        self._found[image_id] = _Found(boxes, own.astype(float), scores.astype(float), found.labels.copy(), rles)
 
     def update_rows(self, image_id: int, rows: Sequence[Row]) -> None:
         """Add the rows of a result file for one picture with all their digits; a missing box is its mask's."""
@@ -228,7 +230,7 @@ class CocoMetric:
                 box[2:] -= box[:2]
         scores = np.array([r.score for r in rows], np.float64)
         labels = np.array([r.label for r in rows], np.int64)
-        self._found[image_id] = _Found(boxes, scores, labels, rles if len(rles) == len(rows) else None)
+        self._found[image_id] = _Found(boxes, scores, scores, labels, rles if len(rles) == len(rows) else None)
 
     def _expected(self, image_id: int) -> Picture:
         picture = self._pictures.get(image_id)
@@ -305,7 +307,7 @@ class CocoMetric:
         for image_id, rank in number.items():
             found = self._found[image_id]
             ranks = np.full(len(found.labels), rank)
-            rows.append(np.column_stack([ranks, found.boxes_xywh, found.scores, found.labels + 1]))
+            rows.append(np.column_stack([ranks, found.boxes_xywh, found.box_scores, found.labels + 1]))
         table = np.concatenate(rows) if rows else np.zeros((0, 7))
         return table if len(table) else []
 
