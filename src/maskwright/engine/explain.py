@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from maskwright import media
-from maskwright.engine import explain_rcnn
+from maskwright.engine import explain_rcnn, explain_yolact
 from maskwright.engine.explanation import Explanation, Trace, watched
 from maskwright.engine.finish import finish
 from maskwright.engine.predict import Picture, Predictor
@@ -21,6 +21,7 @@ from maskwright.engine.prepare import prepare
 from maskwright.errors import ConfigError, DataError
 from maskwright.models.base import Model
 from maskwright.models.rcnn import RCNN
+from maskwright.models.yolact import Yolact
 from maskwright.types import Classes, RawDetections
 
 Build = Callable[[Trace, int], Explanation]
@@ -28,6 +29,7 @@ BestScore = Callable[[dict[str, Any]], float | None]
 
 FAMILIES: tuple[tuple[type[Model], tuple[str, ...], Build, BestScore], ...] = (
     (RCNN, explain_rcnn.STAGES, explain_rcnn.build, explain_rcnn.best_score),
+    (Yolact, explain_yolact.STAGES, explain_yolact.build, explain_yolact.best_score),
 )
 """Class of the model, the stages that are noted, what makes an explanation of them, and the best score of all."""
 

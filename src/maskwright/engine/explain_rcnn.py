@@ -20,13 +20,11 @@ from maskwright.engine.panels import (
     EDGE,
     OTHER,
     WRONG,
-    Bar,
     Drawing,
     Panel,
     Tile,
     Window,
     around,
-    bars,
     heat,
     tiles,
 )
@@ -37,7 +35,7 @@ from maskwright.ops import boxes as box_ops
 from maskwright.types import FloatArray
 
 STAGES = ("features", "propose", "classify", "select", "segment")
-SHOWN_PROPOSALS, SHOWN_CLASSES, SHOWN_MASKS = 100, 9, 12
+SHOWN_PROPOSALS, SHOWN_MASKS = 100, 12
 
 BIN = (255, 90, 230)
 
@@ -153,11 +151,6 @@ class RCNNExplanation(Explanation):
     nms: float
     input_box: FloatArray
     geometry: Geometry
-
-    @property
-    def label(self) -> int:
-        """The instance's label."""
-        return int(self.prediction.labels[self.instance])
 
     def panels(self) -> list[Panel]:
         """See `Explanation.panels`."""
@@ -278,18 +271,10 @@ class RCNNExplanation(Explanation):
         return Panel("RoIPool, for comparison", text, drawing.pixels(), key)
 
     def _classes(self) -> Panel:
-        names = [*self.prediction.classes, "background"]
-        best = [k for k in np.argsort(-self.class_scores, kind="stable") if k < len(names) - 1][:SHOWN_CLASSES]
-        rows = [Bar(names[k], float(self.class_scores[k]), CHOSEN if k == self.label else OTHER) for k in best]
-        rows.append(Bar("background", float(self.class_scores[-1]), (60, 66, 78)))
-        left = 1.0 - sum(row.value for row in rows)
-        if len(names) > len(rows):
-            rows.insert(-1, Bar(f"{len(names) - len(rows)} others", left, (205, 210, 218)))
-        text = (
-            f"From the pooled numbers a class is chosen. The scores of all {len(names) - 1} classes and of background"
-        )
-        text = text.replace("all 1 classes", "the one class") + " sum to 1."
-        return Panel("Class: what is it?", text, bars(rows))
+        count = len(self.prediction.classes)
+        what = "the one class" if count == 1 else f"all {count} classes"
+        text = f"From the pooled numbers a class is chosen. The scores of {what} and of background sum to 1."
+        return Panel("Class: what is it?", text, self.class_bars(self.class_scores))
 
     def _box(self) -> Panel:
         box, start = self.prediction.boxes[self.instance], self.proposals[self.proposal]
@@ -336,23 +321,12 @@ class RCNNExplanation(Explanation):
         probs = self.mask_probs[self.label]
         extent = tuple(float(v) for v in box)
         drawing.image(heat(probs, 0.0, 1.0), extent, mask=np.full(probs.shape, 0.6), smooth=True)  # type: ignore[arg-type]
-        outline(drawing, self)
+        self.edge(drawing)
         drawing.box(box, CHOSEN, 2.0)
         text = "The chosen mask is stretched over the box; pixels with a probability of at least one half belong to it."
         if self.mask is not None:
             text += f" Here {plural(int(self.mask.areas()[0]), 'pixel')}."
         return Panel("Onto the picture", text, drawing.pixels(), ((CHOSEN, "box"), (EDGE, "edge of the mask")))
-
-
-def outline(drawing: Drawing, explanation: Explanation) -> None:
-    """Draw the borders of the pixels at the edge of the instance's mask."""
-    if explanation.mask is None:
-        return
-    crop, (top, left) = np.pad(explanation.mask.crops[0], 1), explanation.mask.corners[0].tolist()
-    for y, x in np.argwhere(crop[:, 1:] != crop[:, :-1]).tolist():
-        drawing.line([(left + x, top + y - 1), (left + x, top + y)], EDGE, 2.0)
-    for y, x in np.argwhere(crop[1:] != crop[:-1]).tolist():
-        drawing.line([(left + x - 1, top + y), (left + x, top + y)], EDGE, 2.0)
 
 
 # ---- from the stages' notes ------------------------------------------------------------------------------------------

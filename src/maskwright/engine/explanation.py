@@ -16,13 +16,16 @@ import numpy as np
 from PIL import Image
 
 from maskwright import media
-from maskwright.engine.panels import CHOSEN, REST, Drawing, Panel, Picture, Window, sheet
+from maskwright.engine.panels import CHOSEN, EDGE, OTHER, REST, Bar, Drawing, Panel, Picture, Window, bars, sheet
 from maskwright.engine.prediction import Prediction, text_file
 from maskwright.errors import ConfigError, ImageError
 from maskwright.geometry import Geometry
 from maskwright.models.base import Model
 from maskwright.report.page import Html, escape, facts, grid, page, section
-from maskwright.types import Masks
+from maskwright.types import FloatArray, Masks
+
+SHOWN_CLASSES = 9
+PALE_BAR, DARK_BAR = (205, 210, 218), (60, 66, 78)
 
 LONGEST = 5
 """An overview is at most this many times as long as it is wide."""
@@ -63,7 +66,12 @@ class Explanation:
     @property
     def class_name(self) -> str:
         """The class of the instance."""
-        return self.prediction.classes[int(self.prediction.labels[self.instance])]
+        return self.prediction.classes[self.label]
+
+    @property
+    def label(self) -> int:
+        """The label of the instance."""
+        return int(self.prediction.labels[self.instance])
 
     @property
     def score(self) -> float:
@@ -153,6 +161,26 @@ class Explanation:
                 extent = (float(left), float(top), float(left + crop.shape[1]), float(top + crop.shape[0]))
                 fill = np.broadcast_to(np.array(color, np.uint8), (*crop.shape, 3))
                 drawing.image(np.ascontiguousarray(fill), extent, mask=crop * opacity, smooth=False)
+
+    def edge(self, drawing: Drawing) -> None:
+        """Draw the border of the instance's mask, pixel by pixel, on a drawing of the picture."""
+        if self.mask is None:
+            return
+        crop, (top, left) = np.pad(self.mask.crops[0], 1), self.mask.corners[0].tolist()
+        for y, x in np.argwhere(crop[:, 1:] != crop[:, :-1]).tolist():
+            drawing.line([(left + x, top + y - 1), (left + x, top + y)], EDGE, 2.0)
+        for y, x in np.argwhere(crop[1:] != crop[:-1]).tolist():
+            drawing.line([(left + x - 1, top + y), (left + x, top + y)], EDGE, 2.0)
+
+    def class_bars(self, scores: FloatArray) -> Picture:
+        """The best classes of (Q + 1,) scores, background last, as bars; the others together in one."""
+        names = [*self.prediction.classes, "background"]
+        order = np.argsort(-scores[:-1], kind="stable")[:SHOWN_CLASSES].tolist()
+        rows = [Bar(names[k], float(scores[k]), CHOSEN if k == self.label else OTHER) for k in order]
+        if len(rows) < len(names) - 1:
+            left = max(0.0, float(scores[:-1].sum()) - sum(row.value for row in rows))
+            rows.append(Bar(f"{len(names) - 1 - len(rows)} others", left, PALE_BAR))
+        return bars([*rows, Bar("background", float(scores[-1]), DARK_BAR)])
 
     def result_panel(self) -> Panel:
         """All instances, the explained one marked."""
