@@ -5,6 +5,8 @@ here is used while training.
 """
 
 import copy
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +19,7 @@ NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU)
 """What can follow a convolution in the same pass."""
 
-WINOGRAD_CHANNELS, WINOGRAD_CELLS = 128, 4000
+WINOGRAD_CHANNELS, WINOGRAD_CELLS = 128, 300
 """From this many channels and map cells on, Winograd's form saves time that is worth the memory of its kernel."""
 
 _FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if torch.backends.mkldnn.is_available() else None
@@ -41,15 +43,22 @@ class FusedConv(nn.Module):
             self.after.inplace = True
         self.kind, self.values = _activation(after)
         self.suits_winograd = _suits_winograd(conv) and self.kind in ("none", "relu")
-        self.winograd: Winograd | None = None  # made when first needed: its kernel is four times the weight
+        self.winograd: Winograd | None = None  # made when first needed, see there
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "winograd": None}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.winograd = None
+        super()._apply(fn, recurse)
+        return self
 
     def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """(B, C, h, w) to (B, O, h', w'). `add` is overwritten with the result: a fresh buffer costs page faults."""
         if on_cpu(x):
             if self.suits_winograd and add is None and x.dtype == torch.float32 and _cells(x) >= WINOGRAD_CELLS:
                 self.winograd = self.winograd or Winograd(self.weight, self.bias, relu=self.kind == "relu")
-                y: Tensor = self.winograd(x)
-                return y
+                return self.winograd(x)
             return self._fused(x, add)
         y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
         if add is not None:

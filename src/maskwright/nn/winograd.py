@@ -8,13 +8,22 @@ result differs from the direct one by about 1e-5 of its size; the transform is t
 Letters: B batch, C input and O output channels, H W map, y x tiles of a map, T tiles worked on together.
 """
 
-import torch
-from torch import Tensor, nn
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+from maskwright.nn.packed import GroupedProduct
 from maskwright.ops import memory
 
-TILES = 304
-"""Tiles worked on together: their 36-fold transforms (2 x 11 MB at 256 channels) then stay in the cache."""
+TILES = 336
+"""About as many tiles are worked on together: fewer read the kernel more often, more leave the cache."""
+
+BLOCK = 16
+"""Output channels of a product are rounded up to whole vectors."""
 
 # Interpolation at 0, 1, -1, 2, -2 and infinity.
 _INPUT = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
@@ -22,6 +31,82 @@ _INPUT = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
 _KERNEL = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
            (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))  # fmt: skip
 _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+_EVERYWHERE = 7
+"""The product at (1, 1): it enters every cell of a tile with factor one, so the bias is added there."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Tile rows `top` ... `top + rows` of the pictures `first` ... `last` of map number `of`."""
+
+    of: int
+    first: int
+    last: int
+    top: int
+    rows: int
+    tiles: int
+
+
+class Winograd:
+    """Same-size 3x3 convolution with bias, then ReLU where asked for, on float32 CPU maps in channels_last memory.
+
+    Not a module: its kernel is made from a convolution's weight, four times as large, and lies in the order that the
+    processor's products want, which can be neither copied nor saved.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, *, relu: bool) -> None:
+        self.relu, self.channels = relu, weight.shape[0]
+        outputs = -(-self.channels // BLOCK) * BLOCK
+        everywhere = torch.zeros((36, outputs))
+        everywhere[_EVERYWHERE, : self.channels] = bias.detach().float()
+        self.product = GroupedProduct(functools.partial(_kernel, weight.detach(), outputs), everywhere)
+        self.forth, self.back = _both_axes(_INPUT).float(), _both_axes(_OUTPUT).float()  # (36, 36), (16, 36)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, O, H, W)."""
+        return self.all([x])[0]
+
+    def all(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The same for several maps, of any sizes; small ones share products, which is faster than one by one."""
+        inputs = [m.permute(0, 2, 3, 1) for m in maps]  # (B, H, W, C)
+        outputs = [memory.empty((*m.shape[:3], self.channels), m.dtype) for m in inputs]
+        for strips in together(strip for i, m in enumerate(inputs) for strip in cut(i, *m.shape[:3])):
+            windows = inputs[0].new_empty((sum(s.tiles for s in strips), 36, inputs[0].shape[3]))
+            parts = [s.tiles for s in strips]
+            for strip, part in zip(strips, windows.split(parts), strict=True):
+                gather(inputs[strip.of], strip, part)
+            for strip, part in zip(strips, self.products(windows).split(parts), strict=True):
+                self._scatter(part, strip, outputs[strip.of])
+        return [m.permute(0, 3, 1, 2) for m in outputs]
+
+    def products(self, windows: Tensor) -> Tensor:
+        """Windows (T, 36, C) to result tiles (T, 16, O rounded up)."""
+        count = len(windows)
+        forth = torch.bmm(self.forth.expand(count, 36, 36), windows)  # (T, 36, C)
+        return torch.bmm(self.back.expand(count, 16, 36), self.product(forth))
+
+    def _scatter(self, tiles: Tensor, strip: Strip, out: Tensor) -> None:
+        """Tiles (T, 16, O rounded up) to their cells of `out` (B, H, W, O); those over its edge are cut."""
+        target = out[strip.first : strip.last, 4 * strip.top : 4 * (strip.top + strip.rows)]
+        b, height, width = target.shape[:3]
+        tiles = tiles.view(b, strip.rows, -1, 4, 4, tiles.shape[2])[..., : self.channels]  # (b, y, x, 4, 4, O)
+        for y, down in _whole_and_rest(height):
+            for x, across in _whole_and_rest(width):
+                place = target[
+                    :, 4 * y.start : 4 * y.start + len(y) * down, 4 * x.start : 4 * x.start + len(x) * across
+                ]
+                place = place.unflatten(1, (len(y), down)).unflatten(3, (len(x), across)).transpose(2, 3)
+                part = tiles[:, y.start : y.stop, x.start : x.stop, :down, :across]
+                torch.clamp_min(part, 0, out=place) if self.relu else place.copy_(part)
+
+
+def _kernel(weight: Tensor, outputs: int) -> Tensor:
+    """(O, C, 3, 3) to the 36 matrices (36, O rounded up, C); worked out in float64."""
+    count, inputs = weight.shape[:2]
+    kernel = _both_axes(_KERNEL) @ weight.double().flatten(2).permute(2, 0, 1).flatten(1)  # (36, O*C)
+    padded = torch.zeros((36, outputs, inputs))
+    padded[:, :count] = kernel.view(36, count, inputs).float()
+    return padded
 
 
 def _both_axes(rows: tuple[tuple[float, ...], ...]) -> Tensor:
@@ -30,59 +115,48 @@ def _both_axes(rows: tuple[tuple[float, ...], ...]) -> Tensor:
     return torch.kron(matrix, matrix)
 
 
-class Winograd(nn.Module):
-    """Same-size 3x3 convolution with bias, then ReLU where asked for, on float32 maps in channels_last memory."""
+def cut(of: int, count: int, height: int, width: int) -> Iterator[Strip]:
+    """Strips of a map, (B, H, W), of about `TILES` tiles at most: several small pictures, or rows of a large one."""
+    y, x = -(-height // 4), -(-width // 4)
+    if y * x <= TILES:
+        pictures = max(1, TILES // max(y * x, 1))
+        for first in range(0, count, pictures):
+            last = min(first + pictures, count)
+            yield Strip(of, first, last, 0, y, (last - first) * y * x)
+        return
+    rows = -(-y // -(-y * x // TILES))
+    for first, top in itertools.product(range(count), range(0, y, rows)):
+        high = min(rows, y - top)
+        yield Strip(of, first, first + 1, top, high, high * x)
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, relu: bool) -> None:
-        super().__init__()
-        self.relu, self.channels = relu, weight.shape[0]
-        kernel = _both_axes(_KERNEL) @ weight.detach().double().flatten(2).permute(2, 0, 1).flatten(1)  # (36, O*C)
-        self.register_buffer("kernel", kernel.view(-1, weight.shape[1], 1, 1).float(), persistent=False)  # (36*O, C)
-        self.register_buffer("bias", bias.detach().float(), persistent=False)
-        self.register_buffer("forth", _both_axes(_INPUT).float(), persistent=False)  # (36, 36)
-        self.register_buffer("back", _both_axes(_OUTPUT).float(), persistent=False)  # (16, 36)
 
-    kernel: Tensor
-    bias: Tensor
-    forth: Tensor
-    back: Tensor
+def together(strips: Iterator[Strip]) -> Iterator[list[Strip]]:
+    """Neighbours joined as long as they have no more than `TILES` tiles."""
+    joined: list[Strip] = []
+    for strip in strips:
+        if joined and sum(s.tiles for s in joined) + strip.tiles > TILES:
+            yield joined
+            joined = []
+        joined.append(strip)
+    if joined:
+        yield joined
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, O, H, W)."""
-        maps = x.permute(0, 2, 3, 1)  # (B, H, W, C)
-        tiles = -(-maps.shape[1] // 4), -(-maps.shape[2] // 4)
-        out = memory.empty((*maps.shape[:3], self.channels), x.dtype)
-        together = max(1, TILES // (tiles[0] * tiles[1]))  # small maps: several at once
-        height = max(1, round(TILES / tiles[1]))  # large ones: in strips
-        for first in range(0, len(maps), together):
-            for top in range(0, tiles[0], height):
-                strip = slice(first, first + together), slice(4 * top, 4 * (top + height))
-                self._strip(maps[strip[0]], out[strip], 4 * top)
-        return out.permute(0, 3, 1, 2)
 
-    def _strip(self, maps: Tensor, out: Tensor, top: int) -> None:
-        """Rows `top` ... of `maps` (b, H, W, C), with a border of one, to `out` (b, rows, W, O)."""
-        b, rows, width = out.shape[:3]
-        y, x = -(-rows // 4), -(-width // 4)
-        window = maps.new_zeros((b, 4 * y + 2, 4 * x + 2, maps.shape[3]))
-        above, below = max(top - 1, 0), min(top + 4 * y + 1, maps.shape[1])
-        window[:, above - top + 1 : below - top + 1, 1 : width + 1] = maps[:, above:below]
-        s = window.stride()
-        windows = window.as_strided((b, y, x, 6, 6, maps.shape[3]), (s[0], 4 * s[1], 4 * s[2], s[1], s[2], 1))
-        tiles = self._tiles(windows.reshape(b * y * x, 36, maps.shape[3]))
-        tiles = tiles.view(b, y, x, 4, 4, self.channels).permute(0, 1, 3, 2, 4, 5)  # (b, y, 4, x, 4, O)
-        if (rows, width) == (4 * y, 4 * x):
-            out.view(b, y, 4, x, 4, self.channels).copy_(tiles)
-        else:
-            out.copy_(tiles.reshape(b, 4 * y, 4 * x, self.channels)[:, :rows, :width])
+def gather(maps: Tensor, strip: Strip, windows: Tensor) -> None:
+    """The 6x6 windows of a strip of `maps` (B, H, W, C), zero outside it, into `windows` (T, 36, C)."""
+    maps = maps[strip.first : strip.last]
+    b, height, width, channels = maps.shape
+    x, top = -(-width // 4), 4 * strip.top
+    padded = maps.new_zeros((b, 4 * strip.rows + 2, 4 * x + 2, channels))
+    above, below = max(top - 1, 0), min(top + 4 * strip.rows + 1, height)
+    padded[:, above - top + 1 : below - top + 1, 1 : width + 1] = maps[:, above:below]
+    s = padded.stride()
+    shape, steps = (b, strip.rows, x, 6, 6, channels), (s[0], 4 * s[1], 4 * s[2], s[1], s[2], 1)
+    windows.view(shape).copy_(padded.as_strided(shape, steps))
 
-    def _tiles(self, windows: Tensor) -> Tensor:
-        """Windows (T, 36, C) to result tiles (T, 16, O)."""
-        count, _, channels = windows.shape
-        forth = torch.bmm(self.forth.expand(count, 36, 36), windows)  # (T, 36, C)
-        # 36 products of (T, C) with (C, O): a 1x1 convolution with 36 groups.
-        lines = forth.view(1, count, 1, 36 * channels).permute(0, 3, 1, 2)
-        product = torch.conv2d(lines, self.kernel, groups=36).permute(0, 2, 3, 1)  # (1, T, 1, 36*O)
-        tiles = torch.bmm(self.back.expand(count, 16, 36), product.reshape(count, 36, self.channels))
-        tiles += self.bias
-        return tiles.relu_() if self.relu else tiles
+
+def _whole_and_rest(cells: int) -> list[tuple[range, int]]:
+    """Tile numbers along an axis and how many cells of each count: whole tiles, then the cut one if there is one."""
+    whole, rest = divmod(cells, 4)
+    parts = [(range(whole), 4), (range(whole, whole + 1), rest)]
+    return [(tiles, kept) for tiles, kept in parts if len(tiles) and kept]
