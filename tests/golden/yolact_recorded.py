@@ -35,6 +35,19 @@ CONFIGS: Mapping[str, Callable[[], YolactConfig]] = MappingProxyType(
 PICTURES: Mapping[str, str] = MappingProxyType({"0": "astronaut", "1": "coffee"})
 """Suffix of the recorded names to the picture, one that scikit-image carries."""
 
+CHOICES: Mapping[str, str] = MappingProxyType({"fast": "det", "exact": "trad", "fast_cross": "ccfast"})
+"""Kind of suppression to the start of the recorded names; the last two were recorded of one model."""
+
+ZOO_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "yolact_resnet50": "yolact_r50",
+        "yolact_plus_resnet50": "yolact_plus_r50",
+        "yolact_darknet53": "yolact_darknet53",
+        "yolact_edge_resnet50": "yolact_r50",
+    }
+)
+"""Recorded model to the name under which its file is loaded."""
+
 SIZE = 550
 """Side of the input in pixels. Recorded boxes before post-processing are fractions of it."""
 
@@ -44,7 +57,7 @@ class Recording:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.name = folder, folder.name
-        self.arrays = np.load(folder / "golden.npz")
+        self.arrays = _arrays(folder / "golden.npz")
 
     def __getitem__(self, key: str) -> NDArray[Any]:
         return self.arrays[key]
@@ -58,9 +71,9 @@ class Recording:
         return dict(zip(self["stat_names"].tolist(), self["stat_values"], strict=True))
 
     @cached_property
-    def loss(self) -> Any:
+    def loss(self) -> dict[str, NDArray[Any]]:
         """The arrays of `loss.npz`: targets, loss terms and gradients of one training step."""
-        return np.load(self.folder / "loss.npz")
+        return _arrays(self.folder / "loss.npz")
 
     @cached_property
     def spec(self) -> list[Any]:
@@ -83,10 +96,21 @@ class Recording:
         return unpacked(self.arrays, key)
 
 
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
 def unpacked(arrays: Mapping[str, NDArray[Any]], key: str) -> NDArray[np.bool_]:
     """The (N, H, W) masks packed under `key`, such as `gtmask0` of a `loss.npz`."""
     shape = tuple(arrays[f"{key}_bits_shape"].tolist())
     return np.unpackbits(arrays[f"{key}_bits"], count=int(np.prod(shape))).reshape(shape).astype(bool)
+
+
+def kind_of(key: str) -> str:
+    """How the tensor recorded under `key` was cut: "loc" of `loc0`, "map" of `P3_0`."""
+    kind = key[:-1]
+    return kind if kind in ("in", "loc", "conf", "coef", "proto") else "map"
 
 
 def steps(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
