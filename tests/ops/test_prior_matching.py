@@ -94,7 +94,10 @@ def test_equal_objects_share_nothing() -> None:
 
 def test_more_objects_than_priors() -> None:
     """Each prior goes to the object that fits it best; the others have none, and nothing is an error."""
-    priors, truth = tensor([[0, 0, 4, 4], [4, 0, 8, 4]]), tensor([[0, 0, 4, 4], [0, 0, 4, 3], [3, 0, 8, 4], [0, 0, 3, 3]])
+    priors, truth = (
+        tensor([[0, 0, 4, 4], [4, 0, 8, 4]]),
+        tensor([[0, 0, 4, 4], [0, 0, 4, 3], [3, 0, 8, 4], [0, 0, 3, 3]]),
+    )
     assert match_priors(truth, priors, low=0.4, high=0.5).tolist() == [0, 2]
 
 
