@@ -67,17 +67,19 @@ def test_predict_prints_a_line_a_picture_and_writes_overlay_and_json(
     assert re.match(r"2 instances in 2 pictures, [\d.]+ s, [\d.]+ a second. Results: .*out\n$", done.stderr)
     assert len(Prediction.load(tmp_path / "out/json/größe.json")) == 2
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["json", "overlay"]
-    assert loaded == [{"name": "nuclei", "weights": None, "size": None, "device": "cpu", "precision": "float32"}]
+    defaults = {"weights": None, "size": None, "fit": None, "device": "cpu", "precision": "float32"}
+    assert loaded == [{"name": "nuclei", **defaults}]
 
 
 def test_predict_takes_every_option(loaded: list[dict[str, Any]], pictures: Path, tmp_path: Path) -> None:
     words = ["--model", "x", "--weights", "w.pth", "--size", "320", "--device", "cuda:1", "--precision", "bf16"]
     words += ["--save", "csv,json", "--save", "coco", "--score", "0.5", "--classes", "cell", "--max", "3"]
-    words += ["--batch", "2", "--max-pixels", "0", "--bits", "12", "--overwrite"]
+    words += ["--batch", "2", "--max-pixels", "0", "--bits", "12", "--overwrite", "--fit", "letterbox"]
+    words += ["--crop-margin", "inf", "--upsample", "logits", "--largest-component"]
     done = command("predict", pictures / "*.png", "--out", tmp_path / "out", *words)
     assert done.exit_code == 0, done.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["json", "measurements.csv", "results.json"]
-    expected = {"weights": Path("w.pth"), "size": 320, "device": "cuda:1", "precision": "bf16"}
+    expected = {"weights": Path("w.pth"), "size": 320, "fit": "letterbox", "device": "cuda:1", "precision": "bf16"}
     assert loaded == [{"name": "x", **expected}]
 
 
@@ -102,6 +104,8 @@ def test_predict_names_what_it_could_not_read_and_exits_with_1(
         (["--model", "gone"], "error: There is no model\nor file 'gone'."),
         (["--max-pixels", "5"], "the limit is 5"),
         (["--score", "2"], "--score"),
+        (["--fit", "squeeze"], "letterbox"),
+        (["--upsample", "mask"], "logits"),
         (["--bogus"], "No such option"),
     ],
 )

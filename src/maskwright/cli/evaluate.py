@@ -8,7 +8,24 @@ import typer
 from rich.console import Console
 
 from maskwright.cli.app import app
-from maskwright.cli.options import Data, DataFormat, Debug, Device, Images, Model, Precision, Size, Weights, pairs, say
+from maskwright.cli.options import (
+    CropMargin,
+    Data,
+    DataFormat,
+    Debug,
+    Device,
+    Fit,
+    Images,
+    LargestComponent,
+    Model,
+    Precision,
+    Size,
+    Upsample,
+    Weights,
+    mask_options,
+    pairs,
+    say,
+)
 from maskwright.errors import ConfigError
 
 
@@ -64,6 +81,10 @@ def evaluate(
         bool, typer.Option("--best-threshold", help="Also give --metric nuclei at the score that suits it best.")
     ] = False,
     size: Size = None,
+    fit: Fit = None,
+    crop_margin: CropMargin = None,
+    upsample: Upsample = None,
+    largest_component: LargestComponent = None,
     device: Device = "cpu",
     precision: Precision = "float32",
     debug: Debug = False,
@@ -77,7 +98,7 @@ def evaluate(
     asked: dict[str, Any] = {"metrics": metric, "nuclei_score": score, "best_threshold": best_threshold or None}
     if (score is not None or best_threshold) and "nuclei" not in (metric or ()):
         raise ConfigError("--score and --best-threshold belong to --metric nuclei: give that too.")
-    predictor = load(model, weights=weights, size=size, device=device, precision=precision)
+    predictor = load(model, weights=weights, size=size, fit=fit, device=device, precision=precision)
     evaluation = (run if report is None else partial(run_and_report, report))(
         predictor,
         data,
@@ -88,6 +109,7 @@ def evaluate(
         class_names=same,
         progress=Console(stderr=True).is_terminal,
         **{name: value for name, value in asked.items() if value is not None},
+        **mask_options(crop_margin, upsample, largest_component),
     )
     typer.echo(evaluation.report())
     if out is not None:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from maskwright.errors import ConfigError
+
+if TYPE_CHECKING:
+    from maskwright.engine.predict import MaskOptions
 
 
 def say(text: str | Text) -> None:
@@ -42,7 +45,42 @@ Weights = Annotated[
 ]
 Size = Annotated[
     int | None,
-    typer.Option(min=1, metavar="PIXELS", help="Short edge the picture is resized to.  [default: the model's]"),
+    typer.Option(
+        min=1,
+        metavar="PIXELS",
+        help="Size of the network's input: the short edge, or the square's side.  [default: the model's]",
+    ),
+]
+Fit = Annotated[
+    Literal["short_edge", "stretch", "letterbox"] | None,
+    typer.Option(
+        help="How pictures become input: by their short edge, stretched to a square, or filled up to one with their "
+        "shape kept.  [default: the model's]",
+    ),
+]
+CropMargin = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="CELLS",
+        help="YOLACT: how far a mask may reach out of its box, in prototype cells; inf: anywhere.  [default: the "
+        "model's]",
+    ),
+]
+Upsample = Annotated[
+    Literal["masks", "logits"] | None,
+    typer.Option(
+        help="YOLACT: crop masks, then enlarge them; or enlarge first and crop exactly at the box.  [default: the "
+        "model's]",
+    ),
+]
+LargestComponent = Annotated[
+    bool | None,
+    typer.Option(
+        "--largest-component/--all-components",
+        help="Keep only the largest connected part of each mask, or all.  [default: the model's]",
+        show_default=False,
+    ),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str, typer.Option(metavar="float32|bf16", help="bf16 is faster and slightly less exact.")]
@@ -54,6 +92,20 @@ def pairs(words: list[str]) -> dict[str, str]:
         if not sign:
             raise ConfigError(f"--rename takes MODEL=DATA, for example nucleus=cell; got '{word}'.")
     return {model: data for model, _, data in pairs}
+
+
+def mask_options(
+    crop_margin: float | None, upsample: Literal["masks", "logits"] | None, largest_component: bool | None
+) -> "MaskOptions":
+    """Those that were given."""
+    given: MaskOptions = {}
+    if crop_margin is not None:
+        given["crop_margin"] = crop_margin
+    if upsample is not None:
+        given["upsample"] = upsample
+    if largest_component is not None:
+        given["largest_component"] = largest_component
+    return given
 
 
 def names(text: str | None) -> list[str] | None:

@@ -6,7 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskwright.cli.app import app
-from maskwright.cli.options import Debug, Device, Model, Precision, Size, Weights, names, progress, say
+from maskwright.cli.options import (
+    CropMargin,
+    Debug,
+    Device,
+    Fit,
+    LargestComponent,
+    Model,
+    Precision,
+    Size,
+    Upsample,
+    Weights,
+    mask_options,
+    names,
+    progress,
+    say,
+)
 
 if TYPE_CHECKING:
     from maskwright.engine.batch import Done, Failed
@@ -51,6 +66,10 @@ def predict(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures that are computed together.")] = 1,
     size: Size = None,
+    fit: Fit = None,
+    crop_margin: CropMargin = None,
+    upsample: Upsample = None,
+    largest_component: LargestComponent = None,
     device: Device = "cpu",
     precision: Precision = "float32",
     max_pixels: Annotated[
@@ -72,12 +91,13 @@ def predict(
         score_threshold=score,
         classes=names(classes),
         max_instances=max_instances,
+        masks=mask_options(crop_margin, upsample, largest_component),
         batch=batch,
         overwrite=overwrite,
         bits=bits,
         **({} if max_pixels is None else {"max_pixels": max_pixels or None}),
     )
-    predictor = load(model, weights=weights, size=size, device=device, precision=precision)
+    predictor = load(model, weights=weights, size=size, fit=fit, device=device, precision=precision)
     with progress("predict") as advance:
 
         def show(result: "Done | Failed", total: int) -> None:

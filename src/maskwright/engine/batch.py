@@ -10,7 +10,7 @@ from pathlib import Path
 
 from maskwright import media
 from maskwright.engine.outputs import WRITERS, Entry, Picture, Save, entries, parse_kinds, printable
-from maskwright.engine.predict import Predictor
+from maskwright.engine.predict import MaskOptions, Predictor
 from maskwright.engine.prediction import Prediction
 from maskwright.errors import ConfigError, ImageError
 
@@ -63,14 +63,15 @@ class RunOptions:
     """How a run predicts and writes.
 
     save: kinds of results, keys of `outputs.WRITERS`. score_threshold, max_instances: None takes the model's own.
-    classes: names to keep, None for all. batch: pictures that go through the network together. overwrite: replace
-    results that are there already. max_pixels, bits: see `media.read_image`.
+    classes: names to keep, None for all. masks: see `predict.MaskOptions`. batch: pictures that go through the network
+    together. overwrite: replace results that are there already. max_pixels, bits: see `media.read_image`.
     """
 
     save: Sequence[str] = ("overlay", "json")
     score_threshold: float | None = None
     classes: Sequence[str] | None = None
     max_instances: int | None = None
+    masks: MaskOptions = field(default_factory=MaskOptions)
     batch: int = 1
     overwrite: bool = False
     max_pixels: int | None = media.MAX_PIXELS
@@ -213,6 +214,7 @@ class _Run:
             classes=self.options.classes,
             max_instances=self.options.max_instances,
             batch_size=self.options.batch,
+            **self.options.masks,
         )
 
     def save(self, picture: Picture, prediction: Prediction) -> None:

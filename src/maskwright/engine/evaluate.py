@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from maskwright.atomic import replacing
 from maskwright.data import coco, formats
 from maskwright.data.dataset import Dataset
+from maskwright.engine.predict import MaskOptions
 from maskwright.engine.timing import StageTimer
 from maskwright.errors import ConfigError, DataError, ImageError, suggest
 from maskwright.metrics.coco import CocoMetric, CocoResult
@@ -50,6 +51,7 @@ class Predicts(Protocol):
         score_threshold: float | None = None,
         max_instances: int | None = None,
         timer: StageTimer | None = None,
+        **masks: Unpack[MaskOptions],
     ) -> Any: ...
 
 
@@ -133,6 +135,7 @@ def evaluate(
     best_threshold: bool = False,
     watch: Watch | None = None,
     progress: bool = True,
+    **masks: Unpack[MaskOptions],
 ) -> Evaluation:
     """Measure a model on an annotated data set.
 
@@ -143,7 +146,8 @@ def evaluate(
     floor, the lowest score it reports, as AP needs low scores too. max_instances: as in `Predictor.predict`.
     metrics: "coco", which is always measured, and "nuclei". nuclei_score: the lowest score that counts for the latter;
     None takes the one that predictions show by default. best_threshold: measure it at the best one as well.
-    watch: is called with each picture and what was found on it. progress: a bar on stderr.
+    watch: is called with each picture and what was found on it. progress: a bar on stderr. masks: see `MaskOptions`.
+    Boxes are ranked by `Instances.box_scores` where there are such, masks by `scores`.
     Raises DataError where the classes do not match, ImageError or DataError for a picture that cannot be used.
     """
     dataset = opened(data, images, limit, data_format)
@@ -166,7 +170,9 @@ def evaluate(
                 raise
             failed.append((record.file_name, str(error)))
             continue
-        found = predictor.predict(picture, score_threshold=score_threshold, max_instances=max_instances, timer=timer)
+        found = predictor.predict(
+            picture, score_threshold=score_threshold, max_instances=max_instances, timer=timer, **masks
+        )
         with timer.stage("metric"):
             known = translated(found, translation, dataset.classes)
             meters.update(i, known)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from maskwright.engine.predict import Predictor, device_and_type
 from maskwright.errors import ConfigError, MaskwrightError, WeightsError
@@ -15,6 +15,7 @@ from maskwright.weights.files import WeightsFile, read, sniff
 from maskwright.weights.load import load_file, load_into
 
 Names = Classes | Sequence[str]
+Fit = Literal["short_edge", "stretch", "letterbox"]
 
 
 def load(
@@ -23,6 +24,7 @@ def load(
     *,
     classes: Names | None = None,
     size: int | None = None,
+    fit: Fit | None = None,
     device: str = "cpu",
     precision: str = "float32",
     progress: bool = True,
@@ -33,7 +35,8 @@ def load(
         of our checkpoints, which describes itself.
     weights: a checkpoint file for the named architecture instead of the published one: torchvision `.pth`, detectron2
         `.pkl` or `.pth`, or ours. classes: names of its classes, if they are not the published ones.
-    size: input short edge in pixels (None: the model's own). precision: "float32" or "bf16".
+    size: input short edge, or side of the square, in pixels (None: the model's own). precision: "float32" or "bf16".
+    fit: "short_edge", "stretch" or "letterbox", as in `InputSpec` (None: the model's own).
     progress: show a bar while fetching.
     Raises ConfigError for an unknown name, WeightsError for a file that does not fit, DownloadError.
     """
@@ -48,8 +51,8 @@ def load(
         known = classes if isinstance(classes, Classes) else Classes(classes)
         if len(known) != model.config.num_classes:
             raise ConfigError(f"'{name}' has {model.config.num_classes} classes, got {len(known)} names.")
-    if size is not None:
-        model.spec = replace(model.spec, size=size)
+    changes: dict[str, Any] = {k: v for k, v in (("size", size), ("fit", fit)) if v is not None}
+    model.spec = replace(model.spec, **changes)
     return Predictor(model, known, name=str(name), device=device, precision=precision, take=True)
 
 

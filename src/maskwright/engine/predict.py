@@ -2,10 +2,10 @@
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, TypedDict, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import torch
 from numpy.typing import NDArray
@@ -29,8 +29,21 @@ GPU_BATCH = 8
 """Pictures that share a batch on a GPU unless asked otherwise; a CPU gains nothing from it and needs the memory."""
 
 
-class Options(TypedDict, total=False):
-    """What `Predictor.predict` takes beside the pictures; None means the model's own choice.
+class MaskOptions(TypedDict, total=False):
+    """How masks are finished; None means the model's own choice.
+
+    largest_component: keep only the largest connected part of each mask. Of masks made of prototypes (YOLACT):
+    crop_margin: prototype cells around the box in which a mask may be; infinity does not crop. upsample: "masks"
+    crops and then enlarges, "logits" enlarges what the probabilities are made of and crops at the picture's resolution.
+    """
+
+    crop_margin: float | None
+    upsample: Literal["masks", "logits"] | None
+    largest_component: bool | None
+
+
+class Options(MaskOptions, total=False):
+    """What `Predictor.predict` takes beside the pictures, with `MaskOptions`; None means the model's own choice.
 
     score_threshold: lowest score to keep, not below `Predictor.floor`. classes: names to keep. max_instances: most of
     a picture, best first. batch_size: pictures that go through the network together. timer: receives the seconds of
@@ -96,11 +109,13 @@ class Predictor:
 
         source: path or URL, PIL image, (H, W, 3) uint8 RGB array, or a list of these. For `options` see `Options`.
         A list gives what its pictures give one by one: only those whose padded inputs have one size share a batch.
-        Raises ImageError for what is not a picture, ConfigError for unknown class names or options.
+        Raises ImageError for what is not a picture, ConfigError for unknown class names or options, and for options
+        that the model has no use for.
         """
+        known = {**MaskOptions.__annotations__, **Options.__annotations__}
         for name in options:
-            if name not in Options.__annotations__:
-                raise ConfigError(f"predict has no option '{name}'.{suggest(name, Options.__annotations__)}")
+            if name not in known:
+                raise ConfigError(f"predict has no option '{name}'.{suggest(name, known)}")
         if isinstance(source, (list, tuple)):
             return self._predict(source, options)
         return self._predict([source], options)[0]
@@ -131,15 +146,26 @@ class Predictor:
         return [results[r] for r in range(len(images))]
 
     def _output(self, options: Options) -> OutputSpec:
-        own = self.model.output
-        changes: dict[str, Any] = {k: options.get(k) for k in ("score_threshold", "max_instances")}
-        output = replace(own, **{k: v for k, v in changes.items() if v is not None})
+        names = ("score_threshold", "max_instances", *MaskOptions.__annotations__)
+        changes: dict[str, Any] = {k: options.get(k) for k in names if options.get(k) is not None}
+        output = replace(self.model.output, **changes)
+        self._check_masks(changes)
         if output.score_threshold < self.floor:
             raise ConfigError(
                 f"'{self.name}' finds nothing below a score of {self.floor:g}, got score_threshold "
                 f"{output.score_threshold:g}. Ask for {self.floor:g} or more."
             )
         return output
+
+    def _check_masks(self, changes: Mapping[str, Any]) -> None:
+        useless = [k for k in ("crop_margin", "upsample") if k in changes and not self.model.prototype_masks]
+        if useless:
+            raise ConfigError(
+                f"'{self.name}' makes no masks of prototypes as YOLACT does, so it has no use for "
+                f"{' and '.join(useless)}."
+            )
+        if changes.get("largest_component") and not self.model.draws_masks:
+            raise ConfigError(f"'{self.name}' finds boxes only, so it has no use for largest_component.")
 
     def _batches(self, sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
         """Row numbers grouped by padded input size, at most `batch_size` together."""

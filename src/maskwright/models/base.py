@@ -33,12 +33,14 @@ class Model(nn.Module):
 
     config: rebuilds the network. spec: how a picture becomes its input. output: how its raw rows become instances.
     floor: the lowest score that `detect` reports; `output.score_threshold` is what users see unless they ask for less.
+    prototype_masks: whether its masks are made of prototypes, which `OutputSpec.crop_margin` and `upsample` are for.
     """
 
     config: Any
     spec: InputSpec
     output: OutputSpec
     floor: float = 0.0
+    prototype_masks: ClassVar[bool] = False
 
     @property
     def draws_masks(self) -> bool:

@@ -114,6 +114,7 @@ class Yolact(Model):
     """YOLACT, and YOLACT++ where `config.mask_scoring` and `config.deformable`."""
 
     config: YolactConfig
+    prototype_masks = True
 
     def __init__(self, config: YolactConfig) -> None:
         super().__init__()
