@@ -111,7 +111,10 @@ class Head(nn.Module):
         """The rows of one level: (B, h * w * A, 4), (.., Q+1) and (.., D) before tanh."""
         x = self.conv(feature)
         maps = (self.deltas(x), self.logits(x), self.coefficients(x))
-        return tuple(m.permute(0, 2, 3, 1).reshape(len(m), -1, row) for m, row in zip(maps, self.rows, strict=True))
+        return tuple(
+            m.permute(0, 2, 3, 1).reshape(len(m), m.shape[1:].numel() // row, row)  # of no pictures too
+            for m, row in zip(maps, self.rows, strict=True)
+        )
 
 
 class MaskScorer(nn.Module):
