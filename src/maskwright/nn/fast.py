@@ -9,9 +9,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from maskwright.nn.darknet import Residual
+from maskwright.nn.deform import DeformableConv2d
+from maskwright.nn.fast_yolact import FastDeformable, FastHead, FastPyramid, FastResidual
 from maskwright.nn.fused import ACTIVATIONS, NORMS, FusedConv, FusedLinear
 from maskwright.nn.resnet import Bottleneck, ResNet
 from maskwright.nn.roi_heads import BoxHead, MaskHead
+from maskwright.nn.yolact import Head, Pyramid
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -23,7 +27,7 @@ class FastBlock(nn.Module):
     output is the input of the next stage's first block, which has one.
     """
 
-    def __init__(self, convs: Iterable[FusedConv], shortcut: nn.Module | None) -> None:
+    def __init__(self, convs: Iterable[nn.Module], shortcut: nn.Module | None) -> None:
         super().__init__()
         self.convs, self.shortcut = nn.ModuleList(convs), shortcut
 
@@ -86,16 +90,10 @@ class FastMaskHead(MaskHead):
 def accelerate(model: Net) -> Net:
     """Swap in place what can be folded and fused: blocks, the stem, the heads, and conv-norm-activation sequences."""
     for name, child in list(model.named_children()):
-        if (block := _block(child)) is not None:
-            setattr(model, name, block)
-        elif isinstance(child, BoxHead):
-            setattr(model, name, FastBoxHead(child))
-        elif type(child) is MaskHead:
-            setattr(model, name, FastMaskHead(child))
-        elif isinstance(child, nn.Sequential) and isinstance(fused := _fused_sequence(child), FusedConv):
-            setattr(model, name, fused)
-        else:
-            accelerate(child)
+        fast = _block(child) or _head(child)
+        if fast is None and _in_order(child):
+            fast = _fused_sequence(child)
+        setattr(model, name, fast or accelerate(child))
     if isinstance(model, ResNet) and isinstance(model.conv1, nn.Conv2d):  # not yet done
         model.conv1 = FusedConv(model.conv1, model.bn1, model.relu)  # type: ignore[assignment]
         model.bn1, model.relu = nn.Identity(), nn.Identity()  # type: ignore[assignment]
@@ -104,19 +102,36 @@ def accelerate(model: Net) -> Net:
     return model
 
 
+def _head(part: nn.Module) -> nn.Module | None:
+    """The fast form of a part of a network that has one."""
+    if isinstance(part, BoxHead):
+        return FastBoxHead(part)
+    if type(part) is MaskHead:
+        return FastMaskHead(part)
+    for kind, fast in ((Head, FastHead), (Pyramid, FastPyramid), (Residual, FastResidual)):
+        if type(part) is kind:
+            return fast(accelerate(part))  # type: ignore[arg-type]
+    return None
+
+
 def _block(block: nn.Module) -> FastBlock | None:
     """The fast form of a residual block: a bottleneck of ours, or timm's plain block or bottleneck without extras."""
     if type(block) is not Bottleneck and not _plain_timm_block(block):
         return None
-    count = 3 if hasattr(block, "conv3") else 2
-    pairs = [(block.get_submodule(f"conv{i}"), block.get_submodule(f"bn{i}")) for i in range(1, count + 1)]
-    if not all(isinstance(conv, nn.Conv2d) and isinstance(norm, NORMS) for conv, norm in pairs):
+    names = [name for name in ("conv1", "conv2", "conv3") if hasattr(block, name)]
+    pairs = [(block.get_submodule(name), block.get_submodule(name.replace("conv", "bn"))) for name in names]
+    if any(type(norm) not in NORMS for _, norm in pairs):
         return None
-    convs = [FusedConv(conv, norm, nn.ReLU()) for conv, norm in pairs]  # type: ignore[arg-type]
+    convs: list[nn.Module] = []
+    for conv, norm in pairs:
+        if isinstance(conv, DeformableConv2d):
+            convs.append(FastDeformable(conv, norm))
+        else:
+            assert isinstance(conv, nn.Conv2d)
+            convs.append(FusedConv(conv, norm, nn.ReLU()))
     shortcut = block.downsample
     if isinstance(shortcut, nn.Sequential):
-        fused = _fused_sequence(shortcut)
-        shortcut = accelerate(shortcut) if fused is None else fused
+        shortcut = _fused_sequence(shortcut) or accelerate(shortcut)
     assert shortcut is None or isinstance(shortcut, nn.Module)
     return FastBlock(convs, shortcut)
 
@@ -132,7 +147,9 @@ def _plain_timm_block(block: nn.Module) -> bool:
 
 def _in_order(model: nn.Module) -> bool:
     """Whether a module calls its children one after the other and nothing else."""
-    return isinstance(model, nn.Sequential) or type(model).__name__ == "FeatureListNet"
+    if isinstance(model, nn.Sequential):
+        return type(model).forward is nn.Sequential.forward
+    return type(model).__name__ == "FeatureListNet" and type(model).__module__.startswith("timm.")
 
 
 def _fuse_runs(model: nn.Module) -> None:
@@ -142,8 +159,8 @@ def _fuse_runs(model: nn.Module) -> None:
         if type(conv) is not nn.Conv2d:
             continue
         rest = children[i + 1 : i + 3]
-        norm = rest.pop(0) if rest and isinstance(rest[0][1], NORMS) else None
-        after = rest[0] if rest and isinstance(rest[0][1], ACTIVATIONS) else None
+        norm = rest.pop(0) if rest and type(rest[0][1]) in NORMS else None
+        after = rest[0] if rest and type(rest[0][1]) in ACTIVATIONS else None
         if norm is None and after is None:
             continue
         setattr(model, name, FusedConv(conv, norm and norm[1], after and after[1]))
@@ -152,13 +169,13 @@ def _fuse_runs(model: nn.Module) -> None:
                 setattr(model, done[0], nn.Identity())
 
 
-def _fused_sequence(layers: nn.Sequential) -> FusedConv | None:
+def _fused_sequence(layers: nn.Module) -> FusedConv | None:
     """One fused convolution for conv [+ norm] [+ activation]; None for anything else."""
-    parts = [part for part in layers if not isinstance(part, nn.Identity)]
+    parts = [part for part in layers.children() if not isinstance(part, nn.Identity)]
     if not parts or type(parts[0]) is not nn.Conv2d:
         return None
-    norm = parts[1] if len(parts) > 1 and isinstance(parts[1], NORMS) else None
+    norm = parts[1] if len(parts) > 1 and type(parts[1]) in NORMS else None
     rest = parts[1 + (norm is not None) :]
-    if len(rest) > 1 or (rest and not isinstance(rest[0], ACTIVATIONS)):
+    if len(rest) > 1 or (rest and type(rest[0]) not in ACTIVATIONS):
         return None
     return FusedConv(parts[0], norm, rest[0] if rest else None)

@@ -5,19 +5,23 @@ here is used while training.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskwright.nn.deform import DeformableConv2d
 from maskwright.nn.layers import FrozenBatchNorm2d
 from maskwright.nn.winograd import Winograd
 
 NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU)
-"""What can follow a convolution in the same pass."""
+"""What can follow a convolution in the same pass; of exactly these kinds, others may do more."""
+
+SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": None}
+"""Activations that Winograd's form knows, by oneDNN's name: the factor of what is negative; None where it varies."""
 
 WINOGRAD_CHANNELS, WINOGRAD_CELLS = 128, 300
 """From this many channels and map cells on, Winograd's form saves time that is worth the memory of its kernel."""
@@ -28,12 +32,20 @@ _FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if torch.back
 class FusedConv(nn.Module):
     """Convolution with bias, then an optional sum with another tensor, then an optional activation.
 
-    after: None or one of `ACTIVATIONS`; with a sum only None or ReLU.
+    after: None or one of `ACTIVATIONS`; with a sum only None or ReLU. values: weight and bias instead of those of
+    `conv` and `norm`.
     """
 
-    def __init__(self, conv: nn.Conv2d, norm: nn.Module | None = None, after: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        conv: nn.Conv2d,
+        norm: nn.Module | None = None,
+        after: nn.Module | None = None,
+        *,
+        values: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         super().__init__()
-        weight, bias = folded(conv, norm)
+        weight, bias = folded(conv, norm) if values is None else values
         self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
         self.bias = nn.Parameter(bias, requires_grad=False)
         self.stride, self.padding = list(conv.stride), [int(p) for p in conv.padding]
@@ -41,8 +53,8 @@ class FusedConv(nn.Module):
         self.after = copy.copy(after)
         if isinstance(self.after, ACTIVATIONS):
             self.after.inplace = True
-        self.kind, self.values = _activation(after)
-        self.suits_winograd = _suits_winograd(conv) and self.kind in ("none", "relu")
+        self.kind, self.numbers = _activation(after)
+        self.suits_winograd = _suits_winograd(conv) and self.kind in SLOPES
         self.winograd: Winograd | None = None  # made when first needed, see there
 
     def __getstate__(self) -> dict[str, Any]:
@@ -56,20 +68,33 @@ class FusedConv(nn.Module):
     def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """(B, C, h, w) to (B, O, h', w'). `add` is overwritten with the result: a fresh buffer costs page faults."""
         if on_cpu(x):
-            if self.suits_winograd and add is None and x.dtype == torch.float32 and _cells(x) >= WINOGRAD_CELLS:
-                self.winograd = self.winograd or Winograd(self.weight, self.bias, relu=self.kind == "relu")
-                return self.winograd(x)
-            return self._fused(x, add)
+            return self._winograd([x])[0] if add is None and self._takes_winograd([x]) else self._fused(x, add)
         y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
         if add is not None:
             y = add.add_(y)
         return y if self.after is None else self.after(y)
 
+    def each(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The same of several maps, of any sizes; small ones are worked on together where that is faster."""
+        return self._winograd(maps) if self._takes_winograd(maps) else [self(x) for x in maps]
+
+    def _takes_winograd(self, maps: Sequence[Tensor]) -> bool:
+        cells = sum(x.shape[0] * x.shape[2] * x.shape[3] for x in maps)
+        fits = all(x.dtype == torch.float32 and on_cpu(x) for x in maps)
+        return self.suits_winograd and fits and cells >= WINOGRAD_CELLS
+
+    def _winograd(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        if self.winograd is None:
+            fixed = SLOPES[self.kind]
+            slope = self.numbers[0] if fixed is None else fixed
+            self.winograd = Winograd(self.weight, self.bias, slope=slope)
+        return self.winograd.each(maps)
+
     def _fused(self, x: Tensor, add: Tensor | None) -> Tensor:
         shape = (self.padding, self.stride, self.dilation, self.groups)
         if add is None:
             y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-                x, self.weight, self.bias, *shape, self.kind, self.values, ""
+                x, self.weight, self.bias, *shape, self.kind, self.numbers, ""
             )
             return y
         assert self.kind in ("none", "relu")
@@ -120,16 +145,12 @@ def _suits_winograd(conv: nn.Conv2d) -> bool:
     return same and conv.groups == 1 and min(conv.in_channels, conv.out_channels) >= WINOGRAD_CHANNELS
 
 
-def _cells(x: Tensor) -> int:
-    return x.shape[0] * x.shape[2] * x.shape[3]
-
-
-def folded(conv: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
+def folded(conv: nn.Conv2d | DeformableConv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
     """Weight and bias of the one convolution that does what `conv` and then `norm` do; worked out in float64."""
     weight = conv.weight.detach().double()
     bias = torch.zeros(conv.out_channels, dtype=torch.float64) if conv.bias is None else conv.bias.detach().double()
     if norm is not None:
-        assert isinstance(norm, NORMS)
+        assert isinstance(norm, (FrozenBatchNorm2d, nn.BatchNorm2d))
         assert norm.running_var is not None
         assert norm.running_mean is not None
         scale = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from maskwright.nn.packed import GroupedProduct
@@ -48,14 +49,16 @@ class Strip:
 
 
 class Winograd:
-    """Same-size 3x3 convolution with bias, then ReLU where asked for, on float32 CPU maps in channels_last memory.
+    """Same-size 3x3 convolution with bias on float32 CPU maps in channels_last memory.
+
+    slope: what is negative is multiplied by it afterwards: 0 is ReLU, 1 nothing.
 
     Not a module: its kernel is made from a convolution's weight, four times as large, and lies in the order that the
     processor's products want, which can be neither copied nor saved.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, relu: bool) -> None:
-        self.relu, self.channels = relu, weight.shape[0]
+    def __init__(self, weight: Tensor, bias: Tensor, *, slope: float = 1.0) -> None:
+        self.slope, self.channels = slope, weight.shape[0]
         outputs = -(-self.channels // BLOCK) * BLOCK
         everywhere = torch.zeros((36, outputs))
         everywhere[_EVERYWHERE, : self.channels] = bias.detach().float()
@@ -64,9 +67,9 @@ class Winograd:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, O, H, W)."""
-        return self.all([x])[0]
+        return self.each([x])[0]
 
-    def all(self, maps: Sequence[Tensor]) -> list[Tensor]:
+    def each(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """The same for several maps, of any sizes; small ones share products, which is faster than one by one."""
         inputs = [m.permute(0, 2, 3, 1) for m in maps]  # (B, H, W, C)
         outputs = [memory.empty((*m.shape[:3], self.channels), m.dtype) for m in inputs]
@@ -97,7 +100,10 @@ class Winograd:
                 ]
                 place = place.unflatten(1, (len(y), down)).unflatten(3, (len(x), across)).transpose(2, 3)
                 part = tiles[:, y.start : y.stop, x.start : x.stop, :down, :across]
-                torch.clamp_min(part, 0, out=place) if self.relu else place.copy_(part)
+                if self.slope == 0:
+                    torch.clamp_min(part, 0, out=place)
+                else:
+                    place.copy_(part if self.slope == 1 else F.leaky_relu(part, self.slope))
 
 
 def _kernel(weight: Tensor, outputs: int) -> Tensor:
