@@ -10,6 +10,12 @@ from torch import Tensor
 from torchvision.ops import batched_nms as _batched_nms
 from torchvision.ops import nms as _nms
 
+FEW = 48
+"""Best rows of each class that Fast NMS looks at first; the others seldom count."""
+
+BLOCK = 1 << 18
+"""Overlaps that are worked out together: they stay in the processor's cache."""
+
 
 def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
     """Row numbers that survive greedy suppression inside each group, best first; IoU > threshold suppresses.
@@ -52,22 +58,39 @@ def fast_nms(
     if across:
         scores, label = scores.max(dim=1, keepdim=True)  # (N, 1)
         keep = before
+    group, row, score, rest = _alive(boxes, scores, iou_threshold, min(before, FEW))
+    if before > FEW and not (len(score) >= keep > 0 and score[keep - 1] > rest):  # a row not looked at may count
+        group, row, _, _ = _alive(boxes, scores, iou_threshold, before)
+    group, row = group[:keep], row[:keep]
+    return row, label[row, 0] if across else group
+
+
+def _alive(boxes: Tensor, scores: Tensor, iou_threshold: float, before: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(class, row, score) of all that stay of the `before` best of each class, best first; the best score of the rest.
+
+    What better rows decide does not change with worse ones, so the first of them stay the same for a larger `before`.
+    """
     best, row = torch.topk(scores.T, min(before, len(scores)), dim=1)  # (Q, T)
-    overlap = _iou_of_rows(boxes[row]).triu_(diagonal=1)  # (Q, T, T)
-    alive = overlap.amax(dim=1) <= iou_threshold if overlap.numel() else torch.zeros_like(best, dtype=torch.bool)
+    alive = _worst_overlap(boxes[row]) <= iou_threshold
     group, place = torch.nonzero(alive, as_tuple=True)
-    order = torch.argsort(best[group, place], descending=True, stable=True)[:keep]
-    row = row[group[order], place[order]]
-    return row, label[row, 0] if across else group[order]
+    order = torch.argsort(best[group, place], descending=True, stable=True)
+    group, place = group[order], place[order]
+    return group, row[group, place], best[group, place], best[:, -1:].amax() if best.numel() else best.new_zeros(())
 
 
-def _iou_of_rows(boxes: Tensor) -> Tensor:
-    """(Q, T, 4) to (Q, T, T)."""
-    low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
-    high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
-    common = (high - low).clamp_(min=0).prod(dim=3)
-    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    return common / (area[:, :, None] + area[:, None, :] - common).clamp_(min=1e-12)
+def _worst_overlap(boxes: Tensor) -> Tensor:
+    """(Q, T, 4), each class's best first, to (Q, T): the largest IoU with a better one; some classes at a time."""
+    x1, y1, x2, y2 = boxes.unbind(dim=2)
+    area, step = (x2 - x1) * (y2 - y1), max(1, BLOCK // max(1, boxes.shape[1] ** 2))
+    out = torch.zeros_like(area)
+    for first in range(0, len(boxes) if boxes.shape[1] else 0, step):
+        q = slice(first, first + step)
+        width = torch.minimum(x2[q, :, None], x2[q, None]).sub_(torch.maximum(x1[q, :, None], x1[q, None]))
+        height = torch.minimum(y2[q, :, None], y2[q, None]).sub_(torch.maximum(y1[q, :, None], y1[q, None]))
+        common = width.clamp_(min=0).mul_(height.clamp_(min=0))  # (q, T, T)
+        union = (area[q, :, None] + area[q, None]).sub_(common).clamp_(min=1e-12)
+        out[q] = common.div_(union).triu_(diagonal=1).amax(dim=1)
+    return out
 
 
 def greedy_nms_by_class(
