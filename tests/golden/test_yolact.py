@@ -38,6 +38,7 @@ from maskwright.models.coco_classes import COCO
 from maskwright.models.yolact import Kept, Yolact
 from maskwright.nn.deform import DeformableConv2d
 from maskwright.nn.yolact import Raw
+from maskwright.ops import boxes as box_ops
 from maskwright.ops import masks as mask_ops
 from maskwright.ops.prototypes import soft_masks
 from maskwright.ops.warp import resize_normalise
@@ -49,6 +50,7 @@ RELATIVE = 1e-4
 """Norm of a difference over the norm of what was recorded."""
 SCORE, BOX_PX = 1e-4, 0.02
 MASK_IOU = 0.99
+BF16_SCORE, BF16_FOUND = 0.15, 0.9
 PIXELS = 1e-4
 """Of all set pixels of a picture's masks, the share that may differ."""
 
@@ -220,6 +222,22 @@ def test_pictures_of_other_shapes_share_a_batch(loaded: Loaded) -> None:
         assert found.boxes.tolist() == alone.boxes.tolist()
         assert found.masks is not None
         assert (found.masks != alone.masks).mean() < PIXELS
+
+
+@pytest.mark.parametrize("loaded", ["yolact_resnet50", "yolact_plus_resnet50"], indirect=True)
+def test_bf16_finds_what_float32_finds(loaded: Loaded) -> None:
+    """Of the recorded detections with a score of 0.15 and more, 9 in 10 are found at IoU 0.9.
+
+    Measured: 20 of 20 and 27 of 28; on the other picture 33 of 33 and 29 of 30, of the other models 95 in 100 and more.
+    """
+    golden = loaded.golden
+    found = Predictor(loaded.model, COCO, precision="bf16").predict(golden.picture("0"), score_threshold=0.05)
+    sure = np.flatnonzero(golden["0/scores"] >= BF16_SCORE)
+    overlap = box_ops.iou(torch.from_numpy(golden["0/boxes"][sure]).float(), torch.from_numpy(found.boxes)).numpy()
+    overlap[golden["0/labels"][sure][:, None] != found.labels[None]] = 0
+    hits, best = overlap.max(axis=1) >= 0.9, overlap.argmax(axis=1)
+    assert hits.mean() >= BF16_FOUND
+    assert np.abs(class_scores(found)[best] - golden["0/scores"][sure])[hits].mean() <= 0.03
 
 
 # ---- with all that was recorded -------------------------------------------------------------------------------------
