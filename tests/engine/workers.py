@@ -17,14 +17,15 @@ from maskwright.data.dataset import Dataset
 from maskwright.engine.processes import Team, is_first
 from maskwright.engine.train import History, TrainConfig, fit
 from maskwright.errors import DataError, MaskwrightError
-from maskwright.models import rcnn
+from maskwright.models import rcnn, yolact
 from maskwright.models.base import Model
 from maskwright.models.rcnn import RCNN
+from maskwright.models.yolact import Yolact
 from maskwright.nn.sync_norm import synchronised_norms
 from maskwright.ops.losses import Term
 
-STYLES = ("detectron2", "torchvision_v2", "compact")
-"""Frozen norms; live norms also in a head; live norms everywhere."""
+STYLES = ("detectron2", "torchvision_v2", "compact", "yolact plus")
+"""Frozen norms; live norms also in a head; live norms everywhere; one-stage with frozen norms."""
 
 
 def lesson_data(folder: Path) -> Dataset:
@@ -40,9 +41,10 @@ def lesson_config(out: Path, **changes: Any) -> TrainConfig:
     return replace(base, **changes)
 
 
-def lesson_model(style: str) -> RCNN:
+def lesson_model(style: str) -> Model:
     torch.manual_seed(5)
-    return RCNN(rcnn.tiny(style, 2))
+    family, _, kind = style.rpartition(" ")
+    return Yolact(yolact.tiny(kind, 2)) if family else RCNN(rcnn.tiny(kind, 2))
 
 
 def stop_after_first_epoch(model: Model, data: Dataset) -> dict[str, float]:
