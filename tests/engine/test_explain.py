@@ -2,9 +2,10 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,14 +17,20 @@ from torch import Tensor
 from maskwright.data.synthetic import scene
 from maskwright.engine.explain import explain
 from maskwright.engine.explain_rcnn import Pooling, RCNNExplanation, pooling
+from maskwright.engine.explain_yolact import YolactExplanation, suppressed
 from maskwright.engine.explanation import Explanation, watched
 from maskwright.engine.predict import Predictor
 from maskwright.engine.prepare import prepare
 from maskwright.errors import ConfigError, DataError, ImageError
+from maskwright.geometry import Geometry
 from maskwright.media import read_image
+from maskwright.models import yolact
 from maskwright.models.base import Model
 from maskwright.models.rcnn import RCNN, RCNNConfig, tiny
+from maskwright.models.yolact import NMSConfig
 from maskwright.nn.roi_heads import Pooler
+from maskwright.ops import boxes as box_ops
+from maskwright.ops import prototypes
 from maskwright.ops.paste import paste
 from maskwright.ops.roi_pool import roi_pool
 from maskwright.ops.warp import pad_batch
@@ -162,7 +169,7 @@ def test_the_cells_drawn_for_roi_pool_are_those_it_takes(box: list[float]) -> No
 def test_rivals_overlap_the_box_and_have_its_class() -> None:
     p, image = predictor("close"), picture()
     count = 0
-    for k in range(len(p.predict(image))):
+    for k in range(6):
         one = explain(p, image, k)
         assert isinstance(one, RCNNExplanation)
         box = one.prediction.boxes[k]
@@ -175,6 +182,123 @@ def test_rivals_overlap_the_box_and_have_its_class() -> None:
     assert count > 0
 
 
+# ---- YOLACT ---------------------------------------------------------------------------------------------------------
+
+Y = {
+    "yolact": yolact.tiny("yolact"),
+    "plus": yolact.tiny("plus"),
+    "compact": yolact.tiny("compact"),
+    "letterbox": replace(yolact.tiny("yolact"), spec=replace(yolact.tiny("yolact").spec, fit="letterbox")),
+    "exact": replace(yolact.tiny("yolact"), nms=NMSConfig("exact", keep=20)),
+    "cross": replace(yolact.tiny("yolact"), nms=NMSConfig("fast_cross", keep=20)),
+    "one_class": yolact.tiny("yolact", 1),
+}
+
+
+def yolact_predictor(name: str, seed: int = 0) -> Predictor:
+    """Random weights, made larger so that classes and masks differ."""
+    torch.manual_seed(seed)
+    model = yolact.Yolact(Y[name]).eval()
+    with torch.no_grad():
+        model.head.logits.weight.mul_(20)
+        model.head.coefficients.weight.mul_(20)
+    model.output = replace(model.output, score_threshold=0.05)
+    return Predictor(model, Classes(NAMES[: model.config.num_classes]), name=name, take=True)
+
+
+@pytest.mark.parametrize("name", Y)
+def test_yolact_shows_the_numbers_that_predict_gives(name: str) -> None:
+    p, image = yolact_predictor(name), picture()
+    wanted, model = p.predict(image), p.model
+    assert len(wanted) > 3
+    assert wanted.masks is not None
+    assert wanted.masks.any()
+    for k in (0, 3, len(wanted) - 1):
+        out = explain(p, image, k)
+        assert isinstance(out, YolactExplanation)
+        assert out.mask is not None
+        np.testing.assert_array_equal(out.prediction.scores, wanted.scores)
+        np.testing.assert_array_equal(out.mask.dense()[0], wanted.masks[k])
+        score = wanted.scores[k] if wanted.box_scores is None else wanted.box_scores[k]
+        assert out.class_scores.sum() == pytest.approx(1, abs=1e-5)
+        assert out.class_scores[out.label] == score
+        assert (out.rating is None) == (wanted.box_scores is None) == (name != "plus")
+        if out.rating is not None:
+            assert min(1, out.rating * score) == pytest.approx(wanted.scores[k], abs=1e-6)
+        h, w, _ = out.prototypes.shape
+        span = (h * out.step[1], w * out.step[0])
+        again = prototypes.draw(
+            *(torch.from_numpy(v) for v in (out.prototypes, out.coefficients[None])),
+            torch.from_numpy(out.cell_box[None] * np.tile(out.step, 2).astype(np.float32)),
+            (round(span[0]), round(span[1])),
+            out.geometry,
+            margin=model.output.crop_margin,
+        )
+        assert (again.dense()[0] == wanted.masks[k]).mean() > 0.995
+
+
+@pytest.mark.parametrize("name", ["yolact", "plus", "compact"])
+def test_the_sum_of_what_is_shown_is_the_logit_map(name: str) -> None:
+    p, image = yolact_predictor(name), picture()
+    out = explain(p, image, 1)
+    assert isinstance(out, YolactExplanation)
+    count = len(out.coefficients)
+    assert sorted(out.order.tolist()) == list(range(count))
+    total = sum((out.prototypes[..., k].astype(np.float64) * out.coefficients[k] for k in range(count)), 0.0)
+    scale = max(1.0, float(np.abs(out.logits).max()))
+    np.testing.assert_allclose(total, out.logits, atol=1e-5 * scale)
+    np.testing.assert_allclose(out.partial(count), out.logits, atol=1e-5 * scale)
+    np.testing.assert_allclose(out.partial(0), 0)
+    k = out.order[2]
+    added = out.partial(3) - out.partial(2)
+    np.testing.assert_allclose(added, out.prototypes[..., k] * out.coefficients[k], atol=1e-5 * scale)
+
+
+def slow_nms(boxes: Tensor, scores: Tensor, iou: float, *, fast: bool) -> tuple[set[int], dict[int, list[int]]]:
+    """Rows that stay, and for each row that falls the better ones that overlap it."""
+    order = scores.argsort(descending=True, stable=True).tolist()
+    stays: set[int] = set()
+    over: dict[int, list[int]] = {}
+    for place, k in enumerate(order):
+        better = [j for j in order[:place] if float(box_ops.iou(boxes[[j]], boxes[[k]])) > iou]
+        if any(fast or j in stays for j in better):
+            over[k] = better
+        else:
+            stays.add(k)
+    return stays, over
+
+
+@pytest.mark.parametrize("kind", ["fast", "fast_cross"])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_suppression_is_told_as_a_slow_loop_finds_it(kind: Literal["fast", "fast_cross"], seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    corners = torch.rand(40, 2, generator=rng) * 30
+    boxes = torch.cat([corners, corners + 10 + 10 * torch.rand(40, 2, generator=rng)], dim=1)
+    scores = torch.rand(40, 1, generator=rng)
+    config, back = NMSConfig(kind, iou=0.4), Geometry.identity((60, 60))
+    fast, over = slow_nms(boxes, scores[:, 0], 0.4, fast=True)
+    greedy, _ = slow_nms(boxes, scores[:, 0], 0.4, fast=False)
+    assert greedy >= fast
+    for k in fast:
+        out = suppressed(boxes, scores, 0, boxes[k], float(scores[k]), config, back)
+        assert out.compared == 40
+        assert rows_of(out.fell, boxes) == {j for j, better in over.items() if k in better}
+        assert rows_of(out.only_fast, boxes) == greedy - fast
+
+
+def rows_of(found: np.ndarray, boxes: Tensor) -> set[int]:
+    return {int((boxes - torch.from_numpy(row)).abs().sum(1).argmin()) for row in found}
+
+
+def test_greedy_suppression_leaves_nothing_to_fast() -> None:
+    p, image = yolact_predictor("exact"), picture()
+    out = explain(p, image)
+    assert isinstance(out, YolactExplanation)
+    assert out.suppression.kind == "exact"
+    assert len(out.suppression.only_fast) == 0
+    assert "Greedy NMS" in out.panels()[1].title
+
+
 # ---- the drawing ----------------------------------------------------------------------------------------------------
 
 
@@ -184,26 +308,34 @@ def test_every_kind_of_model_draws_its_steps(name: str) -> None:
     panels = out.panels()
     assert len(panels) == (7 if out.mask is None else 9)
     assert all(panel.title and panel.text and panel.image.std() > 0 for panel in panels)
-    image = out.draw()
-    assert image.dtype == np.uint8
-    assert image.shape[2] == 3
-    assert max(image.shape) < 3000
+    if name == "boxes":
+        image = out.draw()
+        assert image.dtype == np.uint8
+        assert image.shape[2] == 3
+        assert max(image.shape) < 3000
+
+
+@pytest.mark.parametrize("name", ["plus", "one_class"])
+def test_every_kind_of_yolact_draws_its_steps(name: str) -> None:
+    out = explain(yolact_predictor(name), picture(), 2)
+    assert len(out.panels()) == 9
+    assert dict(out.numbers())["Priors"]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 2), (9, 7), (400, 700)])
-def test_pictures_of_any_shape(size: tuple[int, int]) -> None:
-    p = predictor("compact")
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("make", [lambda: predictor("compact"), lambda: yolact_predictor("yolact")])
+def test_pictures_of_any_shape(make: Callable[[], Predictor], size: tuple[int, int]) -> None:
+    rng, p = np.random.default_rng(0), make()
+    p.model.output = replace(p.model.output, clip=False, whole_boxes=False)  # boxes may lie outside the picture
     out = explain(p, rng.integers(0, 255, (*size, 3), dtype=np.uint8))
-    assert out.draw().shape[2] == 3
+    assert all(min(panel.image.shape) > 0 for panel in out.panels())
 
 
 def test_saves_pictures_and_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
     _, _, out = explained("detectron2")
     out = replace(out, name="<größe> & co.png")
-    for suffix in ("png", "JPG"):
-        path = out.save(tmp_path / "new" / f"why é.{suffix}")
-        assert read_image(path).shape == out.draw().shape
+    path = out.save(tmp_path / "new" / "why é.JPG")
+    assert min(read_image(path).shape[:2]) > 1000
     page = out.save(tmp_path / "why.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg;base64,") == 9
     assert "&lt;größe&gt; &amp; co.png" in page
@@ -268,7 +400,7 @@ class Blank(Model):
 
 
 def test_refuses_a_model_of_no_known_family() -> None:
-    with pytest.raises(ConfigError, match="'blank' is a Blank; explain knows RCNN"):
+    with pytest.raises(ConfigError, match="'blank' is a Blank; explain knows RCNN, Yolact"):
         explain(Predictor(Blank(), NAMES, name="blank"), picture())
 
 

@@ -57,7 +57,7 @@ def explain(
     prediction = looker.predict(image, score_threshold=score_threshold)
     if not len(prediction):
         threshold = predictor.score_threshold if score_threshold is None else score_threshold
-        raise DataError(_nothing(name, predictor.name, threshold, best_score(seen)))
+        raise DataError(_nothing(name, predictor, threshold, best_score(seen)))
     if not 0 <= instance < len(prediction):
         raise ConfigError(
             f"{name or 'The picture'} has the instances 0..{len(prediction) - 1} (best score first), got {instance}."
@@ -78,12 +78,15 @@ def _rows(raw: RawDetections, model: Model, geometry: Any, score_threshold: floa
     return tuple(int(k) for k in found.labels)
 
 
-def _nothing(name: str, model: str, threshold: float, best: float | None) -> str:
-    where = f"{name}: " if name else ""
+def _nothing(name: str, predictor: Predictor, threshold: float, best: float | None) -> str:
+    start = f"{name}: '{predictor.name}'" if name else f"'{predictor.name}'"
     if best is None:
-        return f"{where}'{model}' found no candidate at all, so there is nothing to explain."
-    advice = f"Ask for a lower score, such as {best * 0.9:.2g}." if best < threshold else "Look at its boxes."
-    return (
-        f"{where}'{model}' found nothing with a score of {threshold:g} or more; the best candidate has {best:.3f}. "
-        f"{advice}"
-    )
+        return f"{start} found no candidate at all, so there is nothing to explain."
+    lower = max(best * 0.9, predictor.floor)
+    if best >= threshold:
+        advice = "Of those with such a score none has pixels on the picture."
+    elif lower < best:
+        advice = f"Ask for a lower score, such as {lower:.2g}."
+    else:
+        advice = f"The model reports nothing below {predictor.floor:g}, so there is nothing to explain."
+    return f"{start} found nothing with a score of {threshold:g} or more; the best candidate has {best:.3f}. {advice}"
