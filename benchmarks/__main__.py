@@ -7,6 +7,9 @@ RUNS = (
     ("benchmarks.roi_align",),
     ("benchmarks.mask_rcnn", "--precision", "float32"),
     ("benchmarks.mask_rcnn", "--precision", "bf16"),
+    ("benchmarks.yolact", "--precision", "float32"),
+    ("benchmarks.yolact", "--precision", "bf16"),
+    ("benchmarks.yolact", "--small"),
 )
 
 if __name__ == "__main__":

@@ -10,13 +10,9 @@ the recorded tests have them, so that about 100 objects are found.
 """
 
 import argparse
+import functools
 import json
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +21,26 @@ import skimage.data
 import torch
 import torchvision
 from tests.golden.fill import fill_all
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 import maskwright
+from benchmarks.measure import (
+    THREADS,
+    in_turn,
+    matrix_peak,
+    peak_memory,
+    print_peak_memory,
+    print_stages,
+    stage_gflop,
+    stage_seconds,
+)
+from maskwright.engine.predict import DTYPES
 from maskwright.engine.prepare import prepare
 from maskwright.engine.timing import StageTimer
 from maskwright.models.rcnn import RCNN, torchvision_v1
 from maskwright.ops.warp import pad_batch
+from maskwright.types import InputSpec
 from maskwright.weights.load import load_file
-
-THREADS = 2
 
 
 def peer(short_edge: int) -> torch.nn.Module:
@@ -61,26 +66,13 @@ def ours(weights: Path, short_edge: int, precision: str) -> maskwright.Predictor
     )
 
 
-def stages(predictor: maskwright.Predictor, picture: np.ndarray, runs: int) -> dict[str, float]:
-    """Median seconds of each stage of the network."""
-    model: Any = predictor.model
-    times: dict[str, list[float]] = {}
-    for _ in range(runs):
-        timer = StageTimer()
-        one_by_one(model, predictor, picture, timer)
-        for name, seconds in timer.totals.items():
-            times.setdefault(name, []).append(seconds)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 @torch.inference_mode()
-def one_by_one(model: Any, predictor: maskwright.Predictor, picture: np.ndarray, timer: StageTimer) -> None:
+def one_by_one(model: Any, picture: np.ndarray, timer: StageTimer, dtype: torch.dtype = torch.float32) -> None:
     """`RCNN.detect`, stage by stage."""
     with timer.stage("resize, normalise, pad"):
-        pixels, _ = prepare(picture, predictor.spec)
+        pixels, _ = prepare(picture, model.spec)
         sizes = [(pixels.shape[1], pixels.shape[2])]
-        dtype = torch.bfloat16 if predictor.precision == "bf16" else torch.float32
-        images = pad_batch([pixels], predictor.spec.multiple).to(dtype)
+        images = pad_batch([pixels], model.spec.multiple).to(dtype)
     with timer.stage("body"):
         body = model.backbone(images)
     with timer.stage("FPN"):
@@ -102,60 +94,12 @@ def one_by_one(model: Any, predictor: maskwright.Predictor, picture: np.ndarray,
         model.mask_head(pooled, rows[0][2])
 
 
-def arithmetic(predictor: maskwright.Predictor, picture: np.ndarray, weights: Path) -> dict[str, float]:
-    """GFLOP of each stage, counted on the plain model."""
-    plain = RCNN(torchvision_v1()).eval()
-    load_file(plain, weights)
-    plain.spec = predictor.spec
-    counter = FlopCounterMode(display=False)
-
-    class Counting(StageTimer):
-        def stage(self, name: str) -> Any:
-            before = counter.get_total_flops()
-            self.close()
-            self.open = (name, before)
-            return super().stage(name)
-
-        open: tuple[str, int] | None = None
-
-        def close(self) -> None:
-            if self.open is not None:
-                self.totals[self.open[0]] = (counter.get_total_flops() - self.open[1]) / 1e9
-                self.open = None
-
-    timer = Counting()
-    with counter:
-        float_predictor = maskwright.Predictor(plain, predictor.classes)
-        one_by_one(plain, float_predictor, picture, timer)
-        timer.close()
-    return timer.totals
-
-
-def matrix_peak(dtype: torch.dtype) -> float:
-    """GFLOP/s of the best of some matrix products of 2048 x 2048 and of a 256-channel 3x3 convolution."""
-    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
-    x = torch.randn(1, 256, 100, 152).to(dtype).to(memory_format=torch.channels_last)
-    w = torch.randn(256, 256, 3, 3).to(dtype).to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        product = 2 * 2048**3 / best(lambda: a @ b)
-        convolution = 2 * 100 * 152 * 256 * 256 * 9 / best(lambda: torch.conv2d(x, w, padding=1))
-    return max(product, convolution) / 1e9
-
-
-def best(call: Callable[[], object], runs: int = 7) -> float:
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def peak_memory(which: str, arguments: argparse.Namespace, weights: Path) -> float:
-    """MB that a process of its own needs at most for one prediction with model `which`."""
-    command = [sys.executable, "-m", "benchmarks.mask_rcnn", "--memory-of", which, "--weights", str(weights)]
-    command += ["--precision", arguments.precision, "--short-edge", str(arguments.short_edge)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def plain(spec: InputSpec, weights: Path) -> RCNN:
+    """The same in the form in which it is trained, so that its arithmetic can be counted."""
+    model = RCNN(torchvision_v1()).eval()
+    load_file(model, weights)
+    model.spec = spec
+    return model
 
 
 def memory_of(arguments: argparse.Namespace, picture: np.ndarray) -> None:
@@ -167,9 +111,7 @@ def memory_of(arguments: argparse.Namespace, picture: np.ndarray) -> None:
         predictor = ours(arguments.weights, arguments.short_edge, arguments.precision)
         for _ in range(2):
             assert predictor.predict(picture).masks is not None
-    # Not getrusage: a child's figure there begins with its parent's.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(int(status["VmHWM"].split()[0]) / 1024)
+    print_peak_memory()
 
 
 def compare(arguments: argparse.Namespace, picture: np.ndarray, folder: Path) -> dict[str, Any]:
@@ -178,23 +120,22 @@ def compare(arguments: argparse.Namespace, picture: np.ndarray, folder: Path) ->
     weights = folder / "weights.pth"
     torch.save(model.state_dict(), weights)
     predictor = ours(weights, arguments.short_edge, arguments.precision)
+    dtype = DTYPES[predictor.precision]
     found = (run_peer(model, picture), len(predictor.predict(picture)))
-    times: list[tuple[float, float]] = []
-    for _ in range(arguments.runs):
-        start = time.perf_counter()
-        run_peer(model, picture)
-        middle = time.perf_counter()
-        assert predictor.predict(picture).masks is not None
-        times.append((middle - start, time.perf_counter() - middle))
+    times = in_turn(lambda: run_peer(model, picture), lambda: predictor.predict(picture).masks, arguments.runs)
+    common = ["--weights", str(weights), "--precision", arguments.precision, "--short-edge", str(arguments.short_edge)]
     return {
         "found": found,
-        "torchvision_s": statistics.median(t for t, _ in times),
-        "maskwright_s": statistics.median(t for _, t in times),
-        "ratio": statistics.median(t / o for t, o in times),
-        "stages_s": stages(predictor, picture, arguments.runs),
-        "gflop": arithmetic(predictor, picture, weights),
-        "peak_gflops": matrix_peak(torch.bfloat16 if predictor.precision == "bf16" else torch.float32),
-        "memory_mb": {w: peak_memory(w, arguments, weights) for w in ("torchvision", "maskwright")},
+        "torchvision_s": times["peer_s"],
+        "maskwright_s": times["ours_s"],
+        "ratio": times["ratio"],
+        "stages_s": stage_seconds(lambda timer: one_by_one(predictor.model, picture, timer, dtype), arguments.runs),
+        "gflop": stage_gflop(functools.partial(one_by_one, plain(predictor.spec, weights), picture)),
+        "peak_gflops": matrix_peak(dtype),
+        "memory_mb": {
+            which: peak_memory("benchmarks.mask_rcnn", "--memory-of", which, *common)
+            for which in ("torchvision", "maskwright")
+        },
     }
 
 
@@ -206,13 +147,7 @@ def report(result: dict[str, Any], arguments: argparse.Namespace) -> None:
     memory = result["memory_mb"]
     print(f"  peak memory: torchvision {memory['torchvision']:.0f} MB, maskwright {memory['maskwright']:.0f} MB")
     print(f"  measured matrix-product peak: {result['peak_gflops']:.0f} GFLOP/s\n")
-    print(f"  {'stage':<24}{'seconds':>9}{'GFLOP':>9}{'GFLOP/s':>9}{'of peak':>9}")
-    for name, seconds in result["stages_s"].items():
-        work = result["gflop"].get(name, 0.0)
-        rate = f"{work / seconds:9.0f}{work / seconds / result['peak_gflops']:9.2f}" if work > 0.5 else ""
-        print(f"  {name:<24}{seconds:9.3f}{work:9.1f}{rate}")
-    total = sum(result["stages_s"].values())
-    print(f"  {'sum':<24}{total:9.3f}{sum(result['gflop'].values()):9.1f}")
+    print_stages(result["stages_s"], result["gflop"], result["peak_gflops"])
 
 
 def main() -> None:

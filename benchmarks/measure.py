@@ -1,0 +1,109 @@
+"""What the speed benchmarks share: neighbouring runs, stages, arithmetic, the machine's peak, memory of a process."""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from maskwright.engine.timing import StageTimer
+
+THREADS = 2
+
+Stages = Callable[[StageTimer], None]
+"""Runs a network stage by stage under the timer it is given."""
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def best(call: Callable[[], object], runs: int = 7) -> float:
+    """Seconds of the fastest run."""
+    return min(seconds(call) for _ in range(runs))
+
+
+def in_turn(peer: Callable[[], object], ours: Callable[[], object], runs: int) -> dict[str, float]:
+    """Median seconds of both, run one after the other, and the median of the ratios of neighbouring runs."""
+    times = [(seconds(peer), seconds(ours)) for _ in range(runs)]
+    return {
+        "peer_s": statistics.median(p for p, _ in times),
+        "ours_s": statistics.median(o for _, o in times),
+        "ratio": statistics.median(p / o for p, o in times),
+    }
+
+
+def stage_seconds(run: Stages, runs: int) -> dict[str, float]:
+    """Median seconds of each stage."""
+    times: dict[str, list[float]] = {}
+    for _ in range(runs):
+        timer = StageTimer()
+        run(timer)
+        for name, value in timer.totals.items():
+            times.setdefault(name, []).append(value)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def stage_gflop(run: Stages) -> dict[str, float]:
+    """GFLOP of each stage, where `run` is that of the plain model: what direct convolutions need."""
+    counter = FlopCounterMode(display=False)
+
+    class Counting(StageTimer):
+        open: tuple[str, int] | None = None
+
+        def stage(self, name: str) -> Any:
+            self.close()
+            self.open = (name, counter.get_total_flops())
+            return super().stage(name)
+
+        def close(self) -> None:
+            if self.open is not None:
+                self.totals[self.open[0]] = (counter.get_total_flops() - self.open[1]) / 1e9
+                self.open = None
+
+    timer = Counting()
+    with counter:
+        run(timer)
+        timer.close()
+    return timer.totals
+
+
+def matrix_peak(dtype: torch.dtype) -> float:
+    """GFLOP/s of the best of some matrix products of 2048 x 2048 and of a 256-channel 3x3 convolution."""
+    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+    x = torch.randn(1, 256, 100, 152).to(dtype).to(memory_format=torch.channels_last)
+    w = torch.randn(256, 256, 3, 3).to(dtype).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        product = 2 * 2048**3 / best(lambda: a @ b)
+        convolution = 2 * 100 * 152 * 256 * 256 * 9 / best(lambda: torch.conv2d(x, w, padding=1))
+    return max(product, convolution) / 1e9
+
+
+def peak_memory(module: str, *arguments: str) -> float:
+    """MB that `python -m module arguments` needs at most; it ends with `print_peak_memory`. Linux only."""
+    command = [sys.executable, "-m", module, *arguments]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def print_peak_memory() -> None:
+    """MB that this process needed at most. Not getrusage: a child's figure there begins with its parent's."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    print(int(status["VmHWM"].split()[0]) / 1024)
+
+
+def print_stages(stages: dict[str, float], gflop: dict[str, float], peak: float) -> None:
+    """Seconds, share of the sum, arithmetic, rate and share of the peak of each stage."""
+    total = sum(stages.values())
+    print(f"  {'stage':<26}{'ms':>8}{'share':>8}{'GFLOP':>9}{'GFLOP/s':>9}{'of peak':>9}")
+    for name, value in stages.items():
+        work = gflop.get(name, 0.0)
+        rate = f"{work:9.1f}{work / value:9.0f}{work / value / peak:9.2f}" if work > 0.5 else ""
+        print(f"  {name:<26}{1000 * value:8.1f}{100 * value / total:7.1f}%{rate}")
+    print(f"  {'sum':<26}{1000 * total:8.1f}{'':8}{sum(gflop.values()):9.1f}")

@@ -1,0 +1,232 @@
+"""YOLACT R50 550 px end to end, uint8 picture to boolean masks, against torchvision's Mask R-CNN R50-FPN 800 px.
+
+    python -m benchmarks.yolact [--precision float32|bf16] [--runs N] [--model yolact_r50]
+    python -m benchmarks.yolact --small
+
+torchvision's network is float32 both times. Both run in turn in one process on 2 threads on a picture of 1280 x 720;
+the figure is the median of the ratios of neighbouring runs. Weights are made from the names of the tensors, as the
+recorded tests have them, so that each finds about 100 objects, and all of ours are drawn. Then the time of each of our
+stages, its arithmetic, counted for direct convolution, and how near it comes to this machine's measured matrix
+product; where Winograd's form saves multiplications the share can exceed 1. Peak memory (Linux) is that of a process of
+its own for each.
+
+--small compares `yolact_small` with the `nuclei` Mask R-CNN in the package on made pictures of bright nuclei on a dark
+ground, of 256 x 256 and 520 x 696. `yolact_small` has random weights here: a bias of its class layer lets its best 1000
+boxes compete, and it draws as many masks as the other one finds.
+"""
+
+import argparse
+import functools
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import skimage.data
+import torch
+from PIL import Image
+from tests.golden.recorded import Extract
+from tests.golden.yolact_recorded import ZOO_NAMES, write_checkpoint
+
+import maskwright
+from benchmarks.mask_rcnn import peer, run_peer
+from benchmarks.measure import (
+    THREADS,
+    in_turn,
+    matrix_peak,
+    peak_memory,
+    print_peak_memory,
+    print_stages,
+    stage_gflop,
+    stage_seconds,
+)
+from maskwright.engine.finish import finish
+from maskwright.engine.predict import DTYPES
+from maskwright.engine.prepare import prepare
+from maskwright.engine.timing import StageTimer
+from maskwright.models.yolact import Yolact, compact
+from maskwright.ops.warp import pad_batch
+from maskwright.types import Classes, RawDetections
+from maskwright.weights.load import load_file
+
+SHORT_EDGE, PICTURE = 800, (1280, 720)
+SMALL = (((256, 256), 24), ((520, 696), 90))
+
+
+def picture() -> np.ndarray:
+    return np.array(Image.fromarray(skimage.data.coffee()).resize(PICTURE, Image.Resampling.BICUBIC))
+
+
+def checkpoint(model: str, folder: Path) -> Path:
+    """The recorded tests' weights, in the published form."""
+    recorded = next(name for name, known in ZOO_NAMES.items() if known == model)
+    return write_checkpoint(Extract(recorded), folder)
+
+
+def ours(model: str, weights: Path, precision: str) -> maskwright.Predictor:
+    return maskwright.load(model, weights=weights, precision=precision, progress=False)
+
+
+def predict(predictor: maskwright.Predictor, image: np.ndarray, score: float = 0.0) -> int:
+    """uint8 picture to boolean masks."""
+    found = predictor.predict(image, score_threshold=score)
+    assert found.masks is not None
+    return len(found)
+
+
+@torch.inference_mode()
+def one_by_one(
+    model: Yolact, classes: Classes, image: np.ndarray, timer: StageTimer, dtype: torch.dtype = torch.float32
+) -> None:
+    """`Predictor.predict`, stage by stage, for models that do not rate masks."""
+    output = replace(model.output, score_threshold=0.0)
+    with timer.stage("resize, normalise, pad"):
+        pixels, geometry = prepare(image, model.spec)
+        images = pad_batch([pixels], model.spec.multiple, model.spec.square).to(dtype)
+    with timer.stage("body"):
+        body = model.backbone(images)
+    with timer.stage("pyramid"):
+        features = model.fpn(body)
+    with timer.stage("prototypes"):
+        prototypes = model.protonet(features[0])
+    with timer.stage("head"):
+        raw = model.head(features)
+    with timer.stage("priors, scores, NMS"):
+        rows = model.select(raw, model.priors(features, images))
+        boxes, scores, labels, coefficients = (column[None] for column in rows[0])
+    with timer.stage("masks"):
+        span = (int(images.shape[2]), int(images.shape[3]))
+        found = RawDetections(boxes, scores, labels, coefficients=coefficients, prototypes=prototypes, span=span)
+        assert finish(found, 0, geometry, classes, output).masks is not None
+
+
+def memory_of(arguments: argparse.Namespace) -> None:
+    image = picture()
+    if arguments.memory_of == "torchvision":
+        model = peer(SHORT_EDGE)
+        for _ in range(2):
+            run_peer(model, image)
+    else:
+        predictor = ours(arguments.model, arguments.weights, arguments.precision)
+        for _ in range(2):
+            predict(predictor, image)
+    print_peak_memory()
+
+
+def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Ratios of neighbouring runs, median seconds of both, stages and peak memory."""
+    image, model, weights = picture(), peer(SHORT_EDGE), checkpoint(arguments.model, folder)
+    predictor = ours(arguments.model, weights, arguments.precision)
+    network, dtype = predictor.model, DTYPES[predictor.precision]
+    assert isinstance(network, Yolact)
+    plain = Yolact(network.config).eval()
+    load_file(plain, weights)
+    common = ["--weights", str(weights), "--model", arguments.model, "--precision", arguments.precision]
+    return {
+        "found": (run_peer(model, image), predict(predictor, image)),
+        **in_turn(lambda: run_peer(model, image), lambda: predict(predictor, image), arguments.runs),
+        "stages_s": stage_seconds(
+            lambda timer: one_by_one(network, predictor.classes, image, timer, dtype), 2 * arguments.runs
+        ),
+        "gflop": stage_gflop(functools.partial(one_by_one, plain, predictor.classes, image)),
+        "peak_gflops": matrix_peak(dtype),
+        "memory_mb": {
+            which: peak_memory("benchmarks.yolact", "--memory-of", which, *common)
+            for which in ("torchvision", "maskwright")
+            if not arguments.no_memory
+        },
+    }
+
+
+def nuclei(size: tuple[int, int], count: int) -> np.ndarray:
+    """A picture (H, W, 3) of about `count` soft bright ellipses."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    picture = np.full(size, 8.0, np.float32)
+    for cy, cx, ry, rx in zip(*rng.uniform((0, 0, 7, 7), (*size, 12, 12), (count, 4)).T, strict=True):
+        distance = np.hypot((y - cy) / ry, (x - cx) / rx)
+        picture = np.maximum(picture, 120 / (1 + np.exp(8 * (distance - 1))))
+    noisy = picture + rng.normal(0, 2, size)
+    return np.repeat(noisy.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def untrained(image: np.ndarray, compete: int = 1000) -> maskwright.Predictor:
+    """`yolact_small` for one class with random weights, of whose priors the best `compete` pass on this picture."""
+    torch.manual_seed(0)
+    model = Yolact(compact(1)).eval()
+    with torch.inference_mode():
+        images = pad_batch([prepare(image, model.spec)[0]], model.spec.multiple, model.spec.square)
+        logits = model.head(model.features(images)).logits[0]
+    margin = (logits[:, 0] - logits[:, 1]).sort(descending=True).values[compete]
+    with torch.no_grad():
+        assert model.head.logits.bias is not None
+        model.head.logits.bias.view(-1, 2)[:, 1] += margin - np.log(model.config.nms.score)
+    return maskwright.Predictor(model, Classes(["nucleus"]))
+
+
+def compare_small(size: tuple[int, int], count: int, runs: int) -> dict[str, Any]:
+    image, model = nuclei(size, count), maskwright.load("nuclei")
+    small, found = untrained(image), len(model.predict(image))
+    network = small.model
+    assert isinstance(network, Yolact)
+    network.output = replace(network.output, max_instances=found)
+    plain = Yolact(network.config).eval()
+    return {
+        "size": size,
+        "found": (found, predict(small, image)),
+        **in_turn(lambda: predict(model, image, 0.5), lambda: predict(small, image), runs),
+        "stages_s": stage_seconds(lambda timer: one_by_one(network, small.classes, image, timer), runs),
+        "gflop": stage_gflop(functools.partial(one_by_one, plain, small.classes, image)),
+    }
+
+
+def report(result: dict[str, Any], arguments: argparse.Namespace) -> None:
+    print(f"{arguments.model}, {arguments.precision}, {THREADS} threads, picture of {PICTURE[0]} x {PICTURE[1]}")
+    print(f"  torchvision Mask R-CNN {result['peer_s']:.3f} s ({result['found'][0]} found, float32)")
+    print(f"  maskwright             {result['ours_s']:.3f} s ({result['found'][1]} found)")
+    print(f"  1 / {result['ratio']:.2f} of the time (median of {arguments.runs} neighbouring pairs)")
+    if result["memory_mb"]:
+        print("  peak memory: " + ", ".join(f"{which} {mb:.0f} MB" for which, mb in result["memory_mb"].items()))
+    print(f"  measured matrix-product peak: {result['peak_gflops']:.0f} GFLOP/s\n")
+    print_stages(result["stages_s"], result["gflop"], result["peak_gflops"])
+
+
+def report_small(rows: list[dict[str, Any]]) -> None:
+    peak = matrix_peak(torch.float32)
+    for row in rows:
+        print(f"picture of {row['size'][0]} x {row['size'][1]}, {THREADS} threads, float32")
+        print(f"  nuclei (Mask R-CNN) {1000 * row['peer_s']:.0f} ms ({row['found'][0]} found)")
+        print(f"  yolact_small        {1000 * row['ours_s']:.0f} ms ({row['found'][1]} drawn)")
+        print(f"  {row['ratio']:.2f} times faster\n")
+        print_stages(row["stages_s"], row["gflop"], peak)
+        print()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--precision", default="float32", choices=["float32", "bf16"])
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--model", default="yolact_r50", choices=["yolact_r50", "yolact_darknet53"])
+    parser.add_argument("--small", action="store_true", help="compare yolact_small with the nuclei model instead")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--no-memory", action="store_true", help="leave out peak memory")
+    parser.add_argument("--memory-of", choices=["torchvision", "maskwright"], help=argparse.SUPPRESS)
+    parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    if arguments.memory_of:
+        memory_of(arguments)
+        return
+    if arguments.small:
+        rows = [compare_small(size, count, arguments.runs) for size, count in SMALL]
+        print(json.dumps(rows, indent=2)) if arguments.json else report_small(rows)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        result = compare(arguments, Path(folder))
+    print(json.dumps(result, indent=2)) if arguments.json else report(result, arguments)
+
+
+if __name__ == "__main__":
+    main()
