@@ -109,6 +109,7 @@ def _from_zoo(
     known = entry.classes if classes is None else Classes(list(classes))
     model = entry.build(known)
     load_file(model, path, zoo.candidates(), entry.publisher)
+    zoo.check_name(path, entry)
     return model, known
 
 

@@ -22,6 +22,9 @@ from maskwright.weights.transfer import Transfer, class_count, transfer
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
 
+SAME_COLOURS = 0.05
+"""Share of the deviation by which the colours of two networks' inputs may differ."""
+
 
 @dataclass(frozen=True, eq=False)
 class Origin:
@@ -67,9 +70,39 @@ def origin(config: TrainConfig) -> Origin:
             "lists the names."
         )
     entry = named if given is None and named is not None else zoo.resolve(str(given))
-    found, own = converted(file, zoo.candidates(), entry.publisher), _config_of(entry)
-    published = entry.classes if class_count(found.state) == len(entry.classes) else None
-    return Origin(entry.name, family_of(own).model, own, str(file.path), found, published)
+    return _from_published(file, named or entry, entry)
+
+
+def _from_published(file: WeightsFile, theirs: zoo.Entry, entry: zoo.Entry) -> Origin:
+    """The network of `entry` with the weights of `theirs`, the same or, for its backbone, one of another family."""
+    own = _config_of(entry)
+    body_only = family_of(_config_of(theirs)) is not family_of(own)
+    if body_only:
+        _check_same_pictures(str(file.path), theirs.name, theirs.config, entry.name, own)
+    else:
+        theirs = entry
+    found = converted(file, zoo.candidates(), theirs.publisher)
+    published = theirs.classes if class_count(found.state) == len(theirs.classes) else None
+    return Origin(entry.name, family_of(own).model, own, str(file.path), found, published, body_only=body_only)
+
+
+def _check_same_pictures(source: str, their_name: str, theirs: Any, own_name: str, own: Any) -> None:
+    """Raises WeightsError where a backbone that learnt from the inputs of `theirs` would see others in `own`."""
+    a, b = theirs.spec, own.spec
+    moved = max(abs(x - y) / std for std, x, y in zip(a.std, a.mean, b.mean, strict=True))
+    stretched = max(abs(x / y - 1) for x, y in zip(a.std, b.std, strict=True))
+    odd = []
+    if a.channels != b.channels:
+        odd.append(f"channels {a.channels}, not {b.channels}")
+    if max(moved, stretched) > SAME_COLOURS:
+        odd.append(f"mean {a.mean} and deviation {a.std}, not {b.mean} and {b.std}")
+    if getattr(theirs, "stride_in_1x1", False) != getattr(own, "stride_in_1x1", False):
+        odd.append("strides in other convolutions")
+    if odd:
+        raise WeightsError(
+            f"{source} ('{their_name}') has a backbone that '{own_name}' cannot begin with, it learnt otherwise: "
+            f"{'; '.join(odd)}. Choose weights of '{own_name}' itself, or train without --weights."
+        )
 
 
 def _is_file(weights: str) -> bool:
@@ -88,10 +121,12 @@ def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) 
         kind, own, classes = zoo.network_of(header)
     except (MaskwrightError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(f"{file.path} describes no network that this maskwright can rebuild: {error}") from error
-    architecture, theirs = str(header["architecture"]), kind
+    architecture, theirs, before = str(header["architecture"]), kind, own
     if given is not None and _full_name(given) != _full_name(architecture):
         own = _config_of(zoo.resolve(given))
         architecture, kind = given, family_of(own).model
+    if kind is not theirs:
+        _check_same_pictures(str(file.path), str(header["architecture"]), before, architecture, own)
     found = Converted(file.tensors)
     return Origin(architecture, kind, own, str(file.path), found, classes, body_only=kind is not theirs)
 
@@ -133,7 +168,7 @@ def build(config: TrainConfig, classes: Classes, start: Origin) -> tuple[Model, 
         raise ConfigError(
             f"'{config.model}' has frozen norms, which only fit its published weights; from random weights it would "
             f"learn next to nothing. Begin with them (--weights {start.architecture}, or a file), or train "
-            "'mask_rcnn_small' or 'mask_rcnn_fpn.BACKBONE'."
+            f"{family_of(start.config).untrained}."
         )
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)

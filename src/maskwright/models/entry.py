@@ -32,6 +32,11 @@ class Published:
     data: str = "COCO train2017"
     measured_on: str = "COCO val2017"
 
+    @property
+    def file(self) -> str:
+        """The name of the file."""
+        return self.url.rpartition("/")[2]
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -21,6 +21,7 @@ class Family:
     model, config: the classes. anchors: a config's typical anchor side of each level, in input pixels, finest first.
     with_anchors: a config with these sides, one for each level; of an R-CNN with one level all are of it. with_rows: a
     config whose network reports scores from `score` on, and up to `keep` rows of a picture (None: as it is).
+    untrained: models of the zoo that are made to learn from random weights, for messages.
     """
 
     model: type[Model]
@@ -28,6 +29,7 @@ class Family:
     anchors: Callable[[Any], Sides]
     with_anchors: Callable[[Any, Sides], Any]
     with_rows: Callable[[Any, float | None, int | None], Any]
+    untrained: str
 
 
 def family_of(config: Any) -> Family:
@@ -83,8 +85,22 @@ def _yolact_with_rows(config: yolact.YolactConfig, score: float | None, keep: in
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
-        "rcnn": Family(rcnn.RCNN, rcnn.RCNNConfig, _rcnn_anchors, _rcnn_with_anchors, _rcnn_with_rows),
-        "yolact": Family(yolact.Yolact, yolact.YolactConfig, _yolact_anchors, _yolact_with_anchors, _yolact_with_rows),
+        "rcnn": Family(
+            rcnn.RCNN,
+            rcnn.RCNNConfig,
+            _rcnn_anchors,
+            _rcnn_with_anchors,
+            _rcnn_with_rows,
+            "'mask_rcnn_small' or 'mask_rcnn_fpn.BACKBONE'",
+        ),
+        "yolact": Family(
+            yolact.Yolact,
+            yolact.YolactConfig,
+            _yolact_anchors,
+            _yolact_with_anchors,
+            _yolact_with_rows,
+            "'yolact_small' or 'yolact.BACKBONE'",
+        ),
     }
 )
 """Every family by the name that a checkpoint's header has."""

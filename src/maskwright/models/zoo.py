@@ -45,6 +45,19 @@ def resolve(name: str) -> Entry:
     )
 
 
+def check_name(file: Path, entry: Entry) -> None:
+    """Raises ConfigError where `file` has the name under which the weights of another entry are published.
+
+    Names and shapes of weights do not tell everything: those of `yolact_r101` and `yolact_r101_700` are the same.
+    """
+    for other in ZOO.values():
+        if other.weights is not None and other.name != entry.name and other.weights.file == file.name:
+            raise ConfigError(
+                f"{file} has the name under which '{other.name}' is published; with '{entry.name}' it would give wrong "
+                f"results. Name that model, or rename the file if it holds something else."
+            )
+
+
 def rebuild(header: Mapping[str, Any]) -> tuple[Model, Classes]:
     """The network, with random weights, and the classes that the header of one of our checkpoints describes."""
     model, config, classes = network_of(header)
