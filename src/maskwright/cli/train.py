@@ -33,6 +33,8 @@ def _option(*names: str, panel: str, **facts: Any) -> Any:
 
 `maskwright train --data leaves.json --images photos/ --weights mask_rcnn_r50_fpn.torchvision --out runs/leaf`
 
+`maskwright train --data leaves.json --images photos/ --model yolact_small --out runs/fast`
+
 `maskwright train --data leaves.json --images photos/ --write-config leaf.toml`
 
 `maskwright train --config leaf.toml --lr 0.0003 --out runs/leaf`
@@ -100,7 +102,7 @@ def train(
     size: Annotated[
         int | None,
         _option(min=1, metavar="PIXELS", panel=LENGTH,
-                help="Short edge the pictures are resized to.  [default: by the objects' size]"),
+                help="Short edge, or side of the square, pictures are resized to.  [default: by the objects' size]"),
     ] = None,
     batch: Annotated[
         int | None, _option(min=1, metavar="N", panel=LENGTH, help="Pictures at once.  [default: by size and memory]")

@@ -47,9 +47,9 @@ class TrainConfig:
     score_threshold and max_instances, `train` decides from the data (`engine.defaults`).
 
     data: annotation file or folder; data_format: a name of `data.formats.FORMATS`, None recognises it. images: the
-    pictures' folder where it is not the format's own. out: the run's folder. model: zoo name. weights: checkpoint of
-    that model and these classes to begin with; None begins with random weights. size: input short edge, None is the
-    model's own; short_edges: draw one of these instead.
+    pictures' folder where it is not the format's own. out: the run's folder. model: zoo name. weights: checkpoint or
+    zoo name to begin with, of any classes; of another family the backbone is taken. None begins with random weights.
+    size: input short edge, or side of the square, None is the model's own; short_edges: draw one of these instead.
     val, val_images: annotations of the pictures to measure on, and their folder. val_fraction: without them, the share
     of the pictures that is held out, chosen by a hash of the file name and `split_salt`; None takes the parts train
     and val that the data names, or else a fifth.
