@@ -248,9 +248,8 @@ class RCNNExplanation(Explanation):
             f"The box is cut into {p.side} x {p.side} bins where it lies; nothing is rounded. Each bin averages "
             f"{p.y.shape[1]} x {p.x.shape[1]} points, and each point is interpolated from the four cells around it."
         )
-        return Panel(
-            "RoIAlign: how it is read", text, drawing.pixels(), ((BEFORE, "the proposal"), (CHOSEN, "samples"))
-        )
+        key = ((BEFORE, "the proposal"), (CHOSEN, "samples"), (BIN, "the middle bin"))
+        return Panel("RoIAlign: how it is read", text, drawing.pixels(), key)
 
     def _pool(self) -> Panel:
         p = self.box_pooling

@@ -162,7 +162,7 @@ class YolactExplanation(Explanation):
         for rival in s.fell[:60]:
             drawing.box(rival, OTHER, 1.0, halo=False)
         for lost in s.only_fast[:60]:
-            drawing.box(lost, WRONG, 1.5)
+            drawing.box(lost, WRONG, 1.5, halo=False)
         drawing.box(self.prior, BEFORE, 2.0)
         drawing.box(box, CHOSEN, 3.0)
         name = "Greedy NMS" if s.kind == "exact" else "Fast NMS"
