@@ -66,7 +66,7 @@ def explain(
     rows = _rows(seen["detect"][1], predictor.model, geometry, score_threshold)
     assert len(rows) == len(prediction)
     trace = Trace(name, predictor.model, image, prediction, seen, geometry, rows)
-    return replace(build(trace, instance), model=predictor.name or type(predictor.model).__name__)
+    return replace(build(trace, instance), model=os.path.basename(predictor.name) or type(predictor.model).__name__)
 
 
 def _rows(raw: RawDetections, model: Model, geometry: Any, score_threshold: float | None) -> tuple[int, ...]:
