@@ -273,5 +273,7 @@ def test_a_published_file_under_another_models_name(monkeypatch: pytest.MonkeyPa
     path = tmp_path / "yolact_im700_54_800000.pth"
     torch.save(Yolact(SMALL).state_dict(), path)
     assert load("yolact_r101_700", weights=path).spec.size == 700
+    with pytest.raises(WeightsError, match=r"load\('yolact_r101_700', weights="):
+        load(path)
     with pytest.raises(ConfigError, match=r"yolact_im700_54_800000\.pth has the name under which 'yolact_r101_700'"):
         load("yolact_r101", weights=path)

@@ -72,9 +72,11 @@ def _is_file(name: str | os.PathLike[str]) -> bool:
 def _from_checkpoint(path: Path) -> tuple[Model, Classes]:
     file = read(path)
     if file.header is None:
+        known = zoo.published_as(path)
+        name = known.name if known is not None else "mask_rcnn_r50_fpn.torchvision"
         raise WeightsError(
             f"{path} holds weights but does not say of which network. Give its name too: "
-            f"load('mask_rcnn_r50_fpn.torchvision', weights={str(path)!r}); `maskwright models` lists the names."
+            f"load({name!r}, weights={str(path)!r}); `maskwright models` lists the names."
         )
     return _rebuilt(file, file.header)
 

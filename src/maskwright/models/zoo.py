@@ -45,17 +45,22 @@ def resolve(name: str) -> Entry:
     )
 
 
+def published_as(file: Path) -> Entry | None:
+    """The entry whose weights are published under this file's name."""
+    return next((entry for entry in ZOO.values() if entry.weights and entry.weights.file == file.name), None)
+
+
 def check_name(file: Path, entry: Entry) -> None:
     """Raises ConfigError where `file` has the name under which the weights of another entry are published.
 
     Names and shapes of weights do not tell everything: those of `yolact_r101` and `yolact_r101_700` are the same.
     """
-    for other in ZOO.values():
-        if other.weights is not None and other.name != entry.name and other.weights.file == file.name:
-            raise ConfigError(
-                f"{file} has the name under which '{other.name}' is published; with '{entry.name}' it would give wrong "
-                f"results. Name that model, or rename the file if it holds something else."
-            )
+    other = published_as(file)
+    if other is not None and other.name != entry.name:
+        raise ConfigError(
+            f"{file} has the name under which '{other.name}' is published; with '{entry.name}' it would give wrong "
+            f"results. Name that model, or rename the file if it holds something else."
+        )
 
 
 def rebuild(header: Mapping[str, Any]) -> tuple[Model, Classes]:
