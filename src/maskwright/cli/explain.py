@@ -19,7 +19,8 @@ from maskwright.errors import ConfigError
 
 `maskwright explain street.jpg --model mask_rcnn_r50_fpn.torchvision --score 0.7 --out why.png`
 
-Instances are numbered from 0, best score first, as in the files that `maskwright predict` writes. Prints the file."""
+Instances are numbered from 0, best score first, as in the files that `maskwright predict` writes.
+Prints the name of the file."""
 )
 def explain(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture: file or URL.")],
