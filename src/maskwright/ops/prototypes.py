@@ -20,8 +20,11 @@ from maskwright.types import BoolArray, FloatArray, IntArray, Masks, Size
 Upsample = Literal["masks", "logits"]
 Span = tuple[int, int]
 
-BLOCK = 1 << 18
+BLOCK = 1 << 17
 """Pixels of a mask that are worked out together: they stay in the processor's cache, however large the object."""
+
+TABLE = 1 << 22
+"""Weights that are kept for all masks of a picture; where there would be more each mask makes its own."""
 
 
 def logits(prototypes: Tensor, coefficients: Tensor) -> Tensor:
@@ -85,16 +88,16 @@ def draw(
     columns, rows = across.windows(low[:, 0], high[:, 0], upsample), down.windows(low[:, 1], high[:, 1], upsample)
     maps, sums = (np.ascontiguousarray(v.detach().float().cpu().numpy()) for v in (prototypes, coefficients))
     level = threshold if upsample == "masks" else math.log(threshold / (1 - threshold))
-    corners, crops = np.zeros((len(sums), 2), np.int64), []
+    corners, crops, room = np.zeros((len(sums), 2), np.int64), [], torch.empty(max(BLOCK, geometry.source[1]))
     for corner, row, column, weights in zip(corners, rows, columns, sums, strict=True):
         values = np.matmul(maps[slice(*row.cells), slice(*column.cells)], weights)
         if upsample == "masks":
             values = torch.from_numpy(values).sigmoid_().numpy()
         above = values > level
-        row_, column_ = down.narrowed(row, above.any(axis=1)), across.narrowed(column, above.any(axis=0))
-        corner[:] = row_.pixels[0], column_.pixels[0]
-        values = values[row_.within(row), column_.within(column)]
-        crops.append(_enlarged(values, down.weights(row_), across.weights(column_), level))
+        r, c = down.narrowed(row, above.any(axis=1)), across.narrowed(column, above.any(axis=0))
+        corner[:] = r.pixels[0], c.pixels[0]
+        part = torch.from_numpy(values)[r.within(row), c.within(column)]
+        crops.append(_enlarged(part, down.weights(r), across.weights(c), level, room))
     return Masks(geometry.source, corners, tuple(crops))
 
 
@@ -115,55 +118,65 @@ class _Axis:
     """One axis of the picture.
 
     centre: each pixel's centre in cells. before: the cell whose middle lies before it; share: how far it is from there
-    to the next one's. count: cells of the map.
+    to the next one's. first: for each cell from the one before the map on, the first pixel whose `before` is not less;
+    at the end the number of pixels. table: `weights` of the whole axis, where that is small.
     """
 
     centre: NDArray[np.float64]
     before: IntArray
     share: FloatArray
-    count: int
+    first: IntArray
+    table: Tensor | None
 
     @classmethod
     def of(cls, pixels: int, count: int, factor: float, shift: float) -> "_Axis":
         centre = np.asarray((np.arange(pixels) + 0.5) * factor + shift, np.float64)
         position = np.clip(centre - 0.5, 0, count - 1)
         before = position.astype(np.int64)
-        return cls(centre, before, (position - before).astype(np.float32), count)
+        share, first = (position - before).astype(np.float32), np.searchsorted(before, np.arange(-1, count + 1))
+        table = _weights(before, share, 0, count) if pixels * count <= TABLE else None
+        return cls(centre, before, share, first, table)
 
     def windows(self, low: NDArray[np.float64], high: NDArray[np.float64], upsample: Upsample) -> list[_Window]:
         """Of each instance, whose box and margin reach from `low` (N,) to `high` (N,), in cells."""
+        count = len(self.first) - 2
         if upsample == "masks":
-            first = np.clip(np.ceil(low), 0, self.count).astype(np.int64)
-            last = np.maximum(np.clip(np.ceil(high), 0, self.count).astype(np.int64), first)
-            begin = np.searchsorted(self.before, first - 1)
-            end = np.where(first < last, np.searchsorted(self.before, last), begin)
+            first = np.clip(np.ceil(low), 0, count).astype(np.int64)
+            last = np.maximum(np.clip(np.ceil(high), 0, count).astype(np.int64), first)
+            begin = self.first[first]
+            end = np.where(first < last, self.first[last + 1], begin)
         else:
             begin, end = np.searchsorted(self.centre, low), np.searchsorted(self.centre, high)
             first = self.before[np.minimum(begin, len(self.before) - 1)]
-            last = np.minimum(self.before[end - 1] + 2, self.count)
+            last = np.minimum(self.before[end - 1] + 2, count)
         empty = end <= begin
         numbers = (np.where(empty, 0, v).tolist() for v in (begin, end, first, last))
         return [_Window((a, b), (c, d)) for a, b, c, d in zip(*numbers, strict=True)]
 
     def narrowed(self, window: _Window, above: BoolArray) -> _Window:
         """The part of it in which a pixel may be set: one that looks at a cell whose value is `above` the level."""
-        hot = np.flatnonzero(above)
-        if not len(hot):
-            return _Window((0, 0), (window.cells[0], window.cells[0]))
         (begin, end), (first, last) = window.pixels, window.cells
-        low, high = int(hot[0]) + first, int(hot[-1]) + first + 1
-        near, far = np.searchsorted(self.before, (low - 1, high)).tolist()
-        return _Window((max(begin, near), min(end, far)), (max(first, low - 1), min(last, high + 1)))
+        if not above.any():
+            return _Window((0, 0), (first, first))
+        low, high = first + int(above.argmax()), last - int(above[::-1].argmax())
+        begin, end = max(begin, int(self.first[low])), min(end, int(self.first[high + 1]))
+        return _Window((begin, end), (max(first, low - 1), min(last, high + 1)))
 
-    def weights(self, window: _Window) -> FloatArray:
+    def weights(self, window: _Window) -> Tensor:
         """(pixels, cells) of the window: the bilinear weight of each cell for each pixel; none of cells outside it."""
-        pixels = slice(*window.pixels)
-        place, share = self.before[pixels] - (window.cells[0] - 1), self.share[pixels]
-        row = np.arange(len(place))
-        out = np.zeros((len(place), window.cells[1] - window.cells[0] + 2), np.float32)  # with one cell on either side
-        out[row, place] = 1 - share
-        out[row, place + 1] = share
-        return out[:, 1:-1]
+        pixels, cells = slice(*window.pixels), slice(*window.cells)
+        if self.table is not None:
+            return self.table[pixels, cells]
+        return _weights(self.before[pixels], self.share[pixels], cells.start, cells.stop)
+
+
+def _weights(before: IntArray, share: FloatArray, first: int, last: int) -> Tensor:
+    """(pixels, last - first) weights of the cells `first` to `last`, one not included, for pixels that look at them."""
+    row, place = np.arange(len(before)), before - (first - 1)
+    out = np.zeros((len(before), last - first + 2), np.float32)  # with one cell on either side
+    out[row, place] = 1 - share
+    out[row, place + 1] = share
+    return torch.from_numpy(out)[:, 1:-1]
 
 
 def _axes(geometry: Geometry, shape: Size, span: Size) -> tuple[_Axis, _Axis]:
@@ -181,11 +194,16 @@ def _axes(geometry: Geometry, shape: Size, span: Size) -> tuple[_Axis, _Axis]:
     )
 
 
-def _enlarged(values: FloatArray, by_y: FloatArray, by_x: FloatArray, level: float) -> BoolArray:
-    """by_y (m, r) @ values (r, c) @ by_x.T (c, n) > level, some rows at a time."""
-    half = values @ by_x.T
-    out = np.empty((len(by_y), len(by_x)), np.bool_)
-    step = max(1, BLOCK // max(1, len(by_x)))
+def _enlarged(values: Tensor, by_y: Tensor, by_x: Tensor, level: float, room: Tensor) -> BoolArray:
+    """by_y (m, r) @ values (r, c) @ by_x.T (c, n) > level, some rows at a time, in the `room` for at least one.
+
+    Torch multiplies, because NumPy has threads of its own, which wait for those of torch.
+    """
+    half, width = values @ by_x.T, len(by_x)
+    out = np.empty((len(by_y), width), np.bool_)
+    step = len(room) // max(1, width)
     for top in range(0, len(by_y), step):
-        np.greater(by_y[top : top + step] @ half, level, out=out[top : top + step])
+        some = by_y[top : top + step]
+        product = torch.mm(some, half, out=room[: len(some) * width].view(len(some), width))
+        np.greater(product.numpy(), level, out=out[top : top + step])
     return out
