@@ -325,10 +325,10 @@ def test_a_run_is_not_overwritten_or_resumed_by_another(data: Dataset, tmp_path:
 
 
 def test_time_is_kept(data: Dataset, tmp_path: Path) -> None:
-    config = make_config(tmp_path / "run", epochs=None, max_minutes=0.01, batch_size=8)
+    config = make_config(tmp_path / "run", epochs=None, max_minutes=0.02, batch_size=8)
     history = fit(make_model(), data, None, config)
     assert history.stopped == "time"
-    assert 0.6 <= history.seconds < 5
+    assert 1.2 <= history.seconds < 30
     lrs = [float(r["lr"]) for r in read(tmp_path / "run" / "log.csv")]
     assert lrs[-1] < 0.1 * max(lrs)
 
