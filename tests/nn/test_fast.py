@@ -13,6 +13,7 @@ from maskwright.models.rcnn import RCNN, tiny
 from maskwright.nn.fast import accelerate
 from maskwright.nn.fused import WINOGRAD_CELLS, WINOGRAD_CHANNELS, FusedConv, folded
 from maskwright.nn.layers import FrozenBatchNorm2d
+from maskwright.nn.packed import KEPT, GroupedProduct
 from maskwright.nn.winograd import TILES, Winograd
 
 
@@ -66,18 +67,71 @@ def test_a_sum_is_fused_and_written_over_the_other_term(relu, kind):
     assert result.data_ptr() == other.data_ptr()
 
 
-def test_large_float32_maps_take_winograds_form_and_others_do_not():
+@pytest.mark.parametrize("after", [None, nn.ReLU(), nn.LeakyReLU(0.1), nn.LeakyReLU(0.3), nn.ReLU6()])
+def test_wide_float32_maps_take_winograds_form_and_others_do_not(after):
+    torch.manual_seed(0)
     conv = nn.Conv2d(WINOGRAD_CHANNELS, WINOGRAD_CHANNELS, 3, padding=1)
     side = int(WINOGRAD_CELLS**0.5) + 1
     x = torch.randn(1, WINOGRAD_CHANNELS, side, side).to(memory_format=torch.channels_last)
     with torch.no_grad():
         for kind, cut, takes in ((torch.float32, side, True), (torch.float32, 8, False), (torch.bfloat16, side, False)):
-            fused = FusedConv(conv).to(kind)
+            fused = FusedConv(conv, after=after).to(kind)
             y = fused(x[..., :cut, :cut].to(kind))
-            assert (fused.winograd is not None) == takes
+            assert (fused.winograd is not None) == (takes and not isinstance(after, nn.ReLU6))
             wanted = conv(x[..., :cut, :cut])
+            wanted = wanted if after is None else after(wanted)
             limit = 1e-4 if kind == torch.float32 else 2e-2
             torch.testing.assert_close(y.float(), wanted, rtol=limit, atol=limit)
+
+
+def test_maps_worked_on_together_are_worked_on_one_by_one():
+    torch.manual_seed(0)
+    weight, bias = torch.randn(21, 16, 3, 3), torch.randn(21)  # 21: no whole number of vectors
+    maps = [torch.randn(2, 16, *size) for size in ((75, 81), (9, 9), (1, 1), (30, 3), (5, 160))]
+    winograd = Winograd(weight, bias, slope=0.0)
+    for found, x in zip(winograd.each(maps), maps, strict=True):
+        assert torch.equal(found, winograd(x))
+        torch.testing.assert_close(found, F.conv2d(x, weight, bias, padding=1).relu(), rtol=1e-4, atol=5e-4)
+
+
+def test_kernels_in_every_order_give_the_same_products():
+    """Numbers of rows for which the processor wants different orders, more of them than are kept."""
+    torch.manual_seed(0)
+    kernel, bias = torch.randn(4, 512, 32), torch.randn(4, 512)
+    product = GroupedProduct(lambda: kernel, bias)
+    for count in (1, 25, 81, 300, 336, 25, 1):
+        rows = torch.randn(count, 4, 32)
+        wanted = torch.einsum("tgc,goc->tgo", rows, kernel) + bias
+        torch.testing.assert_close(product(rows), wanted, rtol=1e-4, atol=1e-4)
+        assert len(product.packed) <= KEPT
+
+
+def test_a_norm_that_does_more_than_normalise_is_left_alone():
+    class NormAndMore(nn.BatchNorm2d):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    torch.manual_seed(0)
+    plain = nn.ModuleList([nn.Sequential(nn.Conv2d(3, 4, 1), NormAndMore(4)), nn.Sequential(nn.Conv2d(3, 4, 1))]).eval()
+    x = torch.randn(1, 3, 5, 5)
+    with torch.inference_mode():
+        wanted = plain[0](x)
+        fast = accelerate(copy.deepcopy(plain))
+        torch.testing.assert_close(fast[0](x), wanted)
+    assert isinstance(fast[1], FusedConv)
+
+
+def test_a_fused_convolution_forgets_what_it_made_when_it_is_moved_or_copied():
+    conv = FusedConv(nn.Conv2d(WINOGRAD_CHANNELS, WINOGRAD_CHANNELS, 3, padding=1))
+    x = torch.randn(1, WINOGRAD_CHANNELS, 20, 20).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        wanted = conv(x)
+        assert conv.winograd is not None
+        copied = copy.deepcopy(conv)
+        assert copied.winograd is None
+        conv.weight.data.mul_(2)
+        assert torch.equal(copied(x), wanted)
+        assert conv.to(torch.float64).winograd is None
 
 
 @pytest.mark.parametrize("style", ["detectron2", "torchvision_v2", "c4"])
