@@ -67,7 +67,7 @@ def test_predict_prints_a_line_a_picture_and_writes_overlay_and_json(
     assert re.match(r"2 instances in 2 pictures, [\d.]+ s, [\d.]+ a second. Results: .*out\n$", done.stderr)
     assert len(Prediction.load(tmp_path / "out/json/größe.json")) == 2
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["json", "overlay"]
-    defaults = {"weights": None, "size": None, "fit": None, "device": "cpu", "precision": "float32"}
+    defaults = {"weights": None, "size": None, "fit": None, "nms": None, "device": "cpu", "precision": "float32"}
     assert loaded == [{"name": "nuclei", **defaults}]
 
 
@@ -75,12 +75,12 @@ def test_predict_takes_every_option(loaded: list[dict[str, Any]], pictures: Path
     words = ["--model", "x", "--weights", "w.pth", "--size", "320", "--device", "cuda:1", "--precision", "bf16"]
     words += ["--save", "csv,json", "--save", "coco", "--score", "0.5", "--classes", "cell", "--max", "3"]
     words += ["--batch", "2", "--max-pixels", "0", "--bits", "12", "--overwrite", "--fit", "letterbox"]
-    words += ["--crop-margin", "inf", "--upsample", "logits", "--largest-component"]
+    words += ["--nms", "exact", "--crop-margin", "inf", "--upsample", "logits", "--largest-component"]
     done = command("predict", pictures / "*.png", "--out", tmp_path / "out", *words)
     assert done.exit_code == 0, done.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["json", "measurements.csv", "results.json"]
-    expected = {"weights": Path("w.pth"), "size": 320, "fit": "letterbox", "device": "cuda:1", "precision": "bf16"}
-    assert loaded == [{"name": "x", **expected}]
+    expected = {"weights": Path("w.pth"), "size": 320, "fit": "letterbox", "nms": "exact", "device": "cuda:1"}
+    assert loaded == [{"name": "x", **expected, "precision": "bf16"}]
 
 
 def test_predict_names_what_it_could_not_read_and_exits_with_1(
@@ -105,6 +105,7 @@ def test_predict_names_what_it_could_not_read_and_exits_with_1(
         (["--max-pixels", "5"], "the limit is 5"),
         (["--score", "2"], "--score"),
         (["--fit", "squeeze"], "letterbox"),
+        (["--nms", "soft"], "fast_cross"),
         (["--upsample", "mask"], "logits"),
         (["--bogus"], "No such option"),
     ],
@@ -164,7 +165,7 @@ def test_models_are_listed_for_people_and_programs() -> None:
 
 def test_help_is_enough_to_use_each_command() -> None:
     plain = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
-    for name in ("predict", "evaluate", "train", "models"):
+    for name in ("predict", "evaluate", "train", "explain", "models"):
         text = CliRunner(env=plain).invoke(app, [name, "--help"]).stdout
         assert "Examples:" in text
         assert f"maskwright {name}" in text
@@ -186,7 +187,7 @@ def test_the_demo_writes_an_overlay_and_a_json_and_says_what_it_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("skimage")
-    stand_in = SimpleNamespace(predict=lambda picture: Brightness().predict([picture])[0])
+    stand_in = SimpleNamespace(predict=lambda picture, score_threshold: Brightness().predict([picture])[0])
     monkeypatch.setattr("maskwright.engine.load.load", lambda name: stand_in)
     demo.main(["--out", str(tmp_path / "new/demo")])
     printed = capsys.readouterr().out

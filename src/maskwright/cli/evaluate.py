@@ -18,6 +18,7 @@ from maskwright.cli.options import (
     Images,
     LargestComponent,
     Model,
+    Nms,
     Precision,
     Size,
     Upsample,
@@ -82,6 +83,7 @@ def evaluate(
     ] = False,
     size: Size = None,
     fit: Fit = None,
+    nms: Nms = None,
     crop_margin: CropMargin = None,
     upsample: Upsample = None,
     largest_component: LargestComponent = None,
@@ -98,7 +100,7 @@ def evaluate(
     asked: dict[str, Any] = {"metrics": metric, "nuclei_score": score, "best_threshold": best_threshold or None}
     if (score is not None or best_threshold) and "nuclei" not in (metric or ()):
         raise ConfigError("--score and --best-threshold belong to --metric nuclei: give that too.")
-    predictor = load(model, weights=weights, size=size, fit=fit, device=device, precision=precision)
+    predictor = load(model, weights=weights, size=size, fit=fit, nms=nms, device=device, precision=precision)
     evaluation = (run if report is None else partial(run_and_report, report))(
         predictor,
         data,

@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 
 from maskwright.cli.app import app
-from maskwright.cli.options import Debug, Device, Model, Precision, Size, Weights
+from maskwright.cli.options import (
+    CropMargin,
+    Debug,
+    Device,
+    Fit,
+    LargestComponent,
+    Model,
+    Nms,
+    Precision,
+    Size,
+    Upsample,
+    Weights,
+    mask_options,
+)
 from maskwright.errors import ConfigError
 
 
@@ -40,6 +53,11 @@ def explain(
         float | None, typer.Option(min=0, max=1, metavar="0..1", help="Lowest score to keep.  [default: the model's]")
     ] = None,
     size: Size = None,
+    fit: Fit = None,
+    nms: Nms = None,
+    crop_margin: CropMargin = None,
+    upsample: Upsample = None,
+    largest_component: LargestComponent = None,
     device: Device = "cpu",
     precision: Precision = "float32",
     debug: Debug = False,
@@ -52,5 +70,6 @@ def explain(
     target = checked_suffix(Path(f"{Path(image).stem}_explained.png") if out is None else out)
     if target.exists():
         raise ConfigError(f"{target} is there already; it is not written over. Choose another name with --out.")
-    predictor = load(model, weights=weights, size=size, device=device, precision=precision)
-    typer.echo(str(explained(predictor, image, instance, score_threshold=score).save(target)))
+    predictor = load(model, weights=weights, size=size, fit=fit, nms=nms, device=device, precision=precision)
+    masks = mask_options(crop_margin, upsample, largest_component)
+    typer.echo(str(explained(predictor, image, instance, score_threshold=score, **masks).save(target)))

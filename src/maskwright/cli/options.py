@@ -58,6 +58,13 @@ Fit = Annotated[
         "shape kept.  [default: the model's]",
     ),
 ]
+Nms = Annotated[
+    Literal["fast", "fast_cross", "exact"] | None,
+    typer.Option(
+        help="YOLACT: how boxes of one object are told from those of two: all at once, the same over all classes "
+        "together, or one after the other.  [default: the model's]",
+    ),
+]
 CropMargin = Annotated[
     float | None,
     typer.Option(

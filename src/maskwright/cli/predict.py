@@ -13,6 +13,7 @@ from maskwright.cli.options import (
     Fit,
     LargestComponent,
     Model,
+    Nms,
     Precision,
     Size,
     Upsample,
@@ -67,6 +68,7 @@ def predict(
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures that are computed together.")] = 1,
     size: Size = None,
     fit: Fit = None,
+    nms: Nms = None,
     crop_margin: CropMargin = None,
     upsample: Upsample = None,
     largest_component: LargestComponent = None,
@@ -97,7 +99,7 @@ def predict(
         bits=bits,
         **({} if max_pixels is None else {"max_pixels": max_pixels or None}),
     )
-    predictor = load(model, weights=weights, size=size, fit=fit, device=device, precision=precision)
+    predictor = load(model, weights=weights, size=size, fit=fit, nms=nms, device=device, precision=precision)
     with progress("predict") as advance:
 
         def show(result: "Done | Failed", total: int) -> None:

@@ -381,3 +381,8 @@ def best_score(stages: dict[str, Any]) -> float | None:
     """The highest class score that any proposal got; None where there was none."""
     logits = stages["classify"][1][0]
     return float(logits.float().softmax(dim=1)[:, :-1].max()) if len(logits) else None
+
+
+def lowest(model: RCNN) -> float:
+    """The score from which a class of a proposal is looked at."""
+    return model.config.roi.score

@@ -327,3 +327,8 @@ def best_score(stages: dict[str, Any]) -> float | None:
     """The highest class score that any prior got."""
     (raw, _), _ = stages["select"]
     return float(raw.logits.float().softmax(dim=2)[..., :-1].max()) if raw.logits.shape[1] else None
+
+
+def lowest(model: Yolact) -> float:
+    """The score from which the best class of a prior makes it a candidate."""
+    return model.config.nms.score

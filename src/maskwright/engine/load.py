@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from maskwright.engine.predict import Predictor, device_and_type
-from maskwright.errors import ConfigError, MaskwrightError, WeightsError
+from maskwright.errors import ConfigError, MaskwrightError, WeightsError, suggest
 from maskwright.models import zoo
 from maskwright.models.base import Model
+from maskwright.models.families import family_of
+from maskwright.models.yolact import NMSKind
 from maskwright.types import Classes
 from maskwright.weights.files import WeightsFile, read, sniff
 from maskwright.weights.load import load_file, load_into
@@ -25,6 +27,7 @@ def load(
     classes: Names | None = None,
     size: int | None = None,
     fit: Fit | None = None,
+    nms: NMSKind | None = None,
     device: str = "cpu",
     precision: str = "float32",
     progress: bool = True,
@@ -37,6 +40,7 @@ def load(
         `.pkl` or `.pth`, or ours. classes: names of its classes, if they are not the published ones.
     size: input short edge, or side of the square, in pixels (None: the model's own). precision: "float32" or "bf16".
     fit: "short_edge", "stretch" or "letterbox", as in `InputSpec` (None: the model's own).
+    nms: how a YOLACT model suppresses: "fast", "fast_cross" (over all classes together) or "exact" (None: its own).
     progress: show a bar while fetching.
     Raises ConfigError for an unknown name, WeightsError for a file that does not fit, DownloadError.
     """
@@ -46,11 +50,14 @@ def load(
             raise ConfigError(f"{name} is a file already; give either it or a zoo name with weights={str(weights)!r}.")
         model, known = _from_checkpoint(Path(name))
     else:
-        model, known = _from_zoo(str(name), weights, classes, progress)
+        model, known = _from_zoo(str(name), weights, classes, progress, nms)
     if classes is not None:
         known = classes if isinstance(classes, Classes) else Classes(classes)
         if len(known) != model.config.num_classes:
             raise ConfigError(f"'{name}' has {model.config.num_classes} classes, got {len(known)} names.")
+    if nms is not None:
+        _check_nms(type(model), name, nms)
+        model.choose_nms(nms)
     changes: dict[str, Any] = {k: v for k, v in (("size", size), ("fit", fit)) if v is not None}
     model.spec = replace(model.spec, **changes)
     return Predictor(model, known, name=str(name), device=device, precision=precision, take=True)
@@ -95,9 +102,11 @@ def _rebuilt(file: WeightsFile, header: Mapping[str, Any]) -> tuple[Model, Class
 
 
 def _from_zoo(
-    name: str, weights: str | os.PathLike[str] | None, classes: Names | None, progress: bool
+    name: str, weights: str | os.PathLike[str] | None, classes: Names | None, progress: bool, nms: NMSKind | None
 ) -> tuple[Model, Classes]:
     entry = zoo.resolve(name)
+    if nms is not None and entry.config is not None:
+        _check_nms(family_of(entry.config).model, name, nms)
     path = Path(weights) if weights is not None else entry.path(progress)
     if entry.inside is not None:
         return _from_checkpoint(path)
@@ -113,6 +122,13 @@ def _from_zoo(
     load_file(model, path, zoo.candidates(), entry.publisher)
     zoo.check_name(path, entry)
     return model, known
+
+
+def _check_nms(kind: type[Model], name: str | os.PathLike[str], nms: str) -> None:
+    if not kind.nms_kinds:
+        raise ConfigError(f"'{name}' has no choice of suppression; nms is for YOLACT models.")
+    if nms not in kind.nms_kinds:
+        raise ConfigError(f"nms is one of {', '.join(kind.nms_kinds)}, got {nms!r}.{suggest(nms, kind.nms_kinds)}")
 
 
 def _full_name(header: Mapping[str, Any]) -> str:

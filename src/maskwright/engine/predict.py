@@ -122,7 +122,7 @@ class Predictor:
 
     def _predict(self, sources: Sequence[Picture], options: Options) -> list[Prediction]:
         names, timer = options.get("classes"), options.get("timer")
-        output, labels = self._output(options), None if names is None else self.labels(names)
+        output, labels = self.output_with(options), None if names is None else self.labels(names)
         together = options.get("batch_size")
         if together is not None and together < 1:
             raise ConfigError(f"batch_size is at least 1, got {together}.")
@@ -145,7 +145,8 @@ class Predictor:
                     results[r] = finish(raw, i, prepared[r][1], self.classes, output, labels)
         return [results[r] for r in range(len(images))]
 
-    def _output(self, options: Options) -> OutputSpec:
+    def output_with(self, options: Options) -> OutputSpec:
+        """The model's own `OutputSpec` with what `options` change; ConfigError for what the model has no use for."""
         names = ("score_threshold", "max_instances", *MaskOptions.__annotations__)
         changes: dict[str, Any] = {k: options.get(k) for k in names if options.get(k) is not None}
         output = replace(self.model.output, **changes)

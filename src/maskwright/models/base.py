@@ -34,6 +34,7 @@ class Model(nn.Module):
     config: rebuilds the network. spec: how a picture becomes its input. output: how its raw rows become instances.
     floor: the lowest score that `detect` reports; `output.score_threshold` is what users see unless they ask for less.
     prototype_masks: whether its masks are made of prototypes, which `OutputSpec.crop_margin` and `upsample` are for.
+    nms_kinds: the ways of suppression that `choose_nms` chooses among; none where there is one way only.
     """
 
     config: Any
@@ -41,6 +42,7 @@ class Model(nn.Module):
     output: OutputSpec
     floor: float = 0.0
     prototype_masks: ClassVar[bool] = False
+    nms_kinds: ClassVar[tuple[str, ...]] = ()
 
     @property
     def draws_masks(self) -> bool:
@@ -77,6 +79,10 @@ class Model(nn.Module):
 
     def detect(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> RawDetections:
         """Raw detections of a batch, input frame. sizes: (h, w) without padding; None means no padding."""
+        raise NotImplementedError
+
+    def choose_nms(self, kind: str) -> None:
+        """Suppress by one of `nms_kinds` from now on; weights do not depend on it."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> RawDetections:

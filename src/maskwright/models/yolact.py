@@ -10,7 +10,7 @@ Letters: B batch, L levels, N priors of all levels, A priors of a cell, D protot
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,7 @@ RESNET_INPUT = InputSpec(
 DARKNET_INPUT = replace(RESNET_INPUT, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))
 PUBLISHED_OUTPUT = OutputSpec(score_threshold=0.15, whole_boxes=True)
 
+NMSKind = Literal["fast", "fast_cross", "exact"]
 Kept = tuple[Tensor, Tensor, Tensor, Tensor]
 """Boxes (K, 4), scores (K,), labels (K,) and coefficients (K, D) of one picture."""
 
@@ -51,14 +52,14 @@ class NMSConfig:
     overlap that suppresses. before: best rows of each class that are compared. keep: rows of a picture at most.
     """
 
-    kind: Literal["fast", "fast_cross", "exact"] = "fast"
+    kind: NMSKind = "fast"
     score: float = 0.05
     iou: float = 0.5
     before: int = 200
     keep: int = 100
 
     def __post_init__(self) -> None:
-        if self.kind not in ("fast", "fast_cross", "exact"):
+        if self.kind not in get_args(NMSKind):
             raise ConfigError(f"NMSConfig: kind is 'fast', 'fast_cross' or 'exact', got {self.kind!r}.")
         if not 0 <= self.score < 1 or not 0 < self.iou < 1 or self.before < 1 or self.keep < 1:
             raise ConfigError(f"NMSConfig: score and iou lie in [0, 1), before and keep are at least 1, got {self}.")
@@ -115,10 +116,12 @@ class Yolact(Model):
 
     config: YolactConfig
     prototype_masks = True
+    nms_kinds = get_args(NMSKind)
 
     def __init__(self, config: YolactConfig) -> None:
         super().__init__()
-        self.config, self.spec, self.output, self.floor = config, config.spec, config.output, 0.0
+        self.config, self.spec, self.output = config, config.spec, config.output
+        self.choose_nms(config.nms.kind)
         c = config
         self.backbone = backbone(c.backbone, c.norm, c.norm_eps, strides=c.strides, deformable=c.deformable)
         levels = len(self.backbone.strides) + c.extra
@@ -136,6 +139,11 @@ class Yolact(Model):
         self.head = Head(c.channels, priors, c.num_classes, c.prototypes, c.head_convs, norm)
         self.semantic = semantic_branch(c.channels, c.num_classes)
         self.scorer = MaskScorer(c.num_classes) if c.mask_scoring else None
+
+    def choose_nms(self, kind: str) -> None:
+        """See `Model.choose_nms`. Exact suppression reports only scores above `NMSConfig.score`."""
+        self.config = replace(self.config, nms=replace(self.config.nms, kind=cast(NMSKind, kind)))
+        self.floor = self.config.nms.score if kind == "exact" else 0.0
 
     # ---- the two verbs ----------------------------------------------------------------------------------------
 
