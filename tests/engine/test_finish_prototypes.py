@@ -96,10 +96,14 @@ def test_boxes_are_cut_truncated_and_dropped_with_their_rows() -> None:
 
 
 def test_masks_are_cropped_by_the_box_before_it_was_cut() -> None:
-    geometry, box = Geometry.identity((64, 64)), [[10.9, 20.9, 30.1, 40.1]]
-    whole = finish(raw_of(box, [0.9]), 0, geometry, CLASSES, replace(PLAIN, whole_boxes=True))
-    plain = finish(raw_of(box, [0.9]), 0, geometry, CLASSES, PLAIN)
-    assert not np.array_equal(whole.boxes, plain.boxes)
+    """Cells of 4 pixels from above 12.9 / 4 - 1 = 2.225 on; were it 12, cell 2 would count as well."""
+    geometry, box = Geometry.identity((64, 64)), [[12.9, 20.9, 70.1, 40.1]]
+    whole, plain = (
+        finish(raw_of(box, [0.9]), 0, geometry, CLASSES, replace(PLAIN, whole_boxes=v)) for v in (True, False)
+    )
+    assert whole.boxes.tolist() == [[12, 20, 64, 40]]
+    assert plain.crops is not None
+    assert plain.crops.boxes().tolist() == [[12, 20, 64, 48]]
     assert np.array_equal(whole.masks, plain.masks)  # type: ignore[arg-type]
 
 

@@ -37,8 +37,8 @@ def loops(boxes: Tensor, scores: Tensor, threshold: float, before: int, keep: in
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 25), st.integers(1, 4), st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 40),
-       st.sampled_from([1, 3, 48]))  # fmt: skip
+@given(st.integers(0, 25), st.integers(1, 4), st.integers(0, 10**6), st.integers(1, 30), st.sampled_from([1, 2, 4, 40]),
+       st.sampled_from([1, 2, 3, 48]))  # fmt: skip
 def test_equal_to_loops(count: int, classes: int, seed: int, before: int, keep: int, few: int) -> None:
     """Whatever the number of rows that is looked at first."""
     boxes, scores = rows_of(count, classes, seed)
@@ -63,3 +63,11 @@ def test_a_suppressed_box_still_suppresses() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]])
     row, _ = fast_nms(boxes, torch.tensor([[0.9], [0.8], [0.7]]), 0.4, 200, 100)
     assert row.tolist() == [0]
+
+
+def test_rows_not_looked_at_first_may_be_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nms, "FEW", 1)
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
+    scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+    row, label = fast_nms(boxes, scores, 0.5, 200, 2)
+    assert (row.tolist(), label.tolist()) == ([0, 1], [0, 0])

@@ -115,6 +115,10 @@ def test_exactly_the_threshold_is_outside() -> None:
     for upsample in ("masks", "logits"):
         found = draw(torch.zeros(4, 4, 2), torch.ones(1, 2), box, (8, 8), geometry, upsample=upsample)  # type: ignore[arg-type]
         assert found.areas().tolist() == [0]
+        protos = torch.zeros(8, 8, 1)  # pixels lie on cells: beside the one that is set they have just the threshold
+        protos[4, 4] = 5
+        found = draw(protos, torch.ones(1, 1), box, (8, 8), geometry, upsample=upsample)  # type: ignore[arg-type]
+        assert found.areas().tolist() == [1]
 
 
 def test_nothing_found_and_types() -> None:
@@ -143,6 +147,8 @@ def test_large_objects_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(prototypes, "BLOCK", 100)
     in_parts = draw(protos, coefs, boxes, (32, 32), geometry)
     assert np.array_equal(at_once.dense(), in_parts.dense())
+    monkeypatch.setattr(prototypes, "TABLE", 0)
+    assert np.array_equal(at_once.dense(), draw(protos, coefs, boxes, (32, 32), geometry).dense())
     assert at_once.areas().sum() > 1000
 
 
