@@ -12,7 +12,7 @@ from torch import nn
 
 from maskwright.engine.load import build, load
 from maskwright.errors import ConfigError, WeightsError
-from maskwright.models import zoo
+from maskwright.models import yolact, zoo
 from maskwright.models.coco_classes import COCO
 from maskwright.models.rcnn import RCNN, RCNNConfig, tiny
 from maskwright.types import Classes
@@ -128,8 +128,19 @@ def test_weights_that_do_not_fit_their_header(tmp_path: Path) -> None:
 def test_a_file_that_does_not_say_what_it_is(tmp_path: Path) -> None:
     path = tmp_path / "downloaded.pth"
     torch.save(nn.Linear(2, 2).state_dict(), path)
-    with pytest.raises(WeightsError, match=r"downloaded\.pth.*does not say of which network.*load\('mask_rcnn_r50_fpn"):
+    with pytest.raises(WeightsError, match=r"downloaded\.pth.*does not say of which network.*load\('NAME', weights"):
         load(path)
+
+
+def test_a_file_of_unknown_name_is_told_by_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = {
+        "masks": zoo.Entry("masks", "", tiny("compact", 80), COCO),
+        "fast": zoo.Entry("fast", "", yolact.tiny(num_classes=80), COCO),
+    }
+    monkeypatch.setattr(zoo, "ZOO", entries)
+    torch.save(zoo.ZOO["fast"].build(Classes(["a", "b", "c"])).state_dict(), tmp_path / "leaves_10_500.pth")
+    with pytest.raises(WeightsError, match=r"its number of classes \(3\) the file fits: fast.*load\('NAME', weights"):
+        load(tmp_path / "leaves_10_500.pth")
 
 
 def test_weights_of_another_architecture_name_the_right_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from maskwright.models.families import family_of
 from maskwright.models.yolact import NMSKind
 from maskwright.types import Classes
 from maskwright.weights.files import WeightsFile, read, sniff
-from maskwright.weights.load import load_file, load_into
+from maskwright.weights.load import load_file, load_into, which_fits
 
 Names = Classes | Sequence[str]
 Fit = Literal["short_edge", "stretch", "letterbox"]
@@ -80,9 +80,10 @@ def _from_checkpoint(path: Path) -> tuple[Model, Classes]:
     file = read(path)
     if file.header is None:
         known = zoo.published_as(path)
-        name = known.name if known is not None else "mask_rcnn_r50_fpn.torchvision"
+        hint = "" if known is not None else which_fits(file, zoo.candidates())
+        name = known.name if known is not None else "NAME"
         raise WeightsError(
-            f"{path} holds weights but does not say of which network. Give its name too: "
+            f"{path} holds weights but does not say of which network.{hint} Give the network's name too: "
             f"load({name!r}, weights={str(path)!r}); `maskwright models` lists the names."
         )
     return _rebuilt(file, file.header)

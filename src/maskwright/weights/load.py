@@ -154,6 +154,15 @@ def _which_fits(found: Shapes, candidates: Candidates, publisher: str | None) ->
     return f" Nearest is {best}: {shares[best]:.0%} of all names and shapes agree."
 
 
+def which_fits(file: WeightsFile, candidates: Candidates) -> str:
+    """A sentence that says which of `candidates` the file's weights are of; empty for weights that nobody knows."""
+    try:
+        found = converted(file)
+    except WeightsError:
+        return ""
+    return _which_fits({n: t.shape for n, t in found.state.items()}, candidates, found.publisher)
+
+
 def _only_classes_differ(found: Shapes, expected: Shapes) -> bool:
     return all(s == expected[n] or n.startswith(_BY_CLASS) for n, s in found.items())
 
