@@ -128,7 +128,7 @@ class InputSpec:
         if self.fit not in ("short_edge", "stretch", "letterbox"):
             raise ConfigError(f"InputSpec: fit is 'short_edge', 'stretch' or 'letterbox', got {self.fit!r}.")
         if not self.shrink and self.fit != "short_edge":
-            raise ConfigError(f"InputSpec: shrink=False needs fit 'short_edge'; into a {self.fit} all pictures shrink.")
+            raise ConfigError(f"InputSpec: fit '{self.fit}' shrinks large pictures, shrink=False does not: choose one.")
         if self.enlarge is not None and self.fit == "stretch":
             raise ConfigError("InputSpec: enlarge needs fit 'short_edge' or 'letterbox'; stretching reaches any size.")
         if self.enlarge is not None and not self.enlarge >= 1:

@@ -216,5 +216,5 @@ def test_how_pictures_fit_is_chosen_when_loading(tmp_path: Path) -> None:
         load(path, fit="squeeze")  # type: ignore[arg-type]
     compact = Yolact(yolact.tiny("compact"))
     save_checkpoint(path, compact.state_dict(), zoo.describe(compact, CLASSES, "yolact_small"))
-    with pytest.raises(ConfigError, match="shrink=False needs fit 'short_edge'"):
+    with pytest.raises(ConfigError, match="fit 'letterbox' shrinks large pictures"):
         load(path, fit="letterbox")
