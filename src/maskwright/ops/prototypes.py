@@ -197,13 +197,16 @@ def _axes(geometry: Geometry, shape: Size, span: Size) -> tuple[_Axis, _Axis]:
 def _enlarged(values: Tensor, by_y: Tensor, by_x: Tensor, level: float, room: Tensor) -> BoolArray:
     """by_y (m, r) @ values (r, c) @ by_x.T (c, n) > level, some rows at a time, in the `room` for at least one.
 
-    Torch multiplies, because NumPy has threads of its own, which wait for those of torch.
+    Some neighbouring pixels look at few cells, and only these are multiplied. Torch does it, because NumPy has threads
+    of its own, which wait for those of torch.
     """
-    half, width = values @ by_x.T, len(by_x)
+    half, width, looks = values @ by_x.T, len(by_x), by_y.numpy() != 0
     out = np.empty((len(by_y), width), np.bool_)
     step = len(room) // max(1, width)
     for top in range(0, len(by_y), step):
-        some = by_y[top : top + step]
-        product = torch.mm(some, half, out=room[: len(some) * width].view(len(some), width))
+        last = min(top + step, len(by_y)) - 1
+        cells = slice(int(looks[top].argmax()), looks.shape[1] - int(looks[last, ::-1].argmax()))
+        some = by_y[top : last + 1, cells]
+        product = torch.mm(some, half[cells], out=room[: len(some) * width].view(len(some), width))
         np.greater(product.numpy(), level, out=out[top : top + step])
     return out
