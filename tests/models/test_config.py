@@ -19,8 +19,8 @@ CONFIGS = {name: entry.config for name, entry in ZOO.items() if entry.config} | 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_there_and_back(name: str) -> None:
     config = CONFIGS[name]
-    assert from_dict(RCNNConfig, asdict(config)) == config
-    again = from_dict(RCNNConfig, json.loads(json.dumps(asdict(config))))
+    assert from_dict(type(config), asdict(config)) == config
+    again = from_dict(type(config), json.loads(json.dumps(asdict(config))))
     assert again == config
     assert hash(again) == hash(config)
 
