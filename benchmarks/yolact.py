@@ -147,7 +147,7 @@ def nuclei(size: tuple[int, int], count: int) -> np.ndarray:
     picture = np.full(size, 8.0, np.float32)
     for cy, cx, ry, rx in zip(*rng.uniform((0, 0, 7, 7), (*size, 12, 12), (count, 4)).T, strict=True):
         distance = np.hypot((y - cy) / ry, (x - cx) / rx)
-        picture = np.maximum(picture, 120 / (1 + np.exp(8 * (distance - 1))))
+        picture = np.maximum(picture, 120 / (1 + np.exp(8 * (distance.clip(0, 3) - 1))))
     noisy = picture + rng.normal(0, 2, size)
     return np.repeat(noisy.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
 

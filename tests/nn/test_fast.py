@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from maskwright.models.rcnn import RCNN, tiny
+from maskwright.models.yolact import Yolact
+from maskwright.models.yolact import tiny as tiny_yolact
 from maskwright.nn.fast import accelerate
-from maskwright.nn.fused import WINOGRAD_CELLS, WINOGRAD_CHANNELS, FusedConv, folded
+from maskwright.nn.fused import WINOGRAD_CELLS, WINOGRAD_CHANNELS, WINOGRAD_FEW_CELLS, FusedConv, folded
 from maskwright.nn.layers import FrozenBatchNorm2d
 from maskwright.nn.packed import KEPT, GroupedProduct
 from maskwright.nn.winograd import TILES, Winograd
@@ -71,11 +73,12 @@ def test_a_sum_is_fused_and_written_over_the_other_term(relu, kind):
 def test_wide_float32_maps_take_winograds_form_and_others_do_not(after):
     torch.manual_seed(0)
     conv = nn.Conv2d(WINOGRAD_CHANNELS, WINOGRAD_CHANNELS, 3, padding=1)
-    side = int(WINOGRAD_CELLS**0.5) + 1
+    side = int(WINOGRAD_FEW_CELLS**0.5) + 1
     x = torch.randn(1, WINOGRAD_CHANNELS, side, side).to(memory_format=torch.channels_last)
     with torch.no_grad():
         for kind, cut, takes in ((torch.float32, side, True), (torch.float32, 8, False), (torch.bfloat16, side, False)):
             fused = FusedConv(conv, after=after).to(kind)
+            fused.winograd_cells = WINOGRAD_FEW_CELLS
             y = fused(x[..., :cut, :cut].to(kind))
             assert (fused.winograd is not None) == (takes and not isinstance(after, nn.ReLU6))
             wanted = conv(x[..., :cut, :cut])
@@ -123,6 +126,7 @@ def test_a_norm_that_does_more_than_normalise_is_left_alone():
 
 def test_a_fused_convolution_forgets_what_it_made_when_it_is_moved_or_copied():
     conv = FusedConv(nn.Conv2d(WINOGRAD_CHANNELS, WINOGRAD_CHANNELS, 3, padding=1))
+    conv.winograd_cells = WINOGRAD_FEW_CELLS
     x = torch.randn(1, WINOGRAD_CHANNELS, 20, 20).to(memory_format=torch.channels_last)
     with torch.no_grad():
         wanted = conv(x)
@@ -143,3 +147,11 @@ def test_accelerating_twice_is_accelerating_once(style):
     with torch.inference_mode():
         for a, b in zip(once.features(x), twice.features(x), strict=True):
             assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("model", "cells"), [(RCNN(tiny()), WINOGRAD_CELLS), (Yolact(tiny_yolact()), WINOGRAD_FEW_CELLS)]
+)
+def test_small_maps_take_winograds_form_where_all_maps_are_small(model, cells):
+    fast = accelerate(model.eval())
+    assert {m.winograd_cells for m in fast.modules() if isinstance(m, FusedConv)} == {cells}

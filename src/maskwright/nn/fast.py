@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from maskwright.nn.darknet import Residual
 from maskwright.nn.deform import DeformableConv2d
 from maskwright.nn.fast_yolact import FastDeformable, FastHead, FastPyramid, FastResidual
-from maskwright.nn.fused import ACTIVATIONS, NORMS, FusedConv, FusedLinear
+from maskwright.nn.fused import ACTIVATIONS, NORMS, WINOGRAD_FEW_CELLS, FusedConv, FusedLinear
 from maskwright.nn.resnet import Bottleneck, ResNet
 from maskwright.nn.roi_heads import BoxHead, MaskHead
 from maskwright.nn.yolact import Head, Pyramid
@@ -44,7 +44,7 @@ class FastBoxHead(nn.Module):
 
     def __init__(self, head: BoxHead) -> None:
         super().__init__()
-        self.conv = accelerate(head.conv)
+        self.conv = _swap(head.conv)
         layers = []
         for i in range(1, head.count + 1):
             layer = head.get_submodule(f"fc{i}")
@@ -67,7 +67,7 @@ class FastMaskHead(MaskHead):
 
     def __init__(self, head: MaskHead) -> None:
         nn.Module.__init__(self)
-        self.conv, self.logits = accelerate(head.conv), head.logits
+        self.conv, self.logits = _swap(head.conv), head.logits
         width = head.deconv.out_channels
         bias = head.deconv.bias if head.deconv.bias is not None else head.deconv.weight.new_zeros(width)
         self.spread = FusedLinear(head.deconv.weight.permute(2, 3, 1, 0).flatten(0, 2), bias.repeat(4), relu=True)
@@ -89,11 +89,20 @@ class FastMaskHead(MaskHead):
 
 def accelerate(model: Net) -> Net:
     """Swap in place what can be folded and fused: blocks, the stem, the heads, and conv-norm-activation sequences."""
+    _swap(model)
+    if any(isinstance(m, FastHead) for m in model.modules()):  # YOLACT: small maps throughout
+        for conv in model.modules():
+            if isinstance(conv, FusedConv):
+                conv.winograd_cells = WINOGRAD_FEW_CELLS
+    return model
+
+
+def _swap(model: Net) -> Net:
     for name, child in list(model.named_children()):
         fast = _block(child) or _head(child)
         if fast is None and _in_order(child):
             fast = _fused_sequence(child)
-        setattr(model, name, fast or accelerate(child))
+        setattr(model, name, fast or _swap(child))
     if isinstance(model, ResNet) and isinstance(model.conv1, nn.Conv2d):  # not yet done
         model.conv1 = FusedConv(model.conv1, model.bn1, model.relu)  # type: ignore[assignment]
         model.bn1, model.relu = nn.Identity(), nn.Identity()  # type: ignore[assignment]
@@ -110,7 +119,7 @@ def _head(part: nn.Module) -> nn.Module | None:
         return FastMaskHead(part)
     for kind, fast in ((Head, FastHead), (Pyramid, FastPyramid), (Residual, FastResidual)):
         if type(part) is kind:
-            return fast(accelerate(part))  # type: ignore[arg-type]
+            return fast(_swap(part))  # type: ignore[arg-type]
     return None
 
 
@@ -131,7 +140,7 @@ def _block(block: nn.Module) -> FastBlock | None:
             convs.append(FusedConv(conv, norm, nn.ReLU()))
     shortcut = block.downsample
     if isinstance(shortcut, nn.Sequential):
-        shortcut = _fused_sequence(shortcut) or accelerate(shortcut)
+        shortcut = _fused_sequence(shortcut) or _swap(shortcut)
     assert shortcut is None or isinstance(shortcut, nn.Module)
     return FastBlock(convs, shortcut)
 

@@ -23,8 +23,12 @@ ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU)
 SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": None}
 """Activations that Winograd's form knows, by oneDNN's name: the factor of what is negative; None where it varies."""
 
-WINOGRAD_CHANNELS, WINOGRAD_CELLS = 128, 300
-"""From this many channels and map cells on, Winograd's form saves time that is worth the memory of its kernel."""
+WINOGRAD_CHANNELS = 128
+"""Winograd's form saves time from this many channels on."""
+
+WINOGRAD_CELLS, WINOGRAD_FEW_CELLS = 4000, 300
+"""From this many cells of its map on, a convolution saves time that is worth the memory of its kernel: in general, and
+in a network whose maps are small anyway, and its other memory with them. Below the second nothing is saved."""
 
 _FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if torch.backends.mkldnn.is_available() else None
 
@@ -55,6 +59,7 @@ class FusedConv(nn.Module):
             self.after.inplace = True
         self.kind, self.numbers = _activation(after)
         self.suits_winograd = _suits_winograd(conv) and self.kind in SLOPES
+        self.winograd_cells = WINOGRAD_CELLS
         self.winograd: Winograd | None = None  # made when first needed, see there
 
     def __getstate__(self) -> dict[str, Any]:
@@ -81,7 +86,7 @@ class FusedConv(nn.Module):
     def _takes_winograd(self, maps: Sequence[Tensor]) -> bool:
         cells = sum(x.shape[0] * x.shape[2] * x.shape[3] for x in maps)
         fits = all(x.dtype == torch.float32 and on_cpu(x) for x in maps)
-        return self.suits_winograd and fits and cells >= WINOGRAD_CELLS
+        return self.suits_winograd and fits and cells >= self.winograd_cells
 
     def _winograd(self, maps: Sequence[Tensor]) -> list[Tensor]:
         if self.winograd is None:

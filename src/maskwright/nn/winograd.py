@@ -109,9 +109,10 @@ class Winograd:
 def _matrices(kernel: Tensor, weight: Tensor, outputs: int) -> Tensor:
     """kernel (36, 9), (O, C, 3, 3) to the 36 matrices (36, O rounded up, C); worked out in float64."""
     count, inputs = weight.shape[:2]
-    values = kernel @ weight.double().flatten(2).permute(2, 0, 1).flatten(1)  # (36, O*C)
     padded = torch.zeros((36, outputs, inputs))
-    padded[:, :count] = values.view(36, count, inputs).float()
+    for rows in torch.arange(count).split(BLOCK):  # some at a time: in float64 all would be large
+        values = kernel @ weight[rows].double().flatten(2).permute(2, 0, 1).flatten(1)  # (36, rows * C)
+        padded[:, rows] = values.view(36, len(rows), inputs).float()
     return padded
 
 
