@@ -1,0 +1,163 @@
+"""Values at the network's two ends: how pictures become its input, what it learns from, what it answers.
+
+Letters: N instances, B batch, K kept rows, M mask-head side, D prototypes, P landmarks, Q classes, H W input, h w
+prototype map.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskwright.errors import ConfigError, DataError
+from maskwright.types.picture import Masks, Size
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a picture becomes a network input.
+
+    fit: "short_edge" keeps the shape and brings the short edge to `size`; "stretch" makes it a square of `size`
+        whatever its shape; "letterbox" keeps the shape, brings the long edge to `size` and fills up to the square.
+    size, max_size: side wanted, and the limit of the long edge where the short one is set (None: no limit), in pixels;
+        the other fits have no use for a limit.
+    resize: "pillow" resizes the uint8 picture with Pillow's antialiased bilinear filter, each side rounded to the
+        nearest pixel (detectron2); "float" resizes the normalised float picture without antialiasing, each side
+        rounded down (torchvision).
+    shrink: False never makes a picture smaller to reach `size` (only to keep within `max_size`): for microscopy and
+        other pictures in which objects keep their size in pixels whatever the size of the picture. Only of short edges.
+    enlarge: no picture is enlarged by more than this factor to reach `size` (None: no limit), for the same reason. Not
+        of stretched pictures.
+    channels: order the network was trained with. mean, std: in units of 0..255, in that order.
+    multiple: the input is padded right and bottom with zeros to a multiple of this many pixels.
+    """
+
+    size: int = 800
+    max_size: int | None = 1333
+    resize: Literal["pillow", "float"] = "float"
+    channels: Literal["RGB", "BGR"] = "RGB"
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    multiple: int = 32
+    shrink: bool = True
+    enlarge: float | None = None
+    fit: Literal["short_edge", "stretch", "letterbox"] = "short_edge"
+
+    def __post_init__(self) -> None:
+        if self.fit not in ("short_edge", "stretch", "letterbox"):
+            raise ConfigError(f"InputSpec: fit is 'short_edge', 'stretch' or 'letterbox', got {self.fit!r}.")
+        if not self.shrink and self.fit != "short_edge":
+            raise ConfigError(f"InputSpec: fit '{self.fit}' shrinks large pictures, shrink=False does not: choose one.")
+        if self.enlarge is not None and self.fit == "stretch":
+            raise ConfigError("InputSpec: enlarge needs fit 'short_edge' or 'letterbox'; stretching reaches any size.")
+        if self.enlarge is not None and not self.enlarge >= 1:
+            raise ConfigError(f"InputSpec: enlarge is a factor of at least 1, got {self.enlarge}.")
+        if self.size < 1 or self.multiple < 1 or (self.max_size is not None and self.max_size < 1):
+            raise ConfigError(f"InputSpec sizes must be positive, got {self}.")
+        if self.resize not in ("pillow", "float") or self.channels not in ("RGB", "BGR"):
+            raise ConfigError(f"InputSpec: resize is 'pillow' or 'float', channels 'RGB' or 'BGR', got {self}.")
+        object.__setattr__(self, "mean", tuple(float(v) for v in self.mean))
+        object.__setattr__(self, "std", tuple(float(v) for v in self.std))
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ConfigError(f"InputSpec: mean and std are three numbers each, std positive, got {self}.")
+
+    @property
+    def square(self) -> int:
+        """The side to which inputs are padded at least: a letterbox's size, else 0."""
+        return self.size if self.fit == "letterbox" else 0
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """How raw detections become instances, where published implementations differ.
+
+    paste: "sampled" samples the mask at pixel centres, the box not rounded (detectron2);
+        "integer" enlarges the box by one mask cell, truncates it to whole pixels and resizes (torchvision).
+    mask_threshold: probability from which a pixel belongs to the mask; masks made of prototypes must be above it.
+    score_threshold: rows below it are left out. max_instances: rows kept at most, best first.
+    clip: cut boxes to the picture after they are scaled back, and drop the empty ones.
+    whole_boxes: cut box coordinates down to whole pixels, as YOLACT's published numbers have it, and drop the empty.
+    Of masks made of prototypes: crop_margin: cells around the box in which a mask may be (YOLACT: 1). upsample:
+        "masks" crops at the prototypes' resolution and enlarges the result (YOLACT), "logits" enlarges first and crops
+        at the picture's.
+    largest_component: keep only the largest connected part of each mask, pixels joined by their sides.
+    """
+
+    paste: Literal["sampled", "integer"] = "sampled"
+    mask_threshold: float = 0.5
+    score_threshold: float = 0.05
+    max_instances: int = 100
+    clip: bool = True
+    whole_boxes: bool = False
+    crop_margin: float = 1.0
+    upsample: Literal["masks", "logits"] = "masks"
+    largest_component: bool = False
+
+    def __post_init__(self) -> None:
+        if self.paste not in ("sampled", "integer"):
+            raise ConfigError(f"OutputSpec: paste is 'sampled' or 'integer', got {self.paste!r}.")
+        if self.upsample not in ("masks", "logits") or not self.crop_margin >= 0:
+            raise ConfigError(f"OutputSpec: upsample is 'masks' or 'logits', crop_margin at least 0, got {self}.")
+        if not 0 < self.mask_threshold < 1 or not 0 <= self.score_threshold <= 1 or self.max_instances < 0:
+            raise ConfigError(f"OutputSpec: thresholds lie in [0, 1], max_instances is not negative, got {self}.")
+
+
+@dataclass(eq=False)
+class Target:
+    """The annotation of one training picture in the network's input frame.
+
+    boxes (N, 4) float32; labels (N,) int64 in 0..Q-1; masks: `Masks`, or a list of N polygon lists (each polygon a
+    flat float64 array x0, y0, x1, y1, ...), or None. crowd (N,) bool marks regions that are neither object nor
+    background. keypoints (N, P, 3) float32 x, y, visibility (0 not annotated, 1 hidden, 2 seen), or None; classes of
+    fewer than P landmarks have zeros behind theirs.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Masks | list[list[NDArray[np.float64]]] | None = None
+    crowd: Tensor | None = None
+    keypoints: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
+            raise DataError(f"Target: boxes are (N, 4), got {tuple(self.boxes.shape)}.")
+        for name in ("labels", "masks", "crowd", "keypoints"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.boxes):
+                raise DataError(f"Target: {len(self.boxes)} boxes but {len(value)} {name}.")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass(eq=False)
+class RawDetections:
+    """What `Model.detect` returns: fixed-shape rows in the input frame, best first; dead rows are all zero.
+
+    boxes (B, K, 4); scores (B, K); labels (B, K) int64. A row is dead where its score is 0.
+    Masks come in one of two forms, or not at all: mask_probs (B, K, M, M) of the predicted class inside the box; or
+    coefficients (B, K, D) of prototypes (B, h, w, D), which span the whole padded input of size `span` (H, W).
+    mask_ratings (B, K): how well the mask is thought to fit, a factor on the score, not bounded; or None.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    mask_probs: Tensor | None = None
+    coefficients: Tensor | None = None
+    prototypes: Tensor | None = None
+    span: Size | None = None
+    mask_ratings: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is None or f.name == "span":
+                continue
+            rows = 1 if f.name == "prototypes" else 2
+            if value.shape[:rows] != self.scores.shape[:rows]:
+                raise DataError(f"RawDetections: {f.name} is {tuple(value.shape)}, scores {tuple(self.scores.shape)}.")
+        if len({v is None for v in (self.coefficients, self.prototypes, self.span)}) > 1:
+            raise DataError("RawDetections: coefficients, prototypes and span come together.")
