@@ -1,5 +1,7 @@
 """Suppression against plain loops and torchvision; the fixed-length form against the free one, and exported."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torchvision
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from tests.reference import nms as twin
 from torch import Tensor, nn
 
-from maskwright.ops.nms import batched_nms, nms_fixed
+from maskwright.ops.nms import batched_nms, fast_nms, greedy_nms_by_class, nms_fixed
 
 PROPERTY = settings(max_examples=50, deadline=None)
 
@@ -116,3 +118,54 @@ def test_exported_program_gives_the_same_rows(seed: int) -> None:
         for ours, exported in zip(Select()(*given_rows), program(*given_rows), strict=True):
             assert torch.equal(ours, exported)
             assert ours.shape[0] == 12
+
+
+# ---- boxes that are no boxes ----------------------------------------------------------------------------------------
+
+
+def _batched(boxes: Tensor, scores: Tensor) -> list[int]:
+    return batched_nms(boxes, scores, torch.zeros(len(boxes), dtype=torch.int64), 0.5).tolist()
+
+
+def _fixed(boxes: Tensor, scores: Tensor) -> list[int]:
+    index, alive = nms_fixed(boxes, scores, torch.zeros(len(boxes), dtype=torch.int64), 0.5, len(boxes))
+    return index[alive].tolist()
+
+
+def _fast(boxes: Tensor, scores: Tensor) -> list[int]:
+    return fast_nms(boxes, scores[:, None], 0.5, 4, 4)[0].tolist()
+
+
+def _across(boxes: Tensor, scores: Tensor) -> list[int]:
+    row, label = fast_nms(boxes, torch.stack([scores, scores / 2], 1), 0.5, 4, 4, across=True)
+    assert label.tolist() == [0] * len(row)
+    return row.tolist()
+
+
+def _exact(boxes: Tensor, scores: Tensor) -> list[int]:
+    return greedy_nms_by_class(boxes, scores[:, None], 0.05, 0.5, 10)[0].tolist()
+
+
+@pytest.mark.parametrize("suppress", [_batched, _fixed, _fast, _across, _exact])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("side", range(4))
+@pytest.mark.parametrize("place", [0, 2, 5])
+def test_a_box_that_is_not_finite_falls_and_suppresses_nothing(
+    suppress: Callable[[Tensor, Tensor], list[int]], bad: float, side: int, place: int
+) -> None:
+    """Nor does it take a place among the best rows: the others fare as if it were not there."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [40, 0, 50, 10], [60, 0, 70, 10], [61, 1, 70, 11]])
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
+    assert suppress(boxes, scores) == [0, 2, 3]
+    broken = torch.tensor([[3.0, 0, 13, 10]])
+    broken[0, side] = bad
+    at = min(place, len(boxes))
+    score = torch.tensor([0.95 if at == 0 else scores[at - 1] - 0.05])
+    more = torch.cat([boxes[:at], broken, boxes[at:]])
+    found = suppress(more, torch.cat([scores[:at], score, scores[at:]]))
+    assert found == [row + (row >= at) for row in suppress(boxes, scores)]
+
+
+@pytest.mark.parametrize("suppress", [_batched, _fixed, _fast, _across, _exact])
+def test_no_box_that_is_one(suppress: Callable[[Tensor, Tensor], list[int]]) -> None:
+    assert suppress(torch.full((3, 4), float("nan")), torch.tensor([0.9, 0.8, 0.7])) == []

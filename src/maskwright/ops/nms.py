@@ -1,5 +1,7 @@
 """Non-maximum suppression: of boxes that overlap too much, only the best one stays.
 
+A box with a coordinate that is not finite is no box: it never stays, suppresses none and takes no other's place.
+
 Letters: N boxes, Q classes, T best rows of a class, K rows kept.
 """
 
@@ -22,11 +24,20 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: fl
 
     boxes (N, 4), scores (N,), groups (N,) class or level; computed in float32.
     """
+    rows = _broken_out(boxes)
+    if rows is not None:
+        return rows[batched_nms(boxes[rows], scores[rows], groups[rows], iou_threshold)]
     boxes = boxes.float()
     if len(boxes):
         boxes = boxes - boxes.amin().clamp(max=0)  # torchvision keeps groups apart by shifts that suppose x, y >= 0
     keep: Tensor = _batched_nms(boxes, scores.float(), groups, iou_threshold)
     return keep
+
+
+def _broken_out(boxes: Tensor) -> Tensor | None:
+    """The rows (F,) of those boxes that are finite; None where all are."""
+    finite = torch.isfinite(boxes).all(dim=1)
+    return None if bool(finite.all()) else torch.nonzero(finite).flatten()
 
 
 def nms_fixed(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, rows: int) -> tuple[Tensor, Tensor]:
@@ -36,6 +47,8 @@ def nms_fixed(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: floa
     best first; the rows after the survivors are dead and their index is 0.
     """
     boxes, scores = boxes.float(), scores.float()
+    finite = torch.isfinite(boxes).all(dim=1)
+    boxes, scores = torch.where(finite[:, None], boxes, 0.0), torch.where(finite, scores, 0.0)
     reach = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).abs().amax()
     apart = groups.to(torch.float32) * (reach * 2 + 1)  # groups never meet
     keep = _nms(boxes + apart[:, None], scores, iou_threshold)
@@ -54,6 +67,10 @@ def fast_nms(
     a better one by IoU > threshold fall. No row falls for its low score. Returns (row (K,), label (K,)), best first,
     K <= keep. across: every box counts for its best class alone, all classes suppress each other, and K <= before.
     """
+    rows = _broken_out(boxes)
+    if rows is not None:
+        row, label = fast_nms(boxes[rows], scores[rows], iou_threshold, before, keep, across=across)
+        return rows[row], label
     label = torch.zeros(0, dtype=torch.int64, device=boxes.device)
     if across:
         scores, label = scores.max(dim=1, keepdim=True)  # (N, 1)
