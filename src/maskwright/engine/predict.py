@@ -17,6 +17,7 @@ from maskwright.engine.prediction import Prediction
 from maskwright.engine.prepare import prepare
 from maskwright.engine.timing import StageTimer
 from maskwright.errors import ConfigError, suggest
+from maskwright.models import families
 from maskwright.models.base import Model
 from maskwright.nn.fast import accelerate
 from maskwright.ops.warp import pad_batch, padded_size
@@ -46,8 +47,8 @@ class Options(MaskOptions, total=False):
     """What `Predictor.predict` takes beside the pictures, with `MaskOptions`; None means the model's own choice.
 
     score_threshold: lowest score to keep, not below `Predictor.floor`. classes: names to keep. max_instances: most of
-    a picture, best first. batch_size: pictures that go through the network together. timer: receives the seconds of
-    each stage ("read", "prepare", "network", "finish").
+    a picture, best first; the network is asked for more where its own limit is lower. batch_size: pictures that go
+    through the network together. timer: receives the seconds of each stage ("read", "prepare", "network", "finish").
     """
 
     score_threshold: float | None
@@ -121,7 +122,7 @@ class Predictor:
         return self._predict([source], options)[0]
 
     def _predict(self, sources: Sequence[Picture], options: Options) -> list[Prediction]:
-        names, timer = options.get("classes"), options.get("timer")
+        names, timer, most = options.get("classes"), options.get("timer"), options.get("max_instances")
         output, labels = self.output_with(options), None if names is None else self.labels(names)
         together = options.get("batch_size")
         if together is not None and together < 1:
@@ -132,12 +133,13 @@ class Predictor:
             prepared = [prepare(image, self.spec) for image in images]
         sizes = [(p.shape[1], p.shape[2]) for p, _ in prepared]
         results: dict[int, Prediction] = {}
+        model = self.model if most is None else families.reporting(self.model, most)
         for rows in self._batches(sizes, together or (1 if self.device.type == "cpu" else GPU_BATCH)):
             with _stage(timer, "prepare"):
                 batch = pad_batch([prepared[r][0] for r in rows], self.spec.multiple, self.spec.square)
                 batch = batch.to(self.device, DTYPES[self.precision])
             with _stage(timer, "network"), torch.inference_mode():
-                raw = self.model.detect(batch, [sizes[r] for r in rows])
+                raw = model.detect(batch, [sizes[r] for r in rows])
                 if self.device.type == "cuda":
                     torch.cuda.synchronize(self.device)
             with _stage(timer, "finish"):

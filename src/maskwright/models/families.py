@@ -3,6 +3,7 @@
 Engine code that must know a family's config asks here, and nowhere else.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -19,8 +20,9 @@ class Family:
     """What the engine does with the configs of a family.
 
     model, config: the classes. anchors: a config's typical anchor side of each level, in input pixels, finest first.
-    with_anchors: a config with these sides, one for each level; of an R-CNN with one level all are of it. with_rows: a
-    config whose network reports scores from `score` on, and up to `keep` rows of a picture (None: as it is).
+    with_anchors: a config with these sides, one for each level; of an R-CNN with one level all are of it. rows: how
+    many a config's network reports of a picture at most. with_rows: a config whose network reports scores from `score`
+    on, and up to `keep` rows (None: as it is).
     untrained: models of the zoo that are made to learn from random weights, for messages.
     """
 
@@ -28,6 +30,7 @@ class Family:
     config: type[Any]
     anchors: Callable[[Any], Sides]
     with_anchors: Callable[[Any, Sides], Any]
+    rows: Callable[[Any], int]
     with_rows: Callable[[Any, float | None, int | None], Any]
     untrained: str
 
@@ -35,6 +38,26 @@ class Family:
 def family_of(config: Any) -> Family:
     """The family of a model's config."""
     return next(family for family in FAMILIES.values() if type(config) is family.config)
+
+
+def reporting(model: Model, keep: int) -> Model:
+    """`model` where it reports up to `keep` rows of a picture, else a twin that does and shares its network.
+
+    The rows it would have reported anyway stay first, unless more are asked for than half the proposals of an R-CNN:
+    then it looks at more proposals. A model of no family is returned as it is.
+    """
+    if not isinstance(model, (rcnn.RCNN, yolact.Yolact)):
+        return model
+    family = family_of(model.config)
+    if family.rows(model.config) >= keep:
+        return model
+    twin = copy.copy(model)
+    twin.config = config = family.with_rows(model.config, None, keep)
+    if isinstance(twin, rcnn.RCNN):
+        rpn = copy.copy(twin.rpn)
+        rpn.config = config.rpn
+        twin.__dict__["_modules"] = {**twin._modules, "rpn": rpn}  # its own table, the same modules
+    return twin
 
 
 # ---- R-CNN ----------------------------------------------------------------------------------------------------------
@@ -47,6 +70,10 @@ def _rcnn_anchors(config: rcnn.RCNNConfig) -> Sides:
 def _rcnn_with_anchors(config: rcnn.RCNNConfig, sides: Sides) -> rcnn.RCNNConfig:
     sizes = (sides,) if len(config.rpn.sizes) == 1 else tuple((side,) for side in sides)
     return replace(config, rpn=replace(config.rpn, sizes=sizes))
+
+
+def _rcnn_rows(config: rcnn.RCNNConfig) -> int:
+    return config.roi.keep
 
 
 def _rcnn_with_rows(config: rcnn.RCNNConfig, score: float | None, keep: int | None) -> rcnn.RCNNConfig:
@@ -73,6 +100,10 @@ def _yolact_with_anchors(config: yolact.YolactConfig, sides: Sides) -> yolact.Yo
     return replace(config, sizes=tuple(tuple(side * f for f in step) for side, step in zip(sides, steps, strict=False)))
 
 
+def _yolact_rows(config: yolact.YolactConfig) -> int:
+    return config.nms.before if config.nms.kind == "fast_cross" else config.nms.keep
+
+
 def _yolact_with_rows(config: yolact.YolactConfig, score: float | None, keep: int | None) -> yolact.YolactConfig:
     nms = config.nms
     if score is not None:
@@ -90,6 +121,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             rcnn.RCNNConfig,
             _rcnn_anchors,
             _rcnn_with_anchors,
+            _rcnn_rows,
             _rcnn_with_rows,
             "'mask_rcnn_small' or 'mask_rcnn_fpn.BACKBONE'",
         ),
@@ -98,6 +130,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             yolact.YolactConfig,
             _yolact_anchors,
             _yolact_with_anchors,
+            _yolact_rows,
             _yolact_with_rows,
             "'yolact_small' or 'yolact.BACKBONE'",
         ),
