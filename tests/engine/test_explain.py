@@ -16,8 +16,9 @@ from torch import Tensor
 
 from maskwright.data.synthetic import scene
 from maskwright.engine.explain import explain
+from maskwright.engine.explain_nms import suppressed
 from maskwright.engine.explain_rcnn import Pooling, RCNNExplanation, pooling
-from maskwright.engine.explain_yolact import YolactExplanation, suppressed
+from maskwright.engine.explain_yolact import YolactExplanation
 from maskwright.engine.explanation import Explanation, watched
 from maskwright.engine.predict import Predictor
 from maskwright.engine.prepare import prepare

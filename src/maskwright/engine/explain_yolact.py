@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from maskwright.engine.explain_nms import Suppression, suppressed
 from maskwright.engine.explanation import Explanation, Trace, plural
 from maskwright.engine.panels import (
     BEFORE,
@@ -35,32 +35,15 @@ from maskwright.engine.panels import (
     tiles,
 )
 from maskwright.geometry import Geometry
-from maskwright.models.yolact import BOX_WEIGHTS, NMSConfig, Yolact
+from maskwright.models.yolact import BOX_WEIGHTS, Yolact
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import prototypes as prototype_ops
-from maskwright.ops.nms import batched_nms, fast_nms, greedy_nms_by_class
-from maskwright.types import BoolArray, FloatArray
+from maskwright.types import BoolArray, FloatArray, OutputSpec
 
 STAGES = ("select", "rate")
 SHOWN_CANDIDATES, SHOWN_BARS, MARKED = 150, 32, 6
 PLUS: Color = (195, 50, 25)
 MINUS: Color = (30, 80, 190)
-
-
-@dataclass(frozen=True, eq=False)
-class Suppression:
-    """What non-maximum suppression did among the boxes of the instance's class. Boxes are in the picture's pixels.
-
-    kind: of `NMSConfig`. compared: how many boxes took part. fell (F, 4): those that overlap the instance's box by more
-    than `iou` and have a lower score. only_fast (G, 4): those that fell to a box that fell itself; greedy suppression
-    would have kept them.
-    """
-
-    kind: str
-    iou: float
-    compared: int
-    fell: FloatArray
-    only_fast: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +54,10 @@ class YolactExplanation(Explanation):
     priors: N, how many were asked. prior (4,): where the instance's began; class_scores (Q + 1,): of it, background
     last; they sum to 1. suppression: see there.
     prototypes (h, w, D); coefficients (D,): their weighted sum is `logits` (h, w); order (D,): the strongest first,
-    by |coefficient| x mean prototype inside the crop. window (h, w): where the mask may be. cell_box (4,): the box in
-    cells. rating: what YOLACT++ thinks of the mask, a factor on the score, or None.
-    geometry leads from the picture to the input, of which a cell covers `step` (x, y) pixels.
+    by |coefficient| x mean prototype inside the crop. window (h, w): the cells that box and margin cover. cell_box
+    (4,): the box in cells. rating: what YOLACT++ thinks of the mask, a factor on the score, or None.
+    output: how the mask was finished. geometry leads from the picture to the input, of which a cell covers `step`
+    (x, y) pixels.
     """
 
     candidates: FloatArray
@@ -89,7 +73,7 @@ class YolactExplanation(Explanation):
     window: BoolArray
     cell_box: FloatArray
     rating: float | None
-    threshold: float
+    output: OutputSpec
     geometry: Geometry
     step: tuple[float, float]
 
@@ -97,6 +81,30 @@ class YolactExplanation(Explanation):
         """(h, w): the sum of the `count` strongest prototypes, each times its coefficient."""
         rows = self.order[:count]
         return np.asarray(self.prototypes[..., rows] @ self.coefficients[rows])
+
+    def enlarged(self, top: int, left: int, bottom: int, right: int) -> FloatArray:
+        """(bottom - top, right - left): `logits` at the centres of these pixels of the picture, as `upsample` "logits"
+        enlarges them: bilinear, beyond the map its border."""
+        values: NDArray[np.floating[Any]] = self.logits
+        for axis, (begin, end) in enumerate(((top, bottom), (left, right))):
+            pixels = np.repeat(np.arange(begin, end)[:, None] + 0.5, 2, axis=1)
+            centre = self.geometry.points(pixels)[:, 1 - axis] / self.step[1 - axis]
+            place = np.clip(centre - 0.5, 0, len(values) - 1)
+            low = place.astype(np.int64)
+            high, share = np.minimum(low + 1, len(values) - 1), (place - low)[:, None]
+            values = (values[low] * (1 - share) + values[high] * share).T
+        return np.asarray(values, np.float32)
+
+    @property
+    def crop(self) -> Window:
+        """The rectangle of the picture's pixels outside of which the mask is cut off at the picture's resolution, as
+        `upsample` "logits" does: pixels whose centre lies outside."""
+        margin, (x0, y0, x1, y1) = self.output.crop_margin, self.extent
+        if math.isinf(margin):
+            return self.extent
+        low, high = np.minimum(self.cell_box[:2], self.cell_box[2:]), np.maximum(self.cell_box[:2], self.cell_box[2:])
+        a, b, c, d = self._framed([*(low - margin), *(high + margin)])
+        return max(a, x0), max(b, y0), min(c, x1), min(d, y1)
 
     def panels(self) -> list[Panel]:
         """See `Explanation.panels`."""
@@ -112,9 +120,10 @@ class YolactExplanation(Explanation):
             ("Candidates before suppression", len(self.candidates)),
             ("Box, picture's pixels", ", ".join(f"{v:.2f}" for v in self.prediction.boxes[self.instance])),
             ("Prototypes", f"{count} of {w} x {h} cells, {self.step[0]:g} x {self.step[1]:g} input pixels each"),
-            ("Boxes of the same class that fell to it", len(self.suppression.fell)),
-            ("Boxes that greedy suppression would have kept", len(self.suppression.only_fast)),
+            (f"Boxes of {self.suppression.among} that fell to it", len(self.suppression.fell)),
         ]
+        if self.suppression.kind != "exact":
+            out.append(("Boxes that greedy suppression would have kept", len(self.suppression.only_fast)))
         if self.rating is not None:
             out.append(("Rating of the mask", f"{self.rating:.4f}"))
         for k, name in enumerate([*self.prediction.classes, "background"]):
@@ -166,7 +175,10 @@ class YolactExplanation(Explanation):
         drawing.box(self.prior, BEFORE, 2.0)
         drawing.box(box, CHOSEN, 3.0)
         name = "Greedy NMS" if s.kind == "exact" else "Fast NMS"
-        text = f"Of {plural(s.compared, 'box')} {len(s.fell)} overlapped this one by more than {s.iou:g} and fell."
+        rule = f"{s.iou:g} or more, end pixels counted," if s.kind == "exact" else f"more than {s.iou:g}"
+        text = (
+            f"Of {plural(s.compared, 'box')} of {s.among} {len(s.fell)} overlapped this one by {rule} and fell to it."
+        )
         if s.kind != "exact":
             text += (
                 " A box that fell still makes others fall, so that one matrix is enough: in this picture "
@@ -218,22 +230,52 @@ class YolactExplanation(Explanation):
         return Panel("The sum builds up", text, tiles(items, smooth=True), ((CHOSEN, "its box"),))
 
     def _crop(self) -> Panel:
+        if self.output.upsample == "logits":
+            return self._fine_crop()
         rows, columns = np.flatnonzero(self.window.any(axis=1)), np.flatnonzero(self.window.any(axis=0))
-        probs = 1 / (1 + np.exp(-np.clip(self.logits, -60, 60)))
         h, w = self.logits.shape
         box = self._framed(self.cell_box)
-        drawing = self._map(heat(probs, 0.0, 1.0), around(box, self.extent, 0.6, 8))
+        drawing = self._map(heat(_sigmoid(self.logits), 0.0, 1.0), around(box, self.extent, 0.6, 8))
         white = np.full((h, w, 3), 255, np.uint8)
         outside = np.where(self.window, 0.0, 0.62)
         drawing.image(white, self._framed((0, 0, w, h)), mask=outside, smooth=False)
         drawing.box(box, CHOSEN, 2.5)
         if len(rows) and len(columns):
             drawing.box(self._framed((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)), BEFORE, 2.0)
-        text = (
-            "The sigmoid makes probabilities of the sum. What lies outside the box and a small margin is cut off: the "
-            "sum may light up on neighbours too."
-        )
+        text = f"The sigmoid makes probabilities of the sum. {self._cut()}"
         return Panel("Sigmoid and crop", text, drawing.pixels(), ((CHOSEN, "box"), (BEFORE, "crop, whole cells")))
+
+    def _fine_crop(self) -> Panel:
+        """The crop at the picture's resolution, of what was enlarged before."""
+        box = self._framed(self.cell_box)
+        drawing = Drawing(around(box, self.extent, 0.6, 8))
+        left, top, right, bottom = (
+            int(f(v)) for f, v in zip((math.floor, math.floor, math.ceil, math.ceil), drawing.window, strict=True)
+        )
+        extent = (float(left), float(top), float(right), float(bottom))
+        probs = _sigmoid(self.enlarged(top, left, bottom, right))
+        drawing.image(heat(probs, 0.0, 1.0), extent, smooth=False)
+        x0, y0, x1, y1 = self.crop
+        x, y = np.arange(left, right) + 0.5, np.arange(top, bottom)[:, None] + 0.5
+        inside = (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
+        white = np.full((*probs.shape, 3), 255, np.uint8)
+        drawing.image(white, extent, mask=np.where(inside, 0.0, 0.62), smooth=False)
+        drawing.box(box, CHOSEN, 2.5)
+        drawing.box(self.crop, BEFORE, 2.0)
+        text = (
+            "The sum is enlarged to the picture's own pixels first; the sigmoid makes probabilities of it. "
+            f"{self._cut()}"
+        )
+        key = ((CHOSEN, "box"), (BEFORE, "crop, pixels of the picture"))
+        return Panel("Enlarge, sigmoid and crop", text, drawing.pixels(), key)
+
+    def _cut(self) -> str:
+        """What the crop takes away, in words."""
+        margin = self.output.crop_margin
+        if math.isinf(margin):
+            return "Nothing is cut off: the crop margin is infinite."
+        edge = f"the box and {margin:g} {'cell' if margin == 1 else 'cells'} around it" if margin else "the box"
+        return f"What lies outside {edge} is cut off: the sum may light up on neighbours too."
 
     def _paste(self) -> Panel:
         box = self.prediction.boxes[self.instance]
@@ -241,7 +283,9 @@ class YolactExplanation(Explanation):
         self.paint(drawing, [self.instance], CHOSEN, 0.4)
         self.edge(drawing)
         drawing.box(box, CHOSEN, 2.0)
-        text = f"Enlarged to the picture, pixels above {self.threshold:g} are the mask"
+        start = "Pixels" if self.output.upsample == "logits" else "Enlarged to the picture, pixels"
+        text = f"{start} above {self.output.mask_threshold:g} are the mask"
+        text += ", of which the largest part is kept" if self.output.largest_component else ""
         text += "." if self.mask is None else f": {plural(int(self.mask.areas()[0]), 'pixel')}."
         if self.rating is not None:
             text += (
@@ -249,6 +293,10 @@ class YolactExplanation(Explanation):
                 f"is {self.score:.2f}."
             )
         return Panel("Onto the picture", text, drawing.pixels(), ((CHOSEN, "box"), (EDGE, "edge of the mask")))
+
+
+def _sigmoid(values: FloatArray) -> FloatArray:
+    return np.asarray(1 / (1 + np.exp(-np.clip(values, -60, 60))), np.float32)
 
 
 # ---- from the stages' notes ------------------------------------------------------------------------------------------
@@ -293,34 +341,10 @@ def build(trace: Trace, instance: int) -> YolactExplanation:
         window=window.cpu().numpy(),
         cell_box=box.cpu().numpy() / np.array([*step, *step], np.float32),
         rating=None if detected.mask_ratings is None else float(detected.mask_ratings[0, row]),
-        threshold=model.output.mask_threshold,
+        output=model.output,
         geometry=trace.geometry,
         step=step,
     )
-
-
-def suppressed(
-    boxes: Tensor, scores: Tensor, label: int, box: Tensor, score: float, nms: NMSConfig, back: Geometry
-) -> Suppression:
-    """What suppression did around one result. boxes (M, 4), scores (M, Q) of all candidates, box (4,): of the input."""
-    own = scores[:, label]
-    if nms.kind == "exact":
-        compared = torch.nonzero(own > nms.score).flatten()
-        rows, labels = greedy_nms_by_class(boxes, scores, nms.score, nms.iou, len(boxes) * scores.shape[1])
-        alive = rows[labels == label]
-    else:
-        across = nms.kind == "fast_cross"
-        part = scores if across else own[:, None]
-        own = scores.amax(dim=1) if across else own
-        compared, _ = fast_nms(boxes, part, 1.0, nms.before, len(boxes), across=across)
-        alive, _ = fast_nms(boxes, part, nms.iou, nms.before, len(boxes), across=across)
-    overlap = box_ops.iou(boxes[compared], box[None])[:, 0]
-    dead = ~torch.isin(compared, alive)
-    fell = compared[dead & (overlap > nms.iou) & (own[compared] <= score)]
-    greedy = compared[batched_nms(boxes[compared], own[compared], torch.zeros_like(compared), nms.iou)]
-    only_fast = greedy[~torch.isin(greedy, alive)] if nms.kind != "exact" else compared[:0]
-    moved = [back.boxes(boxes[rows].float().cpu().numpy()) for rows in (fell, only_fast)]
-    return Suppression(nms.kind, nms.iou, len(compared), *moved)
 
 
 def best_score(stages: dict[str, Any]) -> float | None:

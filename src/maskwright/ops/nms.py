@@ -119,7 +119,12 @@ def greedy_nms_by_class(
     boxes (N, 4), scores (N, Q). Every score above `score` takes part. Returns (row (K,), label (K,)), best first.
     """
     row, label = torch.nonzero(scores > score, as_tuple=True)
-    whole = boxes[row] + boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+    whole = with_end_pixels(boxes[row])
     below = math.nextafter(iou_threshold, 0.0)
     chosen = batched_nms(whole, scores[row, label], label, below)[:keep]
     return row[chosen], label[chosen]
+
+
+def with_end_pixels(boxes: Tensor) -> Tensor:
+    """Boxes (N, 4) of which width is x2 - x1 + 1, in ours: as the YOLACT code measures them for exact suppression."""
+    return boxes + boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
