@@ -11,7 +11,7 @@ from tests.reference import prototypes as twin
 
 from maskwright.errors import ConfigError
 from maskwright.geometry import Geometry
-from maskwright.ops import prototypes
+from maskwright.ops import enlarge, prototypes
 from maskwright.ops.prototypes import draw, logits, soft_masks, window
 
 PROPERTY = settings(max_examples=60, deadline=None)
@@ -144,12 +144,31 @@ def test_large_objects_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     geometry = Geometry.resize((90, 70), (32, 32))
     protos, coefs, boxes = drawn(5, (16, 16), (32, 32), 10)
     at_once = draw(protos, coefs, boxes, (32, 32), geometry)
-    monkeypatch.setattr(prototypes, "BLOCK", 100)
-    in_parts = draw(protos, coefs, boxes, (32, 32), geometry)
-    assert np.array_equal(at_once.dense(), in_parts.dense())
-    monkeypatch.setattr(prototypes, "TABLE", 0)
+    monkeypatch.setattr(prototypes, "TILES", 3)
+    monkeypatch.setattr(enlarge, "CACHED", 2)
+    assert np.array_equal(at_once.dense(), draw(protos, coefs, boxes, (32, 32), geometry).dense())
+    monkeypatch.setattr(prototypes, "CELLS", 1)
     assert np.array_equal(at_once.dense(), draw(protos, coefs, boxes, (32, 32), geometry).dense())
     assert at_once.areas().sum() > 1000
+
+
+@pytest.mark.parametrize("whole", [0, 10**9])
+@pytest.mark.parametrize("upsample", ["masks", "logits"])
+def test_small_objects_on_a_large_map(monkeypatch: pytest.MonkeyPatch, whole: int, upsample: str) -> None:
+    """The sums are made in the windows alone, or everywhere and the windows cut out of them."""
+    monkeypatch.setattr(prototypes, "WHOLE", whole)
+    geometry, rng = Geometry.resize((130, 90), (96, 64)), np.random.default_rng(0)
+    protos, coefs, _ = drawn(6, (48, 32), geometry.size, 60)
+    corner = rng.uniform(-4, 92, (60, 2)) * [64 / 96, 1]
+    boxes = torch.from_numpy(np.concatenate([corner, corner + rng.uniform(1, 12, (60, 2))], 1).astype(np.float32))
+    found = draw(protos, coefs, boxes, geometry.size, geometry, upsample=upsample)  # type: ignore[arg-type]
+    if upsample == "masks":
+        values = twin.on_picture(twin.cropped(protos, coefs, boxes, geometry.size, 1.0), geometry.size, geometry)
+    else:
+        values = twin.on_picture(logits(protos, coefs).double(), geometry.size, geometry).sigmoid()
+        values *= twin.inside(boxes, (48, 32), geometry.size, geometry, 1.0)
+    assert_masks(found.dense(), values, 0.5)
+    assert (found.areas() > 0).sum() > 40
 
 
 @pytest.mark.parametrize("geometry", [Geometry.flip((9, 9), horizontal=True), Geometry.affine((9, 9), degrees=5)])

@@ -5,6 +5,7 @@ or picture.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,16 +16,16 @@ from torch import Tensor
 
 from maskwright.errors import ConfigError
 from maskwright.geometry import Geometry
-from maskwright.types import BoolArray, FloatArray, IntArray, Masks, Size
+from maskwright.ops.enlarge import TILE, Axis, Place, cut
+from maskwright.types import BoolArray, IntArray, Masks, Size
 
 Upsample = Literal["masks", "logits"]
-Span = tuple[int, int]
 
-BLOCK = 1 << 17
-"""Pixels of a mask that are worked out together: they stay in the processor's cache, however large the object."""
+CELLS, TILES = 1 << 18, 1 << 11
+"""How many the masks that are drawn together have at most, if they are not one."""
 
-TABLE = 1 << 22
-"""Weights that are kept for all masks of a picture; where there would be more each mask makes its own."""
+WHOLE = 16
+"""Whole maps are summed where the windows are more than one part in so many of them."""
 
 
 def logits(prototypes: Tensor, coefficients: Tensor) -> Tensor:
@@ -85,101 +86,110 @@ def draw(
     shape = (prototypes.shape[0], prototypes.shape[1])
     low, high = (v.double().cpu().numpy() for v in _reach(boxes.detach().float(), shape, span, margin))
     across, down = _axes(geometry, shape, span)
-    columns, rows = across.windows(low[:, 0], high[:, 0], upsample), down.windows(low[:, 1], high[:, 1], upsample)
-    maps, sums = (np.ascontiguousarray(v.detach().float().cpu().numpy()) for v in (prototypes, coefficients))
+    columns, rows = _windows(across, low[:, 0], high[:, 0], upsample), _windows(down, low[:, 1], high[:, 1], upsample)
+    maps, sums = prototypes.detach().float().cpu(), coefficients.detach().float().cpu()
     level = threshold if upsample == "masks" else math.log(threshold / (1 - threshold))
-    corners, crops, room = np.zeros((len(sums), 2), np.int64), [], torch.empty(max(BLOCK, geometry.source[1]))
-    for corner, row, column, weights in zip(corners, rows, columns, sums, strict=True):
-        values = np.matmul(maps[slice(*row.cells), slice(*column.cells)], weights)
+    corners, crops = np.zeros((len(sums), 2), np.int64), [np.zeros((0, 0), np.bool_)] * len(sums)
+    for some in _alike(rows, columns, down, across):
+        r, c = rows.of(some), columns.of(some)
+        values = _sums(maps, sums[torch.from_numpy(some)], r, c)
         if upsample == "masks":
-            values = torch.from_numpy(values).sigmoid_().numpy()
-        above = values > level
-        r, c = down.narrowed(row, above.any(axis=1)), across.narrowed(column, above.any(axis=0))
-        corner[:] = r.pixels[0], c.pixels[0]
-        part = torch.from_numpy(values)[r.within(row), c.within(column)]
-        crops.append(_enlarged(part, down.weights(r), across.weights(c), level, room))
+            values.sigmoid_()
+        outside = torch.from_numpy(~(r.inside[:, :, None] & c.inside[:, None, :]))
+        values.masked_fill_(outside, 0.0 if upsample == "masks" else level)  # not above it, and not looked at
+        above: BoolArray = values.numpy() > level
+        place = Place(r.narrowed(down, above, 2), c.narrowed(across, above, 1))
+        corners[some] = np.stack([place.rows[:, 0], place.columns[:, 0]], 1)
+        drawn = cut(values, np.stack([r.first, c.first], 1), place, down, across, level)
+        for k, crop in zip(some.tolist(), drawn, strict=True):
+            crops[k] = crop
     return Masks(geometry.source, corners, tuple(crops))
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """Where a mask may be along one axis: the first pixel and the one after the last, and the same of cells."""
+def _alike(rows: "_Windows", columns: "_Windows", down: Axis, across: Axis) -> Iterator[IntArray]:
+    """Instances whose windows are about as large, which are drawn together; memory does not grow with their number."""
+    height, width = rows.last - rows.first, columns.last - columns.first
+    cells, tiles = height * width, down.tiles(rows.begin, rows.end) * across.tiles(columns.begin, columns.end)
+    order = np.lexsort((width, height))
+    first, most, total = 0, 0, 0
+    for k, j in enumerate(order.tolist()):
+        most, total = max(most, int(cells[j])), total + int(tiles[j])
+        if k > first and (most * (k - first) > CELLS or total > TILES):
+            yield order[first:k]
+            first, most, total = k, int(cells[j]), int(tiles[j])
+    if len(order):
+        yield order[first:]
 
-    pixels: Span
-    cells: Span
 
-    def within(self, other: "_Window") -> slice:
-        """Its cells, counted from the first of `other`."""
-        return slice(self.cells[0] - other.cells[0], self.cells[1] - other.cells[0])
+def _sums(prototypes: Tensor, coefficients: Tensor, rows: "_Windows", columns: "_Windows") -> Tensor:
+    """(N, r, c) signed sums of (h, w, D) prototypes in N windows, as large as the largest.
+
+    Where the windows are large, they are cut out of whole sums, else the prototypes in them are summed.
+    """
+    h, w, count = prototypes.shape
+    y = np.minimum(rows.first[:, None] + np.arange(rows.largest), h - 1)
+    x = np.minimum(columns.first[:, None] + np.arange(columns.largest), w - 1)
+    places = torch.from_numpy(y * w)[:, :, None] + torch.from_numpy(x)[:, None, :]
+    if rows.largest * columns.largest * WHOLE < h * w:
+        some = prototypes.reshape(-1, count).index_select(0, places.flatten()).view(len(places), -1, count)
+        return torch.bmm(some, coefficients[:, :, None]).view(places.shape)
+    places += torch.arange(len(places))[:, None, None] * (h * w)
+    return logits(prototypes, coefficients).take(places)
 
 
 @dataclass(frozen=True, eq=False)
-class _Axis:
-    """One axis of the picture.
+class _Windows:
+    """Where N masks may be along one axis, each (N,): first pixel, the one after the last, and the same of cells."""
 
-    centre: each pixel's centre in cells. before: the cell whose middle lies before it; share: how far it is from there
-    to the next one's. first: for each cell from the one before the map on, the first pixel whose `before` is not less;
-    at the end the number of pixels. table: `weights` of the whole axis, where that is small.
-    """
-
-    centre: NDArray[np.float64]
-    before: IntArray
-    share: FloatArray
+    begin: IntArray
+    end: IntArray
     first: IntArray
-    table: Tensor | None
+    last: IntArray
 
-    @classmethod
-    def of(cls, pixels: int, count: int, factor: float, shift: float) -> "_Axis":
-        centre = np.asarray((np.arange(pixels) + 0.5) * factor + shift, np.float64)
-        position = np.clip(centre - 0.5, 0, count - 1)
-        before = position.astype(np.int64)
-        share, first = (position - before).astype(np.float32), np.searchsorted(before, np.arange(-1, count + 1))
-        table = _weights(before, share, 0, count) if pixels * count <= TABLE else None
-        return cls(centre, before, share, first, table)
+    def of(self, some: IntArray) -> "_Windows":
+        return _Windows(self.begin[some], self.end[some], self.first[some], self.last[some])
 
-    def windows(self, low: NDArray[np.float64], high: NDArray[np.float64], upsample: Upsample) -> list[_Window]:
-        """Of each instance, whose box and margin reach from `low` (N,) to `high` (N,), in cells."""
-        count = len(self.first) - 2
-        if upsample == "masks":
-            first = np.clip(np.ceil(low), 0, count).astype(np.int64)
-            last = np.maximum(np.clip(np.ceil(high), 0, count).astype(np.int64), first)
-            begin = self.first[first]
-            end = np.where(first < last, self.first[last + 1], begin)
-        else:
-            begin, end = np.searchsorted(self.centre, low), np.searchsorted(self.centre, high)
-            first = self.before[np.minimum(begin, len(self.before) - 1)]
-            last = np.minimum(self.before[end - 1] + 2, count)
-        empty = end <= begin
-        numbers = (np.where(empty, 0, v).tolist() for v in (begin, end, first, last))
-        return [_Window((a, b), (c, d)) for a, b, c, d in zip(*numbers, strict=True)]
+    @property
+    def largest(self) -> int:
+        """Cells of the largest."""
+        return int((self.last - self.first).max(initial=0))
 
-    def narrowed(self, window: _Window, above: BoolArray) -> _Window:
-        """The part of it in which a pixel may be set: one that looks at a cell whose value is `above` the level."""
-        (begin, end), (first, last) = window.pixels, window.cells
-        if not above.any():
-            return _Window((0, 0), (first, first))
-        low, high = first + int(above.argmax()), last - int(above[::-1].argmax())
-        begin, end = max(begin, int(self.first[low])), min(end, int(self.first[high + 1]))
-        return _Window((begin, end), (max(first, low - 1), min(last, high + 1)))
+    @property
+    def inside(self) -> BoolArray:
+        """(N, largest) which of the cells from its first on are in a window."""
+        return np.asarray(np.arange(self.largest) < (self.last - self.first)[:, None])
 
-    def weights(self, window: _Window) -> Tensor:
-        """(pixels, cells) of the window: the bilinear weight of each cell for each pixel; none of cells outside it."""
-        pixels, cells = slice(*window.pixels), slice(*window.cells)
-        if self.table is not None:
-            return self.table[pixels, cells]
-        return _weights(self.before[pixels], self.share[pixels], cells.start, cells.stop)
+    def narrowed(self, axis: Axis, above: BoolArray, other: int) -> IntArray:
+        """(N, 2) the span in which a pixel may be set: it looks at a line with a cell that is `above` (N, r, c).
+
+        other: the dimension of `above` along which the lines run.
+        """
+        lines = np.asarray(above.any(axis=other), np.bool_)
+        if not lines.size:
+            return np.zeros((len(lines), 2), np.int64)
+        low, high = self.first + lines.argmax(1), self.first + lines.shape[1] - lines[:, ::-1].argmax(1)
+        high = np.minimum(high, self.last)  # where none is above
+        begin, end = np.maximum(self.begin, axis.first[low]), np.minimum(self.end, axis.first[high + 1])
+        return np.where(lines.any(axis=1, keepdims=True), np.stack([begin, end], 1), 0)
 
 
-def _weights(before: IntArray, share: FloatArray, first: int, last: int) -> Tensor:
-    """(pixels, last - first) weights of the cells `first` to `last`, one not included, for pixels that look at them."""
-    row, place = np.arange(len(before)), before - (first - 1)
-    out = np.zeros((len(before), last - first + 2), np.float32)  # with one cell on either side
-    out[row, place] = 1 - share
-    out[row, place + 1] = share
-    return torch.from_numpy(out)[:, 1:-1]
+def _windows(axis: Axis, low: NDArray[np.float64], high: NDArray[np.float64], upsample: Upsample) -> _Windows:
+    """Of each instance, whose box and margin reach from `low` (N,) to `high` (N,), in cells."""
+    count = len(axis.first) - 2
+    if upsample == "masks":
+        first = np.clip(np.ceil(low), 0, count).astype(np.int64)
+        last = np.maximum(np.clip(np.ceil(high), 0, count).astype(np.int64), first)
+        begin = axis.first[first]
+        end = np.where(first < last, axis.first[last + 1], begin)
+    else:
+        begin, end = np.searchsorted(axis.centre, low), np.searchsorted(axis.centre, high)
+        first = axis.before[np.minimum(begin, len(axis.before) - 1)]
+        last = np.minimum(axis.before[end - 1] + 2, count)
+    empty = end <= begin
+    return _Windows(*(np.where(empty, 0, v) for v in (begin, end, first, last)))
 
 
-def _axes(geometry: Geometry, shape: Size, span: Size) -> tuple[_Axis, _Axis]:
+def _axes(geometry: Geometry, shape: Size, span: Size) -> tuple[Axis, Axis]:
     """Of x and of y."""
     m = geometry.matrix
     if m[0, 1] or m[1, 0] or m[0, 0] <= 0 or m[1, 1] <= 0:
@@ -189,24 +199,6 @@ def _axes(geometry: Geometry, shape: Size, span: Size) -> tuple[_Axis, _Axis]:
     height, width = geometry.source
     x, y = shape[1] / span[1], shape[0] / span[0]
     return (
-        _Axis.of(width, shape[1], float(m[0, 0]) * x, float(m[0, 2]) * x),
-        _Axis.of(height, shape[0], float(m[1, 1]) * y, float(m[1, 2]) * y),
+        Axis.of(width, shape[1], float(m[0, 0]) * x, float(m[0, 2]) * x, TILE[1]),
+        Axis.of(height, shape[0], float(m[1, 1]) * y, float(m[1, 2]) * y, TILE[0]),
     )
-
-
-def _enlarged(values: Tensor, by_y: Tensor, by_x: Tensor, level: float, room: Tensor) -> BoolArray:
-    """by_y (m, r) @ values (r, c) @ by_x.T (c, n) > level, some rows at a time, in the `room` for at least one.
-
-    Some neighbouring pixels look at few cells, and only these are multiplied. Torch does it, because NumPy has threads
-    of its own, which wait for those of torch.
-    """
-    half, width, looks = values @ by_x.T, len(by_x), by_y.numpy() != 0
-    out = np.empty((len(by_y), width), np.bool_)
-    step = len(room) // max(1, width)
-    for top in range(0, len(by_y), step):
-        last = min(top + step, len(by_y)) - 1
-        cells = slice(int(looks[top].argmax()), looks.shape[1] - int(looks[last, ::-1].argmax()))
-        some = by_y[top : last + 1, cells]
-        product = torch.mm(some, half[cells], out=room[: len(some) * width].view(len(some), width))
-        np.greater(product.numpy(), level, out=out[top : top + step])
-    return out
