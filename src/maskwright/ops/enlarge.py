@@ -20,8 +20,8 @@ TILE: Size = (32, 64)
 SHORT, LOOKS = 8, 8
 """A side has fewer pixels, but not fewer than SHORT, where more would look at more cells than LOOKS."""
 
-CACHED = 128
-"""Tiles that are worked out together: they stay in the processor's cache."""
+CACHED = 512
+"""Tiles that are worked out together: larger numbers leave the processor's cache, smaller ones wait for its threads."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,11 +21,11 @@ from maskwright.types import BoolArray, IntArray, Masks, Size
 
 Upsample = Literal["masks", "logits"]
 
-CELLS, TILES = 1 << 18, 1 << 11
+CELLS, TILES = 1 << 20, 1 << 13
 """How many the masks that are drawn together have at most, if they are not one."""
 
-WHOLE = 16
-"""Whole maps are summed where the windows are more than one part in so many of them."""
+WHOLE, GATHERED = 16, 1 << 16
+"""Whole maps are summed where the windows are more than one part in so many of them, else so many cells at once."""
 
 
 def logits(prototypes: Tensor, coefficients: Tensor) -> Tensor:
@@ -131,8 +131,10 @@ def _sums(prototypes: Tensor, coefficients: Tensor, rows: "_Windows", columns: "
     x = np.minimum(columns.first[:, None] + np.arange(columns.largest), w - 1)
     places = torch.from_numpy(y * w)[:, :, None] + torch.from_numpy(x)[:, None, :]
     if rows.largest * columns.largest * WHOLE < h * w:
-        some = prototypes.reshape(-1, count).index_select(0, places.flatten()).view(len(places), -1, count)
-        return torch.bmm(some, coefficients[:, :, None]).view(places.shape)
+        flat, step = prototypes.reshape(-1, count), max(1, GATHERED // max(1, rows.largest * columns.largest))
+        pairs = zip(places.flatten(1).split(step), coefficients[:, :, None].split(step), strict=True)
+        parts = [flat.index_select(0, at.flatten()).view(*at.shape, count) @ weights for at, weights in pairs]
+        return torch.cat(parts).view(places.shape)
     places += torch.arange(len(places))[:, None, None] * (h * w)
     return logits(prototypes, coefficients).take(places)
 
