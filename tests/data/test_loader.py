@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from maskwright.data import loader
 from maskwright.data.augment import Augment
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.loader import Batch, Batches, Sampling, order, scaled_spec
-from maskwright.errors import ConfigError, DataError
+from maskwright.errors import ConfigError, DataError, TrainingError
 from maskwright.geometry import Geometry
 from maskwright.ops.warp import resize_normalise
 from maskwright.types import Classes, InputSpec
@@ -87,6 +89,7 @@ def test_any_start_gives_the_rest_of_the_same_run(data: Dataset, start: tuple[in
     assert_same(collect(data, sampling, *start), whole[3 * start[0] + start[1] :])
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 def test_workers_change_nothing(data: Dataset) -> None:
     sampling = Sampling(batch_size=3, epochs=2, augment=VARIED)
     assert_same(collect(data, replace(sampling, workers=2), 0, 1), collect(data, sampling, 0, 1))
@@ -177,6 +180,24 @@ def test_a_vanished_picture_is_named(data: Dataset, workers: int) -> None:
     with pytest.raises(Exception, match=r"3\.png") as caught:
         collect(data, Sampling(workers=workers))
     assert type(caught.value).__module__ == "maskwright.errors"
+
+
+@pytest.mark.parametrize("fault", [ConnectionResetError(104, "reset by peer"), ConnectionRefusedError(), EOFError()])
+def test_a_worker_that_ended_before_its_batch_was_taken_over_is_told_of(fault: Exception) -> None:
+    """Which of these comes, or torch's own report, is a matter of moments."""
+
+    class Lost:
+        num_workers = 1
+
+        def __iter__(self) -> Iterator[Batch]:
+            raise fault
+            yield
+
+    with pytest.raises(TrainingError, match=r"A process that prepares pictures ended: .*fewer workers"):
+        next(loader._unwrapped(Lost()))  # type: ignore[arg-type]
+    Lost.num_workers = 0
+    with pytest.raises(type(fault)):
+        next(loader._unwrapped(Lost()))  # type: ignore[arg-type]
 
 
 def test_to_keeps_what_it_need_not_move(data: Dataset) -> None:

@@ -360,6 +360,7 @@ MIXED = Augment(
 SPEC = InputSpec(size=80, max_size=160, resize="pillow", multiple=16)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 def test_batches_do_not_depend_on_order_or_workers(tmp_path: Path) -> None:
     path = synthetic.coco_fixture(tmp_path, 3, size=(60, 70))
     data = coco.load(path, path.parent / "images")

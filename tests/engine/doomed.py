@@ -122,6 +122,7 @@ def run_in_a_fork(folder: Path, where: str, workers: int) -> int:
         run(folder, where, workers)
         code = 0
     except Exception:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise once more while this is written
         traceback.print_exc()
     finally:
         sys.stderr.flush()

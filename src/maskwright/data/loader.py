@@ -219,11 +219,31 @@ class _Collate:
 
 
 def _unwrapped(loader: "DataLoader[Any]") -> Iterator[Batch]:
-    """The loader's batches; an error that arrives in place of one is raised."""
-    for batch in loader:
+    """The loader's batches; an error that arrives in place of one is raised.
+
+    A batch lies in memory of the worker that made it; where that has ended before the batch was taken over, there is
+    nothing at the other end of the line.
+    """
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except (ConnectionError, EOFError) as error:
+            if not loader.num_workers:
+                raise
+            raise _ended(f"its batch could not be taken over ({type(error).__name__}).") from error
         if isinstance(batch, MaskwrightError):
             raise batch
         yield batch
+
+
+def _ended(cause: object) -> TrainingError:
+    return TrainingError(
+        f"A process that prepares pictures ended: {cause} Often memory ran out: use fewer workers. "
+        f"Where the run's folder holds last.state, resume goes on from it; otherwise start the run anew."
+    )
 
 
 @contextmanager
@@ -237,10 +257,7 @@ def telling_of_workers() -> Iterator[None]:
             cause = cause.__context__
         if isinstance(error, MaskwrightError) or cause is None:
             raise
-        raise TrainingError(
-            f"A process that prepares pictures ended: {cause} Often memory ran out: use fewer workers. "
-            f"Where the run's folder holds last.state, resume goes on from it; otherwise start the run anew."
-        ) from error
+        raise _ended(cause) from error
 
 
 class TrainingSamples(TorchDataset[Item]):
