@@ -39,24 +39,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def torchrun(lesson: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Two processes; a free port is found by torchrun itself."""
+@pytest.fixture(scope="module")
+def ran(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Two processes that learn the lesson `equal` and then `killed`, which ends them; torchrun finds a free port.
+
+    The run that two go on with is begun here by one.
+    """
+    begun = lesson_config(folder / "begun_by_one", epochs=2)
+    fit(lesson_model("compact"), lesson_data(folder), lesson_data(folder), begun, stop_after_first_epoch)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-        str(ROOT / "tests/engine/workers.py"), lesson, str(folder),
+        str(ROOT / "tests/engine/workers.py"), str(folder), "equal", "killed",
     ]  # fmt: skip
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")
-def found(folder: Path) -> list[dict[str, Any]]:
-    """What each of two processes saw; the run that two go on with is begun here by one."""
-    begun = lesson_config(folder / "begun_by_one", epochs=2)
-    fit(lesson_model("compact"), lesson_data(folder), lesson_data(folder), begun, stop_after_first_epoch)
-    done = torchrun("equal", folder)
-    assert done.returncode == 0, done.stderr
-    return [json.loads((folder / f"equal_{rank}.json").read_text()) for rank in (0, 1)]
+def found(folder: Path, ran: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """What each of two processes saw."""
+    places = [folder / f"equal_{rank}.json" for rank in (0, 1)]
+    assert all(place.exists() for place in places), ran.stderr
+    return [json.loads(place.read_text()) for place in places]
 
 
 def assert_close(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
@@ -113,11 +117,14 @@ def test_all_processes_end_with_a_reason(found: list[dict[str, Any]]) -> None:
     assert "holds a run" in second["occupied"]
 
 
-def test_a_killed_process_ends_the_run_and_is_named(folder: Path) -> None:
-    done = torchrun("killed", folder)
-    assert done.returncode != 0
-    assert "Training stopped in process 0 of 2: process 1 (pid " in done.stderr
-    assert f"{folder / 'killed' / 'last.state'} was saved before; start the run again with resume" in done.stderr
+def test_a_killed_process_ends_the_run_and_is_named(
+    folder: Path, ran: subprocess.CompletedProcess[str], found: list[dict[str, Any]]
+) -> None:
+    assert found  # nothing had gone wrong before
+    assert ran.returncode != 0
+    assert not list(folder.glob("killed_*.json"))
+    assert "Training stopped in process 0 of 2: process 1 (pid " in ran.stderr
+    assert f"{folder / 'killed' / 'last.state'} was saved before; start the run again with resume" in ran.stderr
     state = checkpoint.load(folder / "killed" / "last.state")
     assert state["position"]["iteration"] == 2
     resumed, straight = lesson_model("compact"), lesson_model("compact")

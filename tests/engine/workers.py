@@ -1,4 +1,4 @@
-"""What each process of `test_processes.py` does under torchrun (`workers.py LESSON FOLDER`), with findings as JSON."""
+"""What each process of `test_processes.py` does under torchrun (`workers.py FOLDER LESSON...`); findings are JSON."""
 
 import json
 import os
@@ -132,6 +132,7 @@ def killed(folder: Path) -> History:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    lesson: Callable[[Path], Any] = {"equal": equal, "killed": killed}[sys.argv[1]]
-    place = Path(sys.argv[2])
-    (place / f"{sys.argv[1]}_{os.environ['RANK']}.json").write_text(json.dumps(lesson(place)))
+    lessons: Mapping[str, Callable[[Path], Any]] = {"equal": equal, "killed": killed}
+    place = Path(sys.argv[1])
+    for name in sys.argv[2:]:
+        (place / f"{name}_{os.environ['RANK']}.json").write_text(json.dumps(lessons[name](place)))

@@ -98,9 +98,12 @@ class Lesson:
         """Losses, and the gradient of their sum for every parameter that learns, under the published names."""
         if case not in self.results:
             self.set_case(case, monkeypatch)
+            maps = self.features
+            monkeypatch.setattr(self.model, "features", lambda images: maps)
             losses = self.model.loss(self.images, self.sizes, self.targets(case))
             parameters = [self.model.get_parameter(own) for own in self.names.values()]
-            gradients = torch.autograd.grad(torch.stack(list(losses.values())).sum(), parameters)
+            total = torch.stack(list(losses.values())).sum()
+            gradients = torch.autograd.grad(total, parameters, retain_graph=True)
             values = {name: loss.item() for name, loss in losses.items()}
             self.results[case] = values, dict(zip(self.names, gradients, strict=True))
         return self.results[case]
@@ -129,10 +132,16 @@ class Lesson:
         return Masks.from_dense(F.interpolate(dense, self.sizes[i])[:, 0].numpy() > 0)
 
     @cached_property
+    def features(self) -> list[Tensor]:
+        """The pictures' maps, from which every case's gradients go back: the cases differ in what comes after."""
+        with torch.enable_grad():
+            return self.model.features(self.images)
+
+    @cached_property
     def answers(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Logits, offsets and anchors of the proposal network."""
         with torch.no_grad():
-            maps = self.model.rpn_maps(self.model.features(self.images))
+            maps = self.model.rpn_maps(self.features)
             logits, deltas = self.model.rpn(maps)
             return logits, deltas, self.model.rpn.anchors(maps, (self.images.shape[-2], self.images.shape[-1]))
 

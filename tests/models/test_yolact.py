@@ -244,7 +244,7 @@ def test_half_precision(name: str) -> None:
 # ---- learning -------------------------------------------------------------------------------------------------------
 
 
-STEPS = 100
+STEPS = 70
 
 
 def lesson(config: YolactConfig, count: int) -> tuple[Tensor, list[Target]]:
@@ -289,7 +289,7 @@ def found_of(raw: RawDetections, picture: int, one: Target, size: Size) -> Tenso
 
 @pytest.mark.parametrize("name", ["yolact", "plus", "compact"])
 def test_it_learns_three_scenes(name: str) -> None:
-    """After 100 steps every object is found, sure, its box fits, its mask fits as well as the map's cells allow.
+    """After 70 steps every object is found, sure, its box fits, its mask fits as well as the map's cells allow.
 
     Not a measure of quality: what is broken in matching, coding or targets cannot be learnt.
     """
