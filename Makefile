@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
+# Processes that share the tests, a thread each: as many as there are cores.
+JOBS   ?= 2
 STAMP   = $(VENV)/.ready
 
 .PHONY: demo test check bench clean
@@ -16,7 +18,7 @@ demo: $(STAMP)
 	$(BIN)/python -m maskwright.demo --out demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -12,13 +12,17 @@ SHARED = ROOT.parent / "shared"
 
 
 def pytest_configure() -> None:
-    """Two threads unless the environment says otherwise, so that sums are alike everywhere; no network for the hub.
+    """A thread for each process of `make test`, two where pytest runs alone, unless the environment says otherwise, so
+    that sums are alike everywhere; no network for the hub.
 
+    Processes that tests start inherit the number: more of them than cores would only wait for each other.
     Property tests try the same examples everywhere; HYPOTHESIS_PROFILE=explore tries new ones.
     """
     settings.register_profile("same", derandomize=True, deadline=None)
     settings.register_profile("explore", deadline=None)
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     os.environ["HF_HUB_OFFLINE"] = "1"
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-import os
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from maskwright.weights import fetch as module
 from maskwright.weights.fetch import Digest, cache_folder, cache_path, fetch, record_of
 from maskwright.weights.files import read
 
-BODY = os.urandom(700_001)
+BODY = random.Random(0).randbytes(700_001)
 SHA = "sha256:" + hashlib.sha256(BODY).hexdigest()
 MD5 = "md5:" + hashlib.md5(BODY, usedforsecurity=False).hexdigest()
 
