@@ -129,6 +129,16 @@ def test_a_run_begins_with_the_backbone_of_the_other_family(small_zoo: None, tmp
     assert not same.body_only
 
 
+def test_the_input_is_fitted_as_asked() -> None:
+    published = origin(TrainConfig(model="yolact.resnet18"))
+    asked = origin(TrainConfig(model="yolact.resnet18", fit="letterbox"))
+    assert (published.config.spec.fit, asked.config.spec.fit) == ("stretch", "letterbox")
+    model, _ = build(TrainConfig(model="yolact.resnet18", fit="letterbox", size=256), Classes(["a"]), asked)
+    assert (model.spec.fit, model.spec.size) == ("letterbox", 256)
+    with pytest.raises(ConfigError, match="fit is one of short_edge, stretch, letterbox, got 'box'"):
+        TrainConfig(fit="box")  # type: ignore[arg-type]
+
+
 def test_a_published_backbone_serves_the_other_family(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """torchvision's Mask R-CNN sees what YOLACT sees; detectron2's does not."""
     path = tmp_path / "w.pth"

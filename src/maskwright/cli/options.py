@@ -51,8 +51,9 @@ Size = Annotated[
         help="Size of the network's input: the short edge, or the square's side.  [default: the model's]",
     ),
 ]
+FitKind = Literal["short_edge", "stretch", "letterbox"]
 Fit = Annotated[
-    Literal["short_edge", "stretch", "letterbox"] | None,
+    FitKind | None,
     typer.Option(
         help="How pictures become input: by their short edge, stretched to a square, or filled up to one with their "
         "shape kept.  [default: the model's]",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from maskwright.cli.app import app
-from maskwright.cli.options import Debug, say
+from maskwright.cli.options import Debug, FitKind, say
 
 if TYPE_CHECKING:
     from maskwright.engine.train_config import TrainConfig
@@ -104,6 +104,11 @@ def train(
         _option(min=1, metavar="PIXELS", panel=LENGTH,
                 help="Short edge, or side of the square, pictures are resized to.  [default: by the objects' size]"),
     ] = None,
+    fit: Annotated[
+        FitKind | None,
+        _option(panel=LENGTH,
+                help="By their short edge, stretched to a square, or filled up to one.  [default: the model's]"),
+    ] = None,
     batch: Annotated[
         int | None, _option(min=1, metavar="N", panel=LENGTH, help="Pictures at once.  [default: by size and memory]")
     ] = None,
@@ -158,8 +163,8 @@ def train(
     given = {
         "data": data, "images": images, "data_format": data_format, "out": out, "model": model, "weights": weights,
         "val": val, "val_images": val_images, "val_fraction": val_fraction,
-        "orientation": orientation, "epochs": epochs, "max_minutes": minutes,
-        "size": size, "batch_size": batch, "lr": lr, "patience": patience, "device": device, "precision": precision,
+        "orientation": orientation, "epochs": epochs, "max_minutes": minutes, "size": size, "fit": fit,
+        "batch_size": batch, "lr": lr, "patience": patience, "device": device, "precision": precision,
         "workers": workers, "seed": seed, "resume": resume or None,
         "tensorboard": tensorboard or None,
     }  # fmt: skip

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from maskwright.engine.predict import Predictor, device_and_type
 from maskwright.errors import ConfigError, MaskwrightError, WeightsError, suggest
@@ -12,12 +12,11 @@ from maskwright.models import zoo
 from maskwright.models.base import Model
 from maskwright.models.families import family_of
 from maskwright.models.yolact import NMSKind
-from maskwright.types import Classes
+from maskwright.types import Classes, Fit
 from maskwright.weights.files import WeightsFile, read, sniff
 from maskwright.weights.load import load_file, load_into, which_fits
 
 Names = Classes | Sequence[str]
-Fit = Literal["short_edge", "stretch", "letterbox"]
 
 
 def load(

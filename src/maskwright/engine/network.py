@@ -51,8 +51,16 @@ def origin(config: TrainConfig) -> Origin:
 
     weights: a file, or a zoo name whose published weights are fetched. Our own checkpoints describe their network:
     it is taken as it is unless another architecture is named.
+    Its input is fitted as `config` says.
     Raises ConfigError, WeightsError, DownloadError.
     """
+    found = _named(config)
+    if config.fit is None:
+        return found
+    return replace(found, config=replace(found.config, spec=replace(found.config.spec, fit=config.fit)))
+
+
+def _named(config: TrainConfig) -> Origin:
     given = None if isinstance(config.model, Undecided) else config.model
     weights = config.weights
     if weights is None and given is not None and zoo.resolve(given).inside:

@@ -93,7 +93,7 @@ def _fields(kind: type[Any], values: Mapping[str, Any], place: _Place) -> dict[s
 
 def _value(hint: Any, value: Any, key: str, place: _Place) -> Any:
     """`value` as the type of the field; TypeError where it is of another."""
-    if isinstance(hint, types.UnionType):
+    if _is_union(hint):
         inner = [a for a in typing.get_args(hint) if a is not types.NoneType]
         if value is False and bool not in inner:
             return None
@@ -119,6 +119,11 @@ def _value(hint: Any, value: Any, key: str, place: _Place) -> Any:
     return _plain(hint, value)
 
 
+def _is_union(hint: Any) -> bool:
+    """Written `int | None`, or, as Python makes it of choices, `Literal[...] | None`."""
+    return typing.get_origin(hint) in (types.UnionType, typing.Union)
+
+
 def _plain(kind: type[Any], value: Any) -> Any:
     if kind is float and type(value) is int:
         return float(value)
@@ -129,7 +134,7 @@ def _plain(kind: type[Any], value: Any) -> Any:
 
 def _named(hint: Any) -> str:
     """A field's type in a person's words."""
-    if isinstance(hint, types.UnionType):
+    if _is_union(hint):
         inner = [a for a in typing.get_args(hint) if a is not types.NoneType]
         return _named(inner[0]) + ("" if bool in inner else ", or false for none")
     if dataclasses.is_dataclass(hint):

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from maskwright.data.dataset import Dataset
 from maskwright.data.loader import Sampling
 from maskwright.engine.undecided import undecided
 from maskwright.errors import ConfigError, suggest
+from maskwright.types import Fit
 
 FREE_ON_RESUME = (
     *("data", "images", "data_format", "val", "val_images", "out", "workers", "device"),
@@ -67,8 +68,8 @@ class TrainConfig:
     evaluate_every: epochs. patience: stop after this many evaluations in a row that are not better than the best by
     more than min_delta; None never does. checkpoint_minutes: between saved states. workers: processes that prepare
     pictures, for each process that trains.
-    max_size, shrink, enlarge: as in `InputSpec`, None is the model's own. anchors: sides in input pixels, one for each
-    level (C4: all of its one level). score_threshold, max_instances: what the trained model reports unless asked
+    fit, max_size, shrink, enlarge: as in `InputSpec`, None is the model's own. anchors: sides in input pixels, one for
+    each level (C4: all of its one level). score_threshold, max_instances: what the trained model reports unless asked
     otherwise.
     orientation: "free" where pictures have no up and down, as seen through a microscope or from above.
     tensorboard: write events for it as well. report: write report.html at the end, which costs one more evaluation.
@@ -82,6 +83,7 @@ class TrainConfig:
     model: str = undecided("mask_rcnn_small")
     weights: str | None = None
     size: int | None = None
+    fit: Fit | None = None
     max_size: int | None = None
     shrink: bool | None = None
     enlarge: float | None = None
@@ -131,6 +133,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
             _check_choice(name, getattr(self, name), known)
+        if self.fit is not None:
+            _check_choice("fit", self.fit, get_args(Fit))
         if self.epochs is None and self.max_minutes is None:
             raise ConfigError("TrainConfig: set epochs or max_minutes, or the run would never end.")
         for name in AT_LEAST_ONE:

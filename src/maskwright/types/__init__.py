@@ -3,7 +3,7 @@
 `picture` holds those in a picture's frame, `network` those at a network's two ends; import all of them from here.
 """
 
-from maskwright.types.network import InputSpec, OutputSpec, RawDetections, Target
+from maskwright.types.network import Fit, InputSpec, OutputSpec, RawDetections, Target
 from maskwright.types.picture import (
     BoolArray,
     Classes,
@@ -20,6 +20,7 @@ from maskwright.types.picture import (
 __all__ = [
     "BoolArray",
     "Classes",
+    "Fit",
     "FloatArray",
     "InputSpec",
     "Instances",

@@ -5,7 +5,7 @@ prototype map.
 """
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from maskwright.errors import ConfigError, DataError
 from maskwright.types.picture import Masks, Size
+
+Fit = Literal["short_edge", "stretch", "letterbox"]
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,10 @@ class InputSpec:
     multiple: int = 32
     shrink: bool = True
     enlarge: float | None = None
-    fit: Literal["short_edge", "stretch", "letterbox"] = "short_edge"
+    fit: Fit = "short_edge"
 
     def __post_init__(self) -> None:
-        if self.fit not in ("short_edge", "stretch", "letterbox"):
+        if self.fit not in get_args(Fit):
             raise ConfigError(f"InputSpec: fit is 'short_edge', 'stretch' or 'letterbox', got {self.fit!r}.")
         if not self.shrink and self.fit != "short_edge":
             raise ConfigError(f"InputSpec: fit '{self.fit}' shrinks large pictures, shrink=False does not: choose one.")
