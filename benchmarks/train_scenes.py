@@ -1,8 +1,8 @@
 """Make synthetic scenes of five classes that hide each other, and train a light YOLACT on them from random weights.
 
-    python -m benchmarks.train_scenes --out runs/scenes [--epochs 16]
+    python -m benchmarks.train_scenes --out runs/scenes [--epochs 20]
 
-1500 scenes of 192 x 256 pixels to learn from, 200 others to measure on; benchmarks/scenes.toml is the recipe. Prints
+3000 scenes of 192 x 256 pixels to learn from, 200 others to measure on; benchmarks/scenes.toml is the recipe. Prints
 the COCO mask AP of the best checkpoint. A run that was stopped goes on with the same command.
 """
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/scenes"))
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     arguments = parser.parse_args()
-    train, val = scenes(arguments.out / "train", 0, 1500), scenes(arguments.out / "val", 100, 200)
+    train, val = scenes(arguments.out / "train", 0, 3000), scenes(arguments.out / "val", 100, 200)
     run = arguments.out / "run"
     changes = {} if arguments.epochs is None else {"epochs": arguments.epochs}
     best = maskwright.train(
