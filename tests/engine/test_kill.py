@@ -82,6 +82,7 @@ def ended(folder: Path) -> tuple[dict[str, int], str]:
     return json.loads(codes), said
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 @pytest.mark.parametrize("name", KILLED)
 def test_a_killed_run_goes_on_to_the_same_bits(
     name: str, folder: Path, straight: dict[str, dict[str, Tensor]], ended: tuple[dict[str, int], str]
