@@ -10,9 +10,8 @@ with batch norm that learns, as there are no published weights to freeze. Ours i
 instead of whole pictures, bf16, anchors of the nuclei's size, AdamW. `--model mask_rcnn_small` is the lighter network
 that `nuclei` has.
 
-One after the other; for each: pictures a second, the share of the time spent waiting for data, and the mask AP and
-the nuclei metric of what was learnt, measured by the same code. --only with --threads 1 runs one side on one core for
-twice the time, beside the other.
+One after the other; for each: pictures a second, the share of the time spent waiting for data, and the mask AP of what
+was learnt, measured by the same code. With --only, --threads 1 and twice the minutes the two can run side by side.
 """
 
 import argparse

@@ -54,7 +54,7 @@ class Stages:
         self.golden, self.model, self.name, self.kind, self.key = golden, model, name, kind, key
         self.tv = publisher(name) == "torchvision"
         self.spec = InputSpec(**{**vars(model.config.spec), "size": int(key[1:])})
-        self.whole = "C4" not in name or kind == "fast"  # a thousand RoIs through res5 are slow, the more so unfused
+        self.whole = "C4" not in name or kind == "fast" or key == "s320"  # a thousand RoIs are slow unfused
 
     def __getitem__(self, key: str) -> NDArray[Any]:
         return self.golden[f"{self.key}/{key}"]

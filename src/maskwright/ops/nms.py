@@ -24,7 +24,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: fl
 
     boxes (N, 4), scores (N,), groups (N,) class or level; computed in float32.
     """
-    rows = _broken_out(boxes)
+    rows = _finite_rows(boxes)
     if rows is not None:
         return rows[batched_nms(boxes[rows], scores[rows], groups[rows], iou_threshold)]
     boxes = boxes.float()
@@ -34,7 +34,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: fl
     return keep
 
 
-def _broken_out(boxes: Tensor) -> Tensor | None:
+def _finite_rows(boxes: Tensor) -> Tensor | None:
     """The rows (F,) of those boxes that are finite; None where all are."""
     finite = torch.isfinite(boxes).all(dim=1)
     return None if bool(finite.all()) else torch.nonzero(finite).flatten()
@@ -67,7 +67,7 @@ def fast_nms(
     a better one by IoU > threshold fall. No row falls for its low score. Returns (row (K,), label (K,)), best first,
     K <= keep. across: every box counts for its best class alone, all classes suppress each other, and K <= before.
     """
-    rows = _broken_out(boxes)
+    rows = _finite_rows(boxes)
     if rows is not None:
         row, label = fast_nms(boxes[rows], scores[rows], iou_threshold, before, keep, across=across)
         return rows[row], label

@@ -21,11 +21,12 @@ from maskwright.types import BoolArray, IntArray, Masks, Size
 
 Upsample = Literal["masks", "logits"]
 
-CELLS, TILES = 1 << 20, 1 << 13
-"""How many the masks that are drawn together have at most, if they are not one."""
+CELLS, TILES = 1 << 20, 1 << 12
+"""So many cells of windows, and so many tiles, are worked out together, which limits memory; one mask may have more."""
 
 WHOLE, GATHERED = 16, 1 << 16
-"""Whole maps are summed where the windows are more than one part in so many of them, else so many cells at once."""
+"""Windows of more than one part in 16 of a map are cut out of whole sums; of smaller ones so many cells are gathered at
+once."""
 
 
 def logits(prototypes: Tensor, coefficients: Tensor) -> Tensor:
