@@ -1,7 +1,6 @@
 """What a run leaves and says at its end: the last row of its log, its result, and nothing where it was refused."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,7 @@ from maskwright.errors import ConfigError, DataError, TrainingError
 from maskwright.models import rcnn
 from maskwright.models.rcnn import RCNN
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -37,6 +37,8 @@ from maskwright.ops.roi_pool import roi_pool
 from maskwright.ops.warp import pad_batch
 from maskwright.types import Classes, OutputSpec, RawDetections
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES = Classes(["leaf", "stem", "root"])
 CONFIGS: dict[str, RCNNConfig] = {
     "detectron2": tiny("detectron2"),
@@ -49,15 +51,6 @@ CONFIGS: dict[str, RCNNConfig] = {
     "one_class": tiny("compact", num_classes=1),
     "close": replace(tiny("compact"), roi=replace(tiny("compact").roi, nms=0.1)),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def predictor(name: str, seed: int = 0) -> Predictor:

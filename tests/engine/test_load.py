@@ -1,6 +1,5 @@
 """From names and files to predictors: what fits is loaded to the same bits, what does not is named."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,9 @@ from maskwright.models.rcnn import RCNN, RCNNConfig, tiny
 from maskwright.types import Classes
 from maskwright.weights.files import read, save_checkpoint
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CLASSES = Classes(["leaf", "stem", "root"], [7, 8, 9])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def save(path: Path, network: RCNNConfig | None = None, architecture: str = "mask_rcnn_small", **more: Any) -> Path:

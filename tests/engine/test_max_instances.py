@@ -1,6 +1,5 @@
 """Asking for more instances gives more, of every family, and the first ones stay what they were."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from maskwright.models.rcnn import RCNN
 from maskwright.models.yolact import NMSConfig, Yolact
 from maskwright.types import Classes
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 KEEP = 5
 KINDS = {
     "rcnn": lambda: replace(rcnn.tiny("compact"), roi=replace(rcnn.tiny("compact").roi, keep=KEEP, score=0.01)),
@@ -27,14 +28,6 @@ KINDS = {
     "fast_cross": lambda: replace(yolact.tiny("plus"), nms=NMSConfig("fast_cross", score=0.01, before=KEEP, keep=KEEP)),
     "exact": lambda: replace(yolact.tiny("compact"), nms=NMSConfig("exact", score=0.01, keep=KEEP)),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def model_of(kind: str) -> Model:

@@ -1,6 +1,6 @@
 """The Predictor's edges, with a network whose answer is known and with a tiny random Mask R-CNN."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,9 @@ from maskwright.models.base import Model
 from maskwright.models.rcnn import RCNN, tiny
 from maskwright.types import Classes, InputSpec, OutputSpec, RawDetections
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CLASSES = Classes(["leaf", "stem", "root"])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Middle(Model):

@@ -1,6 +1,5 @@
 """YOLACT through the Predictor: mixed sizes in a batch, the mask options, and what they refuse."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from maskwright.models.yolact import Yolact
 from maskwright.types import Classes, InputSpec
 from maskwright.weights.files import save_checkpoint
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CLASSES = Classes(["leaf", "stem", "root"])
 SIZES = [(40, 60), (60, 40), (40, 58), (40, 60), (33, 90), (64, 64), (1, 1), (7, 120)]
 FITS = {
@@ -32,15 +33,6 @@ FITS = {
     "short_edge": InputSpec(size=48, max_size=100, multiple=32),
 }
 """Every way to an input."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network(style: str = "yolact", spec: InputSpec | None = None, seed: int = 0, **options: Any) -> Predictor:

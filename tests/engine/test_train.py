@@ -4,7 +4,7 @@ import csv
 import math
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
@@ -35,6 +35,8 @@ from maskwright.models.rcnn import RCNN
 from maskwright.ops.losses import Term, mask_bce_sum
 from maskwright.types import Classes, InputSpec, OutputSpec, Target
 from maskwright.weights import files
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 GEOMETRIC = Augment(flip_horizontal=0.5, flip_vertical=0.5, rot90=0.5, scale=(0.8, 1.25), crop=(32, 32), noise=4.0)
 
@@ -76,15 +78,6 @@ class Tiny(Model):
         self.calls += 1
         size_loss = logits.float().square().sum() * (math.nan if self.calls == self.bad_at else 1e-3)
         return {"loss_mask": Term(mask, int(chosen.sum())), "loss_size": Term(size_loss, logits.numel())}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """YOLACT in training: what is decided for it, what it takes of other weights, and a run from a file to a file."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,15 +27,9 @@ from maskwright.weights import files
 from maskwright.weights.keymaps import Converted
 from maskwright.weights.transfer import transfer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = replace(yolact.tiny("compact", 80), neck_norm=True)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 Time is replaced by a number of epochs here, so that a busy machine gives the same verdicts.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,7 @@ from maskwright.models import rcnn
 from maskwright.models.rcnn import RCNN
 from maskwright.types import Classes, InputSpec
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

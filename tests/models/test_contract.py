@@ -5,7 +5,6 @@ A new variant is one more line in `CONFIGS`.
 
 import copy
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +24,8 @@ from maskwright.types import Classes, Masks, RawDetections, Target
 from maskwright.weights.files import read, save_checkpoint
 from maskwright.weights.load import load_into
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONFIGS: dict[str, RCNNConfig] = {
     "detectron2": tiny("detectron2"),
     "detectron2_boxes": replace(tiny("detectron2"), masks=False),
@@ -39,15 +40,6 @@ CONFIGS: dict[str, RCNNConfig] = {
 }
 SIZE = (64, 96)
 FROZEN = [name for name, c in CONFIGS.items() if c.norm == "frozen" and not c.neck_norm]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make(name: str, seed: int = 0) -> RCNN:

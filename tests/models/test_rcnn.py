@@ -1,6 +1,5 @@
 """The stages of R-CNN from hand-made answers, against torchvision's post-processing and losses."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -14,16 +13,9 @@ from maskwright.models.rcnn import BOX_WEIGHTS, RCNN, RCNNConfig, Sampled, tiny
 from maskwright.ops import boxes as box_ops
 from maskwright.types import Masks, Target
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = (64, 96)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make(config: RCNNConfig) -> RCNN:

@@ -1,7 +1,6 @@
 """The contract held to YOLACT: a tiny one of each style, what it finds, what it learns from, and that it learns."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -16,6 +15,8 @@ from maskwright.ops import prototypes as prototype_ops
 from maskwright.ops.losses import Term
 from maskwright.types import Masks, RawDetections, Size, Target
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONFIGS: dict[str, YolactConfig] = {
     "yolact": tiny("yolact"),
     "plus": tiny("plus"),
@@ -26,15 +27,6 @@ CONFIGS: dict[str, YolactConfig] = {
 }
 FROZEN = [name for name, c in CONFIGS.items() if c.norm == "frozen" and not c.neck_norm]
 SIZE = (64, 96)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make(name: str, seed: int = 0) -> Yolact:

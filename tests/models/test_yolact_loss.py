@@ -1,7 +1,6 @@
 """YOLACT's terms against a slow twin over whole maps, from hand-made answers of the network."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -22,17 +21,10 @@ from maskwright.ops.anchors import cell_anchors, level_priors
 from maskwright.ops.losses import Term
 from maskwright.types import Masks, Size, Target
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ALL = LossConfig(masks=10**6)
 """Every foreground prior's mask takes part: nothing is random."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def answers(batch: int, *, seed: int = 0, size: Size = (48, 64), classes: int = 3, depth: int = 4) -> Outputs:

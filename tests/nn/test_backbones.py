@@ -1,7 +1,5 @@
 """Our ResNet against torchvision's, and timm's networks by name: shapes, strides, odd ones, unusable ones."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torchvision
@@ -14,14 +12,7 @@ from maskwright.nn.backbones import TimmBackbone, backbone, norm_layer
 from maskwright.nn.resnet import Bottleneck, ResNet
 from maskwright.types import Classes
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_resnet50_equals_torchvisions() -> None:

@@ -1,6 +1,5 @@
 """Proposals and their loss from hand-made answers, and against torchvision's network."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,16 +12,9 @@ from maskwright.nn.rpn import RPN, RPNConfig, split_crowd
 from maskwright.ops import boxes as box_ops
 from maskwright.types import Target
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = RPNConfig(sizes=((8.0,), (16.0,)), ratios=(0.5, 1.0, 2.0), before=60, after=40, train_before=60, train_after=40)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make(config: RPNConfig = SMALL, seed: int = 0) -> RPN:
