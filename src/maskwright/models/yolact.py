@@ -196,11 +196,14 @@ class Yolact(Model):
     def select(self, raw: Raw, priors: Tensor) -> list[Kept]:
         """For each picture its detections, best first. Boxes are neither clipped nor limited to the picture."""
         scores = raw.logits.float().softmax(dim=2)[..., :-1]  # (B, N, Q)
-        return [
-            self._choose(s, d, c, priors) for s, d, c in zip(scores, raw.deltas, raw.coefficients.float(), strict=True)
-        ]
+        kept = []
+        for picture, (of_picture, deltas) in enumerate(zip(scores, raw.deltas, strict=True)):
+            boxes, best, labels, rows = self._choose(of_picture, deltas, priors)
+            kept.append((boxes, best, labels, raw.coefficients[torch.full_like(rows, picture), rows].float()))
+        return kept
 
-    def _choose(self, scores: Tensor, deltas: Tensor, coefficients: Tensor, priors: Tensor) -> Kept:
+    def _choose(self, scores: Tensor, deltas: Tensor, priors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Boxes (K, 4), scores (K,), labels (K,) and priors (K,) of one picture."""
         nms = self.config.nms
         near = torch.nonzero(scores.amax(dim=1) > nms.score).flatten()
         boxes, scores = decode(deltas[near], priors[near], BOX_WEIGHTS), scores[near]
@@ -208,7 +211,7 @@ class Yolact(Model):
             row, label = greedy_nms_by_class(boxes, scores, nms.score, nms.iou, nms.keep)
         else:
             row, label = fast_nms(boxes, scores, nms.iou, nms.before, nms.keep, across=nms.kind == "fast_cross")
-        return boxes[row], scores[row, label], label, coefficients[near][row]
+        return boxes[row], scores[row, label], label, near[row]
 
     def rate(self, prototypes: Tensor, rows: Sequence[Kept], images: Tensor) -> list[Tensor]:
         """(K,) of each picture: how well the mask of each row fits, as YOLACT++'s network says it."""

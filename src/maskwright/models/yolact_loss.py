@@ -309,7 +309,7 @@ def _soft_masks(outputs: Outputs, lesson: Lesson, truth: Truth) -> Iterator[Tens
     yield outputs.prototypes[:0, :, :, 0].float()
     for picture, prototypes in enumerate(outputs.prototypes):
         rows = lesson.drawn[lesson.picture[lesson.drawn] == picture]
-        coefficients = outputs.raw.coefficients[picture, lesson.prior[rows]].float()
+        coefficients = outputs.raw.coefficients[lesson.picture[rows], lesson.prior[rows]].float()
         boxes = truth.boxes[lesson.object[rows]]
         yield prototype_ops.soft_masks(prototypes.float(), coefficients, boxes, outputs.size)
 

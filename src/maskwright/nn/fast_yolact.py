@@ -1,9 +1,10 @@
 """YOLACT's parts for prediction, made of parts whose convolutions are fused already: see `fast.accelerate`.
 
-Letters: B batch, L levels, A priors of a cell, N priors of all levels, D prototypes, Q classes.
+Letters: B batch, C channels, L levels, A priors of a cell, N priors of all levels, D prototypes, Q classes, K rows.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -33,24 +34,66 @@ class FastPyramid(Pyramid):
 
 
 class FastHead(nn.Module):
-    """A `Head` whose three last convolutions are one, with the values of a prior side by side, all levels together."""
+    """A `Head` whose boxes and classes are one convolution, the values of a prior side by side, all levels together.
+
+    Coefficients are worked out for the priors whose masks are drawn, a few hundred of tens of thousands.
+    """
 
     def __init__(self, head: Head) -> None:
         super().__init__()
-        self.rows, self.conv = head.rows, head.conv
-        last = (head.deltas, head.logits, head.coefficients)
-        weights, biases = zip(*(folded(conv, None) for conv in last), strict=True)
+        self.rows, self.conv = head.rows[:2], head.conv
+        weights, biases = zip(*(folded(conv, None) for conv in (head.deltas, head.logits)), strict=True)
         merged = nn.Conv2d(weights[0].shape[1], sum(len(b) for b in biases), 3, padding=1, device="meta")
         self.all = FusedConv(merged, values=(_by_prior(weights, self.rows), _by_prior(biases, self.rows)))
+        weight, bias = folded(head.coefficients, None)
+        self.coefficients = FusedLinear(weight.permute(0, 2, 3, 1).flatten(1), bias, relu=False)
+        self.priors = len(weight) // head.rows[2]
 
     def forward(self, features: Sequence[Tensor]) -> Raw:
         """L maps to the rows of all priors, ordered (level, y, x, prior)."""
         maps = list(features)
-        for conv in (*self.conv, self.all):
+        for conv in self.conv:
+            assert isinstance(conv, FusedConv)
             maps = conv.each(maps)
-        parts = [m.permute(0, 2, 3, 1).reshape(len(m), -1, sum(self.rows)) for m in maps]
-        deltas, logits, coefficients = torch.cat(parts, dim=1).split(self.rows, dim=2)
-        return Raw(deltas, logits, coefficients.tanh())
+        coefficients = LateCoefficients([m.permute(0, 2, 3, 1) for m in maps], self.coefficients, self.priors)
+        parts = [m.permute(0, 2, 3, 1).reshape(len(m), -1, sum(self.rows)) for m in self.all.each(maps)]
+        deltas, logits = torch.cat(parts, dim=1).split(self.rows, dim=2)
+        return Raw(deltas, logits, coefficients)
+
+
+@dataclass(frozen=True, eq=False)
+class LateCoefficients:
+    """`Coefficients` that are worked out when they are asked for: a 3x3 convolution at single cells.
+
+    maps: of each level (B, h, w, C). product: 9 * C values around a cell, row by row, to the A * D of its priors.
+    """
+
+    maps: Sequence[Tensor]
+    product: FusedLinear
+    priors: int
+
+    def __getitem__(self, place: tuple[Tensor, Tensor], /) -> Tensor:
+        picture, prior = place
+        cell, which = prior // self.priors, prior % self.priors
+        around = self.maps[0].new_zeros((len(cell), self.product.weight.shape[1]))
+        for table in self.maps:
+            cells = table.shape[1] * table.shape[2]
+            here = torch.nonzero((cell >= 0) & (cell < cells)).flatten()
+            around[here] = _around(table, picture[here], cell[here])
+            cell = cell - cells
+        values: Tensor = self.product(around).unflatten(1, (self.priors, -1))
+        return values[torch.arange(len(which), device=which.device), which].tanh()
+
+
+def _around(table: Tensor, picture: Tensor, cell: Tensor) -> Tensor:
+    """(K, 9 * C): what lies around K cells of (B, h, w, C), 0 beyond the border."""
+    _, height, width, _ = table.shape
+    step = torch.arange(-1, 2, device=cell.device)
+    y = (cell // width)[:, None, None] + step[:, None]  # (K, 3, 1)
+    x = (cell % width)[:, None, None] + step  # (K, 1, 3)
+    values = table[picture[:, None, None], y.clamp(0, height - 1), x.clamp(0, width - 1)]  # (K, 3, 3, C)
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return values.mul_(inside[..., None]).flatten(1)
 
 
 def _by_prior(parts: Sequence[Tensor], rows: Sequence[int]) -> Tensor:

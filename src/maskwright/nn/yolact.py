@@ -5,7 +5,7 @@ Letters: B batch, C channels, L levels, A priors of a cell, N priors of all leve
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,14 +16,20 @@ from maskwright.nn.layers import Norm, conv
 M = TypeVar("M", bound=nn.Module)
 
 
+class Coefficients(Protocol):
+    """(B, N, D) of all priors, or what works them out for those that are asked for; after tanh."""
+
+    def __getitem__(self, place: tuple[Tensor, Tensor], /) -> Tensor:
+        """(K, D) of K priors: which picture, and which of its priors."""
+
+
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """What the head says of every prior: deltas (B, N, 4), logits (B, N, Q+1) with background last, coefficients
-    (B, N, D) after tanh."""
+    """What the head says of every prior: deltas (B, N, 4), logits (B, N, Q+1) with background last, coefficients."""
 
     deltas: Tensor
     logits: Tensor
-    coefficients: Tensor
+    coefficients: Coefficients
 
 
 class Pyramid(nn.Module):
