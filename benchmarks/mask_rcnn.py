@@ -2,7 +2,7 @@
 
     python -m benchmarks.mask_rcnn [--precision float32|bf16] [--runs N] [--short-edge 800]
 
-Both run in turn in one process on 2 threads; the figure is the median of the ratios of neighbouring runs. Then the
+Both run in turn in one process on 2 threads, about as long each; the figure is the median of the turns. Then the
 time of each of our stages, the arithmetic of each, and how near it comes to this machine's measured matrix product.
 Arithmetic is counted for direct convolution; where Winograd's form saves multiplications the share can exceed 1.
 Peak memory (Linux) is that of a process of its own for each model. Weights are made from the names of the tensors, as
@@ -115,7 +115,7 @@ def memory_of(arguments: argparse.Namespace, picture: np.ndarray) -> None:
 
 
 def compare(arguments: argparse.Namespace, picture: np.ndarray, folder: Path) -> dict[str, Any]:
-    """Ratios of neighbouring runs, median seconds of both, and peak memory."""
+    """Ratio in turns, median seconds of both, and peak memory."""
     model = peer(arguments.short_edge)
     weights = folder / "weights.pth"
     torch.save(model.state_dict(), weights)
@@ -143,7 +143,7 @@ def report(result: dict[str, Any], arguments: argparse.Namespace) -> None:
     print(f"Mask R-CNN R50-FPN, short edge {arguments.short_edge}, {arguments.precision}, {THREADS} threads")
     print(f"  torchvision {result['torchvision_s']:.3f} s ({result['found'][0]} found, float32)")
     print(f"  maskwright  {result['maskwright_s']:.3f} s ({result['found'][1]} found)")
-    print(f"  {result['ratio']:.2f} times faster (median of {arguments.runs} neighbouring pairs)")
+    print(f"  {result['ratio']:.2f} times faster (median of {arguments.runs} turns)")
     memory = result["memory_mb"]
     print(f"  peak memory: torchvision {memory['torchvision']:.0f} MB, maskwright {memory['maskwright']:.0f} MB")
     print(f"  measured matrix-product peak: {result['peak_gflops']:.0f} GFLOP/s\n")
@@ -153,7 +153,7 @@ def report(result: dict[str, Any], arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--precision", default="float32", choices=["float32", "bf16"])
-    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--runs", type=int, default=7, metavar="TURNS")
     parser.add_argument("--short-edge", type=int, default=800)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--memory-of", choices=["torchvision", "maskwright"], help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: neighbouring runs, stages, arithmetic, the machine's peak, memory of a process."""
+"""What the speed benchmarks share: runs in turn, stages, arithmetic, the machine's peak, memory of a process."""
 
 import statistics
 import subprocess
@@ -30,18 +30,30 @@ def best(call: Callable[[], object], runs: int = 7) -> float:
     return min(seconds(call) for _ in range(runs))
 
 
-def in_turn(peer: Callable[[], object], ours: Callable[[], object], runs: int) -> dict[str, float]:
-    """Median seconds of both, run one after the other, and the median of the ratios of neighbouring runs.
+def in_turn(peer: Callable[[], object], ours: Callable[[], object], turns: int) -> dict[str, float]:
+    """Median seconds of both, and the median over the turns of the ratio between the medians of a turn.
 
-    best_ratio: of the fastest run of each; on a machine that is not quiet the short runs suffer more in the median.
+    In a turn the slower one runs once, then the other for about as long: each is measured as it is when it is used
+    again and again. (A single short run after a long one of another program found its memory given back to the host
+    of a virtual machine, and took half as long again.) best_ratio: of the fastest run of each.
     """
-    times = [(seconds(peer), seconds(ours)) for _ in range(runs)]
+    longest = max(seconds(peer), seconds(ours))
+    times = [(_about_as_long(peer, longest), _about_as_long(ours, longest)) for _ in range(turns)]
+    theirs, own = ([t for turn in times for t in turn[side]] for side in (0, 1))
     return {
-        "peer_s": statistics.median(p for p, _ in times),
-        "ours_s": statistics.median(o for _, o in times),
-        "ratio": statistics.median(p / o for p, o in times),
-        "best_ratio": min(p for p, _ in times) / min(o for _, o in times),
+        "peer_s": statistics.median(theirs),
+        "ours_s": statistics.median(own),
+        "ratio": statistics.median(statistics.median(p) / statistics.median(o) for p, o in times),
+        "best_ratio": min(theirs) / min(own),
     }
+
+
+def _about_as_long(call: Callable[[], object], span: float) -> list[float]:
+    """Seconds of runs one after the other, until half a run more would last longer than `span`; at least one."""
+    times = [seconds(call)]
+    while sum(times) + times[-1] / 2 < span:
+        times.append(seconds(call))
+    return times
 
 
 def stage_seconds(run: Stages, runs: int) -> dict[str, float]:

@@ -3,8 +3,8 @@
     python -m benchmarks.yolact [--precision float32|bf16] [--runs N] [--model yolact_r50]
     python -m benchmarks.yolact --small
 
-torchvision's network is float32 both times. Both run in turn in one process on 2 threads on a picture of 1280 x 720;
-the figure is the median of the ratios of neighbouring runs. Weights are made from the names of the tensors, as the
+torchvision's network is float32 both times. Both run in turn in one process on 2 threads, about as long each, on a
+picture of 1280 x 720; the figure is the median of the turns. Weights are made from the names of the tensors, as the
 recorded tests have them, so that each finds about 100 objects, and all of ours are drawn. Then the time of each of our
 stages, its arithmetic, counted for direct convolution, and how near it comes to this machine's measured matrix
 product; where Winograd's form saves multiplications the share can exceed 1. Peak memory (Linux) is that of a process of
@@ -118,7 +118,7 @@ def memory_of(arguments: argparse.Namespace) -> None:
 
 
 def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Ratios of neighbouring runs, median seconds of both, stages and peak memory."""
+    """Ratio in turns, median seconds of both, stages and peak memory."""
     image, model, weights = picture(), peer(SHORT_EDGE), checkpoint(arguments.model, folder)
     predictor = ours(arguments.model, weights, arguments.precision)
     network, dtype = predictor.model, DTYPES[predictor.precision]
@@ -189,7 +189,7 @@ def report(result: dict[str, Any], arguments: argparse.Namespace) -> None:
     print(f"  torchvision Mask R-CNN {result['peer_s']:.3f} s ({result['found'][0]} found, float32)")
     print(f"  maskwright             {result['ours_s']:.3f} s ({result['found'][1]} found)")
     print(
-        f"  1 / {result['ratio']:.2f} of the time (median of {arguments.runs} neighbouring pairs; "
+        f"  1 / {result['ratio']:.2f} of the time (median of {arguments.runs} turns; "
         f"1 / {result['best_ratio']:.2f} of the fastest runs)"
     )
     if result["memory_mb"]:
@@ -212,7 +212,7 @@ def report_small(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--precision", default="float32", choices=["float32", "bf16"])
-    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--runs", type=int, default=7, metavar="TURNS")
     parser.add_argument("--model", default="yolact_r50", choices=["yolact_r50", "yolact_darknet53"])
     parser.add_argument("--small", action="store_true", help="compare yolact_small with the nuclei model instead")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")

@@ -15,7 +15,7 @@ from maskwright.models.yolact import tiny as tiny_yolact
 from maskwright.nn.fast import accelerate
 from maskwright.nn.fused import WINOGRAD_CELLS, WINOGRAD_CHANNELS, WINOGRAD_FEW_CELLS, FusedConv, folded
 from maskwright.nn.layers import FrozenBatchNorm2d
-from maskwright.nn.packed import KEPT, GroupedProduct
+from maskwright.nn.packed import KEPT, SIZES, GroupedProduct
 from maskwright.nn.winograd import TILES, Winograd
 
 
@@ -107,6 +107,35 @@ def test_kernels_in_every_order_give_the_same_products():
         wanted = torch.einsum("tgc,goc->tgo", rows, kernel) + bias
         torch.testing.assert_close(product(rows), wanted, rtol=1e-4, atol=1e-4)
         assert len(product.packed) <= KEPT
+
+
+def test_bf16_kernels_lie_ready_for_inputs_of_every_size():
+    torch.manual_seed(0)
+    for conv in (nn.Conv2d(48, 32, 1), nn.Conv2d(32, 40, 3, stride=2, padding=1), nn.Conv2d(3, 16, 7, padding=3)):
+        fused = FusedConv(conv).to(torch.bfloat16)
+        for side in (1, 5, 9, 18, 35, 9, 40, 7, *range(10, 10 + SIZES)):
+            x = torch.randn(2, conv.in_channels, side, side + 1).to(torch.bfloat16)
+            wanted = F.conv2d(x.float(), fused.weight.float(), fused.bias.float(), conv.stride, conv.padding)
+            torch.testing.assert_close(fused(x).float(), wanted, rtol=2e-2, atol=2e-2)
+            assert fused.packed is not None
+            assert len(fused.packed.packed) <= SIZES
+        assert len({id(kernel) for kernel in fused.packed.packed.values()}) <= 3  # most sizes share one
+
+
+def test_bf16_kernels_follow_the_weight_and_the_threads(one_thread):
+    conv = FusedConv(nn.Conv2d(8, 8, 3, padding=1)).to(torch.bfloat16)
+    x = torch.randn(1, 8, 6, 6).to(torch.bfloat16)
+    with torch.no_grad():
+        first = conv(x)
+        copied = copy.deepcopy(conv)
+        assert copied.packed is None
+        torch.set_num_threads(2)
+        assert torch.equal(conv(x), first)
+        assert {key[0] for key in conv.packed.packed} == {1, 2}
+        assert conv.to(torch.float32).packed is None
+        conv(x.float())
+        assert conv.packed is None  # one copy of the weight is enough there
+    assert torch.equal(copied(x), first)
 
 
 def test_a_norm_that_does_more_than_normalise_is_left_alone():

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from maskwright.nn.deform import DeformableConv2d
 from maskwright.nn.layers import FrozenBatchNorm2d
+from maskwright.nn.packed import PackedKernel
 from maskwright.nn.winograd import Winograd
 
 NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
@@ -61,12 +62,13 @@ class FusedConv(nn.Module):
         self.suits_winograd = _suits_winograd(conv) and self.kind in SLOPES
         self.winograd_cells = WINOGRAD_CELLS
         self.winograd: Winograd | None = None  # made when first needed, see there
+        self.packed: PackedKernel | None = None  # the same
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "winograd": None}
+        return {**self.__dict__, "winograd": None, "packed": None}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self.winograd = None
+        self.winograd = self.packed = None
         super()._apply(fn, recurse)
         return self
 
@@ -95,17 +97,25 @@ class FusedConv(nn.Module):
             self.winograd = Winograd(self.weight, self.bias, slope=slope)
         return self.winograd.each(maps)
 
+    def _kernel(self, x: Tensor) -> Tensor:
+        """The weight for this input; in bf16 in the order that it wants. In float32 a second copy would be too large."""
+        if x.dtype != torch.bfloat16:
+            return self.weight
+        if self.packed is None:
+            self.packed = PackedKernel(self.padding, self.stride, self.dilation, self.groups)
+        return self.packed.of(self.weight, x.shape)
+
     def _fused(self, x: Tensor, add: Tensor | None) -> Tensor:
-        shape = (self.padding, self.stride, self.dilation, self.groups)
+        weight, shape = self._kernel(x), (self.padding, self.stride, self.dilation, self.groups)
         if add is None:
             y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-                x, self.weight, self.bias, *shape, self.kind, self.numbers, ""
+                x, weight, self.bias, *shape, self.kind, self.numbers, ""
             )
             return y
         assert self.kind in ("none", "relu")
         after = None if self.kind == "none" else self.kind
         y = torch.ops.mkldnn._convolution_pointwise_.binary(
-            add, x, self.weight, self.bias, *shape, "add", 1.0, after, [], None
+            add, x, weight, self.bias, *shape, "add", 1.0, after, [], None
         )
         return y
 

@@ -8,13 +8,16 @@ Letters: G groups, O output and C input channels of a group, T rows.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 KEPT = 2
 """Orders of one kernel that are kept at a time."""
+
+SIZES = 16
+"""Sizes of inputs whose order is remembered at a time."""
 
 _OPS = torch.ops.mkldnn
 _AVAILABLE = torch.backends.mkldnn.is_available() and all(
@@ -59,11 +62,38 @@ class GroupedProduct:
         return kernel.flatten(0, 1)[:, :, None, None]
 
 
+class PackedKernel:
+    """The kernel of a convolution on a CPU, (O, C / groups, h, w), for inputs of several sizes.
+
+    Inputs of other sizes mostly want the same order; it is kept once. The kernel itself is asked for at every use.
+    """
+
+    def __init__(self, padding: Sequence[int], stride: Sequence[int], dilation: Sequence[int], groups: int) -> None:
+        self.how = (list(padding), list(stride), list(dilation), groups)
+        self.packed: dict[tuple[int, ...], Tensor] = {}
+
+    def of(self, kernel: Tensor, size: Sequence[int]) -> Tensor:
+        """The kernel for an input of `size` (B, C, H, W), at the number of threads of now."""
+        if not _AVAILABLE:
+            return kernel
+        key = (torch.get_num_threads(), *size)
+        if key not in self.packed:
+            if len(self.packed) >= SIZES:
+                self.packed.clear()
+            packed: Tensor = _OPS._reorder_convolution_weight(kernel, *self.how, list(size))
+            kept = {_description(other): other for other in self.packed.values()}
+            self.packed[key] = kept.get(_description(packed), packed)
+        return self.packed[key]
+
+
 @functools.lru_cache(maxsize=4096)
 def order(groups: int, outputs: int, inputs: int, count: int, threads: int) -> bytes:
     """oneDNN's description of the kernel that it wants for `count` rows on this many threads (those of now)."""
     del threads
-    packed = _pack(torch.empty(groups * outputs, inputs, 1, 1), groups, count)
+    return _description(_pack(torch.empty(groups * outputs, inputs, 1, 1), groups, count))
+
+
+def _description(packed: Tensor) -> bytes:
     return bytes(_OPS._get_mkldnn_serialized_md(packed).numpy())
 
 
