@@ -9,7 +9,7 @@ RUNS = (
     ("benchmarks.mask_rcnn", "--precision", "bf16"),
     ("benchmarks.yolact", "--precision", "float32"),
     ("benchmarks.yolact", "--precision", "bf16"),
-    ("benchmarks.yolact", "--small"),
+    ("benchmarks.yolact", "--nuclei"),
 )
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 import maskwright
-from benchmarks.train_nuclei import RECIPE
+from benchmarks.train_nuclei import recipe
 from maskwright.data import coco
 from maskwright.data.dataset import Dataset
 from maskwright.engine.evaluate import evaluate
@@ -62,7 +62,7 @@ class Outcome:
 def train_ours(arguments: argparse.Namespace, held_out: Dataset | None) -> Outcome:
     out = arguments.out / "ours"
     config = config_of(
-        RECIPE, data=str(arguments.data), images=str(arguments.images), out=str(out), model=arguments.model,
+        recipe("nuclei"), data=str(arguments.data), images=str(arguments.images), out=str(out), model=arguments.model,
         anchors=ANCHORS[:4] if arguments.model == "mask_rcnn_small" else ANCHORS, size=SHORT_EDGE, shrink=True,
         max_minutes=arguments.minutes, evaluate_every=10_000, progress=False, report=False,
     )  # fmt: skip

@@ -308,3 +308,16 @@ def test_it_learns_three_scenes(name: str) -> None:
     assert boxes.mean() > 0.8
     assert masks.mean() > 0.95 * ceiling.mean()
     assert int((raw.scores > 0.5).sum()) <= boxes.numel() + 2
+
+
+def test_a_head_answers_after_training_as_it_did_while_training() -> None:
+    """Levels whose features are not alike: the norms must keep what they saw of each."""
+    torch.manual_seed(0)
+    model = Yolact(tiny("compact")).train()
+    features = [torch.randn(2, 16, 16 >> i, 16 >> i) * 3**i + i for i in range(4)]
+    with torch.no_grad():
+        for _ in range(200):
+            while_training = model.head(features)
+        afterwards = model.eval().head(features)
+    torch.testing.assert_close(afterwards.deltas, while_training.deltas, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(afterwards.logits, while_training.logits, rtol=0.05, atol=0.05)

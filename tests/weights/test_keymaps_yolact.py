@@ -84,7 +84,7 @@ def published_names(config: YolactConfig) -> State:
         n = re.sub(r"fpn\.extra\.(\d)\.0", r"fpn.downsample_layers.\1", n)
         n = re.sub(r"protonet\.before\.(\d)\.0", lambda m: f"proto_net.{2 * int(m[1])}", n)
         n = n.replace("protonet.after.0", "proto_net.8").replace("protonet.prototypes.0", "proto_net.10")
-        n = n.replace("head.conv.0.0", "prediction_layers.0.upfeature.0")
+        n = n.replace("head.conv.0.conv", "prediction_layers.0.upfeature.0")
         for own, theirs in (("deltas", "bbox"), ("logits", "conf"), ("coefficients", "mask")):
             n = n.replace(f"head.{own}", f"prediction_layers.0.{theirs}_layer")
         n = re.sub(r"^semantic", "semantic_seg_conv", n)

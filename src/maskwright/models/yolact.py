@@ -136,7 +136,7 @@ class Yolact(Model):
             c.channels, c.proto_channels, c.prototypes, c.proto_convs, upsample=c.proto_upsample, norm=norm
         )
         priors = len(c.sizes[0]) * len(c.ratios)
-        self.head = Head(c.channels, priors, c.num_classes, c.prototypes, c.head_convs, norm)
+        self.head = Head(c.channels, priors, c.num_classes, c.prototypes, c.head_convs, levels, norm)
         self.semantic = semantic_branch(c.channels, c.num_classes)
         self.scorer = MaskScorer(c.num_classes) if c.mask_scoring else None
 

@@ -66,6 +66,14 @@ ENTRIES = (
         7_272_278,
         inside="nuclei.safetensors",
     ),
+    Entry(
+        "nuclei_fast",
+        "YOLACT for cell nuclei in microscopy pictures, inside the package",
+        None,
+        Classes(["nucleus"]),
+        996_909,
+        inside="nuclei_fast.safetensors",
+    ),
     _detectron2(
         "faster_rcnn_r50_fpn.detectron2",
         "Faster R-CNN, ResNet-50, FPN, 3x schedule",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from maskwright.nn.darknet import Residual
 from maskwright.nn.deform import DeformableConv2d, deformed
 from maskwright.nn.fused import FusedConv, FusedLinear, folded, on_cpu
-from maskwright.nn.yolact import Head, Pyramid, Raw
+from maskwright.nn.yolact import Head, Pyramid, Raw, SharedConv
 
 
 class FastPyramid(Pyramid):
@@ -41,7 +41,7 @@ class FastHead(nn.Module):
 
     def __init__(self, head: Head) -> None:
         super().__init__()
-        self.rows, self.conv = head.rows[:2], head.conv
+        self.rows, self.conv = head.rows[:2], nn.ModuleList(FastSharedConv(conv) for conv in head.conv)
         weights, biases = zip(*(folded(conv, None) for conv in (head.deltas, head.logits)), strict=True)
         merged = nn.Conv2d(weights[0].shape[1], sum(len(b) for b in biases), 3, padding=1, device="meta")
         self.all = FusedConv(merged, values=(_by_prior(weights, self.rows), _by_prior(biases, self.rows)))
@@ -53,12 +53,28 @@ class FastHead(nn.Module):
         """L maps to the rows of all priors, ordered (level, y, x, prior)."""
         maps = list(features)
         for conv in self.conv:
-            assert isinstance(conv, FusedConv)
-            maps = conv.each(maps)
+            maps = conv(maps)
         coefficients = LateCoefficients([m.permute(0, 2, 3, 1) for m in maps], self.coefficients, self.priors)
         parts = [m.permute(0, 2, 3, 1).reshape(len(m), -1, sum(self.rows)) for m in self.all.each(maps)]
         deltas, logits = torch.cat(parts, dim=1).split(self.rows, dim=2)
         return Raw(deltas, logits, coefficients)
+
+
+class FastSharedConv(nn.Module):
+    """A `SharedConv` of all levels at once: one fused convolution, or where levels have norms of their own as many."""
+
+    def __init__(self, shared: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(shared, SharedConv)
+        norms = shared.norms or [None]
+        self.convs = nn.ModuleList(FusedConv(shared.conv, norm, nn.ReLU()) for norm in norms)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        first = self.convs[0]
+        assert isinstance(first, FusedConv)
+        if len(self.convs) == 1:
+            return first.each(maps)
+        return [conv(x) for conv, x in zip(self.convs, maps, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -94,28 +94,54 @@ class Protonet(nn.Module):
         return y
 
 
+class SharedConv(nn.Module):
+    """A 3x3 convolution and ReLU that all levels share, with a norm of its own for each of the L levels, if any.
+
+    While training, each level is normalised by its own statistics. One norm for all would keep the mean of them, which
+    fits no level: every box of a level would come out too wide or too narrow.
+    """
+
+    def __init__(self, channels: int, levels: int, norm: Norm | None = None) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=norm is None)
+        self.norms = nn.ModuleList() if norm is None else nn.ModuleList(norm(channels) for _ in range(levels))
+        _xavier(self)
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        x = self.conv(x)
+        return F.relu(self.norms[level](x) if self.norms else x, inplace=True)
+
+
 class Head(nn.Module):
-    """One set of weights for all levels: for each prior its box, class and mask coefficients."""
+    """One set of weights for all L levels: for each prior its box, class and mask coefficients."""
 
     def __init__(
-        self, channels: int, priors: int, classes: int, prototypes: int, convs: int, norm: Norm | None = None
+        self,
+        channels: int,
+        priors: int,
+        classes: int,
+        prototypes: int,
+        convs: int,
+        levels: int,
+        norm: Norm | None = None,
     ) -> None:
         super().__init__()
         self.rows = (4, classes + 1, prototypes)
-        self.conv = nn.Sequential(*(_xavier(conv(channels, channels, 3, norm, relu=True)) for _ in range(convs)))
+        self.conv = nn.ModuleList(SharedConv(channels, levels, norm) for _ in range(convs))
         self.deltas, self.logits, self.coefficients = (
             _xavier(nn.Conv2d(channels, priors * row, 3, padding=1)) for row in self.rows
         )
 
     def forward(self, features: Sequence[Tensor]) -> Raw:
         """L maps to the rows of all priors, ordered (level, y, x, prior)."""
-        parts = [self.level(feature) for feature in features]
+        parts = [self.level(feature, level) for level, feature in enumerate(features)]
         deltas, logits, coefficients = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))
         return Raw(deltas, logits, coefficients.tanh())
 
-    def level(self, feature: Tensor) -> tuple[Tensor, ...]:
+    def level(self, x: Tensor, level: int) -> tuple[Tensor, ...]:
         """The rows of one level: (B, h * w * A, 4), (.., Q+1) and (.., D) before tanh."""
-        x = self.conv(feature)
+        for shared in self.conv:
+            x = shared(x, level)
         maps = (self.deltas(x), self.logits(x), self.coefficients(x))
         return tuple(
             m.permute(0, 2, 3, 1).reshape(len(m), m.shape[1:].numel() // row, row)  # of no pictures too

@@ -2,7 +2,7 @@
 
 Ours: `backbone.*` (torchvision's names of a ResNet and of MobileNetV2's `features`; `stem` and `stages.S.B` of
 DarkNet), `fpn.{lateral,output}.L.0` with level 0 the finest (theirs is the coarsest), `fpn.extra.K.0`,
-`protonet.{before.I.0,after.0,prototypes.0}`, `head.conv.I.0`, `head.{deltas,logits,coefficients}`, `semantic`,
+`protonet.{before.I.0,after.0,prototypes.0}`, `head.conv.I.conv`, `head.{deltas,logits,coefficients}`, `semantic`,
 `scorer.conv.I.0`.
 
 Rows of classes: in `head.logits` each prior's background comes last, theirs comes first; nothing else has one.
@@ -50,7 +50,7 @@ _MOBILENET: tuple[Rule, ...] = (
     ),
 )
 _HEAD: tuple[Rule, ...] = (
-    Rule(r"prediction_layers\.0\.upfeature\.(\d+)\." + END, lambda m: f"head.conv.{int(m[1]) // 2}.0.{m[2]}"),
+    Rule(r"prediction_layers\.0\.upfeature\.(\d+)\." + END, lambda m: f"head.conv.{int(m[1]) // 2}.conv.{m[2]}"),
     Rule(r"prediction_layers\.0\.bbox_layer\." + END, r"head.deltas.\1"),
     Rule(r"prediction_layers\.0\.mask_layer\." + END, r"head.coefficients.\1"),
     Rule(r"semantic_seg_conv\." + END, r"semantic.\1"),
