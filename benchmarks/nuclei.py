@@ -5,6 +5,7 @@
 Two tables: COCO AP, and AP = TP / (TP + FP + FN) of disjoint masks at the score that predictions show by default, as
 mean over the pictures and of the counts summed over them. Publications on this data set report the latter for its
 fluorescence pictures. The fifth is the one that training holds out (`Dataset.split(0.2)`); --all takes every picture.
+--against NAME also predicts with another model, picture by picture in turn, and tells how much faster this one is.
 --overlays writes pictures of each kind with what was found on the left and the annotation on the right.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 import maskwright
+from benchmarks.measure import best
 from maskwright.data import coco
 from maskwright.data.dataset import Dataset
 from maskwright.draw import overlay
@@ -51,6 +53,17 @@ def print_nuclei(results: dict[str, NucleiResult]) -> None:
         print(f"{kind:<20}{result.score_threshold:8.2f}" + "".join(f"{f'{a:.3f} / {b:.3f}':>15}" for a, b in pairs))
 
 
+def print_times(
+    names: tuple[str, str], predictors: tuple[maskwright.Predictor, ...], parts: dict[str, Dataset]
+) -> None:
+    """Of each kind, the seconds that both models take for its pictures; of each picture the better of two runs."""
+    for kind, part in parts.items():
+        pictures = [part.image(i) for i in range(len(part))]
+        seconds = [[best(lambda m=m, p=p: m.predict(p).masks, 2) for m in predictors] for p in pictures]
+        theirs, ours = (sum(column) for column in zip(*seconds, strict=True))
+        print(f"{kind:<20}{names[0]} {theirs:.1f} s, {names[1]} {ours:.1f} s: {theirs / ours:.2f} times faster")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -59,6 +72,7 @@ def main() -> None:
     parser.add_argument("--score", type=float, help="lowest score that counts and is drawn (default: the model's own)")
     parser.add_argument("--best-threshold", action="store_true", help="also at the score that suits each kind best")
     parser.add_argument("--all", action="store_true", help="every picture of the file, not the held-out fifth")
+    parser.add_argument("--against", metavar="NAME", help="compare the time of prediction with this model's")
     parser.add_argument("--overlays", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
@@ -89,8 +103,11 @@ def main() -> None:
     measured = {kind: result.nuclei for kind, result in results.items()}
     print_nuclei({kind: result for kind, result in measured.items() if result is not None})
     if arguments.best_threshold:
-        best = {kind: result.nuclei_best for kind, result in results.items()}
-        print_nuclei({kind: result for kind, result in best.items() if result is not None})
+        suited = {kind: result.nuclei_best for kind, result in results.items()}
+        print_nuclei({kind: result for kind, result in suited.items() if result is not None})
+    if arguments.against:
+        names = (arguments.against, arguments.model)
+        print_times(names, (maskwright.load(arguments.against), predictor), parts)
     if arguments.overlays:
         for kind, part in parts.items():
             if kind != "all":

@@ -10,17 +10,14 @@ same command.
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import maskwright
+from maskwright.engine import settings
 from maskwright.engine.load import load
-from maskwright.engine.settings import config_of
 from maskwright.models import zoo
 from maskwright.weights.files import read, save_checkpoint
 
-INPUT: dict[str, dict[str, Any]] = {"nuclei": {}, "nuclei_fast": {"enlarge": 2.5}}
-OUTPUT: dict[str, dict[str, Any]] = {"nuclei": {}, "nuclei_fast": {"score_threshold": 0.15, "largest_component": True}}
-"""Where a model predicts otherwise than it was trained; chosen on the held-out fifth."""
+MODELS = ("nuclei", "nuclei_fast")
 
 
 def recipe(model: str) -> Path:
@@ -28,15 +25,15 @@ def recipe(model: str) -> Path:
 
 
 def pack(best: Path, model: str, place: Path) -> None:
-    """The checkpoint as it is shipped: half precision, without the run's paths."""
+    """The checkpoint as it is shipped: half precision, without the run's paths, the recipe's score.
+
+    Masks of prototypes keep their largest part alone: the others are mostly strips of neighbours.
+    """
     file, predictor = read(best), load(best)
     assert file.header is not None
-    network = predictor.model
-    network.config = replace(
-        network.config,
-        spec=replace(network.config.spec, **INPUT[model]),
-        output=replace(network.config.output, **OUTPUT[model]),
-    )
+    network, score = predictor.model, settings.read(recipe(model))["score_threshold"]
+    output = replace(network.config.output, largest_component=network.prototype_masks)
+    network.config = replace(network.config, output=replace(output, score_threshold=score))
     header = {
         **zoo.describe(network, predictor.classes, file.header["architecture"]),
         "metrics": file.header["metrics"],
@@ -48,7 +45,7 @@ def pack(best: Path, model: str, place: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=INPUT, default="nuclei")
+    parser.add_argument("--model", choices=MODELS, default=MODELS[0])
     parser.add_argument("--data")
     parser.add_argument("--images")
     parser.add_argument("--out", type=Path, help="default: runs/MODEL")
@@ -61,7 +58,7 @@ def main() -> None:
     out = arguments.out or Path("runs") / arguments.model
     minutes = {} if arguments.minutes is None else {"max_minutes": arguments.minutes}
     best = arguments.pack or maskwright.train(
-        config_of(
+        settings.config_of(
             recipe(arguments.model),
             data=arguments.data,
             images=arguments.images,

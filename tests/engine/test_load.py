@@ -174,12 +174,13 @@ def test_a_file_and_weights_are_one_too_many(tmp_path: Path) -> None:
         load(path, weights=path)
 
 
-def test_nuclei_load_from_the_package() -> None:
+@pytest.mark.parametrize("name", ["nuclei", "nuclei_fast"])
+def test_models_in_the_package_load_without_a_network(name: str) -> None:
     try:
-        zoo.resolve("nuclei").path()
+        zoo.resolve(name).path()
     except WeightsError as error:
         pytest.skip(str(error))
-    predictor = load("nuclei")
+    predictor = load(name)
     assert predictor.classes == ("nucleus",)
     found = predictor.predict(picture())
     assert found.masks is not None

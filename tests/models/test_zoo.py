@@ -144,15 +144,16 @@ def test_the_families_know_their_configs() -> None:
         assert family.with_rows(entry.config, None, None) == entry.config
 
 
-def test_nuclei_is_rebuilt_from_its_file() -> None:
-    entry = resolve("nuclei")
+@pytest.mark.parametrize("name", ["nuclei", "nuclei_fast"])
+def test_models_in_the_package_are_rebuilt_from_their_files(name: str) -> None:
+    entry = resolve(name)
     with pytest.raises(ConfigError, match="rebuilt from its checkpoint"):
         entry.build()
     try:
         path = entry.path()
     except WeightsError as error:
         pytest.skip(str(error))
-    assert path.name == "nuclei.safetensors"
+    assert path.name == f"{name}.safetensors"
     assert path.stat().st_size <= 25e6
 
 

@@ -71,7 +71,7 @@ ENTRIES = (
         "YOLACT for cell nuclei in microscopy pictures, inside the package",
         None,
         Classes(["nucleus"]),
-        996_909,
+        997_293,
         inside="nuclei_fast.safetensors",
     ),
     _detectron2(
@@ -236,7 +236,7 @@ ENTRIES = (
         "Light YOLACT for many small objects, to be trained from random weights",
         yolact.compact(80),
         COCO,
-        1_093_210,
+        1_093_594,
     ),
     Entry("yolact", "YOLACT over any timm backbone: yolact.BACKBONE", None, COCO, over=yolact.timm_yolact),
 )

@@ -98,7 +98,7 @@ class FusedConv(nn.Module):
         return self.winograd.each(maps)
 
     def _kernel(self, x: Tensor) -> Tensor:
-        """The weight for this input, in bf16 in the order that it wants; in float32 a second copy would be too large."""
+        """The weight for this input, in bf16 in the order that it wants; in float32 that would take too much memory."""
         if x.dtype != torch.bfloat16:
             return self.weight
         if self.packed is None:
