@@ -107,7 +107,7 @@ def main() -> None:
         print_nuclei({kind: result for kind, result in suited.items() if result is not None})
     if arguments.against:
         names = (arguments.against, arguments.model)
-        print_times(names, (maskwright.load(arguments.against), predictor), parts)
+        print_times(names, (maskwright.load(arguments.against), predictor), by_kind(held_out))
     if arguments.overlays:
         for kind, part in parts.items():
             if kind != "all":
