@@ -44,7 +44,7 @@ def main() -> None:
         best = maskwright.train(
             config_of(recipe(part), data=str(train), val=str(val), out=str(run), weights=weights, resume=resume)
         )
-        masks = evaluate(maskwright.load(best), coco.load(val), progress=False).result.masks
+        masks = evaluate(maskwright.load(best), coco.load(val, val.parent / "images"), progress=False).result.masks
         assert masks is not None
         print(f"{part}: mask AP {masks['AP']:.3f}, AP50 {masks['AP50']:.3f}, AP75 {masks['AP75']:.3f} on 200 scenes")
 
