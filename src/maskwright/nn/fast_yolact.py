@@ -67,6 +67,7 @@ class FastSharedConv(nn.Module):
         super().__init__()
         assert isinstance(shared, SharedConv)
         norms = shared.norms or [None]
+        assert isinstance(shared.conv, nn.Conv2d)
         self.convs = nn.ModuleList(FusedConv(shared.conv, norm, nn.ReLU()) for norm in norms)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:

@@ -103,9 +103,8 @@ class SharedConv(nn.Module):
 
     def __init__(self, channels: int, levels: int, norm: Norm | None = None) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=norm is None)
+        self.conv = _xavier(conv(channels, channels, 3, norm))[0]
         self.norms = nn.ModuleList() if norm is None else nn.ModuleList(norm(channels) for _ in range(levels))
-        _xavier(self)
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         x = self.conv(x)
