@@ -160,13 +160,13 @@ def pictured(size: tuple[int, int], count: int) -> np.ndarray:
 
 def compare_nuclei(size: tuple[int, int], count: int, turns: int) -> dict[str, Any]:
     image, model, small = pictured(size, count), maskwright.load("nuclei"), maskwright.load("nuclei_fast")
-    network, score, shown = small.model, small.model.output.score_threshold, model.model.output.score_threshold
+    network, score = small.model, small.score_threshold
     assert isinstance(network, Yolact)
     plain = Yolact(network.config).eval()
     return {
         "size": size,
-        "found": (predict(model, image, shown), predict(small, image, score)),
-        **in_turn(lambda: predict(model, image, shown), lambda: predict(small, image, score), turns),
+        "found": (predict(model, image, model.score_threshold), predict(small, image, score)),
+        **in_turn(lambda: predict(model, image, model.score_threshold), lambda: predict(small, image, score), turns),
         "stages_s": stage_seconds(lambda timer: one_by_one(network, small.classes, image, timer, score=score), turns),
         "gflop": stage_gflop(functools.partial(one_by_one, plain, small.classes, image)),
     }

@@ -122,7 +122,7 @@ def test_bf16_kernels_lie_ready_for_inputs_of_every_size():
         assert len({id(kernel) for kernel in fused.packed.packed.values()}) <= 3  # most sizes share one
 
 
-def test_bf16_kernels_follow_the_weight_and_the_threads(one_thread):
+def test_bf16_kernels_are_kept_for_each_number_of_threads_and_dropped_with_the_type(one_thread):
     conv = FusedConv(nn.Conv2d(8, 8, 3, padding=1)).to(torch.bfloat16)
     x = torch.randn(1, 8, 6, 6).to(torch.bfloat16)
     with torch.no_grad():
@@ -131,6 +131,7 @@ def test_bf16_kernels_follow_the_weight_and_the_threads(one_thread):
         assert copied.packed is None
         torch.set_num_threads(2)
         assert torch.equal(conv(x), first)
+        torch.set_num_threads(1)
         assert {key[0] for key in conv.packed.packed} == {1, 2}
         assert conv.to(torch.float32).packed is None
         conv(x.float())

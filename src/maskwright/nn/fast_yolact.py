@@ -83,6 +83,7 @@ class LateCoefficients:
     """`Coefficients` that are worked out when they are asked for: a 3x3 convolution at single cells.
 
     maps: of each level (B, h, w, C). product: 9 * C values around a cell, row by row, to the A * D of its priors.
+    priors: A.
     """
 
     maps: Sequence[Tensor]

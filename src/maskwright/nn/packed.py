@@ -77,13 +77,15 @@ class PackedKernel:
         if not _AVAILABLE:
             return kernel
         key = (torch.get_num_threads(), *size)
-        if key not in self.packed:
-            if len(self.packed) >= SIZES:
+        packed = self.packed.get(key)
+        if packed is None:
+            made: Tensor = _OPS._reorder_convolution_weight(kernel, *self.how, list(size))
+            known = list(self.packed.values())  # other threads may add to it
+            packed = {_description(other): other for other in known}.get(_description(made), made)
+            if len(known) >= SIZES:
                 self.packed.clear()
-            packed: Tensor = _OPS._reorder_convolution_weight(kernel, *self.how, list(size))
-            kept = {_description(other): other for other in self.packed.values()}
-            self.packed[key] = kept.get(_description(packed), packed)
-        return self.packed[key]
+            self.packed[key] = packed
+        return packed
 
 
 @functools.lru_cache(maxsize=4096)
