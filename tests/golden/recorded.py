@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,12 +77,34 @@ class Extract:
         return image
 
 
+class Archive(Mapping[str, NDArray[Any]]):
+    """The arrays of an `.npz` file, each read when it is asked for; no file stays open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with np.load(path) as arrays:
+            self.names = tuple(arrays.files)
+
+    def __getitem__(self, key: str) -> NDArray[Any]:
+        with np.load(self.path) as arrays:
+            return arrays[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.names
+
+
 class Recording:
     """`<folder>/golden.npz`: all that was recorded of one model."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.arrays = np.load(folder / "golden.npz")
+        self.arrays = Archive(folder / "golden.npz")
 
     def __getitem__(self, key: str) -> NDArray[Any]:
         return self.arrays[key]

@@ -210,7 +210,8 @@ def test_gradients(case: tuple[Step, str]) -> None:
 
 @pytest.fixture(scope="module")
 def units(shared: Path) -> Any:
-    return np.load(shared / "golden" / "yolact" / "units" / "units.npz")
+    with np.load(shared / "golden" / "yolact" / "units" / "units.npz") as arrays:
+        return dict(arrays)
 
 
 @pytest.mark.parametrize("crowd", [False, True])

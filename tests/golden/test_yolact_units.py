@@ -20,7 +20,8 @@ pytestmark = pytest.mark.golden
 
 @pytest.fixture(scope="module")
 def units(shared: Path) -> dict[str, NDArray[Any]]:
-    return dict(np.load(shared / "golden" / "yolact" / "units" / "units.npz"))
+    with np.load(shared / "golden" / "yolact" / "units" / "units.npz") as arrays:
+        return dict(arrays)
 
 
 def corners(boxes: NDArray[Any]) -> Tensor:
