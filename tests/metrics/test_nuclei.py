@@ -1,7 +1,6 @@
 """The nuclei metric against its slow twin, numbers worked out by hand, and the boring edges."""
 
 import json
-import time
 from typing import Any
 
 import numpy as np
@@ -241,10 +240,8 @@ def test_a_large_picture_stays_small_in_memory() -> None:
     many = Instances(masks.boxes(), rng.random(1000), np.zeros(1000), ONE, masks.size, masks)
     metric = NucleiMetric(ONE)
     tracemalloc.start()
-    began = time.perf_counter()
     metric.update(many, many)
-    seconds, (_, peak) = time.perf_counter() - began, tracemalloc.get_traced_memory()
+    _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 200e6
-    assert seconds < 20
     assert metric.result().overall.at(0.5).tp > 500

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskwright.types import BoolArray, IntArray, Size
+from maskwright.types import BoolArray, FloatArray, IntArray, Size
 
 TILE: Size = (32, 64)
 """Rows and columns of pixels at most: larger tiles are seldom all one value, and smaller ones are many."""
@@ -20,8 +20,8 @@ TILE: Size = (32, 64)
 SHORT, LOOKS = 8, 8
 """A side has fewer pixels, but not fewer than SHORT, where more would look at more cells than LOOKS."""
 
-CACHED = 512
-"""Tiles that are worked out together: larger numbers leave the processor's cache, smaller ones wait for its threads."""
+CACHED = 256
+"""Tiles that are worked out together: larger numbers leave the processor's cache, smaller ones are more calls."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Axis:
     first: IntArray
     side: int
     start: IntArray
-    weights: Tensor
+    weights: FloatArray
 
     @classmethod
     def of(cls, pixels: int, count: int, factor: float, shift: float, side: int) -> "Axis":
@@ -55,12 +55,12 @@ class Axis:
         weights = np.zeros((len(start) * side, int(place.max(initial=0)) + 2), np.float32)
         weights[row, place + 1] = position - before
         weights[row, place] = 1 - weights[row, place + 1]
-        return cls(centre, before, first, side, start, torch.from_numpy(weights.reshape(len(start), side, -1)))
+        return cls(centre, before, first, side, start, weights.reshape(len(start), side, -1))
 
     @property
     def looks(self) -> int:
         """The most cells that the pixels of a tile look at."""
-        return self.weights.shape[2]
+        return int(self.weights.shape[2])
 
     def tiles(self, begin: IntArray, end: IntArray) -> IntArray:
         """How many tiles have a pixel of the spans from `begin` to `end`, the latter not included."""
@@ -112,17 +112,17 @@ def cut(maps: Tensor, corners: IntArray, place: Place, down: Axis, across: Axis,
     patches = _patches(maps, tiles.which, first, (down.looks, across.looks))
     bits = np.zeros((len(tiles.y), down.side, across.side), np.bool_)
     if len(bits):
-        lowest, highest = patches.flatten(1).amin(1).numpy(), patches.flatten(1).amax(1).numpy()
+        lowest, highest = patches.amin((1, 2)).numpy(), patches.amax((1, 2)).numpy()
         full = lowest > level
         bits[full] = True
         mixed = np.flatnonzero((highest > level) & ~full)
         mixed = mixed[np.argsort(tiles.x[mixed], kind="stable")]
-        room = torch.empty(CACHED, down.side, across.side)
+        # Small products on one thread: waking others for each takes longer, and NumPy's are the faster ones.
+        halves = np.empty((CACHED, down.looks, across.side), np.float32)
+        values = np.empty((CACHED, down.side, across.side), np.float32)
         for some, x in _runs(mixed, tiles.x[mixed]):
-            patch = patches[torch.from_numpy(some)]
-            half = torch.mm(patch.view(-1, across.looks), across.weights[x].T).view(len(some), down.looks, across.side)
-            values = torch.bmm(down.weights[torch.from_numpy(tiles.y[some])], half, out=room[: len(some)])
-            bits[some] = values.numpy() > level
+            half = np.matmul(patches.numpy()[some], across.weights[x].T, out=halves[: len(some)])
+            bits[some] = np.matmul(down.weights[tiles.y[some]], half, out=values[: len(some)]) > level
     yield from _crops(bits, tiles, place)
 
 

@@ -128,16 +128,21 @@ def _sums(prototypes: Tensor, coefficients: Tensor, rows: "_Windows", columns: "
     Where the windows are large, they are cut out of whole sums, else the prototypes in them are summed.
     """
     h, w, count = prototypes.shape
-    y = np.minimum(rows.first[:, None] + np.arange(rows.largest), h - 1)
-    x = np.minimum(columns.first[:, None] + np.arange(columns.largest), w - 1)
-    places = torch.from_numpy(y * w)[:, :, None] + torch.from_numpy(x)[:, None, :]
     if rows.largest * columns.largest * WHOLE < h * w:
+        y = np.minimum(rows.first[:, None] + np.arange(rows.largest), h - 1)
+        x = np.minimum(columns.first[:, None] + np.arange(columns.largest), w - 1)
+        places = torch.from_numpy(y * w)[:, :, None] + torch.from_numpy(x)[:, None, :]
         flat, step = prototypes.reshape(-1, count), max(1, GATHERED // max(1, rows.largest * columns.largest))
         pairs = zip(places.flatten(1).split(step), coefficients[:, :, None].split(step), strict=True)
         parts = [flat.index_select(0, at.flatten()).view(*at.shape, count) @ weights for at, weights in pairs]
         return torch.cat(parts).view(places.shape)
-    places += torch.arange(len(places))[:, None, None] * (h * w)
-    return logits(prototypes, coefficients).take(places)
+    out = np.zeros((len(coefficients), rows.largest, columns.largest), np.float32)
+    sides = (rows.first, rows.last, columns.first, columns.last)
+    for window, whole, (y1, y2, x1, x2) in zip(
+        out, logits(prototypes, coefficients).numpy(), np.stack(sides, 1).tolist(), strict=True
+    ):
+        window[: y2 - y1, : x2 - x1] = whole[y1:y2, x1:x2]
+    return torch.from_numpy(out)
 
 
 @dataclass(frozen=True, eq=False)
