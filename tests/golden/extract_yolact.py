@@ -38,6 +38,8 @@ def main(folder: Path) -> None:
             "raw": strides,
         }
         save(name, arrays | raw, meta)
+        if recording.trained:
+            save(f"train_{name}", *training(recording))
 
 
 def of_picture(recording: Recording, key: str) -> dict[str, str]:
@@ -92,6 +94,19 @@ def raw_values(recording: Recording) -> tuple[Arrays, dict[str, list[int]]]:
         arrays[f"stats/{key}"] = recording.stats[key][:3]
     return arrays, strides
 
+
+def training(recording: Recording) -> tuple[Arrays, dict[str, dict[str, list[int]]]]:
+    """A training step: targets, who answers for what, losses and gradients whole; of the network's answers less."""
+    arrays, thinner = dict(recording.loss), {}
+    for kind, by in THINNER.items():
+        for key in (f"{kind}0", f"{kind}1"):
+            arrays[key] = arrays[key][tuple(slice(None, None, t) for t in by)]
+            thinner[key] = list(by)
+    return arrays, {"thinner": thinner}
+
+
+THINNER = {"in": (1, 7, 7), "conf_logits": (40, 1), "segm": (2, 2, 2)}
+"""Of the values kept of these tensors, every n-th along each axis."""
 
 WHOLE: dict[str, tuple[int, ...]] = {
     f"P{level}_0": (256, side, side) for level, side in zip(range(3, 8), (69, 35, 18, 9, 5), strict=True)

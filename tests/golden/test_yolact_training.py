@@ -17,7 +17,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from tests.golden.compare import assert_values
-from tests.golden.yolact_recorded import CONFIGS, SIZE, Recording, steps, unpacked
+from tests.golden.recorded import Extract
+from tests.golden.yolact_recorded import CONFIGS, SIZE, steps, unpacked, write_checkpoint
 from torch import Tensor
 
 from maskwright.models import yolact_loss
@@ -30,6 +31,7 @@ from maskwright.ops.prior_matching import leave_out_crowds, match_priors
 from maskwright.ops.warp import pad_batch, resize_normalise
 from maskwright.types import Masks, Target
 from maskwright.weights.keymaps import from_yolact
+from maskwright.weights.load import load_file
 
 pytestmark = pytest.mark.golden
 
@@ -45,19 +47,16 @@ LOSS, GRADIENT = 1e-4, 5e-3
 class Step:
     """A model, the two recorded pictures and what the network says of them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.recorded = Recording(folder)
-        self.arrays = self.recorded.loss
-        weights = self.recorded.weights()
-        self.model = Yolact(CONFIGS[self.recorded.name]()).eval()
-        self.model.load_state_dict(_learnt(from_yolact(weights).state))
-        self.names = _own_names(weights)
+    def __init__(self, name: str, path: Path) -> None:
+        self.golden, pictures = Extract(f"train_{name}"), Extract(name)
+        self.model = Yolact(CONFIGS[name]()).eval()
+        load_file(self.model, path)
+        self.names = _own_names(pictures.meta["spec"])
         spec = self.model.spec
-        self.images = pad_batch([resize_normalise(self.recorded.picture(i), spec) for i in "01"], spec.multiple)
-        self.gradients: dict[str, dict[str, Tensor]] = {}
+        self.images = pad_batch([resize_normalise(pictures.picture(i), spec) for i in "01"], spec.multiple)
 
     def __getitem__(self, key: str) -> NDArray[Any]:
-        return self.arrays[key]
+        return self.golden[key]
 
     @cached_property
     def outputs(self) -> Outputs:
@@ -77,7 +76,7 @@ class Step:
             count = int(self[f"{variant}_n_objects"][i])
             rows = torch.from_numpy(self[f"target{i}"][:count])
             labels = rows[:, 4].long()
-            masks = Masks.from_dense(unpacked(self.arrays, f"gtmask{i}")[:count])
+            masks = Masks.from_dense(unpacked(self.golden.arrays, f"gtmask{i}")[:count])
             out.append(Target(rows[:, :4] * SIZE, labels.clamp(min=0), masks, labels < 0))
         return out
 
@@ -90,26 +89,24 @@ class Step:
         return truth, yolact_loss.match(truth, self.outputs.priors, self.model.config.loss)
 
 
-def _learnt(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
-
-
-def _own_names(weights: dict[str, Tensor]) -> dict[str, str]:
+def _own_names(spec: list[Any]) -> dict[str, str]:
     """Published names to ours: each tensor is filled with its number and looked for."""
-    marked = {name: torch.full_like(value, i, dtype=torch.float32) for i, (name, value) in enumerate(weights.items())}
-    names = list(weights)
+    marked = {name: torch.full(shape, i, dtype=torch.float32) for i, (name, shape, _) in enumerate(spec)}
+    names = list(marked)
     return {names[int(value.flatten()[0])]: own for own, value in from_yolact(marked).state.items()}
 
 
 @pytest.fixture(scope="module")
-def steps_of(shared: Path) -> Iterator[Callable[[str], Step]]:
+def steps_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Step]]:
     """Gives the step of a model; keeps the last one."""
     kept: dict[str, Step] = {}
 
     def step(name: str) -> Step:
         if name not in kept:
             kept.clear()
-            kept[name] = Step(shared / "golden" / "yolact" / name)
+            path = write_checkpoint(Extract(name), tmp_path_factory.mktemp("yolact"))
+            kept[name] = Step(name, path)
+            path.unlink()
         return kept[name]
 
     yield step
@@ -131,7 +128,8 @@ def test_what_the_network_says(case: tuple[Step, str]) -> None:
             ("conf_logits", step.outputs.raw.logits[i].roll(1, dims=1), "conf"),
             ("segm", step.outputs.semantic[i], "map"),
         ):
-            cut = own[tuple(slice(None, None, s) for s in steps(kind, tuple(own.shape)))]
+            strides = zip(steps(kind, tuple(own.shape)), step.golden.meta["thinner"][f"{name}{i}"], strict=True)
+            cut = own[tuple(slice(None, None, s * t) for s, t in strides)]
             assert_values(cut, step[f"{name}{i}"], stats[f"{name}{i}"][1], f"{name}{i}")
 
 

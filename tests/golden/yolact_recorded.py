@@ -70,6 +70,11 @@ class Recording:
         """Mean, deviation, norm, least and largest value of every whole tensor."""
         return dict(zip(self["stat_names"].tolist(), self["stat_values"], strict=True))
 
+    @property
+    def trained(self) -> bool:
+        """Whether a training step was recorded."""
+        return (self.folder / "loss.npz").is_file()
+
     @cached_property
     def loss(self) -> dict[str, NDArray[Any]]:
         """The arrays of `loss.npz`: targets, loss terms and gradients of one training step."""
