@@ -12,6 +12,7 @@ from maskwright.models import zoo
 from maskwright.models.base import Model
 from maskwright.models.families import family_of
 from maskwright.models.yolact import NMSKind
+from maskwright.ops import memory
 from maskwright.types import Classes, Fit
 from maskwright.weights.files import WeightsFile, read, sniff
 from maskwright.weights.load import load_file, load_into, which_fits
@@ -59,7 +60,9 @@ def load(
         model.choose_nms(nms)
     changes: dict[str, Any] = {k: v for k, v in (("size", size), ("fit", fit)) if v is not None}
     model.spec = replace(model.spec, **changes)
-    return Predictor(model, known, name=str(name), device=device, precision=precision, take=True)
+    predictor = Predictor(model, known, name=str(name), device=device, precision=precision, take=True)
+    memory.give_back()
+    return predictor
 
 
 def build(name: str, classes: Names | None = None) -> Model:

@@ -1,4 +1,7 @@
-"""Memory for large results."""
+"""Memory for large results, and what is no longer needed."""
+
+import ctypes
+import sys
 
 import numpy as np
 import torch
@@ -20,3 +23,14 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return torch.from_numpy(memory[start : start + size]).view(dtype).view(shape)
+
+
+def give_back() -> None:
+    """Hand freed memory back to the system where the C library would keep it (glibc); elsewhere nothing.
+
+    After a model is loaded that is about as much as its weights: what was read, and what was folded.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
