@@ -163,7 +163,7 @@ def _suits_winograd(conv: nn.Conv2d) -> bool:
 def folded(conv: nn.Conv2d | DeformableConv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
     """Weight and bias of the one convolution that does what `conv` and then `norm` do; worked out in float64."""
     weight = conv.weight.detach().double()
-    bias = torch.zeros(conv.out_channels, dtype=torch.float64) if conv.bias is None else conv.bias.detach().double()
+    bias = weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().double()
     if norm is not None:
         assert isinstance(norm, (FrozenBatchNorm2d, nn.BatchNorm2d))
         assert norm.running_var is not None

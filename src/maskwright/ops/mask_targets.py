@@ -23,7 +23,7 @@ def from_bitmaps(masks: Masks, rows: Tensor, boxes: Tensor, side: int, *, aligne
     """
     out = torch.zeros((len(rows), side, side))
     if not len(rows):
-        return out
+        return out.to(rows.device)
     index, boxes = rows.cpu().numpy(), boxes.detach().float().cpu()
     extent = np.array([c.shape for c in masks.crops]).reshape(-1, 2)[index].max(axis=0).clip(min=1)
     chunk = max(1, CHUNK_BYTES // (4 * int(extent[0]) * int(extent[1])))
