@@ -102,12 +102,15 @@ class Batch:
         return self.keys[0].number
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch with its tensors on `device`; masks stay in main memory."""
+        """The same batch with its tensors on `device`; masks stay in main memory.
+
+        Crowd flags that are all false are left behind: a device would be waited for to learn that there is none.
+        """
         if self.images.device == device:
             return self
         targets = [
             replace(t, boxes=t.boxes.to(device), labels=t.labels.to(device),
-                    crowd=None if t.crowd is None else t.crowd.to(device),
+                    crowd=t.crowd.to(device) if t.crowd is not None and bool(t.crowd.any()) else None,
                     keypoints=None if t.keypoints is None else t.keypoints.to(device))
             for t in self.targets
         ]  # fmt: skip

@@ -63,10 +63,11 @@ class Ema(Generic[M]):
         """Move towards the weights (and norm statistics) of `model`; whole numbers are copied."""
         self.updates += 1
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for mean, new in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(new, 1 - keep)
-            else:
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        means, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        torch._foreach_lerp_(means, values, 1 - keep)  # one call: a GPU waits for hundreds of small ones
+        for mean, new in pairs:
+            if not mean.is_floating_point():
                 mean.copy_(new)
 
 

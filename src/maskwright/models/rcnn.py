@@ -185,7 +185,7 @@ class RCNN(Model):
             if c.min_side:
                 good &= box_ops.sides_at_least(found, c.min_side)
             found, value, label = found[good], s[row, label][good], label[good]
-            keep = batched_nms(found, value, label, c.nms)[: c.keep]
+            keep = batched_nms(found, value, label, c.nms, finite=True)[: c.keep]
             out.append((found[keep], value[keep], label[keep]))
         return out
 
@@ -221,7 +221,8 @@ class RCNN(Model):
         logits, deltas = self.classify(features, [s.boxes for s in sampled])
         labels = torch.cat([s.labels for s in sampled])
         foreground = torch.nonzero(labels < self.config.num_classes).flatten()
-        wanted = torch.cat([box_ops.encode(s.truth, s.boxes[: len(s.truth)], BOX_WEIGHTS) for s in sampled])
+        regions, truth = (torch.cat(part) for part in zip(*((s.foreground, s.truth) for s in sampled), strict=True))
+        wanted = box_ops.encode(truth, regions, BOX_WEIGHTS)
         box_sum = losses.smooth_l1_sum(deltas[foreground, labels[foreground]], wanted, self.config.roi.beta)
         class_sum = losses.class_cross_entropy_sum(logits, labels)
         return {"class": Term(class_sum, len(labels)), "box": Term(box_sum, len(labels))}
@@ -232,13 +233,15 @@ class RCNN(Model):
         """`mask`: binary cross-entropy of the true class's map over the foreground RoIs."""
         if self.mask_head is None:
             return {}
-        boxes = [s.boxes[: len(s.truth)] for s in sampled]
+        boxes = [s.foreground for s in sampled]
+        objects, corners = torch.cat([s.objects for s in sampled]).cpu(), torch.cat(boxes).cpu()  # masks lie there
         pooled = self.mask_pooler(features, torch.cat(boxes), _batch_index(boxes))
         labels = torch.cat([s.labels[: len(s.truth)] for s in sampled])
         logits = self.mask_head(self.roi_features(pooled), labels)
+        counts = [len(b) for b in boxes]
         wanted = [
-            self.mask_target(target, s.objects, b, logits.shape[-1])
-            for target, s, b in zip(targets, sampled, boxes, strict=True)
+            self.mask_target(target, o, b, logits.shape[-1])
+            for target, o, b in zip(targets, objects.split(counts), corners.split(counts), strict=True)
         ]
         return {"mask": Term(losses.mask_bce_sum(logits, torch.cat(wanted).to(logits.device)), logits.numel())}
 
@@ -265,6 +268,11 @@ class Sampled:
     truth: Tensor
     objects: Tensor
 
+    @property
+    def foreground(self) -> Tensor:
+        """Boxes (F, 4) of the foreground RoIs."""
+        return self.boxes[: len(self.truth)]
+
     @classmethod
     def nothing(cls, device: torch.device) -> "Sampled":
         """No RoI."""
@@ -277,8 +285,9 @@ def _hw(images: Tensor) -> tuple[int, int]:
 
 
 def _batch_index(boxes: Sequence[Tensor]) -> Tensor:
-    counts = torch.tensor([len(b) for b in boxes], device=boxes[0].device)
-    return torch.repeat_interleave(torch.arange(len(boxes), device=boxes[0].device), counts)
+    counts = [len(b) for b in boxes]
+    repeats = torch.tensor(counts, device=boxes[0].device)
+    return torch.repeat_interleave(torch.arange(len(boxes), device=boxes[0].device), repeats, output_size=sum(counts))
 
 
 def _padded(rows: Sequence[tuple[Tensor, Tensor, Tensor]], probs: Tensor | None) -> RawDetections:

@@ -109,16 +109,19 @@ class RPN(nn.Module):
         """For each picture its proposals (K, 4), clipped to its size, and their scores (K,), best first."""
         c = self.config
         before, after = (c.train_before, c.train_after) if training else (c.before, c.after)
+        boxes, scores, level = _best(logits, deltas, anchors, before)  # (B, K, 4), (B, K), (K,)
+        if c.rank_by == "probability":
+            scores = scores.sigmoid()
+        boxes = box_ops.clip_each(boxes, sizes)
+        good = box_ops.sides_at_least(boxes, c.min_side) & torch.isfinite(boxes).all(-1) & torch.isfinite(scores)
+        picture, row = torch.nonzero(good, as_tuple=True)
+        counts = good.sum(1).tolist()
+        kept = zip(boxes[picture, row].split(counts), scores[picture, row].split(counts), level[row].split(counts),
+                   strict=True)  # fmt: skip
         proposals = []
-        for i, size in enumerate(sizes):
-            boxes, scores, level = _best([row[i] for row in logits], [row[i] for row in deltas], anchors, before)
-            if c.rank_by == "probability":
-                scores = scores.sigmoid()
-            boxes = box_ops.clip(boxes, size)
-            good = box_ops.sides_at_least(boxes, c.min_side) & torch.isfinite(boxes).all(1) & torch.isfinite(scores)
-            boxes, scores, level = boxes[good], scores[good], level[good]
-            keep = batched_nms(boxes, scores, level, c.nms)[:after]
-            proposals.append((boxes[keep], scores[keep]))
+        for own, score, group in kept:
+            keep = batched_nms(own, score, group, c.nms, finite=True)[:after]
+            proposals.append((own[keep], score[keep]))
         return proposals
 
     def terms(
@@ -132,21 +135,25 @@ class RPN(nn.Module):
         """`rpn_class`: is there an object at the anchor; `rpn_box`: how far is its box. draws: one per picture."""
         c = self.config
         every = torch.cat(list(anchors))  # (N, 4)
-        all_logits, all_deltas = torch.cat(list(logits), 1), torch.cat(list(deltas), 1)  # (B, N), (B, N, 4)
-        class_sum, box_sum, count = all_logits.sum() * 0, all_deltas.sum() * 0, 0
+        all_logits, all_deltas = torch.cat(list(logits), 1).flatten(), torch.cat(list(deltas), 1).flatten(0, 1)
+        positive, negative, truth = [every.new_zeros(0).long()], [every.new_zeros(0).long()], [every[:0]]
         for i, (target, draw) in enumerate(zip(targets, draws, strict=True)):
-            truth, crowds = split_crowd(target)
-            matches, best = matching.match(truth, every, low=c.low, high=c.high, keep_best=True)
+            objects, crowds = split_crowd(target)
+            matches, best = matching.match(objects, every, low=c.low, high=c.high, keep_best=True)
             matches = matching.ignore_crowds(matches, every, crowds)
-            positive, negative = matching.sample(matches, c.samples, c.foreground, draw)
-            chosen = torch.cat([positive, negative])
-            labels = (torch.arange(len(chosen), device=chosen.device) < len(positive)).float()
-            class_sum = class_sum + losses.objectness_bce_sum(all_logits[i, chosen], labels)
-            wanted = box_ops.encode(truth[best[positive]], every[positive]) if len(truth) else every[positive]
-            box_sum = box_sum + losses.smooth_l1_sum(all_deltas[i, positive], wanted, c.beta)
-            count += len(chosen)
-        total = count if c.mean_over == "sampled" else c.samples * len(targets)
-        return {"rpn_class": Term(class_sum, total), "rpn_box": Term(box_sum, total)}
+            yes, no = matching.sample(matches, c.samples, c.foreground, draw)
+            truth.append(objects[best[yes]].to(every))
+            positive.append(yes + i * len(every))
+            negative.append(no + i * len(every))
+        foreground = torch.cat(positive)  # rows of all pictures' anchors, one after the other
+        chosen = torch.cat([foreground, *negative])
+        labels = torch.arange(len(chosen), device=chosen.device) < len(foreground)
+        wanted = box_ops.encode(torch.cat(truth), every[foreground % max(1, len(every))])
+        total = len(chosen) if c.mean_over == "sampled" else c.samples * len(targets)
+        return {
+            "rpn_class": Term(losses.objectness_bce_sum(all_logits[chosen], labels), total),
+            "rpn_box": Term(losses.smooth_l1_sum(all_deltas[foreground], wanted, c.beta), total),
+        }
 
 
 def split_crowd(target: Target) -> tuple[Tensor, Tensor]:
@@ -159,11 +166,11 @@ def split_crowd(target: Target) -> tuple[Tensor, Tensor]:
 def _best(
     logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], before: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The `before` highest logits of each level, decoded: boxes (n, 4), logits (n,), level (n,)."""
+    """The `before` highest logits of each level and picture, decoded: boxes (B, K, 4), logits (B, K), level (K,)."""
     boxes, scores, levels = [], [], []
     for level, (row, delta, anchor) in enumerate(zip(logits, deltas, anchors, strict=True)):
-        top, index = row.float().topk(min(before, len(row)))
-        boxes.append(box_ops.decode(delta[index], anchor[index]))
+        top, index = row.float().topk(min(before, row.shape[1]), dim=1)
+        boxes.append(box_ops.decode(torch.take_along_dim(delta, index[..., None], 1), anchor[index]))
         scores.append(top)
-        levels.append(torch.full_like(index, level))
-    return torch.cat(boxes), torch.cat(scores), torch.cat(levels)
+        levels.append(torch.full((index.shape[1],), level, device=index.device))
+    return torch.cat(boxes, 1), torch.cat(scores, 1), torch.cat(levels)

@@ -4,6 +4,7 @@ Letters: N, M boxes; every box is xyxy in continuous pixels.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -41,9 +42,15 @@ def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack([x[..., 0], y[..., 0], x[..., 1], y[..., 1]], dim=-1)
 
 
+def clip_each(boxes: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """(B, N, 4), each picture's boxes cut to its own size (H, W)."""
+    limits = boxes.new_tensor([(width, height, width, height) for height, width in sizes])
+    return torch.minimum(boxes.clamp(min=0), limits.view(-1, 1, 4))
+
+
 def sides_at_least(boxes: Tensor, side: float) -> Tensor:
-    """(N,) bool: both sides >= `side`; `side` 0 means both sides > 0."""
-    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    """(..., 4) to (...) bool: both sides >= `side`; `side` 0 means both sides > 0."""
+    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
     return (width >= side) & (height >= side) if side > 0 else (width > 0) & (height > 0)
 
 

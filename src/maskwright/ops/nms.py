@@ -19,12 +19,12 @@ BLOCK = 1 << 18
 """Overlaps that are worked out together: they stay in the processor's cache."""
 
 
-def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
+def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, *, finite: bool = False) -> Tensor:
     """Row numbers that survive greedy suppression inside each group, best first; IoU > threshold suppresses.
 
-    boxes (N, 4), scores (N,), groups (N,) class or level; computed in float32.
+    boxes (N, 4), scores (N,), groups (N,) class or level; computed in float32. finite: all boxes are known to be.
     """
-    rows = _finite_rows(boxes)
+    rows = None if finite else _finite_rows(boxes)
     if rows is not None:
         return rows[batched_nms(boxes[rows], scores[rows], groups[rows], iou_threshold)]
     boxes = boxes.float()
