@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from maskwright.engine.prediction import Prediction
 
 
-SCORE = 0.3
+SCORE = 0.4
 """Lower than the model's own: of this stain it has seen nothing, so it is less sure of what it finds."""
+
+
+BRIGHT = 200
+"""Grey value of the most blue."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -63,14 +67,16 @@ def nuclei_picture() -> Any:
 def blue_stain(picture: Any) -> Any:
     """(H, W, 3) uint8: how much haematoxylin each pixel of a haematoxylin-DAB picture holds, bright is much.
 
-    Colour deconvolution (Ruifrok and Johnston 2001); the 1st and 99.7th percentile become black and white.
+    Colour deconvolution (Ruifrok and Johnston 2001), smoothed by a pixel; what less than the 40th percentile holds
+    becomes black, the 99.7th as bright as nuclei in fluorescence mostly are.
     """
     import numpy as np
+    from scipy.ndimage import gaussian_filter
     from skimage.color import rgb2hed
 
-    amount = rgb2hed(picture)[..., 0]
-    low, high = np.percentile(amount, [1, 99.7])
-    grey = np.clip((amount - low) / (high - low), 0, 1) * 255
+    amount = gaussian_filter(rgb2hed(picture)[..., 0], 1.0)
+    low, high = np.percentile(amount, [40, 99.7])
+    grey = np.clip((amount - low) / (high - low), 0, 1) * BRIGHT
     return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=2)
 
 
