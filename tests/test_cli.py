@@ -67,7 +67,15 @@ def test_predict_prints_a_line_a_picture_and_writes_overlay_and_json(
     assert re.match(r"2 instances in 2 pictures, [\d.]+ s, [\d.]+ a second. Results: .*out\n$", done.stderr)
     assert len(Prediction.load(tmp_path / "out/json/größe.json")) == 2
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["json", "overlay"]
-    defaults = {"weights": None, "size": None, "fit": None, "nms": None, "device": "cpu", "precision": "float32"}
+    defaults = {
+        "weights": None,
+        "classes": None,
+        "size": None,
+        "fit": None,
+        "nms": None,
+        "device": "cpu",
+        "precision": "float32",
+    }
     assert loaded == [{"name": "nuclei", **defaults}]
 
 
@@ -76,10 +84,18 @@ def test_predict_takes_every_option(loaded: list[dict[str, Any]], pictures: Path
     words += ["--save", "csv,json", "--save", "coco", "--score", "0.5", "--classes", "cell", "--max", "3"]
     words += ["--batch", "2", "--max-pixels", "0", "--bits", "12", "--overwrite", "--fit", "letterbox"]
     words += ["--nms", "exact", "--crop-margin", "inf", "--upsample", "logits", "--largest-component"]
+    words += ["--class-names", "cell, nucleus"]
     done = command("predict", pictures / "*.png", "--out", tmp_path / "out", *words)
     assert done.exit_code == 0, done.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["json", "measurements.csv", "results.json"]
-    expected = {"weights": Path("w.pth"), "size": 320, "fit": "letterbox", "nms": "exact", "device": "cuda:1"}
+    expected = {
+        "weights": Path("w.pth"),
+        "classes": ["cell", "nucleus"],
+        "size": 320,
+        "fit": "letterbox",
+        "nms": "exact",
+        "device": "cuda:1",
+    }
     assert loaded == [{"name": "x", **expected, "precision": "bf16"}]
 
 

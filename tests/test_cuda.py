@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,11 +145,20 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("model", ["mask_rcnn_small", "yolact_small"])
 def test_a_run_trains_resumes_and_predicts(tmp_path: Path, model: str, precision: str) -> None:
     file = coco_fixture(tmp_path / "data", 0)
-    settings = {
-        "data": str(file), "images": str(file.parent / "images"), "model": model, "out": str(tmp_path / "run"), "precision": precision,
-        "batch_size": 2, "epochs": 2, "val_fraction": 0.3, "device": "cuda", "progress": False, "report": False,
+    settings: dict[str, Any] = {
+        "data": str(file),
+        "images": str(file.parent / "images"),
+        "model": model,
+        "out": str(tmp_path / "run"),
+        "precision": precision,
+        "batch_size": 2,
+        "epochs": 2,
+        "val_fraction": 0.3,
+        "device": "cuda",
+        "progress": False,
+        "report": False,
         "workers": 2,
-    }  # fmt: skip
+    }
     for resume in (False, True):  # the second finds a run that is over, and its state
         maskwright.train(maskwright.TrainConfig(**settings, augment=None, resume=resume))
     best = tmp_path / "run" / "last.safetensors"

@@ -80,14 +80,18 @@ def test_across_classes_boxes_of_other_classes_fell_to_it() -> None:
         assert 0 in row.tolist()
         fell[kind] = suppressed(boxes, scores, 0, boxes[0], 0.9, config, back)
     assert rows_of(fell["fast_cross"].fell, boxes) == {1}
-    assert fell["fast_cross"].among == "all classes"
-    assert fell["fast"].among == "the same class"
+    assert fell["fast_cross"].taking_part("cat") == "Of 3 boxes of all classes"
+    assert fell["fast"].taking_part("cat") == "3 boxes were compared, ranked by their score for cat:"
 
 
 @pytest.mark.parametrize(
     ("kind", "said", "rows"),
     [
-        ("yolact", r"of the same class \d+ overlapped this one by more than 0\.5 and fell to it", 2),
+        (
+            "yolact",
+            r"compared, ranked by their score for \w+: \d+ overlapped this one by more than 0\.5 and fell to it",
+            2,
+        ),
         ("cross", r"of all classes \d+ overlapped this one by more than 0\.5 and fell to it", 2),
         (
             "exact",
@@ -102,7 +106,7 @@ def test_the_words_name_the_rule(kind: str, said: str, rows: int) -> None:
     assert re.search(said, found.panels()[1].text)
     told = [name for name, _ in found.numbers() if name.startswith("Boxes ")]
     assert len(told) == rows
-    assert told[0] == f"Boxes of {found.suppression.among} that fell to it"
+    assert told[0] == "Boxes that fell to it"
 
 
 # ---- how masks are finished -----------------------------------------------------------------------------------------

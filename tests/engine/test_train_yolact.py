@@ -128,6 +128,9 @@ def test_the_input_is_fitted_as_asked() -> None:
     assert (published.config.spec.fit, asked.config.spec.fit) == ("stretch", "letterbox")
     model, _ = build(TrainConfig(model="yolact.resnet18", fit="letterbox", size=256), Classes(["a"]), asked)
     assert (model.spec.fit, model.spec.size) == ("letterbox", 256)
+    for name, fit in (("yolact_small", "letterbox"), ("mask_rcnn_small", "stretch")):  # pictures are not shrunk there
+        spec = origin(TrainConfig(model=name, fit=fit)).config.spec  # type: ignore[arg-type]
+        assert (spec.fit, spec.shrink, spec.enlarge) == (fit, True, 2.0 if fit == "letterbox" else None)
     with pytest.raises(ConfigError, match="fit is one of short_edge, stretch, letterbox, got 'box'"):
         TrainConfig(fit="box")  # type: ignore[arg-type]
 

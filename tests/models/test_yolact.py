@@ -3,16 +3,18 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from maskwright.data.synthetic import scene
 from maskwright.engine.prepare import prepare
-from maskwright.models.yolact import Yolact, YolactConfig, tiny
+from maskwright.models.yolact import Yolact, YolactConfig, timm_yolact, tiny
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import prototypes as prototype_ops
 from maskwright.ops.losses import Term
+from maskwright.ops.warp import pad_batch
 from maskwright.types import Masks, RawDetections, Size, Target
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -85,6 +87,17 @@ def total(losses: dict[str, Tensor]) -> Tensor:
 
 
 # ---- detect ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", ["hrnet_w18_small", "swin_tiny_patch4_window7_224"])
+def test_backbones_that_halve_their_input_often_take_any_picture(backbone: str) -> None:
+    """Inputs of sides that cannot be halved so often are filled up."""
+    model = Yolact(timm_yolact(backbone, 2)).eval()
+    image = np.zeros((90, 70, 3), np.uint8)
+    for spec in (replace(model.spec, size=126), replace(model.spec, size=126, fit="letterbox")):
+        tensor, _ = prepare(image, spec)
+        with torch.inference_mode():
+            model.detect(pad_batch([tensor], spec.multiple, spec.square), [(tensor.shape[1], tensor.shape[2])])
 
 
 def assert_fixed_shape(raw: RawDetections, batch: int, config: YolactConfig, size: Size = SIZE) -> None:

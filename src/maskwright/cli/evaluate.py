@@ -9,6 +9,7 @@ from rich.console import Console
 
 from maskwright.cli.app import app
 from maskwright.cli.options import (
+    ClassNames,
     CropMargin,
     Data,
     DataFormat,
@@ -24,6 +25,7 @@ from maskwright.cli.options import (
     Upsample,
     Weights,
     mask_options,
+    names,
     pairs,
     say,
 )
@@ -51,6 +53,7 @@ def evaluate(
     data_format: DataFormat = None,
     model: Model = "nuclei",
     weights: Weights = None,
+    class_names: ClassNames = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N pictures.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write all numbers to this file as well.")
@@ -100,7 +103,16 @@ def evaluate(
     asked: dict[str, Any] = {"metrics": metric, "nuclei_score": score, "best_threshold": best_threshold or None}
     if (score is not None or best_threshold) and "nuclei" not in (metric or ()):
         raise ConfigError("--score and --best-threshold belong to --metric nuclei: give that too.")
-    predictor = load(model, weights=weights, size=size, fit=fit, nms=nms, device=device, precision=precision)
+    predictor = load(
+        model,
+        weights=weights,
+        classes=names(class_names),
+        size=size,
+        fit=fit,
+        nms=nms,
+        device=device,
+        precision=precision,
+    )
     evaluation = (run if report is None else partial(run_and_report, report))(
         predictor,
         data,

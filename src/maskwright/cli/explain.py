@@ -7,6 +7,7 @@ import typer
 
 from maskwright.cli.app import app
 from maskwright.cli.options import (
+    ClassNames,
     CropMargin,
     Debug,
     Device,
@@ -19,6 +20,7 @@ from maskwright.cli.options import (
     Upsample,
     Weights,
     mask_options,
+    names,
 )
 from maskwright.errors import ConfigError
 
@@ -39,6 +41,7 @@ def explain(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture: file or URL.")],
     model: Model = "nuclei",
     weights: Weights = None,
+    class_names: ClassNames = None,
     instance: Annotated[int, typer.Option(min=0, metavar="K", help="The instance to explain.")] = 0,
     out: Annotated[
         Path | None,
@@ -70,6 +73,15 @@ def explain(
     target = checked_suffix(Path(f"{Path(image).stem}_explained.png") if out is None else out)
     if target.exists():
         raise ConfigError(f"{target} is there already; it is not written over. Choose another name with --out.")
-    predictor = load(model, weights=weights, size=size, fit=fit, nms=nms, device=device, precision=precision)
+    predictor = load(
+        model,
+        weights=weights,
+        classes=names(class_names),
+        size=size,
+        fit=fit,
+        nms=nms,
+        device=device,
+        precision=precision,
+    )
     masks = mask_options(crop_margin, upsample, largest_component)
     typer.echo(str(explained(predictor, image, instance, score_threshold=score, **masks).save(target)))

@@ -43,6 +43,13 @@ Weights = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Published checkpoint to load into the named model, instead of fetching."),
 ]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...",
+        help="Names of the classes that --weights were trained for.  [default: those of the published ones]",
+    ),
+]
 Size = Annotated[
     int | None,
     typer.Option(

@@ -7,6 +7,7 @@ import typer
 
 from maskwright.cli.app import app
 from maskwright.cli.options import (
+    ClassNames,
     CropMargin,
     Debug,
     Device,
@@ -47,6 +48,7 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results; made if missing.")],
     model: Model = "nuclei",
     weights: Weights = None,
+    class_names: ClassNames = None,
     save: Annotated[
         list[str],
         typer.Option(
@@ -99,7 +101,16 @@ def predict(
         bits=bits,
         **({} if max_pixels is None else {"max_pixels": max_pixels or None}),
     )
-    predictor = load(model, weights=weights, size=size, fit=fit, nms=nms, device=device, precision=precision)
+    predictor = load(
+        model,
+        weights=weights,
+        classes=names(class_names),
+        size=size,
+        fit=fit,
+        nms=nms,
+        device=device,
+        precision=precision,
+    )
     with progress("predict") as advance:
 
         def show(result: "Done | Failed", total: int) -> None:

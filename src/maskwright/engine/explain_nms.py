@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from maskwright.engine.explanation import plural
 from maskwright.geometry import Geometry
 from maskwright.models.yolact import NMSConfig
 from maskwright.ops import boxes as box_ops
@@ -31,10 +32,12 @@ class Suppression:
     fell: FloatArray
     only_fast: FloatArray
 
-    @property
-    def among(self) -> str:
-        """Which boxes take part, in words."""
-        return "all classes" if self.kind == "fast_cross" else "the same class"
+    def taking_part(self, name: str) -> str:
+        """Which boxes were compared, in words; name: the class of the instance."""
+        boxes = plural(self.compared, "box")
+        if self.kind == "fast":  # every candidate takes part in every class
+            return f"{boxes} were compared, ranked by their score for {name}:"
+        return f"Of {boxes} of {'all classes' if self.kind == 'fast_cross' else 'the same class'}"
 
 
 def suppressed(

@@ -291,7 +291,8 @@ class RCNNExplanation(Explanation):
             if len(self.rivals)
             else "No other box of this class overlapped it enough to fall to it."
         )
-        text = f"The same numbers also say how to move the proposal's sides: here by up to {moved:.1f} pixels. {rest}"
+        far = f"up to {moved:.1f} pixels" if moved >= 0.1 else "less than 0.1 pixels, so that the two are one here"
+        text = f"The same numbers also say how to move the proposal's sides: here by {far}. {rest}"
         key = ((BEFORE, "proposal"), (CHOSEN, "final box"), (OTHER, "suppressed"))
         return Panel("Box: where exactly?", text, drawing.pixels(), key[: 3 if len(self.rivals) else 2])
 

@@ -120,7 +120,7 @@ class YolactExplanation(Explanation):
             ("Candidates before suppression", len(self.candidates)),
             ("Box, picture's pixels", ", ".join(f"{v:.2f}" for v in self.prediction.boxes[self.instance])),
             ("Prototypes", f"{count} of {w} x {h} cells, {self.step[0]:g} x {self.step[1]:g} input pixels each"),
-            (f"Boxes of {self.suppression.among} that fell to it", len(self.suppression.fell)),
+            ("Boxes that fell to it", len(self.suppression.fell)),
         ]
         if self.suppression.kind != "exact":
             out.append(("Boxes that greedy suppression would have kept", len(self.suppression.only_fast)))
@@ -176,9 +176,8 @@ class YolactExplanation(Explanation):
         drawing.box(box, CHOSEN, 3.0)
         name = "Greedy NMS" if s.kind == "exact" else "Fast NMS"
         rule = f"{s.iou:g} or more, end pixels counted," if s.kind == "exact" else f"more than {s.iou:g}"
-        text = (
-            f"Of {plural(s.compared, 'box')} of {s.among} {len(s.fell)} overlapped this one by {rule} and fell to it."
-        )
+        compared = s.taking_part(self.prediction.classes[self.label])
+        text = f"{compared} {len(s.fell)} overlapped this one by {rule} and fell to it."
         if s.kind != "exact":
             text += (
                 " A box that fell still makes others fall, so that one matrix is enough: in this picture "
@@ -212,8 +211,8 @@ class YolactExplanation(Explanation):
             for k, v in zip(shown.tolist(), self.coefficients[shown], strict=True)
         ]
         text = (
-            "How much of each prototype this object is made of: between -1 and 1, the most important first. "
-            "Each object of the picture has other ones."
+            "How much of each prototype this object is made of, between -1 and 1. First those that count most here: "
+            "the number times how bright its prototype is inside the box. Each object has other numbers."
         )
         return Panel("Its coefficients", text, bars(rows), ((PLUS, "added"), (MINUS, "taken away")))
 

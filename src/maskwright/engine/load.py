@@ -37,7 +37,7 @@ def load(
     name: a name of the zoo (`maskwright models` lists them), whose published weights are fetched once and kept; or one
         of our checkpoints, which describes itself.
     weights: a checkpoint file for the named architecture instead of the published one: torchvision `.pth`, detectron2
-        `.pkl` or `.pth`, or ours. classes: names of its classes, if they are not the published ones.
+        `.pkl` or `.pth`, YOLACT `.pth`, or ours. classes: names of its classes, if they are not the published ones.
     size: input short edge, or side of the square, in pixels (None: the model's own). precision: "float32" or "bf16".
     fit: "short_edge", "stretch" or "letterbox", as in `InputSpec` (None: the model's own).
     nms: how a YOLACT model suppresses: "fast", "fast_cross" (over all classes together) or "exact" (None: its own).
@@ -58,8 +58,10 @@ def load(
     if nms is not None:
         _check_nms(type(model), name, nms)
         model.choose_nms(nms)
-    changes: dict[str, Any] = {k: v for k, v in (("size", size), ("fit", fit)) if v is not None}
-    model.spec = replace(model.spec, **changes)
+    if fit is not None:
+        model.spec = model.spec.fitted_by(fit)
+    if size is not None:
+        model.spec = replace(model.spec, size=size)
     predictor = Predictor(model, known, name=str(name), device=device, precision=precision, take=True)
     memory.give_back()
     return predictor

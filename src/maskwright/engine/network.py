@@ -57,7 +57,7 @@ def origin(config: TrainConfig) -> Origin:
     found = _named(config)
     if config.fit is None:
         return found
-    return replace(found, config=replace(found.config, spec=replace(found.config.spec, fit=config.fit)))
+    return replace(found, config=replace(found.config, spec=found.config.spec.fitted_by(config.fit)))
 
 
 def _named(config: TrainConfig) -> Origin:

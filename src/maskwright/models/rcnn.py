@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.models.base import Draws, Model, draws_of
-from maskwright.nn.backbones import NormKind, backbone, norm_layer
+from maskwright.nn.backbones import NormKind, backbone, norm_layer, without_maps
 from maskwright.nn.fpn import FPN
 from maskwright.nn.resnet import stage
 from maskwright.nn.roi_heads import BoxHead, BoxPredictor, MaskHead, MeanHead, Pooler, RoIConfig
@@ -97,6 +97,7 @@ class RCNN(Model):
             raise ConfigError(
                 f"RPNConfig.sizes needs one entry for each of the {len(levels)} levels (strides {levels}) that "
                 f"'{c.backbone}' gives, got {len(c.rpn.sizes)}; from level to level strides double."
+                f"{without_maps(c.backbone, strides, c.strides)}"
             )
         self.rpn = RPN(c.rpn, channels, levels)
         self.box_predictor = BoxPredictor(width, c.num_classes)

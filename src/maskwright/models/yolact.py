@@ -20,7 +20,7 @@ from maskwright.errors import ConfigError, suggest
 from maskwright.models import yolact_loss
 from maskwright.models.base import Draws, Model, draws_of
 from maskwright.models.yolact_loss import LossConfig
-from maskwright.nn.backbones import NormKind, backbone, norm_layer
+from maskwright.nn.backbones import NormKind, backbone, norm_layer, without_maps
 from maskwright.nn.yolact import Head, MaskScorer, Protonet, Pyramid, Raw, semantic_branch
 from maskwright.ops import prototypes as prototype_ops
 from maskwright.ops.anchors import cell_anchors, level_priors
@@ -129,6 +129,7 @@ class Yolact(Model):
             raise ConfigError(
                 f"YolactConfig.sizes needs one entry for each of the {levels} levels ('{c.backbone}' at the strides "
                 f"{self.backbone.strides} and {c.extra} extra), all of one length, got {c.sizes}."
+                f"{without_maps(c.backbone, self.backbone.strides, c.strides)}"
             )
         norm = norm_layer("live") if c.neck_norm else None
         self.fpn = Pyramid(self.backbone.channels, c.channels, c.extra, norm)
@@ -272,8 +273,9 @@ def plus(num_classes: int = 80, backbone: str = "resnet50") -> YolactConfig:
 
 
 def timm_yolact(backbone: str, num_classes: int = 80) -> YolactConfig:
-    """YOLACT over any timm backbone, live norm as timm has it, true ratios."""
-    return replace(published(num_classes, backbone), norm="live", square=False)
+    """YOLACT over a timm backbone, live norm as timm has it, true ratios, input sides that every backbone can halve."""
+    base = published(num_classes, backbone)
+    return replace(base, norm="live", square=False, spec=replace(base.spec, size=544, multiple=32))
 
 
 def compact(num_classes: int = 1) -> YolactConfig:

@@ -14,6 +14,14 @@ from maskwright.nn.resnet import ResNet
 NormKind = Literal["frozen", "live"]
 
 
+def without_maps(name: str, has: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """For an error: which of the wanted strides a backbone lacks, and what to do; nothing where it has them all."""
+    missing = [stride for stride in wanted if stride not in has]
+    if not missing:
+        return ""
+    return f" '{name}' has feature maps at the strides {has}, none at {missing}: choose a backbone that has."
+
+
 def norm_layer(kind: NormKind, eps: float = 1e-5) -> Norm:
     """A maker of frozen or live batch normalisation."""
     if kind == "frozen":

@@ -4,7 +4,7 @@ Letters: N instances, B batch, K kept rows, M mask-head side, D prototypes, P la
 prototype map.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -64,6 +64,11 @@ class InputSpec:
         object.__setattr__(self, "std", tuple(float(v) for v in self.std))
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ConfigError(f"InputSpec: mean and std are three numbers each, std positive, got {self}.")
+
+    def fitted_by(self, fit: Fit) -> "InputSpec":
+        """The same pictures brought to the input in another way; limits that this way has no use for are lifted."""
+        shrink, enlarge = self.shrink or fit != "short_edge", None if fit == "stretch" else self.enlarge
+        return replace(self, fit=fit, shrink=shrink, enlarge=enlarge)
 
     @property
     def square(self) -> int:

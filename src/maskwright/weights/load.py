@@ -1,5 +1,6 @@
 """Put named tensors into a model: all of them or none, and say which model a file fits where it is another."""
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -146,12 +147,12 @@ def _which_fits(found: Shapes, candidates: Candidates, publisher: str | None) ->
         classes = next((found[n].numel() - extra for n, extra in _CLASSES.items() if n in found), 0)
         return (
             f" But for its number of classes ({classes}) the file fits: {', '.join(by_class)}. Give the names of its "
-            f"{classes} classes."
+            f"{classes} classes: --class-names NAME,... or load(..., classes=[...])."
         )
     best = max(shares, key=lambda n: shares[n], default=None)
     if best is None or shares[best] < 0.5:
         return " It fits no model of the zoo." if candidates else ""
-    return f" Nearest is {best}: {shares[best]:.0%} of all names and shapes agree."
+    return f" Nearest is {best}: {math.floor(100 * shares[best])}% of all names and shapes agree."
 
 
 def which_fits(file: WeightsFile, candidates: Candidates) -> str:

@@ -1,0 +1,92 @@
+"""Key frames of YolactEdge's video model: the picture network inside it gives the recorded answers.
+
+Needs the whole recording in ../shared: its frames are parts of a picture that no package carries.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from tests.golden.test_yolact import BOX_PX, MASK_IOU, RELATIVE, SCORE, Answers, relative
+from tests.golden.yolact_recorded import SIZE, Recording, steps
+
+from maskwright.engine.predict import Predictor
+from maskwright.models import yolact
+from maskwright.models.yolact import Yolact
+from maskwright.ops import masks as mask_ops
+from maskwright.types import Classes
+from maskwright.weights.keymaps import convert
+from maskwright.weights.load import load_into
+
+pytestmark = pytest.mark.golden
+
+CLASSES = 40
+"""Of YouTube-VIS 2019."""
+
+ROWS = {"loc": 23, "conf": 89, "coef": 41}
+"""Every so many priors of the raw answers were recorded."""
+
+
+@pytest.fixture(scope="module")
+def recording(shared: Path) -> Recording:
+    return Recording(shared / "golden" / "yolact" / "yolact_edge_vid_resnet50")
+
+
+@pytest.fixture(scope="module")
+def model(recording: Recording) -> Yolact:
+    found = convert(recording.weights())
+    model = Yolact(yolact.published(CLASSES)).eval()
+    load_into(model, {n: t for n, t in found.state.items() if n not in found.unknown}, recording.name)
+    return model
+
+
+def frame(recording: Recording, number: int) -> np.ndarray:
+    (y, x), (height, width) = recording["offsets_yx"][number], recording["frame_hw"]
+    return np.ascontiguousarray(recording["canvas_bgr"][y : y + height, x : x + width, ::-1])
+
+
+def test_which_frames_are_key_frames(recording: Recording) -> None:
+    assert np.flatnonzero(recording["is_key"]).tolist() == [0, 5]
+
+
+@pytest.mark.parametrize("number", [0, 5])
+def test_key_frames(recording: Recording, model: Yolact, number: int) -> None:
+    image = frame(recording, number)
+    answers = Answers(model, image)
+    for name in ("in", "C3_", "C5_", "M3_", "P3_", "P7_", "loc", "conf", "coef", "proto"):
+        key = f"{name}{number}"
+        own = answers.value(key)
+        kind = name if name in ("in", "proto") else "map"
+        strides = (ROWS[name], 1) if name in ROWS else steps(kind, tuple(own.shape))
+        cut = own[tuple(slice(None, None, step) for step in strides)]
+        assert relative(cut, recording[key]) <= RELATIVE, key
+    boxes, scores, labels, _ = answers.chosen("fast")
+    assert labels.tolist() == recording[f"det{number}_class"].tolist()
+    assert np.abs(scores.numpy() - recording[f"det{number}_score"]).max() <= SCORE
+    assert np.abs(boxes.numpy() - recording[f"det{number}_box"] * SIZE).max() <= BOX_PX
+
+
+@pytest.mark.parametrize("number", [0, 5])
+def test_key_frames_end_to_end(recording: Recording, model: Yolact, number: int) -> None:
+    predictor = Predictor(model, Classes([f"class {i}" for i in range(CLASSES)]))
+    found = predictor.predict(frame(recording, number), score_threshold=0.05)
+    assert found.labels.tolist() == recording[f"pp{number}_class"].tolist()
+    assert found.boxes.tolist() == recording[f"pp{number}_box"].tolist()
+    assert found.crops is not None
+    own = mask_ops.encode(found.crops)
+    ious = [
+        coco_mask.iou([a], [coco_mask.encode(np.asfortranarray(b))], [0])[0, 0]
+        for a, b in zip(own, recording.masks(f"pp{number}"), strict=True)
+        if coco_mask.area(a)
+    ]
+    assert min(ious) >= MASK_IOU
+
+
+def test_the_file_holds_the_picture_network_whole(recording: Recording, model: Yolact) -> None:
+    assert {n.partition(".")[0] for n in convert(recording.weights()).unknown} == {
+        "flow_net",
+        "flow_net_pre_convs",
+        "spa",
+    }
+    assert sum(t.numel() for t in model.state_dict().values()) < sum(t.numel() for t in recording.weights().values())
