@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from maskwright.data.augment import Augment
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
-from maskwright.engine.defaults import Device, Facts, Reason, is_open, resolve
+from maskwright.engine.defaults import Device, Facts, Reason, is_open, resolve, with_network
 from maskwright.engine.network import Origin, fitted, input_spec, origin
 from maskwright.engine.train_config import TrainConfig
 from maskwright.models import rcnn
@@ -310,6 +310,26 @@ def test_a_model_that_is_built_is_not_fitted() -> None:
     told = reasons(data(*[((256, 256), [10.0] * 500)] * 40), start=built)
     assert not {"model", "size", "anchors", "norm", "max_instances"} & told.keys()
     assert {"batch_size", "epochs", "lr"} <= told.keys()
+
+
+def test_annotations_without_a_single_outline_get_a_network_of_boxes_alone() -> None:
+    config = with_network(TrainConfig(), PLAIN)  # squares without outlines
+    assert config.model == "faster_rcnn_small"
+    assert is_open(config, "model")
+    told = {r.field: r for r in resolve(config, PLAIN, None, CPU)[1]}["model"]
+    assert "boxes but no outlines" in told.why
+    rows = dict(PLAIN.annotations)
+    rows[0] = (replace(rows[0][0], segmentation=(np.zeros(6),)), *rows[0][1:])
+    for other, dataset in (
+        (TrainConfig(), replace(PLAIN, annotations=rows)),
+        (TrainConfig(model="yolact_small"), PLAIN),
+    ):
+        assert with_network(other, dataset).model == other.model
+    assert with_network(TrainConfig(weights="nuclei"), PLAIN).model == "mask_rcnn_small"
+
+
+def test_mirroring_is_told_in_any_case() -> None:
+    assert str(reasons(PLAIN)["augment"]).startswith("augment = flip_horizontal 0.5, ")
 
 
 def test_the_model_is_that_of_the_weights() -> None:

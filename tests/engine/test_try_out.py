@@ -108,8 +108,10 @@ def test_a_hopeless_rate_is_named(data: Dataset, trial: Callable[..., Trial]) ->
 # ---- the parts ------------------------------------------------------------------------------------------------------
 
 
-def judged(first: float, last: float, steps: int = 200, **ap: float) -> Trial:
+def judged(first: float, last: float, steps: int = 200, peak: float = 0.0, **ap: float) -> Trial:
+    """peak: the loss of the second step, in place of `first`."""
     losses = [{"iteration": i, "lr": 1.0, "loss": first if i < steps / 2 else last} for i in range(steps)]
+    losses[1]["loss"] = peak or first
     history = History(iterations=steps, seconds=60.0, losses=losses)  # type: ignore[arg-type]
     named = {k.replace("_", " "): v for k, v in ap.items()}
     return module._judge(("a.png",), 128, history, named, [], TrainConfig(lr=0.5))
@@ -126,6 +128,11 @@ def judged(first: float, last: float, steps: int = 200, **ap: float) -> Trial:
         (judged(2, 0.5, masks=0.1, boxes=0.8), False, "but not the masks"),
         (judged(2, 1.95, masks=0.0, boxes=0.0), False, "0.5 is probably too low"),
         (judged(2, 3.0, masks=0.0, boxes=0.0), False, "0.5 is probably too high"),
+        (
+            judged(2, 0.1, peak=3e4, masks=0.0, boxes=0.0),
+            False,
+            "first rose to 15000 times",
+        ),
         (judged(2, 1.5, steps=12, masks=0.0, boxes=0.0), False, "only 12 steps"),
     ],
 )

@@ -2,16 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from maskwright.cli.data import data
 from maskwright.cli.options import DataFormat, Debug, Images, Size, say
 from maskwright.errors import ConfigError, suggest
-
-if TYPE_CHECKING:
-    from maskwright.engine.defaults import Reason
 
 KINDS = ("default", "none", "strong")
 
@@ -70,12 +67,5 @@ def show(
     media.write_image(out, made.image)
     for reason in made.reasons:
         if reason.field in ("size", "max_size", "shrink", "enlarge", "augment"):
-            say(_with_mirror(reason))
+            say(str(reason))
     typer.echo(str(out))
-
-
-def _with_mirror(reason: "Reason") -> str:
-    """A decision in words; that of the variations names the mirroring too, which is the same for every data set."""
-    flip = getattr(reason.value, "flip_horizontal", 0.0)
-    text = str(reason)
-    return text.replace(" = ", f" = flip_horizontal {flip:g}, ", 1) if flip and "flip_horizontal" not in text else text

@@ -272,7 +272,7 @@ class TrainingSamples(TorchDataset[Item]):
         if sampling.masks and not self.with_masks:
             raise DataError(
                 f"{dataset.source}: some annotations have a box but no outline. Complete them, or train a model of "
-                f"boxes alone, as faster_rcnn_r50_fpn (`maskwright models` lists them)."
+                f"boxes alone, as faster_rcnn_small (--model)."
             )
         if sampling.augment is not None and sampling.augment.copy_paste > 0 and not self.with_masks:
             raise ConfigError(f"{dataset.source}: copy_paste needs outlines, training is on boxes alone. Set it to 0.")

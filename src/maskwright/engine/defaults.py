@@ -18,7 +18,7 @@ from maskwright.data.dataset import Dataset
 from maskwright.engine.facts import Device, Facts
 from maskwright.engine.network import Origin, origin
 from maskwright.engine.train_config import UNDECIDED_AUGMENT, TrainConfig
-from maskwright.engine.undecided import Undecided
+from maskwright.engine.undecided import Undecided, undecided
 from maskwright.engine.wording import counted
 from maskwright.models.families import family_of
 
@@ -50,6 +50,9 @@ SEEN = {"random weights": 20_000, "a trained backbone": 10_000, "trained weights
 RATE = {"random weights": 4e-4, "a trained backbone": 2e-4, "trained weights": 1e-4}
 """Pictures that a run shows in all, and AdamW's rate for 4 pictures a step, by what it begins with."""
 
+BOXES_ALONE = "faster_rcnn_small"
+"""The network for annotations without outlines."""
+
 FEW = 1000
 """Below so many pictures the variations are stronger."""
 
@@ -72,7 +75,8 @@ class Reason:
 def _shown(value: Any) -> str:
     if isinstance(value, Augment):
         plain = {k: getattr(Augment(), k) for k in vars(value)}
-        changed = {k: v for k, v in vars(value).items() if v != plain[k]} or {"flip_horizontal": value.flip_horizontal}
+        changed = {"flip_horizontal": value.flip_horizontal}  # told in any case: left and right may differ in meaning
+        changed |= {k: v for k, v in vars(value).items() if v != plain[k]}
         return ", ".join(f"{k} {_shown(v)}" for k, v in changed.items())
     if isinstance(value, tuple):
         return " ".join(_shown(v) for v in value)
@@ -85,6 +89,15 @@ def is_open(config: TrainConfig, field: str) -> bool:
     if field in OPEN_WHEN_NONE:
         return value is None
     return isinstance(value, Undecided) or value is UNDECIDED_AUGMENT or (field == "norm" and value == "auto")
+
+
+def with_network(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """The settings with a network of boxes alone where nobody chose one and not one annotation has an outline."""
+    if not isinstance(config.model, Undecided) or config.weights is not None:
+        return config
+    rows = [a for rows in dataset.annotations.values() for a in rows]
+    outlined = any(a.segmentation is not None for a in rows)
+    return config if outlined or not rows else replace(config, model=undecided(BOXES_ALONE))
 
 
 def resolve(
@@ -114,7 +127,8 @@ def resolve(
 def _model(f: Facts) -> Sequence[Reason]:
     if f.start.weights is not None:
         return [Reason("model", f.start.architecture, "the network that the weights are of")]
-    return [Reason("model", str(f.config.model), "light, made to learn from random weights")]
+    boxes = "the annotations have boxes but no outlines; " if f.config.model == BOXES_ALONE else ""
+    return [Reason("model", str(f.config.model), f"{boxes}light, made to learn from random weights")]
 
 
 def _input(f: Facts) -> Sequence[Reason]:

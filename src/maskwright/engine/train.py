@@ -8,7 +8,7 @@ from pathlib import Path
 
 from maskwright.data.dataset import Dataset
 from maskwright.engine import settings
-from maskwright.engine.defaults import Reason, resolve
+from maskwright.engine.defaults import Reason, resolve, with_network
 from maskwright.engine.fit import Evaluate, fit, validation_loss
 from maskwright.engine.fit import History as History
 from maskwright.engine.fit import SaveWeights as SaveWeights
@@ -74,6 +74,7 @@ def plan(config: TrainConfig, model: Model | None = None) -> Plan:
     if config.resume:
         config = settings.as_started(config, Path(config.out) / SETTINGS)
     chosen = parts(config)
+    config = config if model is not None else with_network(config, chosen.data)
     start = origin(config) if model is None else Origin(str(config.model), type(model), model.config, built=True)
     config, reasons = resolve(config, chosen.data, start)
     return Plan(config, tuple(reasons), start, chosen.data, chosen.held_out, chosen.origin)

@@ -35,6 +35,9 @@ LEARNT = 0.5
 LEARNING, FALLEN = 0.35, 0.6
 """AP50 that passes too where the loss has also fallen to this share."""
 
+BLOWN_UP = 5.0
+"""A loss that rose to so many times that of the untrained network tells of too high a rate, even if it fell again."""
+
 FEW_STEPS = 40
 """Fewer steps than this tell little."""
 
@@ -204,15 +207,19 @@ def _judge(
     files: tuple[str, ...], side: int, history: History, ap: dict[str, float], faults: list[str], config: TrainConfig
 ) -> Trial:
     first, last = _curve(history)
+    peak = max(row["loss"] for row in history.losses) / max(history.losses[0]["loss"], 1e-9)
     main = ap.get("masks", ap["boxes"])
     fall = last["loss"] / max(first["loss"], 1e-9)
     mixed = ap.get("boxes of any class", 0.0) >= LEARNT and ap["boxes"] < 0.6 * ap["boxes of any class"]
     learns = not mixed and (main >= LEARNT or (main >= LEARNING and fall <= FALLEN))
-    causes = [] if learns else _causes(history, ap, fall, mixed, config)
+    causes = [] if learns else _causes(history, ap, fall, peak, mixed, config)
     return Trial(learns, files, side, history.iterations, history.seconds, first, last, ap, (*causes, *faults))
 
 
-def _causes(history: History, ap: dict[str, float], fall: float, mixed: bool, config: TrainConfig) -> list[str]:
+def _causes(
+    history: History, ap: dict[str, float], fall: float, peak: float, mixed: bool, config: TrainConfig
+) -> list[str]:
+    """fall: last losses over the first ones. peak: the largest loss over that of the first step, before any update."""
     out = []
     if history.iterations < FEW_STEPS:
         out.append(
@@ -223,8 +230,9 @@ def _causes(history: History, ap: dict[str, float], fall: float, mixed: bool, co
         out.append("objects are found, but not their classes: are class names mixed up in the annotations?")
     if "masks" in ap and ap["boxes"] >= LEARNT and ap["masks"] < 0.5 * ap["boxes"]:
         out.append("boxes are found, but not the masks: do the outlines belong to these objects and pictures?")
-    if fall > 1.05:
-        out.append(f"the loss rose: the learning rate {config.lr:g} is probably too high; try a tenth of it")
+    if fall > 1.05 or peak > BLOWN_UP:
+        rose = "the loss rose" if fall > 1.05 else f"the loss first rose to {peak:.0f} times its beginning"
+        out.append(f"{rose}: the learning rate {config.lr:g} is probably too high; try a tenth of it")
     elif fall > 0.9:
         out.append(f"the loss hardly moved: the learning rate {config.lr:g} is probably too low; try ten times as much")
     if not out:

@@ -123,7 +123,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             _rcnn_with_anchors,
             _rcnn_rows,
             _rcnn_with_rows,
-            "'mask_rcnn_small' or 'mask_rcnn_fpn.BACKBONE'",
+            "'mask_rcnn_small', 'faster_rcnn_small' (boxes alone) or 'mask_rcnn_fpn.BACKBONE'",
         ),
         "yolact": Family(
             yolact.Yolact,

@@ -5,6 +5,9 @@ pages (files carry the first 8 digits of their sha256; BSD-3-Clause), and yolact
 without a hash; MIT). AP: COCO val2017 (YOLACT: test-dev), as published.
 """
 
+from dataclasses import replace
+from functools import partial
+
 from maskwright.models import rcnn, yolact
 from maskwright.models.coco_classes import COCO, COCO_BY_ID
 from maskwright.models.entry import Entry, Published
@@ -182,6 +185,20 @@ ENTRIES = (
         None,
         COCO,
         over=rcnn.timm_fpn,
+    ),
+    Entry(
+        "faster_rcnn_small",
+        "Light Faster R-CNN for many small objects, boxes alone, to be trained from random weights",
+        replace(rcnn.compact(80), masks=False),
+        COCO,
+        7_113_696,
+    ),
+    Entry(
+        "faster_rcnn_fpn",
+        "Faster R-CNN, FPN over any timm backbone: faster_rcnn_fpn.BACKBONE",
+        None,
+        COCO,
+        over=partial(rcnn.timm_fpn, masks=False),
     ),
     _yolact("yolact_r50", "YOLACT, ResNet-50, 550 pixels", yolact.published(), 31_111_823, "resnet50", 28.2),
     _yolact(
