@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.data.seeded_faults import SEEDS, Content, Seed, exif, make, outline, 
 
 from maskwright import media
 from maskwright.data import coco, formats
+from maskwright.data.check import Material, examine, prepare
 from maskwright.data.faults.fixes import FIXES
 from maskwright.data.repair import Repair, repair
 from maskwright.errors import ConfigError
@@ -115,6 +117,82 @@ def test_a_turned_picture_is_written_as_its_annotations_see_it(turn: int, clean:
     else:
         assert [f.fault for f, _ in done.left] == ["exif-tag", "empty-picture"]
         assert (tmp_path / "out/images/0001.png").read_bytes() == (folder / "images/0001.png").read_bytes()
+
+
+def photos(folder: Path, rows: Mapping[str, tuple[int, int]], *, upright: bool = True) -> Path:
+    """JPEGs without objects: file name to (what it shows, EXIF orientation). upright: annotated as it is shown."""
+    (folder / "images").mkdir(parents=True)
+    records = []
+    for number, (name, (seed, turn)) in enumerate(rows.items(), start=1):
+        pixels = np.random.default_rng(seed).integers(0, 256, (5, 8, 3), np.uint8)
+        tags = Image.Exif()
+        tags[0x0112] = turn
+        picture = Image.fromarray(pixels).resize((48, 30), Image.Resampling.BICUBIC)
+        picture.save(folder / "images" / name, quality=95, exif=tags)
+        height, width = (48, 30) if upright and turn >= 5 else (30, 48)
+        records.append({"id": number, "file_name": name, "height": height, "width": width})
+    content = {"images": records, "annotations": [], "categories": [{"id": 1, "name": "cell"}]}
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder
+
+
+SIX = {"a.jpg": (1, 6), "b.jpg": (2, 1), "c.jpg": (3, 6), "d.jpg": (4, 1), "e.jpg": (5, 6), "f.jpg": (6, 1)}
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_different_turned_pictures_all_stay(upright: bool, tmp_path: Path) -> None:
+    done = mend(photos(tmp_path / "set", SIX, upright=upright))
+    assert [Path(r["file_name"]).stem for r in result(tmp_path / "set")["images"]] == list("abcdef"), done.text()
+    assert sum(f.fault in ("exif-tag", "exif-rotation") for f, _ in done.done) == 3
+    assert done.pictures == 6
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_the_same_turned_picture_is_kept_once(upright: bool, tmp_path: Path) -> None:
+    done = mend(photos(tmp_path / "set", {**SIX, "g.jpg": (3, 6), "h.jpg": (4, 1)}, upright=upright))
+    assert [f.where for f, _ in done.done if f.fault == "duplicate-picture"] == [
+        "picture 7 (g.jpg)", "picture 8 (h.jpg)",
+    ]  # fmt: skip
+    assert len(result(tmp_path / "set")["images"]) == done.pictures == 6
+
+
+def test_a_picture_that_shows_another_only_once_its_tag_is_gone_is_found(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "set", SIX, upright=False)
+    with Image.open(folder / "images/c.jpg") as picture:
+        Image.fromarray(np.asarray(picture)).save(folder / "images/d.png")  # as stored
+    content = json.loads((folder / "annotations.json").read_text())
+    content["images"][3]["file_name"] = "d.png"
+    (folder / "annotations.json").write_text(json.dumps(content))
+    done = mend(folder)
+    assert [(f.where, f.message) for f, _ in done.done if f.fault == "duplicate-picture"] == [
+        ("picture 4 (d.png)", "the same pixels as picture 3 (c.png)"),
+    ]
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_turned_pictures_that_validation_has_are_told_after_the_turn(upright: bool, tmp_path: Path) -> None:
+    """Most are in validation, so none is dropped, and the tags are taken away nonetheless."""
+    folder = photos(tmp_path / "set", SIX, upright=upright)
+    others = {"v.jpg": (1, 6), "w.jpg": (3, 6), "x.jpg": (5, 6), "y.jpg": (6, 1), "z.jpg": (9, 6)}
+    photos(folder / "val", others, upright=upright)
+    done = mend(folder, val=True)
+    assert len(result(folder)["images"]) == 6
+    told = {f.where.rpartition("(")[2]: f.message for f, _ in done.left if f.fault == "in-train-and-val"}
+    assert {name: text.split(" in ")[0] for name, text in told.items()} == {
+        "a.png)": "the same bytes as v.jpg",
+        "c.png)": "the same bytes as w.jpg",
+        "e.png)": "the same bytes as x.jpg",
+        "f.jpg)": "the same bytes as y.jpg",
+    }
+
+
+def test_an_unknown_hash_equals_none(tmp_path: Path) -> None:
+    """A look that was not taken at the bytes or the pixels has empty hashes."""
+    folder = photos(tmp_path / "set", SIX)
+    material, _ = prepare(folder, None, None, None, None, True, None)
+    bare = {at: replace(look, digest=b"", pixels=b"") for at, look in material.looks.items()}
+    blind = Material(material.rows, material.folder, bare)
+    assert {f.fault for f in examine(blind, blind)} & {"duplicate-picture", "in-train-and-val"} == set()
 
 
 def test_the_objects_of_a_picture_that_was_resized_are_scaled(clean: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ The original is never touched. Repairs are made in rounds, because one may bring
 changed at most once a round, and everything that could have changed is looked at again.
 """
 
-import io
 import os
 import shutil
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from maskwright import media
 from maskwright.atomic import new_folder
 from maskwright.data.check import Material, Progress, Report, examine, finding_json, prepare, report
 from maskwright.data.faults.bench import Bench, NeedsPerson
+from maskwright.data.faults.files import pixels_of
 from maskwright.data.faults.fixes import FIXES
 from maskwright.data.faults.rows import GONE, write
 from maskwright.data.faults.table import FAULTS, Finding
@@ -173,17 +173,10 @@ def _write_pictures(bench: Bench, folder: Path) -> int:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if at in bench.turned:
-            media.write_image(target, _pixels(look.path, upright=bench.turned[at]))
+            media.write_image(target, pixels_of(look.path, upright=bench.turned[at]))
         else:
             shutil.copy2(look.path, target)
     return len(written)
-
-
-def _pixels(path: Path, *, upright: bool) -> media.UInt8Array:
-    if upright:
-        return media.read_image(path)
-    with media.open_picture(io.BytesIO(path.read_bytes()), path.name) as picture:
-        return media.as_image(picture)
 
 
 def _by_fault(pairs: tuple[tuple[Finding, str], ...]) -> Mapping[str, list[tuple[Finding, str]]]:

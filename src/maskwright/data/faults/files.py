@@ -10,7 +10,7 @@ import os
 import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -34,7 +34,8 @@ class Look:
     kind, mode: Pillow's words for the format and the channels. size: (H, W) as it is read, upright; stored: before the
     EXIF turn. turn: EXIF orientation, 1 upright. frames: pages of the file. deep: 16 bits a channel; peak: the highest
     value of 16-bit grey, else None. clear: some pixel is not opaque. grey, blank: of the pixels. digest, pixels:
-    hashes of the bytes and of the RGB values. sketch: 64 bits that similar pictures share; small: (16, 16) uint8 grey.
+    hashes of the bytes and of the RGB values; an empty one is not known and equals no other. sketch: 64 bits that
+    similar pictures share; small: (16, 16) uint8 grey.
     """
 
     path: Path
@@ -181,12 +182,30 @@ def _decoded(picture: Image.Image) -> dict[str, Any]:
         out["clear"] = True
     pixels = media.as_image(picture if turn == 1 else ImageOps.exif_transpose(picture))
     out["frames"] = 1 if picture.format == "MPO" else int(getattr(picture, "n_frames", 1))
-    out["size"] = (pixels.shape[0], pixels.shape[1])
-    grey, blank, hashed, sketch, small = _pixels(pixels)
-    return out | {"grey": grey, "blank": blank, "pixels": hashed, "sketch": sketch, "small": small}
+    return out | _of_pixels(pixels)
 
 
-def _pixels(pixels: NDArray[np.uint8]) -> tuple[bool, bool, bytes, int, NDArray[np.uint8]]:
+def without_tag(look: Look, *, upright: bool) -> Look:
+    """The picture as a PNG without its EXIF turn will be: as it is shown, or with its pixels as they are stored.
+
+    The hash of the bytes stays that of the file the picture comes from. Raises ImageError where it cannot be read.
+    """
+    bare = replace(look, turn=1, kind="PNG")
+    if upright:
+        return replace(bare, stored=look.size)
+    return replace(bare, **_of_pixels(pixels_of(look.path, upright=False)))
+
+
+def pixels_of(path: Path, *, upright: bool) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of a picture file, as it is shown or as it is stored."""
+    if upright:
+        return media.read_image(path)
+    with media.open_picture(io.BytesIO(path.read_bytes()), path.name) as picture:
+        return media.as_image(picture)
+
+
+def _of_pixels(pixels: NDArray[np.uint8]) -> dict[str, Any]:
+    """What the RGB values (H, W, 3) tell, as fields of `Look`."""
     first = pixels[0, 0]
     blank = bool((pixels[0] == first).all()) and bool((pixels == first).all())
     step = max(1, int((pixels.shape[0] * pixels.shape[1] / 250_000) ** 0.5))
@@ -199,4 +218,5 @@ def _pixels(pixels: NDArray[np.uint8]) -> tuple[bool, bool, bytes, int, NDArray[
     bits = np.concatenate([[False], low > np.median(low)])
     sketch = int.from_bytes(np.packbits(bits).tobytes(), "big")
     small = np.asarray(image.resize((16, 16), Image.Resampling.BOX))
-    return grey, blank, hashed.digest(), sketch, small
+    known = {"grey": grey, "blank": blank, "pixels": hashed.digest(), "sketch": sketch, "small": small}
+    return {"size": pixels.shape[:2], **known}

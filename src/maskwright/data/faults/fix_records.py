@@ -3,12 +3,12 @@
 Letters: H W picture. A repair changes the records on the bench, never a file, and says what it did.
 """
 
-from dataclasses import replace
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from maskwright.data.faults import outlines
 from maskwright.data.faults.bench import Bench, NeedsPerson
+from maskwright.data.faults.files import without_tag
 from maskwright.data.faults.rows import GONE, SECTIONS, finite, stated_size, whole
 from maskwright.data.faults.table import Finding
 from maskwright.data.fields import Row
@@ -156,11 +156,10 @@ def turn(bench: Bench, finding: Finding) -> str:
     upright = finding.fault == "exif-tag"
     if upright and not finding.detail:
         raise NeedsPerson("the annotations could be drawn either way")
-    size = look.size if upright else look.stored
+    bench.looks[finding.at] = look = without_tag(look, upright=upright)
     bench.turned[finding.at] = upright
-    bench.looks[finding.at] = replace(look, turn=1, size=size, stored=size, kind="PNG", pixels=b"", digest=b"")
     name = bench.rename(finding.at, str(PurePosixPath(bench.row(finding)["file_name"]).with_suffix(".png")))
-    return f"written as '{name}' of {outlines.shown(size)}, without the tag"
+    return f"written as '{name}' of {outlines.shown(look.size)}, without the tag"
 
 
 def settle_size(bench: Bench, finding: Finding) -> str:

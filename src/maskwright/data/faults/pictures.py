@@ -134,8 +134,8 @@ def contents_twice(view: Index, looks: Mapping[int, Look], folder: Folder) -> Fo
         look = looks.get(picture.at)
         if look is None or look.problem is not None or look.blank or "duplicate-file-name" in picture.found:
             continue
-        same = bytes_seen.setdefault(look.digest, picture)
-        alike = pixels_seen.setdefault(look.pixels, picture)
+        same = bytes_seen.setdefault(look.digest, picture) if look.digest else picture
+        alike = pixels_seen.setdefault(look.pixels, picture) if look.pixels else picture
         other = same if same is not picture else alike
         if other is not picture and other.name != picture.name:
             what = "bytes" if same is not picture else "pixels"

@@ -100,8 +100,8 @@ def _usable(view: Index, looks: Mapping[int, Look]) -> list[tuple[Picture, Look]
 
 
 def _identical(train: Index, looks: Mapping[int, Look], val: Index, val_looks: Mapping[int, Look]) -> Found:
-    by_bytes = {look.digest: picture for picture, look in _usable(val, val_looks)}
-    by_pixels = {look.pixels: picture for picture, look in _usable(val, val_looks)}
+    by_bytes = {look.digest: picture for picture, look in _usable(val, val_looks) if look.digest}
+    by_pixels = {look.pixels: picture for picture, look in _usable(val, val_looks) if look.pixels}
     for picture, look in _usable(train, looks):
         same, alike = by_bytes.get(look.digest), by_pixels.get(look.pixels)
         other = same or alike
