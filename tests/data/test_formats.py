@@ -109,6 +109,34 @@ def test_one_file_holds_no_pictures(tmp_path: Path, scenes: Dataset, name: str) 
     assert place.read_bytes() == before
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"\x00\xff\x89PNG\r\n", b'{"images": [1,', b"[]", b"{}"])
+def test_a_folder_says_what_its_broken_file_says(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "set" / "images").mkdir(parents=True)
+    file = tmp_path / "set" / "annotations.json"
+    file.write_bytes(content)
+    said = []
+    for place in (file, file.parent):
+        with pytest.raises(DataError) as told:
+            formats.load(place)
+        said.append(str(told.value))
+    assert said[0] == said[1]
+    assert said[0].startswith(f"{file}: ")
+    assert ("not valid JSON at line 1" in said[0]) == (len(content) != 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("instances.json", "not valid JSON at line 1"), ("annotations.xml", "not valid XML at line 1")],
+)
+@pytest.mark.parametrize("content", [b"", b"{", b"\x00\xff\x89PNG\r\n"])
+def test_a_folder_with_the_file_of_one_format_is_read_as_it(
+    tmp_path: Path, name: str, said: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}: {said}"):
+        formats.load(tmp_path)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_odd_sets(tmp_path: Path, name: str) -> None:
     """A picture of one pixel, one of 2 x 300, spaces and dots in names, very many objects."""

@@ -30,6 +30,7 @@ from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.media import SUFFIXES
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+_FILES = {coco.ANNOTATIONS: "coco", youtube_vis.ANNOTATIONS: "youtube_vis", cvat.ANNOTATIONS: "cvat"}
 _MOST_LOOKED_AT, _MOST_SUFFIXES = 100_000, 5  # files and suffixes that the message about a strange folder counts
 
 
@@ -172,13 +173,15 @@ def save(path: str | os.PathLike[str], dataset: Dataset, format: str, copy: bool
 
 
 def recognise(place: Path) -> Format:
-    """The one format that a file or folder has; a .json that is like none is left to COCO's reader to find fault with.
+    """The one format that a file or folder has.
 
-    Raises DataError where none or more than one fits.
+    Where none fits, a .json is left to COCO's reader to find fault with, and a folder to that of the format whose file
+    it has by name: the file may be empty or cut off. Raises DataError where none or more than one fits.
     """
     fitting = [f for f in FORMATS.values() if f.recognise(place)]
     if not fitting and place.suffix.lower() == ".json" and place.is_file():
         return FORMATS["coco"]
+    fitting = fitting or [FORMATS[name] for file, name in _FILES.items() if (place / file).is_file()][:1]
     if not fitting:
         raise DataError(_unlike_any(place))
     if len(fitting) > 1:
