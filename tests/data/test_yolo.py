@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from maskwright.data import formats, yolo, yolo_save
@@ -44,6 +45,44 @@ def test_lines_become_outlines_and_boxes(tmp_path: Path) -> None:
     assert box.segmentation is None
     assert data.of(1) == data.of(2) == ()
     assert (data.notes, data.root) == ((), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("split", "stand_ins"),
+    [
+        (["train", "train", "train"], {"val": "images/train"}),
+        (["", "", ""], {"val": "images/train"}),
+        (["val", "val", "val"], {"train": "images/val"}),
+        (["test", "test", "test"], {"train": "images/test", "val": "images/test"}),
+        (["train", "train", "test"], {"val": "images/train"}),
+        (["train", "train", "val"], {}),
+    ],
+)
+def test_what_stands_in_for_a_missing_part_is_written_and_read_as_such(
+    tmp_path: Path, split: list[str], stand_ins: dict[str, str]
+) -> None:
+    data = yolo.load(make(tmp_path / "in"))
+    records = tuple(replace(r, extra={"split": s} if s else {}) for r, s in zip(data.images, split, strict=True))
+    yolo_save.save(tmp_path / "out", replace(data, images=records))
+    text = (tmp_path / "out/data.yaml").read_text()
+    table = yaml.safe_load(text)
+    assert {"train", "val"} <= set(table)  # Ultralytics wants both
+    assert {part: table[part] for part in table.get("stand_in", [])} == stand_ins
+    assert ("# No pictures of their own" in text) == bool(stand_ins)
+    again = yolo.load(tmp_path / "out")
+    assert again.notes == ()
+    assert sorted(again.parts()) == sorted({s or "train" for s in split})
+    assert len(again) == 3
+
+
+def test_a_file_of_others_that_measures_on_its_training_pictures_is_remarked_on(tmp_path: Path) -> None:
+    twice = "train: images/train\nval: images/train\nnames: [cat, dog]\n"
+    data = yolo.load(make(tmp_path / "one", twice))
+    assert data.notes == ("'val' names the same pictures as 'train' and was left out.",)
+    data = yolo.load(make(tmp_path / "two", f"{twice}stand_in: [train]\n"))
+    assert data.notes == ("'val' names the same pictures as 'train' and was left out.",)
+    data = yolo.load(make(tmp_path / "three", f"{YAML}stand_in: val\n"))  # it does not: its own pictures stay
+    assert (data.notes, sorted(data.parts())) == ((), ["train", "val"])
 
 
 @pytest.mark.parametrize("given", ["data.yaml", "."])

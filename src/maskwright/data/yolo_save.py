@@ -14,6 +14,7 @@ from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset
 from maskwright.data.outlines import lost_frames, sentence
 from maskwright.data.pictures import copy_pictures, inner_names, require_distinct, require_files
+from maskwright.data.yolo_yaml import STAND_IN
 from maskwright.errors import ConfigError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Landmarks, Size
@@ -33,6 +34,7 @@ _PARTS = {
 def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """Write data.yaml, images/PART/... and labels/PART/...; PART is train, or what the pictures' "split" says.
 
+    data.yaml must name train and val: where one of them has no pictures, those of another stand in, and it says so.
     Outlines are written as one polygon each: parts and holes are joined by seams, lines walked once each way, which
     enclose nothing. Landmarks are written where no object has an outline and all classes have equally many.
     """
@@ -76,15 +78,25 @@ def _yaml(dataset: Dataset, parts: Sequence[str], marks: Landmarks | None) -> st
 
     used = [part for part in ("train", "val", "test") if part in parts] or ["train"]
     table: dict[str, object] = {part: f"images/{part}" for part in used}
-    table.setdefault("train", table[used[0]])  # both must be there
-    table.setdefault("val", table["train"])
+    missing = [part for part in ("train", "val") if part not in used]
+    for part in missing:  # both must be there
+        table[part] = f"images/{used[0]}"
+    if missing:
+        table[STAND_IN] = missing
     table["names"] = dict(enumerate(dataset.classes.names))
     if marks is not None:
         table["kpt_shape"] = [len(marks), 3]
         table["flip_idx"] = list(marks.mirrored or range(len(marks)))
         table["kpt_names"] = {k: list((m or marks).names) for k, m in enumerate(dataset.landmarks)}
     text: str = yaml.safe_dump(table, sort_keys=False, allow_unicode=True)
-    return text
+    return _remark(missing, used[0]) + text
+
+
+def _remark(missing: Sequence[str], used: str) -> str:
+    """What a person who opens the file should know of parts that are named without having pictures."""
+    if not missing:
+        return ""
+    return f"# No pictures of their own: {', '.join(missing)} (those of {used} stand in, as both must be named).\n"
 
 
 # ---- the lines ------------------------------------------------------------------------------------------------------

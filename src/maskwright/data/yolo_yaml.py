@@ -11,6 +11,8 @@ from maskwright.errors import ConfigError, DataError
 from maskwright.types import Landmarks
 
 _PARTS = ("train", "val", "test")
+STAND_IN = "stand_in"
+"""Our own field: the parts that have no pictures of their own and name those of another, because both must be there."""
 _FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
@@ -95,7 +97,8 @@ def _parts(at: Record, table: Mapping[str, Any], base: Path) -> tuple[dict[str, 
             here, other = (part, twin) if found[0].name == part else (twin, part)  # images/val is val
             del parts[twin]
             parts[here] = found
-            notes += (f"'{other}' names the same pictures as '{here}' and was left out.",)
+            if other not in (table.get(STAND_IN) or ()):
+                notes += (f"'{other}' names the same pictures as '{here}' and was left out.",)
         elif found:
             parts[part] = found
     if not parts:
