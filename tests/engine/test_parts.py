@@ -10,6 +10,7 @@ import pytest
 from maskwright.data import coco
 from maskwright.data.synthetic import coco_fixture
 from maskwright.engine.parts import parts
+from maskwright.engine.train import plan
 from maskwright.engine.train_config import TrainConfig
 from maskwright.errors import DataError
 
@@ -41,6 +42,60 @@ def test_a_share_is_chosen_by_the_names_where_nothing_else_says(source: Path) ->
         assert found.held_out is not None
         assert (names(found.data), names(found.held_out)) == (names(rest), names(held_out))
     assert parts(given(source, val_fraction=0.0)).held_out is None
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("pictures", range(2, 7))
+def test_no_side_is_empty_and_the_real_share_is_told(tmp_path: Path, pictures: int, share: float) -> None:
+    source = coco_fixture(tmp_path / "few", 1, pictures=pictures, size=(20, 30), objects=2)
+    found = parts(given(source, val_fraction=share))
+    assert found.held_out is not None
+    held = len(found.held_out)
+    assert 0 < held < pictures
+    assert len(found.data) == pictures - held
+    assert found.origin == f"{held} of {pictures}, about {held / pictures:.0%}, chosen by their names"
+
+
+def test_a_share_that_rounds_to_nothing_is_told_as_such(tmp_path: Path) -> None:
+    source = coco_fixture(tmp_path / "many", 1, pictures=120, size=(8, 8), objects=1)
+    assert parts(given(source, val_fraction=1e-9)).origin == "1 of 120, under 1%, chosen by their names"
+
+
+def test_where_nothing_is_measured_the_plan_names_the_weights_to_use(tmp_path: Path, source: Path) -> None:
+    one = coco_fixture(tmp_path / "one", 1, pictures=1, size=(20, 30), objects=2)
+    for share in (None, 0.9):
+        told = plan(given(one, val_fraction=share, device="cpu")).report().splitlines()[0]
+        assert told == (
+            "1 picture to learn from, none to measure on (a single picture cannot be divided; the weights to use are "
+            "last.safetensors), 3 classes"
+        )
+    told = plan(given(source, val_fraction=0.0, device="cpu")).report().splitlines()[0]
+    assert told == (
+        "8 pictures to learn from, none to measure on (val_fraction is 0; the weights to use are last.safetensors), "
+        "3 classes"
+    )
+    assert plan(given(source, device="cpu")).report().startswith("7 pictures to learn from, 1 to measure on (1 of 8, ")
+
+
+def test_without_objects_all_pictures_are_counted(source: Path) -> None:
+    rewrite(source, lambda content: content["annotations"].clear())
+    with pytest.raises(DataError, match=r"annotations\.json: none of the 8 pictures has an object, nothing can be"):
+        parts(given(source))
+
+
+def test_objects_that_are_all_held_out_are_told(source: Path) -> None:
+    held_out = parts(given(source)).held_out
+    assert held_out is not None
+
+    def change(content: dict[str, Any]) -> None:
+        content["annotations"] = [r for r in content["annotations"] if r["image_id"] == held_out.images[0].id]
+
+    rewrite(source, change)
+    with pytest.raises(
+        DataError, match=r"none of the 7 pictures to learn from has an object; .* \(1\) are held out"
+    ) as told:
+        parts(given(source))
+    assert "val_fraction" in str(told.value)
 
 
 def test_the_parts_that_a_file_names_are_used(source: Path) -> None:

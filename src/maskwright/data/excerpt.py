@@ -26,7 +26,8 @@ def typical(dataset: Dataset, count: int) -> list[int]:
     labels = [[a.label for a in dataset.of(i) if not a.crowd] for i in range(len(dataset))]
     full = [i for i in range(len(dataset)) if labels[i]]
     if not full:
-        raise DataError(f"{dataset.source}: none of the {len(dataset)} pictures has an object, nothing can be learnt.")
+        text = f"none of the {len(dataset)} pictures to learn from has an object, nothing can be learnt."
+        raise DataError(f"{dataset.source}: {text}")
     median = float(np.median([len(labels[i]) for i in full]))
     full.sort(key=lambda i: (abs(np.log(len(labels[i]) / median)), i))
     frequency = np.bincount([k for i in full for k in set(labels[i])], minlength=len(dataset.classes))

@@ -127,7 +127,8 @@ def usable(dataset: Dataset, *, keep_empty: bool) -> IntArray:
     """Positions of the pictures to learn from. Raises DataError where not one has an object that is not a crowd."""
     full = [i for i in range(len(dataset)) if any(not a.crowd for a in dataset.of(i))]
     if not full:
-        raise DataError(f"{dataset.source}: none of the {len(dataset)} pictures has an object, nothing can be learnt.")
+        text = f"none of the {len(dataset)} pictures to learn from has an object, nothing can be learnt."
+        raise DataError(f"{dataset.source}: {text}")
     return np.arange(len(dataset)) if keep_empty else np.array(full, np.int64)
 
 

@@ -65,7 +65,10 @@ class Plan:
         """What a person is told before the run: the data, and each decision with its reason."""
         held = 0 if self.held_out is None else len(self.held_out)
         learnt, classes = counted(len(self.data), "picture"), counted(len(self.data.classes), "class", "es")
-        first = f"{learnt} to learn from, {held} to measure on ({self.held_out_from}), {classes}"
+        measured = f"{held} to measure on ({self.held_out_from})"
+        if not held:
+            measured = f"none to measure on ({self.held_out_from}; the weights to use are last.safetensors)"
+        first = f"{learnt} to learn from, {measured}, {classes}"
         return "\n".join([first, *(f"  {reason}" for reason in self.reasons)])
 
 
