@@ -205,8 +205,13 @@ def test_to_keeps_what_it_need_not_move(data: Dataset) -> None:
     assert batch.to(torch.device("cpu")) is batch
     moved = batch.to(torch.device("meta"))
     assert moved.images.device.type == "meta"
-    assert all(t.boxes.device.type == t.labels.device.type == t.crowd.device.type == "meta" for t in moved.targets)
+    assert all(t.boxes.device.type == t.labels.device.type == "meta" for t in moved.targets)
     assert moved.targets[0].masks is batch.targets[0].masks
+    crowds = [t.crowd is not None and bool(t.crowd.any()) for t in batch.targets]
+    assert [t.crowd is not None for t in moved.targets] == crowds  # flags that are all false stay behind
+    flagged = replace(batch.targets[0], crowd=torch.ones(len(batch.targets[0]), dtype=torch.bool))
+    moved = replace(batch, targets=[flagged, *batch.targets[1:]]).to(torch.device("meta"))
+    assert moved.targets[0].crowd.device.type == "meta"
 
 
 def test_wrong_sampling_is_refused() -> None:

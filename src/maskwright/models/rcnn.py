@@ -19,7 +19,7 @@ from maskwright.models.base import Draws, Model, draws_of
 from maskwright.nn.backbones import NormKind, backbone, norm_layer, without_maps
 from maskwright.nn.fpn import FPN
 from maskwright.nn.resnet import stage
-from maskwright.nn.roi_heads import BoxHead, BoxPredictor, MaskHead, MeanHead, Pooler, RoIConfig
+from maskwright.nn.roi_heads import BoxHead, BoxPredictor, MaskHead, MeanHead, Pooler, RoIConfig, Sampled
 from maskwright.nn.rpn import RPN, RPNConfig, split_crowd
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import losses, mask_targets, matching
@@ -201,7 +201,7 @@ class RCNN(Model):
     # ---- training ---------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def sample(self, proposals: Tensor, target: Target, generator: torch.Generator | None) -> "Sampled":
+    def sample(self, proposals: Tensor, target: Target, generator: torch.Generator | None) -> Sampled:
         """The RoIs of one picture that the heads learn from: proposals and ground truth, matched and drawn."""
         c = self.config.roi
         truth, crowds = split_crowd(target)
@@ -217,7 +217,7 @@ class RCNN(Model):
         labels[: len(positive)] = target.labels[objects[best[positive]]]
         return Sampled(boxes[chosen], labels, truth[best[positive]], objects[best[positive]])
 
-    def box_terms(self, features: Sequence[Tensor], sampled: Sequence["Sampled"]) -> dict[str, Term]:
+    def box_terms(self, features: Sequence[Tensor], sampled: Sequence[Sampled]) -> dict[str, Term]:
         """`class`: cross-entropy over all RoIs. `box`: smooth L1 of the true class's row, over all RoIs."""
         logits, deltas = self.classify(features, [s.boxes for s in sampled])
         labels = torch.cat([s.labels for s in sampled])
@@ -229,7 +229,7 @@ class RCNN(Model):
         return {"class": Term(class_sum, len(labels)), "box": Term(box_sum, len(labels))}
 
     def mask_terms(
-        self, features: Sequence[Tensor], sampled: Sequence["Sampled"], targets: Sequence[Target]
+        self, features: Sequence[Tensor], sampled: Sequence[Sampled], targets: Sequence[Target]
     ) -> dict[str, Term]:
         """`mask`: binary cross-entropy of the true class's map over the foreground RoIs."""
         if self.mask_head is None:
@@ -254,31 +254,6 @@ class RCNN(Model):
             return mask_targets.from_polygons(target.masks or [], objects, boxes, side)
         out = mask_targets.from_bitmaps(target.masks, objects, boxes, side, aligned=self.config.roi.aligned)
         return (out >= 0.5).float() if self.config.roi.binary_targets else out
-
-
-@dataclass(eq=False)
-class Sampled:
-    """RoIs of one picture for the loss, foreground first.
-
-    boxes (R, 4); labels (R,), Q for background; truth (F, 4) and objects (F,): box and row in the target of each
-    foreground RoI.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    truth: Tensor
-    objects: Tensor
-
-    @property
-    def foreground(self) -> Tensor:
-        """Boxes (F, 4) of the foreground RoIs."""
-        return self.boxes[: len(self.truth)]
-
-    @classmethod
-    def nothing(cls, device: torch.device) -> "Sampled":
-        """No RoI."""
-        boxes, rows = torch.zeros(0, 4, device=device), torch.zeros(0, dtype=torch.int64, device=device)
-        return cls(boxes, rows, boxes, rows)
 
 
 def _hw(images: Tensor) -> tuple[int, int]:

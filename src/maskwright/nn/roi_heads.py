@@ -85,6 +85,31 @@ class Pooler:
         )
 
 
+@dataclass(eq=False)
+class Sampled:
+    """RoIs of one picture for the loss, foreground first.
+
+    boxes (R, 4); labels (R,), Q for background; truth (F, 4) and objects (F,): box and row in the target of each
+    foreground RoI.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    truth: Tensor
+    objects: Tensor
+
+    @property
+    def foreground(self) -> Tensor:
+        """Boxes (F, 4) of the foreground RoIs."""
+        return self.boxes[: len(self.truth)]
+
+    @classmethod
+    def nothing(cls, device: torch.device) -> "Sampled":
+        """No RoI."""
+        boxes, rows = torch.zeros(0, 4, device=device), torch.zeros(0, dtype=torch.int64, device=device)
+        return cls(boxes, rows, boxes, rows)
+
+
 class BoxHead(nn.Module):
     """Pooled features (R, C, S, S) to a vector (R, D): `convs` 3x3 layers, then `fcs` full ones, ReLU after each."""
 
