@@ -66,6 +66,45 @@ class TestOverlay:
         crowd = disks([(x, y) for x in range(8, 120, 12) for y in range(8, 90, 12)], radius=6)
         np.testing.assert_array_equal(overlay(GREY, crowd), overlay(GREY, crowd, labels=False, scores=False))
 
+    @pytest.mark.parametrize("boxes_only", [False, True])
+    def test_texts_in_a_small_picture_hide_no_object(self, boxes_only):
+        size = (96, 133)
+        spots = [(20, 20), (44, 22), (30, 40), (60, 40), (80, 22), (110, 30), (20, 75), (60, 78), (100, 75)]
+        found = disks(spots, radius=11, size=size, names=("ellipse", "ring", "star"))
+        if boxes_only:
+            found = Instances(found.boxes, found.scores, found.labels, found.classes, size)
+        grey = np.full((*size, 3), 128, np.uint8)
+        plain = overlay(grey, found, labels=False, scores=False)
+        changed = (overlay(grey, found) != plain).any(axis=2)
+        assert changed.sum() > 9 * 100  # there are texts
+        shares = [changed[int(y0) : int(y1), int(x0) : int(x1)].mean() for x0, y0, x1, y1 in found.boxes]
+        assert max(shares) < 0.35
+        if not boxes_only:
+            assert max(changed[mask].mean() for mask in found.masks) <= 0.25
+
+    def test_texts_follow_the_picture(self):
+        heights = []
+        for size in ((96, 133), (256, 256), (720, 1280), (1500, 1500)):
+            middle = (size[1] / 2, size[0] / 2)
+            one = disks([middle], radius=size[0] / 5, size=size)
+            plain, written = (overlay(np.full(size, 128, np.uint8), one, labels=on, scores=on) for on in (False, True))
+            heights.append(int((written != plain).any(axis=(1, 2)).sum()))
+        assert heights == [11, 15, 23, 32]
+
+    def test_texts_of_some_and_any_colours(self):
+        found = disks([(25, 45), (60, 45), (95, 45)], radius=15)
+        first = overlay(GREY, found, labels=False, scores=False, colors=[9, 2, 9], opacity=1)
+        assert [first[45, x].tolist() for x in (25, 60, 95)] == [list(color(k)) for k in (9, 2, 9)]
+        out = overlay(GREY, found, texts=[False, True, False], colors=[9, 2, 9], opacity=1)
+        columns = np.nonzero((out != first).any(axis=(0, 2)))[0]
+        assert columns.min() >= 35
+        assert columns.max() < 110
+        np.testing.assert_array_equal(overlay(GREY, found, texts=[False] * 3, colors=[9, 2, 9], opacity=1), first)
+        with pytest.raises(ConfigError, match="2 indices, expected one for each of 3"):
+            overlay(GREY, found, colors=[1, 2])
+        with pytest.raises(ConfigError, match="texts has 2 values, expected one for each of 3"):
+            overlay(GREY, found, texts=[True, False])
+
     def test_boxes(self):
         found = disks([(40, 40)])
         without = Instances(found.boxes, found.scores, found.labels, found.classes, found.size)

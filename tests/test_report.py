@@ -248,6 +248,23 @@ def test_the_counts_are_those_of_the_pictures(tmp_path: Path) -> None:
     assert worst[0].caption.startswith("1 right, 0 false, 4 missed")
 
 
+@pytest.mark.parametrize(("pictures", "worst", "best"), [(1, 1, 0), (2, 1, 1), (5, 3, 2), (6, 3, 3), (9, 5, 4)])
+def test_few_pictures_are_shared_between_the_worst_and_the_best(
+    tmp_path: Path, pictures: int, worst: int, best: int
+) -> None:
+    data = scenes(tmp_path / "in", ["a"], pictures, 9)
+    gallery = Gallery(data, 0.5)
+    quality = []
+    for i in range(pictures):
+        found = data.truth(i)[: i + 1]
+        quality.append(judge(found, data.truth(i), data.truth(i)[:0]).quality)
+        gallery(i, data.image(i), found)
+    shown = [[e.name for e in side] for side in gallery.examples()]
+    names = [data.images[i].file_name for i in np.argsort(quality)]
+    assert shown == [names[:worst], names[worst:][::-1]]
+    assert len(shown[1]) == best
+
+
 def test_judging() -> None:
     """One right, one of the wrong class, one low in IoU, one in a crowd; the same by masks and by boxes."""
     classes, size = Classes(["a", "b"]), (20, 60)

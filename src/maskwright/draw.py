@@ -5,7 +5,7 @@ the picture.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,13 @@ Color = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
 
 FEW = 12
-"""Up to this many instances each gets its label if it is not tiny; among more, only those large enough to hold it."""
+"""Up to this many labels each is written if its object is not tiny; of more, only those whose object can hold them."""
+
+LEGIBLE = 8
+"""Height of the smallest text, in pixels."""
+
+SMALL, HIDDEN = 300, 0.25
+"""In pictures with a shorter edge, in pixels, texts are large beside objects: they may cover this share of each."""
 
 
 def overlay(
@@ -29,37 +35,37 @@ def overlay(
     *,
     labels: bool = True,
     scores: bool = True,
+    texts: Sequence[bool] | None = None,
     boxes: bool = False,
     opacity: float = 0.45,
     outline: int | None = None,
-    colors: Literal["instance", "class"] = "instance",
+    colors: Literal["instance", "class"] | Sequence[int] = "instance",
     landmarks: Sequence[Landmarks | None] = (),
 ) -> NDArray[np.uint8]:
     """The picture with its instances drawn in: translucent masks, opaque outlines, landmarks, class names and scores.
 
     image: what `media.as_image` takes, of the instances' size. labels, scores: write the class name, the score.
-    boxes: draw boxes as well (always where there are no masks). opacity: of the fill, 0 to 1. outline: width in
-    pixels, inside the object; None follows the picture's size, 0 draws none. colors: one colour per instance, or per
-    class. landmarks: by label, says which points of an instance are joined by lines; its points with a score above 0
-    are drawn in any case.
+    texts: which instances get theirs; None is all. boxes: draw boxes as well (always where there are no masks).
+    opacity: of the fill, 0 to 1. outline: width in pixels, inside the object; None follows the picture's size, 0 draws
+    none. colors: one colour per instance, or per class, or the index of each one's `color`. landmarks: by label, says
+    which points of an instance are joined by lines; its points with a score above 0 are drawn in any case.
     Small objects lie over large ones. A text is left out where it would cover more than it says: on objects smaller
-    than the text, over other texts, and in crowds on all objects that cannot hold it.
+    than the text, over other texts, in crowds on all objects that cannot hold it, and in small pictures where it would
+    hide an object.
     Returns uint8 (H, W, 3), a new array. Raises ImageError where the picture's size is not that of the instances.
     """
     if not 0 <= opacity <= 1:
         raise ConfigError(f"overlay: opacity lies in 0..1, got {opacity}.")
-    if colors not in ("instance", "class"):
-        raise ConfigError(f"overlay: colors is 'instance' or 'class', got {colors!r}.")
+    shades = [color(int(k)) for k in _indices(instances, colors)]
     picture = _matching(image, instances).copy()
     short = min(picture.shape[:2])
     width = max(1, round(math.sqrt(short) / 14)) if outline is None else int(outline)
-    shades = [color(int(k)) for k in (instances.labels if colors == "class" else range(len(instances)))]
     if instances.crops is not None:
         for i in np.argsort(-instances.crops.areas(), kind="stable"):
             _paint(picture, instances.crops, int(i), shades[i], opacity, width)
     with_boxes = boxes or instances.crops is None
-    texts = _texts(instances, labels, scores)
-    if len(instances) == 0 or not (with_boxes or texts or instances.keypoints is not None):
+    words = _texts(instances, labels, scores, texts)
+    if len(instances) == 0 or not (with_boxes or words or instances.keypoints is not None):
         return picture
     canvas = Image.fromarray(picture)
     pen = ImageDraw.Draw(canvas)
@@ -70,8 +76,8 @@ def overlay(
         marks = dict(enumerate(landmarks))
         for points, label, shade in zip(instances.keypoints, instances.labels, shades, strict=True):
             _points(pen, points, marks.get(int(label)), shade, max(2, round(math.sqrt(short) / 10)))
-    if texts:
-        _write(pen, instances, texts, shades, max(10, round(0.6 * math.sqrt(short))))
+    if words:
+        _write(pen, instances, words, shades, max(LEGIBLE, round(0.6 * math.sqrt(short))))
     return np.array(canvas)
 
 
@@ -140,6 +146,16 @@ def _oklch(light: float, chroma: float, hue: float) -> tuple[float, float, float
 
 def _gamma(value: float) -> float:
     return 12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055
+
+
+def _indices(instances: Instances, colors: str | Sequence[int]) -> Sequence[int]:
+    if isinstance(colors, str):
+        if colors not in ("instance", "class"):
+            raise ConfigError(f"overlay: colors is 'instance' or 'class' or an index for each, got {colors!r}.")
+        return instances.labels.tolist() if colors == "class" else range(len(instances))
+    if len(colors) != len(instances):
+        raise ConfigError(f"overlay: colors has {len(colors)} indices, expected one for each of {len(instances)}.")
+    return colors
 
 
 def _matching(image: Any, instances: Instances) -> NDArray[np.uint8]:
@@ -218,35 +234,45 @@ def _points(
 # ---- texts ------------------------------------------------------------------------------------------------------
 
 
-def _texts(instances: Instances, labels: bool, scores: bool) -> list[tuple[str, str]]:
-    """For each instance its text and the short form for where that does not fit; nothing at all if none is wanted.
+def _texts(
+    instances: Instances, labels: bool, scores: bool, wanted: Sequence[bool] | None
+) -> dict[int, tuple[str, str]]:
+    """By instance, the text and the short form for where that does not fit.
 
     The short form is what tells the instances apart: the class name among several classes, else the score.
     """
     if not (labels or scores):
-        return []
+        return {}
+    if wanted is not None and len(wanted) != len(instances):
+        raise ConfigError(f"overlay: texts has {len(wanted)} values, expected one for each of {len(instances)}.")
+    chosen = [i for i in range(len(instances)) if wanted is None or wanted[i]]
     names = [instances.classes[int(k)] if labels else "" for k in instances.labels]
     marks = [f"{s:.2f}" if scores else "" for s in instances.scores]
     several = len(set(names)) > 1
     shorts = [(name if several else mark) or name or mark for name, mark in zip(names, marks, strict=True)]
-    return [(f"{name} {mark}".strip(), short) for name, mark, short in zip(names, marks, shorts, strict=True)]
+    return {i: (f"{names[i]} {marks[i]}".strip(), shorts[i]) for i in chosen}
 
 
 def _write(
-    pen: ImageDraw.ImageDraw, instances: Instances, texts: list[tuple[str, str]], shades: list[Color], size: int
+    pen: ImageDraw.ImageDraw, instances: Instances, texts: dict[int, tuple[str, str]], shades: list[Color], size: int
 ) -> None:
     """Write texts, the best scores first, each where it is readable and covers no other, or nowhere."""
     font = ImageFont.load_default(size)
-    pad = max(2, size // 5)
+    pad = max(1, size // 5)
     frame = (instances.size[1], instances.size[0])
-    crowd = len(instances) > FEW
-    placed = np.zeros((0, 4))
-    for i in np.argsort(-instances.scores, kind="stable"):
+    crowd, small = len(texts) > FEW, min(frame) < SMALL
+    placed, hidden = np.zeros((0, 4)), np.zeros(len(instances))
+
+    def allowed(spot: Rectangle) -> bool:
+        return not small or bool((hidden + _hidden(instances, spot) <= HIDDEN).all())
+
+    for i in sorted(texts, key=lambda i: -instances.scores[i]):
         box = instances.boxes[i].astype(np.float64)
         for text in texts[i]:
             extent = (pen.textlength(text, font=font) + 2 * pad, size + 2 * pad)
-            spot = _spot(box, extent, frame, placed, outside=not crowd) if _fits(box, extent, crowd) else None
+            spot = _spot(box, extent, frame, placed, allowed, not crowd) if _fits(box, extent, crowd) else None
             if spot is not None:
+                hidden += _hidden(instances, spot) if small else 0
                 placed = np.concatenate([placed, [spot]])
                 r, g, b = shades[i]
                 ink = (0, 0, 0) if 0.299 * r + 0.587 * g + 0.114 * b > 140 else (255, 255, 255)
@@ -263,8 +289,29 @@ def _fits(box: NDArray[np.float64], extent: tuple[float, float], crowd: bool) ->
     return min(wide, high) >= 0.6 * extent[1]
 
 
+def _hidden(instances: Instances, spot: Rectangle) -> NDArray[np.float64]:
+    """(N,) share of each object's mask, or of its box, that a text there covers."""
+    if instances.crops is None:
+        boxes = instances.boxes.astype(np.float64)
+        sides = np.minimum(boxes[:, 2:], spot[2:]) - np.maximum(boxes[:, :2], spot[:2])
+        whole = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        shares: NDArray[np.float64] = np.clip(sides, 0, None).prod(axis=1) / np.maximum(whole, 1)
+        return shares
+    x0, y0, x1, y1 = math.floor(spot[0]), math.floor(spot[1]), math.floor(spot[2]) + 1, math.floor(spot[3]) + 1
+    counts = [
+        crop[max(y0 - top, 0) : max(y1 - top, 0), max(x0 - left, 0) : max(x1 - left, 0)].sum()
+        for (top, left), crop in zip(instances.crops.corners.tolist(), instances.crops.crops, strict=True)
+    ]
+    return np.array(counts, np.float64) / np.maximum(instances.crops.areas(), 1)
+
+
 def _spot(
-    box: NDArray[np.float64], text: tuple[float, float], picture: tuple[int, int], placed: NDArray[Any], outside: bool
+    box: NDArray[np.float64],
+    text: tuple[float, float],
+    picture: tuple[int, int],
+    placed: NDArray[Any],
+    allowed: Callable[[Rectangle], bool],
+    outside: bool,
 ) -> Rectangle | None:
     """Where a text (width, height) goes: above its box, inside, below; inside the picture and clear of the others."""
     x0, y0, x1, y1 = (float(v) for v in box)
@@ -276,6 +323,6 @@ def _spot(
     for x, y in around if outside else [(x0, y0), middle, (x0, y1 - h)]:
         x, y = min(max(x, 0), right - w), min(max(y, 0), bottom - h)
         clear = (x >= placed[:, 2]) | (x + w <= placed[:, 0]) | (y >= placed[:, 3]) | (y + h <= placed[:, 1])
-        if clear.all():
+        if clear.all() and allowed((x, y, x + w, y + h)):
             return x, y, x + w, y + h
     return None

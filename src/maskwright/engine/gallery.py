@@ -5,7 +5,7 @@ Letters: N annotated objects, M found objects, Q classes. A pair needs one class
 
 import io
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from maskwright.data.dataset import Dataset
 from maskwright.metrics.disjoint import disjoint, half_inside
 from maskwright.metrics.nuclei import KEEP
 from maskwright.report.page import Example
-from maskwright.types import BoolArray, Classes, FloatArray, Instances, IntArray
+from maskwright.types import BoolArray, FloatArray, Instances, IntArray
 
 Array = NDArray[np.float64]
 UInt8Array = NDArray[np.uint8]
@@ -121,7 +121,8 @@ class _Entry:
 class Gallery:
     """Sees each picture of an evaluation (`evaluate(..., watch=gallery)`), and keeps a few.
 
-    score_threshold: what is found below it is not shown and does not count. worst, best: pictures kept at most.
+    score_threshold: what is found below it is not shown and does not count. worst, best: pictures kept at most; where
+    there are not more than that, the better half is among the best, as far as it may.
     counts: (Q, 3) right, false and missed objects of each class so far.
     """
 
@@ -129,6 +130,7 @@ class Gallery:
         self.dataset, self.score_threshold = dataset, score_threshold
         self.counts = np.zeros((len(dataset.classes), 3), np.int64)
         self._kept = {"worst": worst, "best": best}
+        self._seen = 0
         self._worst: list[_Entry] = []
         self._best: list[_Entry] = []
 
@@ -142,6 +144,7 @@ class Gallery:
         ):
             self.counts[:, column] += np.bincount(labels, minlength=len(self.counts))
         entry, (worst, best) = _Entry(i, shown, verdict), self._kept.values()
+        self._seen += 1
         self._worst = sorted([*self._worst, entry], key=_badness)[:worst]
         self._best = sorted([*self._best, entry], key=_goodness)[: worst + best]
 
@@ -151,9 +154,11 @@ class Gallery:
 
     def examples(self, most_bytes: int = 2_400_000) -> tuple[list[Example], list[Example]]:
         """The worst and the best pictures, none twice, JPEGs of at most `most_bytes` together. Reads them again."""
-        shown = {entry.position for entry in self._worst}
-        best = [entry for entry in self._best if entry.position not in shown][: self._kept["best"]]
-        entries = [*self._worst, *best]
+        few = min(self._kept["best"], self._seen // 2)
+        worst = self._worst[: self._seen - few]
+        shown = {entry.position for entry in worst}
+        best = [entry for entry in self._best if entry.position not in shown][:few]
+        entries = [*worst, *best]
         drawn = [self._drawn(entry) for entry in entries]
         for pixels, quality in ENCODINGS:
             jpegs = [[_jpeg(side, pixels, quality) for side in sides] for sides in drawn]
@@ -163,7 +168,7 @@ class Gallery:
             Example(self.dataset.images[entry.position].file_name, _caption(entry.verdict), *sides)
             for entry, sides in zip(entries, jpegs if entries else [], strict=True)
         ]
-        return examples[: len(self._worst)], examples[len(self._worst) :]
+        return examples[: len(worst)], examples[len(worst) :]
 
     def _drawn(self, entry: _Entry) -> tuple[Image.Image, Image.Image]:
         picture, (truth, _) = self.dataset.image(entry.position), self._truth(entry.position)
@@ -189,17 +194,9 @@ def _caption(verdict: Verdict) -> str:
 
 def _overlay(picture: UInt8Array, rows: Instances, colors: IntArray, *, scores: bool) -> Image.Image:
     """The objects in these colours; where the data set has several classes, what is not right has its class on it."""
-
-    def painted(part: Instances, shades: IntArray, name: str) -> Instances:
-        return replace(part, labels=shades, classes=Classes([name] * (1 + max(RIGHT, FALSE, MISSED))))
-
-    out = draw.overlay(picture, painted(rows, colors, ""), labels=False, scores=False, opacity=0.3, colors="class")
-    wrong = np.flatnonzero(colors != RIGHT) if len(rows.classes) > 1 else np.zeros(0, np.int64)
-    for label in np.unique(rows.labels[wrong]).tolist():
-        mine = wrong[rows.labels[wrong] == label]
-        named = painted(rows[mine], colors[mine], rows.classes[label])
-        out = draw.overlay(out, named, scores=scores, opacity=0.0, outline=0, colors="class")
-    return Image.fromarray(out)
+    named = (colors != RIGHT) & (len(rows.classes) > 1)
+    shades = colors.tolist()
+    return Image.fromarray(draw.overlay(picture, rows, texts=named.tolist(), scores=scores, opacity=0.3, colors=shades))
 
 
 def _jpeg(picture: Image.Image, pixels: int, quality: int) -> bytes:
