@@ -38,7 +38,12 @@ def data(tmp_path: Path) -> Path:
     return coco_fixture(tmp_path / "data", 0, pictures=6, size=(40, 56), objects=3)
 
 
-def test_it_makes_a_config_and_says_where_the_weights_are(runs: list[TrainConfig]) -> None:
+def test_it_makes_a_config_and_says_where_the_weights_are(
+    runs: list[TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "leaf").mkdir(parents=True)
+    (tmp_path / "runs" / "leaf" / "last.state").write_bytes(b"")
     done = command("--data", "d/a.json", "--out", "runs/leaf", "--minutes", "5", "--batch", "2", "--resume")
     assert done.exit_code == 0, done.stderr
     assert done.stdout == f"{Path('runs/leaf/best.safetensors')}\n"
@@ -83,6 +88,29 @@ def test_a_run_is_resumed_by_its_folder_alone(runs: list[TrainConfig], tmp_path:
     assert (runs[0].data, runs[0].seed, runs[0].resume) == ("a.json", 5, True)
     assert runs[0].out == str(tmp_path / "run")
     assert command("--out", tmp_path / "run").exit_code == 2
+
+
+@pytest.mark.parametrize("more", [[], ["--data", "a.json"]])
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_run_that_is_not_there_is_not_resumed(
+    runs: list[TrainConfig], tmp_path: Path, more: list[str], killed: bool
+) -> None:
+    if killed:  # before its settings were written
+        (tmp_path / "none").mkdir()
+        (tmp_path / "none" / ".train.toml.0123.part").write_text("data")
+    file = tmp_path / "a.toml"
+    file.write_text(f'out = "{(tmp_path / "none").as_posix()}"\n')
+    for words in (["--out", str(tmp_path / "none")], ["--config", str(file)]):
+        done = command(*words, *more, "--resume")
+        assert done.exit_code == 2
+        assert f"There is no run to resume in {tmp_path / 'none'}: expected its train.toml or last.state" in done.stderr
+        assert "begin" in done.stderr
+    (tmp_path / "none").mkdir(exist_ok=True)
+    (tmp_path / "none" / "last.state").write_bytes(b"")
+    done = command("--out", tmp_path / "none", *more, "--resume")
+    assert done.exit_code == (0 if more else 2)
+    assert more or "has no train.toml" in done.stderr
+    assert len(runs) == len(more) // 2
 
 
 @pytest.mark.parametrize(

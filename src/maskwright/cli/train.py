@@ -193,11 +193,31 @@ def _config(given: dict[str, Any], file: Path | None) -> "TrainConfig":
         file = started
         given = {"out": str(started.parent), **given}
     config = TrainConfig(**given) if file is None else settings.config_of(file, **given)
+    if config.resume:
+        _check_run(Path(config.out), config.data)
     if not config.data:
         raise ConfigError(
             "train needs annotated pictures: give --data PATH, or --config FILE.toml with a `data` in it."
         )
     return config
+
+
+def _check_run(folder: Path, data: str) -> None:
+    """Raises ConfigError where there is no run in the folder, or it does not say what it learns from."""
+    from maskwright.engine.run import STATE
+    from maskwright.engine.train import SETTINGS
+    from maskwright.errors import ConfigError
+
+    begun, saved = (folder / SETTINGS).exists(), (folder / STATE).exists()
+    if not (begun or saved):
+        raise ConfigError(
+            f"There is no run to resume in {folder}: expected its {SETTINGS} or {STATE}. Give the folder of a run with "
+            f"--out, or begin one: leave out --resume, and give --data PATH."
+        )
+    if not begun and not data:
+        raise ConfigError(
+            f"The run in {folder} has no {SETTINGS}: give --data and the other options it was begun with."
+        )
 
 
 def _check(config: "TrainConfig", minutes: float | None) -> None:
