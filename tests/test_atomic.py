@@ -1,9 +1,12 @@
 """Files appear whole or not at all."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
+from maskwright import atomic
 from maskwright.atomic import new_folder, replacing
 
 
@@ -66,3 +69,106 @@ def test_a_failed_folder_leaves_nothing_and_a_taken_one_is_kept(tmp_path):
         with pytest.raises(FileExistsError, match=f"{name} exists already"), new_folder(tmp_path / name):
             pass
     assert (tmp_path / "full" / "b.txt").read_text() == "b"
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_only_a_file_is_replaced(tmp_path, monkeypatch, kind):
+    target = tmp_path / "dev" / "full"
+    target.parent.mkdir()
+    if kind == "folder":
+        target.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(target)
+    else:  # as /dev/stdout is, where the output goes to a file
+        monkeypatch.setattr(atomic, "DEVICES", target.parent)
+        (tmp_path / "a.txt").write_text("old")
+        target.symlink_to(tmp_path / "a.txt")
+    before = os.lstat(target)
+    with pytest.raises(FileExistsError, match=r"dev/full is a (folder|device or a pipe), expected"), replacing(target):
+        pytest.fail("nothing is written")
+    assert os.lstat(target) == before
+    assert [p.name for p in target.parent.iterdir()] == ["full"]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "why"),
+    [
+        (errno.ENOSPC, OSError, r"the disk is full\. Free some space"),
+        (errno.EFBIG, OSError, r"no file may become so large there\. Free some space"),
+        (errno.EACCES, PermissionError, r"you have no permission to write there\. Name another place"),
+        (errno.EROFS, OSError, r"the disk can only be read\. Name another place"),
+        (errno.ENAMETOOLONG, OSError, r"File name too long\. Name another place"),
+    ],
+)
+def test_what_cannot_be_written_is_told_in_words_by_the_users_name(tmp_path, number, kind, why):
+    place = tmp_path / "set"
+
+    def fail_in_a_file() -> None:
+        with replacing(place) as part:
+            part.write_text("half")
+            raise OSError(number, os.strerror(number), *([] if number in atomic.FULL else [str(part)]))
+
+    def fail_in_a_folder() -> None:
+        with new_folder(place) as folder, replacing(folder / "a.txt") as part:
+            raise OSError(number, os.strerror(number), *([] if number in atomic.FULL else [str(part)]))
+
+    for fail in (fail_in_a_file, fail_in_a_folder):
+        with pytest.raises(kind, match=rf"^\S*/set cannot be written: {why}") as caught:
+            fail()
+        assert caught.value.errno == number
+        assert ".part" not in str(caught.value)
+        assert atomic.reason(caught.value) == atomic.WHY.get(number)
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_copy_that_does_not_fit_is_told_by_the_name_of_the_folder(tmp_path):
+    def fail(number: int, name: str) -> None:
+        with new_folder(tmp_path / "set") as folder:
+            try:
+                raise OSError(number, os.strerror(number), name or str(folder / "a.png"))
+            except OSError as error:
+                raise ValueError(f"cannot be copied to {folder}") from error
+
+    for number, name, why in (
+        (errno.ENOSPC, "a.png", "the disk is full"),
+        (errno.EACCES, "", "you have no permission to write there"),
+    ):
+        with pytest.raises(OSError, match=rf"^\S*/set cannot be written: {why}"):
+            fail(number, name)
+    with pytest.raises(ValueError, match="cannot be copied"):
+        fail(errno.EACCES, "a.png")  # of the picture that was to be read
+
+
+def test_an_error_of_another_file_stays_as_it_is(tmp_path):
+    for writing in (replacing, new_folder):
+        with pytest.raises(FileNotFoundError, match=r"\[Errno 2\].*gone\.txt"), writing(tmp_path / "a"):
+            (tmp_path / "gone.txt").read_text()
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("a file")
+    for writing in (replacing, new_folder):
+        for place in (tmp_path / "a.txt" / "b", tmp_path / "a.txt" / "b" / "c"):
+            with pytest.raises(OSError, match=r"b(/c)? cannot be written: \S*a\.txt\S* is no folder"), writing(place):
+                pytest.fail("nothing is written")
+
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    for writing in (replacing, new_folder):
+        with pytest.raises(PermissionError, match=r"^\S*new/a cannot be written: you have no permission"):
+            writing(tmp_path / "new" / "a").__enter__()
+
+
+def test_the_reason_is_found_behind_another_error():
+    def fail() -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        finally:
+            raise RuntimeError("unexpected pos 64 vs 0")
+
+    with pytest.raises(RuntimeError) as caught:
+        fail()
+    assert atomic.reason(caught.value) == "the disk is full"
+    assert atomic.reason(RuntimeError("unexpected pos 64 vs 0")) is None

@@ -136,6 +136,33 @@ def test_errors_are_told_without_a_traceback(
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (
+            OSError(28, "No space left on device"),
+            "The disk is full, and something could not be written. Free some space",
+        ),
+        (OSError(28, "No space left on device", "a.csv"), "a.csv: the disk is full. Free some space"),
+        (PermissionError(13, "Permission denied", "a b.csv"), "a b.csv: Permission denied. Change its permissions"),
+        (OSError(30, "Read-only file system", "run"), "run: Read-only file system. Name another place."),
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (OSError("in words"), "in words"),
+    ],
+)
+def test_errors_of_the_system_are_told_in_words(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: OSError, message: str
+) -> None:
+    def load(name: str, **_: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr("maskwright.engine.load.load", load)
+    done = command("predict", pictures, "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"error: {message}")
+    assert "Errno" not in done.stderr
+
+
 def test_debug_shows_where_an_error_came_from(loaded: list[dict[str, Any]], pictures: Path, tmp_path: Path) -> None:
     done = command("predict", pictures, "--out", tmp_path / "out", "--model", "gone", "--debug")
     assert isinstance(done.exception, WeightsError)
@@ -165,10 +192,40 @@ def test_evaluate_passes_its_options_on(
     names = {"cell": "Zelle", "b": "c=d"}
     options = {"data_format": "coco", "limit": 3, "skip": False, "class_names": names, "progress": False}
     assert asked == [(Path("a.json"), Path("b"), options)]
+    assert command("evaluate", *words, "--out", tmp_path / "n.json", "--overwrite").exit_code == 0
     assert command("evaluate", "--data", "a.json", "--skip").exit_code == 1
     wrong = command("evaluate", "--data", "a.json", "--rename", "cell")
     assert wrong.exit_code == 2
     assert "--rename takes MODEL=DATA" in wrong.stderr
+
+
+def test_evaluate_refuses_to_write_over_files_before_it_begins(
+    loaded: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evaluate(*_: Any, **__: Any) -> None:
+        pytest.fail("nothing is measured")
+
+    monkeypatch.setattr("maskwright.engine.evaluate.evaluate", evaluate)
+    monkeypatch.setattr("maskwright.engine.report.evaluate", evaluate)
+    mine, folder, pipe = tmp_path / "mine.html", tmp_path / "folder.html", tmp_path / "pipe.html"
+    mine.write_text("mine")
+    folder.mkdir()
+    os.mkfifo(pipe)
+    for option in ("--out", "--report"):
+        for place, message in (
+            (mine, f"{mine} exists already. Add --overwrite to replace it, or give another {option}."),
+            (folder, f"{option}: {folder} is a folder, expected"),
+            (pipe, f"{option}: {pipe} is a device or a pipe, expected"),
+        ):
+            for more in ([], ["--overwrite"]) if place != mine else ([],):
+                done = command("evaluate", "--data", "a.json", option, place, *more)
+                assert done.exit_code == 2
+                assert done.stderr.startswith(f"error: {message}")
+    done = command("evaluate", "--data", "a.json", "--out", tmp_path / "a.html", "--report", tmp_path / "a.html")
+    assert "--out and --report are one file" in done.stderr
+    assert loaded == []
+    assert mine.read_text() == "mine"
+    assert pipe.is_fifo()
 
 
 def test_models_are_listed_for_people_and_programs() -> None:

@@ -93,6 +93,24 @@ def test_convert_says_what_is_wrong(source: Path, tmp_path: Path) -> None:
     assert "no format 'lableme'. Did you mean 'labelme'" in done.stderr  # before anything is read
 
 
+def test_convert_names_what_it_cannot_write(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("maskwright.data.fields._write_sections", fill)
+    for place in (tmp_path / "new.json", tmp_path / "new"):
+        done = command("convert", source, "--to", "coco", "--out", place)
+        assert done.exit_code == 2
+        assert done.stderr.startswith(f"error: {place} cannot be written: the disk is full. Free some space")
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    done = command("convert", source, "--to", "coco", "--out", tmp_path / "new")
+    assert done.stderr.startswith(f"error: {tmp_path / 'new'} cannot be written: you have no permission to write there")
+    assert not any("new" in p.name for p in tmp_path.iterdir())
+
+
 def test_convert_unpacks_pictures_inside_labelme_files(tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     Image.new("RGB", (30, 20), "red").save(picture)

@@ -289,8 +289,14 @@ class TestWriting:
             file.write_bytes(b"half")
             raise OSError("disk full")
 
+        def fill(self, file, *args, **options):
+            raise OSError(28, "No space left on device")
+
         monkeypatch.setattr(Image.Image, "save", fail)
         with pytest.raises(ImageError, match="disk full"):
+            write_image(tmp_path / "a.png", RGB[::-1])
+        monkeypatch.setattr(Image.Image, "save", fill)
+        with pytest.raises(ImageError, match=r"^\S*a\.png cannot be written: the disk is full\. Free some space"):
             write_image(tmp_path / "a.png", RGB[::-1])
         monkeypatch.undo()
         np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)

@@ -306,6 +306,8 @@ def write_image(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
         with replacing(target) as part:
             Image.fromarray(np.ascontiguousarray(array)).save(part, kind, **options)
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # in words already
+            raise ImageError(str(error)) from error
         raise ImageError(f"{target}: the picture cannot be written ({_line(error)}).") from error
 
 

@@ -58,10 +58,10 @@ def set_trap(where: str) -> None:
             die()
         return terms(self, *args)
 
-    def half(content: Any, path: Any) -> None:
-        write(content, path)
+    def half(content: Any, stream: Any) -> None:
+        write(content, stream)
         if where == "writing the state" and model["calls"] >= 6:
-            os.truncate(path, path.stat().st_size // 2)
+            stream.truncate(stream.tell() // 2)
             die()
 
     replace = os.replace

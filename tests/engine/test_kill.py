@@ -127,7 +127,10 @@ def test_a_disk_that_is_full_leaves_the_state_before(tmp_path: Path) -> None:
         return {"AP": 0.0}
 
     try:
-        with pytest.raises(TrainingError, match=r"last\.state could not be written.*earlier one .* is intact"):
+        with pytest.raises(
+            TrainingError,
+            match=r"last\.state could not be written: no file may become so large there\. The earlier one .* is intact",
+        ):
             fit(make_model(), data, data, make_config(tmp_path / "run"), fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -143,7 +146,7 @@ def test_a_log_that_cannot_grow_ends_the_run_with_its_name(tmp_path: Path) -> No
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (150, hard))
     try:
-        with pytest.raises(TrainingError, match=r"log\.csv could not be written"):
+        with pytest.raises(TrainingError, match=r"log\.csv could not be written: no file may become so large"):
             fit(make_model(), data, None, make_config(tmp_path / "run"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -4,7 +4,7 @@ import csv
 import math
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
@@ -350,9 +350,32 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(data: Dataset, tmp_
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
+def full_disk() -> None:
+    """Fails as torch does, which names no reason of its own."""
+    try:
+        raise OSError(28, "No space left on device")
+    finally:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+
+def refusal() -> None:
+    raise RuntimeError("cannot pickle")
+
+
+def denial() -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("fault", "why", "advice"),
+    [
+        (full_disk, "the disk is full", "Free some space"),
+        (refusal, "cannot pickle", "Free some space"),
+        (denial, "you have no permission to write there", "Make it possible to write there"),
+    ],
+)
 def test_a_failed_save_leaves_the_earlier_state(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Callable[[], None], why: str, advice: str
 ) -> None:
     path = tmp_path / "last.state"
     checkpoint.save(path, {"format": 1, "x": torch.ones(3)})
@@ -360,13 +383,18 @@ def test_a_failed_save_leaves_the_earlier_state(
 
     def fails(content: Any, stream: Any) -> None:
         write({"x": torch.zeros(1)}, stream)
-        raise fault
+        fault()
 
     monkeypatch.setattr(torch, "save", fails)
-    with pytest.raises(TrainingError, match=r"earlier one .* is intact"):
+    expected = rf"^The checkpoint \S*last\.state could not be written: {why}\. The earlier one .* is intact"
+    with pytest.raises(TrainingError, match=expected) as caught:
         checkpoint.save(path, {"format": 1, "x": torch.zeros(3)})
+    assert str(caught.value).endswith(f"{advice}, then resume.")
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["last.state"]
+    path.unlink()
+    with pytest.raises(TrainingError, match=rf"There is no earlier one\. {advice}, then start again\.$"):
+        checkpoint.save(path, {"format": 1, "x": torch.zeros(3)})
 
 
 def test_damaged_or_foreign_states_are_refused(tmp_path: Path, data: Dataset) -> None:

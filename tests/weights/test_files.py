@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from maskwright.errors import WeightsError
@@ -74,16 +75,25 @@ def test_half_storage_halves_weights_and_spares_what_would_overflow(tmp_path: Pa
     assert torch.equal(found["tied"], found["tied_too"])
 
 
-def test_an_interrupted_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OSError(28, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_an_interrupted_save_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
     path = save_checkpoint(tmp_path / "a.safetensors", state(), HEADER)
     before = path.read_bytes()
 
     def disk_full(tensors, name, metadata):
         Path(name).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+        raise fault
 
     monkeypatch.setattr("maskwright.weights.files.save_file", disk_full)
-    with pytest.raises(WeightsError, match="No space left"):
+    with pytest.raises(WeightsError, match=r"^\S*/a\.safetensors cannot be written: the disk is full\. Free some"):
         save_checkpoint(path, {"x": torch.zeros(3)}, HEADER)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

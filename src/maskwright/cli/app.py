@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 done, but some pictures could not be read (they are listed
 by Ctrl-C. torch is imported inside the commands, so that `--help` is quick.
 """
 
+import errno
 import io
 import os
 import sys
@@ -14,8 +15,25 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from maskwright import __version__
+from maskwright.atomic import FULL
 from maskwright.cli.options import say
 from maskwright.errors import MaskwrightError
+
+
+def _words(error: Exception) -> str:
+    """The error as a sentence: ours as it is, one of the system with what it is about, why, and what to do."""
+    if not isinstance(error, OSError) or isinstance(error, MaskwrightError) or not error.strerror:
+        return str(error) or type(error).__name__
+    name, why, advice = error.filename, error.strerror, ""
+    if error.errno in FULL:
+        why, advice = FULL[error.errno], " Free some space, then start again."
+        if name is None:
+            return f"{why.capitalize()}, and something could not be written.{advice}"
+    elif error.errno == errno.EROFS:
+        advice = " Name another place."
+    elif isinstance(error, PermissionError):
+        advice = " Change its permissions, or name another place."
+    return f"{why if name is None else f'{name}: {why}'}.{advice}"
 
 
 class _Commands(TyperGroup):
@@ -27,7 +45,7 @@ class _Commands(TyperGroup):
         except (MaskwrightError, OSError) as error:
             if ctx.meta.get("maskwright.debug") or isinstance(error, BrokenPipeError):
                 raise
-            say(Text.assemble(("error: ", "bold red"), (str(error) or type(error).__name__, "red")))
+            say(Text.assemble(("error: ", "bold red"), (_words(error), "red")))
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             say("stopped")

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
-from maskwright.atomic import replacing
+from maskwright.atomic import FULL, reason, replacing
 from maskwright.data.loader import telling_of_workers
 from maskwright.errors import TrainingError
 
@@ -130,14 +130,18 @@ def save(path: Path, state: Mapping[str, Any]) -> Path:
     try:
         for left in path.parent.glob(f".{path.name}.*.part"):  # by a run that was killed while it wrote
             left.unlink()
-        with telling_of_workers(), replacing(path, durable=True) as part:
-            torch.save(dict(state), part)
+        with telling_of_workers(), replacing(path, durable=True) as part, part.open("wb") as stream:
+            torch.save(dict(state), stream)  # into a stream: the system's error stays behind torch's
     except TrainingError:
         raise
     except (OSError, RuntimeError) as error:
-        kept = f"The earlier one at {path} is intact." if path.exists() else "There is no earlier one."
+        kept, then = "There is no earlier one.", "start again"
+        if path.exists():
+            kept, then = f"The earlier one at {path} is intact.", "resume"
+        why = reason(error)
+        advice = "Free some space" if why in (None, *FULL.values()) else "Make it possible to write there"
         raise TrainingError(
-            f"The checkpoint {path} could not be written: {error}. {kept} Free some space, then resume."
+            f"The checkpoint {path} could not be written: {why or error}. {kept} {advice}, then {then}."
         ) from error
     return path
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any, Self
 
+from maskwright.atomic import reason
 from maskwright.engine.checkpoint import Position
 from maskwright.errors import MissingExtraError, TrainingError
 
@@ -76,8 +77,8 @@ class Table:
             with suppress(OSError):  # what is left in its buffer cannot be written either
                 self._stream.close()
             raise TrainingError(
-                f"{self.path} could not be written: {error}. Free some space, then start again, with resume if "
-                f"there is a last.state beside it."
+                f"{self.path} could not be written: {reason(error) or error}. Free some space, then start again, with "
+                f"resume if there is a last.state beside it."
             ) from error
 
     def close(self) -> None:

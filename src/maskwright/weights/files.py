@@ -241,10 +241,22 @@ def save_checkpoint(
     stored = {name: _stored(tensor, half) for name, tensor in state.items()}
     try:
         with replacing(path) as part:
-            save_file(stored, part, metadata={KEY: text})
-    except (OSError, SafetensorError) as error:
+            _save(stored, part, {KEY: text})
+    except OSError as error:
+        raise WeightsError(str(error)) from error
+    except SafetensorError as error:
         raise WeightsError(f"Cannot write the checkpoint {path}: {error}.") from error
     return path
+
+
+def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """As `save_file`, but what the system refuses is an OSError again."""
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(number[1]), str(error), str(path)) from error
+        raise
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
