@@ -158,3 +158,13 @@ def test_help_has_examples(name: str) -> None:
     done = command(name, "--help")
     assert done.exit_code == 0
     assert f"maskwright data {name} " in done.stdout
+
+
+def test_check_writes_no_findings_over_a_file(source: Path, tmp_path: Path) -> None:
+    place = tmp_path / "found.json"
+    place.write_text("mine")
+    done = command("check", source, "--json", place)
+    assert (done.exit_code, place.read_text()) == (2, "mine")
+    assert f"{place} exists already. Add --overwrite" in done.stderr
+    command("check", source, "--json", place, "--overwrite")
+    assert place.read_text().startswith("{")

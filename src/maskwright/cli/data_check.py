@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from maskwright.cli.data import data
-from maskwright.cli.options import Debug, progress, say
+from maskwright.cli.options import Debug, check_places, progress, say
 
 
 @data.command(
@@ -42,6 +42,9 @@ def check(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all findings to this file as well.")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a --json file that is there already.")
+    ] = False,
     fix: Annotated[
         Path | None, typer.Option("--fix", metavar="OUT_DIR", help="Write a repaired copy to this new folder.")
     ] = None,
@@ -57,6 +60,7 @@ def check(
     from maskwright.data import check as checking
     from maskwright.data.repair import repair
 
+    check_places({"--json": json_file}, overwrite)
     places = {"format": format, "val": val, "val_images": val_images, "files": not no_pictures}
     with progress("check") as advance:
         if fix is None:

@@ -1,6 +1,5 @@
 """`maskwright evaluate`: Measure a model."""
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +7,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from maskwright.atomic import require_file_or_nothing
 from maskwright.cli.app import app
 from maskwright.cli.options import (
     ClassNames,
@@ -26,6 +24,7 @@ from maskwright.cli.options import (
     Size,
     Upsample,
     Weights,
+    check_places,
     mask_options,
     names,
     pairs,
@@ -104,7 +103,7 @@ def evaluate(
     from maskwright.engine.load import load
     from maskwright.engine.report import report as run_and_report
 
-    _check_places({"--out": out, "--report": report}, overwrite)
+    check_places({"--out": out, "--report": report}, overwrite)
     same = pairs(rename or [])
     asked: dict[str, Any] = {"metrics": metric, "nuclei_score": score, "best_threshold": best_threshold or None}
     if (score is not None or best_threshold) and "nuclei" not in (metric or ()):
@@ -139,17 +138,3 @@ def evaluate(
         say(f"Report: {report}")
     if evaluation.failed:
         raise typer.Exit(1)
-
-
-def _check_places(places: dict[str, Path | None], overwrite: bool) -> None:
-    """Refuse before the measuring what would fail, or destroy something, after it."""
-    given = {option: place for option, place in places.items() if place is not None}
-    for option, place in given.items():
-        try:
-            require_file_or_nothing(place)
-        except FileExistsError as error:
-            raise ConfigError(f"{option}: {error}") from error
-        if place.exists() and not overwrite:
-            raise ConfigError(f"{place} exists already. Add --overwrite to replace it, or give another {option}.")
-    if len({os.path.abspath(place) for place in given.values()}) < len(given):
-        raise ConfigError(f"{' and '.join(given)} are one file: {place}. Give two names.")

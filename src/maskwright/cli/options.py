@@ -1,5 +1,6 @@
 """What several commands share: their common options, words on stderr, the progress bar."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from maskwright.atomic import require_file_or_nothing
 from maskwright.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -121,6 +123,20 @@ def mask_options(
     if largest_component is not None:
         given["largest_component"] = largest_component
     return given
+
+
+def check_places(places: dict[str, Path | None], overwrite: bool) -> None:
+    """Refuse before the work what would fail, or destroy something, after it. places: by option."""
+    given = {option: place for option, place in places.items() if place is not None}
+    for option, place in given.items():
+        try:
+            require_file_or_nothing(place)
+        except FileExistsError as error:
+            raise ConfigError(f"{option}: {error}") from error
+        if place.exists() and not overwrite:
+            raise ConfigError(f"{place} exists already. Add --overwrite to replace it, or give another {option}.")
+    if len({os.path.abspath(place) for place in given.values()}) < len(given):
+        raise ConfigError(f"{' and '.join(given)} are one file: {place}. Give two names.")
 
 
 def names(text: str | None) -> list[str] | None:

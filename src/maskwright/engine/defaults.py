@@ -73,6 +73,8 @@ class Reason:
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "no limit"
     if isinstance(value, Augment):
         plain = {k: getattr(Augment(), k) for k in vars(value)}
         changed = {"flip_horizontal": value.flip_horizontal}  # told in any case: left and right may differ in meaning
