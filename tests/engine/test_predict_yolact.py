@@ -208,5 +208,5 @@ def test_how_pictures_fit_is_chosen_when_loading(tmp_path: Path) -> None:
         load(path, fit="squeeze")  # type: ignore[arg-type]
     compact = Yolact(yolact.tiny("compact"))
     save_checkpoint(path, compact.state_dict(), zoo.describe(compact, CLASSES, "yolact_small"))
-    with pytest.raises(ConfigError, match="fit 'letterbox' shrinks large pictures"):
-        load(path, fit="letterbox")
+    assert not load(path).spec.shrink
+    assert load(path, fit="letterbox").spec == replace(compact.spec, fit="letterbox", shrink=True)
