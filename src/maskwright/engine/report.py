@@ -21,6 +21,7 @@ from maskwright.engine.gallery import COLORS, Gallery
 from maskwright.engine.load import load
 from maskwright.engine.predict import Predictor
 from maskwright.engine.train_config import TrainConfig
+from maskwright.engine.wording import counted, of_input
 from maskwright.errors import ConfigError, MaskwrightError
 from maskwright.metrics.coco import CocoScores
 from maskwright.metrics.nuclei import NucleiResult
@@ -264,7 +265,7 @@ def _about(evaluation: Evaluation, dataset: Dataset, predictor: Predictor, confi
                 ("classes", f"{len(dataset.classes)}: {', '.join(dataset.classes[:20])}{more}"),
                 ("model", predictor.name),
                 ("parameters", f"{sum(p.numel() for p in predictor.model.parameters()):,}"),
-                ("input", predictor.spec),
+                ("input", of_input(predictor.spec)),
             ],
         ),
         page.facts("Time and machine", [*_times(evaluation), *_machine(predictor)]),
@@ -282,9 +283,8 @@ def _times(evaluation: Evaluation) -> Facts:
 
 def _machine(predictor: Predictor) -> Facts:
     device = predictor.device
-    name = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device}, {torch.get_num_threads()} threads"
-    )
+    threads = f"{device}, {counted(torch.get_num_threads(), 'thread')}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else threads
     return [
         ("device", name),
         ("precision", predictor.precision),

@@ -11,7 +11,7 @@ from itertools import groupby, pairwise
 from maskwright.report.page import Html, escape, joined
 
 WIDTH, HEIGHT = 480, 300
-LEFT, RIGHT, TOP, BOTTOM = 56, 22, 12, 46
+LEFT, RIGHT, TOP, BOTTOM = 76, 22, 12, 46
 COLORS = 8
 """Series colours that the page's style defines; further series begin again."""
 
