@@ -1,4 +1,4 @@
-"""Key frames of YolactEdge's video model: the picture network inside it gives the recorded answers.
+"""Key frames of YolactEdge's video model: the picture network inside it gives the recorded answers and losses.
 
 Needs the whole recording in ../shared: its frames are parts of a picture that no package carries.
 """
@@ -7,15 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as coco_mask
 from tests.golden.test_yolact import BOX_PX, MASK_IOU, RELATIVE, SCORE, Answers, relative
-from tests.golden.yolact_recorded import SIZE, Recording, steps
+from tests.golden.test_yolact_training import LOSS, TERMS
+from tests.golden.yolact_recorded import SIZE, Recording, steps, unpacked
 
 from maskwright.engine.predict import Predictor
 from maskwright.models import yolact
 from maskwright.models.yolact import Yolact
 from maskwright.ops import masks as mask_ops
-from maskwright.types import Classes
+from maskwright.ops.warp import resize_normalise
+from maskwright.types import Classes, Masks, Target
 from maskwright.weights.keymaps import convert
 from maskwright.weights.load import load_into
 
@@ -81,6 +84,18 @@ def test_key_frames_end_to_end(recording: Recording, model: Yolact, number: int)
         if coco_mask.area(a)
     ]
     assert min(ious) >= MASK_IOU
+
+
+def test_losses_of_a_frame_that_goes_all_the_way(recording: Recording, model: Yolact) -> None:
+    """Frame 3 through the whole network, as one of the steps of the video model's training takes it."""
+    loss = recording.loss
+    image = resize_normalise(frame(recording, int(loss["frames"][1])), model.spec)[None]
+    rows = torch.from_numpy(loss["target0"])
+    target = Target(rows[:, :4] * SIZE, rows[:, 4].long(), Masks.from_dense(unpacked(loss, "gtmask0")))
+    with torch.no_grad():
+        found = model.loss(image, [(SIZE, SIZE)], [target])
+    wanted = dict(zip(loss["compute_names"].tolist(), loss["compute_values"].tolist(), strict=True))
+    assert {name: float(found[TERMS[name]]) for name in wanted} == pytest.approx(wanted, rel=LOSS)
 
 
 def test_the_file_holds_the_picture_network_whole(recording: Recording, model: Yolact) -> None:
