@@ -26,6 +26,7 @@ def test_frozen_norm_equals_torchvision_and_a_live_norm_in_eval_mode(eps: float)
     theirs.load_state_dict(state)
     x = torch.randn(2, 6, 5, 4)
     torch.testing.assert_close(frozen(x), theirs(x), rtol=1e-5, atol=1e-6)
+    live.eps = max(eps, 1e-30)  # torch 2.11 takes no live norm with 0
     torch.testing.assert_close(frozen.train()(x), live.eval()(x), rtol=1e-5, atol=1e-6)
     assert list(frozen.parameters()) == []
     assert torch.equal(frozen.running_mean, state["running_mean"])
