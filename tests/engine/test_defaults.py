@@ -265,6 +265,9 @@ def test_warmup_and_evaluations_follow_the_length() -> None:
     assert (long.warmup, long.evaluate_every) == (500 if long.warmup == 500 else 300, 1)
     assert short.warmup == 4 * 25 // 10
     assert decided(data(*[((200, 200), [50.0])] * 20)).evaluate_every == 10
+    for pictures, minutes, every in ((400, None, 10), (10_000, None, 1), (20, None, 60), (400, 5.0, 10)):
+        rare = decided(data(*[((200, 200), [50.0])] * pictures), GPU, max_minutes=minutes)
+        assert rare.evaluate_every == every, pictures  # 5 times at least where the number of epochs is known
     assert 50 <= decided(PLAIN, max_minutes=3.0).warmup <= 500
 
 

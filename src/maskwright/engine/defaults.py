@@ -53,6 +53,9 @@ RATE = {"random weights": 4e-4, "a trained backbone": 2e-4, "trained weights": 1
 BOXES_ALONE = "faster_rcnn_small"
 """The network for annotations without outlines."""
 
+BETWEEN, GPU_BETWEEN = 200, 4000
+"""Pictures that are learnt from between two evaluations, at least, on a processor and on a GPU."""
+
 FEW = 1000
 """Below so many pictures the variations are stronger."""
 
@@ -278,9 +281,18 @@ def _length(f: Facts) -> Sequence[Reason]:
         warmup = min(500, max(1, total // 10))
     of = "" if total is None else f" of {total}"
     out.append(Reason("warmup", warmup, f"{'step' if warmup == 1 else 'steps'}{of}, {steps} an epoch"))
-    every = max(math.ceil(200 / n), 1 if total is None else total // (30 * steps))
-    out.append(Reason("evaluate_every", max(1, every), "epochs: not more often than every 200 pictures"))
-    return out
+    return [*out, _measuring(f, n, None if total is None else total // steps)]
+
+
+def _measuring(f: Facts, n: int, epochs: int | None) -> Reason:
+    """How often to evaluate: at most 30 times; on a GPU, which learns faster than it measures, rarely, but 5 times."""
+    gpu = f.device.kind == "cuda"
+    seen = GPU_BETWEEN if gpu else BETWEEN
+    every = math.ceil(seen / n)
+    if epochs is not None:
+        every = max(min(every, epochs // 5) if gpu else every, epochs // 30, 1)
+    why = " on a GPU, which learns faster than it measures" if gpu else ""
+    return Reason("evaluate_every", every, f"epochs: not more often than every {seen} pictures{why}")
 
 
 def _rate(f: Facts) -> Sequence[Reason]:
