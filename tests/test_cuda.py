@@ -1,6 +1,7 @@
 """What a CUDA device answers, held to what the processor answers. Skips where there is none."""
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from maskwright.models.base import Model
 from maskwright.nn.fast import accelerate
 from maskwright.ops.roi_align import roi_align
 from maskwright.types import Classes, RawDetections, Target
+from maskwright.weights.files import read
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -29,7 +31,7 @@ MODELS = {
 
 
 @pytest.fixture(autouse=True)
-def _exact() -> object:
+def _exact() -> Iterator[None]:
     """Convolutions in float32 proper; by default CUDA rounds their factors to TF32."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
@@ -60,15 +62,15 @@ def assert_same_rows(a: RawDetections, b: RawDetections) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_detections_are_the_processors(name: str, fast: bool) -> None:
     model = make(name)
-    there = copy.deepcopy(model)
+    other = copy.deepcopy(model)
     if fast:
-        model, there = accelerate(model), accelerate(there)
+        model, other = accelerate(model), accelerate(other)
     images = rcnn_cases.pictures(2)
     with torch.inference_mode():
-        assert_same_rows(model.detect(images), there.cuda().detect(images.cuda()))
+        assert_same_rows(model.detect(images), other.cuda().detect(images.cuda()))
 
 
-def there(target: Target) -> Target:
+def on_device(target: Target) -> Target:
     return replace(
         target,
         boxes=target.boxes.cuda(),
@@ -93,7 +95,7 @@ def test_losses_and_gradients_are_the_processors(name: str) -> None:
     targets = [rcnn_cases.target(4, classes=classes, crowds=1), rcnn_cases.target(0, classes=classes)]
     own, own_grad = losses_and_gradients(model, images, targets)
     model.zero_grad()
-    other, other_grad = losses_and_gradients(model.cuda(), images.cuda(), [there(t) for t in targets])
+    other, other_grad = losses_and_gradients(model.cuda(), images.cuda(), [on_device(t) for t in targets])
     assert other == pytest.approx(own, rel=1e-3, abs=1e-5)
     assert float((own_grad - other_grad).norm() / own_grad.norm()) < 0.02
 
@@ -159,9 +161,11 @@ def test_a_run_trains_resumes_and_predicts(tmp_path: Path, model: str, precision
         "report": False,
         "workers": 2,
     }
+    best, kept = tmp_path / "run" / "last.safetensors", []
     for resume in (False, True):  # the second finds a run that is over, and its state
         maskwright.train(maskwright.TrainConfig(**settings, augment=None, resume=resume))
-    best = tmp_path / "run" / "last.safetensors"
+        kept.append(read(best).tensors)
+    assert all(torch.equal(value, kept[1][name]) for name, value in kept[0].items())
     image, _ = scene(3, (96, 128), 4, 3)
     found = maskwright.load(best, device="cuda").predict(image, score_threshold=0.05)
     assert found.masks.shape[1:] == (96, 128)

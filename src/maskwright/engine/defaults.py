@@ -288,11 +288,12 @@ def _measuring(f: Facts, n: int, epochs: int | None) -> Reason:
     """How often to evaluate: at most 30 times; on a GPU, which learns faster than it measures, rarely, but 5 times."""
     gpu = f.device.kind == "cuda"
     seen = GPU_BETWEEN if gpu else BETWEEN
-    every = math.ceil(seen / n)
+    every, why = math.ceil(seen / n), f"not more often than every {seen} pictures"
     if epochs is not None:
-        every = max(min(every, epochs // 5) if gpu else every, epochs // 30, 1)
-    why = " on a GPU, which learns faster than it measures" if gpu else ""
-    return Reason("evaluate_every", every, f"epochs: not more often than every {seen} pictures{why}")
+        if gpu and every > epochs // 5:
+            every, why = epochs // 5, "five times in the run"
+        every = max(every, epochs // 30, 1)
+    return Reason("evaluate_every", every, f"epochs: {why}{', as a GPU learns faster than it measures' if gpu else ''}")
 
 
 def _rate(f: Facts) -> Sequence[Reason]:

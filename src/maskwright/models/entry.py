@@ -67,7 +67,7 @@ class Entry:
             raise ConfigError(
                 f"'{self.name}' is rebuilt from its checkpoint; it cannot be built without."
                 if self.inside
-                else f"'{self.name}' needs a backbone: '{self.name}.NAME' with any timm model, e.g. "
+                else f"'{self.name}' needs a backbone: '{self.name}.NAME' with a timm model, e.g. "
                 f"'{self.name}.convnext_tiny'."
             )
         return family_of(self.config).model(replace(self.config, num_classes=len(classes or self.classes)))

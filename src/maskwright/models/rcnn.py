@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.models.base import Draws, Model, draws_of
-from maskwright.nn.backbones import NormKind, backbone, norm_layer, without_maps
+from maskwright.nn.backbones import NormKind, backbone, missing_strides, norm_layer
 from maskwright.nn.fpn import FPN
 from maskwright.nn.resnet import stage
 from maskwright.nn.roi_heads import BoxHead, BoxPredictor, MaskHead, MeanHead, Pooler, RoIConfig, Sampled
@@ -97,7 +97,7 @@ class RCNN(Model):
             raise ConfigError(
                 f"RPNConfig.sizes needs one entry for each of the {len(levels)} levels (strides {levels}) that "
                 f"'{c.backbone}' gives, got {len(c.rpn.sizes)}; from level to level strides double."
-                f"{without_maps(c.backbone, strides, c.strides)}"
+                f"{missing_strides(c.backbone, strides, c.strides)}"
             )
         self.rpn = RPN(c.rpn, channels, levels)
         self.box_predictor = BoxPredictor(width, c.num_classes)
@@ -334,7 +334,7 @@ def torchvision_v2(num_classes: int = 90, *, masks: bool = True) -> RCNNConfig:
 
 
 def timm_fpn(backbone: str, num_classes: int = 80, *, masks: bool = True) -> RCNNConfig:
-    """Mask R-CNN with a feature pyramid over any timm backbone, detectron2's conventions, live norm as timm has it."""
+    """Mask R-CNN with a feature pyramid over a timm backbone, detectron2's conventions, live norm as timm has it."""
     spec = InputSpec(resize="pillow")
     return RCNNConfig(num_classes, backbone, masks=masks, norm="live", spec=spec)
 

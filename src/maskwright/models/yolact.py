@@ -20,7 +20,7 @@ from maskwright.errors import ConfigError, suggest
 from maskwright.models import yolact_loss
 from maskwright.models.base import Draws, Model, draws_of
 from maskwright.models.yolact_loss import LossConfig
-from maskwright.nn.backbones import NormKind, backbone, norm_layer, without_maps
+from maskwright.nn.backbones import NormKind, backbone, missing_strides, norm_layer
 from maskwright.nn.yolact import Head, MaskScorer, Protonet, Pyramid, Raw, semantic_branch
 from maskwright.ops import prototypes as prototype_ops
 from maskwright.ops.anchors import cell_anchors, level_priors
@@ -129,7 +129,7 @@ class Yolact(Model):
             raise ConfigError(
                 f"YolactConfig.sizes needs one entry for each of the {levels} levels ('{c.backbone}' at the strides "
                 f"{self.backbone.strides} and {c.extra} extra), all of one length, got {c.sizes}."
-                f"{without_maps(c.backbone, self.backbone.strides, c.strides)}"
+                f"{missing_strides(c.backbone, self.backbone.strides, c.strides)}"
             )
         norm = norm_layer("live") if c.neck_norm else None
         self.fpn = Pyramid(self.backbone.channels, c.channels, c.extra, norm)

@@ -1,7 +1,7 @@
 """Every model by name: its config, its published weights, where they come from, what they reach.
 
 A name is `architecture` or, where two publishers trained the architecture, `architecture.publisher`; the bare name
-then means `DEFAULT_PUBLISHER`'s. `mask_rcnn_fpn.BACKBONE` and `yolact.BACKBONE` take any timm backbone:
+then means `DEFAULT_PUBLISHER`'s. `mask_rcnn_fpn.BACKBONE` and `yolact.BACKBONE` take a timm backbone:
 `mask_rcnn_fpn.convnext_tiny`. The rows are in `zoo_entries`.
 """
 

@@ -181,7 +181,7 @@ ENTRIES = (
     ),
     Entry(
         "mask_rcnn_fpn",
-        "Mask R-CNN, FPN over any timm backbone: mask_rcnn_fpn.BACKBONE",
+        "Mask R-CNN, FPN over a timm backbone: mask_rcnn_fpn.BACKBONE",
         None,
         COCO,
         over=rcnn.timm_fpn,
@@ -195,7 +195,7 @@ ENTRIES = (
     ),
     Entry(
         "faster_rcnn_fpn",
-        "Faster R-CNN, FPN over any timm backbone: faster_rcnn_fpn.BACKBONE",
+        "Faster R-CNN, FPN over a timm backbone: faster_rcnn_fpn.BACKBONE",
         None,
         COCO,
         over=partial(rcnn.timm_fpn, masks=False),
@@ -255,6 +255,6 @@ ENTRIES = (
         COCO,
         1_093_594,
     ),
-    Entry("yolact", "YOLACT over any timm backbone: yolact.BACKBONE", None, COCO, over=yolact.timm_yolact),
+    Entry("yolact", "YOLACT over a timm backbone: yolact.BACKBONE", None, COCO, over=yolact.timm_yolact),
 )
 """Every model with a name of its own."""

@@ -14,7 +14,7 @@ from maskwright.nn.resnet import ResNet
 NormKind = Literal["frozen", "live"]
 
 
-def without_maps(name: str, has: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+def missing_strides(name: str, has: tuple[int, ...], wanted: tuple[int, ...]) -> str:
     """For an error: which of the wanted strides a backbone lacks, and what to do; nothing where it has them all."""
     missing = [stride for stride in wanted if stride not in has]
     if not missing:
