@@ -1,6 +1,8 @@
-"""The logs of a run: rows that survive being cut off, and events for TensorBoard."""
+"""The logs of a run, rows that survive being cut off, events for TensorBoard; the signals that stop it."""
 
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 
 from maskwright.engine.checkpoint import Position
 from maskwright.engine.report import read_columns
-from maskwright.engine.watch import Log, Table, TrainingBar
+from maskwright.engine.watch import Log, StopRequest, Table, TrainingBar
 from maskwright.errors import MissingExtraError
 
 
@@ -147,3 +149,48 @@ def test_the_progress_line_claims_only_what_it_knows(
     with TrainingBar(True) as bar:
         bar.show(Position(seconds=seconds), {"loss": 1.0}, progress, 2.0)
     assert capsys.readouterr().err.strip().rpartition(" | ")[2] == said
+
+
+# ---- signals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reached() -> Iterator[list[int]]:
+    """The SIGTERMs that get as far as the program's own handler."""
+    numbers: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: numbers.append(number))
+    yield numbers
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_signals_stop_a_run_that_has_begun_and_nothing_before(reached: list[int]) -> None:
+    with StopRequest() as stop, pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGTERM)
+    assert (stop.name, reached) == (None, [signal.SIGTERM])
+    with StopRequest() as stop:
+        stop.heeded = True
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.name == "SIGTERM"
+        signal.raise_signal(signal.SIGINT)
+        assert stop.name == "SIGINT"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert reached == [signal.SIGTERM]
+
+
+@pytest.mark.parametrize(("processes", "passed_over"), [("1", 0), ("2", 1)])
+def test_one_of_several_processes_lives_to_tell_its_error(
+    monkeypatch: pytest.MonkeyPatch, reached: list[int], processes: str, passed_over: int
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    with pytest.raises(OSError), StopRequest():
+        raise OSError
+    for _ in range(3):
+        signal.raise_signal(signal.SIGTERM)
+    assert len(reached) == 3 - passed_over
+    with StopRequest():
+        pass
+    signal.raise_signal(signal.SIGTERM)  # after a run that went well nothing is passed over
+    assert len(reached) == 4 - passed_over

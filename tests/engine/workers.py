@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -117,7 +118,10 @@ def failing(folder: Path, data: Dataset, name: str) -> str:
 
 
 def killed(folder: Path) -> History:
-    """The second process is killed in its third step; a state is saved after each."""
+    """The second process is killed in its third step; a state is saved after each.
+
+    The first takes its time to tell of it: torchrun sends it SIGTERM meanwhile, as one of its processes ended.
+    """
     terms, steps = RCNN.terms, iter(range(99))
 
     def dying(self: RCNN, *args: Any) -> dict[str, Term]:
@@ -127,7 +131,10 @@ def killed(folder: Path) -> History:
 
     RCNN.terms = dying  # type: ignore[method-assign]
     config = lesson_config(folder / "killed", epochs=2, checkpoint_minutes=0)
-    return fit(lesson_model("compact"), lesson_data(folder), None, config)
+    try:
+        return fit(lesson_model("compact"), lesson_data(folder), None, config)
+    finally:
+        time.sleep(1)
 
 
 if __name__ == "__main__":

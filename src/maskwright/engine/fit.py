@@ -183,13 +183,14 @@ def fit(
     """
     measure, history = evaluate or validation_loss, History()
     with ExitStack() as stack:
+        stop = stack.enter_context(StopRequest())
         stack.enter_context(telling_of_workers())
         stack.enter_context(_own_random_numbers())
         torch.manual_seed(config.seed)
         run = Run(model, train_data, config)
         run.team.state = run.out / STATE
         stack.enter_context(run.shared_norms())
-        stop = stack.enter_context(StopRequest())
+        stop.heeded = True
         folder = run.out if run.team.first else None
         log = stack.enter_context(Log(folder, run.position, config.log_every, tensorboard=config.tensorboard))
         bar = stack.enter_context(TrainingBar(config.progress and run.team.first))

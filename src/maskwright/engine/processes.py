@@ -36,6 +36,11 @@ def is_first() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def is_one_of_several() -> bool:
+    """Whether torchrun started other processes beside this one."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def saved(state: Path | None) -> str:
     """What a run that ended can go on from: its state file, where that was written yet. None: it is not known."""
     if state is None:

@@ -14,17 +14,23 @@ from typing import IO, Any, Self
 
 from maskwright.atomic import reason
 from maskwright.engine.checkpoint import Position
+from maskwright.engine.processes import is_one_of_several
 from maskwright.errors import MissingExtraError, TrainingError
 
 
 class StopRequest:
     """Turns SIGTERM and the first Ctrl-C into a wish that the loop reads; a second Ctrl-C interrupts at once.
 
-    name: the signal that came, or None. Outside the main thread signals cannot be caught, and nothing is changed.
+    name: the signal that came, or None. heeded: whether the loop has begun; until then signals do what they did before.
+    Outside the main thread signals cannot be caught, and nothing is changed.
+
+    torchrun ends all processes as soon as one has ended: an error of one of several would be lost where SIGTERM comes
+    before it is printed. So the first SIGTERM after an error is passed over.
     """
 
     def __init__(self) -> None:
         self.name: str | None = None
+        self.heeded = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -35,13 +41,21 @@ class StopRequest:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        telling = isinstance(value, Exception) and is_one_of_several()
         for which, handler in self._before.items():
-            signal.signal(which, handler)
+            signal.signal(which, self._pass_over if telling and which == signal.SIGTERM else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.name == "SIGINT" and number == signal.SIGINT:
+        if not self.heeded:
+            signal.signal(number, self._before[signal.Signals(number)])
+            signal.raise_signal(number)
+        elif self.name == "SIGINT" and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.name = signal.Signals(number).name
+        else:
+            self.name = signal.Signals(number).name
+
+    def _pass_over(self, number: int, frame: FrameType | None) -> None:
+        signal.signal(number, self._before[signal.Signals(number)])
 
 
 class Table:
