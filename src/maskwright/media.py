@@ -7,6 +7,7 @@ import glob
 import http.client
 import io
 import os
+import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
@@ -270,6 +271,8 @@ def _download(url: str, timeout: float = 30.0) -> bytes:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             content: bytes = answer.read(MAX_DOWNLOAD + 1)
     except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise ImageError(f"{url}: could not be fetched ({_line(error)}).") from error
     if len(content) > MAX_DOWNLOAD:
         raise ImageError(f"{url}: larger than {MAX_DOWNLOAD} bytes. Fetch it yourself and give the file.")

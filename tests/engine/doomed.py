@@ -1,7 +1,8 @@
 """Training runs that kill themselves without warning, for `test_kill.py`.
 
-`doomed.py FOLDER NAME...`: one run after the other, each in a process of its own; a name is WHERE or WHERE:WORKERS. The
-exit codes go to stdout.
+`doomed.py FOLDER NAME...`: one run after the other, each in a process of its own; a name is WHERE:WORKERS or
+WHERE:WORKERS:METHOD, the way in which workers are started. The exit codes go to stdout, which stays open as long as a
+worker lives.
 """
 
 import json
@@ -74,10 +75,13 @@ def set_trap(where: str) -> None:
     Tiny.terms, checkpoint.torch.save, os.replace = counting, half, before_rename  # type: ignore[method-assign]
 
 
-def run(folder: Path, where: str, workers: int) -> None:
+def run(folder: Path, name: str) -> None:
     """Train into a folder of this name."""
     from maskwright.engine import fit as loop
 
+    where, workers, *method = name.split(":")
+    if method:
+        torch.multiprocessing.set_start_method(method[0])
     set_trap(where)
     model, step = make_model(), loop.train_step
 
@@ -102,24 +106,18 @@ def run(folder: Path, where: str, workers: int) -> None:
 
     loop.train_step = stepping
     data = data_of(folder)
-    loop.fit(
-        model,
-        data,
-        data,
-        config_of(folder, f"{where}:{workers}", workers=workers, checkpoint_minutes=0),
-        evaluate,
-        saving,
-    )
+    config = config_of(folder, name, workers=int(workers), checkpoint_minutes=0)
+    loop.fit(model, data, data, config, evaluate, saving)
 
 
-def run_in_a_fork(folder: Path, where: str, workers: int) -> int:
+def run_in_a_fork(folder: Path, name: str) -> int:
     """The process id; it ends with 0 where nothing killed it, 1 where an error did."""
     child = os.fork()
     if child:
         return child
     code = 1
     try:
-        run(folder, where, workers)
+        run(folder, name)
         code = 0
     except Exception:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise once more while this is written
@@ -133,6 +131,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     place, codes = Path(sys.argv[1]), {}
     for name in sys.argv[2:]:
-        _, status = os.waitpid(run_in_a_fork(place, name.partition(":")[0], int(name.partition(":")[2] or 0)), 0)
+        _, status = os.waitpid(run_in_a_fork(place, name), 0)
         codes[name] = os.waitstatus_to_exitcode(status)
     print(json.dumps(codes))

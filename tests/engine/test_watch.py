@@ -158,9 +158,13 @@ def test_the_progress_line_claims_only_what_it_knows(
 def reached() -> Iterator[list[int]]:
     """The SIGTERMs that get as far as the program's own handler."""
     numbers: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: numbers.append(number))
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, frame: numbers.append(number)),
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),  # background jobs ignore it
+    }
     yield numbers
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_signals_stop_a_run_that_has_begun_and_nothing_before(reached: list[int]) -> None:

@@ -8,7 +8,10 @@ Letters: B batch, H W padded batch, h w one input picture.
 
 import itertools
 import math
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -158,7 +161,7 @@ class Batches:
             batch_sampler=_Keys(self, epoch, number),
             num_workers=workers,
             collate_fn=_Collate(self.samples),
-            worker_init_fn=_leave_interrupts_to_parent if workers else None,
+            worker_init_fn=_follow_parent if workers else None,
             prefetch_factor=4 if workers else None,
             generator=torch.Generator(),  # the loader draws a seed it never needs: not from the global stream
         )
@@ -363,6 +366,17 @@ def prepare_sample(
     return normalise(moved.image, spec), moved.objects
 
 
-def _leave_interrupts_to_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal: the parent finishes its step and then ends the workers."""
+def _follow_parent(worker: int) -> None:
+    """A worker ends when its parent does, not before: Ctrl-C reaches every process of a terminal, but the parent has a
+    step to finish; and where the parent is killed, a worker would wait for work for ever (torch looks whether the
+    process that started it lives, which is a server since Python 3.14).
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_too() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_too, daemon=True).start()
