@@ -51,10 +51,14 @@ class MissingExtraError(MaskwrightError, ImportError):
         super().__init__(f"{purpose} needs the package '{package}'. Install it with: pip install 'maskwright[{extra}]'")
 
 
+MOST_NAMED = 60
+"""Names that one message lists at most."""
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
-    """`" Did you mean 'x' or 'y'?"` for near misses of `name` among `known`, else the list of what is known."""
+    """`" Did you mean 'x' or 'y'?"` for near misses of `name` among `known`, else all of `known` if that is little."""
     options = sorted(known)
     near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     if near:
         return " Did you mean " + " or ".join(f"'{n}'" for n in near) + "?"
-    return f" Known: {', '.join(options)}." if options else ""
+    return f" Known: {', '.join(options)}." if 0 < len(options) <= MOST_NAMED else ""

@@ -162,7 +162,7 @@ def test_the_cells_drawn_for_roi_pool_are_those_it_takes(box: list[float]) -> No
 
 def test_rivals_overlap_the_box_and_have_its_class() -> None:
     p, image = predictor("close"), picture()
-    count = 0
+    count, told = 0, set[tuple[float, ...]]()
     for k in range(6):
         one = explain(p, image, k)
         assert isinstance(one, RCNNExplanation)
@@ -172,6 +172,9 @@ def test_rivals_overlap_the_box_and_have_its_class() -> None:
             common = np.prod(np.maximum(high - low, 0))
             union = np.prod(box[2:] - box[:2]) + np.prod(rival[2:] - rival[:2]) - common
             assert common / union > one.nms - 1e-3
+            key = (float(one.prediction.labels[k]), *rival.tolist())
+            assert key not in told  # it fell once
+            told.add(key)
         count += len(one.rivals)
     assert count > 0
 

@@ -142,6 +142,9 @@ def test_rated_masks_are_chosen_by_class_and_ranked_by_both() -> None:
     best = finish(raw, 0, geometry, CLASSES, replace(PLAIN, max_instances=2))
     assert best.boxes[:, 0].tolist() == [10, 0]
     assert finish(raw_of(FOUR, [0.9, 0.8, 0.6, 0.3]), 0, geometry, CLASSES, PLAIN).box_scores is None
+    above = finish(raw_of(FOUR, [0.9, 0.8, 0.6, 0.3], ratings=[1.2, 1.5, 0.9, 0.1]), 0, geometry, CLASSES, PLAIN)
+    assert above.scores[:2].tolist() == [1, 1]  # 1.08 and 1.2: the better one first
+    assert above.boxes[:2, 0].tolist() == [10, 0]
 
 
 def test_box_scores_travel(tmp_path: Path) -> None:

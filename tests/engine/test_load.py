@@ -159,8 +159,8 @@ def test_weights_of_another_architecture_name_the_right_one(tmp_path: Path, monk
         ("mask_rcnn_r50_fpm", ConfigError, r"no model 'mask_rcnn_r50_fpm'.*Did you mean.*'mask_rcnn_r50_fpn'"),
         ("none.safetensors", WeightsError, r"no weights file at none\.safetensors"),
         ("runs/none/best", WeightsError, "no weights file at runs/none/best"),
-        ("mask_rcnn_small", WeightsError, "'mask_rcnn_small' has no published weights"),
-        ("mask_rcnn_fpn.no_such_net", WeightsError, "no published weights"),
+        ("mask_rcnn_small", WeightsError, "'mask_rcnn_small' has no weights that can be fetched"),
+        ("mask_rcnn_fpn.no_such_net", ConfigError, "^timm has no model 'no_such_net'"),
     ],
 )
 def test_names_that_lead_nowhere(name: str, error: type[Exception], message: str) -> None:

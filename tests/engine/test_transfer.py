@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from tests.weights.test_keymaps_yolact import published_names_of_mobilenet
 from torch import Tensor
 
+from maskwright.engine.load import load
 from maskwright.engine.network import build, fitted, origin
 from maskwright.engine.train_config import TrainConfig
 from maskwright.errors import ConfigError, WeightsError
-from maskwright.models import rcnn, zoo
+from maskwright.models import rcnn, yolact, zoo
 from maskwright.models.rcnn import RCNN
 from maskwright.types import Classes
 from maskwright.weights.files import read, save_checkpoint
@@ -202,7 +204,7 @@ def test_what_cannot_be_a_beginning_is_refused(tmp_path: Path) -> None:
     start = origin(config)
     with pytest.raises(ConfigError, match=r"frozen norms.*--weights mask_rcnn_r50_fpn"):
         build(config, Classes(["a"]), start)
-    with pytest.raises(WeightsError, match="has no published weights"):
+    with pytest.raises(WeightsError, match="has no weights that can be fetched"):
         origin(TrainConfig(weights="mask_rcnn_small"))
 
 
@@ -221,3 +223,15 @@ def test_what_is_fitted_to_the_data() -> None:
     assert c4.rpn.sizes == ((8.0, 16.0, 32.0, 64.0, 128.0),)
     with pytest.raises(ConfigError, match="one entry for each of the 4 levels"):
         RCNN(fitted(rcnn.tiny("compact"), TrainConfig(anchors=(8, 16)), 2))
+
+
+def test_the_same_shapes_with_other_conventions_are_refused(tmp_path: Path) -> None:
+    """`yolact.NAME` has true ratios and another input: a published file gave other objects there without a word."""
+    path, config = tmp_path / "yolact_edge_mobilenetv2_54_800000.pth", yolact.published(80, "mobilenetv2")
+    torch.save({name: torch.rand(empty.shape) for name, empty in published_names_of_mobilenet(config).items()}, path)
+    own = r"is yolact's, this model follows maskwright's own conventions\. The file fits: yolact_edge_mnv2\."
+    with pytest.raises(WeightsError, match=own):
+        load("yolact.mobilenetv2", weights=path)
+    with pytest.raises(WeightsError, match=own):
+        origin(TrainConfig(model="yolact.mobilenetv2", weights=str(path)))
+    assert load("yolact_edge_mnv2", weights=path).model.config == config

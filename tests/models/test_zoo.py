@@ -122,7 +122,7 @@ def test_any_timm_backbone_by_name() -> None:
         resolve("mask_rcnn_fpn").build()
     with pytest.raises(ConfigError, match="timm has no model 'resnet17'"):
         resolve("mask_rcnn_fpn.resnet17").build()
-    with pytest.raises(WeightsError, match="no published weights"):
+    with pytest.raises(WeightsError, match="no weights that can be fetched"):
         entry.path()
 
 

@@ -313,6 +313,18 @@ def test_cut_off_files_are_an_error_that_names_them(tmp_path: Path, kind: str, k
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["safetensors", "pickle", "zip"])
+def test_what_to_do_about_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    path = written(tmp_path, kind)
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(WeightsError, match=r"\. Fetch or copy it again\.") as caught:
+        read(path)
+    assert "internal miniz error" not in str(caught.value)
+    monkeypatch.setenv("MASKWRIGHT_CACHE", str(tmp_path))  # what lies there would be taken again and again
+    with pytest.raises(WeightsError, match=r"\. Delete it: it is fetched anew then\."):
+        read(path)
+
+
 @settings(max_examples=40, deadline=None)
 @given(position=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), kind=st.sampled_from(["pickle", "legacy"]))
 def test_flipped_bytes_give_tensors_or_a_weights_error(

@@ -135,6 +135,8 @@ def test_another_publishers_file_is_refused_even_where_it_would_fit(tmp_path: Pa
     model.rpn.logits.register_buffer("bias", torch.zeros(3))
     with pytest.raises(WeightsError, match=r"model_final\.pkl is detectron2's, this model follows torchvision's"):
         load_file(model, path, publisher="torchvision")
+    with pytest.raises(WeightsError, match=r"is detectron2's, this model follows maskwright's own conventions"):
+        load_file(model, path, publisher=None)
     assert model.rpn.logits.bias.sum() == 0
     load_file(model, path, publisher="detectron2")
     assert model.rpn.logits.bias.sum() == 3

@@ -22,7 +22,8 @@ class Suppression:
 
     kind: of `NMSConfig`; "fast_cross" compares the boxes of all classes. compared: how many boxes took part. fell
     (F, 4): those that overlap the instance's box too much by the rule of the kind and have a lower score, so that it
-    makes them fall: IoU above `iou`; of "exact" IoU of `iou` or more, with both end pixels in the boxes. only_fast
+    makes them fall: IoU above `iou`; of "exact" IoU of `iou` or more, with both end pixels in the boxes, where no
+    better box had removed them before. only_fast
     (G, 4): those that fell to a box that fell itself; greedy suppression would have kept them. None of "exact".
     """
 
@@ -34,9 +35,9 @@ class Suppression:
 
     def taking_part(self, name: str) -> str:
         """Which boxes were compared, in words; name: the class of the instance."""
-        boxes = plural(self.compared, "box")
+        boxes, were = plural(self.compared, "box"), "was" if self.compared == 1 else "were"
         if self.kind == "fast":  # every candidate takes part in every class
-            return f"{boxes} were compared, ranked by their score for {name}:"
+            return f"{boxes} {were} compared, ranked by their score for {name}:"
         return f"Of {boxes} of {'all classes' if self.kind == 'fast_cross' else 'the same class'}"
 
 
@@ -57,7 +58,9 @@ def suppressed(
         alive, _ = fast_nms(boxes, part, nms.iou, nms.before, len(boxes), across=across)
     dead, only_fast = ~torch.isin(compared, alive), compared[:0]
     if nms.kind == "exact":
-        double = box_ops.iou(with_end_pixels(boxes[compared]), with_end_pixels(box[None]))[:, 0] >= nms.iou
+        better = with_end_pixels(torch.cat([box[None], boxes[alive[own[alive] > score]]]))
+        over = box_ops.iou(with_end_pixels(boxes[compared]), better) >= nms.iou
+        double = over[:, 0] & ~over[:, 1:].any(dim=1)
     else:
         double = box_ops.iou(boxes[compared], box[None])[:, 0] > nms.iou
         greedy = compared[batched_nms(boxes[compared], own[compared], torch.zeros_like(compared), nms.iou)]

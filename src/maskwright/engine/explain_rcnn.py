@@ -32,7 +32,7 @@ from maskwright.geometry import Geometry
 from maskwright.models.rcnn import BOX_WEIGHTS, RCNN
 from maskwright.nn.roi_heads import Pooler
 from maskwright.ops import boxes as box_ops
-from maskwright.types import FloatArray
+from maskwright.types import FloatArray, OutputSpec
 
 STAGES = ("features", "propose", "classify", "select", "segment")
 SHOWN_PROPOSALS, SHOWN_MASKS = 100, 12
@@ -133,11 +133,11 @@ class RCNNExplanation(Explanation):
 
     proposals (K, 4) and objectness (K,), best first; proposal: the row that became the instance.
     class_scores (Q + 1,): of that proposal, background last; they sum to 1.
-    rivals (R, 4): boxes of the same class that it suppressed.
+    rivals (R, 4): boxes of the same class that it suppressed, and no better one before it.
     box_pooling: how the proposal was read for class and box; mask_pooling: how the final box was read for the mask.
     mask_probs (Q, M, M): the mask of every class inside the final box; the instance's label chooses. Both None for a
     model without masks. nms: overlap above which the better box suppresses the other. input_box: the proposal in the
-    network's input, to which `geometry` leads from the picture.
+    network's input, to which `geometry` leads from the picture. output: how masks were finished.
     """
 
     proposals: FloatArray
@@ -151,6 +151,7 @@ class RCNNExplanation(Explanation):
     nms: float
     input_box: FloatArray
     geometry: Geometry
+    output: OutputSpec
 
     def panels(self) -> list[Panel]:
         """See `Explanation.panels`."""
@@ -323,9 +324,12 @@ class RCNNExplanation(Explanation):
         drawing.image(heat(probs, 0.0, 1.0), extent, mask=np.full(probs.shape, 0.6), smooth=True)  # type: ignore[arg-type]
         self.edge(drawing)
         drawing.box(box, CHOSEN, 2.0)
-        text = "The chosen mask is stretched over the box; pixels with a probability of at least one half belong to it."
-        if self.mask is not None:
-            text += f" Here {plural(int(self.mask.areas()[0]), 'pixel')}."
+        text = (
+            "The chosen mask is stretched over the box; pixels with a probability of at least "
+            f"{self.output.mask_threshold:g} belong to it"
+        )
+        text += ", of which the largest part is kept" if self.output.largest_component else ""
+        text += "." if self.mask is None else f": {plural(int(self.mask.areas()[0]), 'pixel')}."
         return Panel("Onto the picture", text, drawing.pixels(), ((CHOSEN, "box"), (EDGE, "edge of the mask")))
 
 
@@ -341,15 +345,17 @@ def build(trace: Trace, instance: int) -> RCNNExplanation:
     features = list(stages["features"][1])
     proposals, objectness = stages["propose"][1][0]
     logits, deltas = stages["classify"][1]
-    boxes, values, labels = (column[row] for column in stages["select"][1][0])
+    kept = stages["select"][1][0]
+    boxes, values, labels = (column[row] for column in kept)
     size = stages["select"][0][3][0]
     scores = logits.float().softmax(dim=1)  # (K, Q + 1)
     label = int(labels)
     decoded = box_ops.clip(box_ops.decode(deltas[:, label], proposals, BOX_WEIGHTS), size)
     distance = (decoded - boxes).abs().amax(dim=1)
     own = int(torch.where(scores[:, label] == values, distance, math.inf).argmin())
-    overlap = box_ops.iou(decoded, boxes[None])[:, 0]
-    fell = (overlap > model.config.roi.nms) & (scores[:, label] > model.config.roi.score)
+    better = kept[0][(kept[2] == labels) & (kept[1] > values)]
+    over = box_ops.iou(decoded, torch.cat([boxes[None], better])) > model.config.roi.nms
+    fell = over[:, 0] & ~over[:, 1:].any(dim=1) & (scores[:, label] > model.config.roi.score)
     fell &= scores[:, label] <= values
     fell[own] = False
     mask_pooling, probs = None, None
@@ -375,6 +381,7 @@ def build(trace: Trace, instance: int) -> RCNNExplanation:
         nms=model.config.roi.nms,
         input_box=proposals[own].float().cpu().numpy(),
         geometry=trace.geometry,
+        output=model.output,
     )
 
 

@@ -170,7 +170,8 @@ class YolactExplanation(Explanation):
         drawing.fade(0.15)
         for rival in s.fell[:60]:
             drawing.box(rival, OTHER, 1.0, halo=False)
-        for lost in s.only_fast[:60]:
+        near = [lost for lost in s.only_fast if drawing.shows(lost)]
+        for lost in near[:60]:
             drawing.box(lost, WRONG, 1.5, halo=False)
         drawing.box(self.prior, BEFORE, 2.0)
         drawing.box(box, CHOSEN, 3.0)
@@ -181,10 +182,11 @@ class YolactExplanation(Explanation):
         if s.kind != "exact":
             text += (
                 " A box that fell still makes others fall, so that one matrix is enough: in this picture "
-                f"{plural(len(s.only_fast), 'box')} fell for that alone."
+                f"{plural(len(s.only_fast), 'box')} fell for that alone"
             )
+            text += f", {len(near) or 'none'} of them here." if len(s.only_fast) else "."
         key = ((BEFORE, "prior"), (CHOSEN, "its box"), (OTHER, "fell to it"), (WRONG, "fell to a fallen one"))
-        return Panel(f"{name}: one box for each object", text, drawing.pixels(), key[: 4 if len(s.only_fast) else 3])
+        return Panel(f"{name}: one box for each object", text, drawing.pixels(), key[: 4 if near else 3])
 
     def _classes(self) -> Panel:
         text = "The same prior names the class; the scores, with that of background, sum to 1."

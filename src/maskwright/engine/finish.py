@@ -28,8 +28,8 @@ def finish(
     """The instances of picture `row` of the batch, in that picture's pixels, best first.
 
     geometry: the map picture -> input that `prepare` returned. labels: keep only these (None: all). Rows are chosen by
-    the score of their class; where masks are rated, the score becomes class score x rating, at most 1, and the rows
-    are put in its order; `box_scores` keeps the class score.
+    the score of their class; where masks are rated, the rows are put in the order of class score x rating, and
+    that, at most 1, becomes the score; `box_scores` keeps the class score.
     """
     scores = raw.scores[row].float().cpu()
     keep = (scores > 0) & (scores >= output.score_threshold)
@@ -41,9 +41,9 @@ def finish(
     shown, box_scores = scores[index], None
     if raw.mask_ratings is not None:
         box_scores = shown
-        rated = (box_scores * raw.mask_ratings[row].float().cpu()[index]).clamp(0, 1)
+        rated = box_scores * raw.mask_ratings[row].float().cpu()[index]  # a rating may be above 1
         order = torch.argsort(rated, descending=True, stable=True)
-        boxes, index, shown, box_scores = boxes[order], index[order], rated[order], box_scores[order]
+        boxes, index, shown, box_scores = boxes[order], index[order], rated[order].clamp(0, 1), box_scores[order]
     return Prediction(
         boxes=boxes.numpy(),
         scores=shown.numpy(),

@@ -98,6 +98,13 @@ class Drawing:
         """Canvas position of a point of the frame."""
         return (x - self.window[0]) * self.zoom, (y - self.window[1]) * self.zoom
 
+    def shows(self, box: Box) -> bool:
+        """Whether a part of the box's border lies in the window."""
+        left, top, right, bottom = self.window
+        apart = box[2] <= left or box[0] >= right or box[3] <= top or box[1] >= bottom
+        around_all = box[0] < left and box[1] < top and box[2] > right and box[3] > bottom
+        return not apart and not around_all
+
     def image(self, pixels: Picture, extent: Window, *, mask: NDArray[Any] | None = None, smooth: bool = True) -> None:
         """Lay a picture (h, w, 3) over the extent; mask: (h, w) opacity 0..1; not smooth: cells stay squares."""
         h, w = pixels.shape[:2]

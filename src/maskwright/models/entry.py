@@ -9,6 +9,7 @@ from typing import Any
 from maskwright.errors import ConfigError, WeightsError
 from maskwright.models.base import Model
 from maskwright.models.families import family_of
+from maskwright.nn.backbones import OUR_BODIES, check_backbone
 from maskwright.types import Classes
 from maskwright.weights.fetch import Report, fetch
 from maskwright.weights.files import read
@@ -44,7 +45,8 @@ class Entry:
 
     config: None where it is only known later: from the checkpoint in the package, or when a backbone is named.
     parameters: number of trainable values, without the statistics of norm layers. inside: file in the package.
-    over: makes the config for a timm backbone; `name.BACKBONE` then names a model.
+    over: makes the config for a backbone; `name.BACKBONE` then names a model. follows: whose conventions it has, where
+    those did not publish weights of it that can be fetched.
     """
 
     name: str
@@ -55,11 +57,12 @@ class Entry:
     weights: Published | None = None
     inside: str | None = None
     over: Callable[[str], Any] | None = None
+    follows: str | None = None
 
     @property
     def publisher(self) -> str | None:
         """Whose conventions and names the weights have; None if they are ours."""
-        return self.weights.publisher if self.weights else None
+        return self.weights.publisher if self.weights else self.follows
 
     def build(self, classes: Classes | None = None) -> Model:
         """The model with random weights, for `classes` or the published ones. ConfigError where a part is not named."""
@@ -73,9 +76,11 @@ class Entry:
         return family_of(self.config).model(replace(self.config, num_classes=len(classes or self.classes)))
 
     def named(self, backbone: str) -> "Entry":
-        """The entry over one timm backbone."""
+        """The entry over one backbone, timm's but for a few of ours. ConfigError where nobody knows it."""
         assert self.over is not None
-        what = f"{self.summary.partition(' over ')[0]}, timm's {backbone}"
+        check_backbone(backbone)
+        whose = "" if backbone in OUR_BODIES else "timm's "
+        what = f"{self.summary.partition(' over ')[0]}, {whose}{backbone}"
         return replace(self, name=f"{self.name}.{backbone}", summary=what, config=self.over(backbone), over=None)
 
     def path(self, progress: bool | Report = True) -> Path:
@@ -86,5 +91,5 @@ class Entry:
                 raise WeightsError(f"The weights of '{self.name}' should be at {place}; install maskwright again.")
             return place
         if self.weights is None:
-            raise WeightsError(f"'{self.name}' has no published weights. Train it, or give a file of yours.")
+            raise WeightsError(f"'{self.name}' has no weights that can be fetched. Train it, or give a file of yours.")
         return fetch(self.weights.url, self.weights.digest, check=read, progress=progress)

@@ -231,6 +231,15 @@ ENTRIES = (
         yolact.published(backbone="resnet101", size=400),
         COCO,
         50_051_727,
+        follows="yolact",
+    ),
+    Entry(
+        "yolact_edge_mnv2",
+        "YOLACT, MobileNetV2, 550 pixels, as YolactEdge's on single pictures; its file is to be fetched by hand",
+        yolact.published(backbone="mobilenetv2"),
+        COCO,
+        8_115_663,
+        follows="yolact",
     ),
     _yolact(
         "yolact_plus_r50",

@@ -34,11 +34,8 @@ class TimmBackbone(nn.Module):
 
     def __init__(self, name: str, strides: tuple[int, ...] = (4, 8, 16, 32), **options: Any) -> None:
         super().__init__()
-        import timm
 
-        if name not in timm.list_models():
-            hint = suggest(name, timm.list_models(f"*{name.split('_')[0]}*") or timm.list_models())
-            raise ConfigError(f"timm has no model '{name}'.{hint}")
+        check_backbone(name)
         info = _create(name, **options).feature_info
         last = dict(zip(info.reduction(), info.out_indices, strict=True))
         wanted = [last[s] for s in sorted(strides) if s in last]
@@ -78,6 +75,19 @@ OURS = {"resnet14_narrow": (14, 8), "resnet50": (50, 64), "resnet101": (101, 64)
 
 HALF = {"resnet18_half": ("resnet18", (32, 64, 128, 256))}
 """timm's model and the channels of its stages by name: lighter bodies, to be trained from random weights."""
+
+OUR_BODIES = (*OURS, *HALF, "darknet53", "mobilenetv2")
+"""Names that are not timm's, or of which timm has another form."""
+
+
+def check_backbone(name: str) -> None:
+    """Raises ConfigError where there is no body of this name."""
+    import timm
+
+    if name not in OUR_BODIES and name not in timm.list_models():
+        near = timm.list_models(f"*{name.split('_')[0]}*") or timm.list_models()
+        raise ConfigError(f"timm has no model '{name}'.{suggest(name, near)}")
+
 
 Backbone = ResNet | DarkNet | MobileNetV2 | TimmBackbone
 """Each has `channels` and `strides` of the maps it gives, finest first."""

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 MAX_LOG_SCALE = math.log(1000.0 / 16)
-"""Upper limit of the decoded log size ratios, so that a wild offset cannot overflow (both published families)."""
+"""Upper limit of the decoded log size ratios, so that a wild offset cannot overflow.
+
+As in detectron2 and torchvision. YOLACT's original has none: a box 62 times its prior spans the picture anyway.
+"""
 
 Weights = tuple[float, float, float, float]
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from maskwright.atomic import replacing
 from maskwright.errors import WeightsError, suggest
 from maskwright.weights import arrays_pickle
+from maskwright.weights.fetch import cache_folder
 
 Format = Literal["safetensors", "torch", "pickle"]
 
@@ -141,16 +142,22 @@ def _read_pickle(path: Path) -> Any:
             return arrays_pickle.load(stream)
     except WeightsError as error:
         raise WeightsError(
-            f"{path} is not loaded as a detectron2 model: {error}. Expected a pickle of NumPy arrays; "
-            "fetch the file again, or save its weights as safetensors in the program that made it."
+            f"{path} is not loaded as a detectron2 model: {error}. Expected a pickle of NumPy arrays. {_again(path)} "
+            "Or save its weights as safetensors in the program that made it."
         ) from error
 
 
 def _damaged(path: Path, what: str, error: Exception) -> WeightsError:
     text = str(error).rpartition("WeightsUnpickler error:")[2].strip() or type(error).__name__
-    reason = text.splitlines()[0][:200].rstrip(". ") + "."
+    reason = text.splitlines()[0].partition(". ")[0][:200].rstrip(". ")
     size = path.stat().st_size
-    return WeightsError(f"{path} ({size} bytes) is a damaged or cut off {what}: {reason} Fetch or copy it again.")
+    return WeightsError(f"{path} ({size} bytes) is a damaged or cut off {what}: {reason}. {_again(path)}")
+
+
+def _again(path: Path) -> str:
+    """What to do about a damaged file: one in the cache would be taken again and again."""
+    kept = path.suffix != ".part" and path.resolve().is_relative_to(cache_folder().resolve())
+    return "Delete it: it is fetched anew then." if kept else "Fetch or copy it again."
 
 
 def _state(content: Any, path: Path) -> tuple[Mapping[Any, Any], tuple[str, ...]]:

@@ -16,6 +16,9 @@ Shapes = Mapping[str, torch.Size]
 Candidates = Mapping[str, Callable[[], Shapes]]
 """For each model's name a function that gives the names and shapes of its weights."""
 
+ANY = "any"
+"""Stands for a publisher where conventions are not compared."""
+
 _COUNTER = "num_batches_tracked"  # bookkeeping of live norms; frozen norms and old files have none
 _BY_CLASS = ("box_predictor.", "mask_head.logits.", "head.logits.", "semantic.", "scorer.conv.")
 """Begin names of tensors with rows for each class; other tensors under them have equal shapes for all classes."""
@@ -28,27 +31,28 @@ def load_file(
     model: nn.Module,
     path: str | os.PathLike[str],
     candidates: Candidates | None = None,
-    publisher: str | None = None,
+    publisher: str | None = ANY,
 ) -> WeightsFile:
     """Read the weights file at `path`, whosever names it has, into `model`; see `load_into`.
 
-    publisher: whose conventions the model follows. A file with another publisher's names is refused even if every
-    shape fits: stride, channel order and pooling would be wrong without a sign of it.
+    publisher: whose conventions the model follows, None: ours. A file with the names of another publisher is refused
+    even if every shape fits: stride, channel order and priors would be wrong without a sign of it.
     """
     file = read(path)
     load_into(model, converted(file, candidates, publisher), str(file.path), candidates)
     return file
 
 
-def converted(file: WeightsFile, candidates: Candidates | None = None, publisher: str | None = None) -> Converted:
+def converted(file: WeightsFile, candidates: Candidates | None = None, publisher: str | None = ANY) -> Converted:
     """The file's weights under our names. Raises WeightsError where they are another publisher's; see `load_file`."""
     try:
         found = convert(file.tensors) if file.header is None else Converted(file.tensors)
     except WeightsError as error:
         raise WeightsError(f"{file.path}: {error}") from error
-    if publisher and found.publisher not in (None, publisher):
+    if publisher != ANY and found.publisher not in (None, publisher):
         hint = _which_fits({n: t.shape for n, t in found.state.items()}, candidates or {}, found.publisher)
-        raise WeightsError(f"{file.path} is {found.publisher}'s, this model follows {publisher}'s conventions.{hint}")
+        whose = f"{publisher}'s" if publisher else "maskwright's own"
+        raise WeightsError(f"{file.path} is {found.publisher}'s, this model follows {whose} conventions.{hint}")
     return found
 
 
