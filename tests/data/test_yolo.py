@@ -293,3 +293,65 @@ def test_sizes_are_upright(tmp_path: Path) -> None:
     i = [r.file_name for r in data.images].index("images/train/d.jpg")
     assert data.images[i].size == (40, 20)
     assert data.image(i).shape == (40, 20, 3)
+
+
+def label_file(picture: Path) -> Path:
+    """Where Ultralytics looks for it."""
+    return Path("/labels/".join(picture.as_posix().rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt")
+
+
+def read_back_alike(data: Dataset, out: Path) -> Dataset:
+    """Writes, reads, and compares the objects of each picture; label files lie where both readers look."""
+    yolo_save.save(out, data)
+    again = formats.load(out)
+    found = {again.path(i).read_bytes(): again.of(i) for i in range(len(again))}
+    assert len(found) == len(data)
+    for i in range(len(data)):
+        assert [(a.label, a.box) for a in found[data.path(i).read_bytes()]] == [(a.label, a.box) for a in data.of(i)]
+        assert label_file(again.path(i)).is_file()
+    return again
+
+
+def coloured(folder: Path, names: list[str]) -> Dataset:
+    """A picture of 20 x 40 for each name, each of its own colour, with one object."""
+    for k, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 20), (k, 0, 0)).save(path)
+    records = tuple(ImageRecord(k, name, (20, 40)) for k, name in enumerate(names))
+    outline = (np.array([4.0, 2, 12, 2, 12, 10, 4, 10]),)
+    rows = {k: (Annotation(k, k, 0, (4, 2, 12, 10), outline, 64),) for k in range(len(names))}
+    return Dataset(Classes(["cat"]), records, rows, folder, folder)
+
+
+def test_a_set_of_roboflows_layout_keeps_its_objects(tmp_path: Path) -> None:
+    """Pictures lie in train/images: a second folder of that name in the path hid the labels from every reader."""
+    coloured(tmp_path / "set", ["train/images/a.png", "train/images/b.png", "valid/images/a.png"])
+    for name in ("train/labels/a", "train/labels/b", "valid/labels/a"):
+        path = (tmp_path / "set" / name).with_suffix(".txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("0 0.25 0.5 0.5 0.5 0.5 1\n")
+    (tmp_path / "set/data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnames: [cat]\n")
+    again = read_back_alike(formats.load(tmp_path / "set"), tmp_path / "out")
+    assert [r.file_name for r in again.images] == [
+        "images/train/a.png", "images/train/b.png", "images/val/valid/a.png",
+    ]  # fmt: skip
+
+
+def test_a_set_of_the_data_science_bowl_keeps_its_objects(tmp_path: Path) -> None:
+    formats.save(tmp_path / "bowl", coloured(tmp_path, ["a.png", "b.png"]), "dsb2018")
+    again = read_back_alike(formats.load(tmp_path / "bowl"), tmp_path / "out")
+    assert [r.file_name for r in again.images] == ["images/train/a/a.png", "images/train/b/b.png"]
+
+
+def test_folders_called_images_anywhere_do_not_hide_labels(tmp_path: Path) -> None:
+    names = ["a.png", "images/b.png", "x/images/c.png", "images/images/y/images/d.png", "Images/e.png"]
+    again = read_back_alike(coloured(tmp_path / "set", names), tmp_path / "out")
+    written = ["Images/e.png", "a.png", "b.png", "x/c.png", "y/d.png"]
+    assert [r.file_name for r in again.images] == [f"images/train/{name}" for name in written]
+    twins = coloured(tmp_path / "twins", ["x/images/a.png", "x/a.png"])
+    with pytest.raises(
+        DataError, match=r"'x/images/a\.png' and 'x/a\.png' would both get the label file 'train/x/a\.txt'"
+    ):
+        yolo_save.save(tmp_path / "twins_out", twins)
+    assert not (tmp_path / "twins_out").exists()

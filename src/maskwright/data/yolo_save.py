@@ -5,7 +5,7 @@ Letters: H W picture, n points of an outline, P landmarks. The form of the lines
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +68,12 @@ def _parts(dataset: Dataset) -> list[str]:
 
 
 def _names(dataset: Dataset, parts: Sequence[str]) -> list[str]:
-    """PART/name of each picture; a folder of that name which the picture is already in is not repeated."""
-    names = inner_names(dataset)
+    """PART/name of each picture; a folder of that name which the picture is already in is not repeated.
+
+    Folders called "images" are dropped: a reader replaces the last one of the path by "labels" to find the label file.
+    """
+    paths = [PurePosixPath(name) for name in inner_names(dataset)]
+    names = ["/".join([*(f for f in p.parts[:-1] if f != "images"), p.name]) for p in paths]
     return [n if n.startswith(f"{part}/") else f"{part}/{n}" for n, part in zip(names, parts, strict=True)]
 
 
