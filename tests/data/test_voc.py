@@ -234,6 +234,17 @@ def test_parts_are_written_as_lists(tmp_path: Path) -> None:
     }
 
 
+def test_parts_are_known_in_the_words_of_other_tools(tmp_path: Path) -> None:
+    """CVAT says Train, Validation and Test: trainval.txt came out empty."""
+    said = ("Train", "Validation", "Test", "TRAINVAL", "Fold 1")
+    records = tuple(ImageRecord(k, f"{k}.png", (4, 4), {"split": name}) for k, name in enumerate(said))
+    voc_save.save(
+        tmp_path / "out", Dataset(Classes(["a"]), records, dict.fromkeys(range(5), ()), None, Path("n")), False
+    )
+    lists = {p.stem: p.read_text() for p in (tmp_path / "out/ImageSets/Segmentation").iterdir()}
+    assert lists == {"train": "0\n", "val": "1\n", "test": "2\n", "trainval": "0\n1\n3\n", "Fold 1": "4\n"}
+
+
 def test_what_the_masks_cannot_hold_is_counted(tmp_path: Path) -> None:
     """The smaller of two overlapping objects lies on top; one that is wholly covered by equals is gone."""
 

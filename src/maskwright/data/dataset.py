@@ -23,6 +23,17 @@ Polygons = tuple[NDArray[np.float64], ...]
 RLE = dict[str, Any]
 """COCO run lengths {"size": [H, W], "counts": str (compressed) or list of int}."""
 
+_PARTS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What tools call the parts of a data set, in lower case, and what they are."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Annotation:
@@ -55,6 +66,11 @@ class ImageRecord:
     file_name: str
     size: Size
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def usual_part(record: ImageRecord) -> str:
+    """train, val or test where the picture's "split" says so in any tool's words and letter case, else ""."""
+    return _PARTS.get(str(record.extra.get("split", "")).lower(), "")
 
 
 @dataclass(frozen=True, eq=False)

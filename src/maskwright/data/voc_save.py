@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskwright.atomic import new_folder
-from maskwright.data.dataset import Annotation, Dataset
+from maskwright.data.dataset import Annotation, Dataset, usual_part
 from maskwright.data.outlines import check_names, lost_frames, sentence
 from maskwright.data.pictures import copy_pictures, inner_names, require_files
 from maskwright.data.voc import VOID, colours
@@ -76,10 +76,11 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
 
 
 def _lists(dataset: Dataset, stems: Sequence[str]) -> dict[str, list[str]]:
-    """The names by part; trainval has those of train, of val and of no part."""
+    """The names by part, "Validation" being val in any letter case; trainval has those of train, of val and of none."""
     out: dict[str, list[str]] = {"trainval": []}
     for stem, record in zip(stems, dataset.images, strict=True):
-        split = str(record.extra.get("split", "trainval"))
+        stated = str(record.extra.get("split", "trainval"))
+        split = usual_part(record) or ("trainval" if stated.lower() == "trainval" else stated)
         out.setdefault(split, []).append(stem)
         if split in ("train", "val"):
             out["trainval"].append(stem)

@@ -11,24 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.atomic import new_folder
-from maskwright.data.dataset import Annotation, Dataset
+from maskwright.data.dataset import Annotation, Dataset, usual_part
 from maskwright.data.outlines import lost_frames, sentence
 from maskwright.data.pictures import copy_pictures, inner_names, require_distinct, require_files
 from maskwright.data.yolo_yaml import STAND_IN
 from maskwright.errors import ConfigError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Landmarks, Size
-
-_PARTS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-"""The part of the new layout for a picture's "split"."""
 
 
 def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
@@ -63,7 +52,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
 
 def _parts(dataset: Dataset) -> list[str]:
     """The part of each picture; train for all of them where one is in none that YOLO knows."""
-    parts = [_PARTS.get(str(record.extra.get("split", "")).lower(), "") for record in dataset.images]
+    parts = [usual_part(record) for record in dataset.images]
     return parts if all(parts) else ["train"] * len(parts)
 
 
