@@ -227,7 +227,12 @@ def test_masks_alone_and_what_they_cannot_hold(tmp_path: Path) -> None:
         "1 track id",
     ]
     assert sorted(p.name for p in (tmp_path / "out").rglob("*")) == ["a.png", "classes.txt", "masks", "objects.csv"]
-    again = formats.load(tmp_path / "out", tmp_path / "in", "masks")
+    assert formats.recognise(tmp_path / "out").name == "masks"
+    with pytest.raises(
+        DataError, match=r"found 0 pictures in .*out/images and 1 masks .* give their folder \(--images\)"
+    ):
+        formats.load(tmp_path / "out")
+    again = formats.load(tmp_path / "out", tmp_path / "in")
     assert again.classes.names == ("a", "b")
     assert [(a.label, a.area) for a in again.of(0)] == [(1, 16)]
     assert again.image(0).shape == (10, 10, 3)

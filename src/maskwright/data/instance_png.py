@@ -22,7 +22,7 @@ from scipy import ndimage
 from maskwright import media
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.fields import box_tuple
-from maskwright.data.instance_classes import ClassTable
+from maskwright.data.instance_classes import CLASSES, ClassTable
 from maskwright.data.outlines import sentence
 from maskwright.data.pictures import relative_names, size_of
 from maskwright.errors import DataError, ImageError
@@ -47,7 +47,12 @@ class _Own:
 
 
 def recognise_masks(place: Path) -> bool:
-    """A folder with images/ and masks/ that holds pictures, or with a.png and a_masks.png side by side."""
+    """A folder with images/ and masks/ that holds pictures, or with a.png and a_masks.png side by side.
+
+    Where the pictures lie elsewhere: masks/ and classes.txt, as `instance_png_save` writes them.
+    """
+    if (place / CLASSES).is_file() and _has_pictures(place / MASKS):
+        return True
     if any(_has_pictures(place / name) for name in _MASK_FOLDERS) and _has_pictures(place / "images"):
         return True
     stems = {p.stem for p in _pictures(place)}
@@ -73,7 +78,8 @@ def load_masks(place: Path, images: Path | None = None) -> Dataset:
     if not masks or not pictures:
         raise DataError(
             f"{place}: found {len(pictures)} pictures in {inside} and {len(masks)} masks in {folder}. Expected "
-            f"images/ and masks/ with pictures of the same names, or a.png and a_masks.png side by side."
+            f"images/ and masks/ with pictures of the same names, or a.png and a_masks.png side by side. Where the "
+            f"pictures lie elsewhere, give their folder (--images)."
         )
     return _dataset(place, images or place, _paired(place, inside, pictures, folder, masks), _labelled)
 
