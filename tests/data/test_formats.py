@@ -1,6 +1,7 @@
 """The table of formats: whatever is written is recognised and reads back as the same pictures, classes and masks."""
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskwright.data import coco, formats, synthetic
+from maskwright.data.check import check
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.formats import FORMATS
 from maskwright.errors import ConfigError, DataError
@@ -272,3 +274,49 @@ def test_pictures_that_would_get_one_name_are_refused(tmp_path: Path, scenes: Da
         with pytest.raises(DataError, match=r"would both|same|one name"):
             formats.save(tmp_path / name, twins, name)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- names of pictures as Windows writes them -----------------------------------------------------------------------
+
+
+def windows(folder: Path, name: str, file: Path) -> None:
+    """Moves the pictures of a written set one folder down and names them with backslashes in its file."""
+    for path in list((folder / name).iterdir()):
+        (folder / name / "sub").mkdir(exist_ok=True)
+        path.rename(folder / name / "sub" / path.name)
+    text = file.read_text()
+    for path in (folder / name / "sub").iterdir():
+        text = text.replace(f'"{path.name}"', json.dumps(f"sub\\{path.name}"))
+    file.write_text(text)
+
+
+@pytest.mark.parametrize(("name", "pictures"), [("coco", "images"), ("youtube_vis", "JPEGImages")])
+def test_backslashes_of_windows_are_understood(tmp_path: Path, scenes: Dataset, name: str, pictures: str) -> None:
+    place = tmp_path / "set"
+    formats.save(place, scenes, name)
+    file = next(place.glob("*.json"))
+    windows(place, pictures, file)
+    for source, images in ((place, None), (file, place / pictures)):
+        again = formats.load(source, images)
+        assert again.images[0].file_name.startswith("sub/")
+        assert again.check_files() == ()
+        assert again.notes[-1].startswith(
+            "6 picture names with \\ between folders read with /, as the files lie (sub\\0"
+        )
+        assert_same(scenes, again)
+    found = check(place)
+    assert [f.fault for f in found.findings if "picture" not in f.fault] == ["file-name-spelling"] * 6
+    assert found.counts["opened"] == 6
+
+
+def test_a_file_that_has_a_backslash_in_its_name_is_that_file(tmp_path: Path, scenes: Dataset) -> None:
+    (tmp_path / "sub").mkdir()
+    for name, shade in (("sub\\a.png", 10), ("sub/a.png", 20), ("sub/b.png", 30)):
+        write_image(tmp_path / name, np.full((*scenes.images[0].size, 3), shade, np.uint8))
+    names = ("sub\\a.png", "sub\\b.png", "sub\\c.png")
+    records = tuple(replace(r, file_name=name) for r, name in zip(scenes.images, names, strict=False))
+    coco.save(tmp_path / "a.json", replace(scenes.subset(range(3)), images=records))
+    data = formats.load(tmp_path / "a.json")
+    assert [r.file_name for r in data.images] == ["sub\\a.png", "sub/b.png", "sub\\c.png"]
+    assert data.image(0).max() == 10
+    assert [path.name for path in data.check_files()] == ["sub\\c.png"]

@@ -109,6 +109,8 @@ def test_words_stay_words(tmp_path: Path) -> None:
         "path: ABSOLUTE/set\ntrain: images",
         "path: set\ntrain: ../images/train\nval: ../images/val",  # as Roboflow writes it
         "path: set\ntrain: lists/all.txt",
+        "path: ..\\DIR\\set\ntrain: images\\train\nval: ..\\images\\val",  # as Windows writes it
+        "path: set\ntrain: lists\\windows.txt",
     ],
 )
 def test_places_as_people_write_them(tmp_path: Path, yaml: str) -> None:
@@ -118,6 +120,9 @@ def test_places_as_people_write_them(tmp_path: Path, yaml: str) -> None:
     (folder / "set" / "lists").mkdir()
     listed = f"./images/train/a.png\r\n\n{folder}/set/images/train/b.png\r\nimages/val/c.png"
     (folder / "set" / "lists" / "all.txt").write_text(listed)
+    (folder / "set" / "lists" / "windows.txt").write_text(
+        ".\\images\\train\\a.png\nimages\\train\\b.png\nimages\\val\\c.png"
+    )
     (folder / "my.yaml").write_text(yaml.replace("ABSOLUTE", str(folder)) + "\nnames: [cat, dog]\n")
     data = formats.load(folder)
     assert [Path(r.file_name).name for r in data.images] == ["a.png", "b.png", "c.png"]

@@ -25,7 +25,7 @@ from maskwright.data.coco_rows import (
 )
 from maskwright.data.dataset import RLE, Dataset, ImageRecord
 from maskwright.data.fields import Box, Record, Row, box_to_xywh, json_keys, read_json, write_sections
-from maskwright.data.pictures import copy_pictures, inner_names, require_files
+from maskwright.data.pictures import copy_pictures, found_name, inner_names, require_files, with_slashes
 from maskwright.errors import ConfigError, DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Instances
@@ -45,13 +45,14 @@ class ResultRow:
 
 
 def load(json_path: str | os.PathLike[str], images_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Read an annotated data set. Labels follow the category ids in rising order.
+    r"""Read an annotated data set. Labels follow the category ids in rising order.
 
     json_path: COCO JSON with images, annotations and categories. images_dir: the folder its file names are relative
     to; without it boxes and masks can be had, pictures cannot.
     Missing iscrowd is 0, missing bbox is the extent of the outline, missing area is the pixels of the mask; what is
     only odd (a box beyond its picture, an object of no area) is kept and counted in `Dataset.notes`. Fields and
-    sections that have no place of their own are kept in `extra` and `class_extra`.
+    sections that have no place of their own are kept in `extra` and `class_extra`. A file name with the \ of Windows
+    gets / where the file lies so.
     Raises DataError, naming the file, the record and what to do, for anything that cannot be meant.
     """
     source = Path(json_path)
@@ -74,7 +75,9 @@ def load(json_path: str | os.PathLike[str], images_dir: str | os.PathLike[str] |
     reader = AnnotationReader(source, images, found.classes, found.landmarks)
     annotations = reader.read(rows["annotations"])
     notes = (*found.notes, *reader.notes())
-    return Dataset(found.classes, images, annotations, root, source, notes, found.landmarks, found.extra, extra=content)
+    return with_slashes(
+        Dataset(found.classes, images, annotations, root, source, notes, found.landmarks, found.extra, extra=content)
+    )
 
 
 def save(path: str | os.PathLike[str], dataset: Dataset) -> None:
@@ -114,7 +117,7 @@ def load_place(place: Path, images: Path | None = None) -> Dataset:
         return dataset
     near = (path.parent, path.parent / "images", path.parent.parent / "images")
     first = dataset.images[0].file_name if dataset.images else ""
-    return replace(dataset, root=next((folder for folder in near if (folder / first).is_file()), path.parent))
+    return replace(dataset, root=next((folder for folder in near if found_name(folder, first)), path.parent))
 
 
 def save_place(place: Path, dataset: Dataset, copy: bool = False) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from maskwright.data import (
     youtube_vis,
 )
 from maskwright.data.dataset import Dataset
+from maskwright.data.pictures import with_slashes
 from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.media import SUFFIXES
 
@@ -144,16 +145,17 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 def load(
     path: str | os.PathLike[str], images: str | os.PathLike[str] | None = None, format: str | None = None
 ) -> Dataset:
-    """Read a data set of any known format; without `format` it is recognised from the files.
+    r"""Read a data set of any known format; without `format` it is recognised from the files.
 
-    images: the pictures' folder, where it is not the format's own.
+    images: the pictures' folder, where it is not the format's own. Names of pictures with the \ of Windows get / where
+    the files lie so.
     Raises ConfigError for an unknown format name, DataError where nothing or more than one format fits.
     """
     place, folder = Path(path), None if images is None else Path(images)
     chosen = None if format is None else find(format)
     if not place.exists():
         raise DataError(f"{place}: there is no such file or folder (working folder: {os.getcwd()}).")
-    return (chosen or recognise(place)).load(place, folder)
+    return with_slashes((chosen or recognise(place)).load(place, folder))
 
 
 def save(path: str | os.PathLike[str], dataset: Dataset, format: str, copy: bool | None = None) -> tuple[str, ...]:

@@ -6,12 +6,33 @@ Letters: H W picture.
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from maskwright import media
 from maskwright.data.dataset import Dataset
+from maskwright.data.outlines import sentence
 from maskwright.errors import DataError, ImageError
 from maskwright.types import Size
+
+
+def found_name(folder: Path, name: str) -> str | None:
+    r"""The name of a picture's file in `folder`: as given, else with / for the \ of Windows; None where neither is."""
+    return next((n for n in (name, name.replace("\\", "/")) if os.path.isfile(folder / n)), None)
+
+
+def with_slashes(dataset: Dataset) -> Dataset:
+    r"""The same with / for \ in the names of pictures that lie under the name with / alone, which a note tells."""
+    if dataset.root is None or not any("\\" in r.file_name for r in dataset.images):
+        return dataset
+    root = dataset.root
+    names = [
+        found_name(root, r.file_name) or r.file_name if "\\" in r.file_name else r.file_name for r in dataset.images
+    ]
+    changed = [r.file_name for r, name in zip(dataset.images, names, strict=True) if r.file_name != name]
+    images = tuple(replace(r, file_name=name) for r, name in zip(dataset.images, names, strict=True))
+    notes = sentence(len(changed), "picture name{s} with \\ between folders read with /, as the files lie", changed)
+    return replace(dataset, images=images, notes=(*dataset.notes, *notes))
 
 
 def inner_names(dataset: Dataset) -> list[str]:

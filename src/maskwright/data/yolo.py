@@ -99,7 +99,8 @@ def _listed(about: Description, entry: Path) -> Iterator[Path]:
     for line, text in enumerate(read_text(entry).splitlines(), start=1):
         name = text.strip()
         if name:
-            candidates = (Path(name), entry.parent / name, about.base / name)
+            spellings = dict.fromkeys((name, name.replace("\\", "/")))
+            candidates = (folder / word for word in spellings for folder in (Path(), entry.parent, about.base))
             path = next((p for p in candidates if p.is_file()), None)
             if path is None:
                 raise DataError(

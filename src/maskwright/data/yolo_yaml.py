@@ -139,18 +139,22 @@ def _base(source: Path, table: Mapping[str, Any]) -> tuple[Path, tuple[str, ...]
     if not stated:
         return source.parent, ()
     base = Path(os.path.expanduser(str(stated)))
-    for folder in (source.parent / base, base):  # an absolute path stays what it is
-        if folder.is_dir():
-            return folder, ()
+    for word in (base, Path(str(base).replace("\\", "/"))):
+        for folder in (source.parent / word, word):  # an absolute path stays what it is
+            if folder.is_dir():
+                return folder, ()
     note = f"'path' names {base}, which does not exist; the folder of {source.name} was taken instead."
     return source.parent, (note,)
 
 
 def _resolve(base: Path, entry: str) -> Path:
-    """Where an entry lies. "../train/images" beside data.yaml, as Roboflow writes it, means "train/images"."""
-    path = base / entry
-    inner = base / entry.removeprefix("../")
-    return inner if not path.exists() and inner.exists() else path
+    r"""Where an entry lies, written with / or with the \ of Windows.
+
+    "../train/images" beside data.yaml, as Roboflow writes it, means "train/images".
+    """
+    plain = entry.replace("\\", "/")
+    places = [base / word for word in (entry, plain, plain.removeprefix("../"))]
+    return next((path for path in places if path.exists()), places[0])
 
 
 def _words(at: Record, part: str, entries: Any) -> Sequence[str]:

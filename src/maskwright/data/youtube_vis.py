@@ -6,7 +6,7 @@ id of its row in the file. In the files boxes are x, y, width, height; in memory
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from maskwright.atomic import new_folder
@@ -14,7 +14,7 @@ from maskwright.data.coco_rows import AnnotationReader, Categories, annotation_r
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.fields import Record, Row, json_keys, read_json, short, write_sections
 from maskwright.data.outlines import sentence
-from maskwright.data.pictures import copy_pictures, inner_names, require_files
+from maskwright.data.pictures import copy_pictures, found_name, inner_names, require_files
 from maskwright.errors import ConfigError, DataError
 from maskwright.types import Size
 
@@ -112,7 +112,7 @@ def _frames(source: Path, rows: list[Any]) -> dict[int, list[ImageRecord]]:
         size = at.whole(row, "height"), at.whole(row, "width")
         if min(size) < 1:
             raise at.fault(f"height and width must be at least 1, got {size[0]} and {size[1]}.")
-        name = row.get("name") or (Path(names[0]).parent.name if names else "") or str(number)
+        name = row.get("name") or (PureWindowsPath(names[0]).parent.name if names else "") or str(number)
         frames[number] = [
             ImageRecord(first + k, file, size, {"video_id": number, "video": name, "frame_index": k})
             for k, file in enumerate(names)
@@ -173,7 +173,7 @@ def _track(at: Record, row: Row, track: int, frames: Mapping[int, list[ImageReco
 def _root(source: Path, records: tuple[ImageRecord, ...]) -> Path:
     near = (source.parent, source.parent / PICTURES, source.with_suffix("") / PICTURES, source.with_suffix(""))
     first = records[0].file_name if records else ""
-    return next((folder for folder in near if (folder / first).is_file()), source.parent)
+    return next((folder for folder in near if found_name(folder, first)), source.parent)
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from maskwright.data.coco_rows import annotation_row, category_rows, image_row
 from maskwright.data.dataset import Dataset
 from maskwright.data.faults.table import Finding, Section
 from maskwright.data.fields import Row, read_json, short
+from maskwright.data.pictures import found_name
 from maskwright.errors import DataError
 from maskwright.types import Size
 
@@ -74,7 +75,8 @@ def read(path: Path, images: Path | None = None, format: str | None = None) -> R
             content = read_json(file)
             if format == "coco" or _looks_like_coco(content):
                 return _of_json(file, _root(file, content) if images is None else images, content)
-        return of_dataset(formats.load(path, images, format))
+        chosen = formats.recognise(path) if format is None else formats.find(format)
+        return of_dataset(chosen.load(path, images))  # not formats.load, which makes good the names of pictures
     except DataError as error:
         said = str(error).removeprefix(f"{path}: ")  # the finding names the file itself
         return Rows(path, images, problems=(Finding("unreadable-annotations", path.name, said),))
@@ -185,6 +187,6 @@ def _root(path: Path, content: Any) -> Path:
     some = [r.get("file_name") for r in (images if isinstance(images, list) else [])[:50] if isinstance(r, dict)]
     names = [name for name in some if isinstance(name, str) and name and "\0" not in name]
     for folder in (path.parent, path.parent / "images", path.parent.parent / "images"):
-        if any((folder / name).is_file() for name in names):
+        if any(found_name(folder, name) for name in names):
             return folder
     return path.parent
