@@ -20,9 +20,12 @@ from maskwright.engine.report import read_columns, report, report_run
 from maskwright.engine.timing import StageTimer
 from maskwright.engine.train_config import TrainConfig
 from maskwright.errors import ConfigError
+from maskwright.models import rcnn, zoo
+from maskwright.models.rcnn import RCNN
 from maskwright.report import charts, page
 from maskwright.report.charts import Bars, Series, line_chart, shortened
 from maskwright.types import Classes, InputSpec, Instances, Masks
+from maskwright.weights.files import save_checkpoint
 
 EVIL = "<script>alert('1')</script>\"&ü/\x00\u2028名.png"
 
@@ -341,6 +344,14 @@ def test_a_run_without_held_out_pictures_and_one_whose_report_fails(
     data = scenes(tmp_path / "in", ["a"], 1, 1)
     report_run(tmp_path / "last.safetensors", data, TrainConfig(data="x"))
     assert "could not be written" in capsys.readouterr().err
+
+
+def test_a_network_of_boxes_on_pictures_with_outlines_has_its_report(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, data = RCNN(replace(rcnn.tiny("compact", 1), masks=False)), scenes(tmp_path / "in", ["a"], 2, 1)
+    weights = tmp_path / "best.safetensors"
+    save_checkpoint(weights, model.state_dict(), zoo.describe(model, data.classes, "tiny"))
+    assert report_run(weights, data, TrainConfig(data="x")) == tmp_path / "report.html"
 
 
 def test_wrong_names_are_refused_before_anything_is_measured(tmp_path: Path) -> None:

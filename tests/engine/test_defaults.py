@@ -161,6 +161,12 @@ def test_long_pictures_raise_the_limit_and_very_long_ones_do_not_break_it() -> N
     assert max(h, w) <= 2048
 
 
+def test_large_pictures_of_specks_are_not_enlarged() -> None:
+    huge = decided(data(*[((4000, 6000), [16.0] * 9)] * 20))
+    assert input_size((4000, 6000), input_spec(rcnn.compact().spec, huge))[0] in (3968, 4000)
+    assert reasons(data(*[((1000, 1500), [8.0] * 9)] * 20))["size"].value == 1984  # twice
+
+
 def test_trained_weights_keep_their_input_unless_objects_are_lost() -> None:
     assert "size" not in reasons(PLAIN, start=trained())
     assert "size" in reasons(data(*[((900, 900), [9.0])] * 20), start=trained())

@@ -242,7 +242,8 @@ def test_kinds_that_need_masks_are_refused_for_boxes(tmp_path: Path) -> None:
     assert (first["area"], first["perimeter"]) == ("72", "")
     for kind in set(WRITERS) - set(boxes):
         with pytest.raises(ConfigError, match=f"--save {kind} needs masks"):
-            predict_files(predictor, [source], tmp_path / "out", RunOptions([kind]))  # type: ignore[arg-type]
+            predict_files(predictor, [source], tmp_path / "out", RunOptions(["labelme", kind]))  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()  # nothing is begun that cannot be finished
 
 
 def test_wrong_options_are_refused_before_anything_is_read(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_share_is_chosen_by_the_names_where_nothing_else_says(source: Path) ->
 
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9])
-@pytest.mark.parametrize("pictures", range(2, 7))
+@pytest.mark.parametrize("pictures", range(3, 7))
 def test_no_side_is_empty_and_the_real_share_is_told(tmp_path: Path, pictures: int, share: float) -> None:
     source = coco_fixture(tmp_path / "few", 1, pictures=pictures, size=(20, 30), objects=2)
     found = parts(given(source, val_fraction=share))
@@ -112,6 +112,78 @@ def test_the_parts_that_a_file_names_are_used(source: Path) -> None:
     assert found.origin == "the part 'val' of the data; left out: 1 of 'test'"
     chosen = parts(given(source, val_fraction=0.5))  # what a person says goes first
     assert len(chosen.data) + len(chosen.held_out or ()) == 8
+
+
+def in_parts(source: Path, *split: str) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for row, part in zip(content["images"], split, strict=True):
+            row["split"] = part
+
+    rewrite(source, change)
+
+
+def test_parts_are_known_in_any_case_and_a_test_part_is_never_learnt_from(source: Path) -> None:
+    in_parts(source, "Train", "Train", "Validation", "Test", "Train", "Validation", "Train", "Train")
+    found = parts(given(source))
+    assert found.held_out is not None
+    assert (len(found.data), len(found.held_out)) == (5, 2)
+    assert found.origin == "the part 'Validation' of the data; left out: 1 of 'Test'"
+    in_parts(source, "train", "train", "train", "test", "train", "test", "train", "train")
+    found = parts(given(source))
+    assert found.held_out is not None
+    assert len(found.data) + len(found.held_out) == 6
+    assert found.origin.endswith("chosen by their names; left out: 2 of 'test'")
+    in_parts(source, *"aabbaabb")
+    found = parts(given(source))
+    assert len(found.data) + len(found.held_out or ()) == 8
+    assert found.origin.endswith("; not by the parts of the data ('a', 'b'), none is called train")
+
+
+def without_objects(source: Path, *filled: int) -> Path:
+    """Only the pictures at these places keep theirs."""
+
+    def change(content: dict[str, Any]) -> None:
+        kept = {content["images"][i]["id"] for i in filled}
+        content["annotations"] = [row for row in content["annotations"] if row["image_id"] in kept]
+
+    rewrite(source, change)
+    return source
+
+
+def test_where_nothing_could_be_measured_nobody_chooses_weights(source: Path, tmp_path: Path) -> None:
+    """AP would be -1 at every evaluation, and the first weights the best."""
+    other = without_objects(coco_fixture(tmp_path / "val", 2, pictures=3, size=(20, 30), objects=2))
+    with pytest.raises(DataError, match=r"none of the 3 pictures to measure on has an object.*val_fraction"):
+        parts(given(source, val=str(other), val_images=str(other.parent / "images")))
+    in_parts(source, *["train"] * 6, "val", "val")
+    without_objects(source, 0, 1, 2)
+    with pytest.raises(DataError, match=r"the part 'val' of the data: none of the 2 pictures to measure on has an ob"):
+        parts(given(source))
+    assert parts(given(source, val_fraction=0.25)).held_out is not None
+
+
+@pytest.mark.parametrize("filled", [(0, 1), (2, 5), (5, 6), (0, 3, 4)])
+@pytest.mark.parametrize("share", [0.02, 0.25, 0.5])
+def test_a_share_holds_out_a_picture_with_an_object(source: Path, filled: tuple[int, ...], share: float) -> None:
+    found = parts(given(without_objects(source, *filled), val_fraction=share))
+    assert found.held_out is not None
+    assert len(found.data) + len(found.held_out) == 8
+    counts = [sum(bool(rows) for rows in part.annotations.values()) for part in (found.data, found.held_out)]
+    assert min(counts) >= 1
+    assert sum(counts) == len(filled)
+
+
+def test_with_one_picture_that_has_an_object_nothing_is_measured(source: Path) -> None:
+    assert parts(given(source)).held_out is not None
+    left = [i for i, name in enumerate(names(parts(given(source)).data))]
+    found = parts(given(without_objects(source, left[0]), val_fraction=0.02))
+    assert (found.held_out, found.origin) == (None, "fewer than two pictures have an object")
+
+
+def test_a_data_set_without_pictures_is_told(source: Path) -> None:
+    rewrite(source, lambda content: content.update(images=[], annotations=[]))
+    with pytest.raises(DataError, match=r"the data set has no pictures"):
+        parts(given(source))
 
 
 def test_annotations_of_their_own_are_measured_on(source: Path, tmp_path: Path) -> None:

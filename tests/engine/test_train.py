@@ -311,7 +311,7 @@ def test_a_run_is_not_overwritten_or_resumed_by_another(data: Dataset, tmp_path:
     fit(make_model(), data, None, config)
     with pytest.raises(ConfigError, match="holds a run"):
         fit(make_model(), data, None, config)
-    with pytest.raises(ConfigError, match=r"lr: 0\.01 -> 0\.02"):
+    with pytest.raises(ConfigError, match=r"lr: 0\.01 -> 0\.02\. .*weights .*last\.safetensors and another `out`"):
         fit(make_model(), data, None, replace(config, resume=True, lr=0.02))
     with pytest.raises(ConfigError, match="annotations"):
         fit(make_model(), data.subset(range(7)), None, replace(config, resume=True))
@@ -422,7 +422,8 @@ def test_damaged_or_foreign_states_are_refused(tmp_path: Path, data: Dataset) ->
         {"lr": 0.0}, {"lr": math.nan}, {"batch_size": 0}, {"precision": "fp8"}, {"optimizer": "adam"}, {"ema": 1.0},
         {"val_fraction": 1.0}, {"seed": -1}, {"clip": 0}, {"epochs": 0}, {"short_edges": (0,)}, {"device": "tpu"},
         {"schedule": "linear"}, {"milestones": (0.9, 0.5)}, {"milestones": (1.5,)}, {"gamma": 2}, {"momentum": 1.0},
-        {"nesterov": True}, {"patience": 0}, {"min_delta": -1}, {"norm": "batch"}, {"repeats": 0},
+        {"seed": 2**63}, {"lr": math.inf}, {"nesterov": True}, {"patience": 0}, {"min_delta": -1}, {"norm": "batch"},
+        {"repeats": 0},
     ],
 )  # fmt: skip
 def test_wrong_configs_are_refused(bad: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """A predictor without a model: it finds what a test paints."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,11 @@ class Brightness:
     classes = CLASSES
     with_masks = True
     largest_batch = 0
+
+    @property
+    def model(self) -> SimpleNamespace:
+        """What a run asks the network behind a predictor."""
+        return SimpleNamespace(draws_masks=self.with_masks)
 
     def predict(self, source: list[NDArray[np.uint8]], **options: Any) -> list[Prediction]:
         """As the real predictor's; of the options only `classes` is looked at, and only its spelling."""

@@ -108,6 +108,7 @@ def predict_files(
     out = Path(out)
     run = _Run(predictor, out, options, {})
     run.predict([])  # a wrong class or score is told before anything is read
+    _check_kinds(predictor, options)
     pictures, missing = _find(sources)
     todo = entries(pictures)
     _check_places(todo, out, options)
@@ -148,6 +149,13 @@ def _find(sources: Sequence[str | os.PathLike[str]]) -> tuple[list[str | Path], 
         listed = "; ".join(f"{f.source}: {f.reason}" for f in missing)
         raise ImageError(f"None of the sources leads to a picture. {listed}" if missing else "No source was given.")
     return media.find_images(good), missing
+
+
+def _check_kinds(predictor: Predictor, options: RunOptions) -> None:
+    """Refuse before the first picture what a network without masks cannot give."""
+    lacking = [kind for kind in options.save if WRITERS[kind].needs_masks and not predictor.model.draws_masks]
+    if lacking:
+        raise ConfigError(f"--save {','.join(lacking)} needs masks, and this model finds boxes only. Leave that out.")
 
 
 def _check_places(todo: Sequence[Entry], out: Path, options: RunOptions) -> None:
@@ -220,8 +228,6 @@ class _Run:
     def save(self, picture: Picture, prediction: Prediction) -> None:
         """Write every chosen kind."""
         for kind, save in self.savers.items():
-            if WRITERS[kind].needs_masks and prediction.crops is None:
-                raise ConfigError(f"--save {kind} needs masks, and this model finds boxes only. Leave '{kind}' out.")
             save(prediction, picture, WRITERS[kind].place(self.out, picture.entry))
 
 

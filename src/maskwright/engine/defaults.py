@@ -149,7 +149,8 @@ def _input(f: Facts) -> Sequence[Reason]:
         edge = min(GOOD_SIDE / typical, MOST_ENLARGED * short)
     elif low * short > LARGE_SIDE and short > LEAST_EDGE:
         edge = max(LARGE_SIDE / low, LEAST_EDGE)
-    edge = min(edge, max(LONGEST / aspect, LEAST_SIDE / typical))
+    far = min(LEAST_SIDE / typical, max(short, MOST_ENLARGED * LONGEST / aspect))
+    edge = min(edge, max(LONGEST / aspect, far))
     size = max(32, 32 * round(edge / 32))
     here = f"objects are {typical * short:.0f} pixels (median) in pictures of {short:.0f}"
     if size >= 1.1 * short:

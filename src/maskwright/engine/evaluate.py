@@ -266,13 +266,14 @@ def match_classes(model: Classes, dataset: Dataset, class_names: Mapping[str, st
 def _refuse(model: Classes, dataset: Dataset, lost: list[int]) -> None:
     data = dataset.classes
     missing = [data.names[k] for k in lost] or list(data.names)
-    near = "".join(f" '{name}':{suggest(name, model.names)}" for name in missing[:5])
+    hints = {name: suggest(name, model.names) for name in missing[:5]}
+    near = "".join(f" '{name}':{hint}" for name, hint in hints.items() if "Did you mean" in hint)
     raise DataError(
         f"{dataset.source}: the model has no class for {len(missing)} of the data set's classes ({_listed(missing)}), "
         f"so their AP would be 0 whatever it finds.{near}\n"
         f"  model ({len(model)}): {_listed(model.names)}\n"
         f"  data  ({len(data)}): {_listed(data.names)}\n"
-        f"If two names mean the same, say so: class_names={{model's name: data set's name}}."
+        f"If two names mean the same, say so: --rename 'MODEL=DATA', or class_names={{model's name: data set's name}}."
     )
 
 
@@ -323,7 +324,7 @@ def _check_files(dataset: Dataset) -> None:
         shown = ", ".join(path.name for path in missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise DataError(
             f"{dataset.source}: {len(missing)} of {len(dataset)} picture files are not in {dataset.root} ({shown}). "
-            f"Pass the folder its file names are relative to, or leave missing pictures out with skip."
+            f"Name the folder its file names are relative to (--images), or leave missing pictures out (--skip)."
         )
 
 

@@ -1,15 +1,16 @@
 """Which pictures a run learns from, and which it is measured on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maskwright.data import formats
-from maskwright.data.dataset import Dataset
+from maskwright.data.dataset import Annotation, Dataset
 from maskwright.engine.train_config import TrainConfig
 from maskwright.errors import DataError, suggest
 
 TRAIN = ("train", "training", "trainval")
 VAL = ("val", "valid", "validation")
-"""Names that files give to the two parts."""
+"""Names that files give to the two parts, in any case."""
 SHARE = 0.2
 """Of the pictures, held out where nobody and nothing says which."""
 
@@ -27,9 +28,12 @@ def parts(config: TrainConfig) -> Parts:
     """Annotations of their own (`val`), else the parts the file names, else a share chosen by a hash of the names.
 
     A `val_fraction` that is given goes before the file's own parts. Of a single picture nothing is held out. Raises
-    DataError where pictures are missing, no object is left to learn from, or the two sides do not belong together.
+    DataError where pictures are missing, no object is left to learn from or to measure on, or the two sides do not
+    belong together.
     """
     data = formats.load(config.data, config.images or None, config.data_format)
+    if not len(data):
+        raise DataError(f"{data.source}: the data set has no pictures, so there is nothing to learn from.")
     _check_files(data)
     found = _chosen(config, data)
     _check_objects(data, found.data)
@@ -41,22 +45,43 @@ def _chosen(config: TrainConfig, data: Dataset) -> Parts:
         held_out = formats.load(config.val, config.val_images or config.images or None, None)
         _check_files(held_out)
         _check_classes(data, held_out)
+        _check_measurable(held_out, str(config.val))
         return Parts(data, held_out, str(config.val))
     named = data.parts() if config.val_fraction is None else {}
-    first, second = (next((n for n in names if n in named), None) for names in (TRAIN, VAL))
+    first, second = (
+        next((n for known in names for n in named if n.casefold() == known), None) for names in (TRAIN, VAL)
+    )
+    left = [f"{len(part)} of '{name}'" for name, part in named.items() if name not in (first, second)]
+    rest = f"; left out: {', '.join(left)}" if left else ""
     if first and second:
-        left = [f"{len(part)} of '{name}'" for name, part in named.items() if name not in (first, second)]
-        rest = f"; left out: {', '.join(left)}" if left else ""
+        _check_measurable(named[second], f"the part '{second}' of the data")
         return Parts(named[first], named[second], f"the part '{second}' of the data{rest}")
+    if first:
+        return _divided(config, named[first], rest)
+    unknown = ", ".join(f"'{name}'" for name in named)
+    return _divided(config, data, f"; not by the parts of the data ({unknown}), none is called train" if named else "")
+
+
+def _divided(config: TrainConfig, data: Dataset, told: str) -> Parts:
+    """A share held out by a hash of the names; with it at least one picture that has an object, if two have."""
     share = SHARE if config.val_fraction is None else config.val_fraction
     if share == 0:
-        return Parts(data, None, "val_fraction is 0")
+        return Parts(data, None, f"val_fraction is 0{told}")
     if len(data) == 1:
-        return Parts(data, None, "a single picture cannot be divided")
+        return Parts(data, None, f"a single picture cannot be divided{told}")
     learnt, held_out = data.split(share, config.split_salt)
+    if not _filled(held_out):
+        filled = data.subset(i for i, record in enumerate(data.images) if _has_object(data.annotations[record.id]))
+        if len(filled) < 2:
+            return Parts(data, None, f"fewer than two pictures have an object{told}")
+        held = {record.id for part in (held_out, filled.split(share, config.split_salt)[1]) for record in part.images}
+        learnt, held_out = (
+            data.subset(i for i, record in enumerate(data.images) if (record.id in held) == inside)
+            for inside in (False, True)
+        )
     real = len(held_out) / len(data)
-    told = f"about {real:.0%}" if real >= 0.01 else "under 1%"
-    return Parts(learnt, held_out, f"{len(held_out)} of {len(data)}, {told}, chosen by their names")
+    about = f"about {real:.0%}" if real >= 0.01 else "under 1%"
+    return Parts(learnt, held_out, f"{len(held_out)} of {len(data)}, {about}, chosen by their names{told}")
 
 
 def _check_files(data: Dataset) -> None:
@@ -79,9 +104,21 @@ def _check_objects(data: Dataset, learnt: Dataset) -> None:
     )
 
 
+def _check_measurable(held_out: Dataset, where: str) -> None:
+    if not _filled(held_out):
+        raise DataError(
+            f"{where}: none of the {len(held_out)} pictures to measure on has an object, so it would never show which "
+            f"weights are best. Annotate some, name others (val), or hold out a share of the rest (val_fraction)."
+        )
+
+
 def _filled(data: Dataset) -> int:
     """The pictures with an object that is no crowd."""
-    return sum(any(not a.crowd for a in rows) for rows in data.annotations.values())
+    return sum(map(_has_object, data.annotations.values()))
+
+
+def _has_object(rows: Sequence[Annotation]) -> bool:
+    return any(not a.crowd for a in rows)
 
 
 def _check_classes(data: Dataset, held_out: Dataset) -> None:

@@ -88,13 +88,14 @@ def report_run(weights: Path, data: Dataset | None, config: TrainConfig) -> Path
             _write(path, what, "No pictures were held out to measure on.", [*_training(weights.parent), about])
             return path
         device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+        predictor = load(weights, device=device)
         report(
             path,
-            load(weights, device=device),
+            predictor,
             data,
             title=what,
             config=asdict(config),
-            metrics=("coco", "nuclei") if data.has_masks else ("coco",),
+            metrics=("coco", "nuclei") if data.has_masks and predictor.model.draws_masks else ("coco",),
             progress=False,
         )
     except (MaskwrightError, OSError) as error:

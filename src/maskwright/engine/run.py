@@ -95,7 +95,10 @@ class Run:
             )
         state = checkpoint.load(path)
         if changed := checkpoint.differing_facts(state, self.facts):
-            raise ConfigError(f"{path} cannot be resumed, the run was started otherwise. " + "; ".join(changed) + ".")
+            raise ConfigError(
+                f"{path} cannot be resumed, the run was started otherwise. {'; '.join(changed)}. Resume it as it was, "
+                f"or begin a new run with its weights: weights {path.with_name('last.safetensors')} and another `out`."
+            )
         return state
 
     @property

@@ -21,6 +21,7 @@ from maskwright.engine.run import build_optimizer as build_optimizer
 from maskwright.engine.run import learning_rate as learning_rate
 from maskwright.engine.train_config import TrainConfig
 from maskwright.engine.wording import counted
+from maskwright.errors import ConfigError
 from maskwright.models import zoo
 from maskwright.models.base import Model
 from maskwright.types import Classes
@@ -90,8 +91,11 @@ def train(config: TrainConfig, model: Model | None = None) -> Path:
     `train.toml` and in the checkpoints.
     model: one that was built for the file's classes, instead of `config.model` with random weights.
     """
+    out = Path(config.out)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; a run needs a folder. Give another `out`.")
     run = plan(config, model)
-    config, classes, out = run.config, run.data.classes, Path(run.config.out)
+    config, classes = run.config, run.data.classes
     _tell(config, run.report())
     if model is None:
         model, moved = build(config, classes, run.start)

@@ -139,7 +139,8 @@ class TrainConfig:
             raise ConfigError("TrainConfig: set epochs or max_minutes, or the run would never end.")
         for name in AT_LEAST_ONE:
             _check_range(name, getattr(self, name), low=1)
-        for name in ("seed", "workers", "warmup", "weight_decay", "checkpoint_minutes", "min_delta"):
+        _check_range("seed", self.seed, low=0, high=2**63 - 1)
+        for name in ("workers", "warmup", "weight_decay", "checkpoint_minutes", "min_delta"):
             _check_range(name, getattr(self, name), low=0)
         for name in ("lr", "max_minutes", "clip"):
             _check_range(name, getattr(self, name), low=0, open_low=True)
@@ -180,10 +181,11 @@ def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
 
 def _check_range(name: str, value: float | None, *, low: float, high: float = math.inf, open_low: bool = False) -> None:
     """None is allowed where the field allows it: the type says so."""
-    if value is not None and not ((low < value if open_low else low <= value) and value <= high):
+    fits = value is None or ((low < value if open_low else low <= value) and value <= high and value < math.inf)
+    if not fits:
         above = f"above {low:g}" if open_low else f"at least {low:g}"
-        raise ConfigError(f"TrainConfig: {name} is {above}{f' and at most {high:g}' if high < math.inf else ''}, "
-                          f"got {value}.")  # fmt: skip
+        most = "finite" if high == math.inf else f"at most {high if isinstance(high, int) else f'{high:g}'}"
+        raise ConfigError(f"TrainConfig: {name} is {above} and {most}, got {value}.")
 
 
 def facts(config: TrainConfig, data: Dataset) -> dict[str, str]:
