@@ -260,6 +260,39 @@ def test_a_lost_outline_becomes_a_crowd_region(clean: Path, tmp_path: Path) -> N
     assert row["area"] == before["bbox"][2] * before["bbox"][3]
 
 
+PAIRED = {
+    "pairs in a part": [[[40, 40], [80, 40], [80, 70], [40, 70]]],
+    "pairs alone": [[40, 40], [80, 40], [80, 70], [40, 70]],
+    "one row": [40, 40, 80, 40, 80, 70, 40, 70],
+}
+
+
+@pytest.mark.parametrize("resized", [False, True])
+@pytest.mark.parametrize("written", PAIRED.values(), ids=list(PAIRED))
+def test_an_outline_whose_meaning_is_plain_is_written_as_it_should_be(
+    written: list[Any], resized: bool, clean: Path, tmp_path: Path
+) -> None:
+    """Points as pairs, or a polygon that is not in a list: the object was left out, or became a crowd region."""
+
+    def ruin(f: Path, c: Content) -> None:
+        row = polygon(c)
+        row.update(segmentation=written, bbox=[40, 40, 40, 30], area=1200)
+        if resized:
+            picture = next(p for p in c["images"] if p["id"] == row["image_id"])
+            c["annotations"] = [r for r in c["annotations"] if r["image_id"] != row["image_id"] or r is row]
+            with Image.open(f / "images" / picture["file_name"]) as image:
+                image.resize((image.width // 2, image.height // 2)).save(f / "images" / picture["file_name"])
+            picture.update(width=picture["width"] // 2 * 2, height=picture["height"] // 2 * 2)
+
+    seeded(clean, tmp_path / "set", Seed(ruin))
+    number = polygon(json.loads((clean / "annotations.json").read_text()))["id"]
+    mend(tmp_path / "set")
+    row = next(r for r in result(tmp_path / "set")["annotations"] if r["id"] == number)
+    factor = 0.5 if resized else 1
+    assert row["segmentation"] == [[v * factor for v in (40, 40, 80, 40, 80, 70, 40, 70)]]
+    assert (row["iscrowd"], row["area"]) == (0, 1200 * factor**2)
+
+
 def test_two_files_of_one_picture_with_different_objects_need_a_person(clean: Path, tmp_path: Path) -> None:
     folder = tmp_path / "set"
     seeded(clean, folder, SEEDS["duplicate-picture"])

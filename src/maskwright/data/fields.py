@@ -102,16 +102,24 @@ class Record:
             raise self.fault(
                 f"a polygon must be a list x0, y0, x1, y1, ..., got {short(part)}: the outline is a list of these."
             )
-        if len(part) % 2 or len(part) < 6:
-            raise self.fault(
-                f"a polygon needs an even number of coordinates, at least 6 (three corners), got {len(part)}: "
-                f"{short(part)}. Remove this part or draw it again."
-            )
         try:
             points = np.array(part, np.float64)
         except (TypeError, ValueError, OverflowError) as error:
             raise self.fault(f"a polygon must be a flat list of numbers, got {short(part)}.") from error
-        if points.ndim != 1 or not np.isfinite(points).all():
+        if points.ndim != 1:
+            raise self.fault(
+                f"a polygon must be one flat row of numbers x0, y0, x1, y1, ..., not a pair for each point; got "
+                f"{short(part)}. Write the pairs one after the other, without their brackets."
+            )
+        if len(part) % 2 or len(part) < 6:
+            hint = "Remove this part or draw it again."
+            if len(part) == 2:
+                hint = "If it is one point of several, write all of them in one flat row x0, y0, x1, y1, ..."
+            raise self.fault(
+                f"a polygon needs an even number of coordinates, at least 6 (three corners), got {len(part)}: "
+                f"{short(part)}. {hint}"
+            )
+        if not np.isfinite(points).all():
             raise self.fault(f"a polygon must be a flat list of finite numbers, got {short(part)}.")
         return points
 

@@ -69,6 +69,10 @@ def drop_polygons(bench: Bench, finding: Finding) -> str:
             raise NeedsPerson("neither the box nor the outline can be used yet")
         row["bbox"] = box_to_xywh(thing.extent)
         return "box computed from the outline"
+    plain = outlines.flattened(outline)
+    if plain is not None:
+        row["segmentation"] = plain
+        return "written as flat rows x0, y0, x1, y1, ..."
     if finding.fault == "odd-count" and _even(bench, finding, outline[finding.detail]):
         return "the last number dropped: the rest fits the box"
     if finding.fault == "non-finite-coordinate":

@@ -189,7 +189,8 @@ def scale(row: Row, x: float, y: float) -> None:
     if isinstance(row.get("bbox"), list):
         row["bbox"] = [v * f for v, f in zip(row["bbox"], (x, y, x, y), strict=False)]
     if isinstance(row.get("segmentation"), list):
-        row["segmentation"] = [[v * (x, y)[k % 2] for k, v in enumerate(part)] for part in row["segmentation"]]
+        parts = outlines.flattened(row["segmentation"]) or row["segmentation"]
+        row["segmentation"] = [[v * (x, y)[k % 2] for k, v in enumerate(part)] for part in parts]
     if isinstance(row.get("keypoints"), list):
         row["keypoints"] = [v * (x, y, 1)[k % 3] for k, v in enumerate(row["keypoints"])]
     if finite(row.get("area")):

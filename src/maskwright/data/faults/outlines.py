@@ -83,6 +83,28 @@ def _polygon_problem(part: list[object]) -> tuple[str, str] | None:
     return None
 
 
+def flattened(outline: Any) -> list[Any] | None:
+    """The polygons as flat rows, where their meaning is plain: points as pairs, or a lone row that is not in a list."""
+    if not isinstance(outline, list):
+        return None
+    if len(outline) >= 6 and all(map(_number, outline)):
+        return [outline]
+    if len(outline) >= 3 and all(map(_pair, outline)):
+        return [[v for point in outline for v in point]]
+    plain = [
+        [v for p in part for v in p] if isinstance(part, list) and all(map(_pair, part)) else part for part in outline
+    ]
+    return plain if plain != outline else None
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
+
+
 def _lengths(thing: Thing, value: dict[str, object]) -> Found:
     stated, counts = value.get("size"), value.get("counts")
     if not isinstance(counts, (str, list)) or not isinstance(stated, list) or len(stated) != 2:
