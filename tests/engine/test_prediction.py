@@ -219,7 +219,7 @@ def test_supervision_gets_the_masks_without_making_them_dense() -> None:
 
 
 LARGE = """
-import resource, sys, time
+import resource, sys
 import numpy as np
 from maskwright.engine.prediction import Prediction
 from maskwright.types import Masks
@@ -232,12 +232,10 @@ for _ in range(1000):
     corners.append((rng.integers(0, 4000 - h), rng.integers(0, 6000 - w)))
 masks = Masks((4000, 6000), np.array(corners), tuple(crops))
 saved = Prediction(masks.boxes(), rng.random(1000), np.zeros(1000), ["a"], (4000, 6000), masks)
-start = time.perf_counter()
 saved.save(sys.argv[1])
 loaded = Prediction.load(sys.argv[1])
-seconds = time.perf_counter() - start
 assert (loaded.crops.areas() == masks.areas()).all() and (loaded.boxes == saved.boxes).all()
-print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 """
 
 
@@ -246,7 +244,6 @@ def test_a_thousand_instances_on_a_large_picture_save_and_load_in_little_memory(
     command = [sys.executable, "-c", LARGE, str(tmp_path / "large.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    seconds, gigabytes = map(float, done.stdout.split())
-    print(f"save and load: {seconds:.1f} s, peak {gigabytes:.2f} GB, {(tmp_path / 'large.json').stat().st_size} bytes")
+    gigabytes = float(done.stdout)
+    print(f"peak {gigabytes:.2f} GB, {(tmp_path / 'large.json').stat().st_size} bytes")
     assert gigabytes < 2
-    assert seconds < 60
