@@ -106,6 +106,20 @@ def test_a_list_reads_its_pictures_and_parts_are_known(tmp_path: Path) -> None:
         voc.load(lists / "train.txt")
 
 
+@pytest.mark.parametrize("suffix", ["PNG", "Png"])
+@pytest.mark.parametrize(
+    "kinds", [("SegmentationObject",), ("SegmentationClass",), ("SegmentationObject", "SegmentationClass")]
+)
+def test_the_suffix_of_a_mask_may_have_any_letter_case(tmp_path: Path, kinds: tuple[str, ...], suffix: str) -> None:
+    layout(tmp_path, name="a.b")
+    for kind in kinds:
+        (tmp_path / kind / "a.b.png").rename(tmp_path / kind / f"a.b.{suffix}")
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets/Segmentation/train.txt").write_text("a.b\n")
+    for place in (tmp_path, tmp_path / "ImageSets/Segmentation/train.txt"):
+        assert len(formats.load(place).of(0)) == 2
+
+
 def test_a_picture_of_several_lists_is_told(tmp_path: Path) -> None:
     layout(tmp_path, name="a")
     lists = tmp_path / "ImageSets/Segmentation"

@@ -15,6 +15,7 @@ Letters: H W picture, h w box of an object. Boxes in the XML count pixels from 1
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -63,6 +64,7 @@ CHALLENGE = (
 
 _BACKGROUND = ("_background_", "background")
 _REMARKS = ("pose", "truncated", "difficult", "occluded")
+_PNG = ("png", *("".join(letters) for letters in product("Pp", "Nn", "Gg")))  # the usual first
 _SAME = 0.5  # IoU from which a box of the XML is that of a mask
 
 
@@ -90,7 +92,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     reader = _Reader(base)
     records, rows, first = [], {}, 1
     for k, name in enumerate(names):
-        if not (masks / f"{name}.png").is_file():
+        if not _mask(masks, name).is_file():
             raise DataError(f"{place}: '{name}' has no mask {masks / f'{name}.png'}. Add it, or remove the line.")
         extra = {"split": splits[name]} if name in splits else {}
         size, found = reader.read(name)
@@ -127,6 +129,12 @@ def _stems(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
     files = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith("."))
     names = sorted(p.relative_to(folder).as_posix() for p in files)
     return {name.rpartition(".")[0]: name for name in names}
+
+
+def _mask(folder: Path, name: str) -> Path:
+    """The mask of this name, whatever the letter case of its suffix; NAME.png where there is none."""
+    paths = [folder / f"{name}.{suffix}" for suffix in _PNG]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def _listed(path: Path) -> dict[str, str]:
@@ -260,7 +268,7 @@ class _Reader:
 
     def read(self, name: str) -> tuple[Size, list[Found]]:
         """The size of a picture and its objects."""
-        path, other = self.base / "SegmentationObject" / f"{name}.png", self.base / "SegmentationClass" / f"{name}.png"
+        path, other = (_mask(self.base / kind, name) for kind in ("SegmentationObject", "SegmentationClass"))
         objects = _indices(path)
         if not other.is_file():
             raise DataError(f"{path}: its classes {other} are missing. Add the file, or remove this one.")
