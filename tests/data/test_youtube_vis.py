@@ -115,6 +115,24 @@ def test_sets_that_are_no_video(tmp_path: Path) -> None:
     assert [a.track_id for a in again.of(0)] == [12]
 
 
+def test_no_track_is_written_as_zero(tmp_path: Path) -> None:
+    """CVAT's tracks begin with 0, and evaluation tools take a match with that id for a miss."""
+    value = content()
+    for row, number in zip(value["annotations"], (0, 4, 1), strict=True):
+        row["id"] = number
+    data = formats.load(write(tmp_path, value))
+    lost = youtube_vis.save(tmp_path / "z.json", data, copy=False)
+    assert lost == ("3 tracks with 1 added to the id: evaluation tools take a match with the id 0 for a miss.",)
+    again = formats.load(tmp_path / "z.json")
+    assert [[a.track_id for a in again.of(i)] for i in range(4)] == [[1], [5], [1], [2]]
+    assert youtube_vis.save(tmp_path / "y.json", again, copy=False) == ()
+    below = {1: tuple(replace(a, track_id=-2) for a in data.annotations[1]), 2: (), 3: (), 4: data.annotations[4]}
+    assert youtube_vis.save(tmp_path / "x.json", replace(data, annotations=below), copy=False) == ()
+    below[4] = tuple(replace(a, track_id=0) for a in below[4])
+    youtube_vis.save(tmp_path / "w.json", replace(data, annotations=below), copy=False)
+    assert [row["id"] for row in json.loads((tmp_path / "w.json").read_text())["annotations"]] == [1, 3]
+
+
 def test_what_a_track_cannot_be(tmp_path: Path) -> None:
     data = formats.load(write(tmp_path, content()))
     (first,), (second,) = data.annotations[1], data.annotations[2]

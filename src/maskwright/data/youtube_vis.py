@@ -69,8 +69,8 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """Write a new .json file (annotations alone), or a new folder of instances.json and, with `copy`, JPEGImages/.
 
     A picture that names no video ("video_id" in its extra) becomes a video of one frame, an object without a track id
-    a track of one frame. Raises DataError where a video's frames differ in size, or a track is twice in a frame or
-    changes its class.
+    a track of one frame. Where a track has the id 0 all ids are shifted to begin with 1.
+    Raises DataError where a video's frames differ in size, or a track is twice in a frame or changes its class.
     """
     one_file = place.suffix.lower() == ".json"
     if one_file and copy:
@@ -241,19 +241,23 @@ def _size_fields(size: Size) -> Row:
 def _tracks(dataset: Dataset, videos: list[_Video]) -> tuple[list[Row], tuple[str, ...]]:
     """The annotation rows, and what they cannot hold."""
     stated = {a.track_id for rows in dataset.annotations.values() for a in rows if a.track_id is not None}
-    free = max(stated, default=0) + 1
+    shift = 1 - min(stated) if 0 in stated else 0  # an evaluation takes a match with the id 0 for none
+    free = max(stated, default=0) + shift + 1
     used: set[int] = set()
     out, renumbered, points = [], 0, 0
     for video in videos:
         for shown in _by_track(dataset, video):
-            track = next(iter(shown.values())).track_id
+            said = next(iter(shown.values())).track_id
+            track = None if said is None else said + shift
             number = free if track is None or track in used else track
             free += number == free
             renumbered += track is not None and number != track
             used.add(number)
             points += sum(a.keypoints is not None for a in shown.values())
             out.append(_track_row(dataset, video, number, shown))
-    notes = sentence(renumbered, "track{s} renumbered: another video uses the same ids")
+    zero = f"track{{s}} with {shift} added to the id: evaluation tools take a match with the id 0 for a miss"
+    notes = sentence(len(stated) if shift else 0, zero)
+    notes += sentence(renumbered, "track{s} renumbered: another video uses the same ids")
     return out, notes + sentence(points, "object{s} without landmarks: YouTube-VIS has none")
 
 
