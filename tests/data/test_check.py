@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from tests.data.seeded_faults import SEEDS, Content, Seed, make, seeded
 from tests.reference.crossing import crosses_itself as slow_crosses_itself
 from typer.testing import CliRunner, Result
@@ -179,6 +180,20 @@ JUNK = st.sampled_from(
         "0O",
     ]
 )
+
+
+@pytest.mark.parametrize(("mode", "faults"), [("LAB", set()), ("RGBA", {"alpha-channel"}), ("LA", {"alpha-channel"})])
+def test_only_an_alpha_channel_is_transparency(mode: str, faults: set[str], clean: Path, tmp_path: Path) -> None:
+    """The A of LAB is from green to red."""
+
+    def repaint(folder: Path, content: Content) -> None:
+        values = np.random.default_rng(0).integers(0, 250, (99, 133, len(Image.new(mode, (1, 1)).getbands())), np.uint8)
+        Image.frombytes(mode, (133, 99), values.tobytes()).save(folder / "images/0005.tif")
+        (folder / "images/0005.png").unlink()
+        content["images"][5].update(file_name="0005.tif", height=99, width=133)
+
+    seeded(clean, tmp_path / "set", Seed(repaint))
+    assert set(counted(look(tmp_path / "set"))) - {"empty-picture", "mixed-colour"} == faults
 
 
 def test_an_absurd_size_is_a_finding(clean: Path, tmp_path: Path) -> None:

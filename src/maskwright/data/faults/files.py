@@ -176,7 +176,7 @@ def _decoded(picture: Image.Image) -> dict[str, Any]:
     out: dict[str, Any] = {"turn": turn}
     if picture.mode.startswith("I"):
         out["peak"] = int(np.asarray(picture).max())
-    if "A" in picture.getbands():
+    if "A" in picture.getbands() and picture.mode != "LAB":  # whose A is from green to red
         out["clear"] = int(np.asarray(picture.getchannel("A")).min()) < 255
     elif "transparency" in picture.info:
         out["clear"] = True
