@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from maskwright.data import coco, synthetic
+from maskwright.data.check import check
 from maskwright.data.dataset import Dataset
 from maskwright.data.fields import box_to_xywh
 from maskwright.errors import DataError
@@ -72,6 +73,16 @@ def test_landmarks_of_several_classes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(truth.keypoints[:2, :, 2], [[1, 1, 0], [1, 0, 0]])
     np.testing.assert_array_equal(truth.keypoints[0, :2, :2], [[1, 2], [3.5, 4]])
     assert truth.track_ids is None
+
+
+def test_null_is_as_if_it_were_missing(tmp_path: Path) -> None:
+    outline = [[1, 1, 5, 1, 5, 4, 1, 4]]
+    rows = [{"id": 1, "image_id": 1, "category_id": 2, "segmentation": outline, "bbox": None, "area": None}]
+    path = write(tmp_path, {**content(), "annotations": [{**rows[0], "iscrowd": None}]})
+    (row,) = coco.load(path).of(0)
+    assert (row.crowd, row.box, row.area) == (False, (1, 1, 5, 4), 12)
+    found = [(f.fault, f.message) for f in check(path, files=False).findings if f.section == "annotations"]
+    assert found == [("missing-field", "without bbox, area, iscrowd")]
 
 
 def test_nothing_is_lost(tmp_path: Path) -> None:

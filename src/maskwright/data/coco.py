@@ -49,10 +49,10 @@ def load(json_path: str | os.PathLike[str], images_dir: str | os.PathLike[str] |
 
     json_path: COCO JSON with images, annotations and categories. images_dir: the folder its file names are relative
     to; without it boxes and masks can be had, pictures cannot.
-    Missing iscrowd is 0, missing bbox is the extent of the outline, missing area is the pixels of the mask; what is
-    only odd (a box beyond its picture, an object of no area) is kept and counted in `Dataset.notes`. Fields and
-    sections that have no place of their own are kept in `extra` and `class_extra`. A file name with the \ of Windows
-    gets / where the file lies so.
+    iscrowd that is missing or null is 0, such a bbox is the extent of the outline, such an area is the pixels of the
+    mask; what is only odd (a box beyond its picture, an object of no area) is kept and counted in `Dataset.notes`.
+    Fields and sections that have no place of their own are kept in `extra` and `class_extra`. A file name with the \ of
+    Windows gets / where the file lies so.
     Raises DataError, naming the file, the record and what to do, for anything that cannot be meant.
     """
     source = Path(json_path)

@@ -198,7 +198,7 @@ class AnnotationReader:
         outline = at.segmentation(row.get("segmentation"), image.size)
         box = self._box(at, row, outline, image)
         area = self._area(at, row, outline, image, box)
-        crowd = row.get("iscrowd", 0)
+        crowd = 0 if row.get("iscrowd") is None else row["iscrowd"]
         if crowd not in (0, 1):
             raise at.fault(f"'iscrowd' must be 0 or 1, got {short(crowd)}.")
         if area == 0 or box[2] == box[0] or box[3] == box[1]:

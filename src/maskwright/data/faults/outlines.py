@@ -218,7 +218,7 @@ def flags(view: Index, thing: Thing) -> Found:
     if area is not None and not (finite(area) and area >= 0):
         yield thing.finding("bad-area", f"'area' is {short(area)}")
     crowd = thing.row.get("iscrowd", 0)
-    if crowd not in (0, 1) or isinstance(crowd, bool):
+    if crowd is not None and (crowd not in (0, 1) or isinstance(crowd, bool)):
         yield thing.finding("bad-crowd", f"'iscrowd' is {short(crowd)}")
     missing = [k for k in ("bbox", "area", "iscrowd") if thing.row.get(k) is None]
     if missing and thing.place is not None:
