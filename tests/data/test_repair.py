@@ -233,6 +233,61 @@ def test_a_wrong_folder_does_not_empty_the_set(clean: Path, tmp_path: Path) -> N
     assert "--val" in same.left[0][1]
 
 
+def misnamed(old: str, new: str, **more: Any) -> Seed:
+    """The record of a picture gets another name."""
+
+    def ruin(f: Path, c: Content) -> None:
+        next(p for p in c["images"] if p["file_name"] == old).update(file_name=new, **more)
+
+    return Seed(ruin)
+
+
+@pytest.mark.parametrize("name", ["images/0001.png", "a\\b\\0001.png", "C:/data/images/0001.png"])
+def test_a_picture_whose_file_lies_in_another_folder_gets_its_name(name: str, clean: Path, tmp_path: Path) -> None:
+    seeded(clean, tmp_path / "set", misnamed("0001.png", name))
+    done = mend(tmp_path / "set")
+    assert [text for f, text in done.done if f.fault == "missing-picture"] == [
+        "named '0001.png', as the one file of this name lies there",
+    ]
+    first, second = coco.load(clean / "annotations.json"), coco.load(tmp_path / "out/annotations.json")
+    assert [r.file_name for r in second.images] == [r.file_name for r in first.images]
+    assert [len(second.of(i)) for i in range(6)] == [len(first.of(i)) for i in range(6)]
+    assert (tmp_path / "out/images/0001.png").read_bytes() == (clean / "images/0001.png").read_bytes()
+
+
+def test_a_picture_is_looked_for_in_folders_below(clean: Path, tmp_path: Path) -> None:
+    def bury(f: Path, c: Content) -> None:
+        (f / "images/deep/er").mkdir(parents=True)
+        (f / "images/0001.png").rename(f / "images/deep/er/0001.png")
+        c["images"][1]["file_name"] = "er/0001.png"
+
+    seeded(clean, tmp_path / "set", Seed(bury))
+    done = mend(tmp_path / "set")
+    assert done.pictures == 6
+    assert (tmp_path / "out/images/deep/er/0001.png").is_file()
+
+
+def test_a_file_that_may_be_another_picture_is_not_taken(clean: Path, tmp_path: Path) -> None:
+    """It is another record's, of another size, or lies in a folder of another name."""
+
+    def move(f: Path, c: Content) -> None:
+        (f / "images/b").mkdir()
+        (f / "images/0001.png").rename(f / "images/b/0001.png")
+        c["images"][1]["file_name"] = "a/0001.png"
+
+    seeds = {
+        "taken": misnamed("0002.png", "images/0001.png"),
+        "size": misnamed("0001.png", "images/0001.png", height=50),
+        "folder": Seed(move),
+    }
+    for name, seed in seeds.items():
+        (tmp_path / name).mkdir()
+        seeded(clean, tmp_path / name / "set", seed)
+        done = mend(tmp_path / name / "set")
+        assert [text.split(" with")[0] for f, text in done.done if f.fault == "missing-picture"] == ["left out"]
+        assert done.pictures == 5
+
+
 def test_several_faults_of_one_object_are_repaired_together(clean: Path, tmp_path: Path) -> None:
     def ruin(f: Path, c: Content) -> None:
         row = polygon(c)

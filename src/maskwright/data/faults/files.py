@@ -67,6 +67,7 @@ class Folder:
         self.root = root
         self.names: set[str] = set()
         self._folded: dict[str, list[str]] = {}
+        self._last: dict[str, list[str]] = {}
         self._placed: dict[str, Path] = {}
         if root is None:
             return
@@ -76,11 +77,12 @@ class Folder:
             self.names.update((below / f).as_posix() for f in files)
         for name in sorted(self.names):
             self._folded.setdefault(_folded(name), []).append(name)
+            self._last.setdefault(name.rpartition("/")[2], []).append(name)
 
     def copy(self) -> "Folder":
         """The same folder, in which names can be placed without changing this one."""
         other = Folder(None)
-        other.root, other.names, other._folded = self.root, set(self.names), self._folded
+        other.root, other.names, other._folded, other._last = self.root, set(self.names), self._folded, self._last
         return other
 
     def place(self, name: str, path: Path) -> None:
@@ -110,10 +112,9 @@ class Folder:
         return None
 
     def elsewhere(self, name: str) -> str | None:
-        """The folder, relative to the root, in which exactly one file of this last name lies."""
-        last = PureWindowsPath(name).name
-        found = [n for n in self.names if n.rpartition("/")[2] == last]
-        return (found[0].rpartition("/")[0] or ".") if len(found) == 1 else None
+        """The one file of this last name, relative to the root; None for none or several."""
+        found = self._last.get(PureWindowsPath(name).name, [])
+        return found[0] if len(found) == 1 else None
 
 
 def is_unsafe(name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from maskwright.data.faults import outlines
 from maskwright.data.faults.bench import Bench, NeedsPerson
-from maskwright.data.faults.files import without_tag
+from maskwright.data.faults.files import Look, look, without_tag
 from maskwright.data.faults.rows import GONE, SECTIONS, finite, stated_size, whole
 from maskwright.data.faults.table import Finding
 from maskwright.data.fields import Row
@@ -111,10 +111,30 @@ def drop_shared(bench: Bench, finding: Finding) -> str:
     return bench.drop_picture(finding.at)
 
 
-def drop_missing(bench: Bench, finding: Finding) -> str:
+def find_missing(bench: Bench, finding: Finding) -> str:
+    """The name becomes that of the one file that it surely means; else the picture is left out."""
     if len(bench.looks) <= len(bench.rows.images) / 2:
         raise NeedsPerson("more than half of the pictures are missing: is --images the right folder?")
-    return bench.drop_picture(finding.at)
+    found = _surely(bench, finding)
+    if found is None:
+        return bench.drop_picture(finding.at)
+    bench.looks[finding.at] = found
+    return f"named '{bench.rename(finding.at, finding.detail)}', as the one file of this name lies there"
+
+
+def _surely(bench: Bench, finding: Finding) -> Look | None:
+    """The one file of a missing picture's last name: of its size, in a folder more or fewer, and no other record's."""
+    if finding.detail is None or bench.folder.root is None:
+        return None
+    picture = bench.picture(finding.at)
+    parts, other = PureWindowsPath(picture.name).parts, PurePosixPath(finding.detail).parts
+    shorter = min(len(parts), len(other))
+    same_end = parts[-shorter:] == other[-shorter:]
+    alone = sum(PureWindowsPath(p.name).name.casefold() == parts[-1].casefold() for p in bench.seen.pictures) == 1
+    if not (same_end and alone):
+        return None
+    found = look(bench.folder.root / finding.detail)
+    return found if picture.size in (None, found.size, found.stored) else None
 
 
 def spell(bench: Bench, finding: Finding) -> str:

@@ -20,7 +20,7 @@ FIXES: Mapping[str, Fix] = MappingProxyType(
         "annotation-id-zero": fix_records.renumber,
         "file-name-spelling": fix_records.spell,
         "bad-size": fix_records.size_of_picture,
-        "missing-picture": fix_records.drop_missing,
+        "missing-picture": fix_records.find_missing,
         "unreadable-picture": fix_records.drop_picture,
         "truncated-picture": fix_records.drop_picture,
         "in-train-and-val": fix_records.drop_shared,

@@ -33,7 +33,7 @@ _SUFFIXES = {
 
 
 def file_name(picture: Picture, folder: Folder) -> Found:
-    """Whether the file is there, and under that name."""
+    """Whether the file is there, and under that name. detail: the name that it may have instead."""
     if is_unsafe(picture.name):
         yield picture.finding("unsafe-file-name", short(picture.name))
     if folder.root is None or folder.path(picture.name) is not None:
@@ -42,9 +42,9 @@ def file_name(picture: Picture, folder: Folder) -> Found:
     if spelled is not None:
         yield picture.finding("file-name-spelling", f"the file is called '{spelled}'", spelled)
         return
-    elsewhere = folder.elsewhere(picture.name) if len(folder.names) < 1000 else None
-    hint = "" if elsewhere is None else f" A file of this name lies in {folder.root / elsewhere}."
-    yield picture.finding("missing-picture", f"{folder.root / picture.name} does not exist.{hint}")
+    elsewhere = folder.elsewhere(picture.name)
+    hint = "" if elsewhere is None else f" A file of this name lies in {(folder.root / elsewhere).parent}."
+    yield picture.finding("missing-picture", f"{folder.root / picture.name} does not exist.{hint}", elsewhere)
 
 
 def stated(picture: Picture, folder: Folder) -> Found:
