@@ -68,9 +68,9 @@ class ImageRecord:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-def usual_part(record: ImageRecord) -> str:
-    """train, val or test where the picture's "split" says so in any tool's words and letter case, else ""."""
-    return _PARTS.get(str(record.extra.get("split", "")).lower(), "")
+def usual_part(name: object) -> str:
+    """train, val or test where a picture's "split" says so in any tool's words and letter case, else ""."""
+    return _PARTS.get(str(name).lower(), "")
 
 
 @dataclass(frozen=True, eq=False)

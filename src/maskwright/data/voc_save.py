@@ -80,7 +80,7 @@ def _lists(dataset: Dataset, stems: Sequence[str]) -> dict[str, list[str]]:
     out: dict[str, list[str]] = {"trainval": []}
     for stem, record in zip(stems, dataset.images, strict=True):
         stated = str(record.extra.get("split", "trainval"))
-        split = usual_part(record) or ("trainval" if stated.lower() == "trainval" else stated)
+        split = usual_part(stated) or ("trainval" if stated.lower() == "trainval" else stated)
         out.setdefault(split, []).append(stem)
         if split in ("train", "val"):
             out["trainval"].append(stem)

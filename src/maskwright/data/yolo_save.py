@@ -52,7 +52,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
 
 def _parts(dataset: Dataset) -> list[str]:
     """The part of each picture; train for all of them where one is in none that YOLO knows."""
-    parts = [usual_part(record) for record in dataset.images]
+    parts = [usual_part(record.extra.get("split")) for record in dataset.images]
     return parts if all(parts) else ["train"] * len(parts)
 
 

@@ -4,13 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maskwright.data import formats
-from maskwright.data.dataset import Annotation, Dataset
+from maskwright.data.dataset import Annotation, Dataset, usual_part
 from maskwright.engine.train_config import TrainConfig
 from maskwright.errors import DataError, suggest
 
-TRAIN = ("train", "training", "trainval")
-VAL = ("val", "valid", "validation")
-"""Names that files give to the two parts, in any case."""
 SHARE = 0.2
 """Of the pictures, held out where nobody and nothing says which."""
 
@@ -48,9 +45,8 @@ def _chosen(config: TrainConfig, data: Dataset) -> Parts:
         _check_measurable(held_out, str(config.val))
         return Parts(data, held_out, str(config.val))
     named = data.parts() if config.val_fraction is None else {}
-    first, second = (
-        next((n for known in names for n in named if n.casefold() == known), None) for names in (TRAIN, VAL)
-    )
+    first, second = (next((n for n in named if usual_part(n) == part), None) for part in ("train", "val"))
+    first = first or next((n for n in named if n.lower() == "trainval"), None)
     left = [f"{len(part)} of '{name}'" for name, part in named.items() if name not in (first, second)]
     rest = f"; left out: {', '.join(left)}" if left else ""
     if first and second:

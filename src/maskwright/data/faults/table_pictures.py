@@ -69,7 +69,8 @@ PICTURES = (
     error(
         "missing-picture",
         "The picture file does not exist.",
-        "the picture and its objects are left out, unless more than half are missing",
+        "the name becomes that of the one file it surely means; else the picture and its objects are left out, unless "
+        "more than half are missing",
         "Bring the file back, or give the right folder with --images.",
     ),
     error(
