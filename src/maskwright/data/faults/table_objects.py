@@ -18,8 +18,8 @@ OUTLINES = (
     error(
         "bad-outline",
         "An outline is not a list of polygons nor run lengths.",
-        "pairs of coordinates, and a row that is not in a list, are written as they should be; any other becomes a crowd "
-        "region over its box (neither object nor background), or without a box is left out",
+        "pairs of coordinates, and a row that is not in a list, are written as they should be; any other becomes a "
+        "crowd region over its box (neither object nor background), or without a box is left out",
         "Draw it again.",
     ),
     error(
