@@ -415,5 +415,7 @@ def test_values_are_read_unscaled(tmp_path):
         np.testing.assert_array_equal(media.read_values(tmp_path / name), values)
     Image.fromarray(np.eye(4) > 0).save(tmp_path / "d.png")
     np.testing.assert_array_equal(media.read_values(tmp_path / "d.png"), np.eye(4))
+    with pytest.raises(ImageError, match=r"d\.png: the picture has 4x4 = 16 pixels, the limit is 15"):
+        media.read_values(tmp_path / "d.png", max_pixels=15)
     Image.new("RGBA", (4, 3), (9, 9, 9, 0)).save(tmp_path / "e.png")
     np.testing.assert_array_equal(media.read_values(tmp_path / "e.png"), np.full((3, 4), 9))

@@ -35,7 +35,12 @@ class TestClasses:
 
     @pytest.mark.parametrize(
         ("arguments", "says"),
-        [(([],), "at least one"), ((["a"], [1, 2]), "1 names and 2 ids"), ((["a", "b"], [1, 1]), "distinct")],
+        [
+            (([],), "at least one"),
+            (("cell",), r"give \['cell'\]"),
+            ((["a"], [1, 2]), "1 names and 2 ids"),
+            ((["a", "b"], [1, 1]), "distinct"),
+        ],
     )
     def test_errors(self, arguments, says):
         with pytest.raises(ConfigError, match=says):

@@ -1,4 +1,4 @@
-"""Instance segmentation: find, outline and follow every object in pictures and video.
+"""Instance segmentation: find and outline every object in pictures.
 
 import maskwright as mw
 r = mw.load("nuclei").predict("cells.png")

@@ -79,12 +79,7 @@ def read_image(source: Source, *, max_pixels: int | None = MAX_PIXELS, bits: int
     with stream:
         picture = open_picture(stream, name)
         with picture:
-            width, height = picture.size
-            if max_pixels is not None and width * height > max_pixels:
-                raise ImageError(
-                    f"{name}: the picture has {height}x{width} = {height * width} pixels, the limit is {max_pixels}. "
-                    "If you trust the file, give a higher max_pixels, or None for no limit."
-                )
+            _check_size(picture, name, max_pixels)
             load_pixels(picture, name)
             turn = _TURNS.get(orientation(picture))
             upright = picture if turn is None else picture.transpose(turn)
@@ -102,17 +97,19 @@ def read_size(source: Source) -> tuple[int, int]:
         return (width, height) if orientation(picture) >= 5 else (height, width)
 
 
-def read_values(source: Source) -> NDArray[np.int64]:
+def read_values(source: Source, *, max_pixels: int | None = MAX_PIXELS) -> NDArray[np.int64]:
     """The numbers of a picture that is a table of them, such as a mask: int64 (H, W), upright, nothing scaled.
 
     Grey of 1 to 32 bits, palette positions, floats that are whole; of colours that are all grey one channel, opacity
-    ignored. Raises ImageError, naming the file, for other colours, stacks of pictures, and what cannot be read.
+    ignored. max_pixels: as for `read_image`. Raises ImageError, naming the file, for other colours, stacks of pictures,
+    and what cannot be read.
     """
     name, stream = _stream(source)
     with stream, open_picture(stream, name) as picture:
         frames = getattr(picture, "n_frames", 1)
         if frames != 1:
             raise ImageError(f"{name}: expected one picture, found a stack of {frames}. Save them one by one.")
+        _check_size(picture, name, max_pixels)
         load_pixels(picture, name)
         turn = _TURNS.get(orientation(picture))
         values = np.asarray(picture if turn is None else picture.transpose(turn))
@@ -259,6 +256,16 @@ def _rgb(picture: Image.Image, name: str, bits: int) -> UInt8Array:
         flat.paste(rgba, mask=rgba.getchannel("A"))
         return np.array(flat)
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def _check_size(picture: Image.Image, name: str, max_pixels: int | None) -> None:
+    """Raises ImageError where the header promises more pixels than the limit: nothing was decoded yet."""
+    width, height = picture.size
+    if max_pixels is not None and width * height > max_pixels:
+        raise ImageError(
+            f"{name}: the picture has {height}x{width} = {height * width} pixels, the limit is {max_pixels}. "
+            "If you trust the file, give a higher max_pixels, or None for no limit."
+        )
 
 
 def _is_url(name: str) -> bool:

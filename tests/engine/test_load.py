@@ -168,6 +168,11 @@ def test_names_that_lead_nowhere(name: str, error: type[Exception], message: str
         load(name)
 
 
+def test_a_checkpoint_in_the_package_takes_no_other_weights(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'nuclei' is a checkpoint in the package.*load\('.*best\.safetensors'\)"):
+        load("nuclei", weights=save(tmp_path / "best.safetensors"))
+
+
 def test_a_file_and_weights_are_one_too_many(tmp_path: Path) -> None:
     path = save(tmp_path / "best.safetensors")
     with pytest.raises(ConfigError, match="is a file already"):

@@ -611,6 +611,30 @@ def test_train_leaves_weights_that_load_and_predict(tmp_path: Path, ema: float |
     assert_same(dict(state["model"] if ema is None else state["ema"]["model"]), last)
 
 
+def test_weights_of_an_earlier_run_are_not_taken_for_the_best(tmp_path: Path) -> None:
+    annotations, out = (
+        coco_fixture(tmp_path / "data", 0, pictures=5, size=(64, 72), objects=3, classes=2),
+        tmp_path / "run",
+    )
+    out.mkdir()
+    (out / "best.safetensors").write_bytes(b"of an earlier run")
+    config = make_config(
+        out, data=str(annotations), images=str(annotations.parent / "images"), epochs=1, batch_size=2, val_fraction=0.0,
+        size=64, report=False,
+    )  # fmt: skip
+    assert train(config, small_mask_rcnn(2)) == out / "last.safetensors"
+
+
+def test_boxes_alone_have_a_validation_loss_too(tmp_path: Path) -> None:
+    path = coco_fixture(tmp_path / "data", 0, pictures=3, size=(64, 72), objects=3, classes=2)
+    data = coco.load(path, path.parent / "images")
+    rows = {k: tuple(replace(a, segmentation=None) for a in own) for k, own in data.annotations.items()}
+    model = RCNN(replace(rcnn.tiny("compact", 2), masks=False))
+    losses = validation_loss(model, replace(data, annotations=rows))
+    assert "mask" not in losses
+    assert math.isfinite(losses["score"])
+
+
 def test_train_names_missing_pictures(tmp_path: Path) -> None:
     annotations = coco_fixture(tmp_path / "data", 0, pictures=5, size=(40, 40))
     (annotations.parent / "images" / "0002.png").unlink()

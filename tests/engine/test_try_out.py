@@ -69,6 +69,20 @@ def test_what_can_be_learnt_passes(data: Dataset, trial: Callable[..., Trial], t
     assert sorted(p.name for p in data.root.iterdir()) == before
 
 
+def test_a_trial_of_boxes_alone_leaves_the_callers_model(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = module._config
+    monkeypatch.setattr(module, "_config", lambda *a: replace(usual(*a), epochs=1, max_minutes=None))
+    rows = {k: tuple(replace(a, segmentation=None) for a in own) for k, own in data.annotations.items()}
+    network = replace(rcnn.tiny("compact", len(data.classes)), masks=False)
+    model, config = RCNN(network), TrainConfig(device="cpu", progress=False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    plan = Plan(config, (), Origin("x", RCNN, network, built=True), replace(data, annotations=rows), None)
+    found = try_out(plan, model)
+    assert found.steps > 0
+    assert model.spec == network.spec
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 def test_annotations_of_other_pictures_are_not_learnt(data: Dataset, trial: Callable[..., Trial]) -> None:
     """Each picture has the outlines of the next one, turned upside down: nothing in it says where they are."""
 

@@ -144,7 +144,7 @@ def test_who_answers_for_what(case: tuple[Step, str]) -> None:
     assert np.array_equal((lesson.object - first).numpy(), step[f"{variant}_pos_gt"])
     assert lesson.picture.bincount().tolist() == step[f"{variant}_num_pos"].tolist()
     priors = step.outputs.priors[lesson.prior]
-    offsets = box_ops.encode(truth.boxes[lesson.object], priors, yolact_loss.VARIANCES)
+    offsets = box_ops.encode(truth.boxes[lesson.object], priors, yolact_loss.BOX_WEIGHTS)
     assert np.abs(offsets.numpy() - step[f"{variant}_pos_loc_t"]).max() < 1e-4
     assert len(lesson.drawn) == len(lesson.prior)
     assert bool((lesson.scale == 1).all())
@@ -229,7 +229,7 @@ def test_matching(units: Any, crowd: bool) -> None:
     assert np.array_equal(named.numpy(), units[f"{case}_conf_t"])
     positive = matches >= 0
     assert np.array_equal(matches[positive].numpy(), units[f"{case}_idx_t"][positive.numpy()])
-    offsets = box_ops.encode(truth[matches[positive]], priors[positive], yolact_loss.VARIANCES)
+    offsets = box_ops.encode(truth[matches[positive]], priors[positive], yolact_loss.BOX_WEIGHTS)
     assert np.abs(offsets.numpy() - units[f"{case}_loc_t"][positive.numpy()]).max() < 1e-3
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tests.golden.yolact_recorded import SIZE
 from torch import Tensor
 
-from maskwright.models.yolact import BOX_WEIGHTS
+from maskwright.models.yolact_loss import BOX_WEIGHTS
 from maskwright.ops.boxes import decode, encode
 from maskwright.ops.nms import fast_nms, greedy_nms_by_class
 from maskwright.ops.prototypes import window

@@ -24,6 +24,20 @@ Box = tuple[float, float, float, float]
 Row = dict[str, Any]
 
 
+def whole(value: Any) -> int | None:
+    """7, "7" and 7.0 as 7; None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+        try:
+            return int(value)
+        except ValueError:  # "+-7"
+            return None
+    return None
+
+
 @dataclass(frozen=True)
 class Record:
     """A place in a file, so that every fault says where it is."""
@@ -44,12 +58,9 @@ class Record:
     def whole(self, row: Row, key: str) -> int:
         """An integer field; 7, "7" and 7.0 are all 7."""
         value = row.get(key)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if isinstance(value, float) and value.is_integer():
-            return int(value)
-        if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
-            return int(value)
+        number = whole(value)
+        if number is not None:
+            return number
         if value is None:
             raise self.fault(f"'{key}' is missing. Add it as an integer; the fields here are {short(sorted(row))}.")
         raise self.fault(f"'{key}' must be an integer, got {short(value)}. Number the records instead of naming them.")

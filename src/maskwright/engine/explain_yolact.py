@@ -35,7 +35,8 @@ from maskwright.engine.panels import (
     tiles,
 )
 from maskwright.geometry import Geometry
-from maskwright.models.yolact import BOX_WEIGHTS, Yolact
+from maskwright.models.yolact import Yolact
+from maskwright.models.yolact_loss import BOX_WEIGHTS
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import prototypes as prototype_ops
 from maskwright.types import BoolArray, FloatArray, OutputSpec

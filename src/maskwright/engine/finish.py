@@ -1,6 +1,6 @@
 """Raw detections to instances on the picture: threshold, undo the geometry, draw the masks.
 
-The same code finishes what a PyTorch model, an exported file and a server answer.
+One piece of code for every model: what differs between them is in `OutputSpec`.
 """
 
 from collections.abc import Sequence

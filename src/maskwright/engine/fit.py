@@ -126,7 +126,7 @@ def update(run: Run, group: Sequence[Batch]) -> float:
 
 def validation_loss(model: Model, data: Dataset, *, batch_size: int = 4, seed: int = 0) -> dict[str, float]:
     """Mean losses over a data set, pictures as prediction sees them. `score`, the first, is minus their sum."""
-    batches = Batches(data, model.spec, Sampling(batch_size=batch_size, seed=seed))
+    batches = Batches(data, model.spec, Sampling(batch_size=batch_size, seed=seed, masks=model.draws_masks))
     device, sums, count = next(model.parameters()).device, dict[str, float](), 0
     with torch.no_grad():
         for batch in batches.start():

@@ -76,6 +76,9 @@ def judge(found: Instances, truth: Instances, crowd: Instances) -> Verdict:
     if by_mask and found.crops is not None and crowd.crops is not None:
         for k in np.flatnonzero(~right).tolist() if len(crowd) else ():
             ignored[k] = half_inside(found.crops[k], crowd.crops[np.flatnonzero(crowd.labels == found.labels[k])])
+    elif len(crowd):
+        near = (_inside(found.boxes, crowd.boxes) >= 0.5) & (found.labels[:, None] == crowd.labels)
+        ignored = ~right & near.any(axis=1)
     wrong = int((~right & ~ignored).sum() + (~seen).sum())
     total = len(pairs) + wrong / 2
     return Verdict(right, seen, ignored, sum(iou for *_, iou in pairs) / total if total else 1.0)
@@ -103,11 +106,22 @@ def _box_pairs(found: Instances, truth: Instances) -> list[tuple[int, int, float
 
 def _box_iou(a: FloatArray, b: FloatArray) -> Array:
     """(N, M)."""
+    both, areas = _common(a, b), [(rows[:, 2:] - rows[:, :2]).astype(np.float64).prod(axis=1) for rows in (a, b)]
+    out: Array = both / np.maximum(areas[0][:, None] + areas[1] - both, 1e-12)
+    return out
+
+
+def _inside(a: FloatArray, b: FloatArray) -> Array:
+    """(N, M) the share of each box of a that lies in one of b."""
+    out: Array = _common(a, b) / np.maximum((a[:, 2:] - a[:, :2]).astype(np.float64).prod(axis=1), 1e-12)[:, None]
+    return out
+
+
+def _common(a: FloatArray, b: FloatArray) -> Array:
+    """(N, M) the area that two boxes share."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
-    both = np.clip(sides, 0, None).prod(axis=2)
-    areas = [(rows[:, 2:] - rows[:, :2]).prod(axis=1) for rows in (a, b)]
-    out: Array = both / np.maximum(areas[0][:, None] + areas[1] - both, 1e-12)
+    out: Array = np.clip(sides, 0, None).prod(axis=2)
     return out
 
 

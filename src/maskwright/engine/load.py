@@ -114,6 +114,10 @@ def _from_zoo(
         _check_nms(family_of(entry.config).model, name, nms)
     path = Path(weights) if weights is not None else entry.path(progress)
     if entry.inside is not None:
+        if weights is not None:
+            raise ConfigError(
+                f"'{name}' is a checkpoint in the package. Yours describes itself too: load({str(path)!r})."
+            )
         return _from_checkpoint(path)
     if sniff(path) == "safetensors" and (file := read(path)).header is not None:
         own = _full_name(file.header)

@@ -178,8 +178,8 @@ def build(config: TrainConfig, classes: Classes, start: Origin) -> tuple[Model, 
             f"learn next to nothing. Begin with them (--weights {start.architecture}, or a file), or train "
             f"{family_of(start.config).untrained}."
         )
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
+    with torch.random.fork_rng([]):  # built on the processor
+        torch.default_generator.manual_seed(config.seed)
         model = start.kind(fitted(start.config, config, len(classes)))
     if start.weights is None:
         return model, None

@@ -113,8 +113,8 @@ def train(config: TrainConfig, model: Model | None = None) -> Path:
         save_checkpoint(path, trained.state_dict(), header)
 
     history = fit(model, run.data, run.held_out, config, average_precision(classes), save, begun)
-    best = out / "best.safetensors"
-    best, page = best if best.exists() else best.with_name("last.safetensors"), None
+    measured = history.best is not None  # else a file of that name is of another run
+    best, page = out / ("best.safetensors" if measured else "last.safetensors"), None
     if config.report and is_first() and history.stopped in ("finished", "time", "no progress"):
         from maskwright.engine.report import report_run
 

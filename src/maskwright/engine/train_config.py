@@ -56,7 +56,8 @@ class TrainConfig:
     and val that the data names, or else a fifth.
     epochs, max_minutes: the run ends with the first that is reached; one may be None. With max_minutes the learning
     rate follows the share of the time that is used, or of the epochs if that is further.
-    repeats: times an epoch shows each picture, each time varied anew; for small data sets.
+    repeats: times an epoch shows each picture, each time varied anew; for small data sets. keep_empty: learn also from
+    pictures without objects. seed: of order, variations and random weights.
     batch_size: pictures at once, in all processes together; accumulate: batches for one step. optimizer: "sgd" uses
     momentum and nesterov. weight_decay: not of norms, biases. lr: reached after `warmup` iterations of linear rise.
     schedule: "cosine" falls to lr * lr_end; "step" multiplies by gamma at each of the milestones, shares of the run;
@@ -72,7 +73,8 @@ class TrainConfig:
     each level (C4: all of its one level). score_threshold, max_instances: what the trained model reports unless asked
     otherwise.
     orientation: "free" where pictures have no up and down, as seen through a microscope or from above.
-    tensorboard: write events for it as well. report: write report.html at the end, which costs one more evaluation.
+    log_every: iterations. progress: a bar on stderr. tensorboard: write events for it as well. report: write
+    report.html at the end, which costs one more evaluation.
     device: "auto", "cpu" or "cuda". resume: continue the run in `out`; it starts where there is none.
     """
 

@@ -4,6 +4,7 @@ What is tried is the run's own network, input scale, learning rate, precision an
 pictures, without variations. Letters: N objects.
 """
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -92,6 +93,8 @@ def try_out(plan: Plan, model: Model | None = None, *, seconds: float = SECONDS)
     faults = outline_faults(plan.data.subset(positions))
     if model is None:
         model, _ = build(plan.config, plan.data.classes, plan.start)
+    else:
+        model = copy.deepcopy(model)
     with TemporaryDirectory(prefix="maskwright-") as folder:
         side = _side(plan, model)
         data = windows(plan.data, positions, model.spec, side, Path(folder))
@@ -286,7 +289,7 @@ def _of_inputs(model: Model, data: Dataset) -> list[str]:
         out.append(f"objects are {np.median(sides):.0f} pixels at the input (median), hard to find: a larger --size")
     if counts.max(initial=0) > model.output.max_instances:
         out.append(f"a window holds {counts.max()} objects, the model reports {model.output.max_instances} at most")
-    batches = Batches(data, model.spec, Sampling(batch_size=1))
+    batches = Batches(data, model.spec, Sampling(batch_size=1, masks=model.draws_masks))
     flat, off = [], []
     for batch in batches.start():
         flat.append(float(batch.images.std()))

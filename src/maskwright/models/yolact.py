@@ -19,7 +19,7 @@ from torch import Tensor
 from maskwright.errors import ConfigError, suggest
 from maskwright.models import yolact_loss
 from maskwright.models.base import Draws, Model, draws_of
-from maskwright.models.yolact_loss import LossConfig
+from maskwright.models.yolact_loss import BOX_WEIGHTS, LossConfig
 from maskwright.nn.backbones import NormKind, backbone, missing_strides, norm_layer
 from maskwright.nn.yolact import Head, MaskScorer, Protonet, Pyramid, Raw, semantic_branch
 from maskwright.ops import prototypes as prototype_ops
@@ -28,9 +28,6 @@ from maskwright.ops.boxes import decode
 from maskwright.ops.losses import Term
 from maskwright.ops.nms import fast_nms, greedy_nms_by_class
 from maskwright.types import InputSpec, OutputSpec, RawDetections, Target
-
-BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-"""One over SSD's variances 0.1 and 0.2."""
 
 RESNET_INPUT = InputSpec(
     size=550, fit="stretch", resize="float", mean=(123.68, 116.78, 103.94), std=(58.40, 57.12, 57.38), multiple=1
@@ -62,7 +59,10 @@ class NMSConfig:
         if self.kind not in get_args(NMSKind):
             raise ConfigError(f"NMSConfig: kind is 'fast', 'fast_cross' or 'exact', got {self.kind!r}.")
         if not 0 <= self.score < 1 or not 0 < self.iou < 1 or self.before < 1 or self.keep < 1:
-            raise ConfigError(f"NMSConfig: score and iou lie in [0, 1), before and keep are at least 1, got {self}.")
+            raise ConfigError(
+                f"NMSConfig: score is at least 0 and below 1, iou between 0 and 1, before and keep are at least "
+                f"1, got {self}."
+            )
 
 
 @dataclass(frozen=True)

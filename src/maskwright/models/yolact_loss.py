@@ -26,7 +26,8 @@ from maskwright.ops.mask_cells import MaskCells, Rectangles
 from maskwright.ops.matching import BACKGROUND
 from maskwright.types import Masks, Size, Target
 
-VARIANCES = (10.0, 10.0, 5.0, 5.0)
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+"""One over SSD's variances 0.1 and 0.2: of the offsets of boxes, when they are learnt and when they are read."""
 OUTSIDE = 100.0
 """What a true cell outside its box's window costs: the published code's floor of a logarithm."""
 
@@ -218,7 +219,7 @@ def class_sum(logits: Tensor, matches: Tensor, labels: Tensor, negatives: int) -
 
 def box_sum(outputs: Outputs, lesson: Lesson, truth: Truth) -> Tensor:
     """Smooth L1 of the offsets of the foreground priors."""
-    wanted = box_ops.encode(truth.boxes[lesson.object], outputs.priors[lesson.prior], VARIANCES)
+    wanted = box_ops.encode(truth.boxes[lesson.object], outputs.priors[lesson.prior], BOX_WEIGHTS)
     return losses.smooth_l1_sum(outputs.raw.deltas[lesson.picture, lesson.prior], wanted, 1.0)
 
 

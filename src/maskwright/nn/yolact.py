@@ -1,4 +1,4 @@
-"""The parts that YOLACT and YolactEdge share: pyramid, prototypes, prediction head, mask scorer.
+"""The parts of YOLACT: pyramid, prototypes, prediction head, mask scorer.
 
 Letters: B batch, C channels, L levels, A priors of a cell, N priors of all levels, D prototypes, Q classes.
 """

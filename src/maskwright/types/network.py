@@ -108,7 +108,10 @@ class OutputSpec:
         if self.upsample not in ("masks", "logits") or not self.crop_margin >= 0:
             raise ConfigError(f"OutputSpec: upsample is 'masks' or 'logits', crop_margin at least 0, got {self}.")
         if not 0 < self.mask_threshold < 1 or not 0 <= self.score_threshold <= 1 or self.max_instances < 0:
-            raise ConfigError(f"OutputSpec: thresholds lie in [0, 1], max_instances is not negative, got {self}.")
+            raise ConfigError(
+                "OutputSpec: score_threshold lies in [0, 1], mask_threshold between 0 and 1, max_instances is not "
+                f"negative, got {self}."
+            )
 
 
 @dataclass(eq=False)
@@ -141,7 +144,7 @@ class Target:
 
 @dataclass(eq=False)
 class RawDetections:
-    """What `Model.detect` returns: fixed-shape rows in the input frame, best first; dead rows are all zero.
+    """What `Model.detect` returns: rows in the input frame, best first, as many for each picture; dead ones are zero.
 
     boxes (B, K, 4); scores (B, K); labels (B, K) int64. A row is dead where its score is 0.
     Masks come in one of two forms, or not at all: mask_probs (B, K, M, M) of the predicted class inside the box; or

@@ -29,6 +29,8 @@ class Classes(Sequence[str]):
     """
 
     def __init__(self, names: Sequence[str], ids: Sequence[int] | None = None) -> None:
+        if isinstance(names, str):
+            raise ConfigError(f"Classes is a list of names, got {names!r}; give [{names!r}].")
         self.names = tuple(str(n) for n in names)
         self.ids = tuple(int(i) for i in ids) if ids is not None else tuple(range(1, len(self.names) + 1))
         if not self.names:

@@ -1,6 +1,6 @@
 """Read any weights file into named tensors, safely; write our own.
 
-Four kinds of file are told apart by their first bytes, never by the suffix:
+Three kinds of file are told apart by their first bytes, never by the suffix:
 
     safetensors   ours (JSON header under the metadata key "maskwright") or anybody's
     torch         torch.save, zip or the older layout: torchvision, own training runs of detectron2

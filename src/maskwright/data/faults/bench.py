@@ -6,10 +6,10 @@ from pathlib import PurePosixPath
 
 from maskwright.data.faults import outlines, view
 from maskwright.data.faults.files import Folder, Look
-from maskwright.data.faults.rows import GONE, Rows, whole
+from maskwright.data.faults.rows import GONE, Rows
 from maskwright.data.faults.table import Finding, Section
 from maskwright.data.faults.view import Thing
-from maskwright.data.fields import Row
+from maskwright.data.fields import Row, whole
 
 
 class NeedsPerson(Exception):

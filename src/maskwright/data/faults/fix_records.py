@@ -9,9 +9,9 @@ from typing import Any
 from maskwright.data.faults import outlines
 from maskwright.data.faults.bench import Bench, NeedsPerson
 from maskwright.data.faults.files import Look, look, without_tag
-from maskwright.data.faults.rows import GONE, SECTIONS, finite, stated_size, whole
+from maskwright.data.faults.rows import GONE, SECTIONS, finite, stated_size
 from maskwright.data.faults.table import Finding
-from maskwright.data.fields import Row
+from maskwright.data.fields import Row, whole
 
 # ---- records --------------------------------------------------------------------------------------------------------
 

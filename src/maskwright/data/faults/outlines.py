@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from maskwright.data.faults.crossing import crosses_itself
-from maskwright.data.faults.rows import finite, whole
+from maskwright.data.faults.rows import finite
 from maskwright.data.faults.table import Finding
 from maskwright.data.faults.view import Index, Picture, Points, Thing
-from maskwright.data.fields import Box, short
+from maskwright.data.fields import Box, short, whole
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Size

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from maskwright.data.coco_rows import Categories
-from maskwright.data.faults.rows import GONE, SECTIONS, whole
+from maskwright.data.faults.rows import GONE, SECTIONS
 from maskwright.data.faults.table import Finding, Section
 from maskwright.data.faults.view import Index
-from maskwright.data.fields import Row, short
+from maskwright.data.fields import Row, short, whole
 from maskwright.errors import ConfigError, DataError
 
 Found = Iterator[Finding]

@@ -15,7 +15,7 @@ from maskwright.data import formats
 from maskwright.data.coco_rows import annotation_row, category_rows, image_row
 from maskwright.data.dataset import Dataset
 from maskwright.data.faults.table import Finding, Section
-from maskwright.data.fields import Row, read_json, short
+from maskwright.data.fields import Row, read_json, short, whole
 from maskwright.data.pictures import found_name
 from maskwright.errors import DataError
 from maskwright.types import Size
@@ -88,20 +88,6 @@ def of_dataset(dataset: Dataset) -> Rows:
     annotations = [annotation_row(a, dataset.classes.ids) for i in range(len(dataset)) for a in dataset.of(i)]
     categories = list(category_rows(dataset.classes, dataset.landmarks, dataset.class_extra))
     return Rows(dataset.source, dataset.root, images, annotations, categories, dataset.extra, native=False)
-
-
-def whole(value: Any) -> int | None:
-    """7, "7" and 7.0 as 7; None for anything else, as `fields.Record.whole` refuses it."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
-        try:
-            return int(value)
-        except ValueError:  # "+-7"
-            return None
-    return None
 
 
 def finite(value: Any) -> bool:
