@@ -138,6 +138,7 @@ FAULTS: list[tuple[str, Any, list[str]]] = [
     ("no file", without("images", "file_name"), ["image id 900000000001", "'file_name'"]),
     ("no annotation id", without("annotations", "id", 2), ["annotation 2 of the list", "'id' is missing"]),
     ("word as id", broken(id="seven"), ["'id' must be an integer, got 'seven'"]),
+    ("signs as id", broken(id="--7"), ["'id' must be an integer, got '--7'"]),
     ("other image", broken(image_id=4), ["annotation id 7", "image_id 4 is not in the list 'images'"]),
     ("other class", broken(category_id=4), ["annotation id 7", "category_id 4", "0 first, 7 middle, 90 last"]),
     ("odd polygon", broken(segmentation=[[1, 1, 2, 2, 3, 3, 4]]), ["annotation id 7", "even number", "got 7"]),
