@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from maskwright.errors import ConfigError, DataError
-from maskwright.types import Classes, InputSpec, Instances, Masks, OutputSpec, RawDetections, Target
+from maskwright.types import Classes, InputSpec, Instances, Landmarks, Masks, OutputSpec, RawDetections, Target
 
 dense_masks = st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(1, 9)).flatmap(
     lambda shape: hnp.arrays(np.bool_, shape)
@@ -45,6 +45,27 @@ class TestClasses:
     def test_errors(self, arguments, says):
         with pytest.raises(ConfigError, match=says):
             Classes(*arguments)
+
+
+class TestLandmarks:
+    @pytest.mark.parametrize(
+        ("names", "mirrored"),
+        [
+            (("left eye", "nose", "right eye"), (2, 1, 0)),
+            (("upright left", "upright right"), (1, 0)),
+            (("cleft left", "cleft right"), (1, 0)),
+            (("left leftmost", "right rightmost"), (1, 0)),
+            (("LeftEye", "RightEye"), (1, 0)),
+            (("left", "tip"), (0, 1)),
+        ],
+    )
+    def test_left_and_right_change_places(self, names, mirrored):
+        assert Landmarks(names).mirrored == mirrored
+
+    @given(st.lists(st.lists(st.sampled_from(["left", "right", "up", " "]), max_size=3).map("".join), max_size=6))
+    def test_no_point_is_lost_in_a_mirror(self, names):
+        mirrored = Landmarks(tuple(names)).mirrored
+        assert sorted(mirrored) == list(range(len(names)))
 
 
 class TestSpecs:

@@ -4,6 +4,7 @@ Letters: N instances, P landmarks, Q classes, H W picture, h w crop.
 Boxes are xyxy, absolute, continuous pixels: pixel (row i, column j) covers [j, j+1) x [i, i+1).
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, overload
@@ -80,7 +81,9 @@ class Landmarks:
         if any(not 0 <= k < count for pair in self.links for k in pair):
             raise ConfigError(f"Landmarks: links join positions 0..{count - 1}, got {self.links}.")
         if self.mirrored is None:
-            object.__setattr__(self, "mirrored", tuple(self._partner(k) for k in range(count)))
+            partners = [self._partner(k) for k in range(count)]
+            mutual = tuple(q if partners[q] == k else k for k, q in enumerate(partners))
+            object.__setattr__(self, "mirrored", mutual)
         elif sorted(self.mirrored) != list(range(count)):
             raise ConfigError(f"Landmarks: mirrored names each of 0..{count - 1} once, got {self.mirrored}.")
 
@@ -88,10 +91,14 @@ class Landmarks:
         return len(self.names)
 
     def _partner(self, k: int) -> int:
+        """The point whose name has left for right or right for left, in one place ("upright left") or in all."""
         name = self.names[k]
         for one, other in (("left", "right"), ("right", "left"), ("Left", "Right"), ("Right", "Left")):
-            if one in name and name.replace(one, other) in self.names:
-                return self.names.index(name.replace(one, other))
+            places = [m.start() for m in re.finditer(one, name)]
+            exchanged = [name[:i] + other + name[i + len(one) :] for i in places]
+            for wanted in [*exchanged, name.replace(one, other)] if places else []:
+                if wanted in self.names:
+                    return self.names.index(wanted)
         return k
 
 
