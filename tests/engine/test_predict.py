@@ -228,7 +228,7 @@ def test_options_choose_rows() -> None:
     ("options", "message"),
     [
         ({"score_threshold": 0.01}, r"'middle' finds nothing below a score of 0\.05, got score_threshold 0\.01"),
-        ({"score_threshold": 1.5}, r"thresholds lie in \[0, 1\]"),
+        ({"score_threshold": 1.5}, r"score_threshold lies in \[0, 1\]"),
         ({"max_instances": -1}, "max_instances is not negative"),
         ({"batch_size": 0}, "batch_size is at least 1, got 0"),
         ({"classes": ["leef"]}, r"'middle' has no class 'leef'\. Did you mean 'leaf'"),

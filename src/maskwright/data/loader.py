@@ -354,7 +354,8 @@ def prepare_sample(
 
     Without augmentation the input is exactly prediction's. With it the picture is moved and scaled in one pass by the
     spec's filter, then normalised by the same function as in prediction; outside the picture is the mean colour,
-    which becomes zero as padding is. another: where mosaic and copy-paste find pictures.
+    which becomes zero as padding is, or is varied with the other colours. another: where mosaic and copy-paste find
+    pictures.
     """
     if config is None:
         still = Choice(Geometry.resize(sample.size, input_size(sample.size, spec)))
