@@ -1,4 +1,4 @@
-"""Mask R-CNN R50-FPN end to end, uint8 picture to boolean masks, against torchvision's model with the same weights.
+"""Mask R-CNN R50-FPN end to end, uint8 image to boolean masks, against torchvision's model with the same weights.
 
     python -m benchmarks.mask_rcnn [--precision float32|bf16] [--runs N] [--short-edge 800]
 
@@ -53,10 +53,10 @@ def peer(short_edge: int) -> torch.nn.Module:
     return model.eval()
 
 
-def run_peer(model: torch.nn.Module, picture: np.ndarray) -> int:
-    """uint8 picture to boolean masks, as torchvision's reference evaluation does it."""
+def run_peer(model: torch.nn.Module, image: np.ndarray) -> int:
+    """uint8 image to boolean masks, as torchvision's reference evaluation does it."""
     with torch.inference_mode():
-        found = model([torch.from_numpy(picture).permute(2, 0, 1) / 255])[0]
+        found = model([torch.from_numpy(image).permute(2, 0, 1) / 255])[0]
         return len((found["masks"] > 0.5)[:, 0].numpy())
 
 
@@ -67,10 +67,10 @@ def ours(weights: Path, short_edge: int, precision: str) -> maskwright.Predictor
 
 
 @torch.inference_mode()
-def one_by_one(model: Any, picture: np.ndarray, timer: StageTimer, dtype: torch.dtype = torch.float32) -> None:
+def one_by_one(model: Any, image: np.ndarray, timer: StageTimer, dtype: torch.dtype = torch.float32) -> None:
     """`RCNN.detect`, stage by stage."""
     with timer.stage("resize, normalise, pad"):
-        pixels, _ = prepare(picture, model.spec)
+        pixels, _ = prepare(image, model.spec)
         sizes = [(pixels.shape[1], pixels.shape[2])]
         images = pad_batch([pixels], model.spec.multiple).to(dtype)
     with timer.stage("body"):
@@ -102,35 +102,35 @@ def plain(spec: InputSpec, weights: Path) -> RCNN:
     return model
 
 
-def memory_of(arguments: argparse.Namespace, picture: np.ndarray) -> None:
+def memory_of(arguments: argparse.Namespace, image: np.ndarray) -> None:
     if arguments.memory_of == "torchvision":
         model = peer(arguments.short_edge)
         for _ in range(2):
-            run_peer(model, picture)
+            run_peer(model, image)
     else:
         predictor = ours(arguments.weights, arguments.short_edge, arguments.precision)
         for _ in range(2):
-            assert predictor.predict(picture).masks is not None
+            assert predictor.predict(image).masks is not None
     print_peak_memory()
 
 
-def compare(arguments: argparse.Namespace, picture: np.ndarray, folder: Path) -> dict[str, Any]:
+def compare(arguments: argparse.Namespace, image: np.ndarray, folder: Path) -> dict[str, Any]:
     """Ratio in turns, median seconds of both, and peak memory."""
     model = peer(arguments.short_edge)
     weights = folder / "weights.pth"
     torch.save(model.state_dict(), weights)
     predictor = ours(weights, arguments.short_edge, arguments.precision)
     dtype = DTYPES[predictor.precision]
-    found = (run_peer(model, picture), len(predictor.predict(picture)))
-    times = in_turn(lambda: run_peer(model, picture), lambda: predictor.predict(picture).masks, arguments.runs)
+    found = (run_peer(model, image), len(predictor.predict(image)))
+    times = in_turn(lambda: run_peer(model, image), lambda: predictor.predict(image).masks, arguments.runs)
     common = ["--weights", str(weights), "--precision", arguments.precision, "--short-edge", str(arguments.short_edge)]
     return {
         "found": found,
         "torchvision_s": times["peer_s"],
         "maskwright_s": times["ours_s"],
         "ratio": times["ratio"],
-        "stages_s": stage_seconds(lambda timer: one_by_one(predictor.model, picture, timer, dtype), arguments.runs),
-        "gflop": stage_gflop(functools.partial(one_by_one, plain(predictor.spec, weights), picture)),
+        "stages_s": stage_seconds(lambda timer: one_by_one(predictor.model, image, timer, dtype), arguments.runs),
+        "gflop": stage_gflop(functools.partial(one_by_one, plain(predictor.spec, weights), image)),
         "peak_gflops": matrix_peak(dtype),
         "memory_mb": {
             which: peak_memory("benchmarks.mask_rcnn", "--memory-of", which, *common)
@@ -160,12 +160,12 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
-    picture = skimage.data.coffee()
+    image = skimage.data.coffee()
     if arguments.memory_of:
-        memory_of(arguments, picture)
+        memory_of(arguments, image)
         return
     with tempfile.TemporaryDirectory() as folder:
-        result = compare(arguments, picture, Path(folder))
+        result = compare(arguments, image, Path(folder))
     print(json.dumps(result, indent=2)) if arguments.json else report(result, arguments)
 
 

@@ -1,12 +1,12 @@
-"""What the `nuclei` model reaches on the held-out fifth of the Data Science Bowl pictures, overall and by kind.
+"""What the `nuclei` model reaches on the held-out fifth of the Data Science Bowl images, overall and by kind.
 
     python -m benchmarks.nuclei --data instances_train.json --images images/ [--model nuclei] [--overlays DIR]
 
 Two tables: COCO AP, and AP = TP / (TP + FP + FN) of disjoint masks at the score that predictions show by default, as
-mean over the pictures and of the counts summed over them. Publications on this data set report the latter for its
-fluorescence pictures. The fifth is the one that training holds out (`Dataset.split(0.2)`); --all takes every picture.
---against NAME also predicts with another model, picture by picture in turn, and tells how much faster this one is.
---overlays writes pictures of each kind with what was found on the left and the annotation on the right.
+mean over the images and of the counts summed over them. Publications on this data set report the latter for its
+fluorescence images. The fifth is the one that training holds out (`Dataset.split(0.2)`); --all takes every image.
+--against NAME also predicts with another model, image by image in turn, and tells how much faster this one is.
+--overlays writes images of each kind with what was found on the left and the annotation on the right.
 """
 
 import argparse
@@ -30,36 +30,36 @@ SHOWN = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
 
 
 def by_kind(data: Dataset) -> dict[str, Dataset]:
-    """The pictures of each kind, as their records say it."""
+    """The images of each kind, as their records say it."""
     kinds = [str(record.extra.get("kind", "unknown")) for record in data.images]
     return {kind: data.subset([i for i, k in enumerate(kinds) if k == kind]) for kind in sorted(set(kinds))}
 
 
 def draw(predictor: maskwright.Predictor, data: Dataset, kind: str, folder: Path, score: float) -> None:
     for i in range(min(OVERLAYS, len(data))):
-        picture = data.image(i)
-        found = predictor.predict(picture, score_threshold=score)
-        pair = [overlay(picture, shown, labels=False) for shown in (found, data.truth(i))]
+        image = data.image(i)
+        found = predictor.predict(image, score_threshold=score)
+        pair = [overlay(image, shown, labels=False) for shown in (found, data.truth(i))]
         write_image(folder / f"{kind}_{i}.png", np.hstack(pair))
 
 
 def print_nuclei(results: dict[str, NucleiResult]) -> None:
-    """AP at the IoU thresholds that are published, mean over pictures / counts summed."""
+    """AP at the IoU thresholds that are published, mean over images / counts summed."""
     heads = "".join(f"{f'AP@{iou:g}':>15}" for iou in SHOWN)
-    print(f"\n{'pictures':<20}{'score':>8}{heads}{'mean':>15}")
+    print(f"\n{'images':<20}{'score':>8}{heads}{'mean':>15}")
     for kind, result in results.items():
         rows = [result.overall.at(iou) for iou in SHOWN]
-        pairs = [(row.ap_by_picture, row.ap) for row in rows] + [(result.overall.mean, result.overall.mean_summed)]
+        pairs = [(row.ap_by_image, row.ap) for row in rows] + [(result.overall.mean, result.overall.mean_summed)]
         print(f"{kind:<20}{result.score_threshold:8.2f}" + "".join(f"{f'{a:.3f} / {b:.3f}':>15}" for a, b in pairs))
 
 
 def print_times(
     names: tuple[str, str], predictors: tuple[maskwright.Predictor, ...], parts: dict[str, Dataset]
 ) -> None:
-    """Of each kind, the seconds that both models take for its pictures; of each picture the better of two runs."""
+    """Of each kind, the seconds that both models take for its images; of each image the better of two runs."""
     for kind, part in parts.items():
-        pictures = [part.image(i) for i in range(len(part))]
-        seconds = [[best(lambda m=m, p=p: m.predict(p).masks, 2) for m in predictors] for p in pictures]
+        images = [part.image(i) for i in range(len(part))]
+        seconds = [[best(lambda m=m, p=p: m.predict(p).masks, 2) for m in predictors] for p in images]
         theirs, ours = (sum(column) for column in zip(*seconds, strict=True))
         print(f"{kind:<20}{names[0]} {theirs:.1f} s, {names[1]} {ours:.1f} s: {theirs / ours:.2f} times faster")
 
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--score", type=float, help="lowest score that counts and is drawn (default: the model's own)")
     parser.add_argument("--best-threshold", action="store_true", help="also at the score that suits each kind best")
-    parser.add_argument("--all", action="store_true", help="every picture of the file, not the held-out fifth")
+    parser.add_argument("--all", action="store_true", help="every image of the file, not the held-out fifth")
     parser.add_argument("--against", metavar="NAME", help="compare the time of prediction with this model's")
     parser.add_argument("--overlays", type=Path)
     arguments = parser.parse_args()
@@ -91,15 +91,13 @@ def main() -> None:
         )
         for kind, part in parts.items()
     }
-    print(
-        f"{'pictures':<20}{'number':>8}{'nuclei':>8}{'mask AP':>9}{'AP50':>7}{'AP75':>7}{'box AP':>8}{'a second':>10}"
-    )
+    print(f"{'images':<20}{'number':>8}{'nuclei':>8}{'mask AP':>9}{'AP50':>7}{'AP75':>7}{'box AP':>8}{'a second':>10}")
     for kind, result in results.items():
         masks, boxes = result.result.masks, result.result.boxes
         assert masks is not None
         count = sum(row.objects for row in masks.per_class)
         figures = f"{masks['AP']:9.3f}{masks['AP50']:7.3f}{masks['AP75']:7.3f}{boxes['AP']:8.3f}"
-        print(f"{kind:<20}{result.pictures:>8}{count:>8}{figures}{result.pictures_per_second:10.2f}")
+        print(f"{kind:<20}{result.images:>8}{count:>8}{figures}{result.images_per_second:10.2f}")
     measured = {kind: result.nuclei for kind, result in results.items()}
     print_nuclei({kind: result for kind, result in measured.items() if result is not None})
     if arguments.best_threshold:

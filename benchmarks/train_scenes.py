@@ -24,11 +24,11 @@ def recipe(part: str) -> Path:
     return Path(__file__).with_name(f"{part}.toml")
 
 
-def scenes(folder: Path, seed: int, pictures: int) -> Path:
+def scenes(folder: Path, seed: int, images: int) -> Path:
     """The annotation file of a data set of scenes, made unless it is there."""
     file = folder / "annotations.json"
     if not file.is_file():
-        scenes_fixture(folder, seed, pictures=pictures, size=SIZE, objects=OBJECTS, classes=CLASSES)
+        scenes_fixture(folder, seed, images=images, size=SIZE, objects=OBJECTS, classes=CLASSES)
     return file
 
 

@@ -1,19 +1,19 @@
-"""Training on the same pictures for the same time: ours against torchvision's Mask R-CNN with its reference recipe.
+"""Training on the same images for the same time: ours against torchvision's Mask R-CNN with its reference recipe.
 
     python -m benchmarks.training --data instances_train.json --images images/ --minutes 60 [--only ours|peer]
 
-Both hold out the same fifth of the pictures, begin with random weights, and are Mask R-CNNs of full width over
-ResNet-18 with a feature pyramid; both bring every picture to the same short edge (512). The peer's recipe is its
-reference script's: SGD, momentum 0.9, weight decay 1e-4, learning rate 0.02 for 16 pictures in proportion to the batch,
+Both hold out the same fifth of the images, begin with random weights, and are Mask R-CNNs of full width over
+ResNet-18 with a feature pyramid; both bring every image to the same short edge (512). The peer's recipe is its
+reference script's: SGD, momentum 0.9, weight decay 1e-4, learning rate 0.02 for 16 images in proportion to the batch,
 linear warm-up through the first epoch (1000 steps at most), a tenth of the rate after 16/26 and 22/26 of the run,
-mirrored pictures, float32, batches of 2; with batch norm that learns, as there are no published weights to freeze.
-Ours is benchmarks/nuclei.toml with windows of 384 x 384 instead of whole pictures, bf16, anchors of the nuclei's size,
+mirrored images, float32, batches of 2; with batch norm that learns, as there are no published weights to freeze.
+Ours is benchmarks/nuclei.toml with windows of 384 x 384 instead of whole images, bf16, anchors of the nuclei's size,
 AdamW, batches of 4; on a GPU of 16, at twice the learning rate. `--model mask_rcnn_small` is the lighter network that
 `nuclei` has.
 
-One after the other; for each: pictures a second, the share of the time spent waiting for data, and the mask AP of what
+One after the other; for each: images a second, the share of the time spent waiting for data, and the mask AP of what
 was learnt, measured by the same code. With --only, --threads 1 and twice the minutes the two can run side by side.
---workers: processes that prepare pictures, the same number for both.
+--workers: processes that prepare images, the same number for both.
 """
 
 import argparse
@@ -50,15 +50,15 @@ class Outcome:
     """What one side did in its time."""
 
     name: str
-    pictures: int
+    images: int
     seconds: float
     waiting: float
     mask_ap: float | None = None
     mask_ap50: float | None = None
 
     def line(self) -> str:
-        rate, share = self.pictures / self.seconds, self.waiting / self.seconds
-        text = f"{self.name:14}{self.pictures:>10}{rate:>10.2f}{share:>10.1%}"
+        rate, share = self.images / self.seconds, self.waiting / self.seconds
+        text = f"{self.name:14}{self.images:>10}{rate:>10.2f}{share:>10.1%}"
         return text if self.mask_ap is None else f"{text}{self.mask_ap:>9.3f}{self.mask_ap50:>7.3f}"
 
 
@@ -76,11 +76,11 @@ def train_ours(arguments: argparse.Namespace, held_out: Dataset | None) -> Outco
     assert config.augment is not None
     best = maskwright.train(replace(config, augment=replace(config.augment, crop=WINDOW)))
     rows = np.atleast_1d(np.genfromtxt(out / "log.csv", delimiter=",", names=True))
-    pictures = np.diff(rows["iteration"], prepend=0) * config.batch_size  # of each row; evaluations are not counted
-    seconds = pictures / rows["pictures_per_second"]
+    images = np.diff(rows["iteration"], prepend=0) * config.batch_size  # of each row; evaluations are not counted
+    seconds = images / rows["images_per_second"]
     waiting = float((rows["waiting_share"] * seconds).sum())
     learnt = maskwright.load(best, device=arguments.device)
-    return measured("maskwright", learnt, held_out, int(pictures.sum()), float(seconds.sum()), waiting)
+    return measured("maskwright", learnt, held_out, int(images.sum()), float(seconds.sum()), waiting)
 
 
 # ---- the peer -------------------------------------------------------------------------------------------------------
@@ -112,12 +112,12 @@ def build_peer(classes: int) -> MaskRCNN:
     return MaskRCNN(body, classes + 1, min_size=SHORT_EDGE, max_size=2000, box_detections_per_img=400)
 
 
-def as_tensor(picture: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(picture).permute(2, 0, 1) / 255
+def as_tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1) / 255
 
 
 Pair = tuple[torch.Tensor, dict[str, torch.Tensor]]
-"""A picture and its target as torchvision's loss takes them."""
+"""An image and its target as torchvision's loss takes them."""
 
 
 def peer_sample(data: Dataset, i: int, mirrored: bool) -> Pair:
@@ -131,7 +131,7 @@ def peer_sample(data: Dataset, i: int, mirrored: bool) -> Pair:
 
 
 class PeerEpochs(IterableDataset[Pair]):
-    """Endless epochs of shuffled pictures; with workers each takes its share of every epoch."""
+    """Endless epochs of shuffled images; with workers each takes its share of every epoch."""
 
     def __init__(self, data: Dataset) -> None:
         self.data = data
@@ -178,12 +178,12 @@ def train_peer(arguments: argparse.Namespace, data: Dataset, held_out: Dataset |
 # ---- both -----------------------------------------------------------------------------------------------------------
 
 
-def measured(name: str, predictor: Any, data: Dataset | None, pictures: int, seconds: float, waiting: float) -> Outcome:
+def measured(name: str, predictor: Any, data: Dataset | None, images: int, seconds: float, waiting: float) -> Outcome:
     if data is None:
-        return Outcome(name, pictures, seconds, waiting)
+        return Outcome(name, images, seconds, waiting)
     masks = evaluate(predictor, data, progress=False).result.masks
     assert masks is not None
-    return Outcome(name, pictures, seconds, waiting, masks["AP"], masks["AP50"])
+    return Outcome(name, images, seconds, waiting, masks["AP"], masks["AP50"])
 
 
 def main() -> None:
@@ -208,7 +208,7 @@ def main() -> None:
         outcomes.append(train_ours(arguments, measure))
     if arguments.only != "ours":
         outcomes.append(train_peer(arguments, data, measure))
-    print(f"{'':14}{'pictures':>10}{'a second':>10}{'waiting':>10}{'mask AP':>9}{'AP50':>7}")
+    print(f"{'':14}{'images':>10}{'a second':>10}{'waiting':>10}{'mask AP':>9}{'AP50':>7}")
     for outcome in outcomes:
         print(outcome.line())
     versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "minutes": arguments.minutes}

@@ -1,16 +1,16 @@
-"""YOLACT R50 550 px end to end, uint8 picture to boolean masks, against torchvision's Mask R-CNN R50-FPN 800 px.
+"""YOLACT R50 550 px end to end, uint8 image to boolean masks, against torchvision's Mask R-CNN R50-FPN 800 px.
 
     python -m benchmarks.yolact [--precision float32|bf16] [--runs N] [--model yolact_r50]
     python -m benchmarks.yolact --nuclei
 
-torchvision's network is float32 both times. Both run in turn in one process on 2 threads, about as long each, on a
-picture of 1280 x 720; the figure is the median of the turns. Weights are made from the names of the tensors, as the
+torchvision's network is float32 both times. Both run in turn in one process on 2 threads, about as long each, on an
+image of 1280 x 720; the figure is the median of the turns. Weights are made from the names of the tensors, as the
 recorded tests have them, so that each finds about 100 objects, and all of ours are drawn. Then the time of each of our
 stages, its arithmetic, counted for direct convolution, and how near it comes to this machine's measured matrix
 product; where Winograd's form saves multiplications the share can exceed 1. Peak memory (Linux) is that of a process of
 its own for each.
 
---nuclei compares the two models in the package, `nuclei_fast` (YOLACT) with `nuclei` (Mask R-CNN), on made pictures of
+--nuclei compares the two models in the package, `nuclei_fast` (YOLACT) with `nuclei` (Mask R-CNN), on made images of
 bright nuclei on a dark ground, of 256 x 256 and 520 x 696, each at the score from which on it shows nuclei.
 """
 
@@ -50,12 +50,12 @@ from maskwright.ops.warp import pad_batch
 from maskwright.types import Classes, RawDetections
 from maskwright.weights.load import load_file
 
-SHORT_EDGE, PICTURE = 800, (1280, 720)
-PICTURED = (((256, 256), 24), ((520, 696), 90))
+SHORT_EDGE, IMAGE = 800, (1280, 720)
+IMAGED = (((256, 256), 24), ((520, 696), 90))
 
 
-def picture() -> np.ndarray:
-    return np.array(Image.fromarray(skimage.data.coffee()).resize(PICTURE, Image.Resampling.BICUBIC))
+def source_image() -> np.ndarray:
+    return np.array(Image.fromarray(skimage.data.coffee()).resize(IMAGE, Image.Resampling.BICUBIC))
 
 
 def checkpoint(model: str, folder: Path) -> Path:
@@ -69,7 +69,7 @@ def ours(model: str, weights: Path, precision: str) -> maskwright.Predictor:
 
 
 def predict(predictor: maskwright.Predictor, image: np.ndarray, score: float = 0.0) -> int:
-    """uint8 picture to boolean masks."""
+    """uint8 image to boolean masks."""
     found = predictor.predict(image, score_threshold=score)
     assert found.masks is not None
     return len(found)
@@ -109,7 +109,7 @@ def one_by_one(
 
 
 def memory_of(arguments: argparse.Namespace) -> None:
-    image = picture()
+    image = source_image()
     if arguments.memory_of == "torchvision":
         model = peer(SHORT_EDGE)
         for _ in range(2):
@@ -123,7 +123,7 @@ def memory_of(arguments: argparse.Namespace) -> None:
 
 def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Ratio in turns, median seconds of both, stages and peak memory."""
-    image, model, weights = picture(), peer(SHORT_EDGE), checkpoint(arguments.model, folder)
+    image, model, weights = source_image(), peer(SHORT_EDGE), checkpoint(arguments.model, folder)
     predictor = ours(arguments.model, weights, arguments.precision)
     network, dtype = predictor.model, DTYPES[predictor.precision]
     assert isinstance(network, Yolact)
@@ -146,20 +146,20 @@ def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def pictured(size: tuple[int, int], count: int) -> np.ndarray:
-    """A picture (H, W, 3) of about `count` soft bright ellipses."""
+def imaged(size: tuple[int, int], count: int) -> np.ndarray:
+    """An image (H, W, 3) of about `count` soft bright ellipses."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
-    picture = np.full(size, 8.0, np.float32)
+    image = np.full(size, 8.0, np.float32)
     for cy, cx, ry, rx in zip(*rng.uniform((0, 0, 7, 7), (*size, 12, 12), (count, 4)).T, strict=True):
         distance = np.hypot((y - cy) / ry, (x - cx) / rx)
-        picture = np.maximum(picture, 120 / (1 + np.exp(8 * (distance.clip(0, 3) - 1))))
-    noisy = picture + rng.normal(0, 2, size)
+        image = np.maximum(image, 120 / (1 + np.exp(8 * (distance.clip(0, 3) - 1))))
+    noisy = image + rng.normal(0, 2, size)
     return np.repeat(noisy.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def compare_nuclei(size: tuple[int, int], count: int, turns: int) -> dict[str, Any]:
-    image, model, small = pictured(size, count), maskwright.load("nuclei"), maskwright.load("nuclei_fast")
+    image, model, small = imaged(size, count), maskwright.load("nuclei"), maskwright.load("nuclei_fast")
     network, score = small.model, small.score_threshold
     assert isinstance(network, Yolact)
     plain = Yolact(network.config).eval()
@@ -173,7 +173,7 @@ def compare_nuclei(size: tuple[int, int], count: int, turns: int) -> dict[str, A
 
 
 def report(result: dict[str, Any], arguments: argparse.Namespace) -> None:
-    print(f"{arguments.model}, {arguments.precision}, {THREADS} threads, picture of {PICTURE[0]} x {PICTURE[1]}")
+    print(f"{arguments.model}, {arguments.precision}, {THREADS} threads, image of {IMAGE[0]} x {IMAGE[1]}")
     print(f"  torchvision Mask R-CNN {result['peer_s']:.3f} s ({result['found'][0]} found, float32)")
     print(f"  maskwright             {result['ours_s']:.3f} s ({result['found'][1]} found)")
     print(
@@ -189,7 +189,7 @@ def report(result: dict[str, Any], arguments: argparse.Namespace) -> None:
 def report_nuclei(rows: list[dict[str, Any]]) -> None:
     peak = matrix_peak(torch.float32)
     for row in rows:
-        print(f"picture of {row['size'][0]} x {row['size'][1]}, {THREADS} threads, float32")
+        print(f"image of {row['size'][0]} x {row['size'][1]}, {THREADS} threads, float32")
         print(f"  nuclei (Mask R-CNN)  {1000 * row['peer_s']:.0f} ms ({row['found'][0]} found)")
         print(f"  nuclei_fast (YOLACT) {1000 * row['ours_s']:.0f} ms ({row['found'][1]} found)")
         print(f"  {row['ratio']:.2f} times faster ({row['best_ratio']:.2f} of the fastest runs)\n")
@@ -213,7 +213,7 @@ def main() -> None:
         memory_of(arguments)
         return
     if arguments.nuclei:
-        rows = [compare_nuclei(size, count, arguments.runs) for size, count in PICTURED]
+        rows = [compare_nuclei(size, count, arguments.runs) for size, count in IMAGED]
         print(json.dumps(rows, indent=2)) if arguments.json else report_nuclei(rows)
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -30,7 +30,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of recorded numbers and real pictures beside the project; tests that need it skip without it."""
+    """The folder of recorded numbers and real images beside the project; tests that need it skip without it."""
     if not SHARED.is_dir():
         pytest.skip(f"needs {SHARED}, which is not there")
     return SHARED

@@ -136,7 +136,7 @@ def test_a_copy_that_does_not_fit_is_told_by_the_name_of_the_folder(tmp_path):
         with pytest.raises(OSError, match=rf"^\S*/set cannot be written: {why}"):
             fail(number, name)
     with pytest.raises(ValueError, match="cannot be copied"):
-        fail(errno.EACCES, "a.png")  # of the picture that was to be read
+        fail(errno.EACCES, "a.png")  # of the image that was to be read
 
 
 def test_an_error_of_another_file_stays_as_it_is(tmp_path):

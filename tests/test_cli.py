@@ -41,8 +41,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder with two pictures: two instances in one, none in the other."""
+def source_images(tmp_path: Path) -> Path:
+    """A folder with two images: two instances in one, none in the other."""
     folder = tmp_path / "in"
     folder.mkdir()
     pixels = np.zeros((20, 30, 3), np.uint8)
@@ -58,13 +58,13 @@ def command(*words: str | Path) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def test_predict_prints_a_line_a_picture_and_writes_overlay_and_json(
-    loaded: list[dict[str, Any]], pictures: Path, tmp_path: Path
+def test_predict_prints_a_line_an_image_and_writes_overlay_and_json(
+    loaded: list[dict[str, Any]], images: Path, tmp_path: Path
 ) -> None:
-    done = command("predict", pictures, "--out", tmp_path / "out")
+    done = command("predict", images, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
-    assert done.stdout == f"{pictures / 'größe.png'}\t2\n{pictures / 'none.png'}\t0\n"
-    assert re.match(r"2 instances in 2 pictures, [\d.]+ s, [\d.]+ a second. Results: .*out\n$", done.stderr)
+    assert done.stdout == f"{images / 'größe.png'}\t2\n{images / 'none.png'}\t0\n"
+    assert re.match(r"2 instances in 2 images, [\d.]+ s, [\d.]+ a second. Results: .*out\n$", done.stderr)
     assert len(Prediction.load(tmp_path / "out/json/größe.json")) == 2
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["json", "overlay"]
     defaults = {
@@ -79,13 +79,13 @@ def test_predict_prints_a_line_a_picture_and_writes_overlay_and_json(
     assert loaded == [{"name": "nuclei", **defaults}]
 
 
-def test_predict_takes_every_option(loaded: list[dict[str, Any]], pictures: Path, tmp_path: Path) -> None:
+def test_predict_takes_every_option(loaded: list[dict[str, Any]], images: Path, tmp_path: Path) -> None:
     words = ["--model", "x", "--weights", "w.pth", "--size", "320", "--device", "cuda:1", "--precision", "bf16"]
     words += ["--save", "csv,json", "--save", "coco", "--score", "0.5", "--classes", "cell", "--max", "3"]
     words += ["--batch", "2", "--max-pixels", "0", "--bits", "12", "--overwrite", "--fit", "letterbox"]
     words += ["--nms", "exact", "--crop-margin", "inf", "--upsample", "logits", "--largest-component"]
     words += ["--class-names", "cell, nucleus"]
-    done = command("predict", pictures / "*.png", "--out", tmp_path / "out", *words)
+    done = command("predict", images / "*.png", "--out", tmp_path / "out", *words)
     assert done.exit_code == 0, done.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["json", "measurements.csv", "results.json"]
     expected = {
@@ -100,16 +100,16 @@ def test_predict_takes_every_option(loaded: list[dict[str, Any]], pictures: Path
 
 
 def test_predict_names_what_it_could_not_read_and_exits_with_1(
-    loaded: list[dict[str, Any]], pictures: Path, tmp_path: Path
+    loaded: list[dict[str, Any]], images: Path, tmp_path: Path
 ) -> None:
-    (pictures / "cut.png").write_bytes((pictures / "none.png").read_bytes()[:50])
-    done = command("predict", pictures, tmp_path / "gone.jpg", "--out", tmp_path / "out")
+    (images / "cut.png").write_bytes((images / "none.png").read_bytes()[:50])
+    done = command("predict", images, tmp_path / "gone.jpg", "--out", tmp_path / "out")
     assert done.exit_code == 1
     assert len(done.stdout.splitlines()) == 2
     lines = done.stderr.splitlines()
-    assert lines[1] == "2 pictures could not be read:"
+    assert lines[1] == "2 images could not be read:"
     assert lines[2].startswith(f"  {tmp_path / 'gone.jpg'}: no such file")
-    assert lines[3].startswith(f"  {pictures / 'cut.png'}: ")
+    assert lines[3].startswith(f"  {images / 'cut.png'}: ")
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_predict_names_what_it_could_not_read_and_exits_with_1(
     ],
 )
 def test_errors_are_told_without_a_traceback(
-    loaded: list[dict[str, Any]], pictures: Path, tmp_path: Path, words: list[str], message: str
+    loaded: list[dict[str, Any]], images: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
-    done = command("predict", pictures / "none.png", "--out", tmp_path / "out", *words)
+    done = command("predict", images / "none.png", "--out", tmp_path / "out", *words)
     assert done.exit_code == (1 if "limit" in message else 2)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -151,20 +151,20 @@ def test_errors_are_told_without_a_traceback(
     ],
 )
 def test_errors_of_the_system_are_told_in_words(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: OSError, message: str
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: OSError, message: str
 ) -> None:
     def load(name: str, **_: Any) -> None:
         raise fault
 
     monkeypatch.setattr("maskwright.engine.load.load", load)
-    done = command("predict", pictures, "--out", tmp_path / "out")
+    done = command("predict", images, "--out", tmp_path / "out")
     assert done.exit_code == 2
     assert done.stderr.startswith(f"error: {message}")
     assert "Errno" not in done.stderr
 
 
-def test_debug_shows_where_an_error_came_from(loaded: list[dict[str, Any]], pictures: Path, tmp_path: Path) -> None:
-    done = command("predict", pictures, "--out", tmp_path / "out", "--model", "gone", "--debug")
+def test_debug_shows_where_an_error_came_from(loaded: list[dict[str, Any]], images: Path, tmp_path: Path) -> None:
+    done = command("predict", images, "--out", tmp_path / "out", "--model", "gone", "--debug")
     assert isinstance(done.exception, WeightsError)
 
 
@@ -260,15 +260,13 @@ def test_the_demo_writes_an_overlay_and_a_json_and_says_what_it_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("skimage")
-    stand_in = SimpleNamespace(predict=lambda picture, score_threshold: Brightness().predict([picture])[0])
+    stand_in = SimpleNamespace(predict=lambda image, score_threshold: Brightness().predict([image])[0])
     monkeypatch.setattr("maskwright.engine.load.load", lambda name: stand_in)
     demo.main(["--out", str(tmp_path / "new/demo")])
     printed = capsys.readouterr().out
     found = Prediction.load(tmp_path / "new/demo/nuclei.json")
     assert found.size == (512, 512)
-    assert re.match(
-        rf"Found {len(found)} nuclei in a 512 x 512 picture, mean area \d+ pixels, in [\d.]+ s\.\n", printed
-    )
+    assert re.match(rf"Found {len(found)} nuclei in a 512 x 512 image, mean area \d+ pixels, in [\d.]+ s\.\n", printed)
     assert str(tmp_path / "new/demo/nuclei_overlay.png") in printed
     with Image.open(tmp_path / "new/demo/nuclei_overlay.png") as overlay:
         assert overlay.size == (512, 512)

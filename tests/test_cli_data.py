@@ -20,8 +20,8 @@ def command(*words: str | Path) -> Result:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A COCO data set of three pictures with rings, a crowd region and an empty picture."""
-    return synthetic.coco_fixture(tmp_path / "coco ü", 3, pictures=3)
+    """A COCO data set of three images with rings, a crowd region and an empty image."""
+    return synthetic.coco_fixture(tmp_path / "coco ü", 3, images=3)
 
 
 EXACT = ("coco", "labelme", "cvat")
@@ -31,7 +31,7 @@ EXACT = ("coco", "labelme", "cvat")
 def test_convert_writes_what_reads_back(source: Path, tmp_path: Path, name: str) -> None:
     done = command("convert", source, "--to", name, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
-    first = f"{tmp_path / 'out'} ({name}): 3 pictures (1 empty), 9 objects, 1 crowd region, 3 classes.\n"
+    first = f"{tmp_path / 'out'} ({name}): 3 images (1 empty), 9 objects, 1 crowd region, 3 classes.\n"
     assert done.stdout.startswith(first)
     assert ("crowd" in done.stdout.removeprefix(first)) == (name not in EXACT)
     before, back = coco.load(source, source.parent / "images"), formats.load(tmp_path / "out")
@@ -59,14 +59,14 @@ def test_convert_through_every_format_keeps_the_pixels(source: Path, tmp_path: P
         np.testing.assert_array_equal(before.image(i), after.image(i))
 
 
-def test_convert_leaves_the_pictures_where_they_are(source: Path, tmp_path: Path) -> None:
+def test_convert_leaves_the_images_where_they_are(source: Path, tmp_path: Path) -> None:
     for name, out in (("cvat", "new.xml"), ("coco", "new.json")):
         done = command("convert", source, "--to", name, "--out", tmp_path / out)
         assert done.exit_code == 0, done.stderr
-        assert done.stderr == f"The pictures stay where they are: {source.parent / 'images'}\n"
+        assert done.stderr == f"The images stay where they are: {source.parent / 'images'}\n"
         assert formats.load(tmp_path / out, source.parent / "images").check_files() == ()
-    done = command("convert", source, "--to", "voc", "--out", tmp_path / "voc", "--no-pictures")
-    assert "The pictures stay where they are" in done.stderr
+    done = command("convert", source, "--to", "voc", "--out", tmp_path / "voc", "--no-copy-images")
+    assert "The images stay where they are" in done.stderr
     assert not (tmp_path / "voc/JPEGImages").exists()
 
 
@@ -87,7 +87,7 @@ def test_convert_says_what_is_wrong(source: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
     (source.parent / "images/0001.png").unlink()
     done = command("convert", source, "--to", "voc", "--out", tmp_path / "x")
-    assert (done.exit_code, "1 of 3 picture files are missing" in done.stderr) == (2, True)
+    assert (done.exit_code, "1 of 3 image files are missing" in done.stderr) == (2, True)
     assert command("convert", tmp_path / "none", "--to", "voc", "--out", tmp_path / "x").exit_code == 2
     done = command("convert", tmp_path / "none", "--to", "lableme", "--out", tmp_path / "x")
     assert "no format 'lableme'. Did you mean 'labelme'" in done.stderr  # before anything is read
@@ -111,11 +111,11 @@ def test_convert_names_what_it_cannot_write(source: Path, tmp_path: Path, monkey
     assert not any("new" in p.name for p in tmp_path.iterdir())
 
 
-def test_convert_unpacks_pictures_inside_labelme_files(tmp_path: Path) -> None:
-    picture = tmp_path / "a.png"
-    Image.new("RGB", (30, 20), "red").save(picture)
-    content = base64.b64encode(picture.read_bytes()).decode()
-    picture.unlink()
+def test_convert_unpacks_images_inside_labelme_files(tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    Image.new("RGB", (30, 20), "red").save(image)
+    content = base64.b64encode(image.read_bytes()).decode()
+    image.unlink()
     shapes = [{"label": "a", "points": [[1, 1], [9, 1], [9, 9]], "shape_type": "polygon"}]
     document = {"shapes": shapes, "imagePath": "a.png", "imageData": content, "imageHeight": 20, "imageWidth": 30}
     (tmp_path / "lm").mkdir()
@@ -124,14 +124,14 @@ def test_convert_unpacks_pictures_inside_labelme_files(tmp_path: Path) -> None:
     assert (done.exit_code, "--unpack" in done.stderr) == (2, True)
     done = command("convert", tmp_path / "lm", "--to", "coco", "--out", tmp_path / "x", "--unpack")
     assert done.exit_code == 0, done.stderr
-    assert done.stdout.startswith("Pictures unpacked: 1\n")
+    assert done.stdout.startswith("Images unpacked: 1\n")
     assert formats.load(tmp_path / "x").image(0)[0, 0].tolist() == [255, 0, 0]
 
 
 def test_stats_prints_a_table_or_json(source: Path) -> None:
     done = command("stats", source)
     assert done.exit_code == 0, done.stderr
-    assert done.stdout.startswith("3 pictures (1 empty), 9 objects, 1 crowd region, 3 classes.\n")
+    assert done.stdout.startswith("3 images (1 empty), 9 objects, 1 crowd region, 3 classes.\n")
     assert "object, root of its area (pixels)" in done.stdout
     drawn = command("stats", source, "--draw", "--json")
     values = json.loads(drawn.stdout)

@@ -22,7 +22,7 @@ def command(*words: str | Path) -> Result:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a model of random weights and a picture."""
+    """The current folder, with a model of random weights and an image."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     model = rcnn.RCNN(rcnn.tiny("compact"))
@@ -75,8 +75,8 @@ def test_errors_say_what_to_do(folder: Path, words: list[str], said: str) -> Non
     assert {p.name for p in folder.iterdir()} == before
 
 
-def test_a_picture_that_cannot_be_read_is_named(folder: Path) -> None:
-    Path("broken.png").write_bytes(b"no picture")
+def test_an_image_that_cannot_be_read_is_named(folder: Path) -> None:
+    Path("broken.png").write_bytes(b"no image")
     done = command("broken.png", "--model", "leaf.safetensors")
     assert done.exit_code == 2
     assert "broken.png" in done.stderr

@@ -35,7 +35,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    return coco_fixture(tmp_path / "data", 0, pictures=6, size=(40, 56), objects=3)
+    return coco_fixture(tmp_path / "data", 0, images=6, size=(40, 56), objects=3)
 
 
 def test_it_makes_a_config_and_says_where_the_weights_are(
@@ -159,7 +159,7 @@ def test_a_trial_prints_its_verdict_and_gives_the_exit_code(
     monkeypatch.setattr("maskwright.engine.try_out.try_out", try_out)
     done = command("--data", data, "--images", data.parent / "images", "--out", tmp_path / "run", "--check")
     assert (done.exit_code, done.stdout) == (0 if learns else 1, "VERDICT\n")
-    assert "pictures to learn from" in done.stderr
+    assert "images to learn from" in done.stderr
     command("--data", data, "--images", data.parent / "images", "--check", "--minutes", "5")
     assert [seconds for _, seconds in calls] == [60.0, 300.0]
     assert not (tmp_path / "run").exists()

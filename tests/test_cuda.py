@@ -65,7 +65,7 @@ def test_detections_are_the_processors(name: str, fast: bool) -> None:
     other = copy.deepcopy(model)
     if fast:
         model, other = accelerate(model), accelerate(other)
-    images = rcnn_cases.pictures(2)
+    images = rcnn_cases.images(2)
     with torch.inference_mode():
         assert_same_rows(model.detect(images), other.cuda().detect(images.cuda()))
 
@@ -90,7 +90,7 @@ def losses_and_gradients(model: Model, images: Tensor, targets: list[Target]) ->
 
 @pytest.mark.parametrize("name", MODELS)
 def test_losses_and_gradients_are_the_processors(name: str) -> None:
-    model, images = make(name), rcnn_cases.pictures(2)
+    model, images = make(name), rcnn_cases.images(2)
     classes = model.config.num_classes
     targets = [rcnn_cases.target(4, classes=classes, crowds=1), rcnn_cases.target(0, classes=classes)]
     own, own_grad = losses_and_gradients(model, images, targets)
@@ -116,9 +116,9 @@ def test_roi_align_is_the_processors(aligned: bool) -> None:
 @pytest.mark.parametrize("name", ["nuclei", "nuclei_fast"])
 @pytest.mark.parametrize(("precision", "least"), [("float32", 0.98), ("bf16", 0.9)])
 def test_shipped_models_find_the_same(name: str, precision: str, least: float) -> None:
-    picture = nuclei_like()
-    own = maskwright.load(name).predict(picture)
-    found = maskwright.load(name, device="cuda", precision=precision).predict([picture, picture[:200]])[0]
+    image = nuclei_like()
+    own = maskwright.load(name).predict(image)
+    found = maskwright.load(name, device="cuda", precision=precision).predict([image, image[:200]])[0]
     assert len(own) > 10
     best = iou(own.masks, found.masks).max(axis=1)
     assert float((best > 0.9).mean()) >= least
@@ -128,13 +128,13 @@ def nuclei_like() -> np.ndarray:
     """Bright discs on a dark ground."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:256, :256]
-    picture = np.full((256, 256), 12.0)
+    image = np.full((256, 256), 12.0)
     for row in range(5):
         for column in range(5):
             cy, cx, r = 26 + 50 * row + rng.uniform(-6, 6), 26 + 50 * column + rng.uniform(-6, 6), rng.uniform(8, 14)
-            picture[(y - cy) ** 2 + (x - cx) ** 2 < r * r] = rng.uniform(70, 150)
-    picture += rng.normal(0, 3, picture.shape)
-    return np.repeat(picture.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+            image[(y - cy) ** 2 + (x - cx) ** 2 < r * r] = rng.uniform(70, 150)
+    image += rng.normal(0, 3, image.shape)
+    return np.repeat(image.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -174,9 +174,9 @@ def test_a_run_trains_resumes_and_predicts(tmp_path: Path, model: str, precision
 def test_predicting_in_batches_gives_what_one_by_one_gives() -> None:
     model = make("rcnn_detectron2")
     predictor = Predictor(model, Classes(["a", "b", "c"]), device="cuda")
-    pictures = [scene(i, (64, 96), 4, 3)[0] for i in range(6)]
-    together = predictor.predict(pictures, score_threshold=0.05, batch_size=4)
-    for one, many in zip(pictures, together, strict=True):
+    images = [scene(i, (64, 96), 4, 3)[0] for i in range(6)]
+    together = predictor.predict(images, score_threshold=0.05, batch_size=4)
+    for one, many in zip(images, together, strict=True):
         alone = predictor.predict(one, score_threshold=0.05)
         assert alone.labels.tolist() == many.labels.tolist()
         assert np.allclose(alone.boxes, many.boxes, atol=0.05)

@@ -67,7 +67,7 @@ class TestOverlay:
         np.testing.assert_array_equal(overlay(GREY, crowd), overlay(GREY, crowd, labels=False, scores=False))
 
     @pytest.mark.parametrize("boxes_only", [False, True])
-    def test_texts_in_a_small_picture_hide_no_object(self, boxes_only):
+    def test_texts_in_a_small_image_hide_no_object(self, boxes_only):
         size = (96, 133)
         spots = [(20, 20), (44, 22), (30, 40), (60, 40), (80, 22), (110, 30), (20, 75), (60, 78), (100, 75)]
         found = disks(spots, radius=11, size=size, names=("ellipse", "ring", "star"))
@@ -82,7 +82,7 @@ class TestOverlay:
         if not boxes_only:
             assert max(changed[mask].mean() for mask in found.masks) <= 0.25
 
-    def test_texts_follow_the_picture(self):
+    def test_texts_follow_the_image(self):
         heights = []
         for size in ((96, 133), (256, 256), (720, 1280), (1500, 1500)):
             middle = (size[1] / 2, size[0] / 2)
@@ -162,7 +162,7 @@ class TestOverlay:
         assert out[20, 60].tolist() == list(color(1))
 
     @pytest.mark.parametrize("size", [(1, 1), (50, 2000), (2000, 50)])
-    def test_odd_pictures(self, size):
+    def test_odd_images(self, size):
         masks = Masks.from_dense(np.ones((1, *size), np.bool_))
         full = Instances(masks.boxes(), [1.0], [0], Classes(["x" * 50]), size, masks)
         assert overlay(np.zeros(size, np.uint8), full).shape == (*size, 3)
@@ -181,7 +181,7 @@ class TestOverlay:
         with pytest.raises(ConfigError, match="'rainbow'"):
             overlay(GREY, disks([]), colors="rainbow")
 
-    def test_a_thousand_on_a_large_picture(self):
+    def test_a_thousand_on_a_large_image(self):
         rng = np.random.default_rng(0)
         disk = disks([(60, 45)], 40).crops.crops[0]
         corners = np.stack([rng.integers(0, 1900, 1000), rng.integers(0, 2900, 1000)], axis=1)

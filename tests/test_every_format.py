@@ -14,7 +14,7 @@ from maskwright.models.rcnn import RCNN, tiny
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return coco_fixture(tmp_path_factory.mktemp("source"), 3, pictures=5, size=(64, 80), objects=3)
+    return coco_fixture(tmp_path_factory.mktemp("source"), 3, images=5, size=(64, 80), objects=3)
 
 
 @pytest.mark.parametrize("name", formats.FORMATS)
@@ -32,7 +32,7 @@ def test_one_epoch_then_evaluation_then_prediction(name: str, source: Path, tmp_
     predictor = maskwright.load(best)
     assert list(predictor.classes) == list(data.classes)
     result = maskwright.evaluate(predictor, place, progress=False)
-    assert result.pictures == len(data) == 5
+    assert result.images == len(data) == 5
     assert result.result.masks is not None
     found = predictor.predict(data.path(0), score_threshold=predictor.floor)
     assert found.size == data.images[0].size

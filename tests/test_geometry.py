@@ -1,4 +1,4 @@
-"""The one place where coordinates change frame: there and back, for boxes, masks, points and pictures."""
+"""The one place where coordinates change frame: there and back, for boxes, masks, points and images."""
 
 from functools import reduce
 
@@ -17,7 +17,7 @@ seeds = st.integers(0, 10**6)
 
 
 def step(kind: str, size: tuple[int, int], rng: np.random.Generator) -> Geometry:
-    """One random map of a kind from a picture of `size`."""
+    """One random map of a kind from an image of `size`."""
     h, w = size
     if kind == "flip":
         return Geometry.flip(size, horizontal=bool(rng.integers(2)), vertical=bool(rng.integers(2)))
@@ -36,7 +36,7 @@ def step(kind: str, size: tuple[int, int], rng: np.random.Generator) -> Geometry
 
 
 def chain(kinds: str, seed: int, size: tuple[int, int] | None = None, limit: int = 150) -> list[Geometry]:
-    """One to five random maps, one after the other, pictures not above `limit` pixels a side."""
+    """One to five random maps, one after the other, images not above `limit` pixels a side."""
     rng = np.random.default_rng(seed)
     size = size or (int(rng.integers(1, 25)), int(rng.integers(1, 25)))
     out: list[Geometry] = []
@@ -169,7 +169,7 @@ def sampled(mask: np.ndarray, map_: Geometry) -> np.ndarray:
 
 
 def blob(size: tuple[int, int], seed: int) -> np.ndarray:
-    """A large wobbly shape in the middle of a picture."""
+    """A large wobbly shape in the middle of an image."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: size[0], : size[1]] + 0.5
     angle = np.arctan2(y - size[0] / 2, x - size[1] / 2)

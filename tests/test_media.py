@@ -1,4 +1,4 @@
-"""Pictures in and out, on files made here."""
+"""Images in and out, on files made here."""
 
 import http.server
 import io
@@ -20,16 +20,16 @@ RGB = rng.integers(0, 256, (6, 9, 3), dtype=np.uint8)
 SMOOTH = np.stack([*np.meshgrid(np.arange(90), np.arange(60)), np.full((60, 90), 77)], axis=-1).astype(np.uint8)
 
 
-def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, kind, **options)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 
 class TestModes:
     @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "PPM"])
     def test_lossless_formats_are_exact(self, kind, tmp_path):
-        path = tmp_path / "picture.any"  # the content decides, not the suffix
+        path = tmp_path / "image.any"  # the content decides, not the suffix
         path.write_bytes(encoded(Image.fromarray(RGB), kind))
         for source in (path, str(path), path.read_bytes()):
             image = read_image(source)
@@ -101,12 +101,12 @@ class TestModes:
 
     @pytest.mark.parametrize("size", [(1, 1), (50, 20000), (20000, 50)])
     def test_odd_sizes(self, size):
-        picture = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-        np.testing.assert_array_equal(read_image(encoded(Image.fromarray(picture), compress_level=1)), picture)
+        image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        np.testing.assert_array_equal(read_image(encoded(Image.fromarray(image), compress_level=1)), image)
 
 
 class TestOrientation:
-    # What a camera that noted each orientation stored, from the upright picture.
+    # What a camera that noted each orientation stored, from the upright image.
     stored = {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
@@ -132,7 +132,7 @@ class TestOrientation:
         else:
             assert np.abs(found.astype(int) - upright).mean() < 5
 
-    @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")  # Pillow's; the picture is read all the same
+    @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")  # Pillow's; the image is read all the same
     @pytest.mark.parametrize("block", [b"Exif\x00\x00garbage", b"Exif\x00\x00II*\x00\xff\xff\xff\xff"])
     def test_unreadable_blocks_and_values_mean_upright(self, block):
         assert read_image(encoded(Image.fromarray(SMOOTH), "JPEG", exif=block)).shape == SMOOTH.shape
@@ -151,14 +151,14 @@ class TestRefusals:
         with pytest.raises(ImageError, match=r"half\.img: .*(damaged|begins)"):
             read_image(path)
 
-    def test_not_a_picture(self, tmp_path):
+    def test_not_an_image(self, tmp_path):
         (tmp_path / "empty.png").touch()
-        (tmp_path / "text.png").write_text("hello, this is no picture")
+        (tmp_path / "text.png").write_text("hello, this is no image")
         (tmp_path / "run.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
         for name, says in (
             ("empty.png", "empty"),
             ("text.png", "hello"),
-            ("run.eps", "not a picture"),
+            ("run.eps", "not an image"),
             ("none.png", "no such file"),
         ):
             with pytest.raises(ImageError, match=rf"{name}: .*{says}"):
@@ -371,7 +371,7 @@ class TestUrls:
         np.testing.assert_array_equal(as_image(f"{server}/a.png"), RGB)
         with pytest.raises(ImageError, match=r"/none\.png: .*404"):
             read_image(f"{server}/none.png")
-        with pytest.raises(ImageError, match="/page: not a picture"):
+        with pytest.raises(ImageError, match="/page: not an image"):
             read_image(f"{server}/page")
         monkeypatch.setattr(media, "MAX_DOWNLOAD", 10)
         with pytest.raises(ImageError, match="larger than 10 bytes"):
@@ -389,7 +389,7 @@ def test_reading_changes_nothing_in_the_process():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_size_in_the_header_is_that_of_the_picture_read(tmp_path, orientation):
+def test_the_size_in_the_header_is_that_of_the_image_read(tmp_path, orientation):
     path = tmp_path / "a.jpg"
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -403,7 +403,7 @@ def test_the_size_needs_no_more_than_the_header(tmp_path):
     Image.effect_noise((300, 200), 50).save(path)
     path.write_bytes(path.read_bytes()[:100])
     assert media.read_size(path) == (200, 300)
-    for bad in (b"", b"GIF89a", b"nothing of a picture"):
+    for bad in (b"", b"GIF89a", b"nothing of an image"):
         with pytest.raises(ImageError):
             media.read_size(bad)
 
@@ -415,7 +415,7 @@ def test_values_are_read_unscaled(tmp_path):
         np.testing.assert_array_equal(media.read_values(tmp_path / name), values)
     Image.fromarray(np.eye(4) > 0).save(tmp_path / "d.png")
     np.testing.assert_array_equal(media.read_values(tmp_path / "d.png"), np.eye(4))
-    with pytest.raises(ImageError, match=r"d\.png: the picture has 4x4 = 16 pixels, the limit is 15"):
+    with pytest.raises(ImageError, match=r"d\.png: the image has 4x4 = 16 pixels, the limit is 15"):
         media.read_values(tmp_path / "d.png", max_pixels=15)
     Image.new("RGBA", (4, 3), (9, 9, 9, 0)).save(tmp_path / "e.png")
     np.testing.assert_array_equal(media.read_values(tmp_path / "e.png"), np.full((3, 4), 9))

@@ -7,7 +7,7 @@ import pytest
 
 import maskwright
 from maskwright.data import coco
-from maskwright.demo import SCORE, blue_stain, nuclei_picture
+from maskwright.demo import SCORE, blue_stain, nuclei_image
 from maskwright.metrics.nuclei import NucleiMetric
 
 
@@ -16,9 +16,9 @@ def predictor() -> "maskwright.Predictor":
     return maskwright.load("nuclei")
 
 
-def test_finds_the_nuclei_of_the_demo_picture(predictor: "maskwright.Predictor") -> None:
+def test_finds_the_nuclei_of_the_demo_image(predictor: "maskwright.Predictor") -> None:
     """What is outlined holds more of the nuclei's stain than what surrounds it, and has the size of nuclei."""
-    stain = blue_stain(nuclei_picture())
+    stain = blue_stain(nuclei_image())
     found = predictor.predict(stain, score_threshold=SCORE)
     assert 200 <= len(found) <= 350
     assert found.scores.min() >= SCORE
@@ -31,7 +31,7 @@ def test_finds_the_nuclei_of_the_demo_picture(predictor: "maskwright.Predictor")
     assert areas.max() <= 2500
 
 
-def test_outlines_held_out_fluorescence_pictures(predictor: "maskwright.Predictor", shared: Path) -> None:
+def test_outlines_held_out_fluorescence_images(predictor: "maskwright.Predictor", shared: Path) -> None:
     """Every twelfth of them: AP = TP / (TP + FP + FN), see docs/accuracy.md for all."""
     folder = shared / "data" / "nuclei_dsb2018"
     data = coco.load(folder / "annotations" / "instances_train.json", folder / "images").split(0.2)[1]
@@ -41,7 +41,7 @@ def test_outlines_held_out_fluorescence_pictures(predictor: "maskwright.Predicto
         metric.update(predictor.predict(data.path(i)), data.truth(i))
     overall = metric.result().overall
     for iou, least in ((0.5, 0.8), (0.75, 0.62), (0.9, 0.25)):
-        assert overall.at(iou).ap_by_picture >= least
+        assert overall.at(iou).ap_by_image >= least
 
 
 @pytest.mark.parametrize("grey", [0, 128, 255])

@@ -182,12 +182,12 @@ class Oracle:
             return next(self._left)
 
 
-def scenes(folder: Path, classes: Sequence[str], pictures: int, objects: int, size: int = 48) -> Dataset:
-    """Pictures of noise with rectangles in random places, the classes in turn."""
+def scenes(folder: Path, classes: Sequence[str], images: int, objects: int, size: int = 48) -> Dataset:
+    """Images of noise with rectangles in random places, the classes in turn."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
     records, annotations = [], {}
-    for i in range(pictures):
+    for i in range(images):
         name = f"{i} größe.png"
         Image.fromarray(rng.integers(0, 256, (size, size + 9, 3), dtype=np.uint8)).save(folder / name)
         records.append(ImageRecord(i + 1, name, (size, size + 9)))
@@ -203,7 +203,7 @@ def scenes(folder: Path, classes: Sequence[str], pictures: int, objects: int, si
 
 
 @pytest.mark.parametrize(
-    ("classes", "pictures", "objects", "options"),
+    ("classes", "images", "objects", "options"),
     [
         ([EVIL], 3, 4, {}),
         ([f"class {k}" for k in range(80)], 12, 10, {}),
@@ -213,8 +213,8 @@ def scenes(folder: Path, classes: Sequence[str], pictures: int, objects: int, si
         (["a"], 1, 1, {"shift": 30}),
     ],
 )
-def test_reports(tmp_path: Path, classes: list[str], pictures: int, objects: int, options: dict[str, Any]) -> None:
-    data = scenes(tmp_path / "in", classes, pictures, objects)
+def test_reports(tmp_path: Path, classes: list[str], images: int, objects: int, options: dict[str, Any]) -> None:
+    data = scenes(tmp_path / "in", classes, images, objects)
     metrics = ["coco", "nuclei"] if options.get("masks", True) else ["coco"]
     path = tmp_path / "out" / "r ü.html"
     evaluation = report(path, Oracle(data, **options), data, metrics=metrics, progress=False)  # type: ignore[arg-type]
@@ -222,7 +222,7 @@ def test_reports(tmp_path: Path, classes: list[str], pictures: int, objects: int
     checker = checked(text)
     words = "".join(checker.words)
     assert [p.name for p in path.parent.iterdir()] == ["r ü.html"]
-    assert checker.count("img") == 2 * min(pictures, 10)
+    assert checker.count("img") == 2 * min(images, 10)
     assert checker.count("table") == 1
     assert checker.count("tr") == len(classes) + 1
     assert len(text) < 5_000_000
@@ -235,12 +235,12 @@ def test_reports(tmp_path: Path, classes: list[str], pictures: int, objects: int
         assert words_of_notes in words
 
 
-def test_the_counts_are_those_of_the_pictures(tmp_path: Path) -> None:
+def test_the_counts_are_those_of_the_images(tmp_path: Path) -> None:
     data = scenes(tmp_path / "in", ["a", "b"], 4, 5)
     gallery = Gallery(data, 0.5, worst=1, best=2)
     quality = []
     for i in range(4):
-        found = data.truth(i)[: i + 1]  # one more right on each picture, the rest missed
+        found = data.truth(i)[: i + 1]  # one more right on each image, the rest missed
         quality.append(judge(found, data.truth(i), data.truth(i)[:0]).quality)
         gallery(i, data.image(i), found)
     assert gallery.counts.sum(axis=0).tolist() == [1 + 2 + 3 + 4, 0, 4 + 3 + 2 + 1]
@@ -251,14 +251,14 @@ def test_the_counts_are_those_of_the_pictures(tmp_path: Path) -> None:
     assert worst[0].caption.startswith("1 right, 0 false, 4 missed")
 
 
-@pytest.mark.parametrize(("pictures", "worst", "best"), [(1, 1, 0), (2, 1, 1), (5, 3, 2), (6, 3, 3), (9, 5, 4)])
-def test_few_pictures_are_shared_between_the_worst_and_the_best(
-    tmp_path: Path, pictures: int, worst: int, best: int
+@pytest.mark.parametrize(("images", "worst", "best"), [(1, 1, 0), (2, 1, 1), (5, 3, 2), (6, 3, 3), (9, 5, 4)])
+def test_few_images_are_shared_between_the_worst_and_the_best(
+    tmp_path: Path, images: int, worst: int, best: int
 ) -> None:
-    data = scenes(tmp_path / "in", ["a"], pictures, 9)
+    data = scenes(tmp_path / "in", ["a"], images, 9)
     gallery = Gallery(data, 0.5)
     quality = []
-    for i in range(pictures):
+    for i in range(images):
         found = data.truth(i)[: i + 1]
         quality.append(judge(found, data.truth(i), data.truth(i)[:0]).quality)
         gallery(i, data.image(i), found)
@@ -294,7 +294,7 @@ def test_judging() -> None:
     assert judge(rows(truth, [0, 0, 0], True), nothing, nothing).false == 3
 
 
-def test_pictures_are_made_smaller_until_they_fit(tmp_path: Path) -> None:
+def test_images_are_made_smaller_until_they_fit(tmp_path: Path) -> None:
     data = scenes(tmp_path / "in", ["a"], 3, 2, size=700)
     gallery = Gallery(data, 0.5)
     for i in range(3):
@@ -335,7 +335,7 @@ def test_the_curves_of_a_run(tmp_path: Path) -> None:
     assert "Losses" not in without.read_text()
 
 
-def test_a_run_without_held_out_pictures_and_one_whose_report_fails(
+def test_a_run_without_held_out_images_and_one_whose_report_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "log.csv").write_text("iteration,epoch,loss\n1,0,2\n2,0,1\n")
@@ -346,7 +346,7 @@ def test_a_run_without_held_out_pictures_and_one_whose_report_fails(
     assert "could not be written" in capsys.readouterr().err
 
 
-def test_a_network_of_boxes_on_pictures_with_outlines_has_its_report(tmp_path: Path) -> None:
+def test_a_network_of_boxes_on_images_with_outlines_has_its_report(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, data = RCNN(replace(rcnn.tiny("compact", 1), masks=False)), scenes(tmp_path / "in", ["a"], 2, 1)
     weights = tmp_path / "best.safetensors"
@@ -361,7 +361,7 @@ def test_wrong_names_are_refused_before_anything_is_measured(tmp_path: Path) -> 
             report(tmp_path / name, None, tmp_path)  # type: ignore[arg-type]
 
 
-def test_the_pictures_are_whole(tmp_path: Path) -> None:
+def test_the_images_are_whole(tmp_path: Path) -> None:
     data = scenes(tmp_path / "in", ["a", "b"], 1, 3)
     report(tmp_path / "r.html", Oracle(data), data, progress=False)  # type: ignore[arg-type]
     for text in re.findall(r"data:image/jpeg;base64,([^\"]*)", (tmp_path / "r.html").read_text()):

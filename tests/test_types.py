@@ -157,10 +157,10 @@ class TestMasks:
             ([[0, 0], [1, 1]], np.ones((2, 2), np.bool_), "2 corners for 1 crops"),
             ([[0, 0]], np.ones((2, 2), np.uint8), "bool array"),
             ([[0, 0]], np.ones((2, 2, 1), np.bool_), "bool array"),
-            ([[3, 0]], np.ones((2, 2), np.bool_), "leaves the picture"),
-            ([[0, 4]], np.ones((2, 2), np.bool_), "leaves the picture"),
-            ([[-1, 0]], np.ones((2, 2), np.bool_), "leaves the picture"),
-            ([[0, -1]], np.ones((2, 2), np.bool_), "leaves the picture"),
+            ([[3, 0]], np.ones((2, 2), np.bool_), "leaves the image"),
+            ([[0, 4]], np.ones((2, 2), np.bool_), "leaves the image"),
+            ([[-1, 0]], np.ones((2, 2), np.bool_), "leaves the image"),
+            ([[0, -1]], np.ones((2, 2), np.bool_), "leaves the image"),
         ],
     )
     def test_errors(self, corners, crop, says):
@@ -170,7 +170,7 @@ class TestMasks:
     def test_from_dense_errors(self):
         with pytest.raises(DataError, match=r"needs \(N, H, W\)"):
             Masks.from_dense(np.zeros((4, 5)))
-        with pytest.raises(DataError, match=r"\(4, 5\), the picture is \(5, 4\)"):
+        with pytest.raises(DataError, match=r"\(4, 5\), the image is \(5, 4\)"):
             Masks.from_dense(np.zeros((1, 4, 5)), (5, 4))
 
 

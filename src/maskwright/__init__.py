@@ -1,4 +1,4 @@
-"""Instance segmentation: find and outline every object in pictures.
+"""Instance segmentation: find and outline every object in images.
 
 import maskwright as mw
 r = mw.load("nuclei").predict("cells.png")

@@ -85,7 +85,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(part, target)
     except BaseException as error:
         shutil.rmtree(part, ignore_errors=True)
-        for cause in (error, error.__cause__):  # as where a picture that is copied into it does not fit
+        for cause in (error, error.__cause__):  # as where an image that is copied into it does not fit
             if _concerns(cause, part):
                 raise _told(cause, Path(path)) from error
         raise

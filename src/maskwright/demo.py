@@ -1,6 +1,6 @@
-"""`python -m maskwright.demo --out demo`: outline the nuclei of a real microscopy picture.
+"""`python -m maskwright.demo --out demo`: outline the nuclei of a real microscopy image.
 
-The picture shows stained colon tissue; scikit-image (the `demo` extra) carries it. Its blue stain, which marks nuclei,
+The image shows stained colon tissue; scikit-image (the `demo` extra) carries it. Its blue stain, which marks nuclei,
 is told from the brown one by its colour and shown as fluorescence, of which the model has seen most. The weights are
 in this package.
 """
@@ -42,30 +42,30 @@ def outline(out: Path) -> None:
     from maskwright.engine.load import load
     from maskwright.media import write_image
 
-    picture = nuclei_picture()
+    image = nuclei_image()
     predictor = load("nuclei")
     start = time.perf_counter()
-    prediction = predictor.predict(blue_stain(picture), score_threshold=SCORE)
+    prediction = predictor.predict(blue_stain(image), score_threshold=SCORE)
     seconds = time.perf_counter() - start
     out.mkdir(parents=True, exist_ok=True)
     overlay, result = out / "nuclei_overlay.png", out / "nuclei.json"
-    write_image(overlay, prediction.draw(picture))
+    write_image(overlay, prediction.draw(image))
     prediction.save(result, image="skimage.data.immunohistochemistry()")
     print(found(prediction, seconds))
     print(f"Overlay: {overlay}\nJSON:    {result}")
 
 
-def nuclei_picture() -> Any:
-    """The (512, 512, 3) uint8 RGB picture; raises MissingExtraError where scikit-image is not installed."""
+def nuclei_image() -> Any:
+    """The (512, 512, 3) uint8 RGB image; raises MissingExtraError where scikit-image is not installed."""
     try:
         from skimage import data
     except ImportError as error:
-        raise MissingExtraError("scikit-image", "demo", "The demo picture") from error
+        raise MissingExtraError("scikit-image", "demo", "The demo image") from error
     return data.immunohistochemistry()
 
 
-def blue_stain(picture: Any) -> Any:
-    """(H, W, 3) uint8: how much haematoxylin each pixel of a haematoxylin-DAB picture holds, bright is much.
+def blue_stain(image: Any) -> Any:
+    """(H, W, 3) uint8: how much haematoxylin each pixel of a haematoxylin-DAB image holds, bright is much.
 
     Colour deconvolution (Ruifrok and Johnston 2001), smoothed by a pixel; what less than the 40th percentile holds
     becomes black, the 99.7th as bright as nuclei in fluorescence mostly are.
@@ -74,7 +74,7 @@ def blue_stain(picture: Any) -> Any:
     from scipy.ndimage import gaussian_filter
     from skimage.color import rgb2hed
 
-    amount = gaussian_filter(rgb2hed(picture)[..., 0], 1.0)
+    amount = gaussian_filter(rgb2hed(image)[..., 0], 1.0)
     low, high = np.percentile(amount, [40, 99.7])
     grey = np.clip((amount - low) / (high - low), 0, 1) * BRIGHT
     return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=2)
@@ -86,7 +86,7 @@ def found(prediction: "Prediction", seconds: float) -> str:
     mean = float(masks.areas().mean()) if masks is not None and len(masks) else 0.0
     height, width = prediction.size
     return (
-        f"Found {len(prediction)} nuclei in a {width} x {height} picture, mean area {mean:.0f} pixels, "
+        f"Found {len(prediction)} nuclei in a {width} x {height} image, mean area {mean:.0f} pixels, "
         f"in {seconds:.2f} s."
     )
 

@@ -1,7 +1,7 @@
 """Instances made visible: overlays, cut-outs and label maps.
 
-Letters: N instances, P landmarks, H W picture, h w crop. Time and memory follow the objects' crops, plus one copy of
-the picture.
+Letters: N instances, P landmarks, H W image, h w crop. Time and memory follow the objects' crops, plus one copy of
+the image.
 """
 
 import math
@@ -26,7 +26,7 @@ LEGIBLE = 8
 """Height of the smallest text, in pixels."""
 
 SMALL, HIDDEN = 300, 0.25
-"""In pictures with a shorter edge, in pixels, texts are large beside objects: they may cover this share of each."""
+"""In images with a shorter edge, in pixels, texts are large beside objects: they may cover this share of each."""
 
 
 def overlay(
@@ -42,32 +42,32 @@ def overlay(
     colors: Literal["instance", "class"] | Sequence[int] = "instance",
     landmarks: Sequence[Landmarks | None] = (),
 ) -> NDArray[np.uint8]:
-    """The picture with its instances drawn in: translucent masks, opaque outlines, landmarks, class names and scores.
+    """The image with its instances drawn in: translucent masks, opaque outlines, landmarks, class names and scores.
 
     image: what `media.as_image` takes, of the instances' size. labels, scores: write the class name, the score.
     texts: which instances get theirs; None is all. boxes: draw boxes as well (always where there are no masks).
-    opacity: of the fill, 0 to 1. outline: width in pixels, inside the object; None follows the picture's size, 0 draws
+    opacity: of the fill, 0 to 1. outline: width in pixels, inside the object; None follows the image's size, 0 draws
     none. colors: one colour per instance, or per class, or the index of each one's `color`. landmarks: by label, says
     which points of an instance are joined by lines; its points with a score above 0 are drawn in any case.
     Small objects lie over large ones. A text is left out where it would cover more than it says: on objects smaller
-    than the text, over other texts, in crowds on all objects that cannot hold it, and in small pictures where it would
+    than the text, over other texts, in crowds on all objects that cannot hold it, and in small images where it would
     hide an object.
-    Returns uint8 (H, W, 3), a new array. Raises ImageError where the picture's size is not that of the instances.
+    Returns uint8 (H, W, 3), a new array. Raises ImageError where the image's size is not that of the instances.
     """
     if not 0 <= opacity <= 1:
         raise ConfigError(f"overlay: opacity lies in 0..1, got {opacity}.")
     shades = [color(int(k)) for k in _indices(instances, colors)]
-    picture = _matching(image, instances).copy()
-    short = min(picture.shape[:2])
+    source_image = _matching(image, instances).copy()
+    short = min(source_image.shape[:2])
     width = max(1, round(math.sqrt(short) / 14)) if outline is None else int(outline)
     if instances.crops is not None:
         for i in np.argsort(-instances.crops.areas(), kind="stable"):
-            _paint(picture, instances.crops, int(i), shades[i], opacity, width)
+            _paint(source_image, instances.crops, int(i), shades[i], opacity, width)
     with_boxes = boxes or instances.crops is None
     words = _texts(instances, labels, scores, texts)
     if len(instances) == 0 or not (with_boxes or words or instances.keypoints is not None):
-        return picture
-    canvas = Image.fromarray(picture)
+        return source_image
+    canvas = Image.fromarray(source_image)
     pen = ImageDraw.Draw(canvas)
     if with_boxes:
         for box, shade in zip(instances.boxes, shades, strict=True):
@@ -86,16 +86,16 @@ def cutouts(image: Any, instances: Instances) -> Iterator[NDArray[np.uint8]]:
 
     An empty mask gives a (0, 0, 4) array. Raises ImageError where sizes differ, DataError where there are no masks.
     """
-    picture, masks = _matching(image, instances), _masks(instances, "cutouts")
-    return (_cutout(picture, masks, i) for i in range(len(masks)))
+    source_image, masks = _matching(image, instances), _masks(instances, "cutouts")
+    return (_cutout(source_image, masks, i) for i in range(len(masks)))
 
 
-def _cutout(picture: NDArray[np.uint8], masks: Masks, index: int) -> NDArray[np.uint8]:
+def _cutout(image: NDArray[np.uint8], masks: Masks, index: int) -> NDArray[np.uint8]:
     x0, y0, x1, y1 = (int(v) for v in masks[index].boxes()[0])
     top, left = masks.corners[index]
     crop = masks.crops[index][y0 - top : y1 - top, x0 - left : x1 - left] if x1 > x0 else np.zeros((0, 0), np.bool_)
     out = np.zeros((*crop.shape, 4), np.uint8)
-    out[crop, :3] = picture[y0:y1, x0:x1][crop]
+    out[crop, :3] = image[y0:y1, x0:x1][crop]
     out[crop, 3] = 255
     return out
 
@@ -159,10 +159,10 @@ def _indices(instances: Instances, colors: str | Sequence[int]) -> Sequence[int]
 
 
 def _matching(image: Any, instances: Instances) -> NDArray[np.uint8]:
-    picture = as_image(image)
-    if picture.shape[:2] != instances.size:
-        raise ImageError(f"The picture is {picture.shape[:2]} (H, W), the instances are of one of {instances.size}.")
-    return picture
+    source_image = as_image(image)
+    if source_image.shape[:2] != instances.size:
+        raise ImageError(f"The image is {source_image.shape[:2]} (H, W), the instances are of one of {instances.size}.")
+    return source_image
 
 
 def _masks(instances: Instances, verb: str) -> Masks:
@@ -174,11 +174,11 @@ def _masks(instances: Instances, verb: str) -> Masks:
 # ---- shapes -----------------------------------------------------------------------------------------------------
 
 
-def _paint(picture: NDArray[np.uint8], masks: Masks, index: int, shade: Color, opacity: float, width: int) -> None:
+def _paint(image: NDArray[np.uint8], masks: Masks, index: int, shade: Color, opacity: float, width: int) -> None:
     (top, left), crop = masks.corners[index], masks.crops[index]
     if not crop.size:
         return
-    region = picture[top : top + crop.shape[0], left : left + crop.shape[1]]
+    region = image[top : top + crop.shape[0], left : left + crop.shape[1]]
     if opacity > 0:
         mixed = np.arange(256)[:, None] * (1 - opacity) + np.array(shade) * opacity  # (256, 3)
         table = np.round(mixed).astype(np.uint8)
@@ -308,14 +308,14 @@ def _hidden(instances: Instances, spot: Rectangle) -> NDArray[np.float64]:
 def _spot(
     box: NDArray[np.float64],
     text: tuple[float, float],
-    picture: tuple[int, int],
+    image: tuple[int, int],
     placed: NDArray[Any],
     allowed: Callable[[Rectangle], bool],
     outside: bool,
 ) -> Rectangle | None:
-    """Where a text (width, height) goes: above its box, inside, below; inside the picture and clear of the others."""
+    """Where a text (width, height) goes: above its box, inside, below; inside the image and clear of the others."""
     x0, y0, x1, y1 = (float(v) for v in box)
-    (w, h), (right, bottom) = text, picture
+    (w, h), (right, bottom) = text, image
     if w > right or h > bottom:
         return None
     middle = ((x0 + x1 - w) / 2, (y0 + y1 - h) / 2)

@@ -1,7 +1,7 @@
 """Every error this package raises on purpose.
 
     MaskwrightError
-    ├── ImageError        a picture cannot be read, or an array is not one         (also ValueError)
+    ├── ImageError        an image cannot be read, or an array is not one         (also ValueError)
     ├── DataError         an annotation file or result file is not what it should be  (also ValueError)
     ├── ConfigError       an option, name or combination of options is wrong       (also ValueError)
     ├── WeightsError      a checkpoint does not fit, is damaged or is not trusted  (also ValueError)
@@ -21,7 +21,7 @@ class MaskwrightError(Exception):
 
 
 class ImageError(MaskwrightError, ValueError):
-    """A picture could not be read or an array is not a picture."""
+    """An image could not be read or an array is not an image."""
 
 
 class DataError(MaskwrightError, ValueError):

@@ -1,7 +1,7 @@
-"""How a picture was moved: one affine map with an inverse, the only place where coordinates change frame.
+"""How an image was moved: one affine map with an inverse, the only place where coordinates change frame.
 
-A point (x, y) of the source picture lands at `matrix @ (x, y, 1)` in the result. Coordinates are continuous pixels:
-the picture covers [0, W) x [0, H), pixel centres lie at half-integers, a flip is x -> W - x.
+A point (x, y) of the source image lands at `matrix @ (x, y, 1)` in the result. Coordinates are continuous pixels:
+the image covers [0, W) x [0, H), pixel centres lie at half-integers, a flip is x -> W - x.
 """
 
 import math
@@ -21,7 +21,7 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """An affine map from a picture of size `source` to one of size `size`, both (H, W).
+    """An affine map from an image of size `source` to one of size `size`, both (H, W).
 
     matrix: (3, 3) float64 acting on (x, y, 1); must be invertible.
     """
@@ -157,9 +157,9 @@ class Geometry:
         Flips, whole-pixel crops and padding copy pixels exactly.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ImageError(f"Geometry.image needs a uint8 picture (H, W, 3), got {image.dtype} {image.shape}.")
+            raise ImageError(f"Geometry.image needs a uint8 image (H, W, 3), got {image.dtype} {image.shape}.")
         if image.shape[:2] != self.source:
-            raise ConfigError(f"Geometry.image: picture is {image.shape[:2]}, this map starts at {self.source}.")
+            raise ConfigError(f"Geometry.image: image is {image.shape[:2]}, this map starts at {self.source}.")
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()  # (1, 3, H, W)
         colour = torch.tensor(fill, dtype=torch.float32).view(1, 3, 1, 1)
         shrink = [min(1.0, float(s)) for s in np.linalg.norm(self.matrix[:2, :2], axis=0)]  # along source x, y

@@ -1,6 +1,6 @@
-"""Pictures in and out: any common file becomes a uint8 RGB array (H, W, 3), and arrays become files.
+"""Images in and out: any common file becomes a uint8 RGB array (H, W, 3), and arrays become files.
 
-Letters: H W picture in pixels. Colours are taken as they are in the file; colour profiles are not applied.
+Letters: H W image in pixels. Colours are taken as they are in the file; colour profiles are not applied.
 """
 
 import glob
@@ -24,15 +24,15 @@ UInt8Array = NDArray[np.uint8]
 Source = str | os.PathLike[str] | bytes
 
 MAX_PIXELS = 200_000_000
-"""Pixels a picture may have unless the caller says otherwise (a guard against decompression bombs)."""
+"""Pixels an image may have unless the caller says otherwise (a guard against decompression bombs)."""
 
 MAX_DOWNLOAD = 200 * 2**20
-"""Bytes a picture behind a URL may have."""
+"""Bytes an image behind a URL may have."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".ppm", ".pgm", ".avif")
-"""What `find_images` takes for a picture in a folder or behind a pattern; reading goes by content, not by name."""
+"""What `find_images` takes for an image in a folder or behind a pattern; reading goes by content, not by name."""
 
-# Formats that are pictures only: none that runs a program (PostScript) or is recognised by its name alone.
+# Formats that are images only: none that runs a program (PostScript) or is recognised by its name alone.
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 
 _TURNS = {
@@ -61,12 +61,12 @@ _SAVED_AS = {
 
 
 def read_image(source: Source, *, max_pixels: int | None = MAX_PIXELS, bits: int = 16) -> UInt8Array:
-    """The picture in a file, in bytes or behind an http(s) URL as RGB, uint8 (H, W, 3), upright.
+    """The image in a file, in bytes or behind an http(s) URL as RGB, uint8 (H, W, 3), upright.
 
     - The EXIF orientation is applied; of an animation or a stack the first frame is taken.
     - Transparency is laid over white, as a viewer shows it; opaque pixels keep their values exactly.
     - Grey becomes three equal channels. 16-bit grey is scaled from its full range, v / 257 rounded, the same for
-      every picture whatever it contains. Cameras that fill only `bits` of the 16 (often 12) come out dark that way:
+      every image whatever it contains. Cameras that fill only `bits` of the 16 (often 12) come out dark that way:
       say so, and the range 0..2**bits - 1 is scaled instead, higher values being white.
     - 32-bit integers are taken where they fit in 16 bits; floats have no known range and are refused.
 
@@ -77,42 +77,42 @@ def read_image(source: Source, *, max_pixels: int | None = MAX_PIXELS, bits: int
         raise ImageError(f"read_image: bits must be 1 to 16, got {bits}.")
     name, stream = _stream(source)
     with stream:
-        picture = open_picture(stream, name)
-        with picture:
-            _check_size(picture, name, max_pixels)
-            load_pixels(picture, name)
-            turn = _TURNS.get(orientation(picture))
-            upright = picture if turn is None else picture.transpose(turn)
+        image = open_image(stream, name)
+        with image:
+            _check_size(image, name, max_pixels)
+            load_pixels(image, name)
+            turn = _TURNS.get(orientation(image))
+            upright = image if turn is None else image.transpose(turn)
             return _rgb(upright, name, bits)
 
 
 def read_size(source: Source) -> tuple[int, int]:
-    """(H, W) of the picture that `read_image` would give, upright, from the file's header alone.
+    """(H, W) of the image that `read_image` would give, upright, from the file's header alone.
 
-    Raises ImageError, naming the file, where there is no picture or its header cannot be read.
+    Raises ImageError, naming the file, where there is no image or its header cannot be read.
     """
     name, stream = _stream(source)
-    with stream, open_picture(stream, name) as picture:
-        width, height = picture.size
-        return (width, height) if orientation(picture) >= 5 else (height, width)
+    with stream, open_image(stream, name) as image:
+        width, height = image.size
+        return (width, height) if orientation(image) >= 5 else (height, width)
 
 
 def read_values(source: Source, *, max_pixels: int | None = MAX_PIXELS) -> NDArray[np.int64]:
-    """The numbers of a picture that is a table of them, such as a mask: int64 (H, W), upright, nothing scaled.
+    """The numbers of an image that is a table of them, such as a mask: int64 (H, W), upright, nothing scaled.
 
     Grey of 1 to 32 bits, palette positions, floats that are whole; of colours that are all grey one channel, opacity
-    ignored. max_pixels: as for `read_image`. Raises ImageError, naming the file, for other colours, stacks of pictures,
+    ignored. max_pixels: as for `read_image`. Raises ImageError, naming the file, for other colours, stacks of images,
     and what cannot be read.
     """
     name, stream = _stream(source)
-    with stream, open_picture(stream, name) as picture:
-        frames = getattr(picture, "n_frames", 1)
+    with stream, open_image(stream, name) as image:
+        frames = getattr(image, "n_frames", 1)
         if frames != 1:
-            raise ImageError(f"{name}: expected one picture, found a stack of {frames}. Save them one by one.")
-        _check_size(picture, name, max_pixels)
-        load_pixels(picture, name)
-        turn = _TURNS.get(orientation(picture))
-        values = np.asarray(picture if turn is None else picture.transpose(turn))
+            raise ImageError(f"{name}: expected one image, found a stack of {frames}. Save them one by one.")
+        _check_size(image, name, max_pixels)
+        load_pixels(image, name)
+        turn = _TURNS.get(orientation(image))
+        values = np.asarray(image if turn is None else image.transpose(turn))
     if values.ndim == 3:
         colours = values[:, :, :3] if values.shape[2] >= 3 else values[:, :, :1]
         if (colours != colours[:, :, :1]).any():
@@ -122,7 +122,7 @@ def read_values(source: Source, *, max_pixels: int | None = MAX_PIXELS) -> NDArr
         values = colours[:, :, 0]
     whole = values.astype(np.int64)
     if values.dtype.kind == "f" and not np.array_equal(whole, values):
-        raise ImageError(f"{name}: expected whole numbers, found fractions. Is it a mask, or a picture?")
+        raise ImageError(f"{name}: expected whole numbers, found fractions. Is it a mask, or an image?")
     return whole
 
 
@@ -150,16 +150,16 @@ def _rgb_array(array: NDArray[Any]) -> UInt8Array:
     if array.dtype != np.uint8:
         hint = {"f": "(x * 255).round().astype('uint8') if it lies in 0..1", "b": "x.astype('uint8') * 255"}
         how = hint.get(array.dtype.kind, "scale it to 0..255 and use x.astype('uint8')")
-        raise ImageError(f"A picture array must be uint8 in 0..255, got {array.dtype} {shape}. Convert it: {how}.")
+        raise ImageError(f"An image array must be uint8 in 0..255, got {array.dtype} {shape}. Convert it: {how}.")
     if array.size == 0:
-        raise ImageError(f"A picture array must have at least one pixel, got shape {shape}.")
+        raise ImageError(f"An image array must have at least one pixel, got shape {shape}.")
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         first = (
             " Its channels come first: use x.transpose(1, 2, 0)." if array.ndim == 3 and shape[0] in (1, 3, 4) else ""
         )
-        raise ImageError(f"A picture array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {shape}.{first}")
+        raise ImageError(f"An image array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {shape}.{first}")
     if array.shape[2] == 4:
         return _rgb(Image.fromarray(np.ascontiguousarray(array)), "the array", 16)
     return np.ascontiguousarray(array if array.shape[2] == 3 else np.repeat(array, 3, axis=2))
@@ -173,7 +173,7 @@ def _stream(source: Source) -> tuple[str, IO[bytes]]:
     if _is_url(name):
         return name, io.BytesIO(_download(name))
     if os.path.isdir(name):
-        raise ImageError(f"{name}: expected a picture file, found a folder; find_images lists the pictures in it.")
+        raise ImageError(f"{name}: expected an image file, found a folder; find_images lists the images in it.")
     try:
         return name, open(name, "rb")
     except FileNotFoundError:
@@ -182,15 +182,15 @@ def _stream(source: Source) -> tuple[str, IO[bytes]]:
         raise ImageError(f"{name}: the file cannot be opened ({_line(error)}).") from error
 
 
-def open_picture(stream: IO[bytes], name: str) -> Image.Image:
-    """The picture with only its header read.
+def open_image(stream: IO[bytes], name: str) -> Image.Image:
+    """The image with only its header read.
 
     `PIL.Image.open` would apply Pillow's process-wide pixel limit, which is not ours to change, before the caller's
     limit is known; the format's own reader does not.
     """
     prefix = stream.read(16)
     if not prefix:
-        raise ImageError(f"{name}: expected a picture, the file is empty (0 bytes). Fetch or export it again.")
+        raise ImageError(f"{name}: expected an image, the file is empty (0 bytes). Fetch or export it again.")
     Image.init()
     for kind in _FORMATS:
         if kind not in Image.OPEN:
@@ -206,42 +206,42 @@ def open_picture(stream: IO[bytes], name: str) -> Image.Image:
             raise
         except Exception as error:  # each format's reader fails in its own ways
             raise ImageError(
-                f"{name}: it begins like a {kind} picture but its header is damaged, cut off or of an unknown "
+                f"{name}: it begins like a {kind} image but its header is damaged, cut off or of an unknown "
                 f"variety ({_line(error)}). Fetch the file again or export it as PNG."
             ) from error
     formats = ", ".join(_FORMATS)
-    raise ImageError(f"{name}: not a picture this package reads ({formats}); it begins with {prefix!r}.")
+    raise ImageError(f"{name}: not an image this package reads ({formats}); it begins with {prefix!r}.")
 
 
-def load_pixels(picture: Image.Image, name: str) -> None:
-    """Read the pixels of an opened picture. Raises ImageError where they are damaged or cut off."""
+def load_pixels(image: Image.Image, name: str) -> None:
+    """Read the pixels of an opened image. Raises ImageError where they are damaged or cut off."""
     try:
-        picture.load()
+        image.load()
     except MemoryError:
         raise
     except Exception as error:
         raise ImageError(
-            f"{name}: the {picture.format} picture is damaged or cut off ({_line(error)}). Fetch or export it again."
+            f"{name}: the {image.format} image is damaged or cut off ({_line(error)}). Fetch or export it again."
         ) from error
 
 
-def orientation(picture: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) where there is none or the block cannot be read, as viewers do."""
     try:
-        return int(picture.getexif().get(_ORIENTATION, 1))
+        return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:
         return 1
 
 
-def _rgb(picture: Image.Image, name: str, bits: int) -> UInt8Array:
+def _rgb(image: Image.Image, name: str, bits: int) -> UInt8Array:
     """uint8 RGB (H, W, 3) of any Pillow mode."""
-    if picture.mode == "F":
+    if image.mode == "F":
         raise ImageError(
-            f"{name}: a floating-point picture has no known range of brightness. "
+            f"{name}: a floating-point image has no known range of brightness. "
             "Scale it to 0..255 and give a uint8 array."
         )
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        values = np.asarray(picture)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.asarray(image)
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > 65535:
             raise ImageError(
@@ -250,20 +250,20 @@ def _rgb(picture: Image.Image, name: str, bits: int) -> UInt8Array:
             )
         table = (np.minimum(np.arange(65536) / (2**bits - 1), 1) * 255 + 0.5).astype(np.uint8)
         return np.repeat(table[values][:, :, None], 3, axis=2)
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
         flat = Image.new("RGB", rgba.size, (255, 255, 255))
         flat.paste(rgba, mask=rgba.getchannel("A"))
         return np.array(flat)
-    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _check_size(picture: Image.Image, name: str, max_pixels: int | None) -> None:
+def _check_size(image: Image.Image, name: str, max_pixels: int | None) -> None:
     """Raises ImageError where the header promises more pixels than the limit: nothing was decoded yet."""
-    width, height = picture.size
+    width, height = image.size
     if max_pixels is not None and width * height > max_pixels:
         raise ImageError(
-            f"{name}: the picture has {height}x{width} = {height * width} pixels, the limit is {max_pixels}. "
+            f"{name}: the image has {height}x{width} = {height * width} pixels, the limit is {max_pixels}. "
             "If you trust the file, give a higher max_pixels, or None for no limit."
         )
 
@@ -294,7 +294,7 @@ def _line(error: BaseException) -> str:
 
 
 def write_image(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
-    """Write a picture in the format its suffix names; the file appears whole or not at all; missing folders are made.
+    """Write an image in the format its suffix names; the file appears whole or not at all; missing folders are made.
 
     array: uint8 (H, W, 3) RGB or (H, W) grey; uint8 (H, W, 4) RGBA as PNG, WebP or TIFF; uint16 (H, W) as PNG or TIFF.
     Raises ImageError for another suffix or array, or where the file cannot be written.
@@ -302,7 +302,7 @@ def write_image(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     target = Path(path)
     kind = _SAVED_AS.get(target.suffix.lower())
     if kind is None:
-        raise ImageError(f"{target}: unknown picture suffix '{target.suffix}'. Use one of {', '.join(_SAVED_AS)}.")
+        raise ImageError(f"{target}: unknown image suffix '{target.suffix}'. Use one of {', '.join(_SAVED_AS)}.")
     deep = array.dtype == np.uint16 and array.ndim == 2 and kind in ("PNG", "TIFF")
     alpha = kind in ("PNG", "WEBP", "TIFF")
     flat = array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4)[: 1 + alpha]))
@@ -318,16 +318,16 @@ def write_image(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # in words already
             raise ImageError(str(error)) from error
-        raise ImageError(f"{target}: the picture cannot be written ({_line(error)}).") from error
+        raise ImageError(f"{target}: the image cannot be written ({_line(error)}).") from error
 
 
 # ---- finding ----------------------------------------------------------------------------------------------------
 
 
 def find_images(sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str | Path]:
-    """The pictures that `sources` name, in order, each once.
+    """The images that `sources` name, in order, each once.
 
-    A source is a file (taken whatever its suffix), a folder (the pictures directly in it, sorted by name; for those
+    A source is a file (taken whatever its suffix), a folder (the images directly in it, sorted by name; for those
     in folders below use a pattern such as "photos/**/*.jpg"), a pattern with * ? [ ] (sorted), a .txt list (one file
     or URL per line, relative to the list; empty lines and lines that begin with # are left out; its entries are not
     checked, so that reading reports each), or an http(s) URL, which stays a str.
@@ -340,7 +340,7 @@ def find_images(sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str
         for item in _expand(os.fspath(source)):
             found.setdefault(item if isinstance(item, str) else os.path.realpath(item), item)
     if not found:
-        raise ImageError("No picture was asked for: the list of sources is empty.")
+        raise ImageError("No image was asked for: the list of sources is empty.")
     return list(found.values())
 
 
@@ -349,31 +349,31 @@ def _expand(source: str) -> list[str | Path]:
         return [source]
     path = Path(source)
     if path.is_dir():
-        inside = sorted(p for p in path.iterdir() if _looks_like_picture(p))
+        inside = sorted(p for p in path.iterdir() if _looks_like_image(p))
         if not inside:
-            raise ImageError(f"{source}: no picture in this folder (looked for {', '.join(SUFFIXES)}).")
+            raise ImageError(f"{source}: no image in this folder (looked for {', '.join(SUFFIXES)}).")
         return list(inside)
     if path.is_file():
         return _listed(path) if path.suffix.lower() == ".txt" else [path]
     if not glob.has_magic(source):
         raise ImageError(f"{source}: no such file or folder (working folder: {os.getcwd()}).")
     matches = [Path(m) for m in sorted(glob.glob(source, recursive=True))]
-    pictures = [p for p in matches if _looks_like_picture(p)]
-    if not pictures:
-        raise ImageError(f"{source}: the pattern matches {len(matches)} files, none of them a picture by its suffix.")
-    return list(pictures)
+    images = [p for p in matches if _looks_like_image(p)]
+    if not images:
+        raise ImageError(f"{source}: the pattern matches {len(matches)} files, none of them an image by its suffix.")
+    return list(images)
 
 
 def _listed(path: Path) -> list[str | Path]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ImageError(f"{path}: expected a text list of pictures, one per line ({_line(error)}).") from error
+        raise ImageError(f"{path}: expected a text list of images, one per line ({_line(error)}).") from error
     entries = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not entries:
-        raise ImageError(f"{path}: the list names no picture.")
+        raise ImageError(f"{path}: the list names no image.")
     return [entry if _is_url(entry) else path.parent / entry for entry in entries]
 
 
-def _looks_like_picture(path: Path) -> bool:
+def _looks_like_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()

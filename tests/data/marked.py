@@ -1,4 +1,4 @@
-"""Pictures whose hues tell which object, or which landmark, is where, and how to find them again after any movement.
+"""Images whose hues tell which object, or which landmark, is where, and how to find them again after any movement.
 
 Everything lies on black, so that interpolation with the ground changes a colour's brightness but not its hue.
 """
@@ -15,7 +15,7 @@ ALONE = Landmarks(("tip",))
 
 
 def make_sample(rng: np.random.Generator, size: tuple[int, int], count: int, *, masks: bool = True) -> Sample:
-    """A picture of noise with `count` rectangles, their labels 0, 1, ...; some are crowds."""
+    """An image of noise with `count` rectangles, their labels 0, 1, ...; some are crowds."""
     dense = np.zeros((count, *size), bool)
     for mask in dense:
         top, left = rng.integers(size[0]), rng.integers(size[1])
@@ -62,7 +62,7 @@ def disks(rng: np.random.Generator, size: tuple[int, int], count: int, first: in
 def dots(rng: np.random.Generator, size: tuple[int, int], first: int = 0) -> Sample:
     """One object of three landmarks (class 0, PAIR) and one of one (class 1, ALONE), each point a 5x5 dot of its hue.
 
-    Rows of the keypoints: hues first .. first + 3; the fifth and sixth point are padding. Masks are the whole picture.
+    Rows of the keypoints: hues first .. first + 3; the fifth and sixth point are padding. Masks are the whole image.
     """
     image, points = np.zeros((*size, 3), np.uint8), np.zeros((2, 3, 3), np.float32)
     taken: list[tuple[int, int]] = []
@@ -79,7 +79,7 @@ def dots(rng: np.random.Generator, size: tuple[int, int], first: int = 0) -> Sam
 
 
 def find(image: np.ndarray, k: int) -> np.ndarray | None:
-    """(x, y) of the middle of a hue, None where it is not in the picture."""
+    """(x, y) of the middle of a hue, None where it is not in the image."""
     weight = share_of(image, k)
     if not weight.any():
         return None

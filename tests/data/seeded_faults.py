@@ -63,7 +63,7 @@ def crowd(content: Content) -> Row:
     return row
 
 
-def picture_of(content: Content, row: Row) -> Row:
+def image_of(content: Content, row: Row) -> Row:
     found: Row = next(p for p in content["images"] if p["id"] == row["image_id"])
     return found
 
@@ -84,15 +84,15 @@ def unpacked(row: Row) -> list[int]:
     return [int(n) for n in np.diff(np.concatenate([[0], edges]))]
 
 
-def remove_objects(content: Content, picture: Row) -> None:
-    content["annotations"] = [r for r in content["annotations"] if r["image_id"] != picture["id"]]
+def remove_objects(content: Content, image: Row) -> None:
+    content["annotations"] = [r for r in content["annotations"] if r["image_id"] != image["id"]]
 
 
 def repaint(folder: Path, name: str, change: Callable[[Image.Image], Image.Image], **options: Any) -> None:
     path = folder / "images" / name
-    with Image.open(path) as picture:
-        picture.load()
-        changed = change(picture)
+    with Image.open(path) as image:
+        image.load()
+        changed = change(image)
     changed.save(path, **options)
 
 
@@ -120,7 +120,7 @@ def _spelling(folder: Path, content: Content) -> None:
 
 
 def _same_file(folder: Path, content: Content) -> None:
-    """Half of the objects of a picture under a second record of the same file."""
+    """Half of the objects of an image under a second record of the same file."""
     first = content["images"][1]
     content["images"].append({**first, "id": 999})
     mine = [r for r in content["annotations"] if r["image_id"] == first["id"]]
@@ -128,18 +128,18 @@ def _same_file(folder: Path, content: Content) -> None:
         row["image_id"] = 999
 
 
-def _same_picture(folder: Path, content: Content) -> None:
+def _same_image(folder: Path, content: Content) -> None:
     """A second file of the same pixels with the same annotations."""
     first = content["images"][1]
-    with Image.open(folder / "images" / first["file_name"]) as picture:
-        picture.save(folder / "images" / "again.bmp")
+    with Image.open(folder / "images" / first["file_name"]) as image:
+        image.save(folder / "images" / "again.bmp")
     content["images"].append({**first, "id": 999, "file_name": "again.bmp"})
     mine = [r for r in content["annotations"] if r["image_id"] == first["id"]]
     content["annotations"] += [{**r, "id": r["id"] + 500_000, "image_id": 999} for r in mine]
 
 
 def exif(folder: Path, name: str, turn: int) -> None:
-    """An orientation tag on a picture whose pixels stay."""
+    """An orientation tag on an image whose pixels stay."""
     tags = Image.Exif()
     tags[0x0112] = turn
     repaint(folder, name, lambda p: p, exif=tags)
@@ -148,30 +148,30 @@ def exif(folder: Path, name: str, turn: int) -> None:
 def _turned(folder: Path, content: Content) -> None:
     """Stored turned, annotated upright."""
     exif(folder, "0001.png", 6)
-    picture = content["images"][1]
-    remove_objects(content, picture)
-    picture["height"], picture["width"] = picture["width"], picture["height"]
+    image = content["images"][1]
+    remove_objects(content, image)
+    image["height"], image["width"] = image["width"], image["height"]
 
 
 def _near(folder: Path, content: Content) -> None:
-    with Image.open(folder / "val/images/0005.png") as picture:
-        pixels = np.asarray(picture).astype(int)
+    with Image.open(folder / "val/images/0005.png") as image:
+        pixels = np.asarray(image).astype(int)
     noise = np.random.default_rng(0).integers(-3, 4, pixels.shape)
     Image.fromarray((pixels + noise + 5).clip(0, 255).astype(np.uint8)).save(folder / "images/0005.png")
 
 
 def _beyond(row: Row, content: Content) -> None:
-    picture = picture_of(content, row)
-    w, h = picture["width"], picture["height"]
+    image = image_of(content, row)
+    w, h = image["width"], image["height"]
     outline(row, [w - 10, h - 10, w + 8, h - 10, w + 8, h, w - 10, h])
 
 
 def _exchanged(folder: Path, content: Content) -> None:
-    """x and y exchanged in all polygons of one picture; one object lies at the far right."""
-    picture = content["images"][1]
-    w = picture["width"]
-    rows = [r for r in content["annotations"] if r["image_id"] == picture["id"] and isinstance(r["segmentation"], list)]
-    content["annotations"] = [r for r in content["annotations"] if r["image_id"] != picture["id"] or r in rows]
+    """x and y exchanged in all polygons of one image; one object lies at the far right."""
+    image = content["images"][1]
+    w = image["width"]
+    rows = [r for r in content["annotations"] if r["image_id"] == image["id"] and isinstance(r["segmentation"], list)]
+    content["annotations"] = [r for r in content["annotations"] if r["image_id"] != image["id"] or r in rows]
     outline(rows[0], [w - 10, 20, w, 20, w, 30, w - 10, 30])
     for row in rows:
         x, y, dx, dy = row["bbox"]
@@ -186,8 +186,8 @@ def _corners(folder: Path, content: Content) -> None:
 
 def _normalised(folder: Path, content: Content) -> None:
     row = polygon(content)
-    picture = picture_of(content, row)
-    w, h = picture["width"], picture["height"]
+    image = image_of(content, row)
+    w, h = image["width"], image["height"]
     row["bbox"] = [v / (w, h)[k % 2] for k, v in enumerate(row["bbox"])]
     row["segmentation"] = [[v / (w, h)[k % 2] for k, v in enumerate(part)] for part in row["segmentation"]]
     row["area"] /= w * h
@@ -222,36 +222,36 @@ def _gif(folder: Path, content: Content) -> None:
 
 def _deep(folder: Path, top: int) -> None:
     path = folder / "images/0005.png"
-    with Image.open(path) as picture:
-        grey = np.asarray(picture.convert("L")).astype(np.uint16)
+    with Image.open(path) as image:
+        grey = np.asarray(image.convert("L")).astype(np.uint16)
     Image.fromarray((grey.astype(int) * top // int(grey.max())).astype(np.uint16)).save(path)
 
 
 def _cmyk(folder: Path, content: Content) -> None:
-    with Image.open(folder / "images/0005.png") as picture:
-        picture.convert("CMYK").save(folder / "images/0005.jpg")
+    with Image.open(folder / "images/0005.png") as image:
+        image.convert("CMYK").save(folder / "images/0005.jpg")
     (folder / "images/0005.png").unlink()
     content["images"][5]["file_name"] = "0005.jpg"
 
 
-def _clear(picture: Image.Image) -> Image.Image:
-    out = picture.convert("RGBA")
+def _clear(image: Image.Image) -> Image.Image:
+    out = image.convert("RGBA")
     out.putpixel((0, 0), (1, 2, 3, 100))
     return out
 
 
 def _large(folder: Path, content: Content) -> None:
-    with Image.open(folder / "images/0005.png") as picture:
-        picture.resize((5001, 5000)).save(folder / "images/0005.jpg")
+    with Image.open(folder / "images/0005.png") as image:
+        image.resize((5001, 5000)).save(folder / "images/0005.jpg")
     (folder / "images/0005.png").unlink()
     content["images"][5].update(width=5001, height=5000, file_name="0005.jpg")
 
 
 def _oversized(folder: Path, content: Content) -> None:
-    """A picture whose header promises more than anything would hold."""
+    """An image whose header promises more than anything would hold."""
     path = folder / "images/0005.bmp"
-    with Image.open(folder / "images/0005.png") as picture:
-        picture.save(path)
+    with Image.open(folder / "images/0005.png") as image:
+        image.save(path)
     data = bytearray(path.read_bytes())
     data[18:26] = (60_000).to_bytes(4, "little") * 2
     path.write_bytes(data)
@@ -274,7 +274,7 @@ def _inside(folder: Path, content: Content) -> None:
 
 
 def _imbalance(folder: Path, content: Content) -> None:
-    """150 small squares of one class in the empty picture, one object left of another."""
+    """150 small squares of one class in the empty image, one object left of another."""
     keep = polygon(content)
     content["annotations"] = [keep, *(r for r in content["annotations"] if r["category_id"] != keep["category_id"])]
     kind = next(c["id"] for c in content["categories"] if c["id"] != keep["category_id"])
@@ -323,39 +323,39 @@ _only = frozenset
 SEEDS: Mapping[str, Seed] = {
     "unreadable-annotations": Seed(lambda f, c: c.update(text='{"images": [, "cut')),
     "malformed-record": Seed(lambda f, c: c["annotations"].append("an object")),
-    "no-objects": Seed(lambda f, c: c.update(annotations=[]), _only({"empty-picture"})),
-    "picture-id-clash": Seed(lambda f, c: c["images"].append(dict(c["images"][1]))),
+    "no-objects": Seed(lambda f, c: c.update(annotations=[]), _only({"empty-image"})),
+    "image-id-clash": Seed(lambda f, c: c["images"].append(dict(c["images"][1]))),
     "annotation-id-clash": Seed(lambda f, c: _merge(c["annotations"][3], id=c["annotations"][9]["id"])),
     "category-id-clash": Seed(lambda f, c: c["categories"].append(dict(c["categories"][1]))),
     "unknown-category": Seed(lambda f, c: _merge(polygon(c), category_id=88)),
-    "unknown-picture": Seed(lambda f, c: c["annotations"].append({**polygon(c), "id": 77, "image_id": 12345})),
+    "unknown-image": Seed(lambda f, c: c["annotations"].append({**polygon(c), "id": 77, "image_id": 12345})),
     "id-as-text": Seed(lambda f, c: _merge(c["images"][5], id=str(c["images"][5]["id"]))),
     "negative-id": Seed(lambda f, c: _merge(polygon(c), id=-4)),
     "annotation-id-zero": Seed(lambda f, c: _merge(polygon(c), id=0)),
     "bad-size": Seed(lambda f, c: _merge(c["images"][1], height=0)),
-    "missing-picture": Seed(lambda f, c: (f / "images/0001.png").unlink()),
+    "missing-image": Seed(lambda f, c: (f / "images/0001.png").unlink()),
     "file-name-spelling": Seed(_spelling),
     "unsafe-file-name": Seed(_unsafe),
     "duplicate-file-name": Seed(_same_file),
-    "unreadable-picture": Seed(lambda f, c: _write(f / "images/0005.png", b"<html>404</html>")),
-    "truncated-picture": Seed(_cut),
-    "oversized-picture": Seed(_oversized),
+    "unreadable-image": Seed(lambda f, c: _write(f / "images/0005.png", b"<html>404</html>")),
+    "truncated-image": Seed(_cut),
+    "oversized-image": Seed(_oversized),
     "exif-rotation": Seed(lambda f, c: exif(f, "0001.png", 6)),
     "size-disagrees": Seed(
-        lambda f, c: _merge(c["images"][2], width=140) or remove_objects(c, c["images"][2]), _only({"empty-picture"})
+        lambda f, c: _merge(c["images"][2], width=140) or remove_objects(c, c["images"][2]), _only({"empty-image"})
     ),
-    "exif-tag": Seed(_turned, _only({"empty-picture"})),
-    "blank-picture": Seed(lambda f, c: repaint(f, "0005.png", lambda p: p.point(lambda v: 7))),
-    "multi-frame-picture": Seed(_gif),
-    "dim-picture": Seed(lambda f, c: _deep(f, 4095), _only({"deep-picture", "mixed-colour"})),
-    "duplicate-picture": Seed(_same_picture),
-    "empty-picture": Seed(lambda f, c: remove_objects(c, c["images"][1])),
-    "unlisted-picture": Seed(lambda f, c: shutil.copy(f / "val/images/0001.png", f / "images/new one.png")),
+    "exif-tag": Seed(_turned, _only({"empty-image"})),
+    "blank-image": Seed(lambda f, c: repaint(f, "0005.png", lambda p: p.point(lambda v: 7))),
+    "multi-frame-image": Seed(_gif),
+    "dim-image": Seed(lambda f, c: _deep(f, 4095), _only({"deep-image", "mixed-colour"})),
+    "duplicate-image": Seed(_same_image),
+    "empty-image": Seed(lambda f, c: remove_objects(c, c["images"][1])),
+    "unlisted-image": Seed(lambda f, c: shutil.copy(f / "val/images/0001.png", f / "images/new one.png")),
     "alpha-channel": Seed(lambda f, c: repaint(f, "0005.png", _clear)),
-    "deep-picture": Seed(lambda f, c: _deep(f, 65535), _only({"mixed-colour"})),
-    "cmyk-picture": Seed(_cmyk),
+    "deep-image": Seed(lambda f, c: _deep(f, 65535), _only({"mixed-colour"})),
+    "cmyk-image": Seed(_cmyk),
     "mixed-colour": Seed(lambda f, c: repaint(f, "0005.png", lambda p: p.convert("L"))),
-    "large-picture": Seed(_large),
+    "large-image": Seed(_large),
     "wrong-suffix": Seed(lambda f, c: repaint(f, "0005.png", lambda p: p, format="BMP")),
     "no-geometry": Seed(lambda f, c: _drop(polygon(c), "bbox", "segmentation")),
     "bad-box": Seed(lambda f, c: _merge(polygon(c), bbox=[1, 2, -3, 4])),
@@ -392,7 +392,7 @@ SEEDS: Mapping[str, Seed] = {
     "tiny-object": Seed(lambda f, c: outline(polygon(c), [2, 2, 4, 2, 4, 3, 2, 3])),
     "duplicate-object": Seed(lambda f, c: c["annotations"].append({**polygon(c), "id": 77})),
     "two-classes-one-object": Seed(_conflict),
-    "whole-picture-mask": Seed(
+    "whole-image-mask": Seed(
         lambda f, c: outline(polygon(c), [0, 0, 133, 0, 133, 99, 0, 99]), _only({"covered-object"})
     ),
     "covered-object": Seed(_inside),
@@ -404,6 +404,6 @@ SEEDS: Mapping[str, Seed] = {
     "class-without-objects": Seed(
         lambda f, c: c["categories"].append({"id": 50, "name": "leaf"}), _only({"val-classes-differ"})
     ),
-    "class-imbalance": Seed(_imbalance, _only({"empty-picture"})),
+    "class-imbalance": Seed(_imbalance, _only({"empty-image"})),
     "rectangular-masks": Seed(_rectangles, _only({"covered-object"})),
 }

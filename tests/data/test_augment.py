@@ -1,4 +1,4 @@
-"""Augmentation: objects follow the picture, nothing random is left after `choose`, and a warp equals its slow twin."""
+"""Augmentation: objects follow the image, nothing random is left after `choose`, and a warp equals its slow twin."""
 
 from dataclasses import replace
 
@@ -74,7 +74,7 @@ def test_the_numbers_of_earlier_kinds_stay() -> None:
 
 @settings(max_examples=80, deadline=None)
 @given(samples(), configs(), st.integers(0, 2**32))
-def test_boxes_lie_in_the_picture_and_are_tight(sample: Sample, config: Augment, seed: int) -> None:
+def test_boxes_lie_in_the_image_and_are_tight(sample: Sample, config: Augment, seed: int) -> None:
     choice = choose(config, np.random.default_rng(seed), sample.image.shape[:2])
     out = apply(sample, choice)
     found, (height, width) = out.objects, out.image.shape[:2]
@@ -107,7 +107,7 @@ def test_another_seed_gives_another_sample() -> None:
     assert not np.array_equal(one.image, two.image)
 
 
-def test_switching_colour_on_does_not_move_the_picture_elsewhere() -> None:
+def test_switching_colour_on_does_not_move_the_image_elsewhere() -> None:
     plain = Augment(flip_vertical=0.5, rot90=0.5, scale=(0.5, 2.0), crop=(20, 20))
     coloured = Augment(flip_vertical=0.5, rot90=0.5, scale=(0.5, 2.0), crop=(20, 20), hue=0.3, invert=0.5, noise=9)
     for seed in range(10):
@@ -116,7 +116,7 @@ def test_switching_colour_on_does_not_move_the_picture_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (3, 2000)])
-def test_extreme_pictures_survive_everything(size: tuple[int, int]) -> None:
+def test_extreme_images_survive_everything(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(3)
     for _ in range(20):
         out = augment(make_sample(rng, size, 2), EVERYTHING, rng)
@@ -170,7 +170,7 @@ def test_shrinking_averages_unless_told_not_to() -> None:
     np.testing.assert_allclose(from_centres[8, :, 0], np.arange(16) * 4 + 1.5, atol=0.51)
 
 
-def test_warp_refuses_a_map_for_another_picture() -> None:
+def test_warp_refuses_a_map_for_another_image() -> None:
     with pytest.raises(ConfigError, match="starts at"):
         warp(np.zeros((4, 4, 3), np.uint8), Geometry.identity((5, 4)))
 
@@ -216,7 +216,7 @@ def test_a_gain_scales_and_stops_where_something_would_be_lost() -> None:
     dark = image // 10
     np.testing.assert_array_equal(Colour(gain=0.1).apply(dark), dark)  # nothing left to lose
     np.testing.assert_array_equal(Colour(gain=10.0).apply(dark)[15, 15], [50] * 3)
-    ground = np.zeros((9, 9, 3), np.uint8)  # a window without objects is as bright as its picture lets it be
+    ground = np.zeros((9, 9, 3), np.uint8)  # a window without objects is as bright as its image lets it be
     np.testing.assert_array_equal(Colour(gain=9.0).apply(ground + 10, image)[0, 0], [51] * 3)
     huge = np.zeros((3000, 2000, 3), np.uint8)
     huge[:100] = 51
@@ -311,5 +311,5 @@ def test_wrong_configs_are_refused(bad: dict[str, object]) -> None:
 def test_objects_and_sample_check_their_shapes() -> None:
     with pytest.raises(DataError, match="1 boxes but 2 labels"):
         Objects(np.zeros((1, 4), np.float32), np.zeros(2, np.int64), None, np.zeros(1, bool))
-    with pytest.raises(DataError, match="picture is"):
+    with pytest.raises(DataError, match="image is"):
         Sample(np.zeros((4, 4, 3), np.uint8), Objects(np.zeros((0, 4)), np.zeros(0), Masks.empty((4, 5)), np.zeros(0)))

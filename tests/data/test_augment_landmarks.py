@@ -1,4 +1,4 @@
-"""Landmarks and masks follow the picture: what a colour marks is where the annotation says, after any variation."""
+"""Landmarks and masks follow the image: what a colour marks is where the annotation says, after any variation."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_landmarks_lie_on_their_dots(size: tuple[int, int], config: Augment, see
 
 
 def check(image: np.ndarray, k: int, point: tuple[float, float, float], seen: int) -> None:
-    """A dot that is whole in the picture is where the point is; one that is not annotated is at most half there."""
+    """A dot that is whole in the image is where the point is; one that is not annotated is at most half there."""
     (height, width), (x, y, visible), spot = image.shape[:2], point, marked.find(image, k)
     if visible == 0:
         assert (x, y) == (0, 0)
@@ -75,7 +75,7 @@ def covers(image: np.ndarray, objects: Objects) -> None:
 
 
 def shrunk(mask: np.ndarray) -> np.ndarray:
-    """The mask without the pixels that touch its outside; the picture's border is no outside."""
+    """The mask without the pixels that touch its outside; the image's border is no outside."""
     wide = np.pad(mask, 1, mode="edge")
     return wide[1:-1, 1:-1] & wide[2:, 1:-1] & wide[:-2, 1:-1] & wide[1:-1, 2:] & wide[1:-1, :-2]
 
@@ -124,5 +124,5 @@ def test_joining_refuses_what_does_not_fit() -> None:
         join([one, Objects(one.boxes, one.labels, one.masks, one.crowd)])
     with pytest.raises(DataError, match="some have masks"):
         join([one, Objects(one.boxes, one.labels, None, one.crowd, one.keypoints)])
-    with pytest.raises(DataError, match="pictures are"):
+    with pytest.raises(DataError, match="images are"):
         join([one, Objects(one.boxes, one.labels, Masks.from_dense(np.ones((1, 3, 3))), one.crowd, one.keypoints)])

@@ -19,7 +19,7 @@ from maskwright.data.check import Report, check
 from maskwright.data.faults.crossing import crosses_itself
 from maskwright.data.faults.fixes import FIXES
 from maskwright.data.faults.table import FAULTS, SEVERITIES
-from maskwright.data.faults.table_pictures import SETS
+from maskwright.data.faults.table_images import SETS
 from maskwright.errors import ConfigError, DataError
 
 
@@ -49,7 +49,7 @@ def test_every_fault_has_a_seed_and_a_repair_if_it_says_so() -> None:
 
 
 def test_a_clean_set_has_no_fault(clean: Path) -> None:
-    assert counted(look(clean, val=True)) == {"empty-picture": 1}
+    assert counted(look(clean, val=True)) == {"empty-image": 1}
 
 
 @pytest.mark.parametrize("fault", SEEDS)
@@ -57,7 +57,7 @@ def test_a_seeded_fault_is_found_and_nothing_else(fault: str, clean: Path, tmp_p
     seed = SEEDS[fault]
     seeded(clean, tmp_path / "set", seed)
     report = look(tmp_path / "set", val=fault in {f.name for f in SETS})
-    fresh = set(counted(report) - Counter({"empty-picture": 1}))
+    fresh = set(counted(report) - Counter({"empty-image": 1}))
     assert fault in fresh, report.text()
     assert fresh - {fault} <= seed.also, report.text()
     assert report.failed() == any(FAULTS[name].severity == "error" for name in fresh)
@@ -135,7 +135,7 @@ def test_every_fault_of_a_file_is_seen_at_once(clean: Path, tmp_path: Path) -> N
             "bad-crowd",
             "rle-length",
             "annotation-id-clash",
-            "missing-picture",
+            "missing-image",
             "unknown-category",
             "bad-size",
         ):
@@ -143,7 +143,7 @@ def test_every_fault_of_a_file_is_seen_at_once(clean: Path, tmp_path: Path) -> N
 
     seeded(clean, tmp_path / "set", Seed(ruin))
     found = counted(look(tmp_path / "set"))
-    assert {"bad-crowd", "rle-length", "annotation-id-clash", "missing-picture", "unknown-category", "bad-size"} <= set(
+    assert {"bad-crowd", "rle-length", "annotation-id-clash", "missing-image", "unknown-category", "bad-size"} <= set(
         found
     )
 
@@ -193,12 +193,12 @@ def test_only_an_alpha_channel_is_transparency(mode: str, faults: set[str], clea
         content["images"][5].update(file_name="0005.tif", height=99, width=133)
 
     seeded(clean, tmp_path / "set", Seed(repaint))
-    assert set(counted(look(tmp_path / "set"))) - {"empty-picture", "mixed-colour"} == faults
+    assert set(counted(look(tmp_path / "set"))) - {"empty-image", "mixed-colour"} == faults
 
 
 def test_an_absurd_size_is_a_finding(clean: Path, tmp_path: Path) -> None:
     seeded(clean, tmp_path / "set", Seed(lambda f, c: c["images"][1].update(height=10**9)))
-    assert set(counted(look(tmp_path / "set"))) == {"bad-size", "empty-picture"}
+    assert set(counted(look(tmp_path / "set"))) == {"bad-size", "empty-image"}
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -235,7 +235,7 @@ def test_other_formats_are_checked_too(name: str, clean: Path, tmp_path: Path) -
     formats.find(name).save(tmp_path / "other", data, True)
     report = check(tmp_path / "other")
     assert report.counts["opened"] == 6
-    assert set(counted(report)) <= {"empty-picture", "repeated-points"}, report.text()
+    assert set(counted(report)) <= {"empty-image", "repeated-points"}, report.text()
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def command(*words: str | Path) -> Result:
 def test_the_command_reports_and_ends_by_severity(clean: Path, tmp_path: Path) -> None:
     done = command(clean / "annotations.json")
     assert done.exit_code == 0, done.output
-    assert "6 pictures (6 opened), 25 annotations, 3 classes" in done.stdout
+    assert "6 images (6 opened), 25 annotations, 3 classes" in done.stdout
     seeded(clean, tmp_path / "set", SEEDS["self-crossing"])
     bad = tmp_path / "set/annotations.json"
     assert command(bad).exit_code == 0
@@ -262,19 +262,17 @@ def test_the_command_reports_and_ends_by_severity(clean: Path, tmp_path: Path) -
     assert [row["fault"] for row in report["repair"]["done"]] == ["self-crossing"]
 
 
-def test_the_command_asks_for_the_folder_where_most_pictures_are_missing(clean: Path, tmp_path: Path) -> None:
+def test_the_command_asks_for_the_folder_where_most_images_are_missing(clean: Path, tmp_path: Path) -> None:
     (tmp_path / "few").mkdir()
     names = sorted(p.name for p in (clean / "images").iterdir())
     for name in names[:3]:
         (tmp_path / "few" / name).write_bytes((clean / "images" / name).read_bytes())
     said = command(clean / "annotations.json", "--images", tmp_path / "few").stdout
-    assert "missing-picture: 3" in said
+    assert "missing-image: 3" in said
     assert "first:" not in said
     (tmp_path / "few" / names[0]).unlink()
     said = command(clean / "annotations.json", "--images", tmp_path / "few").stdout
-    assert (
-        f"first: give the right folder of the pictures with --images (looked in: {tmp_path / 'few'})\n  --fix" in said
-    )
+    assert f"first: give the right folder of the images with --images (looked in: {tmp_path / 'few'})\n  --fix" in said
 
 
 def test_a_file_that_cannot_be_read_is_named_once(tmp_path: Path) -> None:

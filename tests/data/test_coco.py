@@ -155,7 +155,7 @@ FAULTS: list[tuple[str, Any, list[str]]] = [
     ("box of three", broken(bbox=[5, 5, 2]), ["annotation id 7", "4 finite numbers"]),
     ("infinite box", broken(bbox=[5, 5, 2, float("inf")]), ["annotation id 7", "4 finite numbers"]),
     ("giant box", broken(bbox=[5, 5, 2, 10**400]), ["annotation id 7", "4 finite numbers"]),
-    ("box outside", broken(bbox=[8, 1, 3, 3]), ["annotation id 7", "outside its picture sub/b.png of 11x7"]),
+    ("box outside", broken(bbox=[8, 1, 3, 3]), ["annotation id 7", "outside its image sub/b.png of 11x7"]),
     ("negative area", broken(area=-1), ["annotation id 7", "'area' must not be negative"]),
     ("crowd of 2", broken(iscrowd=2), ["annotation id 7", "'iscrowd'"]),
     ("nothing known", broken(segmentation=[]), ["annotation id 7", "neither 'bbox' nor 'segmentation'"]),
@@ -174,7 +174,7 @@ def test_faults_say_where_and_what(tmp_path: Path, value: Any, said: list[str]) 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.json: cannot be read"):
         coco.load(tmp_path / "nowhere.json")
-    with pytest.raises(DataError, match="picture folder"):
+    with pytest.raises(DataError, match="image folder"):
         coco.load(write(tmp_path, content()), tmp_path / "nowhere")
 
 
@@ -203,23 +203,23 @@ def test_odd_annotations_are_kept_and_noted(tmp_path: Path) -> None:
     assert notes == (
         "Several categories are called 'first'; they are kept apart by their ids.",
         "Annotations that have no area: 1 (ids 0); kept as they are.",
-        "Annotations that reach beyond their picture: 1 (ids 7); kept as they are.",
+        "Annotations that reach beyond their image: 1 (ids 7); kept as they are.",
     )
 
 
-def test_pictures_are_checked_when_opened(tmp_path: Path) -> None:
+def test_images_are_checked_when_opened(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     Image.new("RGB", (20, 30)).save(tmp_path / "a.png")  # height and width exchanged
     Image.new("RGB", (7, 12)).save(tmp_path / "sub" / "b.png")
     data = coco.load(write(tmp_path, content()), tmp_path)
-    with pytest.raises(DataError, match=r"a\.png: the picture is 30x20 .*annotates it as 20x30.*EXIF"):
+    with pytest.raises(DataError, match=r"a\.png: the image is 30x20 .*annotates it as 20x30.*EXIF"):
         data.image(0)
-    with pytest.raises(DataError, match=r"b\.png: the picture is 12x7 .*annotates it as 11x7.*resized"):
+    with pytest.raises(DataError, match=r"b\.png: the image is 12x7 .*annotates it as 11x7.*resized"):
         data.image(1)
     assert data.check_files() == (tmp_path / "empty.png",)
     Image.new("RGB", (7, 11), (1, 2, 3)).save(tmp_path / "sub" / "b.png")
     np.testing.assert_array_equal(data.image(1), np.broadcast_to(np.uint8([1, 2, 3]), (11, 7, 3)))
-    with pytest.raises(DataError, match="without a picture folder"):
+    with pytest.raises(DataError, match="without an image folder"):
         coco.load(tmp_path / "annotations.json").path(0)
 
 
@@ -239,7 +239,7 @@ def test_saved_data_set_loads_the_same(tmp_path: Path) -> None:
 
 @pytest.fixture
 def scenes(tmp_path: Path) -> Dataset:
-    path = synthetic.coco_fixture(tmp_path / "scenes", 4, pictures=30, size=(16, 20), objects=2)
+    path = synthetic.coco_fixture(tmp_path / "scenes", 4, images=30, size=(16, 20), objects=2)
     return coco.load(path, path.parent / "images")
 
 
@@ -272,7 +272,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 RESULT_FAULTS = [
     ({"images": []}, "read it with load"),
-    ([{"image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}], "result 0: image_id 5 is not a picture"),
+    ([{"image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}], "result 0: image_id 5 is not an image"),
     ([{"image_id": 3, "category_id": 9, "bbox": [0, 0, 1, 1], "score": 1}], "category_id 9 is not a class"),
     ([{"image_id": 3, "category_id": 1, "score": 1}], "neither 'bbox' nor 'segmentation'"),
     ([{"image_id": 3, "category_id": 1, "bbox": [0, 0, 1, 1]}], "'score' must be a finite number, got None"),
@@ -326,7 +326,7 @@ def test_subset_keeps_order_and_refuses_repeats(scenes: Dataset) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "pictures", "annotations"),
+    ("name", "images", "annotations"),
     [
         ("nuclei_dsb2018/annotations/instances_train.json", 531, 22181),
         ("coco_open/annotations/instances_train.json", 61, 605),
@@ -334,17 +334,17 @@ def test_subset_keeps_order_and_refuses_repeats(scenes: Dataset) -> None:
         ("desk5_video/annotations/instances_train.json", 150, 150),
     ],
 )
-def test_real_files_load_without_complaint(shared: Path, name: str, pictures: int, annotations: int) -> None:
+def test_real_files_load_without_complaint(shared: Path, name: str, images: int, annotations: int) -> None:
     path = shared / "data" / name
     data = coco.load(path, path.parents[1] / "images")
-    assert (len(data), sum(len(rows) for rows in data.annotations.values())) == (pictures, annotations)
+    assert (len(data), sum(len(rows) for rows in data.annotations.values())) == (images, annotations)
     assert data.notes == ()
     assert data.check_files() == ()
     for i in range(0, len(data), 10):
         assert data.image(i).shape[:2] == data.masks(i).size
 
 
-def test_a_picture_of_more_pixels_than_run_lengths_count_is_refused(tmp_path: Path) -> None:
+def test_an_image_of_more_pixels_than_run_lengths_count_is_refused(tmp_path: Path) -> None:
     rows = content()
     rows["images"][0]["height"] = 10**9
     path = tmp_path / "huge.json"

@@ -170,7 +170,7 @@ def test_widths_give_the_far_side_again_and_are_short(low: float, width: float, 
 
 @st.composite
 def files(draw: st.DrawFn) -> dict[str, Any]:
-    """A valid file: any ids, every kind of outline, crowds, empty pictures, missing fields, landmarks."""
+    """A valid file: any ids, every kind of outline, crowds, empty images, missing fields, landmarks."""
     ids = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 9)
     categories = [
         {"id": number, "name": f"class {number}"}

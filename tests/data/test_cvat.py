@@ -37,7 +37,7 @@ SQUARE = '<polygon label="car" occluded="0" points="2,3;8,3;8,9;2,9" z_order="0"
 
 
 def write(folder: Path, *shapes: str, labels: str = LABELS, image: str = 'name="a.png"') -> Path:
-    """annotations.xml of one picture, 20 high and 30 wide, and the picture in images/."""
+    """annotations.xml of one image, 20 high and 30 wide, and the image in images/."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (30, 20)).save(folder / "images/a.png")
     inside = "\n".join(shapes)
@@ -148,7 +148,7 @@ def test_what_is_no_object_is_counted(tmp_path: Path) -> None:
     assert data.of(0) == ()
     assert data.notes == (
         "Left out, being no objects: 2 lines.",
-        "Left out, being no objects: 1 tags of whole pictures.",
+        "Left out, being no objects: 1 tags of whole images.",
         "Left out, being no objects: 1 skeletons without a point inside.",
     )
 
@@ -164,7 +164,7 @@ def test_attributes_say_crowd_and_track(tmp_path: Path) -> None:
 
 
 def test_files_of_several_tasks(tmp_path: Path) -> None:
-    """A project's file: labels in its own head, ids that repeat, pictures in folders by subset."""
+    """A project's file: labels in its own head, ids that repeat, images in folders by subset."""
     folder = write(tmp_path, SQUARE.format(""), image='name="a.png" subset="train" task_id="1"')
     text = (folder / "annotations.xml").read_text().replace("<task>", "<project>").replace("</task>", "</project>")
     more = '<image id="0" name="b.png" subset="val" task_id="2" width="30" height="20"></image></annotations>'
@@ -184,7 +184,7 @@ def test_a_file_without_labels_takes_those_of_its_shapes(tmp_path: Path) -> None
     assert data.classes.names == ("car", "bus")
 
 
-def test_the_file_alone_finds_its_pictures(tmp_path: Path) -> None:
+def test_the_file_alone_finds_its_images(tmp_path: Path) -> None:
     write(tmp_path / "x", SQUARE.format(""))
     assert formats.load(tmp_path / "x/annotations.xml").check_files() == ()
     (tmp_path / "x/images").rename(tmp_path / "photos")
@@ -309,14 +309,14 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
 
 
 def test_landmarks_and_tracks_come_back(tmp_path: Path) -> None:
-    data = synthetic.scenes_fixture(tmp_path / "scenes", 5, pictures=3)
+    data = synthetic.scenes_fixture(tmp_path / "scenes", 5, images=3)
     assert cvat_save.save(tmp_path / "out", data, True) == ()
     back = cvat.load(tmp_path / "out")
     same(data, back)
     assert [m and m.links for m in back.landmarks] == [m and m.links for m in data.landmarks]
     clips = synthetic.clips_fixture(4, tmp_path / "clips", clips=1, frames=3)
     lost = cvat_save.save(tmp_path / "clips_out", clips, True)
-    assert lost == ("3 pictures without the clip and the place in it that they had.",)
+    assert lost == ("3 images without the clip and the place in it that they had.",)
     back = cvat.load(tmp_path / "clips_out")
     assert [[a.track_id for a in back.of(i)] for i in range(3)] == [[a.track_id for a in clips.of(i)] for i in range(3)]
     assert back.images[0].file_name == "clip_000/00000.png"
@@ -377,9 +377,9 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=message):
             cvat_save.save(tmp_path / "out", broken, False)
-    with pytest.raises(ConfigError, match="an XML file holds no pictures"):
+    with pytest.raises(ConfigError, match="an XML file holds no images"):
         cvat_save.save(tmp_path / "out.xml", data(["a"]), True)
-    with pytest.raises(DataError, match="1 of 1 picture files are missing"):
+    with pytest.raises(DataError, match="1 of 1 image files are missing"):
         cvat_save.save(tmp_path / "out", data(["a"]), True)
     assert list(tmp_path.iterdir()) == []
     lost = cvat_save.save(tmp_path / "m.xml", data(["a"], Landmarks(("x", "y"), mirrored=(1, 0))), False)
@@ -407,7 +407,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "rle text": (MASK.replace("1, 2, 1", "1, -2, 1"), r"rle must add up to .* got not all whole numbers"),
     "rle huge": (MASK.replace("1, 2, 1", f"1, {'9' * 5000}, 1"), r"rle must add up to .* got not all whole numbers"),
     "no rle": ('<mask label="car" left="0" top="0" width="1" height="1"></mask>', r"rle must add up to .* got 0"),
-    "window": (MASK.replace('left="4"', 'left="28"'), r"the mask's window \(left 28, .* leaves the picture of 20x30"),
+    "window": (MASK.replace('left="4"', 'left="28"'), r"the mask's window \(left 28, .* leaves the image of 20x30"),
     "left": (MASK.replace('left="4"', 'left="--4"'), r"'left' must be a whole number, got '--4'"),
     "box": (BOX.replace('xbr="5"', 'xbr="0"'), r"the box \[1.0, 1.0, 0.0, 5.0\] ends before it begins"),
     "box text": (BOX.replace('xbr="5"', 'xbr="five"'), r"'xbr' must be finite numbers, got 'five'"),
@@ -450,7 +450,7 @@ def test_faults_of_the_whole_file(tmp_path: Path) -> None:
         cvat.load(tmp_path)
     with pytest.raises(DataError, match="cannot be read"):
         cvat.load(tmp_path / "gone.xml")
-    with pytest.raises(DataError, match="the picture folder of"):
+    with pytest.raises(DataError, match="the image folder of"):
         cvat.load(tmp_path, tmp_path / "gone")
     assert not cvat.recognise(tmp_path / "gone.xml")
 

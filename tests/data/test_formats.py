@@ -1,4 +1,4 @@
-"""The table of formats: whatever is written is recognised and reads back as the same pictures, classes and masks."""
+"""The table of formats: whatever is written is recognised and reads back as the same images, classes and masks."""
 
 import hashlib
 import json
@@ -25,8 +25,8 @@ NO_OVERLAP = {"masks", "voc"}  # one object for each pixel
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Polygons, run lengths, holes, a crowd and an empty picture."""
-    return formats.load(synthetic.coco_fixture(tmp_path_factory.mktemp("scenes"), 5, pictures=6, size=(40, 56)))
+    """Polygons, run lengths, holes, a crowd and an empty image."""
+    return formats.load(synthetic.coco_fixture(tmp_path_factory.mktemp("scenes"), 5, images=6, size=(40, 56)))
 
 
 def digest(data: Dataset, i: int) -> str:
@@ -82,7 +82,7 @@ def test_nothing_is_overwritten_and_a_failure_leaves_nothing(tmp_path: Path, sce
         formats.save(place, scenes, name)
     assert [(p.name, p.read_text()) for p in place.iterdir()] == [("mine.txt", "old")]
     gone = replace(scenes, root=tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"6 of 6 picture.*missing"):
+    with pytest.raises(DataError, match=r"6 of 6 image.*missing"):
         formats.save(tmp_path / "new", gone, name)
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
@@ -98,9 +98,9 @@ def test_the_place_in_a_clip_is_kept_or_told(tmp_path: Path, scenes: Dataset, na
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if FORMATS[n].one_file])
-def test_one_file_holds_no_pictures(tmp_path: Path, scenes: Dataset, name: str) -> None:
+def test_one_file_holds_no_images(tmp_path: Path, scenes: Dataset, name: str) -> None:
     place = tmp_path / f"set{FORMATS[name].one_file}"
-    with pytest.raises(ConfigError, match="holds no pictures"):
+    with pytest.raises(ConfigError, match="holds no images"):
         formats.save(place, scenes, name, copy=True)
     formats.save(place, scenes, name)
     assert formats.recognise(place).name == name
@@ -141,7 +141,7 @@ def test_a_folder_with_the_file_of_one_format_is_read_as_it(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_odd_sets(tmp_path: Path, name: str) -> None:
-    """A picture of one pixel, one of 2 x 300, spaces and dots in names, very many objects."""
+    """An image of one pixel, one of 2 x 300, spaces and dots in names, very many objects."""
     sizes = {"a.b.png": (1, 1), "in ner/ü.png": (2, 300), "c.png": (30, 30)}
     records, rows = [], {}
     for number, (file, size) in enumerate(sizes.items(), start=1):
@@ -234,8 +234,8 @@ def test_what_is_like_no_format_is_described(tmp_path: Path) -> None:
     assert "this is an empty folder." in empty
     assert all(f.name in empty and f.summary in empty for f in FORMATS.values())
     assert "(--format)" in empty
-    assert "this is a folder of 3 pictures and no annotations." in said("a.png", "b.JPG", "in ner/ü.tif", ".hidden")
-    assert "this is a folder of 1 picture, 2 files of suffix '.md', 1 file without suffix." in said(
+    assert "this is a folder of 3 images and no annotations." in said("a.png", "b.JPG", "in ner/ü.tif", ".hidden")
+    assert "this is a folder of 1 image, 2 files of suffix '.md', 1 file without suffix." in said(
         "a.png", "b.md", "c.md", "README"
     )
     assert "others." in said(*(f"a.x{k}" for k in range(9)))
@@ -253,7 +253,7 @@ def test_what_is_like_no_format_is_described(tmp_path: Path) -> None:
             formats.load(tmp_path / name)
 
 
-def test_pictures_are_found_beside_a_coco_file(tmp_path: Path, scenes: Dataset) -> None:
+def test_images_are_found_beside_a_coco_file(tmp_path: Path, scenes: Dataset) -> None:
     formats.save(tmp_path / "set", scenes, "coco")
     assert formats.load(tmp_path / "set" / "annotations.json").root == tmp_path / "set" / "images"
     coco.save(tmp_path / "set" / "annotations" / "train.json", scenes)
@@ -264,7 +264,7 @@ def test_pictures_are_found_beside_a_coco_file(tmp_path: Path, scenes: Dataset) 
     assert len(formats.load(tmp_path / "lost.json").check_files()) == 6
 
 
-def test_pictures_that_would_get_one_name_are_refused(tmp_path: Path, scenes: Dataset) -> None:
+def test_images_that_would_get_one_name_are_refused(tmp_path: Path, scenes: Dataset) -> None:
     first, second = scenes.images[:2]
     twins = replace(
         scenes, images=(first, replace(second, file_name=str(scenes.path(1)).replace("0001", "x/../0000")))
@@ -276,11 +276,11 @@ def test_pictures_that_would_get_one_name_are_refused(tmp_path: Path, scenes: Da
     assert list(tmp_path.iterdir()) == []
 
 
-# ---- names of pictures as Windows writes them -----------------------------------------------------------------------
+# ---- names of images as Windows writes them -----------------------------------------------------------------------
 
 
 def windows(folder: Path, name: str, file: Path) -> None:
-    """Moves the pictures of a written set one folder down and names them with backslashes in its file."""
+    """Moves the images of a written set one folder down and names them with backslashes in its file."""
     for path in list((folder / name).iterdir()):
         (folder / name / "sub").mkdir(exist_ok=True)
         path.rename(folder / name / "sub" / path.name)
@@ -290,22 +290,20 @@ def windows(folder: Path, name: str, file: Path) -> None:
     file.write_text(text)
 
 
-@pytest.mark.parametrize(("name", "pictures"), [("coco", "images"), ("youtube_vis", "JPEGImages")])
-def test_backslashes_of_windows_are_understood(tmp_path: Path, scenes: Dataset, name: str, pictures: str) -> None:
+@pytest.mark.parametrize(("name", "images"), [("coco", "images"), ("youtube_vis", "JPEGImages")])
+def test_backslashes_of_windows_are_understood(tmp_path: Path, scenes: Dataset, name: str, source_images: str) -> None:
     place = tmp_path / "set"
     formats.save(place, scenes, name)
     file = next(place.glob("*.json"))
-    windows(place, pictures, file)
-    for source, images in ((place, None), (file, place / pictures)):
+    windows(place, source_images, file)
+    for source, images in ((place, None), (file, place / source_images)):
         again = formats.load(source, images)
         assert again.images[0].file_name.startswith("sub/")
         assert again.check_files() == ()
-        assert again.notes[-1].startswith(
-            "6 picture names with \\ between folders read with /, as the files lie (sub\\0"
-        )
+        assert again.notes[-1].startswith("6 image names with \\ between folders read with /, as the files lie (sub\\0")
         assert_same(scenes, again)
     found = check(place)
-    assert [f.fault for f in found.findings if "picture" not in f.fault] == ["file-name-spelling"] * 6
+    assert [f.fault for f in found.findings if "image" not in f.fault] == ["file-name-spelling"] * 6
     assert found.counts["opened"] == 6
 
 

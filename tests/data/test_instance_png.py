@@ -1,4 +1,4 @@
-"""Masks kept as pictures: the layouts, the classes, and what is refused and how it is said."""
+"""Masks kept as images: the layouts, the classes, and what is refused and how it is said."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ VALUES = np.zeros((6, 9), np.int64)
 VALUES[1:3, 1:4], VALUES[4:, 5:], VALUES[0, 8] = 3, 7, 7  # the second object has two parts
 
 
-def picture(path: Path, size: tuple[int, int] = (6, 9)) -> None:
+def source_image(path: Path, size: tuple[int, int] = (6, 9)) -> None:
     write_image(path, np.zeros((*size, 3), np.uint8))
 
 
@@ -42,7 +42,7 @@ LAYOUTS = [
 
 @pytest.mark.parametrize(("image", "label"), LAYOUTS)
 def test_layouts(tmp_path: Path, image: str, label: str) -> None:
-    picture(tmp_path / image)
+    source_image(tmp_path / image)
     mask(tmp_path / label)
     assert formats.recognise(tmp_path).name == "masks"
     data = formats.load(tmp_path)
@@ -65,7 +65,7 @@ DEPTHS = [
 
 @pytest.mark.parametrize(("values", "kind", "suffix"), DEPTHS)
 def test_every_depth(tmp_path: Path, values: np.ndarray[Any, Any], kind: Any, suffix: str) -> None:
-    picture(tmp_path / "images" / "a.png")
+    source_image(tmp_path / "images" / "a.png")
     mask(tmp_path / "masks" / f"a{suffix}", values, kind)
     data = formats.load(tmp_path)
     np.testing.assert_array_equal(data.masks(0).dense(), [values == v for v in np.unique(values) if v])
@@ -73,7 +73,7 @@ def test_every_depth(tmp_path: Path, values: np.ndarray[Any, Any], kind: Any, su
 
 def test_palette_float_and_grey_colours(tmp_path: Path) -> None:
     for name in ("p", "f", "rgb"):
-        picture(tmp_path / "images" / f"{name}.png")
+        source_image(tmp_path / "images" / f"{name}.png")
     indexed = Image.new("P", (9, 6))
     indexed.putdata(VALUES.ravel().tolist())
     indexed.putpalette([7, 8, 9] * 256)
@@ -88,7 +88,7 @@ def test_palette_float_and_grey_colours(tmp_path: Path) -> None:
 
 def test_classes_from_folders(tmp_path: Path) -> None:
     for name in ("images/a.png", "images/sub/b.png"):
-        picture(tmp_path / name)
+        source_image(tmp_path / name)
     mask(tmp_path / "masks" / "nucleus" / "a.png")
     mask(tmp_path / "masks" / "cell" / "a_masks.png", VALUES > 0)  # overlaps the nuclei
     mask(tmp_path / "masks" / "nucleus" / "sub" / "b.png", VALUES * 0)
@@ -111,7 +111,7 @@ TABLES = [
 
 @pytest.mark.parametrize("table", TABLES)
 def test_classes_from_a_table(tmp_path: Path, table: str) -> None:
-    picture(tmp_path / "images" / "a.png")
+    source_image(tmp_path / "images" / "a.png")
     mask(tmp_path / "masks" / "a.png")
     (tmp_path / "objects.csv").write_bytes(b"\xef\xbb\xbf" + table.encode())
     data = formats.load(tmp_path)
@@ -133,7 +133,7 @@ TABLE_FAULTS = [
 
 @pytest.mark.parametrize(("table", "said"), TABLE_FAULTS)
 def test_faulty_tables_say_where_and_what(tmp_path: Path, table: str | bytes, said: str) -> None:
-    picture(tmp_path / "images" / "a.png")
+    source_image(tmp_path / "images" / "a.png")
     mask(tmp_path / "masks" / "a.png")
     (tmp_path / "objects.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
     with pytest.raises(DataError) as caught:
@@ -144,7 +144,7 @@ def test_faulty_tables_say_where_and_what(tmp_path: Path, table: str | bytes, sa
 
 def test_bowl_layout(tmp_path: Path) -> None:
     for name in ("x1", "x 2"):
-        picture(tmp_path / name / "images" / f"{name}.png")
+        source_image(tmp_path / name / "images" / f"{name}.png")
     mask(tmp_path / "x1" / "masks" / "f00.png", (VALUES == 3) * 255)
     mask(tmp_path / "x1" / "masks" / "f01.png", VALUES > 0)  # 1, not 255, and overlapping
     mask(tmp_path / "x1" / "masks" / "f02.png", VALUES * 0)
@@ -159,21 +159,21 @@ def test_bowl_layout(tmp_path: Path) -> None:
     mask(tmp_path / "x1" / "masks" / "live" / "f04.png", VALUES == 7)
     with pytest.raises(DataError, match=r"f00\.png: nothing says which of the 2 classes"):
         formats.load(tmp_path)
-    picture(tmp_path / "x1" / "images" / "other.png")
-    with pytest.raises(DataError, match=r"x1/images: expected the one picture .* found 2"):
+    source_image(tmp_path / "x1" / "images" / "other.png")
+    with pytest.raises(DataError, match=r"x1/images: expected the one image .* found 2"):
         formats.load(tmp_path)
 
 
 def test_faulty_masks_say_which(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "a.png")
+    source_image(tmp_path / "images" / "a.png")
     mask(tmp_path / "masks" / "b.png")
-    with pytest.raises(DataError, match=r"1 masks have no picture of their name in .*images: .*b\.png"):
+    with pytest.raises(DataError, match=r"1 masks have no image of their name in .*images: .*b\.png"):
         formats.load(tmp_path)
-    picture(tmp_path / "images" / "b.png")
-    with pytest.raises(DataError, match=r"1 pictures have no mask: .*a\.png\. A picture without objects"):
+    source_image(tmp_path / "images" / "b.png")
+    with pytest.raises(DataError, match=r"1 images have no mask: .*a\.png\. An image without objects"):
         formats.load(tmp_path)
     mask(tmp_path / "masks" / "a.png", VALUES.T)
-    with pytest.raises(DataError, match=r"masks/a\.png: the mask is 9x6 .* its picture .*images/a\.png is 6x9"):
+    with pytest.raises(DataError, match=r"masks/a\.png: the mask is 9x6 .* its image .*images/a\.png is 6x9"):
         formats.load(tmp_path)
     mask(tmp_path / "masks" / "a.tif", VALUES - 1, np.int32)
     (tmp_path / "masks" / "a.png").unlink()
@@ -192,19 +192,19 @@ def test_faulty_masks_say_which(tmp_path: Path) -> None:
     Image.fromarray(colours[:, :, 0]).save(
         tmp_path / "masks" / "a.tif", save_all=True, append_images=[Image.fromarray(colours[:, :, 1])]
     )
-    with pytest.raises(DataError, match=r"a\.tif: expected one picture, found a stack of 2"):
+    with pytest.raises(DataError, match=r"a\.tif: expected one image, found a stack of 2"):
         formats.load(tmp_path)
-    picture(tmp_path / "images" / "b.jpg")
+    source_image(tmp_path / "images" / "b.jpg")
     with pytest.raises(DataError, match=r"b\.jpg and b\.png would have the same mask"):
         formats.load(tmp_path)
-    with pytest.raises(DataError, match="found 0 pictures in"):
+    with pytest.raises(DataError, match="found 0 images in"):
         instance_png.load_masks(tmp_path / "nothing")
     with pytest.raises(DataError, match="found none"):
         instance_png.load_objects(tmp_path / "nothing")
 
 
 def test_masks_alone_and_what_they_cannot_hold(tmp_path: Path) -> None:
-    picture(tmp_path / "in" / "a.jpg", (10, 10))
+    source_image(tmp_path / "in" / "a.jpg", (10, 10))
     square = (np.array([2.0, 2, 6, 2, 6, 6, 2, 6]),)
     point = np.array([[1.0, 1, 2]])
     rows = (
@@ -229,7 +229,7 @@ def test_masks_alone_and_what_they_cannot_hold(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "out").rglob("*")) == ["a.png", "classes.txt", "masks", "objects.csv"]
     assert formats.recognise(tmp_path / "out").name == "masks"
     with pytest.raises(
-        DataError, match=r"found 0 pictures in .*out/images and 1 masks .* give their folder \(--images\)"
+        DataError, match=r"found 0 images in .*out/images and 1 masks .* give their folder \(--images\)"
     ):
         formats.load(tmp_path / "out")
     again = formats.load(tmp_path / "out", tmp_path / "in")

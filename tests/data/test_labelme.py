@@ -29,17 +29,17 @@ SQUARE = [[2.0, 3.0], [8.0, 3.0], [8.0, 9.0], [2.0, 9.0]]
 
 
 def document(*shapes: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A LabelMe file of a picture 20 high and 30 wide."""
+    """A LabelMe file of an image 20 high and 30 wide."""
     head = {"version": "5.5.0", "flags": {}, "imagePath": "a.png", "imageData": None}
     return {**head, "imageHeight": 20, "imageWidth": 30, "shapes": list(shapes), **more}
 
 
-def write(folder: Path, *files: dict[str, Any] | str, picture: bool = True) -> Path:
-    """Files 0.json, 1.json ... and the picture a.png."""
+def write(folder: Path, *files: dict[str, Any] | str, image: bool = True) -> Path:
+    """Files 0.json, 1.json ... and the image a.png."""
     folder.mkdir(parents=True, exist_ok=True)
     for k, value in enumerate(files):
         (folder / f"{k}.json").write_text(value if isinstance(value, str) else json.dumps(value), "utf-8")
-    if picture:
+    if image:
         Image.new("RGB", (30, 20)).save(folder / "a.png")
     return folder
 
@@ -81,8 +81,8 @@ def test_round_trip_of_masks_is_exact(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "ü b").iterdir()} >= {"labels.txt", "0000.json", "0000.png"}
 
 
-def test_without_copies_the_files_point_at_the_pictures(tmp_path: Path) -> None:
-    path = synthetic.coco_fixture(tmp_path / "coco", 4, pictures=2)
+def test_without_copies_the_files_point_at_the_images(tmp_path: Path) -> None:
+    path = synthetic.coco_fixture(tmp_path / "coco", 4, images=2)
     data = coco.load(path, tmp_path / "coco/images")
     labelme_save.save(tmp_path / "deep/labels", data, False)
     assert json.loads((tmp_path / "deep/labels/0000.json").read_text())["imagePath"] == "../../coco/images/0000.png"
@@ -94,7 +94,7 @@ def test_without_copies_the_files_point_at_the_pictures(tmp_path: Path) -> None:
 
 
 def test_landmarks_tracks_and_flags_come_back(tmp_path: Path) -> None:
-    data = synthetic.scenes_fixture(tmp_path / "scenes", 5, pictures=3)
+    data = synthetic.scenes_fixture(tmp_path / "scenes", 5, images=3)
     rows = {i: tuple(_with(a, track_id=7 + k) for k, a in enumerate(own)) for i, own in data.annotations.items()}
     data = Dataset(data.classes, data.images, rows, data.root, data.source, landmarks=data.landmarks)
     labelme_save.save(tmp_path / "lm", data, True)
@@ -167,7 +167,7 @@ def test_boxes_beside_outlines_stay_boxes(tmp_path: Path) -> None:
     assert [a.crowd for a in back.of(0)] == [False, True]
 
 
-def test_five_hundred_objects_and_extreme_pictures(tmp_path: Path) -> None:
+def test_five_hundred_objects_and_extreme_images(tmp_path: Path) -> None:
     rows = tuple(
         Annotation(
             k, 1, 0, (40.0 * k, 1, 40.0 * k + 30, 9), (np.array([40.0 * k, 1, 40 * k + 30, 1, 40 * k + 30, 9]),), 1
@@ -264,9 +264,9 @@ def test_labels_file_gives_the_order_and_unknown_labels_are_named(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["..\\pics\\a b.png", "C:\\Users\\me\\a b.png", "/home/me/a b.png", "a b.png"])
-def test_pictures_are_found_whatever_system_wrote_the_path(tmp_path: Path, name: str) -> None:
+def test_images_are_found_whatever_system_wrote_the_path(tmp_path: Path, name: str) -> None:
     value = document(shape("a", SQUARE), imagePath=name)
-    folder = write(tmp_path / "labels", value, picture=False)
+    folder = write(tmp_path / "labels", value, image=False)
     place = tmp_path / "pics" if name.startswith("..") else folder
     place.mkdir(exist_ok=True)
     Image.new("RGB", (30, 20)).save(place / "a b.png")
@@ -276,7 +276,7 @@ def test_pictures_are_found_whatever_system_wrote_the_path(tmp_path: Path, name:
     assert labelme.load(folder, place).images[0].file_name == "a b.png"
 
 
-def test_size_comes_from_the_picture_where_the_file_has_none(tmp_path: Path) -> None:
+def test_size_comes_from_the_image_where_the_file_has_none(tmp_path: Path) -> None:
     value = document(shape("a", SQUARE), imageHeight=None)
     assert labelme.load(write(tmp_path, value)).images[0].size == (20, 30)
     (tmp_path / "a.png").unlink()
@@ -284,19 +284,19 @@ def test_size_comes_from_the_picture_where_the_file_has_none(tmp_path: Path) -> 
         labelme.load(tmp_path)
 
 
-def test_a_missing_picture_is_not_needed_until_it_is_read(tmp_path: Path) -> None:
-    data = labelme.load(write(tmp_path, document(shape("a", SQUARE)), picture=False))
+def test_a_missing_image_is_not_needed_until_it_is_read(tmp_path: Path) -> None:
+    data = labelme.load(write(tmp_path, document(shape("a", SQUARE)), image=False))
     assert [p.name for p in data.check_files()] == ["a.png"]
-    with pytest.raises(DataError, match=r"1 of 1 picture files are missing: .*a\.png"):
+    with pytest.raises(DataError, match=r"1 of 1 image files are missing: .*a\.png"):
         labelme_save.save(tmp_path / "out", data, True)
     assert not (tmp_path / "out").exists()
 
 
-def test_pictures_inside_the_files_are_unpacked_once(tmp_path: Path) -> None:
+def test_images_inside_the_files_are_unpacked_once(tmp_path: Path) -> None:
     content = png(np.zeros((20, 30)), "RGB")
     value = document(shape("a", SQUARE), imageData=content, imageHeight=None, imageWidth=None, imagePath="x\\a.png")
-    folder = write(tmp_path, value, picture=False)
-    assert labelme.load(folder).notes[0].startswith("1 of 1 pictures exist only inside their JSON files")
+    folder = write(tmp_path, value, image=False)
+    assert labelme.load(folder).notes[0].startswith("1 of 1 images exist only inside their JSON files")
     assert labelme.unpack(folder) == (folder / "a.png",)
     assert labelme.load(folder).image(0).shape == (20, 30, 3)
     (folder / "a.png").write_bytes(b"mine")
@@ -336,7 +336,7 @@ FAULTS = {
     "cut off": (json.dumps(document(shape("a", SQUARE)))[:120], r"not valid JSON at line 1, column \d+"),
     "a list": ("[1]", r"the file: expected a JSON object"),
     "no shapes": ({"imagePath": "a.png"}, r"a LabelMe file has the list 'shapes', found \['imagePath'\]"),
-    "no picture": (document(imagePath=None), r"'imagePath' must name the picture, got None"),
+    "no image": (document(imagePath=None), r"'imagePath' must name the image, got None"),
     "size": (document(shape("a", SQUARE), imageHeight="tall"), r"'imageHeight' must be an integer, got 'tall'"),
     "no size": (document(shape("a", SQUARE), imageHeight=0), r"must be at least 1, got 0 and 30"),
     "no label": (document(shape("", SQUARE)), r"shape 0: 'label' must be the name"),
@@ -349,15 +349,15 @@ FAULTS = {
     "group": (document(shape("a", SQUARE, group_id=[1])), r"'group_id' must be a number or text"),
     "base64": (
         document(shape("a", [[1, 1], [2, 2]], "mask", mask="$$$")),
-        r"shape 0 \('a'\): the picture is not base64 text",
+        r"shape 0 \('a'\): the image is not base64 text",
     ),
     "no mask": (
         document(shape("a", [[1, 1], [2, 2]], "mask", mask=None)),
-        r"expected a picture as base64 text, got None",
+        r"expected an image as base64 text, got None",
     ),
-    "mask is no picture": (
+    "mask is no image": (
         document(shape("a", [[1, 1], [2, 2]], "mask", mask=base64.b64encode(b"hello").decode())),
-        r"shape 0 \('a'\): its mask is not a picture",
+        r"shape 0 \('a'\): its mask is not an image",
     ),
     "mask size": (
         document(shape("a", [[1, 1], [9, 9]], "mask", mask=png(np.ones((2, 2))))),
@@ -395,7 +395,7 @@ def test_places_that_are_wrong(tmp_path: Path) -> None:
         labelme.load(tmp_path / "empty")
     with pytest.raises(DataError, match="no object in any file, so no class"):
         labelme.load(write(tmp_path / "nothing", document()))
-    with pytest.raises(DataError, match="the picture folder of"):
+    with pytest.raises(DataError, match="the image folder of"):
         labelme.load(write(tmp_path / "x", document(shape("a", SQUARE))), tmp_path / "gone")
     assert not labelme.recognise(tmp_path / "empty")
     assert not labelme.recognise(tmp_path / "gone")

@@ -1,4 +1,4 @@
-"""Batches: their order and contents depend on seed, epoch and picture alone, and show what prediction would see."""
+"""Batches: their order and contents depend on seed, epoch and image alone, and show what prediction would see."""
 
 import itertools
 from collections import Counter
@@ -26,7 +26,7 @@ VARIED = Augment(flip_horizontal=0.5, flip_vertical=0.5, rot90=0.5, rotate=10, s
 
 @pytest.fixture
 def data(tmp_path: Path) -> Dataset:
-    """Seven pictures of different sizes with i % 3 objects each; the object in picture 4 is a crowd."""
+    """Seven images of different sizes with i % 3 objects each; the object in image 4 is a crowd."""
     rng, records, annotations = np.random.default_rng(0), [], {}
     for i in range(7):
         size = (20 + 3 * i, 30 + (i % 2) * 20)
@@ -63,7 +63,7 @@ def assert_same(a: list[Batch], b: list[Batch]) -> None:
             np.testing.assert_array_equal(s.masks.dense(), t.masks.dense())
 
 
-def test_an_epoch_shows_every_picture_once(data: Dataset) -> None:
+def test_an_epoch_shows_every_image_once(data: Dataset) -> None:
     batches = collect(data, Sampling(batch_size=3, epochs=2))
     assert [len(b) for b in batches] == [3, 3, 1, 3, 3, 1]
     assert [(b.epoch, b.number) for b in batches] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
@@ -104,12 +104,12 @@ def test_the_loader_leaves_the_global_stream_alone(data: Dataset) -> None:
 
 
 def test_variations_differ_between_epochs_and_seeds(data: Dataset) -> None:
-    def picture(seed: int, epoch: int) -> torch.Tensor:
+    def image(seed: int, epoch: int) -> torch.Tensor:
         batches = collect(data, Sampling(batch_size=1, seed=seed, epochs=2, augment=VARIED))
         return next(b.images for b in batches if b.epoch == epoch and b.image_ids == [103])
 
-    pictures = [picture(0, 0), picture(0, 1), picture(1, 0)]
-    assert not any(a.shape == b.shape and torch.equal(a, b) for a, b in itertools.pairwise(pictures))
+    images = [image(0, 0), image(0, 1), image(1, 0)]
+    assert not any(a.shape == b.shape and torch.equal(a, b) for a, b in itertools.pairwise(images))
 
 
 @pytest.mark.parametrize("resize", ["pillow", "float"])
@@ -136,7 +136,7 @@ def test_the_input_is_predictions(data: Dataset, resize: str, channels: str, edg
                 assert target.crowd.tolist() == data.crowd(position).tolist()
 
 
-def test_outside_a_turned_picture_is_zero_as_padding_is(tmp_path: Path, data: Dataset) -> None:
+def test_outside_a_turned_image_is_zero_as_padding_is(tmp_path: Path, data: Dataset) -> None:
     """The mean colour rounded to a grey level: zero within half a level."""
     turned = Augment(flip_horizontal=0, rotate=180)
     for channels in ("RGB", "BGR"):
@@ -156,7 +156,7 @@ def test_short_edges_are_drawn(data: Dataset) -> None:
     assert scaled_spec(replace(SPEC, max_size=None), 20).max_size is None
 
 
-def test_pictures_without_objects(data: Dataset) -> None:
+def test_images_without_objects(data: Dataset) -> None:
     assert len(Batches(data, SPEC, Sampling(batch_size=1))) == 7
     kept = Batches(data, SPEC, Sampling(batch_size=1, keep_empty=False))
     assert sorted(i for b in kept.start() for i in b.image_ids) == [101, 102, 105]  # 104 has a crowd only
@@ -175,7 +175,7 @@ def test_boxes_without_outlines(data: Dataset) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_vanished_picture_is_named(data: Dataset, workers: int) -> None:
+def test_a_vanished_image_is_named(data: Dataset, workers: int) -> None:
     data.path(3).unlink()
     with pytest.raises(Exception, match=r"3\.png") as caught:
         collect(data, Sampling(workers=workers))
@@ -193,7 +193,7 @@ def test_a_worker_that_ended_before_its_batch_was_taken_over_is_told_of(fault: E
             raise fault
             yield
 
-    with pytest.raises(TrainingError, match=r"A process that prepares pictures ended: .*fewer workers"):
+    with pytest.raises(TrainingError, match=r"A process that prepares images ended: .*fewer workers"):
         next(loader._unwrapped(Lost()))  # type: ignore[arg-type]
     Lost.num_workers = 0
     with pytest.raises(type(fault)):

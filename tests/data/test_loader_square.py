@@ -24,7 +24,7 @@ MIXED = [(30, 70), (70, 30), (40, 40), (90, 20), (25, 25)]
 
 @pytest.fixture
 def data(tmp_path: Path) -> Dataset:
-    """Pictures of five shapes."""
+    """Images of five shapes."""
     parts = []
     for i, size in enumerate(MIXED):
         path = synthetic.coco_fixture(tmp_path / str(i), 1, size=size, objects=3)
@@ -40,7 +40,7 @@ def only_batch(data: Dataset, fit: str, **sampling: object) -> Batch:
 
 
 @pytest.mark.parametrize("fit", SPECS)
-def test_pictures_of_all_shapes_share_a_batch_and_targets_lie_in_the_input(data: Dataset, fit: str) -> None:
+def test_images_of_all_shapes_share_a_batch_and_targets_lie_in_the_input(data: Dataset, fit: str) -> None:
     batch, boxes = only_batch(data, fit), only_batch(data, fit, masks=False)
     assert batch.images.shape == (5, 3, 48, 48)
     assert batch.image_ids == boxes.image_ids
@@ -73,7 +73,7 @@ def test_drawn_sizes_move_the_square(data: Dataset, fit: str) -> None:
 
 
 @pytest.mark.parametrize("fit", SPECS)
-def test_varied_pictures_and_windows(data: Dataset, fit: str) -> None:
+def test_varied_images_and_windows(data: Dataset, fit: str) -> None:
     """A varied letterbox is still filled up to the square; a window is the input and is not."""
     assert only_batch(data, fit, augment=Augment()).images.shape == (5, 3, 48, 48)
     smaller = only_batch(data, fit, augment=Augment(scale=(0.5, 0.5)))

@@ -25,7 +25,7 @@ AS_IT_IS = View(lambda size: size, fill=(0, 0, 0))
 
 
 class Others:
-    """Other pictures, one after the other; those with objects where that is asked for."""
+    """Other images, one after the other; those with objects where that is asked for."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples, self.drawn = samples, 0
@@ -56,10 +56,10 @@ def same(one: Sample, two: Sample) -> None:
     seeds,
 )
 def test_boxes_are_tight_whatever_is_mixed(
-    pictures: list[tuple[int, int, int]], config: Augment, kinds: tuple[float, ...], cut: str, seed: int
+    images: list[tuple[int, int, int]], config: Augment, kinds: tuple[float, ...], cut: str, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    samples = [make_sample(rng, (h, w), count) for h, w, count in pictures]
+    samples = [make_sample(rng, (h, w), count) for h, w, count in images]
     samples.append(make_sample(rng, (9, 30), 3))  # at least one has objects
     config = replace(config, mosaic=kinds[0], copy_paste=kinds[1], cut=cut, min_share=0.2)
     config = replace(config, focus=kinds[2]) if config.crop else config
@@ -80,7 +80,7 @@ def test_boxes_are_tight_whatever_is_mixed(
 def test_mixed_masks_cover_their_colours(
     all_sizes: list[tuple[int, int]], config: Augment, kinds: tuple[int, int], seed: int
 ) -> None:
-    """Four pictures, and a fifth to paste from, with hues of their own."""
+    """Four images, and a fifth to paste from, with hues of their own."""
     rng = np.random.default_rng(seed)
     samples = [marked.disks(rng, size, 2, first=2 * k) for k, size in enumerate([*all_sizes, (60, 70)])]
     config = replace(config, mosaic=kinds[0], copy_paste=kinds[1])
@@ -93,7 +93,7 @@ def test_mixed_masks_cover_their_colours(
 def test_landmarks_lie_on_their_dots_in_a_mosaic(
     all_sizes: list[tuple[int, int]], rotate: float, rot90: float, seed: int
 ) -> None:
-    """Without mirrors, so that every point keeps its place; the fourth picture is empty."""
+    """Without mirrors, so that every point keeps its place; the fourth image is empty."""
     rng = np.random.default_rng(seed)
     samples = [marked.dots(rng, size, first=4 * k) for k, size in enumerate(all_sizes)]
     for k, sample in enumerate(samples):
@@ -114,25 +114,25 @@ def test_landmarks_lie_on_their_dots_in_a_mosaic(
                 assert mass > 1
 
 
-def test_the_first_pictures_numbers_stay() -> None:
+def test_the_first_images_numbers_stay() -> None:
     config = Augment(flip_horizontal=0.5, rot90=0.5, rotate=9, scale=(0.5, 2), crop=(30, 30), hue=0.2, noise=5)
     rare = replace(config, mosaic=1e-12, copy_paste=1e-12)
-    pictures = [make_sample(np.random.default_rng(k), (40, 50), 3) for k in range(3)]
+    images = [make_sample(np.random.default_rng(k), (40, 50), 3) for k in range(3)]
     for seed in range(5):
         same(
-            vary(pictures[0], rare, np.random.default_rng(seed), AS_IT_IS, Others(pictures)),
-            vary(pictures[0], config, np.random.default_rng(seed), AS_IT_IS),
+            vary(images[0], rare, np.random.default_rng(seed), AS_IT_IS, Others(images)),
+            vary(images[0], config, np.random.default_rng(seed), AS_IT_IS),
         )
         whole = replace(config, copy_paste=1.0)
-        below = vary(pictures[0], config, np.random.default_rng(seed), AS_IT_IS)
-        pasted = vary(pictures[0], whole, np.random.default_rng(seed), AS_IT_IS, Others(pictures))
+        below = vary(images[0], config, np.random.default_rng(seed), AS_IT_IS)
+        pasted = vary(images[0], whole, np.random.default_rng(seed), AS_IT_IS, Others(images))
         assert pasted.size == below.size
 
 
-def test_other_pictures_are_asked_for_where_they_are_needed() -> None:
+def test_other_images_are_asked_for_where_they_are_needed() -> None:
     sample = make_sample(np.random.default_rng(0), (20, 20), 1)
     for kind in ("mosaic", "copy_paste"):
-        with pytest.raises(ConfigError, match="need other pictures"):
+        with pytest.raises(ConfigError, match="need other images"):
             vary(sample, Augment(**{kind: 0.1}), np.random.default_rng(0), AS_IT_IS)
     others = Others([sample])
     vary(sample, Augment(mosaic=1.0), np.random.default_rng(0), AS_IT_IS, others)
@@ -144,7 +144,7 @@ def test_other_pictures_are_asked_for_where_they_are_needed() -> None:
 # ---- mosaic ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_mosaic_shows_four_pictures() -> None:
+def test_a_mosaic_shows_four_images() -> None:
     flat = [
         Sample(np.full((50, 50, 3), 40 * (k + 1), np.uint8), make_sample(np.random.default_rng(0), (50, 50), 0).objects)
         for k in range(4)
@@ -161,7 +161,7 @@ def test_a_mosaic_shows_four_pictures() -> None:
     assert len(middles) > 5
 
 
-def test_a_small_picture_touches_the_middle() -> None:
+def test_a_small_image_touches_the_middle() -> None:
     small = [
         Sample(np.full((5, 6, 3), 200 + k, np.uint8), make_sample(np.random.default_rng(0), (5, 6), 0).objects)
         for k in range(4)
@@ -175,8 +175,8 @@ def test_a_small_picture_touches_the_middle() -> None:
 
 
 def test_a_mosaic_of_boxes_alone() -> None:
-    pictures = [make_sample(np.random.default_rng(k), (40, 50), 5, masks=False) for k in range(4)]
-    out = vary(pictures[0], Augment(mosaic=1.0), np.random.default_rng(0), AS_IT_IS, Others(pictures[1:]))
+    images = [make_sample(np.random.default_rng(k), (40, 50), 5, masks=False) for k in range(4)]
+    out = vary(images[0], Augment(mosaic=1.0), np.random.default_rng(0), AS_IT_IS, Others(images[1:]))
     assert out.size == (40, 50)
     assert len(out.objects) > 4
     assert (out.objects.boxes >= 0).all()
@@ -184,12 +184,12 @@ def test_a_mosaic_of_boxes_alone() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (3, 2000)])
-def test_extreme_pictures_are_mixed(size: tuple[int, int]) -> None:
+def test_extreme_images_are_mixed(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(3)
     config = Augment(mosaic=0.5, copy_paste=1.0, rot90=0.5, scale=(0.5, 2.0))
-    pictures = [make_sample(rng, size, 2), make_sample(rng, (30, 2), 4), make_sample(rng, (1, 1), 1)]
+    images = [make_sample(rng, size, 2), make_sample(rng, (30, 2), 4), make_sample(rng, (1, 1), 1)]
     for seed in range(20):
-        out = vary(pictures[0], config, np.random.default_rng(seed), AS_IT_IS, Others(pictures))
+        out = vary(images[0], config, np.random.default_rng(seed), AS_IT_IS, Others(images))
         np.testing.assert_array_equal(out.objects.boxes, out.objects.masks.boxes())
 
 
@@ -225,8 +225,8 @@ def test_paste_equals_the_slow_one(
     np.testing.assert_array_equal(out.objects.boxes, out.objects.masks.boxes())
 
 
-def test_pasted_pixels_are_the_other_pictures() -> None:
-    """The noise of the other picture is found again where its objects lie, all else is the first picture."""
+def test_pasted_pixels_are_the_other_images() -> None:
+    """The noise of the other image is found again where its objects lie, all else is the first image."""
     rng = np.random.default_rng(0)
     base, other = (Sample(rng.integers(0, 256, (60, 60, 3), np.uint8), marked.disks(rng, (60, 60), n).objects)
                    for n in (3, 6))  # fmt: skip
@@ -264,7 +264,7 @@ def test_crowds_and_cut_objects_stay_behind() -> None:
 
 
 def test_there_is_always_something_to_paste() -> None:
-    """From a large picture with one small object, through a small window."""
+    """From a large image with one small object, through a small window."""
     dense = np.zeros((1, 300, 400), bool)
     dense[0, 200:206, 30:36] = True
     masks = Masks.from_dense(dense)
@@ -377,8 +377,8 @@ def test_batches_do_not_depend_on_order_or_workers(tmp_path: Path) -> None:
     assert all(torch.equal(a.images, b.images) for a, b in zip(alone, helped, strict=True))
 
 
-def test_what_is_pasted_comes_from_pictures_with_objects(tmp_path: Path) -> None:
-    path = synthetic.coco_fixture(tmp_path, 3, size=(20, 20))  # the last picture is empty
+def test_what_is_pasted_comes_from_images_with_objects(tmp_path: Path) -> None:
+    path = synthetic.coco_fixture(tmp_path, 3, size=(20, 20))  # the last image is empty
     data = coco.load(path, path.parent / "images")
     for empty in (True, False):
         samples = TrainingSamples(data, SPEC, Sampling(keep_empty=empty))
@@ -389,7 +389,7 @@ def test_what_is_pasted_comes_from_pictures_with_objects(tmp_path: Path) -> None
 
 
 def test_copy_paste_without_outlines_is_refused_at_once(tmp_path: Path) -> None:
-    path = synthetic.coco_fixture(tmp_path, 3, pictures=2, size=(30, 30))
+    path = synthetic.coco_fixture(tmp_path, 3, images=2, size=(30, 30))
     data = coco.load(path, path.parent / "images")
     bare = {i: tuple(replace(a, segmentation=None) for a in rows) for i, rows in data.annotations.items()}
     with pytest.raises(ConfigError, match="copy_paste needs outlines"):
@@ -399,7 +399,7 @@ def test_copy_paste_without_outlines_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_targets_carry_landmarks(tmp_path: Path) -> None:
-    path = synthetic.coco_fixture(tmp_path, 3, pictures=2, size=(60, 70))
+    path = synthetic.coco_fixture(tmp_path, 3, images=2, size=(60, 70))
     data = coco.load(path, path.parent / "images")
     marks = marked.PAIR
     points = {

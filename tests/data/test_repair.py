@@ -46,7 +46,7 @@ def test_a_repaired_copy_is_clean_and_the_original_untouched(fault: str, clean: 
     done = mend(folder, val=fault == "in-train-and-val")
     assert bytes_of(folder) == before
     assert fault in {f.fault for f, _ in done.done}, done.text()
-    assert {f.fault for f in done.after.findings} <= {"empty-picture"}, done.text()
+    assert {f.fault for f in done.after.findings} <= {"empty-image"}, done.text()
     data = coco.load(tmp_path / "out/annotations.json", tmp_path / "out/images")
     for i in range(len(data)):
         data.image(i)
@@ -104,18 +104,18 @@ def test_fractions_become_the_pixels_they_were(clean: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("turn", range(2, 9))
-def test_a_turned_picture_is_written_as_its_annotations_see_it(turn: int, clean: Path, tmp_path: Path) -> None:
+def test_a_turned_image_is_written_as_its_annotations_see_it(turn: int, clean: Path, tmp_path: Path) -> None:
     folder = tmp_path / "set"
     seeded(clean, folder, Seed(lambda f, c: exif(f, "0001.png", turn)))
     done = mend(folder)
-    with Image.open(clean / "images/0001.png") as picture:
-        stored = np.asarray(picture)
+    with Image.open(clean / "images/0001.png") as image:
+        stored = np.asarray(image)
     record = result(folder)["images"][1]
     written = media.read_image(tmp_path / "out/images" / record["file_name"])
     if turn >= 5:  # sizes are exchanged, so it is sure that the annotations mean the pixels as stored
         np.testing.assert_array_equal(written, stored)
     else:
-        assert [f.fault for f, _ in done.left] == ["exif-tag", "empty-picture"]
+        assert [f.fault for f, _ in done.left] == ["exif-tag", "empty-image"]
         assert (tmp_path / "out/images/0001.png").read_bytes() == (folder / "images/0001.png").read_bytes()
 
 
@@ -127,8 +127,8 @@ def photos(folder: Path, rows: Mapping[str, tuple[int, int]], *, upright: bool =
         pixels = np.random.default_rng(seed).integers(0, 256, (5, 8, 3), np.uint8)
         tags = Image.Exif()
         tags[0x0112] = turn
-        picture = Image.fromarray(pixels).resize((48, 30), Image.Resampling.BICUBIC)
-        picture.save(folder / "images" / name, quality=95, exif=tags)
+        image = Image.fromarray(pixels).resize((48, 30), Image.Resampling.BICUBIC)
+        image.save(folder / "images" / name, quality=95, exif=tags)
         height, width = (48, 30) if upright and turn >= 5 else (30, 48)
         records.append({"id": number, "file_name": name, "height": height, "width": width})
     content = {"images": records, "annotations": [], "categories": [{"id": 1, "name": "cell"}]}
@@ -140,37 +140,37 @@ SIX = {"a.jpg": (1, 6), "b.jpg": (2, 1), "c.jpg": (3, 6), "d.jpg": (4, 1), "e.jp
 
 
 @pytest.mark.parametrize("upright", [True, False])
-def test_different_turned_pictures_all_stay(upright: bool, tmp_path: Path) -> None:
+def test_different_turned_images_all_stay(upright: bool, tmp_path: Path) -> None:
     done = mend(photos(tmp_path / "set", SIX, upright=upright))
     assert [Path(r["file_name"]).stem for r in result(tmp_path / "set")["images"]] == list("abcdef"), done.text()
     assert sum(f.fault in ("exif-tag", "exif-rotation") for f, _ in done.done) == 3
-    assert done.pictures == 6
+    assert done.images == 6
 
 
 @pytest.mark.parametrize("upright", [True, False])
-def test_the_same_turned_picture_is_kept_once(upright: bool, tmp_path: Path) -> None:
+def test_the_same_turned_image_is_kept_once(upright: bool, tmp_path: Path) -> None:
     done = mend(photos(tmp_path / "set", {**SIX, "g.jpg": (3, 6), "h.jpg": (4, 1)}, upright=upright))
-    assert [f.where for f, _ in done.done if f.fault == "duplicate-picture"] == [
-        "picture 7 (g.jpg)", "picture 8 (h.jpg)",
+    assert [f.where for f, _ in done.done if f.fault == "duplicate-image"] == [
+        "image 7 (g.jpg)", "image 8 (h.jpg)",
     ]  # fmt: skip
-    assert len(result(tmp_path / "set")["images"]) == done.pictures == 6
+    assert len(result(tmp_path / "set")["images"]) == done.images == 6
 
 
-def test_a_picture_that_shows_another_only_once_its_tag_is_gone_is_found(tmp_path: Path) -> None:
+def test_an_image_that_shows_another_only_once_its_tag_is_gone_is_found(tmp_path: Path) -> None:
     folder = photos(tmp_path / "set", SIX, upright=False)
-    with Image.open(folder / "images/c.jpg") as picture:
-        Image.fromarray(np.asarray(picture)).save(folder / "images/d.png")  # as stored
+    with Image.open(folder / "images/c.jpg") as image:
+        Image.fromarray(np.asarray(image)).save(folder / "images/d.png")  # as stored
     content = json.loads((folder / "annotations.json").read_text())
     content["images"][3]["file_name"] = "d.png"
     (folder / "annotations.json").write_text(json.dumps(content))
     done = mend(folder)
-    assert [(f.where, f.message) for f, _ in done.done if f.fault == "duplicate-picture"] == [
-        ("picture 4 (d.png)", "the same pixels as picture 3 (c.png)"),
+    assert [(f.where, f.message) for f, _ in done.done if f.fault == "duplicate-image"] == [
+        ("image 4 (d.png)", "the same pixels as image 3 (c.png)"),
     ]
 
 
 @pytest.mark.parametrize("upright", [True, False])
-def test_turned_pictures_that_validation_has_are_told_after_the_turn(upright: bool, tmp_path: Path) -> None:
+def test_turned_images_that_validation_has_are_told_after_the_turn(upright: bool, tmp_path: Path) -> None:
     """Most are in validation, so none is dropped, and the tags are taken away nonetheless."""
     folder = photos(tmp_path / "set", SIX, upright=upright)
     others = {"v.jpg": (1, 6), "w.jpg": (3, 6), "x.jpg": (5, 6), "y.jpg": (6, 1), "z.jpg": (9, 6)}
@@ -192,17 +192,17 @@ def test_an_unknown_hash_equals_none(tmp_path: Path) -> None:
     material, _ = prepare(folder, None, None, None, None, True, None)
     bare = {at: replace(look, digest=b"", pixels=b"") for at, look in material.looks.items()}
     blind = Material(material.rows, material.folder, bare)
-    assert {f.fault for f in examine(blind, blind)} & {"duplicate-picture", "in-train-and-val"} == set()
+    assert {f.fault for f in examine(blind, blind)} & {"duplicate-image", "in-train-and-val"} == set()
 
 
-def test_the_objects_of_a_picture_that_was_resized_are_scaled(clean: Path, tmp_path: Path) -> None:
+def test_the_objects_of_an_image_that_was_resized_are_scaled(clean: Path, tmp_path: Path) -> None:
     folder = tmp_path / "set"
 
     def halve(f: Path, c: Content) -> None:
-        picture = c["images"][1]
-        c["annotations"] = [r for r in c["annotations"] if r["image_id"] != picture["id"] or r is polygon(c)]
+        source_image = c["images"][1]
+        c["annotations"] = [r for r in c["annotations"] if r["image_id"] != source_image["id"] or r is polygon(c)]
         outline(polygon(c), [100, 80, 120, 80, 120, 98, 100, 98])
-        picture.update(width=132, height=98)
+        source_image.update(width=132, height=98)
         with Image.open(f / "images/0001.png") as image:
             image.resize((66, 49)).save(f / "images/0001.png")
 
@@ -213,7 +213,7 @@ def test_the_objects_of_a_picture_that_was_resized_are_scaled(clean: Path, tmp_p
     assert (row["bbox"], row["area"]) == ([50, 40, 10, 9], 90)
 
 
-def test_nothing_is_removed_from_a_picture_in_doubt(clean: Path, tmp_path: Path) -> None:
+def test_nothing_is_removed_from_an_image_in_doubt(clean: Path, tmp_path: Path) -> None:
     seeded(clean, tmp_path / "set", SEEDS["exchanged-axes"])
     before = json.loads((tmp_path / "set/annotations.json").read_text())
     done = mend(tmp_path / "set")
@@ -234,7 +234,7 @@ def test_a_wrong_folder_does_not_empty_the_set(clean: Path, tmp_path: Path) -> N
 
 
 def misnamed(old: str, new: str, **more: Any) -> Seed:
-    """The record of a picture gets another name."""
+    """The record of an image gets another name."""
 
     def ruin(f: Path, c: Content) -> None:
         next(p for p in c["images"] if p["file_name"] == old).update(file_name=new, **more)
@@ -243,10 +243,10 @@ def misnamed(old: str, new: str, **more: Any) -> Seed:
 
 
 @pytest.mark.parametrize("name", ["images/0001.png", "a\\b\\0001.png", "C:/data/images/0001.png"])
-def test_a_picture_whose_file_lies_in_another_folder_gets_its_name(name: str, clean: Path, tmp_path: Path) -> None:
+def test_an_image_whose_file_lies_in_another_folder_gets_its_name(name: str, clean: Path, tmp_path: Path) -> None:
     seeded(clean, tmp_path / "set", misnamed("0001.png", name))
     done = mend(tmp_path / "set")
-    assert [text for f, text in done.done if f.fault == "missing-picture"] == [
+    assert [text for f, text in done.done if f.fault == "missing-image"] == [
         "named '0001.png', as the one file of this name lies there",
     ]
     first, second = coco.load(clean / "annotations.json"), coco.load(tmp_path / "out/annotations.json")
@@ -255,7 +255,7 @@ def test_a_picture_whose_file_lies_in_another_folder_gets_its_name(name: str, cl
     assert (tmp_path / "out/images/0001.png").read_bytes() == (clean / "images/0001.png").read_bytes()
 
 
-def test_a_picture_is_looked_for_in_folders_below(clean: Path, tmp_path: Path) -> None:
+def test_an_image_is_looked_for_in_folders_below(clean: Path, tmp_path: Path) -> None:
     def bury(f: Path, c: Content) -> None:
         (f / "images/deep/er").mkdir(parents=True)
         (f / "images/0001.png").rename(f / "images/deep/er/0001.png")
@@ -263,11 +263,11 @@ def test_a_picture_is_looked_for_in_folders_below(clean: Path, tmp_path: Path) -
 
     seeded(clean, tmp_path / "set", Seed(bury))
     done = mend(tmp_path / "set")
-    assert done.pictures == 6
+    assert done.images == 6
     assert (tmp_path / "out/images/deep/er/0001.png").is_file()
 
 
-def test_a_file_that_may_be_another_picture_is_not_taken(clean: Path, tmp_path: Path) -> None:
+def test_a_file_that_may_be_another_image_is_not_taken(clean: Path, tmp_path: Path) -> None:
     """It is another record's, of another size, or lies in a folder of another name."""
 
     def move(f: Path, c: Content) -> None:
@@ -284,8 +284,8 @@ def test_a_file_that_may_be_another_picture_is_not_taken(clean: Path, tmp_path: 
         (tmp_path / name).mkdir()
         seeded(clean, tmp_path / name / "set", seed)
         done = mend(tmp_path / name / "set")
-        assert [text.split(" with")[0] for f, text in done.done if f.fault == "missing-picture"] == ["left out"]
-        assert done.pictures == 5
+        assert [text.split(" with")[0] for f, text in done.done if f.fault == "missing-image"] == ["left out"]
+        assert done.images == 5
 
 
 def test_several_faults_of_one_object_are_repaired_together(clean: Path, tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_several_faults_of_one_object_are_repaired_together(clean: Path, tmp_pat
     assert {"non-finite-coordinate", "few-points", "self-crossing", "area-disagrees", "id-as-text", "bad-crowd"} <= {
         f.fault for f, _ in done.done
     }
-    assert {f.fault for f in done.after.findings} == {"empty-picture"}
+    assert {f.fault for f in done.after.findings} == {"empty-image"}
     row = next(r for r in result(tmp_path / "set")["annotations"] if r["id"] == 5)
     assert (row["bbox"], row["note"], row["iscrowd"]) == ([40, 40, 20, 20], None, 0)
 
@@ -333,11 +333,11 @@ def test_an_outline_whose_meaning_is_plain_is_written_as_it_should_be(
         row = polygon(c)
         row.update(segmentation=written, bbox=[40, 40, 40, 30], area=1200)
         if resized:
-            picture = next(p for p in c["images"] if p["id"] == row["image_id"])
+            source_image = next(p for p in c["images"] if p["id"] == row["image_id"])
             c["annotations"] = [r for r in c["annotations"] if r["image_id"] != row["image_id"] or r is row]
-            with Image.open(f / "images" / picture["file_name"]) as image:
-                image.resize((image.width // 2, image.height // 2)).save(f / "images" / picture["file_name"])
-            picture.update(width=picture["width"] // 2 * 2, height=picture["height"] // 2 * 2)
+            with Image.open(f / "images" / source_image["file_name"]) as image:
+                image.resize((image.width // 2, image.height // 2)).save(f / "images" / source_image["file_name"])
+            source_image.update(width=source_image["width"] // 2 * 2, height=source_image["height"] // 2 * 2)
 
     seeded(clean, tmp_path / "set", Seed(ruin))
     number = polygon(json.loads((clean / "annotations.json").read_text()))["id"]
@@ -348,15 +348,15 @@ def test_an_outline_whose_meaning_is_plain_is_written_as_it_should_be(
     assert (row["iscrowd"], row["area"]) == (0, 1200 * factor**2)
 
 
-def test_two_files_of_one_picture_with_different_objects_need_a_person(clean: Path, tmp_path: Path) -> None:
+def test_two_files_of_one_image_with_different_objects_need_a_person(clean: Path, tmp_path: Path) -> None:
     folder = tmp_path / "set"
-    seeded(clean, folder, SEEDS["duplicate-picture"])
+    seeded(clean, folder, SEEDS["duplicate-image"])
     content = json.loads((folder / "annotations.json").read_text())
     content["annotations"].pop()
     (folder / "annotations.json").write_text(json.dumps(content))
     done = mend(folder)
     finding, why = done.left[0]
-    assert (finding.fault, why) == ("duplicate-picture", "the two have different annotations")
+    assert (finding.fault, why) == ("duplicate-image", "the two have different annotations")
 
 
 def test_the_place_must_be_new_and_nothing_stays_after_a_failure(clean: Path, tmp_path: Path) -> None:
@@ -372,7 +372,7 @@ def test_the_place_must_be_new_and_nothing_stays_after_a_failure(clean: Path, tm
 def test_annotations_alone(clean: Path, tmp_path: Path) -> None:
     done = repair(clean / "annotations.json", tmp_path / "out", files=False)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["annotations.json"]
-    assert done.pictures == 0
+    assert done.images == 0
 
 
 def test_another_format_becomes_a_coco_copy(clean: Path, tmp_path: Path) -> None:
@@ -380,5 +380,5 @@ def test_another_format_becomes_a_coco_copy(clean: Path, tmp_path: Path) -> None
     formats.find("labelme").save(tmp_path / "labelme", data, True)
     done = repair(tmp_path / "labelme", tmp_path / "out")
     copied = coco.load(tmp_path / "out/annotations.json", tmp_path / "out/images")
-    assert done.pictures == len(copied) == 6
+    assert done.images == len(copied) == 6
     assert copied.image(0).shape == data.image(0).shape

@@ -40,8 +40,8 @@ def test_counts_by_hand() -> None:
         2: (),
     }
     found = stats(dataset(rows, [(200, 400), (300, 300), (200, 400)], landmarks=marks))
-    assert (found.pictures, found.annotations, found.objects, found.crowds, found.empty) == (3, 5, 4, 1, 1)
-    assert [(c.name, c.id, c.objects, c.crowds, c.pictures) for c in found.classes] == [
+    assert (found.images, found.annotations, found.objects, found.crowds, found.empty) == (3, 5, 4, 1, 1)
+    assert [(c.name, c.id, c.objects, c.crowds, c.images) for c in found.classes] == [
         ("a", 7, 2, 1, 1),
         ("b", 3, 2, 0, 2),
         ("unused", 9, 0, 0, 0),
@@ -55,7 +55,7 @@ def test_counts_by_hand() -> None:
     assert found.relative_side is not None
     assert found.relative_side.minimum == 0.1
     assert found.relative_side.maximum == pytest.approx(20000**0.5 / 300)
-    assert found.per_picture == Quantiles(3, 4 / 3, 0, 0.1, 0.5, 1, 2, 2.8, 3)
+    assert found.per_image == Quantiles(3, 4 / 3, 0, 0.1, 0.5, 1, 2, 2.8, 3)
     assert found.aspect is not None
     assert found.aspect.minimum == 0.5
     assert found.covered is not None
@@ -125,7 +125,7 @@ def test_nothing_to_measure() -> None:
         assert found.has_masks
         assert found.report()
         assert json.loads(json.dumps(found.as_json(), allow_nan=False))["objects"] == 0
-    assert summary(dataset({0: ()}, [(4, 4)])) == "1 picture (1 empty), 0 objects, 3 classes."
+    assert summary(dataset({0: ()}, [(4, 4)])) == "1 image (1 empty), 0 objects, 3 classes."
 
 
 def test_report_and_json_say_the_same(tmp_path: Path) -> None:
@@ -133,12 +133,12 @@ def test_report_and_json_say_the_same(tmp_path: Path) -> None:
     data = coco.load(path, tmp_path / "images")
     found = stats(data, draw=True)
     text = found.report()
-    assert text.splitlines()[0] == summary(data) == "6 pictures (1 empty), 24 objects, 1 crowd region, 3 classes."
+    assert text.splitlines()[0] == summary(data) == "6 images (1 empty), 24 objects, 1 crowd region, 3 classes."
     assert max(map(len, text.splitlines())) <= 120
     assert re_line(text, "star") == ["star", "6", "25.0%", "1", "3"]
     values = found.as_json()
     assert values["classes"][1]["objects"] == 6
-    assert values["sizes"][0] == {"height": 96, "width": 128, "pictures": 1}
+    assert values["sizes"][0] == {"height": 96, "width": 128, "images": 1}
     assert json.loads(json.dumps(values)) == values
 
 
@@ -146,7 +146,7 @@ def re_line(text: str, start: str) -> list[str]:
     return next(line for line in text.splitlines() if line.startswith(start)).split()
 
 
-def test_real_pictures(shared: Path) -> None:
+def test_real_images(shared: Path) -> None:
     """COCO's own areas and boxes; the counts are those of the file's raw JSON."""
     path = shared / "data/coco_open/annotations/instances_train.json"
     raw = json.loads(path.read_text())

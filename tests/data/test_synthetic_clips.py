@@ -68,7 +68,7 @@ def test_flow_carries_labels_nearly_everywhere():
 
 
 def warped(before, flow):
-    """The previous picture at the places the flow names, bilinear."""
+    """The previous image at the places the flow names, bilinear."""
     y, x = np.indices(flow.shape[:2]) + 0.0
     at = [y + flow[..., 1], x + flow[..., 0]]
     return np.stack(

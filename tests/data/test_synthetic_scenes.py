@@ -84,7 +84,7 @@ def test_any_scene_agrees_with_itself(seed, size, objects, classes, occlusion, s
     assert (scene.instances.crops.areas() >= (1 - occlusion) * scene.whole.areas() - 1e-9).all()
 
 
-def test_five_hundred_objects_and_a_large_picture():
+def test_five_hundred_objects_and_a_large_image():
     crowd = compose(1, (480, 640), 500, 100)
     assert len(crowd.instances) == 500
     assert len(set(crowd.instances.labels.tolist())) > 80
@@ -201,7 +201,7 @@ def test_look_refuses_nonsense(bad):
 
 
 def test_scenes_fixture_is_read_back(tmp_path):
-    made = scenes_fixture(tmp_path / "büro 1", 7, pictures=4, objects=7, classes=8)
+    made = scenes_fixture(tmp_path / "büro 1", 7, images=4, objects=7, classes=8)
     read = coco.load(made.source, made.root)
     assert read.notes == ()
     assert read.classes == made.classes
@@ -219,7 +219,7 @@ def test_scenes_fixture_is_read_back(tmp_path):
 def test_panoptic_fixture_is_read_back(tmp_path):
     import json
 
-    path = panoptic_fixture(tmp_path, 3, pictures=2)
+    path = panoptic_fixture(tmp_path, 3, images=2)
     content = json.loads(path.read_text())
     assert [c["isthing"] for c in content["categories"]] == [1] * 5 + [0] * 4
     for k, row in enumerate(content["annotations"]):
@@ -256,7 +256,7 @@ def test_save_panoptic_refuses_what_does_not_fit(tmp_path):
     with pytest.raises(ConfigError, match="at least one map"):
         save_panoptic(tmp_path / "p.json", [])
     huge = Panoptic(np.full((2, 2), 1 << 24, np.int32), (Segment(1 << 24, 0),), class_list(1), (True,))
-    record = scenes_fixture(tmp_path, 0, pictures=1, size=(2, 2)).images[0]
+    record = scenes_fixture(tmp_path, 0, images=1, size=(2, 2)).images[0]
     with pytest.raises(ConfigError, match="below 2"):
         save_panoptic(tmp_path / "p.json", [(record, huge)])
     other = Panoptic(np.ones((2, 2), np.int32), (Segment(1, 0),), class_list(2), (True, True))

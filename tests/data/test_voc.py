@@ -23,7 +23,7 @@ CLASSES = np.where(OBJECTS == 1, 15, np.where(OBJECTS == 2, 8, OBJECTS)).astype(
 
 
 def layout(folder: Path, *, name: str = "2007_000032", **files: str) -> Path:
-    """A VOC folder with one picture: a person (15) and a cat (8), and void. files: more, by their place with __."""
+    """A VOC folder with one image: a person (15) and a cat (8), and void. files: more, by their place with __."""
     for place, index in (("SegmentationObject", OBJECTS), ("SegmentationClass", CLASSES)):
         png(folder / place / f"{name}.png", index)
     (folder / "JPEGImages").mkdir(exist_ok=True)
@@ -37,9 +37,9 @@ def layout(folder: Path, *, name: str = "2007_000032", **files: str) -> Path:
 
 def png(path: Path, index: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(index)
-    picture.putpalette(voc.colours().tobytes())
-    picture.save(path)
+    image = Image.fromarray(index)
+    image.putpalette(voc.colours().tobytes())
+    image.save(path)
 
 
 def xml(*objects: tuple[str, tuple[int, int, int, int]]) -> str:
@@ -66,7 +66,7 @@ def test_reads_objects_classes_and_void(tmp_path: Path) -> None:
     assert data.notes == (
         "No class_names.txt and no labelmap.txt: the classes are taken as the 20 of the VOC challenge "
         "(used: cat, person).",
-        "Void: 8 pixels of 1 pictures belong to no object; they count as background.",
+        "Void: 8 pixels of 1 images belong to no object; they count as background.",
     )
 
 
@@ -88,7 +88,7 @@ def test_boxes_and_remarks_come_from_the_xml(tmp_path: Path) -> None:
     assert data.notes[-1] == "1 boxes in Annotations have no mask and are left out."
 
 
-def test_a_list_reads_its_pictures_and_parts_are_known(tmp_path: Path) -> None:
+def test_a_list_reads_its_images_and_parts_are_known(tmp_path: Path) -> None:
     layout(tmp_path, name="b a")
     layout(tmp_path, name="a")
     lists = tmp_path / "ImageSets/Segmentation"
@@ -120,7 +120,7 @@ def test_the_suffix_of_a_mask_may_have_any_letter_case(tmp_path: Path, kinds: tu
         assert len(formats.load(place).of(0)) == 2
 
 
-def test_a_picture_of_several_lists_is_told(tmp_path: Path) -> None:
+def test_an_image_of_several_lists_is_told(tmp_path: Path) -> None:
     layout(tmp_path, name="a")
     lists = tmp_path / "ImageSets/Segmentation"
     lists.mkdir(parents=True)
@@ -129,9 +129,7 @@ def test_a_picture_of_several_lists_is_told(tmp_path: Path) -> None:
     data = voc.load(tmp_path)
     assert data.images[0].extra == {"split": "train"}
     (said,) = [note for note in data.notes if "ImageSets" in note]
-    assert (
-        said == "1 picture named by several lists of ImageSets/Segmentation; each was taken for the first of them (a)."
-    )
+    assert said == "1 image named by several lists of ImageSets/Segmentation; each was taken for the first of them (a)."
     assert any("several lists" in note for note in voc.load(lists / "val.txt").notes)
 
 
@@ -172,10 +170,10 @@ def test_sixteen_bits_hold_more_objects(tmp_path: Path) -> None:
     assert [a.area for a in data.of(0)] == [72, 104, 1]
 
 
-def test_pictures_without_masks_are_counted(tmp_path: Path) -> None:
+def test_images_without_masks_are_counted(tmp_path: Path) -> None:
     layout(tmp_path)
     Image.new("RGB", (5, 5)).save(tmp_path / "JPEGImages/other.jpg")
-    assert voc.load(tmp_path).notes[-1] == f"1 pictures in {tmp_path / 'JPEGImages'} have no mask and are not read."
+    assert voc.load(tmp_path).notes[-1] == f"1 images in {tmp_path / 'JPEGImages'} have no mask and are not read."
 
 
 # ---- round trips ----------------------------------------------------------------------------------------------------
@@ -326,7 +324,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=message):
             voc_save.save(tmp_path / "out", broken, False)
-    with pytest.raises(DataError, match=r"1 of 1 picture files are missing"):
+    with pytest.raises(DataError, match=r"1 of 1 image files are missing"):
         voc_save.save(tmp_path / "out", data(["a"], ["x.png"]), True)
     assert list(tmp_path.iterdir()) == []
 
@@ -399,5 +397,5 @@ def test_faults_of_the_lists(tmp_path: Path) -> None:
         voc.load(tmp_path / "c")
     with pytest.raises(DataError, match="has the folder SegmentationObject; there is none"):
         voc.load(tmp_path)
-    with pytest.raises(DataError, match="the picture folder of"):
+    with pytest.raises(DataError, match="the image folder of"):
         voc.load(tmp_path / "a", tmp_path / "gone")

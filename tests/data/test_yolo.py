@@ -17,7 +17,7 @@ YAML = "train: images/train\nval: images/val\nnames: [cat, dog]\n"
 
 
 def make(folder: Path, yaml: str = YAML, labels: dict[str, str | bytes] | None = None) -> Path:
-    """Pictures of 20 x 40 in images/train/a.png, images/train/b.png and images/val/c.png, and label files."""
+    """Images of 20 x 40 in images/train/a.png, images/train/b.png and images/val/c.png, and label files."""
     for name in ("train/a", "train/b", "val/c"):
         path = folder / "images" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,20 +68,20 @@ def test_what_stands_in_for_a_missing_part_is_written_and_read_as_such(
     table = yaml.safe_load(text)
     assert {"train", "val"} <= set(table)  # Ultralytics wants both
     assert {part: table[part] for part in table.get("stand_in", [])} == stand_ins
-    assert ("# No pictures of their own" in text) == bool(stand_ins)
+    assert ("# No images of their own" in text) == bool(stand_ins)
     again = yolo.load(tmp_path / "out")
     assert again.notes == ()
     assert sorted(again.parts()) == sorted({s or "train" for s in split})
     assert len(again) == 3
 
 
-def test_a_file_of_others_that_measures_on_its_training_pictures_is_remarked_on(tmp_path: Path) -> None:
+def test_a_file_of_others_that_measures_on_its_training_images_is_remarked_on(tmp_path: Path) -> None:
     twice = "train: images/train\nval: images/train\nnames: [cat, dog]\n"
     data = yolo.load(make(tmp_path / "one", twice))
-    assert data.notes == ("'val' names the same pictures as 'train' and was left out.",)
+    assert data.notes == ("'val' names the same images as 'train' and was left out.",)
     data = yolo.load(make(tmp_path / "two", f"{twice}stand_in: [train]\n"))
-    assert data.notes == ("'val' names the same pictures as 'train' and was left out.",)
-    data = yolo.load(make(tmp_path / "three", f"{YAML}stand_in: val\n"))  # it does not: its own pictures stay
+    assert data.notes == ("'val' names the same images as 'train' and was left out.",)
+    data = yolo.load(make(tmp_path / "three", f"{YAML}stand_in: val\n"))  # it does not: its own images stay
     assert (data.notes, sorted(data.parts())) == ((), ["train", "val"])
 
 
@@ -143,10 +143,10 @@ def test_roboflow_and_moved_sets(tmp_path: Path) -> None:
     data = formats.load(tmp_path)
     assert [len(data.of(i)) for i in range(2)] == [1, 1]
     assert "'path' names /content/gone, which does not exist" in data.notes[0]
-    assert "test pictures are not there" in data.notes[1]
+    assert "test images are not there" in data.notes[1]
 
 
-def test_classes_txt_and_labels_beside_pictures(tmp_path: Path) -> None:
+def test_classes_txt_and_labels_beside_images(tmp_path: Path) -> None:
     make(tmp_path, labels={"train/a": "0 0.5 0.5 1 1\n"})
     (tmp_path / "data.yaml").unlink()
     (tmp_path / "classes.txt").write_text("cat\r\ndog\r\n")
@@ -184,7 +184,7 @@ def test_a_pose_set_is_written_and_read_back(tmp_path: Path) -> None:
     np.testing.assert_allclose(again.of(0)[0].box, row.box, atol=1e-5)
     np.testing.assert_allclose(again.of(0)[1].box, (0, 5, 50, 25), atol=1e-5)  # Ultralytics refuses what lies beyond
     assert again.landmarks == (marks,)
-    with pytest.raises(ConfigError, match="pictures must be copied"):
+    with pytest.raises(ConfigError, match="images must be copied"):
         yolo_save.save(tmp_path / "more", data, copy=False)
 
 
@@ -204,7 +204,7 @@ def test_what_data_yaml_cannot_say_of_landmarks_is_told(tmp_path: Path) -> None:
 
 
 def test_polygons_and_parts_come_back(tmp_path: Path) -> None:
-    """Two decimals survive to the last digit; the part of each picture is kept, however it was called."""
+    """Two decimals survive to the last digit; the part of each image is kept, however it was called."""
     Image.new("L", (641, 427)).save(tmp_path / "a.jpg")
     outline = np.round(np.random.default_rng(0).uniform(1, 426, 24), 2)
     beyond = np.array([600.0, 400, 700, 400, 700, 500, 600, 500])
@@ -253,7 +253,7 @@ def test_faulty_lines_say_where_and_what(tmp_path: Path, text: str | bytes, said
 
 
 YAML_FAULTS = [
-    ("names: [cat, dog]\n", "names no pictures"),
+    ("names: [cat, dog]\n", "names no images"),
     (YAML.replace("val: images/val", "val: images/none"), "'val' names"),
     (YAML.replace("names: [cat, dog]", "names: {0: cat, 2: dog}"), "must number the classes 0 to 1"),
     (YAML.replace("names: [cat, dog]", "names:"), "'names' must be the class names"),
@@ -261,7 +261,7 @@ YAML_FAULTS = [
     (YAML + "kpt_shape: 17\n", "'kpt_shape' must be"),
     (YAML + "kpt_shape: [2, 3]\nflip_idx: [0, 0]\n", "'flip_idx' must name each"),
     (YAML + "x: [1, 2\n", "not valid YAML at line"),
-    (YAML.replace("images/train", "list.txt"), "line 2: there is no picture 'images/train/gone.png'"),
+    (YAML.replace("images/train", "list.txt"), "line 2: there is no image 'images/train/gone.png'"),
     (YAML.replace("train: images/train", "train: {a: b}"), "'train' must be a folder"),
 ]
 
@@ -276,14 +276,14 @@ def test_faulty_descriptions_say_what(tmp_path: Path, yaml: str, said: str) -> N
     assert str(tmp_path) in str(caught.value)
 
 
-def test_missing_and_damaged_pictures(tmp_path: Path) -> None:
+def test_missing_and_damaged_images(tmp_path: Path) -> None:
     make(tmp_path, labels={})
-    with pytest.raises(DataError, match=r"none of the 3 pictures has a label file; that of .*a\.png would be .*a\.txt"):
+    with pytest.raises(DataError, match=r"none of the 3 images has a label file; that of .*a\.png would be .*a\.txt"):
         yolo.load(tmp_path)
     make(tmp_path, labels={"train/a": "0 0.5 0.5 1 1", "train/gone": "0 0.5 0.5 1 1"})
-    assert yolo.load(tmp_path).notes == ("1 label file without a picture not used (gone.txt).",)
+    assert yolo.load(tmp_path).notes == ("1 label file without an image not used (gone.txt).",)
     (tmp_path / "images" / "val" / "c.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"data\.yaml: its picture cannot be read: .*c\.png.*empty"):
+    with pytest.raises(DataError, match=r"data\.yaml: its image cannot be read: .*c\.png.*empty"):
         yolo.load(tmp_path)
     with pytest.raises(DataError, match=r"other: the folder of .* does not exist"):
         yolo.load(tmp_path, tmp_path / "other")
@@ -300,13 +300,13 @@ def test_sizes_are_upright(tmp_path: Path) -> None:
     assert data.image(i).shape == (40, 20, 3)
 
 
-def label_file(picture: Path) -> Path:
+def label_file(image: Path) -> Path:
     """Where Ultralytics looks for it."""
-    return Path("/labels/".join(picture.as_posix().rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt")
+    return Path("/labels/".join(image.as_posix().rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt")
 
 
 def read_back_alike(data: Dataset, out: Path) -> Dataset:
-    """Writes, reads, and compares the objects of each picture; label files lie where both readers look."""
+    """Writes, reads, and compares the objects of each image; label files lie where both readers look."""
     yolo_save.save(out, data)
     again = formats.load(out)
     found = {again.path(i).read_bytes(): again.of(i) for i in range(len(again))}
@@ -318,7 +318,7 @@ def read_back_alike(data: Dataset, out: Path) -> Dataset:
 
 
 def coloured(folder: Path, names: list[str]) -> Dataset:
-    """A picture of 20 x 40 for each name, each of its own colour, with one object."""
+    """An image of 20 x 40 for each name, each of its own colour, with one object."""
     for k, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -330,7 +330,7 @@ def coloured(folder: Path, names: list[str]) -> Dataset:
 
 
 def test_a_set_of_roboflows_layout_keeps_its_objects(tmp_path: Path) -> None:
-    """Pictures lie in train/images: a second folder of that name in the path hid the labels from every reader."""
+    """Images lie in train/images: a second folder of that name in the path hid the labels from every reader."""
     coloured(tmp_path / "set", ["train/images/a.png", "train/images/b.png", "valid/images/a.png"])
     for name in ("train/labels/a", "train/labels/b", "valid/labels/a"):
         path = (tmp_path / "set" / name).with_suffix(".txt")

@@ -1,4 +1,4 @@
-"""YouTube-VIS files: a picture for each frame, a track for each object, and back."""
+"""YouTube-VIS files: an image for each frame, a track for each object, and back."""
 
 import copy
 import json
@@ -38,8 +38,8 @@ def content() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write(folder: Path, value: Any, pictures: bool = True) -> Path:
-    for video in value["videos"] if pictures else ():
+def write(folder: Path, value: Any, images: bool = True) -> Path:
+    for video in value["videos"] if images else ():
         for k, name in enumerate(video["file_names"]):
             path = folder / "JPEGImages" / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def write(folder: Path, value: Any, pictures: bool = True) -> Path:
     return path
 
 
-def test_frames_become_pictures_and_rows_tracks(tmp_path: Path) -> None:
+def test_frames_become_images_and_rows_tracks(tmp_path: Path) -> None:
     path = write(tmp_path, content())
     assert formats.recognise(path).name == formats.recognise(tmp_path).name == "youtube_vis"
     data = formats.load(path)
@@ -100,7 +100,7 @@ def test_through_coco_and_back(tmp_path: Path) -> None:
 
 
 def test_sets_that_are_no_video(tmp_path: Path) -> None:
-    """Tracks that two videos number alike, objects without track, frames out of order, pictures without video."""
+    """Tracks that two videos number alike, objects without track, frames out of order, images without video."""
     data = formats.load(write(tmp_path, content()))
     box = data.annotations[4][0]
     rows = {**data.annotations, 4: (replace(box, track_id=12), replace(box, id=77, track_id=None))}
@@ -174,7 +174,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("value", "said"), FAULTS, ids=[f[1][:30] for f in FAULTS])
 def test_faults_say_where_and_what(tmp_path: Path, value: Any, said: str) -> None:
-    path = write(tmp_path, value, pictures=False)
+    path = write(tmp_path, value, images=False)
     with pytest.raises(DataError) as caught:
         youtube_vis.load(path)
     assert said in str(caught.value)

@@ -31,7 +31,7 @@ def data_of(folder: Path) -> Dataset:
 
 
 def config_of(folder: Path, name: str, **changes: Any) -> TrainConfig:
-    """Seven pictures, batches of 3: three steps an epoch, twelve in all."""
+    """Seven images, batches of 3: three steps an epoch, twelve in all."""
     return make_config(folder / name, **changes)
 
 

@@ -26,10 +26,10 @@ GPU = Device("cuda", 24_000.0, 16, bf16=True)
 Sides = Sequence[float]
 
 
-def data(*pictures: tuple[tuple[int, int], Sides], classes: int = 1, crowd: bool = False) -> Dataset:
-    """Pictures of these sizes (H, W) with square objects of these sides."""
+def data(*images: tuple[tuple[int, int], Sides], classes: int = 1, crowd: bool = False) -> Dataset:
+    """Images of these sizes (H, W) with square objects of these sides."""
     records, annotations = [], {}
-    for i, (size, sides) in enumerate(pictures):
+    for i, (size, sides) in enumerate(images):
         rows = [
             Annotation(100 * i + k, i, k % classes, (1.0, 2.0, 1.0 + s, 2.0 + s), None, s * s, crowd)
             for k, s in enumerate(sides)
@@ -53,7 +53,7 @@ def trained(config: Any = None) -> Origin:
 
 
 PLAIN = data(*[((400, 500), [60.0, 45.0, 70.0])] * 100)
-"""Nothing special: 100 pictures of a usual size with objects of a usual size."""
+"""Nothing special: 100 images of a usual size with objects of a usual size."""
 
 # ---- chosen and open ------------------------------------------------------------------------------------------------
 
@@ -114,11 +114,11 @@ def test_small_objects_are_enlarged() -> None:
     assert "enlarged to 40" in small["size"].why
     assert reasons(data(*[((256, 256), [10.0] * 30)] * 40))["size"].value == 512  # not more than twice
     assert reasons(data(*[((256, 256), [42.0] * 30)] * 40))["size"].value == 256
-    crowded = data(*[((256, 256), [60.0])] * 30, ((256, 256), [8.0] * 500))  # every picture counts the same
+    crowded = data(*[((256, 256), [60.0])] * 30, ((256, 256), [8.0] * 500))  # every image counts the same
     assert reasons(crowded)["size"].value == 256
 
 
-def test_pictures_of_large_objects_are_shrunk() -> None:
+def test_images_of_large_objects_are_shrunk() -> None:
     large = reasons(data(*[((1600, 2000), [400.0, 500.0])] * 40))
     assert large["size"].value == 480
     assert "large enough" in large["size"].why
@@ -129,8 +129,8 @@ def test_pictures_of_large_objects_are_shrunk() -> None:
     assert reasons(data(*[((320, 400), [200.0])] * 40))["size"].value == 320  # nor up to it
 
 
-def test_objects_of_one_size_in_pictures_of_many() -> None:
-    """A microscope: 20 pixels whatever the picture. A photo: the same share of the picture."""
+def test_objects_of_one_size_in_images_of_many() -> None:
+    """A microscope: 20 pixels whatever the image. A photo: the same share of the image."""
     sizes = [(256, 256), (512, 512), (1024, 1024)] * 10
     fixed = decided(data(*[(s, [18.0, 20.0, 22.0]) for s in sizes]))
     assert fixed.enlarge == pytest.approx(2.0, abs=0.1) or fixed.enlarge is None
@@ -143,7 +143,7 @@ def test_objects_of_one_size_in_pictures_of_many() -> None:
     assert input_size((256, 256), spec) == input_size((1024, 1024), spec)
 
 
-def test_large_pictures_with_small_objects_among_small_ones_are_not_shrunk() -> None:
+def test_large_images_with_small_objects_among_small_ones_are_not_shrunk() -> None:
     mixed = [((256, 256), [15.0] * 5)] * 30 + [((360, 360), [48.0] * 5)] * 6 + [((520, 520), [30.0] * 5)] * 6
     lost = decided(data(*mixed, *[((1024, 1024), [18.0] * 5)] * 2))
     spec = input_spec(rcnn.compact().spec, lost)
@@ -152,7 +152,7 @@ def test_large_pictures_with_small_objects_among_small_ones_are_not_shrunk() -> 
     assert kept["shrink"].value is True
 
 
-def test_long_pictures_raise_the_limit_and_very_long_ones_do_not_break_it() -> None:
+def test_long_images_raise_the_limit_and_very_long_ones_do_not_break_it() -> None:
     assert "max_size" not in reasons(PLAIN)
     wide = reasons(data(*[((400, 2600), [60.0])] * 20))
     assert wide["max_size"].value >= 2048
@@ -161,7 +161,7 @@ def test_long_pictures_raise_the_limit_and_very_long_ones_do_not_break_it() -> N
     assert max(h, w) <= 2048
 
 
-def test_large_pictures_of_specks_are_not_enlarged() -> None:
+def test_large_images_of_specks_are_not_enlarged() -> None:
     huge = decided(data(*[((4000, 6000), [16.0] * 9)] * 20))
     assert input_size((4000, 6000), input_spec(rcnn.compact().spec, huge))[0] in (3968, 4000)
     assert reasons(data(*[((1000, 1500), [8.0] * 9)] * 20))["size"].value == 1984  # twice
@@ -199,7 +199,7 @@ def test_trained_anchors_stay() -> None:
 # ---- variations -----------------------------------------------------------------------------------------------------
 
 
-def test_few_pictures_vary_more() -> None:
+def test_few_images_vary_more() -> None:
     few, many = decided(PLAIN).augment, decided(data(*[((400, 500), [60.0])] * 1200)).augment
     assert few is not None
     assert many is not None
@@ -241,7 +241,7 @@ def test_batches_fit_the_pixels_and_the_memory() -> None:
     assert few.value == 2
     assert "several steps" in few.why
     tiny = reasons(data(*[((200, 200), [50.0])] * 9), replace(GPU, processes=4))["batch_size"]
-    assert tiny.value == 4  # a picture for each process
+    assert tiny.value == 4  # an image for each process
 
 
 def test_norms_by_weights_and_batch() -> None:
@@ -252,7 +252,7 @@ def test_norms_by_weights_and_batch() -> None:
     assert reasons(PLAIN, start=published, batch_size=16)["norm"].value == "frozen"
 
 
-def test_length_by_the_number_of_pictures() -> None:
+def test_length_by_the_number_of_images() -> None:
     def epochs(count: int, **chosen: Any) -> int | None:
         return decided(data(*[((200, 200), [50.0])] * count), **chosen).epochs
 
@@ -271,9 +271,9 @@ def test_warmup_and_evaluations_follow_the_length() -> None:
     assert (long.warmup, long.evaluate_every) == (500 if long.warmup == 500 else 300, 1)
     assert short.warmup == 4 * 25 // 10
     assert decided(data(*[((200, 200), [50.0])] * 20)).evaluate_every == 10
-    for pictures, minutes, every in ((400, None, 10), (10_000, None, 1), (20, None, 60), (400, 5.0, 10)):
-        rare = decided(data(*[((200, 200), [50.0])] * pictures), GPU, max_minutes=minutes)
-        assert rare.evaluate_every == every, pictures  # 5 times at least where the number of epochs is known
+    for images, minutes, every in ((400, None, 10), (10_000, None, 1), (20, None, 60), (400, 5.0, 10)):
+        rare = decided(data(*[((200, 200), [50.0])] * images), GPU, max_minutes=minutes)
+        assert rare.evaluate_every == every, images  # 5 times at least where the number of epochs is known
     assert 50 <= decided(PLAIN, max_minutes=3.0).warmup <= 500
 
 
@@ -297,7 +297,7 @@ def test_precision_and_workers_by_device() -> None:
 # ---- output ---------------------------------------------------------------------------------------------------------
 
 
-def test_room_for_the_fullest_picture() -> None:
+def test_room_for_the_fullest_image() -> None:
     full = data(*[((800, 800), [20.0] * 500)], *[((800, 800), [20.0])] * 20)
     assert reasons(full)["max_instances"].value == 750
     assert reasons(PLAIN, start=Origin("x", RCNN, rcnn.detectron2_fpn())).get("max_instances") is None

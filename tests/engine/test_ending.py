@@ -23,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def data(tmp_path: Path) -> Dataset:
-    """Seven pictures: with batches of 3 three steps an epoch."""
-    coco_fixture(tmp_path / "data", 0, pictures=7, size=(32, 40), objects=2, classes=1)
+    """Seven images: with batches of 3 three steps an epoch."""
+    coco_fixture(tmp_path / "data", 0, images=7, size=(32, 40), objects=2, classes=1)
     return coco.load(tmp_path / "data" / "annotations.json", tmp_path / "data" / "images")
 
 

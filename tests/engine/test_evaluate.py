@@ -1,4 +1,4 @@
-"""Evaluation with predictors whose right answer is known, class names, unreadable pictures, and time by stage."""
+"""Evaluation with predictors whose right answer is known, class names, unreadable images, and time by stage."""
 
 import json
 from dataclasses import replace
@@ -17,7 +17,7 @@ from maskwright.types import Classes, Instances, Masks
 
 
 class Oracle:
-    """Knows the annotations by the picture's pixels and returns them, changed or not."""
+    """Knows the annotations by the image's pixels and returns them, changed or not."""
 
     def __init__(self, data: Dataset, classes: Classes | None = None, shift: int = 0, keep: int = 10**6) -> None:
         self.classes = classes or data.classes
@@ -68,12 +68,12 @@ def test_truth_is_perfect(data: Dataset, fixture: Path) -> None:
     from_path = evaluate(Oracle(data), fixture, fixture.parent / "images", progress=False)
     evaluation = evaluate(Oracle(data), data, progress=False)
     assert numbers(evaluation) == numbers(from_path) == pytest.approx((1.0, 1.0))
-    assert (evaluation.pictures, evaluation.failed) == (6, ())
+    assert (evaluation.images, evaluation.failed) == (6, ())
     assert list(evaluation.seconds) == ["read", "network", "finish", "metric"]
     assert all(seconds > 0 for seconds in evaluation.seconds.values())
     assert evaluation.wall_seconds >= sum(evaluation.seconds.values())
     measured = sum(v for k, v in evaluation.seconds.items() if k != "metric")
-    assert evaluation.pictures_per_second == pytest.approx(6 / measured)
+    assert evaluation.images_per_second == pytest.approx(6 / measured)
 
 
 def test_shifted_truth_is_worse_and_nothing_is_zero(data: Dataset) -> None:
@@ -132,37 +132,37 @@ def test_a_class_without_annotations_may_be_unknown_to_the_model(data: Dataset) 
     assert "No ground truth of 1 classes (shapes)" in evaluation.report()
 
 
-def test_unreadable_pictures(data: Dataset) -> None:
+def test_unreadable_images(data: Dataset) -> None:
     oracle = Oracle(data)
     data.path(1).write_bytes(data.path(1).read_bytes()[:200])
     with pytest.raises(ImageError, match=r"0001\.png"):
         evaluate(oracle, data, progress=False)
     data.path(3).unlink()
-    with pytest.raises(DataError, match=r"1 of 6 picture files are not in .*\(0003\.png\)"):
+    with pytest.raises(DataError, match=r"1 of 6 image files are not in .*\(0003\.png\)"):
         evaluate(oracle, data, progress=False)
     evaluation = evaluate(oracle, data, skip=True, progress=False)
     assert [name for name, _ in evaluation.failed] == ["0001.png", "0003.png"]
-    assert evaluation.pictures == 4
+    assert evaluation.images == 4
     assert numbers(evaluation) == pytest.approx((1.0, 1.0))
     report = evaluation.report()
     assert "Left out: 0001.png: " in report
-    assert "Measured on 4 of 6 pictures." in report
+    assert "Measured on 4 of 6 images." in report
     for i in (0, 2, 4, 5):
         data.path(i).unlink()
-    with pytest.raises(DataError, match="none of its 6 pictures could be read"):
+    with pytest.raises(DataError, match="none of its 6 images could be read"):
         evaluate(oracle, data, skip=True, progress=False)
 
 
 def test_limit_options_and_an_empty_set(data: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     oracle = Oracle(data)
     evaluation = evaluate(oracle, data, limit=2, score_threshold=0.01, max_instances=300)
-    assert evaluation.pictures == 2
+    assert evaluation.images == 2
     assert oracle.options == [(0.01, 300)] * 2
     assert capsys.readouterr().out == ""
-    assert evaluate(oracle, data, limit=100, progress=False).pictures == 6
-    with pytest.raises(ConfigError, match="at least 1 picture, got 0"):
+    assert evaluate(oracle, data, limit=100, progress=False).images == 6
+    with pytest.raises(ConfigError, match="at least 1 image, got 0"):
         evaluate(oracle, data, limit=0, progress=False)
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         evaluate(oracle, data.subset([]), progress=False)
 
 
@@ -175,7 +175,7 @@ def test_saved_and_reported(tmp_path: Path, data: Dataset) -> None:
     assert saved["failed"] == []
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["evaluation.json"]
     report = evaluation.report()
-    for words in ("Average Precision", "network", "ms each", "6 pictures in", "pictures per second"):
+    for words in ("Average Precision", "network", "ms each", "6 images in", "images per second"):
         assert words in report
 
 
@@ -195,7 +195,7 @@ def test_the_nuclei_metric(data: Dataset, tmp_path: Path) -> None:
     low = evaluate(oracle, data, metrics=["nuclei"], nuclei_score=0.0, progress=False)
     assert low.nuclei is not None
     assert low.nuclei.overall.mean == 1.0
-    assert [p.name for p in low.nuclei.per_picture] == [r.file_name for r in data.images]
+    assert [p.name for p in low.nuclei.per_image] == [r.file_name for r in data.images]
     evaluation.save(tmp_path / "e.json")
     saved = json.loads((tmp_path / "e.json").read_text())
     assert saved["nuclei_best"]["overall"]["mean"] == 1.0
@@ -203,13 +203,13 @@ def test_the_nuclei_metric(data: Dataset, tmp_path: Path) -> None:
 
 
 def test_the_nuclei_metric_leaves_crowds_out(data: Dataset) -> None:
-    """The annotations of one picture become crowds: what is found there is neither right nor wrong."""
+    """The annotations of one image become crowds: what is found there is neither right nor wrong."""
     i = next(k for k in range(len(data)) if len(data.of(k)))
     crowds = tuple(replace(a, crowd=True) for a in data.of(i))
     changed = replace(data, annotations={**data.annotations, data.images[i].id: crowds})
     result = evaluate(Oracle(data), changed, metrics=["nuclei"], progress=False).nuclei
     assert result is not None
-    row = result.per_picture[i]
+    row = result.per_image[i]
     assert (row.tp, row.fp, row.fn) == (0, 0, 0)
 
 
@@ -225,11 +225,11 @@ def test_what_the_nuclei_metric_refuses(data: Dataset) -> None:
     assert oracle.options == []
 
 
-def test_pictures_can_be_watched(data: Dataset) -> None:
+def test_images_can_be_watched(data: Dataset) -> None:
     seen: list[tuple[int, bool, int]] = []
 
-    def watch(i: int, picture: Any, found: Instances) -> None:
-        seen.append((i, bool((picture == data.image(i)).all()), len(found)))
+    def watch(i: int, image: Any, found: Instances) -> None:
+        seen.append((i, bool((image == data.image(i)).all()), len(found)))
 
     evaluate(Oracle(data), data, watch=watch, progress=False)
     assert seen == [(i, True, len(data.truth(i))) for i in range(len(data))]

@@ -67,12 +67,12 @@ def predictor(name: str, seed: int = 0) -> Predictor:
     return Predictor(model, Classes(NAMES[: model.config.num_classes]), name=name, take=True)
 
 
-def picture(seed: int = 0, size: tuple[int, int] = (60, 90)) -> np.ndarray:
+def source_image(seed: int = 0, size: tuple[int, int] = (60, 90)) -> np.ndarray:
     return scene(seed, size, objects=3)[0]
 
 
 def explained(name: str, instance: int = 0) -> tuple[Predictor, np.ndarray, RCNNExplanation]:
-    p, image = predictor(name), picture()
+    p, image = predictor(name), source_image()
     out = explain(p, image, instance)
     assert isinstance(out, RCNNExplanation)
     return p, image, out
@@ -161,7 +161,7 @@ def test_the_cells_drawn_for_roi_pool_are_those_it_takes(box: list[float]) -> No
 
 
 def test_rivals_overlap_the_box_and_have_its_class() -> None:
-    p, image = predictor("close"), picture()
+    p, image = predictor("close"), source_image()
     count, told = 0, set[tuple[float, ...]]()
     for k in range(6):
         one = explain(p, image, k)
@@ -205,7 +205,7 @@ def yolact_predictor(name: str, seed: int = 0) -> Predictor:
 
 @pytest.mark.parametrize("name", Y)
 def test_yolact_shows_the_numbers_that_predict_gives(name: str) -> None:
-    p, image = yolact_predictor(name), picture()
+    p, image = yolact_predictor(name), source_image()
     wanted, model = p.predict(image), p.model
     assert len(wanted) > 3
     assert wanted.masks is not None
@@ -236,7 +236,7 @@ def test_yolact_shows_the_numbers_that_predict_gives(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["yolact", "plus", "compact"])
 def test_the_sum_of_what_is_shown_is_the_logit_map(name: str) -> None:
-    p, image = yolact_predictor(name), picture()
+    p, image = yolact_predictor(name), source_image()
     out = explain(p, image, 1)
     assert isinstance(out, YolactExplanation)
     count = len(out.coefficients)
@@ -288,7 +288,7 @@ def rows_of(found: np.ndarray, boxes: Tensor) -> set[int]:
 
 
 def test_greedy_suppression_leaves_nothing_to_fast() -> None:
-    p, image = yolact_predictor("exact"), picture()
+    p, image = yolact_predictor("exact"), source_image()
     out = explain(p, image)
     assert isinstance(out, YolactExplanation)
     assert out.suppression.kind == "exact"
@@ -314,21 +314,21 @@ def test_every_kind_of_model_draws_its_steps(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["plus", "one_class"])
 def test_every_kind_of_yolact_draws_its_steps(name: str) -> None:
-    out = explain(yolact_predictor(name), picture(), 2)
+    out = explain(yolact_predictor(name), source_image(), 2)
     assert len(out.panels()) == 9
     assert dict(out.numbers())["Priors"]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 2), (9, 7), (400, 700)])
 @pytest.mark.parametrize("make", [lambda: predictor("compact"), lambda: yolact_predictor("yolact")])
-def test_pictures_of_any_shape(make: Callable[[], Predictor], size: tuple[int, int]) -> None:
+def test_images_of_any_shape(make: Callable[[], Predictor], size: tuple[int, int]) -> None:
     rng, p = np.random.default_rng(0), make()
-    p.model.output = replace(p.model.output, clip=False, whole_boxes=False)  # boxes may lie outside the picture
+    p.model.output = replace(p.model.output, clip=False, whole_boxes=False)  # boxes may lie outside the image
     out = explain(p, rng.integers(0, 255, (*size, 3), dtype=np.uint8))
     assert all(min(panel.image.shape) > 0 for panel in out.panels())
 
 
-def test_saves_pictures_and_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
+def test_saves_images_and_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
     _, _, out = explained("detectron2")
     out = replace(out, name="<größe> & co.png")
     path = out.save(tmp_path / "new" / "why é.JPG")
@@ -359,7 +359,7 @@ def test_refuses_other_suffixes_and_places_that_cannot_be_written(tmp_path: Path
 
 
 def test_says_what_is_the_best_score_where_nothing_was_found(tmp_path: Path) -> None:
-    p, image = predictor("compact"), picture()
+    p, image = predictor("compact"), source_image()
     best = float(p.predict(image).scores.max())
     Image.fromarray(image).save(tmp_path / "leaf é.png")
     with pytest.raises(DataError, match=rf"leaf é\.png: 'compact' found nothing with a score of 1 .* has {best:.3f}"):
@@ -373,12 +373,12 @@ def test_says_so_where_there_is_no_candidate_at_all() -> None:
     with torch.no_grad():
         model.rpn.deltas.weight.fill_(math.nan)
     with pytest.raises(DataError, match="no candidate at all"):
-        explain(p, picture())
+        explain(p, source_image())
 
 
 @pytest.mark.parametrize("instance", [-1, 10_000])
 def test_names_the_instances_there_are(instance: int) -> None:
-    p, image = predictor("compact"), picture()
+    p, image = predictor("compact"), source_image()
     last = len(p.predict(image)) - 1
     with pytest.raises(ConfigError, match=rf"0\.\.{last} .*got {instance}"):
         explain(p, image, instance)
@@ -398,11 +398,11 @@ class Blank(Model):
 
 def test_refuses_a_model_of_no_known_family() -> None:
     with pytest.raises(ConfigError, match="'blank' is a Blank; explain knows RCNN, Yolact"):
-        explain(Predictor(Blank(), NAMES, name="blank"), picture())
+        explain(Predictor(Blank(), NAMES, name="blank"), source_image())
 
 
 def test_leaves_the_predictor_as_it_was() -> None:
-    p, image = predictor("compact"), picture()
+    p, image = predictor("compact"), source_image()
     before, names = copy.copy(p.__dict__), set(p.model.__dict__)
     assert isinstance(explain(p, image), Explanation)
     assert p.__dict__ == before
@@ -410,7 +410,7 @@ def test_leaves_the_predictor_as_it_was() -> None:
 
 
 def test_a_watched_model_s_stages_meet_each_other() -> None:
-    p, image = predictor("compact"), picture()
+    p, image = predictor("compact"), source_image()
     twin, seen = watched(p.model, ["features", "detect"])
     with torch.inference_mode():
         twin.detect(pad_batch([prepare(image, p.spec)[0]], 32))

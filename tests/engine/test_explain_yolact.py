@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.engine.test_explain import picture, rows_of, yolact_predictor
+from tests.engine.test_explain import rows_of, source_image, yolact_predictor
 from torch import Tensor
 
 from maskwright.engine.explain import explain
@@ -110,7 +110,7 @@ def test_across_classes_boxes_of_other_classes_fell_to_it() -> None:
     ],
 )
 def test_the_words_name_the_rule(kind: str, said: str, rows: int) -> None:
-    found = explain(yolact_predictor(kind), picture(), 0)
+    found = explain(yolact_predictor(kind), source_image(), 0)
     assert isinstance(found, YolactExplanation)
     assert re.search(said, found.panels()[1].text)
     told = [name for name, _ in found.numbers() if name.startswith("Boxes ")]
@@ -126,7 +126,7 @@ MARGINS = (0.0, 1.0, 2.5, math.inf)
 @pytest.mark.parametrize("name", ["yolact", "letterbox", "compact"])
 @pytest.mark.parametrize("margin", MARGINS)
 def test_the_enlarged_sum_inside_the_crop_is_the_mask(name: str, margin: float) -> None:
-    predictor, image = yolact_predictor(name), picture()
+    predictor, image = yolact_predictor(name), source_image()
     for k in (0, 2):
         found = explain(predictor, image, k, upsample="logits", crop_margin=margin)
         assert isinstance(found, YolactExplanation)
@@ -146,18 +146,16 @@ def test_the_enlarged_sum_inside_the_crop_is_the_mask(name: str, margin: float) 
 @pytest.mark.parametrize(("margin", "largest"), [(0.0, False), (1.0, True), (2.5, False), (math.inf, True)])
 def test_the_steps_say_what_was_done(upsample: Any, margin: float, largest: bool) -> None:
     found = explain(
-        yolact_predictor("yolact"), picture(), 0, upsample=upsample, crop_margin=margin, largest_component=largest
+        yolact_predictor("yolact"), source_image(), 0, upsample=upsample, crop_margin=margin, largest_component=largest
     )
     assert isinstance(found, YolactExplanation)
     panels = found.panels()
     crop, paste = panels[6], panels[7]
     assert all(panel.image.std() > 0 for panel in (crop, paste))
     assert (crop.title == "Enlarge, sigmoid and crop") == (upsample == "logits")
-    assert ("enlarged to the picture's own pixels first" in crop.text) == (upsample == "logits")
-    assert paste.text.startswith(
-        "Pixels above 0.5" if upsample == "logits" else "Enlarged to the picture, pixels above"
-    )
-    assert crop.key[1][1] == ("crop, pixels of the picture" if upsample == "logits" else "crop, whole cells")
+    assert ("enlarged to the image's own pixels first" in crop.text) == (upsample == "logits")
+    assert paste.text.startswith("Pixels above 0.5" if upsample == "logits" else "Enlarged to the image, pixels above")
+    assert crop.key[1][1] == ("crop, pixels of the image" if upsample == "logits" else "crop, whole cells")
     words = {
         0.0: "outside the box is cut",
         1.0: "1 cell around it",
@@ -169,7 +167,7 @@ def test_the_steps_say_what_was_done(upsample: Any, margin: float, largest: bool
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 2), (400, 700)])
-def test_the_fine_crop_of_pictures_of_any_shape(size: tuple[int, int]) -> None:
+def test_the_fine_crop_of_images_of_any_shape(size: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     predictor = yolact_predictor("compact")
     predictor.model.output = type(predictor.model.output)(score_threshold=0.05, clip=False)

@@ -1,4 +1,4 @@
-"""Raw rows back on the picture: known boxes and masks come back where they were, whatever the size rule."""
+"""Raw rows back on the image: known boxes and masks come back where they were, whatever the size rule."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def raw_of(
     side: int = 28,
     masks: bool = True,
 ) -> RawDetections:
-    """One picture's rows; every mask is full."""
+    """One image's rows; every mask is full."""
     count = len(boxes)
     return RawDetections(
         torch.tensor(boxes, dtype=torch.float32).reshape(1, count, 4),
@@ -77,7 +77,7 @@ def test_outputs_have_the_documented_types() -> None:
         assert (found.classes, found.size, found.labels.tolist()) == (CLASSES, (60, 80), [2, 1])
 
 
-def test_the_asked_picture_of_the_batch_and_no_dead_rows() -> None:
+def test_the_asked_image_of_the_batch_and_no_dead_rows() -> None:
     one, two = raw_of([[1, 1, 9, 9], [2, 2, 8, 8]], [0.9, 0.5]), raw_of([[3, 3, 7, 7], [0, 0, 0, 0]], [0.7, 0.0])
     both = RawDetections(
         *(torch.cat([getattr(one, n), getattr(two, n)]) for n in ("boxes", "scores", "labels", "mask_probs"))
@@ -128,7 +128,7 @@ def test_models_without_masks() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (20000, 50), (1, 300)])
 @pytest.mark.parametrize("resize", ["pillow", "float"])
-def test_extreme_pictures(size: tuple[int, int], resize: str) -> None:
+def test_extreme_images(size: tuple[int, int], resize: str) -> None:
     geometry = geometry_of(size, replace(SPEC, resize=resize))  # type: ignore[arg-type]
     whole = [[0.0, 0.0, float(geometry.size[1]), float(geometry.size[0])]]
     found = finish(raw_of(whole, [0.9]), 0, geometry, CLASSES, OutputSpec())
@@ -180,8 +180,8 @@ for rule in ("sampled", "integer"):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read in Linux's unit")
-def test_a_thousand_instances_on_a_large_picture_stay_below_two_gigabytes() -> None:
-    """Predicted, saved and read again; whole-picture masks alone would be 24 GB."""
+def test_a_thousand_instances_on_a_large_image_stay_below_two_gigabytes() -> None:
+    """Predicted, saved and read again; whole-image masks alone would be 24 GB."""
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     results = [json.loads(line) for line in run.stdout.splitlines()]
     assert len(results) == 2
@@ -189,4 +189,4 @@ def test_a_thousand_instances_on_a_large_picture_stay_below_two_gigabytes() -> N
         assert (result["count"], result["same"], result["boxes"]) == (1000, True, True)
         assert result["pixels"] > 20e6
         assert result["megabytes"] < 2000
-        assert result["grown"] < 800  # the picture and its float copy are 360
+        assert result["grown"] < 800  # the image and its float copy are 360

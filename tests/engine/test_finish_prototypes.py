@@ -41,7 +41,7 @@ def raw_of(
     ratings: list[float] | None = None,
     prototypes: torch.Tensor | None = None,
 ) -> RawDetections:
-    """One picture's rows; every mask fills its box unless `prototypes` (h, w) say otherwise."""
+    """One image's rows; every mask fills its box unless `prototypes` (h, w) say otherwise."""
     count = len(boxes)
     protos = torch.full((span[0] // 4, span[1] // 4), 9.0) if prototypes is None else prototypes
     return RawDetections(
@@ -73,7 +73,7 @@ def test_a_known_object_comes_back_where_it_was(fit: str, size: tuple[int, int],
     assert found.size == size
     assert found.masks is not None
     assert found.masks[0, top:bottom, left:right].all()
-    cell = 4 / np.diag(geometry.matrix)[:2]  # in the picture's pixels, x and y
+    cell = 4 / np.diag(geometry.matrix)[:2]  # in the image's pixels, x and y
     (x1, y1, x2, y2), slack = found.crops.boxes()[0], 2.5 * cell + 1  # type: ignore[union-attr]
     assert x1 >= left - slack[0]
     assert y1 >= top - slack[1]

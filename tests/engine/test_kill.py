@@ -1,4 +1,4 @@
-"""kill -9, a full disk, a picture that vanished: what was saved stays whole, and going on gives the same bits."""
+"""kill -9, a full disk, an image that vanished: what was saved stays whole, and going on gives the same bits."""
 
 import json
 import os
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def new_data(folder: Path) -> Path:
-    coco_fixture(folder / "data", 0, pictures=7, size=(32, 40), objects=2, classes=1)
+    coco_fixture(folder / "data", 0, images=7, size=(32, 40), objects=2, classes=1)
     return folder
 
 
@@ -99,7 +99,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(
 
 def test_a_worker_process_that_is_killed_is_told_of(ended: tuple[dict[str, int], str]) -> None:
     assert ended[0]["losing a worker:1"] == 1
-    assert re.search(r"TrainingError: A process that prepares pictures ended: .*fewer workers", ended[1])
+    assert re.search(r"TrainingError: A process that prepares images ended: .*fewer workers", ended[1])
 
 
 def test_killed_from_outside_at_any_moment(tmp_path: Path, straight: dict[str, dict[str, Tensor]]) -> None:
@@ -159,20 +159,20 @@ def test_a_log_that_cannot_grow_ends_the_run_with_its_name(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_vanishes_is_named(tmp_path: Path, workers: int) -> None:
+def test_an_image_that_vanishes_is_named(tmp_path: Path, workers: int) -> None:
     data, copy = data_of(new_data(tmp_path)), tmp_path / "copy.png"
-    picture = tmp_path / "data" / "images" / "0003.png"
+    image = tmp_path / "data" / "images" / "0003.png"
 
     def vanish(model: object, _: object) -> dict[str, float]:
-        if picture.exists():
-            shutil.move(picture, copy)
+        if image.exists():
+            shutil.move(image, copy)
         return {"AP": 0.0}
 
     config = make_config(tmp_path / "run", workers=workers, epochs=12, batch_size=2)
     with pytest.raises((ImageError, DataError), match=r"0003\.png") as caught:
         fit(make_model(), data, data, config, vanish)
     assert "Traceback" not in str(caught.value)
-    shutil.move(copy, picture)
+    shutil.move(copy, image)
     resumed, straight = make_model(), make_model()
     fit(resumed, data, None, make_config(tmp_path / "run", epochs=12, batch_size=2, resume=True))
     fit(straight, data, None, make_config(tmp_path / "straight", epochs=12, batch_size=2))

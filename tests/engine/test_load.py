@@ -32,7 +32,7 @@ def save(path: Path, network: RCNNConfig | None = None, architecture: str = "mas
     return save_checkpoint(path, model.state_dict(), header)
 
 
-def picture() -> np.ndarray:
+def source_image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
 
 
@@ -47,9 +47,9 @@ def test_a_checkpoint_describes_itself(tmp_path: Path) -> None:
         assert predictor.model.config == tiny()
         assert predictor.spec == tiny().spec
         assert predictor.name == str(path)
-        assert predictor.predict(picture()).classes.ids == (7, 8, 9)
+        assert predictor.predict(source_image()).classes.ids == (7, 8, 9)
     by_name = load("mask_rcnn_small", weights=path)
-    first, second = load(path).predict(picture()), by_name.predict(picture())
+    first, second = load(path).predict(source_image()), by_name.predict(source_image())
     assert len(first) > 0
     assert np.array_equal(first.boxes, second.boxes)
 
@@ -187,7 +187,7 @@ def test_models_in_the_package_load_without_a_network(name: str) -> None:
         pytest.skip(str(error))
     predictor = load(name)
     assert predictor.classes == ("nucleus",)
-    found = predictor.predict(picture())
+    found = predictor.predict(source_image())
     assert found.masks is not None
     assert found.masks.shape == (len(found), 50, 70)
 

@@ -30,8 +30,8 @@ def ring_and_two_parts() -> NDArray[np.uint8]:
     return pixels
 
 
-def picture(path: Path, pixels: NDArray[np.uint8] | None = None) -> Path:
-    """Write a picture; without pixels an empty one."""
+def source_image(path: Path, pixels: NDArray[np.uint8] | None = None) -> Path:
+    """Write an image; without pixels an empty one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.zeros((5, 7, 3), np.uint8) if pixels is None else pixels).save(path)
     return path
@@ -52,12 +52,12 @@ def table(out: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One run with every kind over three pictures: two instances, one instance, none. Non-ASCII names."""
+    """One run with every kind over three images: two instances, one instance, none. Non-ASCII names."""
     folder = tmp_path_factory.mktemp("run")
     pixels = ring_and_two_parts()
     one = np.where(pixels == 2, 0, pixels).astype(np.uint8)
-    sources = [picture(folder / "in/größe 日本.png", pixels), picture(folder / "in/one.png", one)]
-    sources.append(picture(folder / "in/none.jpg"))
+    sources = [source_image(folder / "in/größe 日本.png", pixels), source_image(folder / "in/one.png", one)]
+    sources.append(source_image(folder / "in/none.jpg"))
     _, done, failed = run(sources, folder / "out")
     assert [d.count for d in done] == [2, 1, 0]
     assert failed == []
@@ -65,11 +65,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expected(folder: Path, name: str) -> Prediction:
-    """What the stand-in finds in one of the pictures."""
+    """What the stand-in finds in one of the images."""
     return Brightness().predict([media.read_image(folder / "in" / name)])[0]
 
 
-def test_there_is_one_result_of_each_kind_for_each_picture(results: Path) -> None:
+def test_there_is_one_result_of_each_kind_for_each_image(results: Path) -> None:
     found = sorted(str(p.relative_to(results / "out")) for p in (results / "out").rglob("*") if p.is_file())
     assert found == sorted(
         ["measurements.csv", "results.json"]
@@ -121,14 +121,14 @@ def test_an_instance_without_pixels_has_no_geometry(tmp_path: Path) -> None:
         def _one(self, pixels: NDArray[np.uint8]) -> Prediction:
             return Prediction([[1, 1, 1, 1]], [0.5], [0], CLASSES, (5, 7), Masks.from_dense(np.zeros((1, 5, 7))))  # type: ignore[arg-type]
 
-    predict_files(Empty(), [picture(tmp_path / "a.png")], tmp_path / "out", RunOptions(tuple(WRITERS)))  # type: ignore[arg-type]
+    predict_files(Empty(), [source_image(tmp_path / "a.png")], tmp_path / "out", RunOptions(tuple(WRITERS)))  # type: ignore[arg-type]
     feature = json.loads((tmp_path / "out/polygons/a.geojson").read_text())["features"][0]
     assert feature["geometry"] is None
     (row,) = table(tmp_path / "out")
     assert (row["area"], row["centroid_x"]) == ("0", "")
 
 
-def test_labelme_finds_its_picture(results: Path) -> None:
+def test_labelme_finds_its_image(results: Path) -> None:
     path = results / "out/labelme/größe 日本.json"
     document = json.loads(path.read_text("utf-8"))
     assert (path.parent / document["imagePath"]).resolve() == (results / "in/größe 日本.png").resolve()
@@ -152,9 +152,9 @@ def test_labels_are_16_bit_and_count_from_one(results: Path) -> None:
 
 def test_the_table_has_a_row_for_each_instance(results: Path) -> None:
     text = (results / "out/measurements.csv").read_text("utf-8")
-    assert text.splitlines()[0] == ("picture,instance,class,score,area,x0,y0,x1,y1,perimeter,centroid_x,centroid_y")
+    assert text.splitlines()[0] == ("image,instance,class,score,area,x0,y0,x1,y1,perimeter,centroid_x,centroid_y")
     rows = table(results / "out")
-    assert [Path(row["picture"]).name for row in rows] == ["größe 日本.png"] * 2 + ["one.png"]
+    assert [Path(row["image"]).name for row in rows] == ["größe 日本.png"] * 2 + ["one.png"]
     first = rows[0]
     assert (first["instance"], first["class"], first["score"], first["area"]) == ("0", "cell", "0.9", "56")
     assert [float(first[k]) for k in ("x0", "y0", "x1", "y1")] == [3, 2, 12, 10]
@@ -164,7 +164,7 @@ def test_the_table_has_a_row_for_each_instance(results: Path) -> None:
     assert float(first["perimeter"]) > 0
 
 
-def test_coco_results_name_their_picture(results: Path) -> None:
+def test_coco_results_name_their_image(results: Path) -> None:
     document = json.loads((results / "out/results.json").read_text("utf-8"))
     assert [(e["image_id"], Path(e["file_name"]).name) for e in document] == [
         (1, "größe 日本.png"),
@@ -181,8 +181,8 @@ def test_coco_results_name_their_picture(results: Path) -> None:
 # ---- the run ------------------------------------------------------------------------------------------------------
 
 
-def test_unreadable_pictures_are_named_and_the_others_done(tmp_path: Path) -> None:
-    good, last = picture(tmp_path / "a.png"), picture(tmp_path / "c.png", ring_and_two_parts())
+def test_unreadable_images_are_named_and_the_others_done(tmp_path: Path) -> None:
+    good, last = source_image(tmp_path / "a.png"), source_image(tmp_path / "c.png", ring_and_two_parts())
     cut = tmp_path / "b.png"
     cut.write_bytes(last.read_bytes()[:60])
     (tmp_path / "empty.png").touch()
@@ -197,7 +197,7 @@ def test_unreadable_pictures_are_named_and_the_others_done(tmp_path: Path) -> No
 
 
 def test_same_stems_in_different_folders_stay_apart(tmp_path: Path) -> None:
-    sources = [picture(tmp_path / "in" / name) for name in ("a/x.png", "b/x.png", "b/x.jpg", "b/X.bmp", "y.png")]
+    sources = [source_image(tmp_path / "in" / name) for name in ("a/x.png", "b/x.png", "b/x.jpg", "b/X.bmp", "y.png")]
     _, done, _ = run(sources, tmp_path / "out", save=["json", "cutouts"])
     assert len(done) == 5
     saved = {p.stem: json.loads(p.read_text())["image"] for p in (tmp_path / "out/json").iterdir()}
@@ -205,9 +205,9 @@ def test_same_stems_in_different_folders_stay_apart(tmp_path: Path) -> None:
 
 
 def test_results_that_are_there_are_replaced_only_when_asked(tmp_path: Path) -> None:
-    source = picture(tmp_path / "a.png", ring_and_two_parts())
+    source = source_image(tmp_path / "a.png", ring_and_two_parts())
     run([source], tmp_path / "out", save=["cutouts", "csv"])
-    picture(source)
+    source_image(source)
     with pytest.raises(ConfigError, match=r"a and 1 more exist already. Add --overwrite"):
         run([source], tmp_path / "out", save=["cutouts", "csv"])
     run([source], tmp_path / "out", save=["json"])  # another kind beside them is no conflict
@@ -215,7 +215,7 @@ def test_results_that_are_there_are_replaced_only_when_asked(tmp_path: Path) -> 
     assert list((tmp_path / "out/cutouts/a").iterdir()) == []
     source.rename(tmp_path / "file")
     with pytest.raises(ConfigError, match="is a file"):
-        run([picture(source)], tmp_path / "file")
+        run([source_image(source)], tmp_path / "file")
 
 
 def test_a_run_that_breaks_off_keeps_the_rows_it_has_under_another_name(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_run_that_breaks_off_keeps_the_rows_it_has_under_another_name(tmp_path
                 raise RuntimeError("power cut")
             return super().predict(source)
 
-    sources = [picture(tmp_path / "a.png", ring_and_two_parts()), picture(tmp_path / "b.png")]
+    sources = [source_image(tmp_path / "a.png", ring_and_two_parts()), source_image(tmp_path / "b.png")]
     with pytest.raises(RuntimeError, match="power cut"):
         predict_files(Breaks(), sources, tmp_path / "out", RunOptions(("csv", "coco")))  # type: ignore[arg-type]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["measurements.csv.part", "results.json.part"]
@@ -235,7 +235,7 @@ def test_a_run_that_breaks_off_keeps_the_rows_it_has_under_another_name(tmp_path
 def test_kinds_that_need_masks_are_refused_for_boxes(tmp_path: Path) -> None:
     predictor = Brightness()
     predictor.with_masks = False
-    source = picture(tmp_path / "a.png", ring_and_two_parts())
+    source = source_image(tmp_path / "a.png", ring_and_two_parts())
     boxes = [kind for kind, output in WRITERS.items() if not output.needs_masks]
     predict_files(predictor, [source], tmp_path / "boxes", RunOptions(boxes))  # type: ignore[arg-type]
     (first, _) = table(tmp_path / "boxes")
@@ -252,7 +252,7 @@ def test_wrong_options_are_refused_before_anything_is_read(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"Nothing to save\. Known: coco, csv"):
         parse_kinds([","])
     assert parse_kinds(["json,csv", "json"]) == ("json", "csv")
-    source = picture(tmp_path / "a.png")
+    source = source_image(tmp_path / "a.png")
     with pytest.raises(ConfigError, match="Did you mean 'cell'"):
         run([source], tmp_path / "out", classes=["cel"])
     with pytest.raises(ImageError, match=r"gone\.png: no such file"):
@@ -287,10 +287,10 @@ def test_long_names_are_cut_and_still_differ() -> None:
 
 def test_addresses_are_named_by_their_path() -> None:
     urls = ["https://host/a/cells%20one.png?size=3", "https://host/b/../..", "https://host/"]
-    assert [entry.name for entry in entries(urls)] == ["cells one", "picture", "host"]
+    assert [entry.name for entry in entries(urls)] == ["cells one", "image", "host"]
 
 
-def test_numbers_of_coco_pictures_are_kept() -> None:
+def test_numbers_of_coco_images_are_kept() -> None:
     assert [e.image_id for e in entries([Path("000000000139.jpg"), Path("285.jpg")])] == [139, 285]
     assert [e.image_id for e in entries([Path("000000000139.jpg"), Path("x.jpg")])] == [1, 2]
     assert [e.image_id for e in entries([Path("a/7.jpg"), Path("b/07.jpg")])] == [1, 2]

@@ -1,4 +1,4 @@
-"""Which pictures a run learns from, and which it is measured on."""
+"""Which images a run learns from, and which it is measured on."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from maskwright.errors import DataError
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    return coco_fixture(tmp_path / "train", 1, pictures=8, size=(20, 30), objects=2)
+    return coco_fixture(tmp_path / "train", 1, images=8, size=(20, 30), objects=2)
 
 
 def given(source: Path, **more: Any) -> TrainConfig:
@@ -45,41 +45,41 @@ def test_a_share_is_chosen_by_the_names_where_nothing_else_says(source: Path) ->
 
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9])
-@pytest.mark.parametrize("pictures", range(3, 7))
-def test_no_side_is_empty_and_the_real_share_is_told(tmp_path: Path, pictures: int, share: float) -> None:
-    source = coco_fixture(tmp_path / "few", 1, pictures=pictures, size=(20, 30), objects=2)
+@pytest.mark.parametrize("images", range(3, 7))
+def test_no_side_is_empty_and_the_real_share_is_told(tmp_path: Path, images: int, share: float) -> None:
+    source = coco_fixture(tmp_path / "few", 1, images=images, size=(20, 30), objects=2)
     found = parts(given(source, val_fraction=share))
     assert found.held_out is not None
     held = len(found.held_out)
-    assert 0 < held < pictures
-    assert len(found.data) == pictures - held
-    assert found.origin == f"{held} of {pictures}, about {held / pictures:.0%}, chosen by their names"
+    assert 0 < held < images
+    assert len(found.data) == images - held
+    assert found.origin == f"{held} of {images}, about {held / images:.0%}, chosen by their names"
 
 
 def test_a_share_that_rounds_to_nothing_is_told_as_such(tmp_path: Path) -> None:
-    source = coco_fixture(tmp_path / "many", 1, pictures=120, size=(8, 8), objects=1)
+    source = coco_fixture(tmp_path / "many", 1, images=120, size=(8, 8), objects=1)
     assert parts(given(source, val_fraction=1e-9)).origin == "1 of 120, under 1%, chosen by their names"
 
 
 def test_where_nothing_is_measured_the_plan_names_the_weights_to_use(tmp_path: Path, source: Path) -> None:
-    one = coco_fixture(tmp_path / "one", 1, pictures=1, size=(20, 30), objects=2)
+    one = coco_fixture(tmp_path / "one", 1, images=1, size=(20, 30), objects=2)
     for share in (None, 0.9):
         told = plan(given(one, val_fraction=share, device="cpu")).report().splitlines()[0]
         assert told == (
-            "1 picture to learn from, none to measure on (a single picture cannot be divided; the weights to use are "
+            "1 image to learn from, none to measure on (a single image cannot be divided; the weights to use are "
             "last.safetensors), 3 classes"
         )
     told = plan(given(source, val_fraction=0.0, device="cpu")).report().splitlines()[0]
     assert told == (
-        "8 pictures to learn from, none to measure on (val_fraction is 0; the weights to use are last.safetensors), "
+        "8 images to learn from, none to measure on (val_fraction is 0; the weights to use are last.safetensors), "
         "3 classes"
     )
-    assert plan(given(source, device="cpu")).report().startswith("7 pictures to learn from, 1 to measure on (1 of 8, ")
+    assert plan(given(source, device="cpu")).report().startswith("7 images to learn from, 1 to measure on (1 of 8, ")
 
 
-def test_without_objects_all_pictures_are_counted(source: Path) -> None:
+def test_without_objects_all_images_are_counted(source: Path) -> None:
     rewrite(source, lambda content: content["annotations"].clear())
-    with pytest.raises(DataError, match=r"annotations\.json: none of the 8 pictures has an object, nothing can be"):
+    with pytest.raises(DataError, match=r"annotations\.json: none of the 8 images has an object, nothing can be"):
         parts(given(source))
 
 
@@ -92,7 +92,7 @@ def test_objects_that_are_all_held_out_are_told(source: Path) -> None:
 
     rewrite(source, change)
     with pytest.raises(
-        DataError, match=r"none of the 7 pictures to learn from has an object; .* \(1\) are held out"
+        DataError, match=r"none of the 7 images to learn from has an object; .* \(1\) are held out"
     ) as told:
         parts(given(source))
     assert "val_fraction" in str(told.value)
@@ -140,7 +140,7 @@ def test_parts_are_known_in_any_case_and_a_test_part_is_never_learnt_from(source
 
 
 def without_objects(source: Path, *filled: int) -> Path:
-    """Only the pictures at these places keep theirs."""
+    """Only the images at these places keep theirs."""
 
     def change(content: dict[str, Any]) -> None:
         kept = {content["images"][i]["id"] for i in filled}
@@ -152,19 +152,19 @@ def without_objects(source: Path, *filled: int) -> Path:
 
 def test_where_nothing_could_be_measured_nobody_chooses_weights(source: Path, tmp_path: Path) -> None:
     """AP would be -1 at every evaluation, and the first weights the best."""
-    other = without_objects(coco_fixture(tmp_path / "val", 2, pictures=3, size=(20, 30), objects=2))
-    with pytest.raises(DataError, match=r"none of the 3 pictures to measure on has an object.*val_fraction"):
+    other = without_objects(coco_fixture(tmp_path / "val", 2, images=3, size=(20, 30), objects=2))
+    with pytest.raises(DataError, match=r"none of the 3 images to measure on has an object.*val_fraction"):
         parts(given(source, val=str(other), val_images=str(other.parent / "images")))
     in_parts(source, *["train"] * 6, "val", "val")
     without_objects(source, 0, 1, 2)
-    with pytest.raises(DataError, match=r"the part 'val' of the data: none of the 2 pictures to measure on has an ob"):
+    with pytest.raises(DataError, match=r"the part 'val' of the data: none of the 2 images to measure on has an ob"):
         parts(given(source))
     assert parts(given(source, val_fraction=0.25)).held_out is not None
 
 
 @pytest.mark.parametrize("filled", [(0, 1), (2, 5), (5, 6), (0, 3, 4)])
 @pytest.mark.parametrize("share", [0.02, 0.25, 0.5])
-def test_a_share_holds_out_a_picture_with_an_object(source: Path, filled: tuple[int, ...], share: float) -> None:
+def test_a_share_holds_out_an_image_with_an_object(source: Path, filled: tuple[int, ...], share: float) -> None:
     found = parts(given(without_objects(source, *filled), val_fraction=share))
     assert found.held_out is not None
     assert len(found.data) + len(found.held_out) == 8
@@ -173,28 +173,28 @@ def test_a_share_holds_out_a_picture_with_an_object(source: Path, filled: tuple[
     assert sum(counts) == len(filled)
 
 
-def test_with_one_picture_that_has_an_object_nothing_is_measured(source: Path) -> None:
+def test_with_one_image_that_has_an_object_nothing_is_measured(source: Path) -> None:
     assert parts(given(source)).held_out is not None
     left = [i for i, name in enumerate(names(parts(given(source)).data))]
     found = parts(given(without_objects(source, left[0]), val_fraction=0.02))
-    assert (found.held_out, found.origin) == (None, "fewer than two pictures have an object")
+    assert (found.held_out, found.origin) == (None, "fewer than two images have an object")
 
 
-def test_a_data_set_without_pictures_is_told(source: Path) -> None:
+def test_a_data_set_without_images_is_told(source: Path) -> None:
     rewrite(source, lambda content: content.update(images=[], annotations=[]))
-    with pytest.raises(DataError, match=r"the data set has no pictures"):
+    with pytest.raises(DataError, match=r"the data set has no images"):
         parts(given(source))
 
 
 def test_annotations_of_their_own_are_measured_on(source: Path, tmp_path: Path) -> None:
-    other = coco_fixture(tmp_path / "val", 2, pictures=3, size=(20, 30), objects=2)
+    other = coco_fixture(tmp_path / "val", 2, images=3, size=(20, 30), objects=2)
     found = parts(given(source, val=str(other), val_images=str(other.parent / "images")))
     assert found.held_out is not None
     assert (len(found.data), len(found.held_out), found.origin) == (8, 3, str(other))
 
 
 def test_annotations_of_other_classes_are_refused(source: Path, tmp_path: Path) -> None:
-    other = coco_fixture(tmp_path / "val", 2, pictures=3, size=(20, 30), objects=2)
+    other = coco_fixture(tmp_path / "val", 2, images=3, size=(20, 30), objects=2)
 
     def change(content: dict[str, Any]) -> None:
         content["categories"][0]["name"] = "elipse"
@@ -204,8 +204,8 @@ def test_annotations_of_other_classes_are_refused(source: Path, tmp_path: Path) 
         parts(given(source, val=str(other), val_images=str(other.parent / "images")))
 
 
-def test_missing_pictures_are_named_on_either_side(source: Path, tmp_path: Path) -> None:
-    other = coco_fixture(tmp_path / "val", 2, pictures=3, size=(20, 30), objects=2)
+def test_missing_images_are_named_on_either_side(source: Path, tmp_path: Path) -> None:
+    other = coco_fixture(tmp_path / "val", 2, images=3, size=(20, 30), objects=2)
     (other.parent / "images" / "0001.png").unlink()
-    with pytest.raises(DataError, match=r"1 of 3 picture files are missing: .*val.*0001\.png"):
+    with pytest.raises(DataError, match=r"1 of 3 image files are missing: .*val.*0001\.png"):
         parts(given(source, val=str(other), val_images=str(other.parent / "images")))

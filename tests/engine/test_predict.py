@@ -26,7 +26,7 @@ CLASSES = Classes(["leaf", "stem", "root"])
 
 
 class Middle(Model):
-    """Finds the middle of every picture, as many times as asked, of labels 0, 1, 2, 0, ...; notes what it was given."""
+    """Finds the middle of every image, as many times as asked, of labels 0, 1, 2, 0, ...; notes what it was given."""
 
     def __init__(self, count: int = 3, spec: InputSpec | None = None) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def network(seed: int = 0, style: str = "detectron2", **options: Any) -> Predict
     return Predictor(model, CLASSES, name="tiny", **options)
 
 
-def picture(size: tuple[int, int] = (40, 60), seed: int = 0) -> np.ndarray:
+def source_image(size: tuple[int, int] = (40, 60), seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
@@ -81,7 +81,7 @@ def assert_same(a: Prediction, b: Prediction, exact: bool = True) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 100])
 def test_none_one_and_many(count: int) -> None:
-    found = middle(count).predict(picture((40, 80)))
+    found = middle(count).predict(source_image((40, 80)))
     assert isinstance(found, Prediction)
     assert len(found) == count
     assert found.size == (40, 80)
@@ -96,8 +96,8 @@ def test_none_one_and_many(count: int) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (20000, 50), (3, 2)])
 @pytest.mark.parametrize("style", ["detectron2", "torchvision_v1", "c4", "compact"])
-def test_extreme_pictures_through_a_network(size: tuple[int, int], style: str) -> None:
-    found = network(style=style).predict(picture(size))
+def test_extreme_images_through_a_network(size: tuple[int, int], style: str) -> None:
+    found = network(style=style).predict(source_image(size))
     assert found.size == size
     assert found.masks is not None
     assert np.isfinite(found.boxes).all()
@@ -110,7 +110,7 @@ def test_nothing_found_by_a_network() -> None:
     predictor = network()
     with torch.no_grad():
         predictor.model.box_predictor.classes.bias[-1] = 100  # type: ignore[union-attr, index]
-    found = predictor.predict(picture())
+    found = predictor.predict(source_image())
     assert len(found) == 0
     assert found.masks is not None
     assert found.masks.shape == (0, 40, 60)
@@ -120,8 +120,8 @@ def test_nothing_found_by_a_network() -> None:
 # ---- what goes in ---------------------------------------------------------------------------------------------------
 
 
-def test_every_kind_of_source_is_the_same_picture(tmp_path: Path) -> None:
-    image, predictor = picture(), network()
+def test_every_kind_of_source_is_the_same_image(tmp_path: Path) -> None:
+    image, predictor = source_image(), network()
     wanted = predictor.predict(image)
     assert len(wanted) > 0
     path = tmp_path / "p.png"
@@ -132,14 +132,14 @@ def test_every_kind_of_source_is_the_same_picture(tmp_path: Path) -> None:
     assert_same(predictor.predict((image,))[0], wanted)
 
 
-def test_grey_palette_and_transparent_pictures(tmp_path: Path) -> None:
-    grey = picture()[:, :, 0]
+def test_grey_palette_and_transparent_images(tmp_path: Path) -> None:
+    grey = source_image()[:, :, 0]
     predictor = network()
     wanted = predictor.predict(np.repeat(grey[:, :, None], 3, axis=2))
     Image.fromarray(grey).save(tmp_path / "grey.png")
     for source in (grey, grey[:, :, None], Image.fromarray(grey), tmp_path / "grey.png"):
         assert_same(predictor.predict(source), wanted)
-    image = picture()
+    image = source_image()
     opaque = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
     wanted = predictor.predict(image)
     for source in (opaque, Image.fromarray(opaque)):
@@ -161,7 +161,7 @@ def test_channels_reach_the_network_in_its_order() -> None:
 
 
 @pytest.mark.parametrize("source", [3, None, np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8), "there/is/none.png"])
-def test_what_is_no_picture_is_an_error(source: Any) -> None:
+def test_what_is_no_image_is_an_error(source: Any) -> None:
     with pytest.raises(ImageError):
         middle().predict(source)
 
@@ -173,10 +173,10 @@ SIZES = [(40, 60), (60, 40), (40, 58), (40, 60), (33, 90), (64, 64), (60, 40)]
 
 def test_a_list_is_batched_by_padded_size_and_keeps_its_order() -> None:
     predictor = middle()
-    found = predictor.predict([picture(s) for s in SIZES], batch_size=2)
+    found = predictor.predict([source_image(s) for s in SIZES], batch_size=2)
     assert [f.size for f in found] == SIZES
     for result, size in zip(found, SIZES, strict=True):
-        assert_same(result, middle().predict(picture(size)))
+        assert_same(result, middle().predict(source_image(size)))
     batches = predictor.model.seen  # type: ignore[union-attr]
     assert max(shape[0] for shape, _ in batches) == 2
     assert sum(shape[0] for shape, _ in batches) == len(SIZES)
@@ -186,7 +186,7 @@ def test_a_list_is_batched_by_padded_size_and_keeps_its_order() -> None:
 
 
 @pytest.mark.parametrize("style", ["detectron2", "torchvision_v1", "c4"])
-def test_a_list_gives_what_its_pictures_give_alone(style: str) -> None:
+def test_a_list_gives_what_its_images_give_alone(style: str) -> None:
     """Bit for bit where each goes alone, within rounding where they share a batch."""
     predictor = network(style=style)
     images = [scene(i, s)[0] for i, s in enumerate(SIZES)]
@@ -201,10 +201,10 @@ def test_an_empty_list() -> None:
     assert middle().predict([]) == []
 
 
-def test_one_bad_picture_of_a_list_is_named(tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+def test_one_bad_image_of_a_list_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"broken\.png"):
-        middle().predict([picture(), tmp_path / "broken.png"])
+        middle().predict([source_image(), tmp_path / "broken.png"])
 
 
 # ---- options --------------------------------------------------------------------------------------------------------
@@ -212,15 +212,15 @@ def test_one_bad_picture_of_a_list_is_named(tmp_path: Path) -> None:
 
 def test_options_choose_rows() -> None:
     predictor = middle(5)
-    every = predictor.predict(picture())
+    every = predictor.predict(source_image())
     assert every.labels.tolist() == [0, 1, 2, 0, 1]
-    assert predictor.predict(picture(), score_threshold=0.5).scores.min() >= 0.5
-    assert predictor.predict(picture(), max_instances=2).labels.tolist() == [0, 1]
-    assert predictor.predict(picture(), max_instances=0).labels.tolist() == []
-    assert predictor.predict(picture(), classes=["root", "leaf"]).labels.tolist() == [0, 2, 0]
-    assert predictor.predict(picture(), classes=[]).labels.tolist() == []
-    assert predictor.predict(picture(), classes=["stem"], max_instances=1).labels.tolist() == [1]
-    assert_same(predictor.predict(picture(), score_threshold=None, classes=None, max_instances=None), every)
+    assert predictor.predict(source_image(), score_threshold=0.5).scores.min() >= 0.5
+    assert predictor.predict(source_image(), max_instances=2).labels.tolist() == [0, 1]
+    assert predictor.predict(source_image(), max_instances=0).labels.tolist() == []
+    assert predictor.predict(source_image(), classes=["root", "leaf"]).labels.tolist() == [0, 2, 0]
+    assert predictor.predict(source_image(), classes=[]).labels.tolist() == []
+    assert predictor.predict(source_image(), classes=["stem"], max_instances=1).labels.tolist() == [1]
+    assert_same(predictor.predict(source_image(), score_threshold=None, classes=None, max_instances=None), every)
     assert predictor.model.output == OutputSpec()
 
 
@@ -243,7 +243,7 @@ def test_wrong_options_are_named_before_anything_is_read(options: dict[str, Any]
 
 def test_the_timer_gets_every_stage() -> None:
     timer = StageTimer()
-    middle().predict([picture(), picture((60, 40))], timer=timer)
+    middle().predict([source_image(), source_image((60, 40))], timer=timer)
     assert set(timer.totals) == {"read", "prepare", "network", "finish"}
 
 
@@ -257,7 +257,7 @@ def test_the_given_model_stays_as_it_is(training: bool) -> None:
     state = {k: v.clone() for k, v in model.state_dict().items()}
     modules = [(n, type(m)) for n, m in model.named_modules()]
     predictor = Predictor(model, CLASSES, precision="bf16")
-    predictor.predict(picture())
+    predictor.predict(source_image())
     predictor.model.spec = replace(predictor.model.spec, size=32)
     assert model.training is training
     assert [(n, type(m)) for n, m in model.named_modules()] == modules
@@ -311,8 +311,8 @@ def test_labels_by_name() -> None:
 def test_what_users_see_may_be_stricter_than_what_the_model_reports() -> None:
     model = Middle(5)
     model.output = OutputSpec(score_threshold=0.5)
-    strict, every = Predictor(model, CLASSES), middle(5).predict(picture())
+    strict, every = Predictor(model, CLASSES), middle(5).predict(source_image())
     assert strict.floor == 0.05
     assert 0 < (every.scores >= 0.5).sum() < len(every)
-    assert_same(strict.predict(picture()), every[every.scores >= 0.5])
-    assert_same(strict.predict(picture(), score_threshold=strict.floor), every)
+    assert_same(strict.predict(source_image()), every[every.scores >= 0.5])
+    assert_same(strict.predict(source_image(), score_threshold=strict.floor), every)

@@ -43,12 +43,12 @@ def network(style: str = "yolact", spec: InputSpec | None = None, seed: int = 0,
     return Predictor(model, CLASSES, name="tiny", **options)
 
 
-def pictures() -> list[np.ndarray]:
+def source_images() -> list[np.ndarray]:
     return [scene(i, size)[0] if min(size) > 30 else np.full((*size, 3), 90, np.uint8) for i, size in enumerate(SIZES)]
 
 
 def assert_same(a: Prediction, b: Prediction, exact: bool) -> None:
-    """Bit for bit, or within the rounding of convolutions that take several pictures at once."""
+    """Bit for bit, or within the rounding of convolutions that take several images at once."""
     assert (len(a), a.size) == (len(b), b.size)
     assert np.array_equal(a.labels, b.labels)
     assert a.crops is not None
@@ -68,9 +68,9 @@ def assert_same(a: Prediction, b: Prediction, exact: bool) -> None:
 
 @pytest.mark.parametrize("style", ["yolact", "plus"])
 @pytest.mark.parametrize("fit", FITS)
-def test_a_batch_of_mixed_sizes_gives_what_its_pictures_give_alone(fit: str, style: str) -> None:
+def test_a_batch_of_mixed_sizes_gives_what_its_images_give_alone(fit: str, style: str) -> None:
     predictor = network(style, FITS[fit])
-    images = pictures()
+    images = source_images()
     alone = [predictor.predict(image, score_threshold=0.0) for image in images]
     assert sum(len(found) for found in alone) > 30
     assert sum(int(found.crops.areas().sum()) for found in alone if found.crops is not None) > 1000
@@ -81,17 +81,17 @@ def test_a_batch_of_mixed_sizes_gives_what_its_pictures_give_alone(fit: str, sty
 
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox"])
-def test_squares_share_batches_whatever_the_pictures_sizes(fit: str) -> None:
+def test_squares_share_batches_whatever_the_images_sizes(fit: str) -> None:
     predictor = network(spec=FITS[fit])
     seen: list[tuple[int, ...]] = []
     detect = predictor.model.detect
     predictor.model.detect = lambda images, sizes: (seen.append(tuple(images.shape)), detect(images, sizes))[1]  # type: ignore
-    predictor.predict(pictures(), batch_size=4)
+    predictor.predict(source_images(), batch_size=4)
     assert seen == [(4, 3, 64, 64), (4, 3, 64, 64)]
 
 
-def test_a_letterbox_is_a_padded_picture_of_its_shape() -> None:
-    """The same answer as for the picture padded by hand with the mean colour to a square of its long edge."""
+def test_a_letterbox_is_a_padded_image_of_its_shape() -> None:
+    """The same answer as for the image padded by hand with the mean colour to a square of its long edge."""
     spec = replace(FITS["letterbox"], size=64, mean=(90.0, 90.0, 90.0), std=(50.0, 50.0, 50.0))
     image, square = scene(0, (48, 64))[0], np.full((64, 64, 3), 90, np.uint8)
     square[:48] = image
@@ -109,7 +109,7 @@ def test_a_letterbox_is_a_padded_picture_of_its_shape() -> None:
 
 
 def test_the_mask_options_reach_the_masks() -> None:
-    predictor, image = network(), pictures()[0]
+    predictor, image = network(), source_images()[0]
 
     def masks(**options: Any) -> np.ndarray:
         found = predictor.predict(image, score_threshold=0.0, **options).masks
@@ -146,8 +146,8 @@ def test_options_without_use_are_refused() -> None:
         pasting.predict("none.png", crop_margin=0.0, upsample="masks")
     with pytest.raises(ConfigError, match="'boxes' finds boxes only"):
         boxes_only().predict("none.png", largest_component=True)
-    assert boxes_only().predict(pictures()[0], largest_component=False).crops is None
-    assert pasting.predict(pictures()[0], largest_component=True).crops is not None
+    assert boxes_only().predict(source_images()[0], largest_component=False).crops is None
+    assert pasting.predict(source_images()[0], largest_component=True).crops is not None
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_wrong_values_are_named_before_anything_is_read(options: dict[str, Any],
 
 
 def test_the_options_reach_runs_and_evaluations(tmp_path: Path) -> None:
-    predictor, image = network(), pictures()[0]
+    predictor, image = network(), source_images()[0]
     write_image(tmp_path / "a.png", image)
     for masks in ({}, {"crop_margin": 0.0, "upsample": "logits"}):
         options = RunOptions(save=["json"], score_threshold=0.0, masks=masks, overwrite=True)  # type: ignore[arg-type]
@@ -194,7 +194,7 @@ def test_the_options_reach_runs_and_evaluations(tmp_path: Path) -> None:
         evaluate(boxes_only(), data, progress=False, largest_component=True, class_names=same)
 
 
-def test_how_pictures_fit_is_chosen_when_loading(tmp_path: Path) -> None:
+def test_how_images_fit_is_chosen_when_loading(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = Yolact(yolact.tiny())
     path = tmp_path / "best.safetensors"
@@ -202,7 +202,7 @@ def test_how_pictures_fit_is_chosen_when_loading(tmp_path: Path) -> None:
     assert load(path).spec == yolact.tiny().spec
     assert load(path, fit="letterbox").spec == replace(yolact.tiny().spec, fit="letterbox")
     assert load(path, fit="short_edge", size=40).spec == replace(yolact.tiny().spec, fit="short_edge", size=40)
-    found = load(path, fit="letterbox").predict(pictures()[0], score_threshold=0.0)
+    found = load(path, fit="letterbox").predict(source_images()[0], score_threshold=0.0)
     assert len(found) > 0
     with pytest.raises(ConfigError, match="'short_edge', 'stretch' or 'letterbox', got 'squeeze'"):
         load(path, fit="squeeze")  # type: ignore[arg-type]

@@ -240,7 +240,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read in Linux units")
-def test_a_thousand_instances_on_a_large_picture_save_and_load_in_little_memory(tmp_path: Path) -> None:
+def test_a_thousand_instances_on_a_large_image_save_and_load_in_little_memory(tmp_path: Path) -> None:
     command = [sys.executable, "-c", LARGE, str(tmp_path / "large.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

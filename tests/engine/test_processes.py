@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two processes")
-    coco_fixture(folder / "data", 0, pictures=7, size=(64, 72), objects=3, classes=2)
+    coco_fixture(folder / "data", 0, images=7, size=(64, 72), objects=3, classes=2)
     return folder
 
 
@@ -69,7 +69,7 @@ def test_two_processes_give_the_losses_and_weights_of_one(
     model = lesson_model(style)
     start = {name: value.clone() for name, value in model.state_dict().items()}
     history = fit(model, lesson_data(folder), None, lesson_config(folder / f"one_{style}"))
-    names = [n for n in history.losses[0] if n not in ("grad_norm", "pictures_per_second", "waiting_share")]
+    names = [n for n in history.losses[0] if n not in ("grad_norm", "images_per_second", "waiting_share")]
     for process in found:
         assert len(process[style]) == 3
         for ours, theirs in zip(history.losses, process[style], strict=True):
@@ -80,7 +80,7 @@ def test_two_processes_give_the_losses_and_weights_of_one(
     assert len(moved) > 10
 
 
-def test_a_shared_norm_is_torchs_over_all_pictures(found: list[dict[str, Any]]) -> None:
+def test_a_shared_norm_is_torchs_over_all_images(found: list[dict[str, Any]]) -> None:
     """Shares of 3 and 2, of 1 and 4, of 5 and none."""
     for process in found:
         assert all(error < 1e-5 for errors in process["norms"] for error in errors)

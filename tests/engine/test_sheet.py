@@ -24,7 +24,7 @@ SIZE = (60, 80)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return scenes_fixture(tmp_path_factory.mktemp("süß scenes"), 1, pictures=5, size=SIZE, objects=4)
+    return scenes_fixture(tmp_path_factory.mktemp("süß scenes"), 1, images=5, size=SIZE, objects=4)
 
 
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
@@ -46,7 +46,7 @@ def test_originals_are_beside_their_variations(data: Dataset) -> None:
     assert made.image.shape == (2 * cell[0] + 3 * GAP, 4 * cell[1] + 5 * GAP, 3)
     shown = [made.image[GAP + LINE : GAP + cell[0], GAP + k * (cell[1] + GAP) :][:, : cell[1]] for k in range(4)]
     for one in shown[1:]:
-        np.testing.assert_array_equal(one, shown[0])  # nothing varies: the input is the picture
+        np.testing.assert_array_equal(one, shown[0])  # nothing varies: the input is the image
     below = made.image[2 * GAP + cell[0] :]
     assert (below[:, GAP : cell[1]] != 255).any()
     assert (below[: cell[0], 4 * GAP + 3 * cell[1] :] == 255).all()  # five samples: three and two
@@ -65,8 +65,8 @@ def test_defaults_are_decided_from_the_data(data: Dataset) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2000, 5), (7, 600)])
-def test_odd_pictures(tmp_path: Path, size: tuple[int, int]) -> None:
-    made = sheet(TrainConfig(augment=STRONG), scenes_fixture(tmp_path, 2, pictures=1, size=size, objects=2), 2)
+def test_odd_images(tmp_path: Path, size: tuple[int, int]) -> None:
+    made = sheet(TrainConfig(augment=STRONG), scenes_fixture(tmp_path, 2, images=1, size=size, objects=2), 2)
     assert made.image.ndim == 3
 
 

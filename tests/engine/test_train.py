@@ -82,22 +82,22 @@ class Tiny(Model):
 
 @pytest.fixture
 def data(tmp_path: Path) -> Dataset:
-    """Eight pictures with bright squares on a dark ground; one has no object, one has a crowd."""
+    """Eight images with bright squares on a dark ground; one has no object, one has a crowd."""
     rng, records, annotations = np.random.default_rng(0), [], {}
     (tmp_path / "images").mkdir()
     for i in range(8):
         size = (32, 40 + i)
-        picture = rng.integers(0, 40, (*size, 3), dtype=np.uint8)
+        image = rng.integers(0, 40, (*size, 3), dtype=np.uint8)
         rows = []
         for k in range(i % 4):
             x, y = 2 + 10 * k, int(rng.integers(2, 15))
-            picture[y : y + 9, x : x + 8] += 150
+            image[y : y + 9, x : x + 8] += 150
             polygon = np.array([x, y, x + 8, y, x + 8, y + 9, x, y + 9], float)
             box = (float(x), float(y), float(x + 8), float(y + 9))
             rows.append(Annotation(10 * i + k, i, 0, box, (polygon,), 72.0, crowd=(i, k) == (7, 1)))
         records.append(ImageRecord(i, f"{i}.png", size))
         annotations[i] = tuple(rows)
-        Image.fromarray(picture).save(tmp_path / "images" / f"{i}.png")
+        Image.fromarray(image).save(tmp_path / "images" / f"{i}.png")
     return Dataset(Classes(["square"]), tuple(records), annotations, tmp_path / "images", tmp_path / "data.json")
 
 
@@ -155,11 +155,11 @@ def test_the_log_tells_what_happened(data: Dataset, tmp_path: Path) -> None:
     rows = read(tmp_path / "run" / "log.csv")
     assert [int(r["iteration"]) for r in rows] == list(range(1, 13))
     assert list(rows[0]) == [
-        "iteration", "epoch", "lr", "loss_mask", "loss_size", "loss", "grad_norm", "pictures_per_second",
+        "iteration", "epoch", "lr", "loss_mask", "loss_size", "loss", "grad_norm", "images_per_second",
         "waiting_share",
     ]  # fmt: skip
     assert float(rows[5]["loss"]) == pytest.approx(float(rows[5]["loss_mask"]) + float(rows[5]["loss_size"]), rel=1e-5)
-    assert all(0 <= float(r["waiting_share"]) <= 1 and float(r["pictures_per_second"]) > 0 for r in rows)
+    assert all(0 <= float(r["waiting_share"]) <= 1 and float(r["images_per_second"]) > 0 for r in rows)
     measured = [(int(r["iteration"]), float(r["AP"])) for r in read(tmp_path / "run" / "metrics.csv")]
     assert measured == [(3, 3.0), (6, 6.0), (9, 9.0), (12, 12.0)]
     assert saved == [*[("best.safetensors", v) for v in (3.0, 6.0, 9.0, 12.0)], ("last.safetensors", 12.0)]
@@ -178,7 +178,7 @@ def test_only_better_weights_are_saved_as_best(data: Dataset, tmp_path: Path) ->
 
 def test_accumulated_batches_give_the_gradient_of_one_large_batch(data: Dataset, tmp_path: Path) -> None:
     class Plain(Tiny):
-        """A mean over pictures with nothing random and no batch statistics."""
+        """A mean over images with nothing random and no batch statistics."""
 
         def terms(self, images, sizes, targets, generator=None):  # type: ignore[no-untyped-def]
             squares = self.layers[0](images[:, :, :32, :40]).square()
@@ -195,7 +195,7 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(data: Dataset,
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)
 
 
-def test_every_picture_draws_its_own_samples(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_image_draws_its_own_samples(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each time it is shown, whatever else is in its batch."""
     seeds: list[int] = []
     terms = Tiny.terms
@@ -332,7 +332,7 @@ def test_time_is_kept(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyP
 # ---- what goes wrong ------------------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_not_finite_names_the_term_and_the_pictures(data: Dataset, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_names_the_term_and_the_images(data: Dataset, tmp_path: Path) -> None:
     model = make_model()
     model.bad_at = 5
     with pytest.raises(TrainingError, match=r"iteration 4 .*loss_size is nan.*: \d\.png, \d\.png, \d\.png") as caught:
@@ -506,7 +506,7 @@ def test_a_run_without_progress_ends_and_stays_ended(data: Dataset, tmp_path: Pa
     assert fit(make_model(), data, data, more, evaluate=lambda *_: {"AP": next(values, 0.0)}).epochs == 10
 
 
-def test_repeats_show_each_picture_again_and_varied_anew(data: Dataset) -> None:
+def test_repeats_show_each_image_again_and_varied_anew(data: Dataset) -> None:
     sampling = make_config(Path(), epochs=1, repeats=3, batch_size=8).sampling()
     batches = list(Batches(data, Tiny().spec, sampling).start())
     assert [sorted(b.image_ids) for b in batches] == [list(range(8))] * 3
@@ -517,17 +517,17 @@ def test_repeats_show_each_picture_again_and_varied_anew(data: Dataset) -> None:
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 5), st.integers(1, 3))
 @settings(max_examples=50, deadline=None)
-def test_shares_are_the_batches_cut_apart(pictures: int, size: int, processes: int, repeats: int) -> None:
+def test_shares_are_the_batches_cut_apart(images: int, size: int, processes: int, repeats: int) -> None:
     """In order, as even as can be, each process with as many batches as the others."""
-    record = [ImageRecord(i, f"{i}.png", (9, 9)) for i in range(pictures)]
-    rows = {i: (Annotation(i, i, 0, (0, 0, 4, 4), (np.array([0.0, 0, 4, 0, 4, 4]),), 8.0),) for i in range(pictures)}
+    record = [ImageRecord(i, f"{i}.png", (9, 9)) for i in range(images)]
+    rows = {i: (Annotation(i, i, 0, (0, 0, 4, 4), (np.array([0.0, 0, 4, 0, 4, 4]),), 8.0),) for i in range(images)}
     data = Dataset(Classes(["a"]), tuple(record), rows, Path(), Path("a.json"))
     sampling = Sampling(batch_size=size, epochs=2, repeats=repeats)
     whole = list(Batches(data, Tiny().spec, sampling).keys(0, 0))
     shares = [list(Batches(data, Tiny().spec, sampling, (i, processes)).keys(0, 0)) for i in range(processes)]
     assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == whole
     assert all(max(map(len, parts)) - min(map(len, parts)) <= 1 for parts in zip(*shares, strict=True))
-    assert sum(map(len, whole)) == 2 * repeats * pictures
+    assert sum(map(len, whole)) == 2 * repeats * images
 
 
 def test_norms_and_biases_do_not_decay() -> None:
@@ -591,7 +591,7 @@ def small_mask_rcnn(classes: int) -> RCNN:
 
 @pytest.mark.parametrize("ema", [0.9, None])
 def test_train_leaves_weights_that_load_and_predict(tmp_path: Path, ema: float | None) -> None:
-    annotations = coco_fixture(tmp_path / "data", 0, pictures=5, size=(64, 72), objects=3, classes=2)
+    annotations = coco_fixture(tmp_path / "data", 0, images=5, size=(64, 72), objects=3, classes=2)
     config = make_config(
         tmp_path / "run", data=str(annotations), images=str(annotations.parent / "images"), epochs=2, batch_size=2,
         val_fraction=0.4, size=64, ema=ema, clip=None, optimizer="sgd", lr=1e-3,
@@ -613,7 +613,7 @@ def test_train_leaves_weights_that_load_and_predict(tmp_path: Path, ema: float |
 
 def test_weights_of_an_earlier_run_are_not_taken_for_the_best(tmp_path: Path) -> None:
     annotations, out = (
-        coco_fixture(tmp_path / "data", 0, pictures=5, size=(64, 72), objects=3, classes=2),
+        coco_fixture(tmp_path / "data", 0, images=5, size=(64, 72), objects=3, classes=2),
         tmp_path / "run",
     )
     out.mkdir()
@@ -626,7 +626,7 @@ def test_weights_of_an_earlier_run_are_not_taken_for_the_best(tmp_path: Path) ->
 
 
 def test_boxes_alone_have_a_validation_loss_too(tmp_path: Path) -> None:
-    path = coco_fixture(tmp_path / "data", 0, pictures=3, size=(64, 72), objects=3, classes=2)
+    path = coco_fixture(tmp_path / "data", 0, images=3, size=(64, 72), objects=3, classes=2)
     data = coco.load(path, path.parent / "images")
     rows = {k: tuple(replace(a, segmentation=None) for a in own) for k, own in data.annotations.items()}
     model = RCNN(replace(rcnn.tiny("compact", 2), masks=False))
@@ -635,17 +635,17 @@ def test_boxes_alone_have_a_validation_loss_too(tmp_path: Path) -> None:
     assert math.isfinite(losses["score"])
 
 
-def test_train_names_missing_pictures(tmp_path: Path) -> None:
-    annotations = coco_fixture(tmp_path / "data", 0, pictures=5, size=(40, 40))
+def test_train_names_missing_images(tmp_path: Path) -> None:
+    annotations = coco_fixture(tmp_path / "data", 0, images=5, size=(40, 40))
     (annotations.parent / "images" / "0002.png").unlink()
     config = make_config(tmp_path / "run", data=str(annotations), images=str(annotations.parent / "images"))
-    with pytest.raises(DataError, match=r"1 of 5 picture files are missing: .*0002\.png"):
+    with pytest.raises(DataError, match=r"1 of 5 image files are missing: .*0002\.png"):
         train(config, small_mask_rcnn(3))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_can_begin_with_the_weights_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    annotations = coco_fixture(tmp_path / "data", 0, pictures=4, size=(64, 72), objects=3, classes=2)
+    annotations = coco_fixture(tmp_path / "data", 0, images=4, size=(64, 72), objects=3, classes=2)
     monkeypatch.setattr("maskwright.models.zoo.Entry.build", lambda self, classes: small_mask_rcnn(len(classes)))
     given = {"data": str(annotations), "images": str(annotations.parent / "images"), "epochs": 1, "val_fraction": 0.0}
     train(make_config(tmp_path / "first", ema=None, model="mask_rcnn_small", **given))
@@ -659,7 +659,7 @@ def test_a_run_can_begin_with_the_weights_of_another(tmp_path: Path, monkeypatch
 
 
 def test_frozen_norms_are_not_trained_from_random_weights(tmp_path: Path) -> None:
-    annotations = coco_fixture(tmp_path / "data", 0, pictures=3, size=(40, 40))
+    annotations = coco_fixture(tmp_path / "data", 0, images=3, size=(40, 40))
     images = str(annotations.parent / "images")
     with pytest.raises(ConfigError, match=r"mask_rcnn_r50_fpn.*frozen norms.*mask_rcnn_small"):
         train(make_config(tmp_path / "run", data=str(annotations), images=images, model="mask_rcnn_r50_fpn"))

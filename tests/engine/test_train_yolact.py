@@ -128,7 +128,7 @@ def test_the_input_is_fitted_as_asked() -> None:
     assert (published.config.spec.fit, asked.config.spec.fit) == ("stretch", "letterbox")
     model, _ = build(TrainConfig(model="yolact.resnet18", fit="letterbox", size=256), Classes(["a"]), asked)
     assert (model.spec.fit, model.spec.size) == ("letterbox", 256)
-    for name, fit in (("yolact_small", "letterbox"), ("mask_rcnn_small", "stretch")):  # pictures are not shrunk there
+    for name, fit in (("yolact_small", "letterbox"), ("mask_rcnn_small", "stretch")):  # images are not shrunk there
         spec = origin(TrainConfig(model=name, fit=fit)).config.spec  # type: ignore[arg-type]
         assert (spec.fit, spec.shrink, spec.enlarge) == (fit, True, 2.0 if fit == "letterbox" else None)
     with pytest.raises(ConfigError, match="fit is one of short_edge, stretch, letterbox, got 'box'"):
@@ -188,8 +188,8 @@ def test_new_heads_on_a_trained_backbone_are_trained_as_new() -> None:
     assert body.anchors == new.anchors
 
 
-def test_stretched_pictures_are_measured_as_they_are_seen() -> None:
-    """Short edge 200, but a stretched square of 283 x 283 has the picture's area."""
+def test_stretched_images_are_measured_as_they_are_seen() -> None:
+    """Short edge 200, but a stretched square of 283 x 283 has the image's area."""
     stretched = replace(yolact.compact(), spec=replace(yolact.RESNET_INPUT, multiple=32))
     wide = data(*[((200, 400), [20.0])] * 50)
     config = settings_of(wide, stretched)
@@ -198,7 +198,7 @@ def test_stretched_pictures_are_measured_as_they_are_seen() -> None:
 
 
 def test_frozen_norms_name_what_learns_from_nothing(tmp_path: Path) -> None:
-    annotations = coco_fixture(tmp_path / "data", 0, pictures=3, size=(40, 40))
+    annotations = coco_fixture(tmp_path / "data", 0, images=3, size=(40, 40))
     images = str(annotations.parent / "images")
     with pytest.raises(ConfigError, match=r"'yolact_r50' has frozen norms.*'yolact_small' or 'yolact\.BACKBONE'"):
         train(make_config(tmp_path / "run", data=str(annotations), images=images, model="yolact_r50"))
@@ -210,7 +210,7 @@ def test_frozen_norms_name_what_learns_from_nothing(tmp_path: Path) -> None:
 def run_of(folder: Path, name: str, **changes: Any) -> TrainConfig:
     annotations = folder / "data" / "annotations.json"
     if not annotations.exists():
-        coco_fixture(folder / "data", 0, pictures=8, size=(64, 72), objects=3, classes=2)
+        coco_fixture(folder / "data", 0, images=8, size=(64, 72), objects=3, classes=2)
     return make_config(
         folder / name, data=str(annotations), images=str(folder / "data" / "images"), model="one_stage", epochs=2,
         batch_size=3, val_fraction=0.3, size=64, optimizer="adamw", lr=1e-3, clip=5.0, report=False, **changes,

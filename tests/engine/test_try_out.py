@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    path = coco_fixture(tmp_path_factory.mktemp("data"), 1, pictures=10, size=(64, 64), objects=3, classes=2)
+    path = coco_fixture(tmp_path_factory.mktemp("data"), 1, images=10, size=(64, 64), objects=3, classes=2)
     return coco.load(path, path.parent / "images")
 
 
@@ -83,8 +83,8 @@ def test_a_trial_of_boxes_alone_leaves_the_callers_model(data: Dataset, monkeypa
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_annotations_of_other_pictures_are_not_learnt(data: Dataset, trial: Callable[..., Trial]) -> None:
-    """Each picture has the outlines of the next one, turned upside down: nothing in it says where they are."""
+def test_annotations_of_other_images_are_not_learnt(data: Dataset, trial: Callable[..., Trial]) -> None:
+    """Each image has the outlines of the next one, turned upside down: nothing in it says where they are."""
 
     def turned(a: Annotation, record: ImageRecord) -> Annotation:
         (x1, y1, x2, y2), (height, width) = a.box, record.size
@@ -160,9 +160,9 @@ def boxed(size: tuple[int, int], *objects: tuple[int, tuple[float, float, float,
     return size, objects
 
 
-def made(*pictures: tuple[Any, ...], classes: int = 3) -> Dataset:
+def made(*images: tuple[Any, ...], classes: int = 3) -> Dataset:
     records, annotations = [], {}
-    for i, (size, objects) in enumerate(pictures):
+    for i, (size, objects) in enumerate(images):
         rows = []
         for k, (label, (x1, y1, x2, y2)) in enumerate(objects):
             outline = (np.array([x1, y1, x2, y1, x2, y2, x1, y2]),)
@@ -172,7 +172,7 @@ def made(*pictures: tuple[Any, ...], classes: int = 3) -> Dataset:
     return Dataset(Classes(list("abc")[:classes]), tuple(records), annotations, None, Path("made.json"))
 
 
-def test_typical_pictures_show_all_classes_and_usual_counts() -> None:
+def test_typical_images_show_all_classes_and_usual_counts() -> None:
     box = (1.0, 1.0, 5.0, 5.0)
     one, many, rare, none = (
         boxed((9, 9), (0, box)), boxed((9, 9), *[(0, box)] * 9), boxed((9, 9), *[(2, box)] * 9), boxed((9, 9)),

@@ -47,7 +47,7 @@ def writers(monkeypatch: pytest.MonkeyPatch) -> list[Writer]:
 def steps(log: Log, position: Position, upto: int) -> None:
     while position.iteration < upto:
         position.iteration += 1
-        log.step(position, {"mask": 1.0 / position.iteration, "lr": 0.1}, pictures=2, waited=0.0)
+        log.step(position, {"mask": 1.0 / position.iteration, "lr": 0.1}, images=2, waited=0.0)
 
 
 def test_the_events_are_those_of_the_tables(tmp_path: Path, writers: list[Writer]) -> None:
@@ -72,7 +72,7 @@ def test_the_steps_after_the_last_full_row_get_one_at_the_end(tmp_path: Path) ->
         (row,) = log.rest(position)
         assert (row["iteration"], row["lr"], row["mask"]) == (7, 0.1, pytest.approx((1 / 6 + 1 / 7) / 2))
         assert log.rest(position) == []
-        assert log.step(Position(iteration=8), {"lr": 0.5}, pictures=2, waited=0.0, last=True)[0]["lr"] == 0.5
+        assert log.step(Position(iteration=8), {"lr": 0.5}, images=2, waited=0.0, last=True)[0]["lr"] == 0.5
     assert read_columns(tmp_path / "log.csv")["iteration"] == [5, 7, 8]
 
 

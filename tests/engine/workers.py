@@ -34,7 +34,7 @@ def lesson_data(folder: Path) -> Dataset:
 
 
 def lesson_config(out: Path, **changes: Any) -> TrainConfig:
-    """Batches of 3, 3 and 1 of the 7 pictures: unequal shares, and an empty one. SGD, as Adam enlarges rounding."""
+    """Batches of 3, 3 and 1 of the 7 images: unequal shares, and an empty one. SGD, as Adam enlarges rounding."""
     base = TrainConfig(
         out=str(out), epochs=1, batch_size=3, optimizer="sgd", lr=1e-3, warmup=0, ema=0.9, clip=None, weight_decay=0.0,
         seed=3, device="cpu", log_every=1, workers=0, evaluate_every=1, progress=False,
@@ -63,7 +63,7 @@ def equal(folder: Path) -> dict[str, Any]:
         found[style] = history.losses
         if is_first():
             torch.save(model.state_dict(), folder / f"two_{style}.pt")
-    found["norms"] = [norm_errors(pictures) for pictures in (3, 1, 5)]
+    found["norms"] = [norm_errors(images) for images in (3, 1, 5)]
     stopped = fit(
         lesson_model("compact"), data, data, lesson_config(folder / "begun_by_two", epochs=2), stop_after_first_epoch
     )
@@ -76,12 +76,12 @@ def equal(folder: Path) -> dict[str, Any]:
     return found
 
 
-def norm_errors(pictures_of_first: int) -> list[float]:
-    """Largest differences of a shared norm from torch's over all five pictures: output, three gradients, statistics."""
+def norm_errors(images_of_first: int) -> list[float]:
+    """Largest differences of a shared norm from torch's over all five images: output, three gradients, statistics."""
     torch.manual_seed(2)
     x, dy = torch.randn(5, 3, 4, 6) * 3 + 1, torch.randn(5, 3, 4, 6)
     whole, shared = (nn.BatchNorm2d(3).train() for _ in range(2))
-    own = slice(0, pictures_of_first) if is_first() else slice(pictures_of_first, 5)
+    own = slice(0, images_of_first) if is_first() else slice(images_of_first, 5)
     a, b = x.clone().requires_grad_(), x[own].clone().requires_grad_()
     with synchronised_norms(shared):
         y, part = whole(a), shared(b)

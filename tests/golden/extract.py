@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tests.golden.recorded import (
     DATA,
-    PICTURES,
+    IMAGES,
     ZOO_NAMES,
     Recording,
-    picture,
-    picture_digest,
+    image_digest,
     publisher,
+    source_image,
 )
 
 LIMIT_BYTES = 200_000
@@ -52,20 +52,20 @@ def save(name: str, arrays: Arrays, meta: dict[str, Any]) -> None:
     assert size <= LIMIT_BYTES, f"{path} has {size} bytes, more than {LIMIT_BYTES}"
 
 
-def pictures(recording: Recording, names: dict[str, str]) -> dict[str, dict[str, str]]:
-    """Name and digest of each picture; it must be the one scikit-image carries."""
+def source_images(recording: Recording, names: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Name and digest of each image; it must be the one scikit-image carries."""
     out = {}
     for key, name in names.items():
         image = recording[key]
-        assert np.array_equal(image, picture(name)), f"{recording.folder}: {key} is not scikit-image's {name}"
-        out[key.removesuffix("/image")] = {"name": name, "sha256": picture_digest(image)}
+        assert np.array_equal(image, source_image(name)), f"{recording.folder}: {key} is not scikit-image's {name}"
+        out[key.removesuffix("/image")] = {"name": name, "sha256": image_digest(image)}
     return out
 
 
 def detection(recording: Recording, who: str) -> tuple[Arrays, dict[str, Any]]:
-    """Final detections of both pictures, and some values on the way to those of the small one."""
+    """Final detections of both images, and some values on the way to those of the small one."""
     arrays: Arrays = {}
-    for key in PICTURES:
+    for key in IMAGES:
         labels = recording[f"{key}/final_labels"] - 1 if who == "torchvision" else recording[f"{key}/final_classes"]
         count = len(labels)
         rows = np.arange(count) if key == "s320" else np.arange(0, count, max(count // MASKS, 1))
@@ -82,7 +82,7 @@ def detection(recording: Recording, who: str) -> tuple[Arrays, dict[str, Any]]:
         "spec": recording.spec,
         "extra": recording.extra,
         "fill_sha256": bytes(recording["fill_sha256"]).decode(),
-        "pictures": pictures(recording, {f"{key}/image": name for key, name in PICTURES.items()}),
+        "pictures": source_images(recording, {f"{key}/image": name for key, name in IMAGES.items()}),
         "raw": steps,
     }
     return arrays | raw, meta
@@ -118,7 +118,7 @@ def training(recording: Recording, who: str) -> tuple[Arrays, dict[str, Any]]:
     cases = [key.split("/")[0] for key in recording.arrays if key.endswith("/losses_json")]
     arrays: Arrays = {}
     meta: dict[str, Any] = {
-        "pictures": pictures(recording, {"image0": "astronaut", "image1": "chelsea"}),
+        "pictures": source_images(recording, {"image0": "astronaut", "image1": "chelsea"}),
         "gradients": recording.json("grad_names_json"),
         "losses": {case: recording.json(f"{case}/losses_json") for case in cases},
     }

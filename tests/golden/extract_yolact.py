@@ -2,7 +2,7 @@
 
     python -m tests.golden.extract_yolact [FOLDER of the recordings, ../shared/golden/yolact]
 
-Boxes are stored in pixels of the input (`rows/`) or of the picture; of the masks about thirty are kept, of big tensors
+Boxes are stored in pixels of the input (`rows/`) or of the image; of the masks about thirty are kept, of big tensors
 every s-th value ("raw" in `meta` gives the strides).
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tests.golden.extract import Arrays, save
 from tests.golden.fill import digest
-from tests.golden.recorded import picture, picture_digest
-from tests.golden.yolact_recorded import CHOICES, CONFIGS, PICTURES, SIZE, Recording, kind_of, steps
+from tests.golden.recorded import image_digest, source_image
+from tests.golden.yolact_recorded import CHOICES, CONFIGS, IMAGES, SIZE, Recording, kind_of, steps
 
 MASKS = 30
 VALUES = 1500
@@ -28,13 +28,13 @@ def main(folder: Path) -> None:
     for name in CONFIGS:
         recording = Recording(folder / name)
         arrays: Arrays = {}
-        for key in PICTURES:
+        for key in IMAGES:
             arrays |= chosen(recording, key) | results(recording, key)
         raw, strides = raw_values(recording)
         meta = {
             "spec": recording.spec,
             "fill_sha256": digest(recording.weights()),
-            "pictures": {key: of_picture(recording, key) for key in PICTURES},
+            "pictures": {key: of_image(recording, key) for key in IMAGES},
             "raw": strides,
         }
         save(name, arrays | raw, meta)
@@ -42,11 +42,11 @@ def main(folder: Path) -> None:
             save(f"train_{name}", *training(recording))
 
 
-def of_picture(recording: Recording, key: str) -> dict[str, str]:
-    """Name and digest of a picture; it must be the one scikit-image carries."""
-    image = recording.picture(key)
-    assert np.array_equal(image, picture(PICTURES[key])), f"{recording.name}: picture {key} is not {PICTURES[key]}"
-    return {"name": PICTURES[key], "sha256": picture_digest(image)}
+def of_image(recording: Recording, key: str) -> dict[str, str]:
+    """Name and digest of an image; it must be the one scikit-image carries."""
+    image = recording.image(key)
+    assert np.array_equal(image, source_image(IMAGES[key])), f"{recording.name}: image {key} is not {IMAGES[key]}"
+    return {"name": IMAGES[key], "sha256": image_digest(image)}
 
 
 def chosen(recording: Recording, key: str) -> Arrays:
@@ -61,7 +61,7 @@ def chosen(recording: Recording, key: str) -> Arrays:
 
 
 def results(recording: Recording, key: str) -> Arrays:
-    """What is shown on the picture; in the order of the class scores."""
+    """What is shown on the image; in the order of the class scores."""
     masks = recording.masks(f"pp{key}")
     rows = np.arange(0, len(masks), max(len(masks) // MASKS, 1))
     out: Arrays = {
@@ -78,7 +78,7 @@ def results(recording: Recording, key: str) -> Arrays:
 
 
 def raw_values(recording: Recording) -> tuple[Arrays, dict[str, list[int]]]:
-    """Some values on the way to the first picture's detections, and what is known of the whole tensors."""
+    """Some values on the way to the first image's detections, and what is known of the whole tensors."""
     arrays: Arrays = {}
     strides: dict[str, list[int]] = {}
     for key in RAW:

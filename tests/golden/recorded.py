@@ -30,8 +30,8 @@ ZOO_NAMES = {
 }
 """Recorded model to the name it has here."""
 
-PICTURES = {"s320": "chelsea", "s800": "coffee"}
-"""Variant (its digits are the input's short edge) to the picture, one that scikit-image carries."""
+IMAGES = {"s320": "chelsea", "s800": "coffee"}
+"""Variant (its digits are the input's short edge) to the image, one that scikit-image carries."""
 
 Steps = tuple[int, ...]
 
@@ -41,13 +41,13 @@ def publisher(name: str) -> str:
     return "torchvision" if "tv_" in name else "detectron2"
 
 
-def picture(name: str) -> NDArray[np.uint8]:
-    """One of scikit-image's pictures, (H, W, 3) uint8 RGB."""
+def source_image(name: str) -> NDArray[np.uint8]:
+    """One of scikit-image's images, (H, W, 3) uint8 RGB."""
     image: NDArray[np.uint8] = getattr(skimage.data, name)()
     return image
 
 
-def picture_digest(image: NDArray[np.uint8]) -> str:
+def image_digest(image: NDArray[np.uint8]) -> str:
     """sha256 of the pixels."""
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
@@ -69,11 +69,11 @@ class Extract:
     def __getitem__(self, key: str) -> NDArray[Any]:
         return self.arrays[key]
 
-    def picture(self, key: str) -> NDArray[np.uint8]:
-        """The picture of variant `key`; fails where scikit-image carries another one under its name."""
+    def image(self, key: str) -> NDArray[np.uint8]:
+        """The image of variant `key`; fails where scikit-image carries another one under its name."""
         wanted = self.meta["pictures"][key]
-        image = picture(wanted["name"])
-        assert picture_digest(image) == wanted["sha256"], f"scikit-image's {wanted['name']} is not the recorded one"
+        image = source_image(wanted["name"])
+        assert image_digest(image) == wanted["sha256"], f"scikit-image's {wanted['name']} is not the recorded one"
         return image
 
 

@@ -1,4 +1,4 @@
-"""Published Mask R-CNN weights give the published answers: from the publisher's file to the masks on the picture.
+"""Published Mask R-CNN weights give the published answers: from the publisher's file to the masks on the image.
 
 The weights are filled by name (`fill.py`) and written in the publisher's own file format; the answers were recorded
 from detectron2 and torchvision with the same weights. What runs is what users run: `maskwright.load(...).predict`,
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from tests.golden.compare import MASK_IOU, SCORE, assert_stats, assert_values, mask_ious, partners, rows_as_recorded
-from tests.golden.recorded import PICTURES, ZOO_NAMES, Extract, publisher, strided
+from tests.golden.recorded import IMAGES, ZOO_NAMES, Extract, publisher, strided
 
 import maskwright
 from maskwright.engine.predict import Predictor
@@ -53,10 +53,10 @@ def loaded(request: pytest.FixtureRequest, checkpoint: Callable[[str], Path]) ->
     return Loaded(request.param, checkpoint(request.param))
 
 
-@pytest.mark.parametrize("key", PICTURES)
-def test_pictures_end_to_end(loaded: Loaded, key: str) -> None:
+@pytest.mark.parametrize("key", IMAGES)
+def test_images_end_to_end(loaded: Loaded, key: str) -> None:
     golden = loaded.golden
-    found = loaded.at(key).predict(golden.picture(key))
+    found = loaded.at(key).predict(golden.image(key))
     assert len(found) == len(golden[f"{key}/boxes"])
     pairs = partners(golden[f"{key}/boxes"], golden[f"{key}/labels"], found.boxes, found.labels)
     lost = sorted(set(range(len(found))) - pairs.keys())
@@ -74,7 +74,7 @@ def test_pictures_end_to_end(loaded: Loaded, key: str) -> None:
 @torch.inference_mode()
 def test_values_on_the_way(loaded: Loaded) -> None:
     golden, model = loaded.golden, loaded.at("s320").model
-    pixels = resize_normalise(golden.picture("s320"), model.spec)
+    pixels = resize_normalise(golden.image("s320"), model.spec)
     images = pad_batch([pixels], model.spec.multiple)
     features = model.features(images)
     logits, deltas = model.rpn(features)
@@ -112,11 +112,11 @@ def test_bf16_finds_what_float32_finds(loaded: Loaded) -> None:
 
     Measured: 9 of 9, 59 of 61, 11 of 11 and 47 of 50 in the order of the models. Filled weights are a hard case:
     their scores are nowhere sharp, so that suppression and the choice of the best hundred turn on rounding. On the
-    large picture, where a thousand rows and more compete for the hundred places, 70 to 85 in 100 are found.
-    torchvision's own code under bf16 autocast finds 8 of 11 and 34 of 50 here, on the large picture 51 and 39 in 100.
+    large image, where a thousand rows and more compete for the hundred places, 70 to 85 in 100 are found.
+    torchvision's own code under bf16 autocast finds 8 of 11 and 34 of 50 here, on the large image 51 and 39 in 100.
     """
     golden = loaded.golden
-    found = at(loaded.load(precision="bf16"), "s320").predict(golden.picture("s320"))
+    found = at(loaded.load(precision="bf16"), "s320").predict(golden.image("s320"))
     sure = np.flatnonzero(golden["s320/scores"] >= BF16_SCORE)
     boxes = torch.from_numpy(golden["s320/boxes"][sure])
     overlap = box_ops.iou(boxes, torch.from_numpy(found.boxes)).numpy()

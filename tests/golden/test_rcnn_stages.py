@@ -48,7 +48,7 @@ VARIANTS = [(name, *which) for name in ZOO_NAMES for which in (("plain", "s320")
 
 
 class Stages:
-    """A model on one recorded picture, its stages worked out when asked for."""
+    """A model on one recorded image, its stages worked out when asked for."""
 
     def __init__(self, golden: Recording, model: RCNN, name: str, kind: str, key: str) -> None:
         self.golden, self.model, self.name, self.kind, self.key = golden, model, name, kind, key
@@ -133,7 +133,7 @@ class Stages:
         return Geometry.resize(self["image"].shape[:2], self.size)
 
     def finished(self) -> Prediction:
-        """The recorded detections, with our masks, on the picture."""
+        """The recorded detections, with our masks, on the image."""
         boxes, scores, labels = self.detections
         raw = RawDetections(boxes[None], scores[None], labels[None], self.masks[None])
         return finish(raw, 0, self.geometry, zoo.ZOO[ZOO_NAMES[self.name]].classes, self.model.output)

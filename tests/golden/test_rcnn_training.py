@@ -1,6 +1,6 @@
 """Training steps against the recorded ones: what is sampled, what it is compared with, every loss, every gradient.
 
-Two pictures, seven objects. Random sampling is made repeatable as it was for the recording: `torch.randperm(n)`
+Two images, seven objects. Random sampling is made repeatable as it was for the recording: `torch.randperm(n)`
 counts 0, 1, 2, ... Cases: `all...` samples everything, `firstk...` the first of each kind up to the usual numbers;
 `polygon` and `bitmask` are detectron2's two kinds of annotation.
 
@@ -62,7 +62,7 @@ SIDE = 28
 
 
 class Lesson:
-    """A model and the two recorded pictures."""
+    """A model and the two recorded images."""
 
     def __init__(self, name: str, path: Path) -> None:
         self.golden, self.publisher = Extract(f"train_{name}"), publisher(name)
@@ -74,9 +74,9 @@ class Lesson:
         for own in self.names.values():
             model.get_parameter(own).requires_grad_(True)
         spec = replace(model.spec, size=SHORT_EDGE)
-        pictures = [self.golden.picture(f"image{i}") for i in (0, 1)]
-        self.pictures = [image.shape[:2] for image in pictures]
-        pixels = [resize_normalise(image, spec) for image in pictures]
+        images = [self.golden.image(f"image{i}") for i in (0, 1)]
+        self.images = [image.shape[:2] for image in images]
+        pixels = [resize_normalise(image, spec) for image in images]
         self.sizes = [(p.shape[1], p.shape[2]) for p in pixels]
         self.images = pad_batch(pixels, spec.multiple)
         self.results: dict[str, tuple[dict[str, float], dict[str, Tensor]]] = {}
@@ -114,7 +114,7 @@ class Lesson:
     def target(self, case: str, i: int) -> Target:
         boxes = torch.from_numpy(self.golden[f"gt_boxes{i}"])
         if self.publisher == "torchvision":
-            (height, width), (h, w) = self.pictures[i], self.sizes[i]
+            (height, width), (h, w) = self.images[i], self.sizes[i]
             boxes = boxes * torch.tensor([w / width, h / height] * 2)
             return Target(boxes, torch.from_numpy(self.golden[f"gt_labels{i}"]).long(), self._resized_masks(i))
         polygons = self._polygons(i)
@@ -126,14 +126,14 @@ class Lesson:
 
     def _resized_masks(self, i: int) -> Masks:
         """Annotated bitmaps in the input's frame: nearest neighbours, as torchvision resizes them."""
-        size = list(self.pictures[i])
+        size = list(self.images[i])
         masks = mask_ops.decode([{"size": size, "counts": bytes(r)} for r in self.golden[f"gt_rles{i}"]])
         dense = torch.from_numpy(masks.dense())[:, None].float()
         return Masks.from_dense(F.interpolate(dense, self.sizes[i])[:, 0].numpy() > 0)
 
     @cached_property
     def features(self) -> list[Tensor]:
-        """The pictures' maps, from which every case's gradients go back: the cases differ in what comes after."""
+        """The images' maps, from which every case's gradients go back: the cases differ in what comes after."""
         with torch.enable_grad():
             return self.model.features(self.images)
 

@@ -1,4 +1,4 @@
-"""Published YOLACT, YOLACT++ and YolactEdge weights give the published answers: from the file to masks on the picture.
+"""Published YOLACT, YOLACT++ and YolactEdge weights give the published answers: from the file to masks on the image.
 
 The weights are filled by name (`fill_yolact`) and written as their publisher writes them; the answers were recorded
 from the official code with the same weights. Everything discrete must be the same: classes, order, number, whole
@@ -21,7 +21,7 @@ from tests.golden.recorded import Extract, strided
 from tests.golden.yolact_recorded import (
     CHOICES,
     CONFIGS,
-    PICTURES,
+    IMAGES,
     SIZE,
     ZOO_NAMES,
     Recording,
@@ -52,11 +52,11 @@ SCORE, BOX_PX = 1e-4, 0.02
 MASK_IOU = 0.99
 BF16_SCORE, BF16_FOUND = 0.15, 0.9
 PIXELS = 1e-4
-"""Of all set pixels of a picture's masks, the share that may differ."""
+"""Of all set pixels of an image's masks, the share that may differ."""
 
 
 class Answers:
-    """What one picture gives on the way through the plain network."""
+    """What one image gives on the way through the plain network."""
 
     def __init__(self, model: Yolact, image: np.ndarray) -> None:
         self.model = model
@@ -120,13 +120,13 @@ class Loaded:
 
     def on(self, key: str) -> Answers:
         if key not in self.answers:
-            self.answers[key] = Answers(self.model, self.golden.picture(key))
+            self.answers[key] = Answers(self.model, self.golden.image(key))
         return self.answers[key]
 
     def shown(self, key: str) -> Prediction:
         """What people get, down to the recorded threshold, in the order of the class scores."""
         if key not in self.predictions:
-            found = self.predictor.predict(self.golden.picture(key), score_threshold=0.05)
+            found = self.predictor.predict(self.golden.image(key), score_threshold=0.05)
             order = np.argsort(-class_scores(found), kind="stable")
             self.predictions[key] = found[order]
         return self.predictions[key]
@@ -149,7 +149,7 @@ def whole(loaded: Loaded, shared: Path) -> Recording:
 
 
 def whole_tensors(whole: Recording, key: str) -> list[str]:
-    """Names of what was recorded of a picture before anything was chosen."""
+    """Names of what was recorded of an image before anything was chosen."""
     return [
         k
         for k in whole.stats
@@ -166,8 +166,8 @@ def relative(own: Tensor | np.ndarray, recorded: np.ndarray) -> float:
 # ---- with the extracts ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", PICTURES)
-def test_pictures_end_to_end(loaded: Loaded, key: str) -> None:
+@pytest.mark.parametrize("key", IMAGES)
+def test_images_end_to_end(loaded: Loaded, key: str) -> None:
     golden, found = loaded.golden, loaded.shown(key)
     assert found.labels.tolist() == golden[f"{key}/labels"].tolist()
     assert found.boxes.tolist() == golden[f"{key}/boxes"].tolist()
@@ -183,7 +183,7 @@ def test_pictures_end_to_end(loaded: Loaded, key: str) -> None:
     assert np.abs(found.crops.areas() - areas).sum() <= max(PIXELS * areas.sum(), 2)
 
 
-@pytest.mark.parametrize("key", PICTURES)
+@pytest.mark.parametrize("key", IMAGES)
 def test_every_way_to_suppress_leaves_the_recorded_rows(loaded: Loaded, key: str) -> None:
     """Fast NMS of every model; exact and cross-class NMS were recorded of one."""
     golden = loaded.golden
@@ -213,10 +213,10 @@ def test_files_are_loaded_by_the_models_name(loaded: Loaded) -> None:
 
 
 @pytest.mark.parametrize("loaded", ["yolact_edge_mobilenetv2"], indirect=True)
-def test_pictures_of_other_shapes_share_a_batch(loaded: Loaded) -> None:
+def test_images_of_other_shapes_share_a_batch(loaded: Loaded) -> None:
     """Both become squares of one size; together they give what they give one by one."""
-    images = [loaded.golden.picture(key) for key in PICTURES]
-    for key, found in zip(PICTURES, loaded.predictor.predict(images, batch_size=2, score_threshold=0.05), strict=True):
+    images = [loaded.golden.image(key) for key in IMAGES]
+    for key, found in zip(IMAGES, loaded.predictor.predict(images, batch_size=2, score_threshold=0.05), strict=True):
         alone = loaded.shown(key)
         assert found.labels.tolist() == alone.labels.tolist()
         assert found.boxes.tolist() == alone.boxes.tolist()
@@ -228,10 +228,10 @@ def test_pictures_of_other_shapes_share_a_batch(loaded: Loaded) -> None:
 def test_bf16_finds_what_float32_finds(loaded: Loaded) -> None:
     """Of the recorded detections with a score of 0.15 and more, 9 in 10 are found at IoU 0.9.
 
-    Measured: 20 of 20 and 27 of 28; on the other picture 33 of 33 and 29 of 30, of the other models 95 in 100 and more.
+    Measured: 20 of 20 and 27 of 28; on the other image 33 of 33 and 29 of 30, of the other models 95 in 100 and more.
     """
     golden = loaded.golden
-    found = Predictor(loaded.model, COCO, precision="bf16").predict(golden.picture("0"), score_threshold=0.05)
+    found = Predictor(loaded.model, COCO, precision="bf16").predict(golden.image("0"), score_threshold=0.05)
     sure = np.flatnonzero(golden["0/scores"] >= BF16_SCORE)
     overlap = box_ops.iou(torch.from_numpy(golden["0/boxes"][sure]).float(), torch.from_numpy(found.boxes)).numpy()
     overlap[golden["0/labels"][sure][:, None] != found.labels[None]] = 0
@@ -243,7 +243,7 @@ def test_bf16_finds_what_float32_finds(loaded: Loaded) -> None:
 # ---- with all that was recorded -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", PICTURES)
+@pytest.mark.parametrize("key", IMAGES)
 def test_every_recorded_value(loaded: Loaded, whole: Recording, key: str) -> None:
     """Input, backbone, laterals and sums (where recorded), pyramid, boxes, classes, coefficients, prototypes."""
     answers = loaded.on(key)
@@ -262,14 +262,14 @@ def test_every_prior(loaded: Loaded, whole: Recording) -> None:
     assert np.abs(centre.numpy() - whole["priors"]).max() <= 3e-7
 
 
-@pytest.mark.parametrize("key", PICTURES)
+@pytest.mark.parametrize("key", IMAGES)
 def test_coefficients_soft_masks_and_ratings(loaded: Loaded, whole: Recording, key: str) -> None:
     answers = loaded.on(key)
     boxes, scores, labels, coefficients = answers.chosen("fast")
     assert relative(coefficients, whole[f"det{key}_coef"]) <= RELATIVE
     sure = scores >= 0.05
     soft = soft_masks(answers.prototypes[0], coefficients[sure], boxes[sure], (SIZE, SIZE))
-    size = whole.picture(key).shape[:2]
+    size = whole.image(key).shape[:2]
     large = F.interpolate(soft[None, :12], size, mode="bilinear", align_corners=False)[0, :, ::8, ::8]
     assert relative(large, whole[f"pp{key}_soft"]) <= RELATIVE
     if loaded.model.scorer is None:
@@ -282,7 +282,7 @@ def test_coefficients_soft_masks_and_ratings(loaded: Loaded, whole: Recording, k
     assert relative((rated * scores)[sure], whole[f"pp{key}_maskscore"]) <= RELATIVE
 
 
-@pytest.mark.parametrize("key", PICTURES)
+@pytest.mark.parametrize("key", IMAGES)
 def test_every_mask(loaded: Loaded, whole: Recording, key: str) -> None:
     found, recorded = loaded.shown(key), whole.masks(f"pp{key}")
     assert found.boxes.tolist() == whole[f"pp{key}_box"].tolist()

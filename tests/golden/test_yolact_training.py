@@ -1,6 +1,6 @@
 """YOLACT's and YOLACT++'s training step against the recorded ones: who answers for what, every loss, every gradient.
 
-Two pictures, eight objects. Variants: `crowd` has a ninth that is a crowd, `nocrowd` leaves it out. No picture has
+Two images, eight objects. Variants: `crowd` has a ninth that is a crowd, `nocrowd` leaves it out. No image has
 more foreground priors than masks are compared, so nothing is random. The single operations of `units` besides.
 
 Limits. Losses: 1e-4 of the value. Gradient norms: 5e-3 of the value, where the official code itself shows 5e-4 between
@@ -45,15 +45,15 @@ LOSS, GRADIENT = 1e-4, 5e-3
 
 
 class Step:
-    """A model, the two recorded pictures and what the network says of them."""
+    """A model, the two recorded images and what the network says of them."""
 
     def __init__(self, name: str, path: Path) -> None:
-        self.golden, pictures = Extract(f"train_{name}"), Extract(name)
+        self.golden, images = Extract(f"train_{name}"), Extract(name)
         self.model = Yolact(CONFIGS[name]()).eval()
         load_file(self.model, path)
-        self.names = _own_names(pictures.meta["spec"])
+        self.names = _own_names(images.meta["spec"])
         spec = self.model.spec
-        self.images = pad_batch([resize_normalise(pictures.picture(i), spec) for i in "01"], spec.multiple)
+        self.images = pad_batch([resize_normalise(images.image(i), spec) for i in "01"], spec.multiple)
 
     def __getitem__(self, key: str) -> NDArray[Any]:
         return self.golden[key]
@@ -139,10 +139,10 @@ def test_who_answers_for_what(case: tuple[Step, str]) -> None:
     named = torch.where(matches >= 0, truth.labels[matches.clamp(min=0)] + 1, (matches == BACKGROUND).long() - 1)
     assert np.array_equal(named.numpy(), step[f"{variant}_conf_t"])
     lesson = Lesson.draw(matches, truth, 100, [None, None])
-    assert np.array_equal(torch.stack([lesson.picture, lesson.prior], 1).numpy(), step[f"{variant}_pos_index"])
-    first = torch.tensor(truth.first)[lesson.picture]
+    assert np.array_equal(torch.stack([lesson.image, lesson.prior], 1).numpy(), step[f"{variant}_pos_index"])
+    first = torch.tensor(truth.first)[lesson.image]
     assert np.array_equal((lesson.object - first).numpy(), step[f"{variant}_pos_gt"])
-    assert lesson.picture.bincount().tolist() == step[f"{variant}_num_pos"].tolist()
+    assert lesson.image.bincount().tolist() == step[f"{variant}_num_pos"].tolist()
     priors = step.outputs.priors[lesson.prior]
     offsets = box_ops.encode(truth.boxes[lesson.object], priors, yolact_loss.BOX_WEIGHTS)
     assert np.abs(offsets.numpy() - step[f"{variant}_pos_loc_t"]).max() < 1e-4

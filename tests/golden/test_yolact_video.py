@@ -1,6 +1,6 @@
-"""Key frames of YolactEdge's video model: the picture network inside it gives the recorded answers and losses.
+"""Key frames of YolactEdge's video model: the image network inside it gives the recorded answers and losses.
 
-Needs the whole recording in ../shared: its frames are parts of a picture that no package carries.
+Needs the whole recording in ../shared: its frames are parts of an image that no package carries.
 """
 
 from pathlib import Path

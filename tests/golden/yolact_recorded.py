@@ -32,8 +32,8 @@ CONFIGS: Mapping[str, Callable[[], YolactConfig]] = MappingProxyType(
 )
 """Recorded model to its config."""
 
-PICTURES: Mapping[str, str] = MappingProxyType({"0": "astronaut", "1": "coffee"})
-"""Suffix of the recorded names to the picture, one that scikit-image carries."""
+IMAGES: Mapping[str, str] = MappingProxyType({"0": "astronaut", "1": "coffee"})
+"""Suffix of the recorded names to the image, one that scikit-image carries."""
 
 CHOICES: Mapping[str, str] = MappingProxyType({"fast": "det", "exact": "trad", "fast_cross": "ccfast"})
 """Kind of suppression to the start of the recorded names; the last two were recorded of one model."""
@@ -91,8 +91,8 @@ class Recording:
         assert np.allclose(checksum(tensors), self["fill_checksum"], rtol=1e-9), "NumPy draws other random numbers here"
         return tensors
 
-    def picture(self, key: str) -> NDArray[np.uint8]:
-        """Picture "0" or "1", (H, W, 3) uint8 RGB."""
+    def image(self, key: str) -> NDArray[np.uint8]:
+        """Image "0" or "1", (H, W, 3) uint8 RGB."""
         image: NDArray[np.uint8] = self[f"img{key}_bgr"][:, :, ::-1]
         return np.ascontiguousarray(image)
 
@@ -119,7 +119,7 @@ def kind_of(key: str) -> str:
 
 
 def steps(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The stride along each axis with which a tensor of one picture was cut before it was recorded.
+    """The stride along each axis with which a tensor of one image was cut before it was recorded.
 
     kind: "in" (3, S, S), "map" (C, h, w), "loc", "conf", "coef" (N, values), "proto" (h, w, D).
     """

@@ -105,7 +105,7 @@ def test_mask_results_are_ranged_by_mask_area(tmp_path: Path) -> None:
     big[0, :60, :60] = True
     small[0, 100:115, 100:150] = True
     masks = Masks.from_dense(np.concatenate([big, small]))
-    data = one_picture(tmp_path, masks[:1], [0])
+    data = one_image(tmp_path, masks[:1], [0])
     found = Instances(masks.boxes(), [0.5, 0.9], [0, 0], data.classes, (200, 200), masks)
     found.boxes[1] = 100, 100, 150, 150
     metric = CocoMetric(data)
@@ -116,8 +116,8 @@ def test_mask_results_are_ranged_by_mask_area(tmp_path: Path) -> None:
     assert result.boxes["APm"] == pytest.approx(0.5)  # the box is medium
 
 
-def one_picture(folder: Path, masks: Masks, labels: list[int], names: tuple[str, ...] = ("a", "b")) -> Dataset:
-    """A data set of one picture with id 1."""
+def one_image(folder: Path, masks: Masks, labels: list[int], names: tuple[str, ...] = ("a", "b")) -> Dataset:
+    """A data set of one image with id 1."""
     from maskwright.data.dataset import Annotation, ImageRecord
     from maskwright.ops.masks import encode
 
@@ -161,7 +161,7 @@ def test_truth_scores_one_and_is_reported(scenes: Dataset) -> None:
 def test_annotation_id_zero_counts(tmp_path: Path) -> None:
     """pycocotools reads the match of annotation 0 as no match."""
     mask = Masks.from_dense(np.ones((1, 50, 50), bool))
-    data = one_picture(tmp_path, mask, [0])
+    data = one_image(tmp_path, mask, [0])
     assert data.of(0)[0].id == 0
     metric = CocoMetric(data)
     metric.update(1, data.truth(0))
@@ -169,12 +169,12 @@ def test_annotation_id_zero_counts(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_measured_is_said(tmp_path: Path, scenes: Dataset) -> None:
-    empty = one_picture(tmp_path, Masks.empty((9, 9)), [])
+    empty = one_image(tmp_path, Masks.empty((9, 9)), [])
     metric = CocoMetric(empty)
     metric.update(1, Instances([], [], [], empty.classes, (9, 9)))
     result = metric.result()
     assert set(result.boxes.stats) == {-1.0}
-    assert result.notes == ("The pictures have no annotated objects, so there is nothing to measure (-1).",)
+    assert result.notes == ("The images have no annotated objects, so there is nothing to measure (-1).",)
 
     metric = CocoMetric(scenes)
     for i, record in enumerate(scenes.images):
@@ -183,17 +183,17 @@ def test_what_cannot_be_measured_is_said(tmp_path: Path, scenes: Dataset) -> Non
         metric.update(record.id, boxes_only)
     result = metric.result()
     assert result.masks is None
-    assert result.notes[0] == "Masks were not measured: the results of 5 pictures have only boxes."
+    assert result.notes[0] == "Masks were not measured: the results of 5 images have only boxes."
     assert "Masks were not measured" in result.table()
 
-    crowded = one_picture(tmp_path, Masks.from_dense(np.ones((101, 4, 4), bool)), [0] * 101)
+    crowded = one_image(tmp_path, Masks.from_dense(np.ones((101, 4, 4), bool)), [0] * 101)
     metric = CocoMetric(crowded)
     stray = Instances([[0, 0, 4, 4]], [0.5], [1], crowded.classes, (4, 4), Masks.from_dense(np.ones((1, 4, 4), bool)))
     metric.update(1, stray)
     notes = "\n".join(metric.result().notes)
     assert "No ground truth of 1 classes (b)" in notes
     assert "1 detections of them do not count" in notes
-    assert "1 pictures have more than 100 objects of one class" in notes
+    assert "1 images have more than 100 objects of one class" in notes
 
 
 def test_updates_are_checked(scenes: Dataset) -> None:
@@ -202,16 +202,16 @@ def test_updates_are_checked(scenes: Dataset) -> None:
     metric.update(record.id, first)
     with pytest.raises(DataError, match=r"0000\.png \(id 3\) was given twice"):
         metric.update(record.id, first)
-    with pytest.raises(DataError, match="no picture of the data set has the id 4"):
+    with pytest.raises(DataError, match="no image of the data set has the id 4"):
         metric.update(4, first)
-    with pytest.raises(DataError, match=r"picture \(96, 128\) \(H, W\), the data set says \(99, 133\)"):
+    with pytest.raises(DataError, match=r"image \(96, 128\) \(H, W\), the data set says \(99, 133\)"):
         metric.update(scenes.images[1].id, first)
     other = scenes.truth(3)
     other.classes = Classes(["x", "y", "z"])
     with pytest.raises(DataError, match=r"\['x', 'y', 'z'\]"):
         metric.update(scenes.images[3].id, other)
-    with pytest.raises(DataError, match=r"5 of 6 pictures have no result \(first: 0001\.png\)"):
+    with pytest.raises(DataError, match=r"5 of 6 images have no result \(first: 0001\.png\)"):
         metric.result()
     part = metric.result(partial=True)
-    assert (part.pictures, part.notes[0]) == (1, "Measured on 1 of 6 pictures.")
+    assert (part.images, part.notes[0]) == (1, "Measured on 1 of 6 images.")
     assert part.boxes["AP"] == pytest.approx(1.0)

@@ -38,8 +38,8 @@ def boxes(size: tuple[int, int], *corners: tuple[int, int, int, int]) -> np.ndar
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> tuple[Instances, Instances, Instances]:
-    """Found, annotated and crowd rectangles of two classes on a small picture: many touch, overlap or coincide."""
+def source_images(draw: st.DrawFn) -> tuple[Instances, Instances, Instances]:
+    """Found, annotated and crowd rectangles of two classes on a small image: many touch, overlap or coincide."""
     size = draw(st.integers(1, 9)), draw(st.integers(1, 9))
 
     def some(most: int) -> np.ndarray:
@@ -60,7 +60,11 @@ def pictures(draw: st.DrawFn) -> tuple[Instances, Instances, Instances]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(pictures(), min_size=1, max_size=3), st.sampled_from([0.0, 0.4, 0.5, 1.0]), st.sampled_from([0.0, 0.5]))
+@given(
+    st.lists(source_images(), min_size=1, max_size=3),
+    st.sampled_from([0.0, 0.4, 0.5, 1.0]),
+    st.sampled_from([0.0, 0.5]),
+)
 def test_equals_the_slow_twin(sets: list[tuple[Instances, ...]], keep: float, score: float) -> None:
     metric = NucleiMetric(TWO, keep=keep, thresholds=(0.5, 0.75, 0.9))
     for found, truth, crowd in sets:
@@ -77,7 +81,7 @@ def test_equals_the_slow_twin(sets: list[tuple[Instances, ...]], keep: float, sc
             assert (row.tp, row.fp, row.fn) == (tp, fp, fn)
             assert row.matched_iou == pytest.approx(iou / max(tp, 1) if tp + fp + fn else -1)
             each = [slow.average(*r[:3]) for r in rows if label is None or sum(r[:3])]
-            assert row.ap_by_picture == pytest.approx(np.mean(each) if each else -1)
+            assert row.ap_by_image == pytest.approx(np.mean(each) if each else -1)
 
 
 def test_counts_worked_out_by_hand() -> None:
@@ -90,14 +94,14 @@ def test_counts_worked_out_by_hand() -> None:
     half, high = result.overall.at(0.5), result.overall.at(0.65)
     assert (half.tp, half.fp, half.fn) == (3, 1, 1)
     assert (high.tp, high.fp, high.fn) == (2, 2, 2)
-    assert (half.ap, half.ap_by_picture) == pytest.approx((3 / 5, (2 / 4 + 1) / 2))
+    assert (half.ap, half.ap_by_image) == pytest.approx((3 / 5, (2 / 4 + 1) / 2))
     assert (half.precision, half.recall, half.f1) == pytest.approx((3 / 4, 3 / 4, 3 / 4))
     assert (half.matched_iou, half.panoptic_quality) == pytest.approx((2.4 / 3, 2.4 / 4))
-    # picture one: AP 2/4 at 0.5 to 0.6, 1/5 to 0.8, 0 above
+    # image one: AP 2/4 at 0.5 to 0.6, 1/5 to 0.8, 0 above
     one = (3 * 2 / 4 + 4 * 1 / 5) / 10
     assert result.overall.mean == pytest.approx((one + 1) / 2)
-    assert [(p.name, p.tp, p.fp, p.fn) for p in result.per_picture] == [("one.png", 2, 1, 1), ("two.png", 1, 0, 0)]
-    assert result.per_picture[0].mean == pytest.approx(one)
+    assert [(p.name, p.tp, p.fp, p.fn) for p in result.per_image] == [("one.png", 2, 1, 1), ("two.png", 1, 0, 0)]
+    assert result.per_image[0].mean == pytest.approx(one)
     confident = metric.result(0.85).overall.at(0.5)
     assert (confident.tp, confident.fp, confident.fn) == (2, 0, 2)
 
@@ -133,19 +137,19 @@ def test_exact_halves_count_once() -> None:
         assert (row.tp, row.fp, row.fn) == expected
 
 
-def test_empty_pictures() -> None:
+def test_empty_images() -> None:
     some, none = instances(boxes((5, 5), (0, 0, 3, 3))), instances(boxes((5, 5)))
     right = NucleiMetric(ONE)
     right.update(none, none)
     row = right.result().overall.at(0.5)
-    assert (row.ap_by_picture, row.ap, row.precision, row.panoptic_quality) == (1.0, -1.0, -1.0, -1.0)
+    assert (row.ap_by_image, row.ap, row.precision, row.panoptic_quality) == (1.0, -1.0, -1.0, -1.0)
     for found, truth in ((some, none), (none, some)):
         wrong = NucleiMetric(ONE)
         wrong.update(found, truth)
         row = wrong.result().overall.at(0.5)
-        assert (row.ap_by_picture, row.ap, row.f1, row.matched_iou) == (0.0, 0.0, 0.0, 0.0)
+        assert (row.ap_by_image, row.ap, row.f1, row.matched_iou) == (0.0, 0.0, 0.0, 0.0)
     nothing = NucleiMetric(TWO).result()
-    assert (nothing.overall.mean, nothing.per_picture) == (-1.0, ())
+    assert (nothing.overall.mean, nothing.per_image) == (-1.0, ())
     assert NucleiMetric(ONE).best_threshold() == pytest.approx(0.99)
     for result in (nothing, right.result(), wrong.result()):
         json.dumps(result.to_dict(), allow_nan=False)
@@ -160,7 +164,7 @@ def test_classes() -> None:
     result = metric.result()
     assert result.overall.at(0.5).ap == 1
     first, second = (s.at(0.5) for s in result.per_class)
-    assert (first.tp, first.fp, first.fn, first.ap_by_picture) == (1, 1, 0, 0.5)
+    assert (first.tp, first.fp, first.fn, first.ap_by_image) == (1, 1, 0, 0.5)
     assert (second.tp, second.fp, second.fn, second.ap) == (0, 0, 1, 0.0)
     assert "cell" in result.table()
     single = NucleiMetric(ONE)
@@ -226,11 +230,11 @@ def test_wrong_input_is_refused() -> None:
         NucleiMetric(ONE, keep=2)
     with pytest.raises(ConfigError, match="not measured"):
         metric.result().overall.at(0.51)
-    assert len(metric.result().per_picture) == 0
+    assert len(metric.result().per_image) == 0
 
 
-def test_a_large_picture_stays_small_in_memory() -> None:
-    """1000 objects on 24 megapixels: never one bitmap of the picture per object."""
+def test_a_large_image_stays_small_in_memory() -> None:
+    """1000 objects on 24 megapixels: never one bitmap of the image per object."""
     import tracemalloc
 
     rng = np.random.default_rng(0)

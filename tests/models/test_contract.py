@@ -52,7 +52,7 @@ def make(name: str, seed: int = 0) -> RCNN:
     return model
 
 
-def pictures(count: int, seed: int = 0, size: tuple[int, int] = SIZE) -> Tensor:
+def source_images(count: int, seed: int = 0, size: tuple[int, int] = SIZE) -> Tensor:
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
@@ -101,8 +101,8 @@ def assert_fixed_shape(raw: RawDetections, batch: int, config: RCNNConfig, size:
 def test_detect_gives_rows_of_fixed_shape(name: str, count: int) -> None:
     model = make(name)
     with torch.no_grad():
-        raw = model.detect(pictures(count))
-        same = model(pictures(count))
+        raw = model.detect(source_images(count))
+        same = model(source_images(count))
     assert_fixed_shape(raw, count, model.config)
     assert alive(raw).any()
     assert torch.equal(raw.boxes, same.boxes)
@@ -113,9 +113,9 @@ def test_detect_gives_rows_of_fixed_shape(name: str, count: int) -> None:
 def test_detect_takes_any_size(name: str, size: tuple[int, int]) -> None:
     model = make(name)
     with torch.no_grad():
-        assert_fixed_shape(model.detect(pictures(1, size=size)), 1, model.config, size)
+        assert_fixed_shape(model.detect(source_images(1, size=size)), 1, model.config, size)
         small = size[0] - 9, size[1] - 20
-        raw = model.detect(pictures(1, size=size), [small])
+        raw = model.detect(source_images(1, size=size), [small])
     assert_fixed_shape(raw, 1, model.config, small)
 
 
@@ -124,7 +124,7 @@ def test_nothing_found_is_no_rows(name: str) -> None:
     model = make(name)
     with torch.no_grad():
         model.box_predictor.classes.bias[-1] = 100
-        raw = model.detect(pictures(2))
+        raw = model.detect(source_images(2))
     assert raw.scores.shape == (2, 0)
     assert_fixed_shape(raw, 2, model.config)
 
@@ -134,9 +134,9 @@ def test_no_proposal_is_no_rows(name: str) -> None:
     """Also with the modules that predict."""
     model = make(name)
     with torch.no_grad():
-        model.rpn.deltas.bias.fill_(-1e4)  # every box far outside the picture, clipped to nothing
+        model.rpn.deltas.bias.fill_(-1e4)  # every box far outside the image, clipped to nothing
         for net in (model, accelerate(copy.deepcopy(model))):
-            raw = net.detect(pictures(2))
+            raw = net.detect(source_images(2))
             assert raw.scores.shape == (2, 0)
             assert_fixed_shape(raw, 2, model.config)
 
@@ -147,16 +147,16 @@ def test_rows_that_are_not_finite_are_dropped(name: str) -> None:
     model = make(name)
     with torch.no_grad():
         model.box_predictor.deltas.bias[1] = math.nan
-        raw = model.detect(pictures(2))
+        raw = model.detect(source_images(2))
     assert_fixed_shape(raw, 2, model.config)
     assert bool(torch.isfinite(raw.boxes).all())
     assert 0 not in raw.labels[alive(raw)]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_batch_gives_what_its_pictures_give_alone(name: str) -> None:
-    """Different pictures, different sizes inside the same padding."""
-    model, images, sizes = make(name), pictures(2, 5), [(64, 96), (50, 70)]
+def test_a_batch_gives_what_its_images_give_alone(name: str) -> None:
+    """Different images, different sizes inside the same padding."""
+    model, images, sizes = make(name), source_images(2, 5), [(64, 96), (50, 70)]
     images[1, :, 50:] = 0
     images[1, :, :, 70:] = 0
     with torch.no_grad():
@@ -182,7 +182,7 @@ def test_the_fast_form_equals_the_plain_one(name: str) -> None:
             buffer.copy_(0.8 + 0.4 * torch.rand(buffer.shape, generator=generator))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     fast = accelerate(copy.deepcopy(model).to(memory_format=torch.channels_last))
-    images = pictures(2, 7).to(memory_format=torch.channels_last)
+    images = source_images(2, 7).to(memory_format=torch.channels_last)
 
     def assert_near(a: Tensor, b: Tensor) -> None:
         assert a.shape == b.shape
@@ -220,7 +220,7 @@ TARGETS = {
 def loss_of(model: RCNN, targets: list[Target], classes: int = 3) -> dict[str, Tensor]:
     kept = [replace(t, labels=t.labels % classes) for t in targets]
     sizes = [SIZE, (60, 90)]
-    return model.loss(pictures(2), sizes, kept, torch.Generator().manual_seed(11))
+    return model.loss(source_images(2), sizes, kept, torch.Generator().manual_seed(11))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -258,7 +258,7 @@ def test_loss_works_in_train_mode_and_follows_its_generator(name: str) -> None:
     assert all(math.isfinite(v.item()) for v in first.values())
     assert all(torch.equal(first[k], second[k]) for k in first)
     kept = [replace(t, labels=t.labels % classes) for t in TARGETS["many"]]
-    other = model.loss(pictures(2), [SIZE, (60, 90)], kept, torch.Generator().manual_seed(12))
+    other = model.loss(source_images(2), [SIZE, (60, 90)], kept, torch.Generator().manual_seed(12))
     assert any(not torch.equal(first[k], other[k]) for k in first)
 
 
@@ -302,7 +302,7 @@ def test_a_checkpoint_rebuilds_the_same_bits(name: str, tmp_path: Path) -> None:
     assert isinstance(again, RCNN)
     assert (again.config, known) == (model.config, classes)
     with torch.no_grad():
-        a, b = model.detect(pictures(2)), again.eval().detect(pictures(2))
+        a, b = model.detect(source_images(2)), again.eval().detect(source_images(2))
     assert torch.equal(a.boxes, b.boxes)
     assert torch.equal(a.scores, b.scores)
     assert (a.mask_probs is None and b.mask_probs is None) or torch.equal(a.mask_probs, b.mask_probs)  # type: ignore[arg-type]
@@ -322,8 +322,8 @@ def test_it_learns_four_scenes(name: str) -> None:
     model = RCNN(config).train()
     images, targets = [], []
     for seed in range(4):
-        picture, found = scene(seed, (64, 64), 3, 3)
-        images.append(prepare(picture, config.spec)[0])
+        image, found = scene(seed, (64, 64), 3, 3)
+        images.append(prepare(image, config.spec)[0])
         targets.append(Target(torch.from_numpy(found.boxes), torch.from_numpy(found.labels), found.crops))
     batch, sizes = torch.stack(images), [(64, 64)] * 4
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)

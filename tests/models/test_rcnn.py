@@ -38,7 +38,7 @@ def background_first(rows: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("score", [0.05, 0.3])
 def test_selection_equals_torchvisions(score: float) -> None:
-    """Two pictures of different size, three classes, more survivors than places."""
+    """Two images of different size, three classes, more survivors than places."""
     config = tiny("torchvision_v1")
     config = replace(config, roi=replace(config.roi, score=score, keep=15))
     model, boxes, sizes = make(config), [random_boxes(40, 1), random_boxes(25, 2)], [SIZE, (50, 60)]

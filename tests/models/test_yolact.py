@@ -41,7 +41,7 @@ def make(name: str, seed: int = 0) -> Yolact:
     return model
 
 
-def pictures(count: int, seed: int = 0, size: Size = SIZE) -> Tensor:
+def source_images(count: int, seed: int = 0, size: Size = SIZE) -> Tensor:
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
@@ -53,7 +53,7 @@ def target(objects: int, *, crowds: int = 0, size: Size = SIZE, seed: int = 1) -
 
 
 def everywhere(seed: int = 3) -> Target:
-    """Objects of every size, up to the whole picture, so that every level has something to answer for."""
+    """Objects of every size, up to the whole image, so that every level has something to answer for."""
     rows = [[2.0, 2, 14, 15], [20, 4, 44, 27], [8, 10, 62, 60], [30, 20, 54, 62], [0, 0, 96, 64], [70, 30, 95, 60]]
     boxes = torch.tensor(rows)
     dense = torch.zeros(len(rows), *SIZE, dtype=torch.bool)
@@ -75,7 +75,7 @@ TARGETS = {
 def terms_of(model: Yolact, kind: str, images: Tensor | None = None, seed: int = 11) -> dict[str, Term]:
     kept = [replace(t, labels=t.labels % model.config.num_classes) for t in TARGETS[kind]()]
     draws = [torch.Generator().manual_seed(seed + i) for i in range(len(kept))]
-    return model.terms(pictures(2) if images is None else images, [SIZE, (60, 90)], kept, draws)
+    return model.terms(source_images(2) if images is None else images, [SIZE, (60, 90)], kept, draws)
 
 
 def means(terms: dict[str, Term]) -> dict[str, Tensor]:
@@ -90,7 +90,7 @@ def total(losses: dict[str, Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("backbone", ["hrnet_w18_small", "swin_tiny_patch4_window7_224"])
-def test_backbones_that_halve_their_input_often_take_any_picture(backbone: str) -> None:
+def test_backbones_that_halve_their_input_often_take_any_image(backbone: str) -> None:
     """Inputs of sides that cannot be halved so often are filled up."""
     model = Yolact(timm_yolact(backbone, 2)).eval()
     image = np.zeros((90, 70, 3), np.uint8)
@@ -126,8 +126,8 @@ def assert_fixed_shape(raw: RawDetections, batch: int, config: YolactConfig, siz
 def test_detect_gives_rows_of_fixed_shape_for_any_size(name: str, size: Size) -> None:
     model = make(name)
     with torch.no_grad():
-        raw = model.detect(pictures(2, size=size))
-        same = model(pictures(2, size=size))
+        raw = model.detect(source_images(2, size=size))
+        same = model(source_images(2, size=size))
     assert_fixed_shape(raw, 2, model.config, size)
     assert bool((raw.scores > 0).any())
     assert torch.equal(raw.boxes, same.boxes)
@@ -139,15 +139,15 @@ def test_nothing_found_is_no_rows(name: str) -> None:
     with torch.no_grad():
         priors = len(model.config.sizes[0]) * len(model.config.ratios)
         model.head.logits.get_parameter("bias").view(priors, -1)[:, -1] = 100
-        raw = model.detect(pictures(2))
+        raw = model.detect(source_images(2))
     assert raw.scores.shape == (2, 0)
     assert_fixed_shape(raw, 2, model.config)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("kind", ["fast", "fast_cross", "exact"])
-def test_a_batch_gives_what_its_pictures_give_alone(name: str, kind: str) -> None:
-    model, images = make(name), pictures(2, 5)
+def test_a_batch_gives_what_its_images_give_alone(name: str, kind: str) -> None:
+    model, images = make(name), source_images(2, 5)
     model.config = replace(model.config, nms=replace(model.config.nms, kind=kind))
     with torch.no_grad():
         both = model.detect(images)
@@ -206,8 +206,8 @@ def test_loss_works_in_train_mode_and_follows_its_generators(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FROZEN)
-def test_the_terms_of_a_batch_are_those_of_its_pictures(name: str) -> None:
-    model, images = make(name), pictures(2, 5)
+def test_the_terms_of_a_batch_are_those_of_its_images(name: str) -> None:
+    model, images = make(name), source_images(2, 5)
     model.config = replace(model.config, loss=replace(model.config.loss, masks=4))
     targets = TARGETS["many"]()
     kept = [replace(t, labels=t.labels % model.config.num_classes) for t in targets]
@@ -223,9 +223,9 @@ def test_the_terms_of_a_batch_are_those_of_its_pictures(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FROZEN)
-def test_a_batch_of_no_pictures(name: str) -> None:
+def test_a_batch_of_no_images(name: str) -> None:
     model = make(name)
-    found = model.terms(pictures(0), [], [], [])
+    found = model.terms(source_images(0), [], [], [])
     assert found.keys() == terms_of(model, "one").keys()
     assert all(term.total.item() == 0 and term.count == 0 for term in found.values())
     total(means(found)).backward()
@@ -255,8 +255,8 @@ STEPS = 70
 def lesson(config: YolactConfig, count: int) -> tuple[Tensor, list[Target]]:
     images, targets = [], []
     for seed in range(count):
-        picture, found = scene(seed, (64, 64), 3, 3)
-        images.append(prepare(picture, config.spec)[0])
+        image, found = scene(seed, (64, 64), 3, 3)
+        images.append(prepare(image, config.spec)[0])
         labels = torch.from_numpy(found.labels) % config.num_classes
         targets.append(Target(torch.from_numpy(found.boxes), labels, found.crops))
     return torch.stack(images), targets
@@ -273,20 +273,20 @@ def overlaps(a: Tensor, b: Tensor) -> Tensor:
     return (a & b).sum(dim=(2, 3)) / (a | b).sum(dim=(2, 3)).clamp(min=1)
 
 
-def found_of(raw: RawDetections, picture: int, one: Target, size: Size) -> Tensor:
+def found_of(raw: RawDetections, image: int, one: Target, size: Size) -> Tensor:
     """(3, N): of each object the IoU of box and of mask of the sure row of its class whose box fits best, and the IoU
     that a perfect mask on the prototypes' map would have."""
     assert raw.prototypes is not None
     assert raw.coefficients is not None
     assert isinstance(one.masks, Masks)
-    sure, shape = raw.scores[picture] > 0.5, raw.prototypes.shape[1:3]
-    boxes, labels = raw.boxes[picture, sure], raw.labels[picture, sure]
+    sure, shape = raw.scores[image] > 0.5, raw.prototypes.shape[1:3]
+    boxes, labels = raw.boxes[image, sure], raw.labels[image, sure]
     true = torch.from_numpy(one.masks.dense())
     small = torch.nn.functional.interpolate(true[None].float(), shape, mode="bilinear", align_corners=False)[0] > 0.5
     ceiling = overlaps(enlarged(small.float(), size), true).diagonal()
     if not len(boxes):
         return torch.stack([torch.zeros(len(one)), torch.zeros(len(one)), ceiling])
-    soft = prototype_ops.soft_masks(raw.prototypes[picture], raw.coefficients[picture, sure], boxes, size)
+    soft = prototype_ops.soft_masks(raw.prototypes[image], raw.coefficients[image, sure], boxes, size)
     iou = torch.where(one.labels[:, None] == labels, box_ops.iou(one.boxes, boxes), 0.0)
     value, row = iou.max(dim=1)
     return torch.stack([value, overlaps(true, enlarged(soft, size))[torch.arange(len(one)), row], ceiling])

@@ -137,8 +137,8 @@ def test_terms_and_gradients_equal_the_twin(kind: str, rated: bool) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 9), st.sampled_from([(48, 64), (40, 56), (33, 61)]), st.integers(1, 4))
-def test_any_picture_equals_the_twin(seed: int, objects: int, size: Size, classes: int) -> None:
-    """Padded too: the picture may be smaller than the input."""
+def test_any_image_equals_the_twin(seed: int, objects: int, size: Size, classes: int) -> None:
+    """Padded too: the image may be smaller than the input."""
     whole = (-(-size[0] // 16) * 16, -(-size[1] // 16) * 16)
     targets = [target(objects, seed=seed, classes=classes, size=size, crowds=seed % 2)]
     outputs = answers(1, seed=seed, size=whole, classes=classes)
@@ -172,7 +172,7 @@ def draws(seeds: list[int]) -> list[torch.Generator | None]:
 
 
 def test_masks_are_drawn_and_scaled_up() -> None:
-    """The mean over many draws is the whole, and each draw follows the picture's own generator."""
+    """The mean over many draws is the whole, and each draw follows the image's own generator."""
     outputs, targets, few = answers(2), [target(6), target(4, seed=5)], LossConfig(masks=5)
     whole = losses(outputs, targets)["mask"].total.item()
 
@@ -184,7 +184,7 @@ def test_masks_are_drawn_and_scaled_up() -> None:
     assert draw([1, 2]) == draw([1, 2])
     assert draw([1, 2]) != draw([3, 2])
     alone = [
-        yolact_loss.terms(_picture(outputs, b), targets[b : b + 1], few, draws([seed]))["mask"].total.item()
+        yolact_loss.terms(_image(outputs, b), targets[b : b + 1], few, draws([seed]))["mask"].total.item()
         for b, seed in enumerate((1, 2))
     ]
     assert sum(alone) == pytest.approx(draw([1, 2]), rel=1e-5)
@@ -196,18 +196,18 @@ def test_masks_are_drawn_and_scaled_up() -> None:
     assert losses(outputs, targets, few)["mask"].total.item() == first
 
 
-def _picture(outputs: Outputs, b: int) -> Outputs:
+def _image(outputs: Outputs, b: int) -> Outputs:
     raw = outputs.raw
     one = Raw(raw.deltas[b : b + 1], raw.logits[b : b + 1], raw.coefficients[b : b + 1])
     return replace(outputs, raw=one, prototypes=outputs.prototypes[b : b + 1], semantic=outputs.semantic[b : b + 1])
 
 
-def test_totals_and_counts_of_pictures_add_up() -> None:
+def test_totals_and_counts_of_images_add_up() -> None:
     """So that several processes make one batch."""
     outputs, net = answers(3), scorer()
     targets = [target(5), target(0), target(3, crowds=1, seed=4)]
     both = losses(outputs, targets, net=net)
-    alone = [losses(_picture(outputs, b), targets[b : b + 1], net=net) for b in range(3)]
+    alone = [losses(_image(outputs, b), targets[b : b + 1], net=net) for b in range(3)]
     for name, term in both.items():
         assert term.count == sum(one[name].count for one in alone)
         assert term.total.item() == pytest.approx(sum(one[name].total.item() for one in alone), rel=1e-5)
@@ -234,7 +234,7 @@ def test_the_hardest_background_is_taken() -> None:
 # ---- hard cases -----------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_without_pictures() -> None:
+def test_a_batch_without_images() -> None:
     outputs, net = answers(0), scorer()
     found = losses(outputs, [], net=net)
     assert set(found) == {"class", "box", "mask", "semantic", "mask_iou"}

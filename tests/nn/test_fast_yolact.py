@@ -63,10 +63,10 @@ def test_every_value_is_that_of_the_plain_network(pair):
         a, b = fast.head(found), plain.head(wanted)
         close(a.deltas, b.deltas, 1e-4)
         close(a.logits, b.logits, 1e-4)
-        picture, prior = torch.ones(b.logits.shape[:2], dtype=torch.bool).nonzero(as_tuple=True)
-        close(a.coefficients[picture, prior], b.coefficients[picture, prior], 1e-4)
-        close(a.coefficients[picture[:0], prior[:0]], b.coefficients[picture[:0], prior[:0]], 1e-4)
-        close(a.coefficients[picture[[7, 2, 7]], prior[[7, 2, 7]]], b.coefficients[picture, prior][[7, 2, 7]], 1e-4)
+        image, prior = torch.ones(b.logits.shape[:2], dtype=torch.bool).nonzero(as_tuple=True)
+        close(a.coefficients[image, prior], b.coefficients[image, prior], 1e-4)
+        close(a.coefficients[image[:0], prior[:0]], b.coefficients[image[:0], prior[:0]], 1e-4)
+        close(a.coefficients[image[[7, 2, 7]], prior[[7, 2, 7]]], b.coefficients[image, prior][[7, 2, 7]], 1e-4)
 
 
 def test_darknet_gives_the_same_maps():
@@ -92,8 +92,8 @@ def test_bf16_is_near(pair):
         close(fast.protonet(found[0]), plain.protonet(wanted[0]), 0.1)
         a, b = fast.head(found), plain.head(wanted)
         close(a.logits, b.logits, 0.1)
-        picture, prior = torch.zeros(20, dtype=torch.int64), torch.arange(20)
-        close(a.coefficients[picture, prior], b.coefficients[picture, prior], 0.1)
+        image, prior = torch.zeros(20, dtype=torch.int64), torch.arange(20)
+        close(a.coefficients[image, prior], b.coefficients[image, prior], 0.1)
 
 
 def test_a_map_that_was_given_out_is_not_written_over(pair):

@@ -74,7 +74,7 @@ def test_extents_are_tight(size: Size, shape: Size) -> None:
     assert across <= int(extent.right - extent.left) <= across + 2
 
 
-def test_masks_of_the_picture_lie_in_the_padded_input() -> None:
+def test_masks_of_the_image_lie_in_the_padded_input() -> None:
     """Padding is on the right and below; its pixels belong to nothing, and the scale is the input's."""
     dense = np.ones((1, 10, 12), np.bool_)
     cells = MaskCells([Masks.from_dense(dense)], torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Mask targets cut from crops against RoIAlign on whole pictures; from polygons against the COCO API."""
+"""Mask targets cut from crops against RoIAlign on whole images; from polygons against the COCO API."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def random_masks(rng: np.random.Generator, size: tuple[int, int], count: int) ->
 
 
 def random_boxes(rng: np.random.Generator, size: tuple[int, int], count: int) -> torch.Tensor:
-    """Also reaching outside the picture, and much smaller than a pixel."""
+    """Also reaching outside the image, and much smaller than a pixel."""
     height, width = size
     corner = rng.uniform(-8, [width + 4, height + 4], (count, 2))
     sides = rng.choice([0.05, 1, 10, 60], (count, 1)) * rng.uniform(0.2, 1.5, (count, 2))
@@ -97,7 +97,7 @@ def test_no_rois(count: int) -> None:
 
 
 def random_polygons(rng: np.random.Generator, count: int) -> list[list[np.ndarray]]:
-    """One to three parts each, also reaching outside the picture."""
+    """One to three parts each, also reaching outside the image."""
     out = []
     for _ in range(count):
         parts = []

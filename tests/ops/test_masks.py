@@ -32,7 +32,7 @@ def oracle_rle(mask):
 
 
 def spread_masks(count=1000, size=(4000, 6000), side=97):
-    """Disks all over a large picture."""
+    """Disks all over a large image."""
     rng = np.random.default_rng(0)
     y, x = np.ogrid[:side, :side]
     disk = (y - side / 2) ** 2 + (x - side / 2) ** 2 < (side / 2 - 1) ** 2
@@ -79,7 +79,7 @@ class TestRunLengths:
             decode([])
 
     @pytest.mark.parametrize("size", [(1, 1), (50, 20000), (20000, 50)])
-    def test_odd_pictures(self, size):
+    def test_odd_images(self, size):
         mask = np.ones((1, *size), np.bool_)
         rles = encode(Masks.from_dense(mask))
         assert rles[0]["counts"].encode() == oracle_rle(mask[0])["counts"]
@@ -120,7 +120,7 @@ class TestRunLengths:
             return
         assert masks.dense().shape == (1, 5, 7)
 
-    def test_a_thousand_on_a_large_picture(self):
+    def test_a_thousand_on_a_large_image(self):
         masks = spread_masks()
         rles = encode(masks)
         back = decode(rles)
@@ -132,7 +132,7 @@ class TestRunLengths:
         decode(rles[:100])
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert peak < 24e6  # one dense mask of this picture
+        assert peak < 24e6  # one dense mask of this image
 
 
 class TestPolygons:

@@ -1,4 +1,4 @@
-"""Pasting inside boxes against pasting on whole pictures."""
+"""Pasting inside boxes against pasting on whole images."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ RULES: tuple[Rule, Rule] = ("sampled", "integer")
 
 
 def draw(seed: int, count: int, size: tuple[int, int], side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Soft masks and boxes that overlap the picture, many of them only in part."""
+    """Soft masks and boxes that overlap the image, many of them only in part."""
     generator = torch.Generator().manual_seed(seed)
     height, width = size
     probs = torch.rand(count, side, side, generator=generator)
@@ -49,7 +49,7 @@ def test_equal_to_the_dense_twin(seed: int, size: tuple[int, int], rule: Rule, s
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_large_pictures(rule: Rule) -> None:
+def test_large_images(rule: Rule) -> None:
     probs, boxes = draw(3, 4, (700, 900), 28)
     dense = twin.sampled if rule == "sampled" else twin.integer
     assert_as_dense(
@@ -65,7 +65,7 @@ def test_a_full_mask_covers_the_pixels_whose_centres_its_box_holds() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_boxes_outside_the_picture_give_empty_masks(rule: Rule) -> None:
+def test_boxes_outside_the_image_give_empty_masks(rule: Rule) -> None:
     boxes = torch.tensor([[-50.0, -50, -20, -20], [90, 5, 99, 9], [5, 300, 9, 400], [-30, 5, -20, 9]])
     masks = paste(torch.ones(4, 28, 28), boxes, (40, 60), rule=rule, threshold=0.5)
     assert masks.areas().tolist() == [0, 0, 0, 0]
@@ -81,7 +81,7 @@ def test_degenerate_boxes_do_not_fail(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_one_pixel_pictures(rule: Rule) -> None:
+def test_one_pixel_images(rule: Rule) -> None:
     masks = paste(torch.ones(1, 28, 28), torch.tensor([[0.0, 0, 1, 1]]), (1, 1), rule=rule, threshold=0.5)
     assert masks.dense().tolist() == [[[True]]]
     masks = paste(torch.zeros(1, 28, 28), torch.tensor([[0.0, 0, 1, 1]]), (1, 1), rule=rule, threshold=0.5)
@@ -114,7 +114,7 @@ print(peak() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read in Linux's unit")
-def test_a_thousand_instances_on_a_large_picture_take_little_memory() -> None:
-    """Whole pictures would be 24 GB; the pixels of the objects are some 35 MB."""
+def test_a_thousand_instances_on_a_large_image_take_little_memory() -> None:
+    """Whole images would be 24 GB; the pixels of the objects are some 35 MB."""
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     assert float(run.stdout) < 300

@@ -54,12 +54,12 @@ def test_the_window_is_the_published_one() -> None:
     assert found.any(2)[0].nonzero().flatten().tolist() == [2, 3, 4]
 
 
-# ---- on the picture -------------------------------------------------------------------------------------------------
+# ---- on the image -------------------------------------------------------------------------------------------------
 
 
 @PROPERTY
 @given(shapes, st.tuples(side, side), st.tuples(side, side), st.floats(0, 3), st.integers(0, 10**6))
-def test_a_stretched_picture_as_the_published_code_has_it(
+def test_a_stretched_image_as_the_published_code_has_it(
     shape: tuple[int, int], span: tuple[int, int], size: tuple[int, int], margin: float, seed: int
 ) -> None:
     protos, coefs, boxes = drawn(seed, shape, span)
@@ -79,35 +79,35 @@ geometries = st.tuples(side, side).flatmap(
 
 @PROPERTY
 @given(shapes, geometries, st.floats(0, 3), st.sampled_from([0.3, 0.5, 0.8]), st.integers(0, 10**6))
-def test_a_padded_picture(
+def test_a_padded_image(
     shape: tuple[int, int], placed: tuple[Geometry, tuple[int, int]], margin: float, threshold: float, seed: int
 ) -> None:
     geometry, span = placed
     protos, coefs, boxes = drawn(seed, shape, span)
     found = draw(protos, coefs, boxes, span, geometry, margin=margin, threshold=threshold)
     maps = twin.cropped(protos, coefs, boxes, span, margin)
-    assert_masks(found.dense(), twin.on_picture(maps, span, geometry), threshold)
+    assert_masks(found.dense(), twin.on_image(maps, span, geometry), threshold)
 
 
 @PROPERTY
 @given(shapes, geometries, st.floats(0, 3), st.sampled_from([0.3, 0.5, 0.8]), st.integers(0, 10**6))
-def test_enlarging_the_sums_and_cropping_on_the_picture(
+def test_enlarging_the_sums_and_cropping_on_the_image(
     shape: tuple[int, int], placed: tuple[Geometry, tuple[int, int]], margin: float, threshold: float, seed: int
 ) -> None:
     geometry, span = placed
     protos, coefs, boxes = drawn(seed, shape, span)
     found = draw(protos, coefs, boxes, span, geometry, margin=margin, upsample="logits", threshold=threshold)
-    values = twin.on_picture(logits(protos, coefs).double(), span, geometry).sigmoid()
+    values = twin.on_image(logits(protos, coefs).double(), span, geometry).sigmoid()
     values *= twin.inside(boxes, shape, span, geometry, margin)
     assert_masks(found.dense(), values, threshold)
 
 
-def test_a_shifted_picture() -> None:
+def test_a_shifted_image() -> None:
     geometry = Geometry.pad((20, 30), top=5, left=7, bottom=1, right=2)
     protos, coefs, boxes = drawn(3, (6, 9), geometry.size, 20)
     found = draw(protos, coefs, boxes, geometry.size, geometry)
     maps = twin.cropped(protos, coefs, boxes, geometry.size, 1.0)
-    assert_masks(found.dense(), twin.on_picture(maps, geometry.size, geometry), 0.5)
+    assert_masks(found.dense(), twin.on_image(maps, geometry.size, geometry), 0.5)
 
 
 def test_exactly_the_threshold_is_outside() -> None:
@@ -133,7 +133,7 @@ def test_nothing_found_and_types() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (20000, 50), (1, 3000)])
 @pytest.mark.parametrize("upsample", ["masks", "logits"])
-def test_extreme_pictures(size: tuple[int, int], upsample: str) -> None:
+def test_extreme_images(size: tuple[int, int], upsample: str) -> None:
     whole = torch.tensor([[0.0, 0, 64, 64]])
     found = draw(torch.ones(17, 17, 1), torch.ones(1, 1), whole, (64, 64), Geometry.resize(size, (64, 64)),
                  upsample=upsample)  # type: ignore[arg-type]  # fmt: skip
@@ -164,9 +164,9 @@ def test_small_objects_on_a_large_map(monkeypatch: pytest.MonkeyPatch, whole: in
     boxes = torch.from_numpy(np.concatenate([corner, corner + rng.uniform(1, 12, (60, 2))], 1).astype(np.float32))
     found = draw(protos, coefs, boxes, geometry.size, geometry, upsample=upsample)  # type: ignore[arg-type]
     if upsample == "masks":
-        values = twin.on_picture(twin.cropped(protos, coefs, boxes, geometry.size, 1.0), geometry.size, geometry)
+        values = twin.on_image(twin.cropped(protos, coefs, boxes, geometry.size, 1.0), geometry.size, geometry)
     else:
-        values = twin.on_picture(logits(protos, coefs).double(), geometry.size, geometry).sigmoid()
+        values = twin.on_image(logits(protos, coefs).double(), geometry.size, geometry).sigmoid()
         values *= twin.inside(boxes, (48, 32), geometry.size, geometry, 1.0)
     assert_masks(found.dense(), values, 0.5)
     assert (found.areas() > 0).sum() > 40
@@ -179,7 +179,7 @@ def test_turned_and_mirrored_inputs_are_refused(geometry: Geometry) -> None:
 
 
 def test_memory_follows_the_objects() -> None:
-    """Two thousand small objects on a large picture; each whole-picture mask would be 24 MB."""
+    """Two thousand small objects on a large image; each whole-image mask would be 24 MB."""
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 540, (2000, 2))
     boxes = torch.from_numpy(np.concatenate([corner, corner + 4], 1).astype(np.float32))

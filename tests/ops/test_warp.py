@@ -1,4 +1,4 @@
-"""From picture to input: sizes against torchvision and exact fractions, pixels against their definition."""
+"""From image to input: sizes against torchvision and exact fractions, pixels against their definition."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -84,7 +84,7 @@ def test_without_shrinking_only_the_limit_makes_smaller(resize: str) -> None:
     assert input_size((520, 696), InputSpec(size=400, max_size=None, shrink=False)) == (520, 696)
 
 
-def picture(size: tuple[int, int], seed: int = 0) -> np.ndarray:
+def source_image(size: tuple[int, int], seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
@@ -97,10 +97,12 @@ SHAPES = [(31, 47), (64, 40), (1, 1), (1, 90), (130, 3)]
 def test_pillow_pixels_are_pillows(size: tuple[int, int], channels: str) -> None:
     spec = InputSpec(size=40, max_size=100, resize="pillow", channels=channels, mean=MEAN, std=STD)  # type: ignore[arg-type]
     h, w = input_size(size, spec)
-    resized = np.asarray(Image.fromarray(picture(size)).resize((w, h), Image.Resampling.BILINEAR)).astype(np.float64)
+    resized = np.asarray(Image.fromarray(source_image(size)).resize((w, h), Image.Resampling.BILINEAR)).astype(
+        np.float64
+    )
     ordered = resized if channels == "RGB" else resized[:, :, ::-1]
     expected = ((ordered - MEAN) / STD).transpose(2, 0, 1).astype(np.float32)
-    found = resize_normalise(picture(size), spec)
+    found = resize_normalise(source_image(size), spec)
     torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-6, atol=1e-5)
     assert found.dtype == torch.float32
 
@@ -109,25 +111,25 @@ def test_pillow_pixels_are_pillows(size: tuple[int, int], channels: str) -> None
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
 def test_float_pixels_are_interpolated_after_normalising(size: tuple[int, int], channels: str) -> None:
     spec = InputSpec(size=40, max_size=100, resize="float", channels=channels, mean=MEAN, std=STD)  # type: ignore[arg-type]
-    ordered = picture(size) if channels == "RGB" else picture(size)[:, :, ::-1]
+    ordered = source_image(size) if channels == "RGB" else source_image(size)[:, :, ::-1]
     plain = torch.from_numpy(((ordered.astype(np.float64) - MEAN) / STD).astype(np.float32)).permute(2, 0, 1)
     expected = F.interpolate(plain[None], input_size(size, spec), mode="bilinear", align_corners=False)[0]
-    torch.testing.assert_close(resize_normalise(picture(size), spec), expected, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(resize_normalise(source_image(size), spec), expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("resize", RESIZE)
-def test_read_only_and_strided_pictures(resize: str) -> None:
+def test_read_only_and_strided_images(resize: str) -> None:
     spec = InputSpec(size=20, max_size=40, resize=resize)  # type: ignore[arg-type]
-    wide = picture((30, 80))
+    wide = source_image((30, 80))
     view = wide[:, ::2]
     view.flags.writeable = False
     expected = resize_normalise(np.ascontiguousarray(view), spec)
     assert torch.equal(resize_normalise(view, spec), expected)
-    assert np.array_equal(wide, picture((30, 80)))
+    assert np.array_equal(wide, source_image((30, 80)))
 
 
-def test_a_picture_of_the_right_size_keeps_its_pixels() -> None:
-    image = picture((40, 60))
+def test_an_image_of_the_right_size_keeps_its_pixels() -> None:
+    image = source_image((40, 60))
     for resize in RESIZE:
         spec = InputSpec(size=40, max_size=60, resize=resize, mean=(0, 0, 0), std=(1, 1, 1))  # type: ignore[arg-type]
         assert torch.equal(resize_normalise(image, spec), torch.from_numpy(image).permute(2, 0, 1).float())
@@ -150,7 +152,7 @@ def test_padding(shapes: list[tuple[int, int]], multiple: int) -> None:
 
 
 @pytest.mark.parametrize("resize", ["pillow", "float"])
-def test_no_picture_is_enlarged_beyond_the_factor(resize: str) -> None:
+def test_no_image_is_enlarged_beyond_the_factor(resize: str) -> None:
     spec = InputSpec(size=800, max_size=2000, resize=resize, shrink=False, enlarge=2.0)  # type: ignore[arg-type]
     assert input_size((256, 320), spec) == (512, 640)
     assert input_size((520, 696), spec) == input_size((520, 696), replace(spec, enlarge=None))
@@ -173,7 +175,7 @@ def test_stretching_fills_the_square(size: tuple[int, int], side: int, resize: s
 
 @PROPERTY
 @given(sizes, st.integers(1, 2000), st.sampled_from(RESIZE), st.floats(1, 5) | st.none())
-def test_a_letterbox_holds_the_whole_picture(
+def test_a_letterbox_holds_the_whole_image(
     size: tuple[int, int], side: int, resize: str, enlarge: float | None
 ) -> None:
     spec = InputSpec(size=side, fit="letterbox", resize=resize, enlarge=enlarge)  # type: ignore[arg-type]
@@ -191,9 +193,9 @@ def test_a_letterbox_holds_the_whole_picture(
 
 
 @pytest.mark.parametrize("size", SHAPES)
-def test_letterboxed_pixels_are_the_picture_and_zeros(size: tuple[int, int]) -> None:
+def test_letterboxed_pixels_are_the_image_and_zeros(size: tuple[int, int]) -> None:
     spec = InputSpec(size=50, fit="letterbox", mean=MEAN, std=STD, multiple=1)
-    pixels = resize_normalise(picture(size), spec)
+    pixels = resize_normalise(source_image(size), spec)
     batch = pad_batch([pixels], spec.multiple, spec.square)
     h, w = pixels.shape[1:]
     assert batch.shape == (1, 3, 50, 50)
@@ -203,10 +205,10 @@ def test_letterboxed_pixels_are_the_picture_and_zeros(size: tuple[int, int]) -> 
     assert not batch[:, :, :, w:].any()
 
 
-def test_pictures_of_any_size_share_a_square_batch() -> None:
+def test_images_of_any_size_share_a_square_batch() -> None:
     for fit in ("stretch", "letterbox"):
         spec = InputSpec(size=33, fit=fit, multiple=1)  # type: ignore[arg-type]
-        batch = pad_batch([resize_normalise(picture(size), spec) for size in SHAPES], spec.multiple, spec.square)
+        batch = pad_batch([resize_normalise(source_image(size), spec) for size in SHAPES], spec.multiple, spec.square)
         assert batch.shape == (len(SHAPES), 3, 33, 33)
 
 
@@ -218,8 +220,8 @@ def test_a_square_is_padded_to_the_multiple_too() -> None:
 def test_normalising_alone_keeps_the_size() -> None:
     for fit in ("short_edge", "stretch", "letterbox"):
         spec = InputSpec(size=20, fit=fit, mean=MEAN, std=STD)  # type: ignore[arg-type]
-        expected = (torch.from_numpy(picture((31, 47))).float() - torch.tensor(MEAN)) / torch.tensor(STD)
-        assert torch.equal(normalise(picture((31, 47)), spec), expected.permute(2, 0, 1))
+        expected = (torch.from_numpy(source_image((31, 47))).float() - torch.tensor(MEAN)) / torch.tensor(STD)
+        assert torch.equal(normalise(source_image((31, 47)), spec), expected.permute(2, 0, 1))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ CLASSES = Classes(["cell", "a/b: ü"], [7, 90])
 
 
 class Brightness:
-    """Stands in for a model: each grey level from 1 to 9 in a picture's red channel is one instance.
+    """Stands in for a model: each grey level from 1 to 9 in an image's red channel is one instance.
 
     Odd levels are of class 0, even ones of class 1, so that a test chooses its instances by painting them.
     """

@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 
 def random_set(seed: int) -> tuple[Row, list[Row]]:
-    """(annotation file, result list): 0, 1 and many objects and detections on each picture, more than 100 at times,
+    """(annotation file, result list): 0, 1 and many objects and detections on each image, more than 100 at times,
     crowds, polygons of several parts, holes, classes without objects, tied scores, boxes equal to the truth.
     """
     rng = np.random.default_rng(seed)

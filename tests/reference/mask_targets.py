@@ -1,4 +1,4 @@
-"""Mask targets from whole pictures."""
+"""Mask targets from whole images."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from maskwright.types import Masks
 
 
 def from_bitmaps(masks: Masks, rows: Tensor, boxes: Tensor, side: int, aligned: bool) -> Tensor:
-    """RoIAlign over dense pictures, adaptive sampling."""
+    """RoIAlign over dense images, adaptive sampling."""
     dense = torch.from_numpy(masks.dense()[rows.numpy()].astype(np.float32))[:, None]
     rois = torch.cat([torch.arange(len(rows))[:, None].float(), boxes], 1)
     return roi_align(dense, rois, side, 1.0, sampling_ratio=-1, aligned=aligned)[:, 0]

@@ -1,4 +1,4 @@
-"""Slow, obvious twins of ops/masks.py and ops/polygons.py: dense pictures, one pixel or one ray at a time."""
+"""Slow, obvious twins of ops/masks.py and ops/polygons.py: dense images, one pixel or one ray at a time."""
 
 import numpy as np
 from numpy.typing import NDArray

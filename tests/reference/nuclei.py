@@ -1,6 +1,6 @@
-"""The nuclei metric, slow and obvious: dense label pictures, every pair of objects, an optimal assignment.
+"""The nuclei metric, slow and obvious: dense label images, every pair of objects, an optimal assignment.
 
-Letters: N annotated, M found, H W picture. Bitmaps are (N, H, W) bool.
+Letters: N annotated, M found, H W image. Bitmaps are (N, H, W) bool.
 """
 
 from typing import Any
@@ -12,8 +12,8 @@ from scipy.optimize import linear_sum_assignment
 Bitmaps = NDArray[np.bool_]
 
 
-def found_picture(bitmaps: Bitmaps, scores: NDArray[Any], keep: float, score: float) -> NDArray[np.int64]:
-    """Label picture (H, W) of what was found at `score` and more, i + 1 for row i."""
+def found_image(bitmaps: Bitmaps, scores: NDArray[Any], keep: float, score: float) -> NDArray[np.int64]:
+    """Label image (H, W) of what was found at `score` and more, i + 1 for row i."""
     out = np.zeros(bitmaps.shape[1:], np.int64)
     for i in sorted(range(len(bitmaps)), key=lambda i: (-scores[i], i)):
         free = bitmaps[i] & (out == 0)
@@ -22,8 +22,8 @@ def found_picture(bitmaps: Bitmaps, scores: NDArray[Any], keep: float, score: fl
     return out
 
 
-def truth_picture(bitmaps: Bitmaps) -> NDArray[np.int64]:
-    """Label picture (H, W) of the annotation, the smallest on top."""
+def truth_image(bitmaps: Bitmaps) -> NDArray[np.int64]:
+    """Label image (H, W) of the annotation, the smallest on top."""
     out = np.zeros(bitmaps.shape[1:], np.int64)
     for i in sorted(range(len(bitmaps)), key=lambda i: (bitmaps[i].sum(), i)):
         out[bitmaps[i] & (out == 0)] = i + 1
@@ -63,8 +63,8 @@ def counts(
     crowds: Bitmaps | None = None,
     crowd_labels: NDArray[Any] | None = None,
 ) -> tuple[int, int, int, float]:
-    """TP, FP, FN and the summed IoU of one picture at one threshold, of one class or with the class ignored."""
-    drawn, ground = found_picture(found, scores, keep, score), truth_picture(truth)
+    """TP, FP, FN and the summed IoU of one image at one threshold, of one class or with the class ignored."""
+    drawn, ground = found_image(found, scores, keep, score), truth_image(truth)
     table = iou_table(ground, drawn, len(truth), len(found))
     mine = [j for j in range(len(found)) if (drawn == j + 1).any() and label in (None, labels[j])]
     theirs = [i for i in range(len(truth)) if (ground == i + 1).any() and label in (None, truth_labels[i])]
@@ -82,5 +82,5 @@ def counts(
 
 
 def average(tp: int, fp: int, fn: int) -> float:
-    """AP of one picture."""
+    """AP of one image."""
     return tp / (tp + fp + fn) if tp + fp + fn else 1.0

@@ -1,4 +1,4 @@
-"""Masks drawn on whole pictures with the library's own samplers: dense, slow, obvious."""
+"""Masks drawn on whole images with the library's own samplers: dense, slow, obvious."""
 
 import torch
 import torch.nn.functional as F

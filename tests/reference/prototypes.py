@@ -1,6 +1,6 @@
-"""Prototype masks on whole pictures with the library's own samplers: dense, slow, obvious.
+"""Prototype masks on whole images with the library's own samplers: dense, slow, obvious.
 
-Letters: N instances, D prototypes, h w prototype map, H W picture.
+Letters: N instances, D prototypes, h w prototype map, H W image.
 """
 
 import torch
@@ -25,11 +25,11 @@ def cropped(prototypes: Tensor, coefficients: Tensor, boxes: Tensor, span: tuple
 
 
 def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, h, w) to (N, H, W), where the map spans just the picture."""
+    """(N, h, w) to (N, H, W), where the map spans just the image."""
     return F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
 
 
-def on_picture(maps: Tensor, span: tuple[int, int], geometry: Geometry) -> Tensor:
+def on_image(maps: Tensor, span: tuple[int, int], geometry: Geometry) -> Tensor:
     """(N, h, w) that spans an input to (N, H, W): every pixel's centre, moved to the input, looked up in the map."""
     centres = _centres(geometry)  # (H, W, 2)
     grid = centres / torch.tensor([span[1], span[0]]) * 2 - 1

@@ -1,4 +1,4 @@
-"""What YOLACT learns from, picture by picture and object by object, over whole maps of probabilities."""
+"""What YOLACT learns from, image by image and object by object, over whole maps of probabilities."""
 
 import math
 

@@ -351,7 +351,7 @@ def test_flipped_bytes_give_tensors_or_a_weights_error(
         (b"<!DOCTYPE html><html>404</html>", "web page"),
         (b"  <html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),
-        (b"\xff\xd8\xff\xe0 a picture", "starts with"),
+        (b"\xff\xd8\xff\xe0 an image", "starts with"),
         (b"x", "starts with"),
         (b"\x80", "pickle of NumPy arrays"),
         (pickle.dumps({"blobs": {"res2_0_branch2a_w": np.zeros(3)}}), "Detectron"),

@@ -1,6 +1,6 @@
 """The `maskwright` command: parse, call one function, print. Results go to stdout, all else to stderr.
 
-Exit codes: 0 done; 1 done, but some pictures could not be read (they are listed); 2 wrong use or an error; 130 stopped
+Exit codes: 0 done; 1 done, but some images could not be read (they are listed); 2 wrong use or an error; 130 stopped
 by Ctrl-C. torch is imported inside the commands, so that `--help` is quick.
 """
 
@@ -73,7 +73,7 @@ def maskwright(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Find and outline every object in pictures: predict, evaluate and train instance segmentation."""
+    """Find and outline every object in images: predict, evaluate and train instance segmentation."""
 
 
 def main() -> None:

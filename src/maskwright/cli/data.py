@@ -24,9 +24,9 @@ Source = Annotated[Path, typer.Argument(metavar="DATA", help="Annotations: a fil
 
 `maskwright data convert VOC2012/ImageSets/Segmentation/train.txt --to coco --out train.json`
 
-`maskwright data convert annotations.xml --from cvat --images frames/ --to labelme --out labelme --no-pictures`
+`maskwright data convert annotations.xml --from cvat --images frames/ --to labelme --out labelme --no-copy-images`
 
-Prints what was written, and counts what the new format cannot hold. A folder gets copies of the pictures, a single
+Prints what was written, and counts what the new format cannot hold. A folder gets copies of the images, a single
 file does not. Formats: `maskwright data formats`. Nothing is overwritten, and a folder appears whole or not at all."""
 )
 def convert(
@@ -40,12 +40,12 @@ def convert(
             "--from", "--format", metavar="NAME", help="Format of DATA.  [default: recognised from the files]"
         ),
     ] = None,
-    pictures: Annotated[
+    copy_images: Annotated[
         bool | None,
-        typer.Option("--pictures/--no-pictures", help="Copy the pictures.  [default: yes for a folder]"),
+        typer.Option("--copy-images/--no-copy-images", help="Copy the images.  [default: yes for a folder]"),
     ] = None,
     unpack: Annotated[
-        bool, typer.Option("--unpack", help="First write pictures that LabelMe files hold inside beside these files.")
+        bool, typer.Option("--unpack", help="First write images that LabelMe files hold inside beside these files.")
     ] = False,
     debug: Debug = False,
 ) -> None:
@@ -55,16 +55,16 @@ def convert(
 
     formats.find(to)  # before anything is read
     if unpack:
-        typer.echo(f"Pictures unpacked: {len(labelme.unpack(source))}")
+        typer.echo(f"Images unpacked: {len(labelme.unpack(source))}")
     dataset = formats.load(source, images, data_format)
     for note in dataset.notes:
         say(note)
-    lost = formats.save(out, dataset, to, pictures)
+    lost = formats.save(out, dataset, to, copy_images)
     typer.echo(f"{out} ({to}): {summary(dataset)}")
     for sentence in lost:
         typer.echo(f"Not kept: {sentence}")
-    if pictures is False or out.is_file():
-        say(f"The pictures stay where they are: {dataset.root}")
+    if copy_images is False or out.is_file():
+        say(f"The images stay where they are: {dataset.root}")
 
 
 @data.command(
@@ -87,7 +87,7 @@ def stats(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Count and measure what is in a data set: pictures, classes, sizes, overlaps."""
+    """Count and measure what is in a data set: images, classes, sizes, overlaps."""
     from maskwright.data import formats
     from maskwright.data.stats import stats as measure
 

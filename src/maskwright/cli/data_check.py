@@ -28,7 +28,7 @@ def check(
     ],
     images: Annotated[
         Path | None,
-        typer.Option("--images", metavar="DIR", help="Folder of the pictures.  [default: the format's]"),
+        typer.Option("--images", metavar="DIR", help="Folder of the images.  [default: the format's]"),
     ] = None,
     format: Annotated[
         str | None, typer.Option("--format", metavar="NAME", help="Annotation format.  [default: recognised]")
@@ -37,7 +37,7 @@ def check(
         Path | None, typer.Option("--val", metavar="DATA2", help="Validation set to compare with, not to check.")
     ] = None,
     val_images: Annotated[
-        Path | None, typer.Option("--val-images", metavar="DIR", help="Folder of its pictures.  [default: --images]")
+        Path | None, typer.Option("--val-images", metavar="DIR", help="Folder of its images.  [default: --images]")
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all findings to this file as well.")
@@ -49,8 +49,8 @@ def check(
         Path | None, typer.Option("--fix", metavar="OUT_DIR", help="Write a repaired copy to this new folder.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 for warnings too.")] = False,
-    no_pictures: Annotated[
-        bool, typer.Option("--no-pictures", help="Do not open the pictures: check the annotations alone.")
+    no_images: Annotated[
+        bool, typer.Option("--no-images", help="Do not open the images: check the annotations alone.")
     ] = False,
     examples: Annotated[int, typer.Option(min=0, metavar="N", help="Examples shown for each fault.")] = 3,
     debug: Debug = False,
@@ -61,7 +61,7 @@ def check(
     from maskwright.data.repair import repair
 
     check_places({"--json": json_file}, overwrite)
-    places = {"format": format, "val": val, "val_images": val_images, "files": not no_pictures}
+    places = {"format": format, "val": val, "val_images": val_images, "files": not no_images}
     with progress("check") as advance:
         if fix is None:
             report = after = checking.check(source, images, **places, progress=advance)  # type: ignore[arg-type]

@@ -22,9 +22,9 @@ KINDS = ("default", "none", "strong")
 
 `maskwright data show leaves.json --out sheet.png --config run.toml`
 
-Each row begins with a picture as it is annotated; behind it is what the network sees of it in the first epochs. Look
+Each row begins with an image as it is annotated; behind it is what the network sees of it in the first epochs. Look
 whether the outlines lie on the objects, whether the objects are large enough to be told apart, and whether a varied
-picture could be one of yours."""
+image could be one of yours."""
 )
 def show(
     source: Annotated[Path, typer.Argument(metavar="DATA", help="Annotations: a file or folder of any format.")],

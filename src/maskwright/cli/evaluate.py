@@ -46,7 +46,7 @@ from maskwright.errors import ConfigError
 
 Prints AP and AR of boxes and masks, a table by class and the time of each stage; `--metric nuclei` adds
 TP / (TP + FP + FN) of disjoint masks at IoU 0.5 to 0.95, as the Data Science Bowl and StarDist report it. Exit code 1:
-pictures were left out because of --skip; they are listed."""
+images were left out because of --skip; they are listed."""
 )
 def evaluate(
     data: Data,
@@ -55,13 +55,13 @@ def evaluate(
     model: Model = "nuclei",
     weights: Weights = None,
     class_names: ClassNames = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N pictures.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N images.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write all numbers to this file as well.")
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.html", help="Write a page with curves, tables and the worst and best pictures."),
+        typer.Option(metavar="FILE.html", help="Write a page with curves, tables and the worst and best images."),
     ] = None,
     rename: Annotated[
         list[str] | None,
@@ -70,9 +70,7 @@ def evaluate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the files of --out and --report that are there already.")
     ] = False,
-    skip: Annotated[
-        bool, typer.Option("--skip", help="Leave out pictures that cannot be read, and list them.")
-    ] = False,
+    skip: Annotated[bool, typer.Option("--skip", help="Leave out images that cannot be read, and list them.")] = False,
     metric: Annotated[
         list[str] | None, typer.Option(metavar="coco|nuclei", help="What to measure beside COCO AP. Repeatable.")
     ] = None,
@@ -98,7 +96,7 @@ def evaluate(
     precision: Precision = "float32",
     debug: Debug = False,
 ) -> None:
-    """Measure a model on annotated pictures: COCO box and mask AP, by class, and the time of each stage."""
+    """Measure a model on annotated images: COCO box and mask AP, by class, and the time of each stage."""
     from maskwright.engine.evaluate import evaluate as run
     from maskwright.engine.load import load
     from maskwright.engine.report import report as run_and_report

@@ -38,7 +38,7 @@ Instances are numbered from 0, best score first, as in the files that `maskwrigh
 Prints the name of the file."""
 )
 def explain(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture: file or URL.")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image: file or URL.")],
     model: Model = "nuclei",
     weights: Weights = None,
     class_names: ClassNames = None,
@@ -65,7 +65,7 @@ def explain(
     precision: Precision = "float32",
     debug: Debug = False,
 ) -> None:
-    """Show in one picture how a model came to one of its results: step by step, with its own numbers."""
+    """Show in one image how a model came to one of its results: step by step, with its own numbers."""
     from maskwright.engine.explain import explain as explained
     from maskwright.engine.explanation import checked_suffix
     from maskwright.engine.load import load

@@ -39,7 +39,7 @@ DataFormat = Annotated[
     typer.Option("--format", metavar="NAME", help="Format of the annotations.  [default: recognised from the files]"),
 ]
 Images = Annotated[
-    Path | None, typer.Option("--images", metavar="DIR", help="Folder of its pictures.  [default: the format's own]")
+    Path | None, typer.Option("--images", metavar="DIR", help="Folder of its images.  [default: the format's own]")
 ]
 Weights = Annotated[
     Path | None,
@@ -64,7 +64,7 @@ FitKind = Literal["short_edge", "stretch", "letterbox"]
 Fit = Annotated[
     FitKind | None,
     typer.Option(
-        help="How pictures become input: by their short edge, stretched to a square, or filled up to one with their "
+        help="How images become input: by their short edge, stretched to a square, or filled up to one with their "
         "shape kept.  [default: the model's]",
     ),
 ]

@@ -1,4 +1,4 @@
-"""`maskwright predict`: Outline the objects in pictures."""
+"""`maskwright predict`: Outline the objects in images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 `maskwright predict photos.txt --model runs/leaf/best.safetensors --classes leaf --score 0.5 --out results`
 
-Prints one line per picture: path, tab, number of instances. Exit code 1: some pictures could not be read; they are
+Prints one line per image: path, tab, number of instances. Exit code 1: some images could not be read; they are
 listed at the end and the others are done."""
 )
 def predict(
@@ -65,9 +65,9 @@ def predict(
     ] = None,
     max_instances: Annotated[
         int | None,
-        typer.Option("--max", min=1, metavar="N", help="Most instances per picture.  [default: the model's]"),
+        typer.Option("--max", min=1, metavar="N", help="Most instances per image.  [default: the model's]"),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures that are computed together.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Images that are computed together.")] = 1,
     size: Size = None,
     fit: Fit = None,
     nms: Nms = None,
@@ -78,15 +78,15 @@ def predict(
     precision: Precision = "float32",
     max_pixels: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Largest picture to read, height x width; 0: any.  [default: 200000000]"),
+        typer.Option(min=0, metavar="N", help="Largest image to read, height x width; 0: any.  [default: 200000000]"),
     ] = None,
     bits: Annotated[
-        int, typer.Option(min=1, max=16, metavar="N", help="Bits that 16-bit grey pictures use; often 12.")
+        int, typer.Option(min=1, max=16, metavar="N", help="Bits that 16-bit grey images use; often 12.")
     ] = 16,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Outline the objects in pictures and write what was found."""
+    """Outline the objects in images and write what was found."""
     from maskwright.engine.batch import RunOptions, predict_files
     from maskwright.engine.load import load
 

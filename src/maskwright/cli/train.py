@@ -41,9 +41,9 @@ def _option(*names: str, panel: str, **facts: Any) -> Any:
 
 `maskwright train --out runs/leaf --resume`
 
-The classes come from the annotations. What you do not give is decided from the pictures, and told with the
+The classes come from the annotations. What you do not give is decided from the images, and told with the
 reason before the first step. OUT receives best.safetensors, which `maskwright predict --model` takes, train.toml, the
-settings, log.csv, metrics.csv, and at the end report.html, a page with curves and pictures. One Ctrl-C stops the run
+settings, log.csv, metrics.csv, and at the end report.html, a page with curves and images. One Ctrl-C stops the run
 after its step with everything saved. With --check: exit code 0, the set-up can learn; 1, it did not."""
 )
 def train(
@@ -53,7 +53,7 @@ def train(
     ] = None,
     images: Annotated[
         Path | None,
-        _option("--images", metavar="DIR", panel=FIRST, help="Folder of the pictures.  [default: the format's own]"),
+        _option("--images", metavar="DIR", panel=FIRST, help="Folder of the images.  [default: the format's own]"),
     ] = None,
     data_format: Annotated[
         str | None,
@@ -76,13 +76,13 @@ def train(
     orientation: Annotated[
         str | None,
         _option(metavar="upright|free", panel=FIRST,
-                help="free: pictures have no up and down, as seen through a microscope or from above."
+                help="free: images have no up and down, as seen through a microscope or from above."
                      "  [default: upright]"),
     ] = None,
     val: Annotated[
         Path | None,
         _option("--val", metavar="PATH", panel=FIRST,
-                help="Annotations of the pictures to measure on.  [default: the data's own part, or a share of it]"),
+                help="Annotations of the images to measure on.  [default: the data's own part, or a share of it]"),
     ] = None,
     val_images: Annotated[
         Path | None,
@@ -94,7 +94,7 @@ def train(
                 help="Share held out where nothing else says which.  [default: 0.2]"),
     ] = None,
     epochs: Annotated[
-        int | None, _option(min=1, metavar="N", panel=LENGTH, help="Passes over the pictures.  [default: by the data]")
+        int | None, _option(min=1, metavar="N", panel=LENGTH, help="Passes over the images.  [default: by the data]")
     ] = None,
     minutes: Annotated[
         float | None, _option(metavar="M", panel=LENGTH, help="Stop after this time, the rate falling to it.")
@@ -102,7 +102,7 @@ def train(
     size: Annotated[
         int | None,
         _option(min=1, metavar="PIXELS", panel=LENGTH,
-                help="Short edge, or side of the square, pictures are resized to.  [default: by the objects' size]"),
+                help="Short edge, or side of the square, images are resized to.  [default: by the objects' size]"),
     ] = None,
     fit: Annotated[
         FitKind | None,
@@ -110,7 +110,7 @@ def train(
                 help="By their short edge, stretched to a square, or filled up to one.  [default: the model's]"),
     ] = None,
     batch: Annotated[
-        int | None, _option(min=1, metavar="N", panel=LENGTH, help="Pictures at once.  [default: by size and memory]")
+        int | None, _option(min=1, metavar="N", panel=LENGTH, help="Images at once.  [default: by size and memory]")
     ] = None,
     lr: Annotated[
         float | None,
@@ -129,7 +129,7 @@ def train(
     ] = None,
     workers: Annotated[
         int | None,
-        _option(min=0, metavar="N", panel=LENGTH, help="Processes that prepare pictures.  [default: by device]"),
+        _option(min=0, metavar="N", panel=LENGTH, help="Processes that prepare images.  [default: by device]"),
     ] = None,
     seed: Annotated[
         int | None, _option(min=0, metavar="N", panel=LENGTH, help="Of everything random.  [default: 0]")
@@ -146,7 +146,7 @@ def train(
     check: Annotated[
         bool,
         _option("--check", panel=OTHER,
-                help="Learn 8 pictures by heart in a minute (or --minutes), and say whether this can work."),
+                help="Learn 8 images by heart in a minute (or --minutes), and say whether this can work."),
     ] = False,
     tensorboard: Annotated[
         bool, _option("--tensorboard", panel=OTHER, help="Write events for TensorBoard too.")
@@ -154,7 +154,7 @@ def train(
     resume: Annotated[bool, _option("--resume", panel=OTHER, help="Continue the run in --out.")] = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Train a model on your own annotated pictures."""
+    """Train a model on your own annotated images."""
     from maskwright.engine import settings
     from maskwright.engine.processes import is_first
     from maskwright.engine.train import plan
@@ -196,9 +196,7 @@ def _config(given: dict[str, Any], file: Path | None) -> "TrainConfig":
     if config.resume:
         _check_run(Path(config.out), config.data)
     if not config.data:
-        raise ConfigError(
-            "train needs annotated pictures: give --data PATH, or --config FILE.toml with a `data` in it."
-        )
+        raise ConfigError("train needs annotated images: give --data PATH, or --config FILE.toml with a `data` in it.")
     return config
 
 

@@ -1,10 +1,10 @@
-"""Random variations of a training picture; outlines follow because every movement is one `Geometry`.
+"""Random variations of a training image; outlines follow because every movement is one `Geometry`.
 
-`choose` draws everything that is random and returns a `Choice`; `apply` is deterministic. The picture is resampled at
-most once: turns, flips and whole-pixel crops copy pixels, anything else is one bilinear pass from the original picture.
-What needs a second picture (copy-paste, mosaic) is in `data.mix`.
+`choose` draws everything that is random and returns a `Choice`; `apply` is deterministic. The image is resampled at
+most once: turns, flips and whole-pixel crops copy pixels, anything else is one bilinear pass from the original image.
+What needs a second image (copy-paste, mosaic) is in `data.mix`.
 
-Letters: N objects, H W picture, h w result. Boxes are xyxy in continuous pixels.
+Letters: N objects, H W image, h w result. Boxes are xyxy in continuous pixels.
 """
 
 import math
@@ -24,23 +24,23 @@ from maskwright.types import FloatArray, Masks, Size
 
 @dataclass(frozen=True)
 class Augment:
-    """What may happen to a training picture. The default only mirrors left-right.
+    """What may happen to a training image. The default only mirrors left-right.
 
     flip_horizontal, flip_vertical: probabilities. rot90: probability of a turn by 90, 180 or 270 degrees.
     rotate: largest turn by another angle, degrees. scale: smallest and largest factor, drawn evenly in its logarithm.
-    crop: (h, w) of a random window of the scaled picture, no larger than the picture; None keeps all of it.
+    crop: (h, w) of a random window of the scaled image, no larger than the image; None keeps all of it.
     brightness, contrast, saturation: 0.2 draws a factor from 0.8 to 1.2. hue: largest shift, in turns (0 to 0.5).
     grey, invert: probabilities of losing the colour, and of a negative (bright field against fluorescence).
-    blur: largest sigma in pixels. noise: largest standard deviation in grey levels; half of the pictures get either.
-    min_share: an object of which the picture keeps less than this share of its area is cut.
+    blur: largest sigma in pixels. noise: largest standard deviation in grey levels; half of the images get either.
+    min_share: an object of which the image keeps less than this share of its area is cut.
     cut: what becomes of it: "drop" makes the rest background, "ignore" marks it as crowd.
     gain: largest factor of the exposure, at least 1; 10 draws from 1/10 to 10, evenly in its logarithm, but never
-    beyond what the picture can show (see `Colour`). gamma: largest exponent of the values, at least 1, drawn alike.
-    jpeg: largest loss of JPEG quality; 60 draws a quality from 40 to 100 for half of the pictures.
+    beyond what the image can show (see `Colour`). gamma: largest exponent of the values, at least 1, drawn alike.
+    jpeg: largest loss of JPEG quality; 60 draws a quality from 40 to 100 for half of the images.
     focus: probability that the window of `crop` is laid where it holds an object, whichever it is, as far as it fits.
-    copy_paste: probability that objects of another picture are pasted onto this one; needs masks.
-    mosaic: probability that the picture becomes one of four, each seen through a window, around a random point; the
-    whole is as large as `crop`, or without one as this picture's input.
+    copy_paste: probability that objects of another image are pasted onto this one; needs masks.
+    mosaic: probability that the image becomes one of four, each seen through a window, around a random point; the
+    whole is as large as `crop`, or without one as this image's input.
     """
 
     flip_horizontal: float = 0.5
@@ -90,12 +90,12 @@ STRONG = Augment(
     rotate=15, scale=(0.6, 1.6), brightness=0.3, contrast=0.3, saturation=0.4, hue=0.05, blur=1.5, noise=8, gain=2,
     gamma=1.5, jpeg=50, copy_paste=0.5, mosaic=0.3,
 )  # fmt: skip
-"""Much of everything that leaves pictures upright, for few pictures and long runs."""
+"""Much of everything that leaves images upright, for few images and long runs."""
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Everything drawn for one picture: where its pixels go, how its colour changes, which objects are cut."""
+    """Everything drawn for one image: where its pixels go, how its colour changes, which objects are cut."""
 
     geometry: Geometry
     colour: Colour = field(default_factory=Colour)
@@ -110,9 +110,9 @@ def choose(
     scaled: Size | None = None,
     objects: Objects | None = None,
 ) -> Choice:
-    """Draw a variation of a picture of `size` that is first stretched to `scaled` (None: kept); both (H, W).
+    """Draw a variation of an image of `size` that is first stretched to `scaled` (None: kept); both (H, W).
 
-    objects: those of the picture, which `focus` needs. Every number is drawn whatever the config, so that switching
+    objects: those of the image, which `focus` needs. Every number is drawn whatever the config, so that switching
     one kind on does not change the others; a new kind's numbers come last.
     """
     flips, turn, quarter = rng.random(2), rng.random(), int(rng.integers(1, 4))
@@ -136,9 +136,9 @@ def choose(
 
 
 def _window(size: Size, wanted: Size, place: NDArray[np.float64], shown: FloatArray | None) -> Geometry:
-    """A window no larger than `wanted` or the picture; `place` (2,) in [0, 1) says where.
+    """A window no larger than `wanted` or the image; `place` (2,) in [0, 1) says where.
 
-    shown: a box (4,) that it holds whole, or that holds it, where the picture's border allows that; else anywhere.
+    shown: a box (4,) that it holds whole, or that holds it, where the image's border allows that; else anywhere.
     """
     window, corner = (min(size[0], wanted[0]), min(size[1], wanted[1])), []
     for axis in (0, 1):
@@ -181,7 +181,7 @@ def _quarter_turns(size: Size, count: int) -> Geometry:
 def apply(sample: Sample, choice: Choice, *, fill: RGB = (0, 0, 0), antialias: bool = True) -> Sample:
     """The sample after the choice. Deterministic.
 
-    fill: colour outside the picture. antialias: average where the picture shrinks. The objects: see `move_objects`.
+    fill: colour outside the image. antialias: average where the image shrinks. The objects: see `move_objects`.
     """
     moved = warp(sample.image, choice.geometry, fill=fill, antialias=antialias)
     image = choice.colour.apply(moved, sample.image)
@@ -191,7 +191,7 @@ def apply(sample: Sample, choice: Choice, *, fill: RGB = (0, 0, 0), antialias: b
 def move_objects(objects: Objects, choice: Choice) -> Objects:
     """The objects where the choice puts them, with their landmarks (see `move_points`).
 
-    Boxes become the tight boxes of the moved masks where there are masks, else the moved boxes clipped to the picture.
+    Boxes become the tight boxes of the moved masks where there are masks, else the moved boxes clipped to the image.
     Objects that vanish are left out, objects cut below `min_share` are dropped or marked as crowd; crowd regions stay
     while a pixel of them is left. No box has a side below one pixel.
     """
@@ -212,7 +212,7 @@ def cut_objects(objects: Objects, share: FloatArray, min_share: float, cut: Lite
 
 
 def _move(objects: Objects, geometry: Geometry) -> tuple[FloatArray, Masks | None, FloatArray]:
-    """Boxes, masks and the share (N,) of each object's area that is still in the picture (0: nothing usable)."""
+    """Boxes, masks and the share (N,) of each object's area that is still in the image (0: nothing usable)."""
     if objects.masks is not None:
         masks = geometry.masks(objects.masks)
         before = objects.masks.areas() * abs(np.linalg.det(geometry.matrix[:2, :2]))
@@ -226,5 +226,5 @@ def _move(objects: Objects, geometry: Geometry) -> tuple[FloatArray, Masks | Non
 
 
 def augment(sample: Sample, config: Augment, rng: np.random.Generator, *, fill: RGB = (0, 0, 0)) -> Sample:
-    """`choose` and `apply` in one step, at the picture's own scale; nothing of another picture."""
+    """`choose` and `apply` in one step, at the image's own scale; nothing of another image."""
     return apply(sample, choose(config, rng, sample.size, objects=sample.objects), fill=fill)

@@ -10,18 +10,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from maskwright.data.faults import pictures, records, rows, scenes, sets, view
+from maskwright.data.faults import images, records, rows, scenes, sets, view
 from maskwright.data.faults.files import Folder, Look, look_all
 from maskwright.data.faults.rows import GONE, Rows
 from maskwright.data.faults.table import FAULTS, SEVERITIES, Finding, Severity
 
 Progress = Callable[[int], None]
-"""Called with the total number of pictures after each."""
+"""Called with the total number of images after each."""
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What the checks work on. looks: by position in `images`, empty where pictures are not looked at."""
+    """What the checks work on. looks: by position in `images`, empty where images are not looked at."""
 
     rows: Rows
     folder: Folder
@@ -30,7 +30,7 @@ class Material:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What was found. counts: pictures, annotations and classes of the file; pictures that were opened."""
+    """What was found. counts: images, annotations and classes of the file; images that were opened."""
 
     source: Path
     root: Path | None
@@ -62,8 +62,8 @@ class Report:
             lines += [f"    {f.where}: {f.message}" for f in found[:examples]]
             if len(found) > examples:
                 lines.append(f"    ... and {len(found) - examples} more")
-            if name == "missing-picture" and 2 * len(found) > self.counts["pictures"]:
-                lines.append(f"  first: give the right folder of the pictures with --images (looked in: {self.root})")
+            if name == "missing-image" and 2 * len(found) > self.counts["images"]:
+                lines.append(f"  first: give the right folder of the images with --images (looked in: {self.root})")
             lines += [f"  --fix: {fault.repair}"] if fault.repair else []
             lines += [f"  by hand: {fault.advice}"] if fault.advice and not fault.repair else []
         totals = ", ".join(_number(self.count(s), s) for s in SEVERITIES)
@@ -73,7 +73,7 @@ class Report:
         """For programs: everything, JSON types only."""
         return {
             "source": str(self.source),
-            "pictures": None if self.root is None else str(self.root),
+            "images": None if self.root is None else str(self.root),
             "counts": dict(self.counts),
             "totals": {s: self.count(s) for s in SEVERITIES},
             "findings": [finding_json(f) for name in self.by_fault().values() for f in name],
@@ -92,9 +92,9 @@ def check(
 ) -> Report:
     """Everything that is wrong or odd with a data set.
 
-    path: annotation file or folder of any known format. images: the folder of its pictures; None: the format's own.
+    path: annotation file or folder of any known format. images: the folder of its images; None: the format's own.
     val: the validation set, to be compared with; its own faults are not listed. val_images: the folder of its
-    pictures; None: `images`, or the format's own. files: also open every picture.
+    images; None: `images`, or the format's own. files: also open every image.
     Raises DataError where there is no such file or folder, ConfigError for an unknown format; whatever is wrong
     inside the file is a finding.
     """
@@ -111,7 +111,7 @@ def prepare(
     files: bool,
     progress: Progress | None,
 ) -> tuple[Material, Material | None]:
-    """Read the annotations and look at the pictures of both sets."""
+    """Read the annotations and look at the images of both sets."""
     train = rows.read(Path(path), None if images is None else Path(images), format)
     beside = images if val_images is None else val_images
     held = None if val is None else rows.read(Path(val), None if beside is None else Path(beside), format)
@@ -125,15 +125,15 @@ def prepare(
 
 
 def _paths(side: Material) -> dict[int, Path]:
-    """The file of each picture record whose file is there, under its name or another spelling of it."""
+    """The file of each image record whose file is there, under its name or another spelling of it."""
     out = {}
-    for picture in view.index(side.rows).pictures:
-        path = side.folder.path(picture.name)
+    for image in view.index(side.rows).images:
+        path = side.folder.path(image.name)
         if path is None and side.folder.root is not None:
-            spelled = side.folder.spelled(picture.name)
+            spelled = side.folder.spelled(image.name)
             path = None if spelled is None else side.folder.root / spelled
         if path is not None:
-            out[picture.at] = path
+            out[image.at] = path
     return out
 
 
@@ -142,32 +142,32 @@ def examine(
 ) -> list[Finding]:
     """All faults of what was read. Causes are looked for before what follows from them.
 
-    known: findings on the objects of a picture, by its position; taken where they are there, else put there.
+    known: findings on the objects of an image, by its position; taken where they are there, else put there.
     """
     known = {} if known is None else known
     seen = view.index(material.rows)
     looks, folder = material.looks, material.folder
     found: list[Finding | None] = [f for one in records.CHECKS for f in one(seen)]
-    for picture in seen.pictures:
-        for of_record in pictures.RECORD_CHECKS:
-            found += of_record(picture, folder)
-        look = looks.get(picture.at)
-        for of_file in pictures.FILE_CHECKS if look is not None else ():
-            found += of_file(picture, look)  # type: ignore[arg-type]
-    for among in pictures.AMONG_CHECKS:
+    for image in seen.images:
+        for of_record in images.RECORD_CHECKS:
+            found += of_record(image, folder)
+        look = looks.get(image.at)
+        for of_file in images.FILE_CHECKS if look is not None else ():
+            found += of_file(image, look)  # type: ignore[arg-type]
+    for among in images.AMONG_CHECKS:
         found += among(seen, looks, folder)
-    others = [] if val is None else view.index(val.rows).pictures
-    found += pictures.unlisted({p.name for p in (*seen.pictures, *others)}, folder)
+    others = [] if val is None else view.index(val.rows).images
+    found += images.unlisted({p.name for p in (*seen.images, *others)}, folder)
     bare = [f for f in sets.geometry(seen) if f is not None]
     broken: set[int] = set()
-    for picture in seen.pictures:
-        look = looks.get(picture.at)
-        size = picture.size or (look.size if look is not None and look.problem is None else None)
-        if picture.at not in known:
-            known[picture.at] = scenes.examine(seen, picture, size)
-        of_picture = known[picture.at]
-        broken |= {f.at for f in of_picture if f.fault in FAULTS["box-only-object"].after}
-        found += of_picture
+    for image in seen.images:
+        look = looks.get(image.at)
+        size = image.size or (look.size if look is not None and look.problem is None else None)
+        if image.at not in known:
+            known[image.at] = scenes.examine(seen, image, size)
+        of_image = known[image.at]
+        broken |= {f.at for f in of_image if f.fault in FAULTS["box-only-object"].after}
+        found += of_image
     found += [f for f in bare if f.at not in broken or f.fault != "box-only-object"]
     if val is not None and val.rows.problems:
         found += [replace(p, message=f"validation: {p.message}") for p in val.rows.problems]
@@ -178,7 +178,7 @@ def examine(
 
 def report(material: Material, findings: list[Finding]) -> Report:
     """The findings with what a person wants to know about the data set."""
-    lists = {"pictures": "images", "annotations": "annotations", "classes": "categories"}
+    lists = {"images": "images", "annotations": "annotations", "classes": "categories"}
     counts = {name: sum(r is not GONE for r in getattr(material.rows, s)) for name, s in lists.items()}
     return Report(material.rows.path, material.rows.root, {**counts, "opened": len(material.looks)}, tuple(findings))
 
@@ -197,9 +197,9 @@ def finding_json(finding: Finding) -> dict[str, Any]:
 
 def _heading(found: Report) -> str:
     counts = found.counts
-    pictures_, objects = _number(counts["pictures"], "picture"), _number(counts["annotations"], "annotation")
+    images_, objects = _number(counts["images"], "image"), _number(counts["annotations"], "annotation")
     classes = f"{counts['classes']} class{'' if counts['classes'] == 1 else 'es'}"
-    return f"{found.source}: {pictures_} ({counts['opened']} opened), {objects}, {classes}"
+    return f"{found.source}: {images_} ({counts['opened']} opened), {objects}, {classes}"
 
 
 def _number(count: int, what: str) -> str:

@@ -1,6 +1,6 @@
 """COCO JSON: annotated data sets and result lists, read with every fault named, written whole or not at all.
 
-Letters: H W picture. In the files boxes are x, y, width, height; in memory xyxy.
+Letters: H W image. In the files boxes are x, y, width, height; in memory xyxy.
 """
 
 import os
@@ -25,13 +25,13 @@ from maskwright.data.coco_rows import (
 )
 from maskwright.data.dataset import RLE, Dataset, ImageRecord
 from maskwright.data.fields import Box, Record, Row, box_to_xywh, json_keys, read_json, write_sections
-from maskwright.data.pictures import copy_pictures, found_name, inner_names, require_files, with_slashes
+from maskwright.data.images import copy_images, found_name, inner_names, require_files, with_slashes
 from maskwright.errors import ConfigError, DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Instances
 
 ANNOTATIONS = "annotations.json"
-"""The annotation file of a data set that is a folder; its pictures are in `images` beside it."""
+"""The annotation file of a data set that is a folder; its images are in `images` beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ def load(json_path: str | os.PathLike[str], images_dir: str | os.PathLike[str] |
     r"""Read an annotated data set. Labels follow the category ids in rising order.
 
     json_path: COCO JSON with images, annotations and categories. images_dir: the folder its file names are relative
-    to; without it boxes and masks can be had, pictures cannot.
+    to; without it boxes and masks can be had, images cannot.
     iscrowd that is missing or null is 0, such a bbox is the extent of the outline, such an area is the pixels of the
-    mask; what is only odd (a box beyond its picture, an object of no area) is kept and counted in `Dataset.notes`.
+    mask; what is only odd (a box beyond its image, an object of no area) is kept and counted in `Dataset.notes`.
     Fields and sections that have no place of their own are kept in `extra` and `class_extra`. A file name with the \ of
     Windows gets / where the file lies so.
     Raises DataError, naming the file, the record and what to do, for anything that cannot be meant.
@@ -58,7 +58,7 @@ def load(json_path: str | os.PathLike[str], images_dir: str | os.PathLike[str] |
     source = Path(json_path)
     root = None if images_dir is None else Path(images_dir)
     if root is not None and not root.is_dir():
-        raise DataError(f"{root}: the picture folder of {source} does not exist or is not a folder.")
+        raise DataError(f"{root}: the image folder of {source} does not exist or is not a folder.")
     content = read_json(source)
     if not isinstance(content, dict):
         hint = ""
@@ -108,7 +108,7 @@ def recognise(place: Path) -> bool:
 def load_place(place: Path, images: Path | None = None) -> Dataset:
     """Read the file, or the folder's annotations.json.
 
-    Without `images` the pictures' folder is the first of these that has the first picture: the file's own folder, the
+    Without `images` the images' folder is the first of these that has the first image: the file's own folder, the
     folder `images` in it, and the folder `images` beside it; where none has it, the file's own.
     """
     path = place / ANNOTATIONS if place.is_dir() else place
@@ -124,7 +124,7 @@ def save_place(place: Path, dataset: Dataset, copy: bool = False) -> tuple[str, 
     """Write a new .json file (annotations alone), or a new folder of annotations.json and, with `copy`, images/."""
     if place.suffix.lower() == ".json":
         if copy:
-            raise ConfigError(f"{place}: a JSON file holds no pictures. Name a folder, or leave the pictures out.")
+            raise ConfigError(f"{place}: a JSON file holds no images. Name a folder, or leave the images out.")
         if place.exists():
             raise FileExistsError(f"{place} exists already. Nothing is overwritten: name a new file, or remove it.")
         save(place, dataset)
@@ -134,7 +134,7 @@ def save_place(place: Path, dataset: Dataset, copy: bool = False) -> tuple[str, 
     names = inner_names(dataset) if copy else [r.file_name for r in dataset.images]
     with new_folder(place) as folder:
         if copy:
-            copy_pictures(dataset, folder / "images", names)
+            copy_images(dataset, folder / "images", names)
         _save(folder / ANNOTATIONS, dataset, names)
     return ()
 
@@ -152,10 +152,10 @@ def save_results(path: str | os.PathLike[str], results: Iterable[tuple[int, Inst
 
 
 def load_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, Instances]:
-    """Read a COCO result list for `dataset`: instances by image id, every picture present, file order kept.
+    """Read a COCO result list for `dataset`: instances by image id, every image present, file order kept.
 
-    A row without bbox takes its box from its mask. Raises DataError for unknown pictures and categories, and where
-    only some rows of one picture have masks. Instances hold float32; to measure the file, use `read_results`, which
+    A row without bbox takes its box from its mask. Raises DataError for unknown images and categories, and where
+    only some rows of one image have masks. Instances hold float32; to measure the file, use `read_results`, which
     keeps its digits: an overlap may lie exactly on a threshold.
     """
     found = read_results(path, dataset)
@@ -163,7 +163,7 @@ def load_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, In
 
 
 def read_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, tuple[ResultRow, ...]]:
-    """The rows of a COCO result list by image id, checked, numbers untouched; every picture present, maybe empty."""
+    """The rows of a COCO result list by image id, checked, numbers untouched; every image present, maybe empty."""
     source = Path(path)
     rows = read_json(source)
     if not isinstance(rows, list):
@@ -189,7 +189,7 @@ def _read_result(
     image = images.get(at.whole(row, "image_id"))
     if image is None:
         raise at.fault(
-            f"image_id {row['image_id']} is not a picture of {dataset.source}. Do the two files belong together?"
+            f"image_id {row['image_id']} is not an image of {dataset.source}. Do the two files belong together?"
         )
     label = label_of.get(at.whole(row, "category_id"))
     if label is None:

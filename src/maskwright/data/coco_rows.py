@@ -1,6 +1,6 @@
 """The rows of COCO JSON and of files made like it: categories, images and annotations, every fault named.
 
-Letters: H W picture, P landmarks. In the files boxes are x, y, width, height; in memory xyxy.
+Letters: H W image, P landmarks. In the files boxes are x, y, width, height; in memory xyxy.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from maskwright.data.fields import Box, Record, Row, box_to_xywh, box_tuple, sho
 from maskwright.errors import DataError
 from maskwright.types import Classes, Landmarks, Masks
 
-_BEYOND = 1.0  # pixels a box may reach beyond its picture before it is worth a note: annotation tools round
+_BEYOND = 1.0  # pixels a box may reach beyond its image before it is worth a note: annotation tools round
 _CATEGORY = frozenset(("id", "name", "keypoints", "skeleton"))
 _MOST_PIXELS = 2**32 - 1
 _IMAGE = frozenset(("id", "file_name", "height", "width"))
@@ -136,7 +136,7 @@ def read_images(source: Path, rows: list[Any]) -> tuple[ImageRecord, ...]:
         if number in records:
             raise at.fault(f"the id is used twice, for {records[number].file_name} and {short(name)}. Ids must differ.")
         if not isinstance(name, str) or not name:
-            raise at.fault(f"'file_name' must be the name of the picture file, got {short(name)}.")
+            raise at.fault(f"'file_name' must be the name of the image file, got {short(name)}.")
         size = at.whole(row, "height"), at.whole(row, "width")
         if min(size) < 1:
             raise at.fault(f"height and width must be at least 1, got {size[0]} and {size[1]} ({name}).")
@@ -159,7 +159,7 @@ def image_row(record: ImageRecord, file_name: str) -> Row:
 
 
 class AnnotationReader:
-    """Turns annotation rows into `Annotation`s by picture, and remembers what was odd."""
+    """Turns annotation rows into `Annotation`s by image, and remembers what was odd."""
 
     def __init__(
         self, source: Path, images: Iterable[ImageRecord], classes: Classes, landmarks: Sequence[Landmarks | None]
@@ -235,11 +235,11 @@ class AnnotationReader:
         height, width = image.size
         if box[0] > width or box[1] > height or box[2] < 0 or box[3] < 0:
             raise at.fault(
-                f"the box {short(list(box))} (x1, y1, x2, y2) lies outside its picture {image.file_name} of "
+                f"the box {short(list(box))} (x1, y1, x2, y2) lies outside its image {image.file_name} of "
                 f"{height}x{width} (height x width). Are height and width exchanged, or the coordinates relative?"
             )
         if box[0] < -_BEYOND or box[1] < -_BEYOND or box[2] > width + _BEYOND or box[3] > height + _BEYOND:
-            self.odd.setdefault("reach beyond their picture", []).append(int(row["id"]))
+            self.odd.setdefault("reach beyond their image", []).append(int(row["id"]))
         return box
 
     def _area(self, at: Record, row: Row, outline: Polygons | RLE | None, image: ImageRecord, box: Box) -> float:

@@ -1,6 +1,6 @@
-"""A drawn change of a picture's colours: exposure, contrast, tint, sharpness, noise, compression.
+"""A drawn change of an image's colours: exposure, contrast, tint, sharpness, noise, compression.
 
-Letters: H W picture.
+Letters: H W image.
 """
 
 import io
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from maskwright.data.sample import Picture
+from maskwright.data.sample import ImageArray
 
 Curve = NDArray[np.float32]
 """(256,) what becomes of each value."""
@@ -20,9 +20,9 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue in the grey value (ITU-R BT.601)."""
 
 BRIGHT = 0.995
-"""The share of the pixels below what counts as a picture's bright end."""
+"""The share of the pixels below what counts as an image's bright end."""
 LOOKED_AT = 250_000
-"""About so many pixels of a large picture are looked at for its bright end."""
+"""About so many pixels of a large image are looked at for its bright end."""
 
 DARKEST = 16.0
 """Grey levels that a gain leaves between black and the bright end: less could not show an object in 8 bits."""
@@ -32,7 +32,7 @@ DARKEST = 16.0
 class Colour:
     """A drawn change of colour. The factors are 1 where nothing changes; noise is drawn anew from `noise_seed`.
 
-    gain: as another exposure would have it. It is held where the bright end of the whole picture would pass white or
+    gain: as another exposure would have it. It is held where the bright end of the whole image would pass white or
     fall below 16 grey levels, so nothing that was to be seen is lost. gamma: exponent of the values in 0..1.
     jpeg: quality of a JPEG round trip; 100 is none.
     """
@@ -49,17 +49,17 @@ class Colour:
     gamma: float = 1.0
     jpeg: int = 100
 
-    def apply(self, image: Picture, whole: Picture | None = None) -> Picture:
+    def apply(self, image: ImageArray, whole: ImageArray | None = None) -> ImageArray:
         """(H, W, 3) uint8 to the same: blur, gamma, one colour matrix, noise, rounded and clipped once; then JPEG.
 
-        whole: the picture of which `image` shows a part, maybe turned and with margins; None: `image` itself.
+        whole: the image of which `image` shows a part, maybe turned and with margins; None: `image` itself.
         """
         if self.blur > 0:
             image = np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(self.blur)))
         image = self._recolour(image, image if whole is None else whole)
         return image if self.jpeg >= 100 else _jpeg(image, self.jpeg)
 
-    def _recolour(self, image: Picture, whole: Picture) -> Picture:
+    def _recolour(self, image: ImageArray, whole: ImageArray) -> ImageArray:
         curve = None if self.gamma == 1 else (255 * (np.arange(256) / 255) ** self.gamma).astype(np.float32)
         matrix, shift = self._matrix(image, whole, curve)
         if self.noise == 0 and curve is None and np.array_equal(matrix, np.eye(3)) and not shift.any():
@@ -72,7 +72,7 @@ class Colour:
         return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8).reshape(image.shape)
 
     def _matrix(
-        self, image: Picture, whole: Picture, curve: Curve | None
+        self, image: ImageArray, whole: ImageArray, curve: Curve | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """All changes after the curve as (3, 3) matrix and (3,) shift; contrast turns about the mean grey value."""
         luma = np.tile(LUMA.astype(np.float64), (3, 1))
@@ -86,7 +86,7 @@ class Colour:
             matrix, shift = self.contrast * matrix, shift + (1 - self.contrast) * mean
         return (-matrix, 255 - shift) if self.invert else (matrix, shift)
 
-    def _held_gain(self, whole: Picture, curve: Curve | None) -> float:
+    def _held_gain(self, whole: ImageArray, curve: Curve | None) -> float:
         if self.gain == 1:
             return 1.0
         step = max(1, round(math.sqrt(whole.shape[0] * whole.shape[1] / LOOKED_AT)))
@@ -96,12 +96,12 @@ class Colour:
         return min(max(self.gain, min(1.0, DARKEST / bright)), max(1.0, 255 / bright))
 
 
-def _histogram(image: Picture) -> NDArray[np.int64]:
+def _histogram(image: ImageArray) -> NDArray[np.int64]:
     """(3, 256) pixels of each value in each channel."""
     return np.reshape(Image.fromarray(np.ascontiguousarray(image)).histogram(), (3, 256)).astype(np.int64)
 
 
-def _mean_grey(image: Picture, curve: Curve | None) -> float:
+def _mean_grey(image: ImageArray, curve: Curve | None) -> float:
     if curve is None:
         columns = image.mean(axis=0, dtype=np.float32)  # rows first: a tenth of the time of all at once
         return float(columns.mean(axis=0, dtype=np.float64) @ LUMA)
@@ -118,8 +118,8 @@ def _hue_matrix(turns: float) -> NDArray[np.float64]:
     return matrix
 
 
-def _jpeg(image: Picture, quality: int) -> Picture:
-    """What is left of a picture after JPEG compression."""
+def _jpeg(image: ImageArray, quality: int) -> ImageArray:
+    """What is left of an image after JPEG compression."""
     if max(image.shape[:2]) > 65500:  # more than a JPEG file can have
         return image
     file = io.BytesIO()

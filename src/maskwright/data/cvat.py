@@ -1,9 +1,9 @@
 """CVAT XML 1.1, "for images" and "for video", read: an .xml file, or a folder of annotations.xml and images/.
 
-Polygons, masks, ellipses, boxes and skeletons are objects; shapes of one label and one `group_id` in a picture are the
+Polygons, masks, ellipses, boxes and skeletons are objects; shapes of one label and one `group_id` in an image are the
 parts of one object, and a skeleton or points in the group of exactly one object are its landmarks. The attributes
 `is_crowd` and `track_id` say what the format has no field for. In video a shape holds until the track's next row.
-Letters: H W picture, h w window of a mask, n points. Coordinates are continuous pixels.
+Letters: H W image, h w window of a mask, n points. Coordinates are continuous pixels.
 """
 
 from collections import Counter
@@ -19,26 +19,26 @@ from numpy.typing import NDArray
 from maskwright.data.cvat_labels import Labels, landmark_sets
 from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons
 from maskwright.data.fields import short
+from maskwright.data.images import size_of
 from maskwright.data.outlines import Found, annotations, ellipse, extent, rle_of, turned, union
-from maskwright.data.pictures import size_of
 from maskwright.data.xml_tree import line, read_xml, text_of
 from maskwright.errors import DataError
 from maskwright.media import SUFFIXES
 from maskwright.types import Size
 
 ANNOTATIONS = "annotations.xml"
-"""The annotation file of a data set that is a folder; its pictures are in `images` beside it."""
+"""The annotation file of a data set that is a folder; its images are in `images` beside it."""
 
 OWN = frozenset(("is_crowd", "track_id"))
 """The attributes that are fields here."""
 
 _OBJECTS = ("polygon", "mask", "ellipse", "box", "skeleton")
-_OTHERS = {"polyline": "lines", "cuboid": "cuboids", "tag": "tags of whole pictures"}
+_OTHERS = {"polyline": "lines", "cuboid": "cuboids", "tag": "tags of whole images"}
 
 
 @dataclass
 class Thing:
-    """The shapes of one object of one picture. points: landmarks by name; skeleton: the label they come from."""
+    """The shapes of one object of one image. points: landmarks by name; skeleton: the label they come from."""
 
     where: str
     label: str
@@ -52,7 +52,7 @@ class Thing:
 
 
 @dataclass
-class _Picture:
+class _Image:
     record: ImageRecord
     things: list[Thing]
 
@@ -70,13 +70,13 @@ def recognise(place: Path) -> bool:
 def load(place: Path, images: Path | None = None) -> Dataset:
     """Read an XML file, or the folder's annotations.xml.
 
-    Without `images` the pictures are in the folder `images` beside the file, or beside the file itself. Lines,
+    Without `images` the images are in the folder `images` beside the file, or beside the file itself. Lines,
     cuboids, tags, and points that belong to no object are left out and counted in `Dataset.notes`.
     Raises DataError, with file and line, for what cannot be meant.
     """
     path = place / ANNOTATIONS if place.is_dir() else place
     if images is not None and not images.is_dir():
-        raise DataError(f"{images}: the picture folder of {place} does not exist or is not a folder.")
+        raise DataError(f"{images}: the image folder of {place} does not exist or is not a folder.")
     beside = path.parent / "images"
     root = images or (beside if beside.is_dir() else path.parent)
     tree = read_xml(path)
@@ -88,27 +88,27 @@ def load(place: Path, images: Path | None = None) -> Dataset:
         raise DataError(f"{path}: has both <image> and <track>. Export one of 'for images' and 'for video' at a time.")
     reader = _Reader(path, labels, left_out)
     if moving or (tree.find(".//original_size") is not None and not still):
-        pictures = _video(reader, tree, moving, root)
+        source_images = _video(reader, tree, moving, root)
     else:
-        pictures = [_still(reader, element, root) for element in still]
-    return _dataset(place, path, root, pictures, labels, left_out)
+        source_images = [_still(reader, element, root) for element in still]
+    return _dataset(place, path, root, source_images, labels, left_out)
 
 
 def _dataset(
-    place: Path, path: Path, root: Path, pictures: list[_Picture], labels: Labels, left_out: Counter[str]
+    place: Path, path: Path, root: Path, images: list[_Image], labels: Labels, left_out: Counter[str]
 ) -> Dataset:
-    things = [t for p in pictures for t in p.things]
+    things = [t for p in images for t in p.things]
     classes = labels.classes(things)
     landmarks = landmark_sets(classes, labels, things)
-    numbered = len({p.record.id for p in pictures}) == len(pictures)
+    numbered = len({p.record.id for p in images}) == len(images)
     records: list[ImageRecord] = []
     rows: dict[int, tuple[Annotation, ...]] = {}
     first = 1
-    for k, picture in enumerate(pictures):
-        own = picture.record
+    for k, image in enumerate(images):
+        own = image.record
         record = own if numbered else ImageRecord(k, own.file_name, own.size, own.extra)
         found = []
-        for t in picture.things:
+        for t in image.things:
             label = classes.names.index(t.label)
             marks, keypoints = landmarks[label], None
             if marks is not None and t.points:
@@ -125,10 +125,10 @@ def _dataset(
     return Dataset(classes, tuple(records), rows, root, place, notes, landmarks if any(landmarks) else ())
 
 
-# ---- pictures and frames --------------------------------------------------------------------------------------------
+# ---- images and frames --------------------------------------------------------------------------------------------
 
 
-def _still(reader: "_Reader", element: Element, root: Path) -> _Picture:
+def _still(reader: "_Reader", element: Element, root: Path) -> _Image:
     """One <image>."""
     name = element.attrib.get("name", "").replace("\\", "/")
     if not name:
@@ -157,7 +157,7 @@ def _still(reader: "_Reader", element: Element, root: Path) -> _Picture:
                     _join(groups[key], thing)
         else:
             raise reader.fault(shape, f"<{shape.tag}> is not a known shape ({', '.join(_OBJECTS)}, points).")
-    return _Picture(record, _with_landmarks(reader, groups, points))
+    return _Image(record, _with_landmarks(reader, groups, points))
 
 
 def _join(whole: Thing, part: Thing) -> None:
@@ -172,7 +172,7 @@ def _join(whole: Thing, part: Thing) -> None:
 
 
 def _add_points(thing: Thing, points: dict[str, tuple[float, float, float]], where: str) -> None:
-    """Add landmarks; one that is outside the picture is no second one of its name."""
+    """Add landmarks; one that is outside the image is no second one of its name."""
     for name, point in points.items():
         if point[2] and name in thing.points and thing.points[name][2]:
             raise DataError(f"{where}: the group has two points called '{name}'. Rename one, or group them apart.")
@@ -208,7 +208,7 @@ def _with_landmarks(
     return [t for t in groups.values() if id(t) not in merged]
 
 
-def _video(reader: "_Reader", tree: Element, tracks: Sequence[Element], root: Path) -> list[_Picture]:
+def _video(reader: "_Reader", tree: Element, tracks: Sequence[Element], root: Path) -> list[_Image]:
     """The frames of a video, each with the shapes that its tracks have there."""
     frames = _frames(reader, tree)
     names = _frame_names(root, frames)
@@ -232,7 +232,7 @@ def _video(reader: "_Reader", tree: Element, tracks: Sequence[Element], root: Pa
                 things[frame].append(thing)
     reader.left_out += Counter()  # drops what is zero
     return [
-        _Picture(ImageRecord(k, name, size, {"video_id": 1, "frame_index": k}), things[frame])
+        _Image(ImageRecord(k, name, size, {"video_id": 1, "frame_index": k}), things[frame])
         for k, (frame, name) in enumerate(zip(frames, names, strict=True))
     ]
 
@@ -259,7 +259,7 @@ def _frames(reader: "_Reader", tree: Element) -> range:
 
 
 def _frame_names(root: Path, frames: range) -> list[str]:
-    """The files of the frames: CVAT's frame_000012; where there are none, as many pictures in order of name."""
+    """The files of the frames: CVAT's frame_000012; where there are none, as many images in order of name."""
     there = sorted(p.name for p in root.iterdir() if p.suffix.lower() in SUFFIXES) if root.is_dir() else []
     by_stem = {Path(name).stem.lower(): name for name in there}
     wanted = [f"frame_{frame:06d}" for frame in frames]
@@ -379,7 +379,7 @@ class _Reader:
         if left + width > size[1] or top + height > size[0] or left < 0 or top < 0:
             raise self.fault(
                 element,
-                f"the mask's window (left {left}, top {top}, width {width}, height {height}) leaves the picture of "
+                f"the mask's window (left {left}, top {top}, width {width}, height {height}) leaves the image of "
                 f"{size[0]}x{size[1]} (height x width).",
             )
         flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)

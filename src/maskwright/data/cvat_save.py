@@ -1,7 +1,7 @@
 """Writing CVAT XML 1.1 "for images"; how things that it has no field for are written stands in `data.cvat`.
 
 Run lengths become masks, polygons polygons (the parts of one object share a group), boxes boxes; landmarks a skeleton
-labelled "NAME landmarks" in the object's group. Letters: H W picture. Coordinates are continuous pixels.
+labelled "NAME landmarks" in the object's group. Letters: H W image. Coordinates are continuous pixels.
 """
 
 import math
@@ -15,8 +15,8 @@ import numpy as np
 from maskwright.atomic import new_folder, replacing
 from maskwright.data.cvat import ANNOTATIONS, OWN
 from maskwright.data.dataset import Annotation, Dataset
+from maskwright.data.images import copy_images, inner_names, require_files
 from maskwright.data.outlines import check_names, lost_frames, sentence
-from maskwright.data.pictures import copy_pictures, inner_names, require_files
 from maskwright.data.xml_tree import node, plain, tag
 from maskwright.errors import ConfigError, DataError
 from maskwright.types import BoolArray, Landmarks, Masks
@@ -26,7 +26,7 @@ _SUFFIX = " landmarks"
 
 @dataclass
 class _State:
-    """What goes on from picture to picture: the number of the last group, what was left out."""
+    """What goes on from image to image: the number of the last group, what was left out."""
 
     group: int = 0
     empty: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """
     single = place.suffix.lower() == ".xml"
     if single and copy:
-        raise ConfigError(f"{place}: an XML file holds no pictures. Name a folder, or leave the pictures out.")
+        raise ConfigError(f"{place}: an XML file holds no images. Name a folder, or leave the images out.")
     if single and place.exists():
         raise FileExistsError(f"{place} exists already. Nothing is overwritten: name a new file, or remove it.")
     _check(place, dataset)
@@ -51,7 +51,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
             return _write(part, dataset, names)
     with new_folder(place) as folder:
         if copy:
-            copy_pictures(dataset, folder / "images", names)
+            copy_images(dataset, folder / "images", names)
         return _write(folder / ANNOTATIONS, dataset, names)
 
 
@@ -150,7 +150,7 @@ def _svg(marks: Landmarks) -> str:
 
 
 def _shapes(dataset: Dataset, i: int, state: _State) -> Iterator[str]:
-    """The elements of one picture."""
+    """The elements of one image."""
     rows = dataset.of(i)
     drawn = [k for k, a in enumerate(rows) if isinstance(a.segmentation, dict)]
     masks = dict(zip(drawn, dataset.draw(i, [rows[k] for k in drawn]), strict=True))

@@ -1,6 +1,6 @@
 """An annotated data set in memory: names, sizes and outlines as they stand in the file; pixels only when asked for.
 
-Letters: N annotations of one picture, H W picture. Boxes are xyxy in the picture's continuous pixels.
+Letters: N annotations of one image, H W image. Boxes are xyxy in the image's continuous pixels.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ class Annotation:
     segmentation: polygons, run lengths, or None where only the box is known.
     crowd: a region of many objects that is neither object nor background. keypoints: (P, 3) x, y as in the file,
     visibility (0 not annotated, 1 hidden, 2 seen) of the class's landmarks, or None. track_id: the same for one object
-    through the pictures of a clip. extra: the file's other fields.
+    through the images of a clip. extra: the file's other fields.
     """
 
     id: int
@@ -60,7 +60,7 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageRecord:
-    """One picture of a data set. file_name: relative to the data set's root. extra: the file's other fields."""
+    """One image of a data set. file_name: relative to the data set's root. extra: the file's other fields."""
 
     id: int
     file_name: str
@@ -69,15 +69,15 @@ class ImageRecord:
 
 
 def usual_part(name: object) -> str:
-    """train, val or test where a picture's "split" says so in any tool's words and letter case, else ""."""
+    """train, val or test where an image's "split" says so in any tool's words and letter case, else ""."""
     return _PARTS.get(str(name).lower(), "")
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Pictures and their annotations.
+    """Images and their annotations.
 
-    annotations: by image id; every picture has an entry, maybe an empty one. root: the pictures' folder, or None.
+    annotations: by image id; every image has an entry, maybe an empty one. root: the images' folder, or None.
     source: the annotation file, for messages. notes: what a person should know about the file, one sentence each.
     landmarks: by label, None for a class without any; empty where no class has any. class_extra: by label, the other
     fields of the file's class records; empty where there are none. extra: the file's other sections.
@@ -97,48 +97,48 @@ class Dataset:
         return len(self.images)
 
     def index(self, image_id: int) -> int:
-        """The position of the picture with this id. Raises DataError for an unknown id."""
+        """The position of the image with this id. Raises DataError for an unknown id."""
         for position, record in enumerate(self.images):
             if record.id == image_id:
                 return position
-        raise DataError(f"{self.source}: no picture has the id {image_id}.")
+        raise DataError(f"{self.source}: no image has the id {image_id}.")
 
-    # ---- the pictures -----------------------------------------------------------------------------------------
+    # ---- the images -----------------------------------------------------------------------------------------
 
     def path(self, i: int) -> Path:
-        """Where picture `i` lies. Raises DataError if the data set was loaded without a picture folder."""
+        """Where image `i` lies. Raises DataError if the data set was loaded without an image folder."""
         if self.root is None:
-            raise DataError(f"{self.source} was loaded without a picture folder: pass images_dir when loading it.")
+            raise DataError(f"{self.source} was loaded without an image folder: pass images_dir when loading it.")
         return self.root / self.images[i].file_name
 
     def image(self, i: int) -> NDArray[np.uint8]:
-        """Picture `i` as (H, W, 3) uint8 RGB. Raises DataError where its size is not the annotated one."""
+        """Image `i` as (H, W, 3) uint8 RGB. Raises DataError where its size is not the annotated one."""
         record, path = self.images[i], self.path(i)
-        picture: NDArray[np.uint8] = media.read_image(path)
-        found: Size = (picture.shape[0], picture.shape[1])
+        image: NDArray[np.uint8] = media.read_image(path)
+        found: Size = (image.shape[0], image.shape[1])
         if found != record.size:
             turned = found == record.size[::-1]
             cause = (
-                "Height and width are exchanged: probably the annotations were drawn before the picture's EXIF "
+                "Height and width are exchanged: probably the annotations were drawn before the image's EXIF "
                 "rotation was applied; rotate the pixels and remove the EXIF tag, or annotate again"
                 if turned
-                else "Was the picture resized, cropped or replaced after it was annotated? Restore it or correct the "
+                else "Was the image resized, cropped or replaced after it was annotated? Restore it or correct the "
                 "record"
             )
             raise DataError(
-                f"{path}: the picture is {found[0]}x{found[1]} (height x width), but {self.source} annotates it as "
+                f"{path}: the image is {found[0]}x{found[1]} (height x width), but {self.source} annotates it as "
                 f"{record.size[0]}x{record.size[1]} (image id {record.id}). {cause}."
             )
-        return picture
+        return image
 
     def check_files(self) -> tuple[Path, ...]:
-        """The picture files that are missing, all of them, in order."""
+        """The image files that are missing, all of them, in order."""
         return tuple(path for path in (self.path(i) for i in range(len(self))) if not path.is_file())
 
-    # ---- the annotations of one picture, rows in the order of `of(i)` --------------------------------------------
+    # ---- the annotations of one image, rows in the order of `of(i)` --------------------------------------------
 
     def of(self, i: int) -> tuple[Annotation, ...]:
-        """The annotations of picture `i`, crowds included."""
+        """The annotations of image `i`, crowds included."""
         return self.annotations[self.images[i].id]
 
     def boxes(self, i: int) -> FloatArray:
@@ -170,11 +170,11 @@ class Dataset:
         return all(a.segmentation is not None for rows in self.annotations.values() for a in rows)
 
     def masks(self, i: int) -> Masks:
-        """The N masks of picture `i`, drawn now. Raises DataError where an annotation has only a box."""
+        """The N masks of image `i`, drawn now. Raises DataError where an annotation has only a box."""
         return self.draw(i, self.of(i))
 
     def truth(self, i: int, *, crowd: bool = False) -> Instances:
-        """The annotations of picture `i` as a perfect result: scores 1; crowds only if asked for.
+        """The annotations of image `i` as a perfect result: scores 1; crowds only if asked for.
 
         A keypoint's score is 1 where it is annotated, hidden or seen, and 0 where it is not. Track ids are given where
         every object has one.
@@ -197,7 +197,7 @@ class Dataset:
         )
 
     def draw(self, i: int, rows: Sequence[Annotation]) -> Masks:
-        """The masks of some annotations of picture `i`, in their order. Raises DataError, naming the annotation."""
+        """The masks of some annotations of image `i`, in their order. Raises DataError, naming the annotation."""
         outlines, name = [], self.images[i].file_name
         for a in rows:
             if a.segmentation is None:
@@ -219,7 +219,7 @@ class Dataset:
     # ---- parts of the data set ------------------------------------------------------------------------------------
 
     def subset(self, indices: Iterable[int]) -> "Dataset":
-        """The pictures at these positions, in this order. Raises ConfigError for a repeated or unknown position."""
+        """The images at these positions, in this order. Raises ConfigError for a repeated or unknown position."""
         chosen = [int(i) for i in indices]
         if len(set(chosen)) != len(chosen) or any(not 0 <= i < len(self) for i in chosen):
             raise ConfigError(f"A subset needs distinct positions in 0..{len(self) - 1}, got {chosen}.")
@@ -227,9 +227,9 @@ class Dataset:
         return replace(self, images=images, annotations={r.id: self.annotations[r.id] for r in images})
 
     def parts(self) -> dict[str, "Dataset"]:
-        """The pictures by the part (train, val, ...) that the file puts them in, the field "split" of their records.
+        """The images by the part (train, val, ...) that the file puts them in, the field "split" of their records.
 
-        Empty where some pictures are in none.
+        Empty where some images are in none.
         """
         names = [record.extra.get("split") for record in self.images]
         if not all(isinstance(name, str) for name in names):
@@ -237,10 +237,10 @@ class Dataset:
         return {n: self.subset(i for i, own in enumerate(names) if own == n) for n in dict.fromkeys(map(str, names))}
 
     def split(self, fraction: float, salt: str = "") -> tuple["Dataset", "Dataset"]:
-        """(rest, held out): about `fraction` of the pictures held out, chosen by a hash of each file name.
+        """(rest, held out): about `fraction` of the images held out, chosen by a hash of each file name.
 
-        The same on every machine; a picture stays on its side when others come or go. Neither side is empty if there
-        are two pictures or more and 0 < fraction < 1. Another salt gives another split.
+        The same on every machine; an image stays on its side when others come or go. Neither side is empty if there
+        are two images or more and 0 < fraction < 1. Another salt gives another split.
         """
         if not 0 <= fraction <= 1:
             raise ConfigError(f"split: fraction is between 0 and 1, got {fraction}.")
@@ -261,7 +261,7 @@ def _place(file_name: str, salt: str) -> float:
 
 
 def draw_segmentations(segmentations: list[Polygons | RLE], size: Size) -> Masks:
-    """Masks of a picture of `size` (H, W), in order, whatever form each segmentation has."""
+    """Masks of an image of `size` (H, W), in order, whatever form each segmentation has."""
     parts: dict[int, Masks] = {}
     polygons = {k: s for k, s in enumerate(segmentations) if not isinstance(s, dict)}
     lengths = {k: s for k, s in enumerate(segmentations) if isinstance(s, dict)}

@@ -1,6 +1,6 @@
-"""A few typical pictures of a data set, cut to windows at the network's scale: enough to see whether it can be learnt.
+"""A few typical images of a data set, cut to windows at the network's scale: enough to see whether it can be learnt.
 
-Letters: N objects, H W picture, h w window.
+Letters: N objects, H W image, h w window.
 """
 
 from pathlib import Path
@@ -22,11 +22,11 @@ LEAST_SHARE = 0.4
 
 
 def typical(dataset: Dataset, count: int) -> list[int]:
-    """Positions of up to `count` pictures with objects: all classes if possible, then the most usual object counts."""
+    """Positions of up to `count` images with objects: all classes if possible, then the most usual object counts."""
     labels = [[a.label for a in dataset.of(i) if not a.crowd] for i in range(len(dataset))]
     full = [i for i in range(len(dataset)) if labels[i]]
     if not full:
-        text = f"none of the {len(dataset)} pictures to learn from has an object, nothing can be learnt."
+        text = f"none of the {len(dataset)} images to learn from has an object, nothing can be learnt."
         raise DataError(f"{dataset.source}: {text}")
     median = float(np.median([len(labels[i]) for i in full]))
     full.sort(key=lambda i: (abs(np.log(len(labels[i]) / median)), i))
@@ -41,9 +41,9 @@ def typical(dataset: Dataset, count: int) -> list[int]:
 
 
 def windows(dataset: Dataset, positions: list[int], spec: InputSpec, side: int, folder: Path) -> Dataset:
-    """Windows of the pictures, at most `side` pixels wide and high and scaled as `spec` wants them, as a data set.
+    """Windows of the images, at most `side` pixels wide and high and scaled as `spec` wants them, as a data set.
 
-    Each window is the one with the most objects whole. The pictures are written into `folder`.
+    Each window is the one with the most objects whole. The images are written into `folder`.
     """
     records, annotations = [], {}
     for i in positions:

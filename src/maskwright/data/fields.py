@@ -1,6 +1,6 @@
 """Fields of JSON annotation files, checked one by one, so that every fault says where it is and what to do.
 
-Letters: H W picture. In the files boxes are x, y, width, height; in memory xyxy.
+Letters: H W image. In the files boxes are x, y, width, height; in memory xyxy.
 """
 
 import json
@@ -138,8 +138,8 @@ class Record:
         counts, stated = value.get("counts"), value.get("size")
         if not isinstance(stated, list) or stated != list(size):
             raise self.fault(
-                f"the run lengths are for a picture of size {short(stated)}, the picture is {list(size)} "
-                f"(height, width). Correct the size, or make the mask again for this picture."
+                f"the run lengths are for an image of size {short(stated)}, the image is {list(size)} "
+                f"(height, width). Correct the size, or make the mask again for this image."
             )
         if isinstance(counts, list):
             whole = all(isinstance(n, int) and n >= 0 for n in counts)

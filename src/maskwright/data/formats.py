@@ -26,7 +26,7 @@ from maskwright.data import (
     youtube_vis,
 )
 from maskwright.data.dataset import Dataset
-from maskwright.data.pictures import with_slashes
+from maskwright.data.images import with_slashes
 from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.media import SUFFIXES
 
@@ -40,14 +40,14 @@ class Format:
     """How one annotation format is handled.
 
     recognise: whether a file or folder is probably this format; reads as little as it can and never raises.
-    load: (file or folder, the pictures' folder or None for the layout's own) to the data set, whose root is always
-        set. Annotations are read and checked, pictures are not opened beyond their header.
+    load: (file or folder, the images' folder or None for the layout's own) to the data set, whose root is always
+        set. Annotations are read and checked, images are not opened beyond their header.
     save: (place, data set, copy) writes everything the format needs, whole or not at all, and gives one sentence for
         each kind of thing that the format cannot hold and that was left out (empty: all of it is there).
-        place must not exist (an empty folder may). copy: the picture files too, byte for byte, at the layout's place
-        for them; where a layout cannot be without its pictures, or cannot hold them, the other choice is a
-        ConfigError. Raises DataError, before anything is written, where pictures are missing or names clash.
-        `atomic.new_folder` and `data.pictures` do most of it.
+        place must not exist (an empty folder may). copy: the image files too, byte for byte, at the layout's place
+        for them; where a layout cannot be without its images, or cannot hold them, the other choice is a
+        ConfigError. Raises DataError, before anything is written, where images are missing or names clash.
+        `atomic.new_folder` and `data.images` do most of it.
     one_file: the suffix of a place that is a single annotation file (".json"), None where every place is a folder.
     keeps: what a round trip through it keeps, and what not, in a person's words.
     """
@@ -76,7 +76,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             ),
             Format(
                 "yolo",
-                "YOLO (Ultralytics): data.yaml, images/ and labels/ with one text file for each picture",
+                "YOLO (Ultralytics): data.yaml, images/ and labels/ with one text file for each image",
                 yolo.recognise,
                 yolo.load,
                 yolo_save.save,
@@ -86,7 +86,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             ),
             Format(
                 "masks",
-                "label pictures (Cellpose, StarDist): images/ and masks/, the value of a pixel is its object",
+                "label images (Cellpose, StarDist): images/ and masks/, the value of a pixel is its object",
                 instance_png.recognise_masks,
                 instance_png.load_masks,
                 instance_png_save.save_masks,
@@ -95,7 +95,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             ),
             Format(
                 "dsb2018",
-                "one mask picture for each object (Data Science Bowl): ID/images/ID.png and ID/masks/*.png",
+                "one mask image for each object (Data Science Bowl): ID/images/ID.png and ID/masks/*.png",
                 instance_png.recognise_objects,
                 instance_png.load_objects,
                 instance_png_save.save_objects,
@@ -108,12 +108,12 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 youtube_vis.recognise,
                 youtube_vis.load,
                 youtube_vis.save,
-                "everything but landmarks, the annotations' own ids, and fields of pictures or of single frames",
+                "everything but landmarks, the annotations' own ids, and fields of images or of single frames",
                 one_file=".json",
             ),
             Format(
                 "labelme",
-                "LabelMe: a folder with one JSON file for each picture",
+                "LabelMe: a folder with one JSON file for each image",
                 labelme.recognise,
                 labelme.load,
                 labelme_save.save,
@@ -125,7 +125,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 voc.recognise,
                 voc.load,
                 voc_save.save,
-                "the pixels of objects that do not overlap (254 in a picture at most), boxes rounded to pixels, "
+                "the pixels of objects that do not overlap (254 in an image at most), boxes rounded to pixels, "
                 "classes, train and val; crowds become void; not landmarks, tracks, objects with a box only, and ids",
             ),
             Format(
@@ -147,7 +147,7 @@ def load(
 ) -> Dataset:
     r"""Read a data set of any known format; without `format` it is recognised from the files.
 
-    images: the pictures' folder, where it is not the format's own. Names of pictures with the \ of Windows get / where
+    images: the images' folder, where it is not the format's own. Names of images with the \ of Windows get / where
     the files lie so.
     Raises ConfigError for an unknown format name, DataError where nothing or more than one format fits.
     """
@@ -161,8 +161,8 @@ def load(
 def save(path: str | os.PathLike[str], dataset: Dataset, format: str, copy: bool | None = None) -> tuple[str, ...]:
     """Write a data set as `format` to a new place; gives what the format cannot hold, one sentence each.
 
-    copy: with the picture files; None: yes, unless the place is a single annotation file.
-    Raises ConfigError for an unknown format or a choice it does not offer, DataError where pictures are missing or the
+    copy: with the image files; None: yes, unless the place is a single annotation file.
+    Raises ConfigError for an unknown format or a choice it does not offer, DataError where images are missing or the
     place is taken.
     """
     chosen, place = find(format), Path(path)
@@ -212,9 +212,9 @@ def _content(folder: Path) -> str:
     suffixes = Counter(path.suffix.lower() for path in islice(walk, _MOST_LOOKED_AT))
     if not suffixes:
         return "an empty folder" if not any(folder.iterdir()) else "a folder without a file in it"
-    pictures = sum(count for suffix, count in suffixes.items() if suffix in SUFFIXES)
+    images = sum(count for suffix, count in suffixes.items() if suffix in SUFFIXES)
     others = [(suffix, count) for suffix, count in suffixes.most_common() if suffix not in SUFFIXES]
-    words = [f"{pictures} picture{'' if pictures == 1 else 's'}"] if pictures else []
+    words = [f"{images} image{'' if images == 1 else 's'}"] if images else []
     for suffix, count in others[:_MOST_SUFFIXES]:
         kind = f"of suffix '{suffix}'" if suffix else "without suffix"
         words.append(f"{count} file{'' if count == 1 else 's'} {kind}")

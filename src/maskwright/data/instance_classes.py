@@ -1,4 +1,4 @@
-"""The classes of objects that are pictures: classes.txt and objects.csv beside the masks.
+"""The classes of objects that are images: classes.txt and objects.csv beside the masks.
 
 classes.txt: the class names in their order, one a line. objects.csv: columns mask, value, class: a mask's path below
 the data set's folder, a value in it (empty: every object in it), its class; commas or semicolons.

@@ -1,14 +1,14 @@
-"""Masks kept as pictures: one label picture for each picture, or one picture for each object.
+"""Masks kept as images: one label image for each image, or one image for each object.
 
 "masks", as Cellpose, StarDist and many microscopes have it. The value of a pixel is its object, 0 is background:
     images/a.png   masks/a.png               the mask may end in _masks, _mask, _labels, _label or _cp_masks
     images/a.png   masks/CLASS/a.png         a folder for each class
-    a.png          a_masks.png               all in one folder; the picture may end in _img or _image
+    a.png          a_masks.png               all in one folder; the image may end in _img or _image
 "dsb2018", as in the Data Science Bowl. What is not black is the object; objects may overlap:
     ID/images/ID.png   ID/masks/*.png        or ID/masks/CLASS/*.png
 Several classes need such folders, or the files of `instance_classes`.
 
-Letters: H W picture, h w the rectangle around an object.
+Letters: H W image, h w the rectangle around an object.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,9 +22,9 @@ from scipy import ndimage
 from maskwright import media
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.fields import box_tuple
+from maskwright.data.images import relative_names, size_of
 from maskwright.data.instance_classes import CLASSES, ClassTable
 from maskwright.data.outlines import sentence
-from maskwright.data.pictures import relative_names, size_of
 from maskwright.errors import DataError, ImageError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Masks, Size
@@ -34,28 +34,28 @@ MASKS = "masks"
 
 _MASK_FOLDERS = (MASKS, "mask", "labels", "label")
 _MASK_ENDS = ("_cp_masks", "_masks", "_mask", "_labels", "_label")
-_PICTURE_ENDS = ("_img", "_image")
+_IMAGE_ENDS = ("_img", "_image")
 _COUNTABLE = 1 << 20  # values up to which a table with one entry for each is made
 
 
 @dataclass(frozen=True)
 class _Own:
-    """A picture, its masks, and the class that each mask's folder names, or None."""
+    """An image, its masks, and the class that each mask's folder names, or None."""
 
-    picture: Path
+    image: Path
     masks: list[tuple[Path, str | None]] = field(default_factory=list)
 
 
 def recognise_masks(place: Path) -> bool:
-    """A folder with images/ and masks/ that holds pictures, or with a.png and a_masks.png side by side.
+    """A folder with images/ and masks/ that holds images, or with a.png and a_masks.png side by side.
 
-    Where the pictures lie elsewhere: masks/ and classes.txt, as `instance_png_save` writes them.
+    Where the images lie elsewhere: masks/ and classes.txt, as `instance_png_save` writes them.
     """
-    if (place / CLASSES).is_file() and _has_pictures(place / MASKS):
+    if (place / CLASSES).is_file() and _has_images(place / MASKS):
         return True
-    if any(_has_pictures(place / name) for name in _MASK_FOLDERS) and _has_pictures(place / "images"):
+    if any(_has_images(place / name) for name in _MASK_FOLDERS) and _has_images(place / "images"):
         return True
-    stems = {p.stem for p in _pictures(place)}
+    stems = {p.stem for p in _images(place)}
     return any(_bare(s, _MASK_ENDS) in stems or f"{_bare(s, _MASK_ENDS)}_img" in stems for s in stems if _is_mask(s))
 
 
@@ -65,59 +65,61 @@ def recognise_objects(place: Path) -> bool:
 
 
 def load_masks(place: Path, images: Path | None = None) -> Dataset:
-    """Read a folder of label pictures. images: the pictures' folder, where it is not in the layout.
+    """Read a folder of label images. images: the images' folder, where it is not in the layout.
 
-    Raises DataError, naming the files, where a picture has no mask, a mask no picture, or their sizes differ.
+    Raises DataError, naming the files, where an image has no mask, a mask no image, or their sizes differ.
     """
-    folder = next((place / name for name in _MASK_FOLDERS if _has_pictures(place / name)), place)
-    masks = _pictures(folder, deep=folder != place)
+    folder = next((place / name for name in _MASK_FOLDERS if _has_images(place / name)), place)
+    masks = _images(folder, deep=folder != place)
     if folder == place:
         masks = [p for p in masks if _is_mask(p.stem)]
     inside = images or (place if folder == place else place / "images")
-    pictures = [p for p in _pictures(inside, deep=inside != place) if p not in set(masks)]
-    if not masks or not pictures:
+    source_images = [p for p in _images(inside, deep=inside != place) if p not in set(masks)]
+    if not masks or not source_images:
         raise DataError(
-            f"{place}: found {len(pictures)} pictures in {inside} and {len(masks)} masks in {folder}. Expected "
-            f"images/ and masks/ with pictures of the same names, or a.png and a_masks.png side by side. Where the "
-            f"pictures lie elsewhere, give their folder (--images)."
+            f"{place}: found {len(source_images)} images in {inside} and {len(masks)} masks in {folder}. Expected "
+            f"images/ and masks/ with images of the same names, or a.png and a_masks.png side by side. Where the "
+            f"images lie elsewhere, give their folder (--images)."
         )
-    return _dataset(place, images or place, _paired(place, inside, pictures, folder, masks), _labelled)
+    return _dataset(place, images or place, _paired(place, inside, source_images, folder, masks), _labelled)
 
 
 def load_objects(place: Path, images: Path | None = None) -> Dataset:
-    """Read a folder with a folder for each picture, which holds one mask picture for each object.
+    """Read a folder with a folder for each image, which holds one mask image for each object.
 
-    images: where the folders of the pictures lie, if not beside those of the masks.
+    images: where the folders of the images lie, if not beside those of the masks.
     """
     rows = []
     for sample in sorted(_samples(place)):
         inside = (images or place) / sample.name / "images"
-        pictures = _pictures(inside)
-        if len(pictures) != 1:
-            raise DataError(f"{inside}: expected the one picture that {sample / MASKS} is of, found {len(pictures)}.")
-        masks = _pictures(sample / MASKS, deep=True)
-        rows.append(_Own(pictures[0], [(m, None if m.parent.name == MASKS else m.parent.name) for m in masks]))
+        source_images = _images(inside)
+        if len(source_images) != 1:
+            raise DataError(
+                f"{inside}: expected the one image that {sample / MASKS} is of, found {len(source_images)}."
+            )
+        masks = _images(sample / MASKS, deep=True)
+        rows.append(_Own(source_images[0], [(m, None if m.parent.name == MASKS else m.parent.name) for m in masks]))
     if not rows:
         raise DataError(f"{place}: expected folders ID with ID/images/ID.png and ID/masks/*.png, found none.")
     return _dataset(place, images or place, rows, _whole)
 
 
-# ---- which masks belong to which picture ----------------------------------------------------------------------------
+# ---- which masks belong to which image ----------------------------------------------------------------------------
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return path.suffix.lower() in media.SUFFIXES and path.name[0] != "." and path.is_file()
 
 
-def _has_pictures(folder: Path) -> bool:
-    return folder.is_dir() and any(_is_picture(p) for p in folder.rglob("*"))
+def _has_images(folder: Path) -> bool:
+    return folder.is_dir() and any(_is_image(p) for p in folder.rglob("*"))
 
 
-def _pictures(folder: Path, deep: bool = False) -> list[Path]:
-    """The pictures in a folder (deep: and below it), sorted; none where there is no such folder."""
+def _images(folder: Path, deep: bool = False) -> list[Path]:
+    """The images in a folder (deep: and below it), sorted; none where there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted(p for p in (folder.rglob("*") if deep else folder.iterdir()) if _is_picture(p))
+    return sorted(p for p in (folder.rglob("*") if deep else folder.iterdir()) if _is_image(p))
 
 
 def _is_mask(stem: str) -> bool:
@@ -134,15 +136,15 @@ def _samples(place: Path) -> Iterator[Path]:
         yield from (p.parent for p in place.glob(f"*/{MASKS}") if p.is_dir() and (p.parent / "images").is_dir())
 
 
-def _paired(place: Path, inside: Path, pictures: list[Path], folder: Path, masks: list[Path]) -> list[_Own]:
-    """Each picture with its masks, by their names below their folders, suffixes and usual endings aside."""
+def _paired(place: Path, inside: Path, images: list[Path], folder: Path, masks: list[Path]) -> list[_Own]:
+    """Each image with its masks, by their names below their folders, suffixes and usual endings aside."""
     own: dict[str, _Own] = {}
-    for path in pictures:
+    for path in images:
         key = path.relative_to(inside).with_suffix("").as_posix()
         if key in own:
-            raise DataError(f"{place}: {own[key].picture.name} and {path.name} would have the same mask. Rename one.")
+            raise DataError(f"{place}: {own[key].image.name} and {path.name} would have the same mask. Rename one.")
         own[key] = _Own(path)
-    by_bare = {_bare(key, _PICTURE_ENDS): row for key, row in own.items()}
+    by_bare = {_bare(key, _IMAGE_ENDS): row for key, row in own.items()}
     spare = []
     for path in masks:
         key = path.relative_to(folder).with_suffix("").as_posix()
@@ -155,12 +157,12 @@ def _paired(place: Path, inside: Path, pictures: list[Path], folder: Path, masks
         else:
             spare.append(path)
     if spare:
-        raise DataError(f"{place}: {len(spare)} masks have no picture of their name in {inside}: {_some(spare)}.")
-    lost = [row.picture for row in own.values() if not row.masks]
+        raise DataError(f"{place}: {len(spare)} masks have no image of their name in {inside}: {_some(spare)}.")
+    lost = [row.image for row in own.values() if not row.masks]
     if lost:
         raise DataError(
-            f"{place}: {len(lost)} pictures have no mask: {_some(lost)}. A picture without objects needs a mask that "
-            f"is 0 everywhere; remove a picture that nobody has annotated."
+            f"{place}: {len(lost)} images have no mask: {_some(lost)}. An image without objects needs a mask that "
+            f"is 0 everywhere; remove an image that nobody has annotated."
         )
     return list(own.values())
 
@@ -178,11 +180,11 @@ def _dataset(
     """split: a mask's values to its objects and the value of each."""
     table = ClassTable(place, (group for row in rows for _, group in row.masks if group is not None))
     records, by_image, blank, first = [], {}, list[str](), 1
-    for number, (name, row) in enumerate(zip(relative_names([r.picture for r in rows], root), rows, strict=True), 1):
-        record = ImageRecord(number, name, size_of(row.picture, place))
+    for number, (name, row) in enumerate(zip(relative_names([r.image for r in rows], root), rows, strict=True), 1):
+        record = ImageRecord(number, name, size_of(row.image, place))
         found: list[Annotation] = []
         for path, group in row.masks:
-            masks, values = split(_values(path, row.picture, record.size))
+            masks, values = split(_values(path, row.image, record.size))
             if not values and split is _whole:
                 blank.append(path.relative_to(place).as_posix())
             labels = [table.label(path, value, group) for value in values]
@@ -204,14 +206,14 @@ def _annotations(image_id: int, first: int, masks: Masks, labels: list[int]) -> 
     ]
 
 
-def _values(path: Path, picture: Path, size: Size) -> NDArray[np.int64]:
+def _values(path: Path, image: Path, size: Size) -> NDArray[np.int64]:
     try:
         values = media.read_values(path)
     except ImageError as error:
         raise DataError(str(error)) from error
     if values.shape != size:
         raise DataError(
-            f"{path}: the mask is {values.shape[0]}x{values.shape[1]} (height x width), its picture {picture} is "
+            f"{path}: the mask is {values.shape[0]}x{values.shape[1]} (height x width), its image {image} is "
             f"{size[0]}x{size[1]}. They must be of one size: was one of them resized or turned?"
         )
     if values.min() < 0:

@@ -1,6 +1,6 @@
-"""Writing masks as pictures, in the two layouts that `instance_png` reads.
+"""Writing masks as images, in the two layouts that `instance_png` reads.
 
-Letters: H W picture, k position of an object among those of its picture that have pixels.
+Letters: H W image, k position of an object among those of its image that have pixels.
 """
 
 from collections import Counter
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from maskwright import media
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset
+from maskwright.data.images import copy_images, inner_names, require_distinct, require_files
 from maskwright.data.instance_classes import CLASSES, OBJECTS, classes_text, objects_text
 from maskwright.data.instance_png import MASKS
 from maskwright.data.outlines import lost_frames, sentence
-from maskwright.data.pictures import copy_pictures, inner_names, require_distinct, require_files
 from maskwright.errors import ConfigError, DataError
 from maskwright.types import Masks
 
@@ -39,22 +39,22 @@ def save_masks(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, .
     with new_folder(place) as folder:
         for i, path in enumerate(paths):
             kept, masks = _drawn(dataset, i, lost)
-            values = _label_picture(masks, f"{dataset.source}: {names[i]}", lost)
+            values = _label_image(masks, f"{dataset.source}: {names[i]}", lost)
             media.write_image(folder / path, values)
             rows += [(path, int(v), dataset.classes[kept[v - 1].label]) for v in np.unique(values) if v]
         _write_classes(place, folder, dataset, rows)
         if copy:
-            copy_pictures(dataset, folder / "images", names)
+            copy_images(dataset, folder / "images", names)
     return (*_sentences(lost), *lost_frames(dataset))
 
 
 def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
-    """Write ID/images/ID.png, ID/masks/0001.png ... (0 and 255) and classes.txt; ID is the picture's name.
+    """Write ID/images/ID.png, ID/masks/0001.png ... (0 and 255) and classes.txt; ID is the image's name.
 
-    With several classes objects.csv says each object's. A picture without objects has an empty masks folder.
+    With several classes objects.csv says each object's. An image without objects has an empty masks folder.
     """
     if not copy:
-        raise ConfigError("The layout 'dsb2018' has a folder for each picture: its pictures must be copied too.")
+        raise ConfigError("The layout 'dsb2018' has a folder for each image: its images must be copied too.")
     require_files(dataset)
     files = [Path(name) for name in inner_names(dataset)]
     ids = ["_".join(file.with_suffix("").parts) for file in files]
@@ -70,12 +70,12 @@ def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str,
                 media.write_image(folder / path, mask.dense()[0].astype(np.uint8) * 255)
                 rows.append((path, None, dataset.classes[a.label]))
         _write_classes(place, folder, dataset, rows)
-        copy_pictures(dataset, folder, [f"{n}/images/{n}{f.suffix}" for n, f in zip(ids, files, strict=True)])
+        copy_images(dataset, folder, [f"{n}/images/{n}{f.suffix}" for n, f in zip(ids, files, strict=True)])
     return (*_sentences(lost), *lost_frames(dataset))
 
 
 def _drawn(dataset: Dataset, i: int, lost: Counter[str]) -> tuple[list[Annotation], Masks]:
-    """The objects of picture `i` that have pixels, and their masks; what is left out is counted."""
+    """The objects of image `i` that have pixels, and their masks; what is left out is counted."""
     rows = [a for a in dataset.of(i) if a.segmentation is not None and not a.crowd]
     lost["crowd region{s} left out: masks have none"] += sum(a.crowd for a in dataset.of(i))
     lost["object{s} with a box but no outline left out"] += sum(
@@ -89,10 +89,10 @@ def _drawn(dataset: Dataset, i: int, lost: Counter[str]) -> tuple[list[Annotatio
     return [rows[k] for k in kept], masks[kept] if kept else Masks.empty(masks.size)
 
 
-def _label_picture(masks: Masks, name: str, lost: Counter[str]) -> NDArray[np.uint16]:
+def _label_image(masks: Masks, name: str, lost: Counter[str]) -> NDArray[np.uint16]:
     """(H, W), object k as k + 1, later ones over earlier ones."""
     if len(masks) > _MOST:
-        raise DataError(f"{name}: a label picture holds at most {_MOST} objects, this one has {len(masks)}.")
+        raise DataError(f"{name}: a label image holds at most {_MOST} objects, this one has {len(masks)}.")
     out = np.zeros(masks.size, np.uint16)
     for k, ((top, left), crop) in enumerate(zip(masks.corners, masks.crops, strict=True), start=1):
         out[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = k

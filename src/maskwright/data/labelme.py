@@ -1,11 +1,11 @@
-"""LabelMe: a folder with one JSON file for each picture, usually beside it.
+"""LabelMe: a folder with one JSON file for each image, usually beside it.
 
 A shape is a polygon, rectangle, oriented rectangle, circle, bitmap ("mask") or point; shapes of one label and one
 `group_id` are the parts of one object, and points of that group its landmarks, named by their labels. A hole is a seam
 in the polygon (see `ops.polygons.with_seams`). What LabelMe has no field for stands where LabelMe keeps what it does
 not know: `track_id` and `box_only` in a shape, `landmarks` (by class: names, links, mirrored) at the file's top, the
 flag `crowd` of a shape and the flag `hidden` of a point.
-Letters: H W picture, n points. Coordinates are continuous pixels.
+Letters: H W image, n points. Coordinates are continuous pixels.
 """
 
 import base64
@@ -23,6 +23,7 @@ from maskwright import media
 from maskwright.atomic import replacing
 from maskwright.data.dataset import RLE, Dataset, ImageRecord, Polygons
 from maskwright.data.fields import Record, Row, json_keys, read_json, read_text, short
+from maskwright.data.images import relative_names, size_of
 from maskwright.data.outlines import (
     Found,
     annotations,
@@ -31,7 +32,6 @@ from maskwright.data.outlines import (
     rle_of,
     union,
 )
-from maskwright.data.pictures import relative_names, size_of
 from maskwright.errors import ConfigError, DataError, ImageError, suggest
 from maskwright.types import Classes, Landmarks, Size
 
@@ -65,7 +65,7 @@ class _Sheet:
     """One file, read."""
 
     at: Record
-    picture: Path
+    image: Path
     size: Size
     objects: list[_Object]
     extra: Row
@@ -73,7 +73,7 @@ class _Sheet:
 
 
 def recognise(place: Path) -> bool:
-    """A folder in which the first JSON file has shapes and the name of a picture."""
+    """A folder in which the first JSON file has shapes and the name of an image."""
     own = sorted(place.glob("*.json"))[:1] if place.is_dir() else []
     first = next(iter(own or _json_files(place)), None) if place.is_dir() else None
     return first is not None and len(json_keys(first, ("shapes", "imagePath"))) == 2
@@ -82,24 +82,24 @@ def recognise(place: Path) -> bool:
 def load(place: Path, images: Path | None = None) -> Dataset:
     """Read a folder of LabelMe files, those in folders below too, or one such file.
 
-    Without `images`, pictures are where the files say, or beside them. Rectangles are boxes without a mask where the
+    Without `images`, images are where the files say, or beside them. Rectangles are boxes without a mask where the
     whole set has nothing else, and outlines otherwise. Lines, and points that belong to no object, are left out and
     counted in `Dataset.notes`. Raises DataError, naming file and shape, for what cannot be meant.
     """
     base = place if place.is_dir() else place.parent
     files = sorted(_json_files(place)) if place.is_dir() else [place]
     if not files:
-        raise DataError(f"{place}: no JSON file in this folder. LabelMe writes one for each picture.")
+        raise DataError(f"{place}: no JSON file in this folder. LabelMe writes one for each image.")
     if images is not None and not images.is_dir():
-        raise DataError(f"{images}: the picture folder of {place} does not exist or is not a folder.")
+        raise DataError(f"{images}: the image folder of {place} does not exist or is not a folder.")
     left_out: Counter[str] = Counter()
     sheets = [_sheet(file, base, images, left_out) for file in files]
     objects = [o for sheet in sheets for o in sheet.objects]
     classes = _classes(base / LABELS, objects)
     landmarks = _landmarks(classes, sheets)
     boxes_only = all(o.rectangles for o in objects)
-    root = _root([sheet.picture for sheet in sheets], base) if images is None else images
-    names = relative_names([sheet.picture for sheet in sheets], root)
+    root = _root([sheet.image for sheet in sheets], base) if images is None else images
+    names = relative_names([sheet.image for sheet in sheets], root)
     records, rows, first = [], {}, 1
     for k, sheet in enumerate(sheets):
         record = ImageRecord(k + 1, names[k], sheet.size, sheet.extra)
@@ -112,16 +112,16 @@ def load(place: Path, images: Path | None = None) -> Dataset:
 
 
 def unpack(place: Path) -> tuple[Path, ...]:
-    """Write the pictures that exist only inside their JSON files (imageData) where these say they are; gives those.
+    """Write the images that exist only inside their JSON files (imageData) where these say they are; gives those.
 
-    Raises DataError where the data is not a picture. A picture that is there already is never touched.
+    Raises DataError where the data is not an image. An image that is there already is never touched.
     """
     written = []
     for file in sorted(_json_files(place)) if place.is_dir() else [place]:
         document = Record(file, "the file").table(read_json(file))
         target = file.parent / _name(document.get("imagePath"), Record(file, "the file")).name
         data = document.get("imageData")
-        if data and not _picture(file, document, file.parent, None).is_file():
+        if data and not _image(file, document, file.parent, None).is_file():
             content = _base64(Record(file, "imageData"), data)
             _header(Record(file, "imageData"), content)
             with replacing(target) as part:
@@ -145,25 +145,25 @@ def _sheet(file: Path, base: Path, images: Path | None, left_out: Counter[str]) 
     shapes = document.get("shapes")
     if not isinstance(shapes, list):
         raise at.fault(f"a LabelMe file has the list 'shapes', found {short(sorted(document))}. Move other files away.")
-    picture = _picture(file, document, base, images)
-    size = _size(at, document, picture)
+    image = _image(file, document, base, images)
+    size = _size(at, document, image)
     extra = {k: v for k, v in document.items() if k not in FILE_KEYS and not (k == "flags" and not v)}
-    if not picture.is_file() and document.get("imageData"):
+    if not image.is_file() and document.get("imageData"):
         left_out["embedded"] += 1
     objects = _objects(file, shapes, size, left_out)
-    return _Sheet(at, picture, size, objects, extra, _named_landmarks(at, document.get("landmarks")))
+    return _Sheet(at, image, size, objects, extra, _named_landmarks(at, document.get("landmarks")))
 
 
 def _name(value: Any, at: Record) -> PurePosixPath:
     """A path of any system with / between its parts; of an absolute one the file's name alone."""
     if not isinstance(value, str) or not PureWindowsPath(value).name:
-        raise at.fault(f"'imagePath' must name the picture, got {short(value)}.")
+        raise at.fault(f"'imagePath' must name the image, got {short(value)}.")
     path = PureWindowsPath(value)
     return PurePosixPath(path.name if path.anchor else path.as_posix())
 
 
-def _picture(file: Path, document: Row, base: Path, images: Path | None) -> Path:
-    """Where the picture is: the first of the sensible places that has it, else the first of them."""
+def _image(file: Path, document: Row, base: Path, images: Path | None) -> Path:
+    """Where the image is: the first of the sensible places that has it, else the first of them."""
     name = _name(document.get("imagePath"), Record(file, "the file"))
     if images is None:
         places = [file.parent / name, file.parent / document["imagePath"], file.parent / name.name]
@@ -173,9 +173,9 @@ def _picture(file: Path, document: Row, base: Path, images: Path | None) -> Path
     return found
 
 
-def _root(pictures: Sequence[Path], base: Path) -> Path:
-    """The folder of the files, or where that holds none of the pictures, what these have in common."""
-    full = [Path(os.path.abspath(p)) for p in pictures]
+def _root(images: Sequence[Path], base: Path) -> Path:
+    """The folder of the files, or where that holds none of the images, what these have in common."""
+    full = [Path(os.path.abspath(p)) for p in images]
     own = Path(os.path.abspath(base))
     if any(p.is_relative_to(own) for p in full):
         return base
@@ -185,17 +185,17 @@ def _root(pictures: Sequence[Path], base: Path) -> Path:
         return base
 
 
-def _size(at: Record, document: Row, picture: Path) -> Size:
+def _size(at: Record, document: Row, image: Path) -> Size:
     if document.get("imageHeight") is not None and document.get("imageWidth") is not None:
         size = at.whole(document, "imageHeight"), at.whole(document, "imageWidth")
-    elif picture.is_file():
-        size = size_of(picture, at.source)
+    elif image.is_file():
+        size = size_of(image, at.source)
     elif document.get("imageData"):
         size = _header(at, _base64(at, document["imageData"]))
     else:
         raise at.fault(
-            f"it has no imageHeight and imageWidth, and the picture {picture} is not there to tell them. "
-            f"Give the pictures' folder."
+            f"it has no imageHeight and imageWidth, and the image {image} is not there to tell them. "
+            f"Give the images' folder."
         )
     if min(size) < 1:
         raise at.fault(f"imageHeight and imageWidth must be at least 1, got {size[0]} and {size[1]}.")
@@ -206,16 +206,16 @@ def _header(at: Record, content: bytes) -> Size:
     try:
         return media.read_size(content)
     except ImageError as error:
-        raise at.fault(f"'imageData' is not a picture: {error}") from error
+        raise at.fault(f"'imageData' is not an image: {error}") from error
 
 
 def _base64(at: Record, value: Any) -> bytes:
     if not isinstance(value, str):
-        raise at.fault(f"expected a picture as base64 text, got {short(value)}.")
+        raise at.fault(f"expected an image as base64 text, got {short(value)}.")
     try:
         return base64.b64decode("".join(value.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise at.fault(f"the picture is not base64 text ({error}): {short(value)}. Was the file cut off?") from error
+        raise at.fault(f"the image is not base64 text ({error}): {short(value)}. Was the file cut off?") from error
 
 
 def _objects(file: Path, shapes: Sequence[Any], size: Size, left_out: Counter[str]) -> list[_Object]:
@@ -300,7 +300,7 @@ def _bitmap(at: Record, row: Row, size: Size) -> RLE:
     try:
         crop = media.read_image(content).any(axis=2)
     except ImageError as error:
-        raise at.fault(f"its mask is not a picture: {error}") from error
+        raise at.fault(f"its mask is not an image: {error}") from error
     (x0, y0), (x1, y1) = [(int(x), int(y)) for x, y in corners[:2]]
     if len(corners) != 2 or crop.shape != (y1 - y0 + 1, x1 - x0 + 1):
         raise at.fault(
@@ -392,7 +392,7 @@ def _notes(sheets: Sequence[_Sheet], left_out: Counter[str], boxes: int) -> tupl
         notes.append(f"All {boxes} objects are rectangles: they are taken as boxes without masks.")
     if embedded:
         notes.append(
-            f"{embedded} of {len(sheets)} pictures exist only inside their JSON files. `maskwright data convert` with "
+            f"{embedded} of {len(sheets)} images exist only inside their JSON files. `maskwright data convert` with "
             f"--unpack writes them beside these."
         )
     return tuple(notes)

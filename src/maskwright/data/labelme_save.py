@@ -1,6 +1,6 @@
 """Writing LabelMe folders; how things that LabelMe has no field for are written stands in `data.labelme`.
 
-Letters: H W picture. Coordinates are continuous pixels.
+Letters: H W image. Coordinates are continuous pixels.
 """
 
 import json
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset, Polygons
 from maskwright.data.fields import Row
+from maskwright.data.images import copy_images, inner_names, require_files
 from maskwright.data.labelme import FILE_KEYS, LABELS, NO_CLASS, SHAPE_KEYS
 from maskwright.data.outlines import check_names, polygons_of, sentence
-from maskwright.data.pictures import copy_pictures, inner_names, require_files
 from maskwright.errors import DataError
 from maskwright.types import Landmarks
 
 
 def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
-    """Write a new folder: a JSON file for each picture, `labels.txt`, and with `copy` the pictures beside the files.
+    """Write a new folder: a JSON file for each image, `labels.txt`, and with `copy` the images beside the files.
 
-    Without `copy` the files point at the pictures where they are. Objects that cannot be told from nothing (a mask
+    Without `copy` the files point at the images where they are. Objects that cannot be told from nothing (a mask
     without a pixel) are left out and counted in the answer.
     """
     check_names(dataset, place)
@@ -41,11 +41,11 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     twice = [name for name, count in Counter(s.casefold() for s in sheets).items() if count > 1]
     if twice:
         both = [n for n, s in zip(names, sheets, strict=True) if s.casefold() == twice[0]]
-        raise DataError(f"{place}: the pictures {' and '.join(both)} would share the file {twice[0]}. Rename one.")
+        raise DataError(f"{place}: the images {' and '.join(both)} would share the file {twice[0]}. Rename one.")
     empty: list[str] = []
     with new_folder(place) as folder:
         if copy:
-            copy_pictures(dataset, folder, names)
+            copy_images(dataset, folder, names)
         (folder / LABELS).write_text("".join(f"{n}\n" for n in dataset.classes.names), encoding="utf-8", newline="\n")
         for i, (name, sheet) in enumerate(zip(names, sheets, strict=True)):
             path = PurePosixPath(name).name if copy else _path_from(place / sheet, dataset, i)
@@ -56,7 +56,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
 
 
 def _path_from(sheet: Path, dataset: Dataset, i: int) -> str:
-    """The picture's place as the JSON file `sheet` will name it."""
+    """The image's place as the JSON file `sheet` will name it."""
     if dataset.root is None:
         return dataset.images[i].file_name
     try:

@@ -1,9 +1,9 @@
-"""Training batches in an order, and with variations, that depend on nothing but seed, epoch and picture.
+"""Training batches in an order, and with variations, that depend on nothing but seed, epoch and image.
 
 A run that was stopped at any batch goes on with exactly the batches it would have seen. Several processes share the
-pictures of each batch: together they see the batches that one process would.
+images of each batch: together they see the batches that one process would.
 
-Letters: B batch, H W padded batch, h w one input picture.
+Letters: B batch, H W padded batch, h w one input image.
 """
 
 import itertools
@@ -33,18 +33,18 @@ from maskwright.ops.warp import input_size, normalise, pad_batch, resize_normali
 from maskwright.types import InputSpec, IntArray, Size, Target
 
 ORDER, VARIATION = 0, 1
-"""Keep the random streams for the order of the pictures and for their variations apart."""
+"""Keep the random streams for the order of the images and for their variations apart."""
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How batches are drawn.
 
-    batch_size: pictures of all processes together; the last batch of an epoch may be smaller. seed: any integer from 0.
-    epochs: None goes on for ever. repeats: times an epoch shows each picture, each time varied anew. augment: None
-    shows each picture as prediction would see it. short_edges: one of these input sizes is drawn for each picture;
-    empty means the spec's own. keep_empty: also show pictures without objects. masks: draw the outlines; False trains
-    on boxes alone. workers: processes that prepare pictures; 0 is this one.
+    batch_size: images of all processes together; the last batch of an epoch may be smaller. seed: any integer from 0.
+    epochs: None goes on for ever. repeats: times an epoch shows each image, each time varied anew. augment: None
+    shows each image as prediction would see it. short_edges: one of these input sizes is drawn for each image;
+    empty means the spec's own. keep_empty: also show images without objects. masks: draw the outlines; False trains
+    on boxes alone. workers: processes that prepare images; 0 is this one.
     """
 
     batch_size: int = 2
@@ -68,7 +68,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Which sample: epoch, batch number in it, position of the picture in the data set, which of its repeats."""
+    """Which sample: epoch, batch number in it, position of the image in the data set, which of its repeats."""
 
     epoch: int
     number: int
@@ -78,10 +78,10 @@ class Key:
 
 @dataclass(eq=False)
 class Batch:
-    """One step's pictures; none where this process has no share in the batch.
+    """One step's images; none where this process has no share in the batch.
 
     images: (B, 3, H, W) float32 normalised, padded right and bottom with zeros. sizes: (h, w) of each without the
-    padding. targets: input frame, one per picture. image_ids, files, keys: which pictures they are.
+    padding. targets: input frame, one per image. image_ids, files, keys: which images they are.
     """
 
     images: Tensor
@@ -121,16 +121,16 @@ class Batch:
 
 
 def order(positions: IntArray, seed: int, epoch: int, repeats: int = 1) -> IntArray:
-    """The pictures of one epoch, shuffled, `repeats` times over; the same for the same seed and epoch everywhere."""
+    """The images of one epoch, shuffled, `repeats` times over; the same for the same seed and epoch everywhere."""
     rng = np.random.default_rng([ORDER, seed, epoch])
     return np.concatenate([rng.permutation(positions) for _ in range(repeats)])
 
 
 def usable(dataset: Dataset, *, keep_empty: bool) -> IntArray:
-    """Positions of the pictures to learn from. Raises DataError where not one has an object that is not a crowd."""
+    """Positions of the images to learn from. Raises DataError where not one has an object that is not a crowd."""
     full = [i for i in range(len(dataset)) if any(not a.crowd for a in dataset.of(i))]
     if not full:
-        text = f"none of the {len(dataset)} pictures to learn from has an object, nothing can be learnt."
+        text = f"none of the {len(dataset)} images to learn from has an object, nothing can be learnt."
         raise DataError(f"{dataset.source}: {text}")
     return np.arange(len(dataset)) if keep_empty else np.array(full, np.int64)
 
@@ -139,7 +139,7 @@ class Batches:
     """All batches of a run, one after the other through its epochs, from any point on.
 
     len(batches) is the number of batches in one epoch. share: (i, n) gives process i of n its part of every batch,
-    which is empty where a batch has fewer pictures than there are processes.
+    which is empty where a batch has fewer images than there are processes.
     """
 
     def __init__(self, dataset: Dataset, spec: InputSpec, sampling: Sampling, share: tuple[int, int] = (0, 1)) -> None:
@@ -153,7 +153,7 @@ class Batches:
     def start(self, epoch: int = 0, number: int = 0) -> Iterator[Batch]:
         """Batches from batch `number` of `epoch` to the end of the last epoch.
 
-        Raises ImageError, DataError that names the picture which cannot be used, whichever process read it.
+        Raises ImageError, DataError that names the image which cannot be used, whichever process read it.
         """
         workers = self.sampling.workers
         loader: DataLoader[Any] = DataLoader(
@@ -168,7 +168,7 @@ class Batches:
         return _unwrapped(loader)
 
     def keys(self, epoch: int, number: int) -> Iterator[list[Key]]:
-        """What this process's share of each batch holds, without reading a picture."""
+        """What this process's share of each batch holds, without reading an image."""
         s, (mine, processes) = self.sampling, self.share
         for now in itertools.count(epoch) if s.epochs is None else range(epoch, s.epochs):
             shuffled = order(self.positions, s.seed, now, s.repeats)
@@ -191,7 +191,7 @@ class _Keys:
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One prepared picture (3, h, w) with its target. least: side to which it is padded at least."""
+    """One prepared image (3, h, w) with its target. least: side to which it is padded at least."""
 
     image: Tensor
     target: Target
@@ -248,7 +248,7 @@ def _unwrapped(loader: "DataLoader[Any]") -> Iterator[Batch]:
 
 def _ended(cause: object) -> TrainingError:
     return TrainingError(
-        f"A process that prepares pictures ended: {cause} Often memory ran out: use fewer workers. "
+        f"A process that prepares images ended: {cause} Often memory ran out: use fewer workers. "
         f"Where the run's folder holds last.state, resume goes on from it; otherwise start the run anew."
     )
 
@@ -268,7 +268,7 @@ def telling_of_workers() -> Iterator[None]:
 
 
 class TrainingSamples(TorchDataset[Item]):
-    """Prepared pictures by `Key`; the same key always gives the same item."""
+    """Prepared images by `Key`; the same key always gives the same item."""
 
     def __init__(self, dataset: Dataset, spec: InputSpec, sampling: Sampling) -> None:
         self.dataset, self.spec, self.sampling = dataset, spec, sampling
@@ -299,7 +299,7 @@ class TrainingSamples(TorchDataset[Item]):
         return Item(image, target, key, 0 if windowed else spec.square)
 
     def sample(self, position: int) -> Sample:
-        """A picture of the data set with its annotations as they are."""
+        """An image of the data set with its annotations as they are."""
         data = self.dataset
         objects = Objects(
             boxes=data.boxes(position),
@@ -312,7 +312,7 @@ class TrainingSamples(TorchDataset[Item]):
         return Sample(data.image(position), objects)
 
     def another(self, rng: np.random.Generator, *, filled: bool) -> Sample:
-        """A picture drawn from those that are shown, or from those of them that have an object."""
+        """An image drawn from those that are shown, or from those of them that have an object."""
         positions = self.filled if filled else self.shown
         return self.sample(int(positions[rng.integers(len(positions))]))
 
@@ -352,10 +352,10 @@ def prepare_sample(
 ) -> tuple[Tensor, Objects]:
     """The network input (3, h, w) and the objects it shows, in the input frame.
 
-    Without augmentation the input is exactly prediction's. With it the picture is moved and scaled in one pass by the
-    spec's filter, then normalised by the same function as in prediction; outside the picture is the mean colour,
+    Without augmentation the input is exactly prediction's. With it the image is moved and scaled in one pass by the
+    spec's filter, then normalised by the same function as in prediction; outside the image is the mean colour,
     which becomes zero as padding is, or is varied with the other colours. another: where mosaic and copy-paste find
-    pictures.
+    images.
     """
     if config is None:
         still = Choice(Geometry.resize(sample.size, input_size(sample.size, spec)))

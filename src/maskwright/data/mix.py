@@ -1,9 +1,9 @@
-"""Variations that take several pictures: copy-paste and mosaic. `vary` is all that `Augment` may do to a picture.
+"""Variations that take several images: copy-paste and mosaic. `vary` is all that `Augment` may do to an image.
 
-Each picture is moved in one pass, as without them, from its own random stream; the first picture's variation is the
+Each image is moved in one pass, as without them, from its own random stream; the first image's variation is the
 same whether these kinds are on or off, but for its window in a mosaic.
 
-Letters: N objects, H W picture.
+Letters: N objects, H W image.
 """
 
 from collections.abc import Callable
@@ -20,16 +20,16 @@ from maskwright.types import BoolArray, Masks, Size
 
 
 class Another(Protocol):
-    """Draws another picture of the data set; `filled`: one that has an object."""
+    """Draws another image of the data set; `filled`: one that has an object."""
 
     def __call__(self, rng: np.random.Generator, *, filled: bool) -> Sample: ...
 
 
 @dataclass(frozen=True)
 class View:
-    """How any picture becomes input before it is varied.
+    """How any image becomes input before it is varied.
 
-    scaled: the input's size from the picture's. fill: colour outside pictures. antialias: average where they shrink.
+    scaled: the input's size from the image's. fill: colour outside images. antialias: average where they shrink.
     """
 
     scaled: Callable[[Size], Size]
@@ -37,7 +37,7 @@ class View:
     antialias: bool = True
 
     def varied(self, sample: Sample, config: Augment, rng: np.random.Generator) -> Sample:
-        """One picture after one drawn variation."""
+        """One image after one drawn variation."""
         choice = choose(config, rng, sample.size, self.scaled(sample.size), sample.objects)
         return apply(sample, choice, fill=self.fill, antialias=self.antialias)
 
@@ -47,13 +47,13 @@ def vary(
 ) -> Sample:
     """The sample after everything that `config` draws for it. The same `rng` state gives the same result.
 
-    another: where the other pictures come from. Raises ConfigError where the config needs it and there is none.
+    another: where the other images come from. Raises ConfigError where the config needs it and there is none.
     """
     if another is None:
         if config.mosaic or config.copy_paste:
-            raise ConfigError("Augment: mosaic and copy_paste need other pictures to draw from, got none.")
+            raise ConfigError("Augment: mosaic and copy_paste need other images to draw from, got none.")
         return view.varied(sample, config, rng)
-    aside = rng.spawn(1)[0]  # leaves the stream of the first picture alone
+    aside = rng.spawn(1)[0]  # leaves the stream of the first image alone
     tiles, source = aside.spawn(2)
     chance = aside.random(2)
     if chance[0] < config.mosaic:
@@ -71,12 +71,12 @@ def vary(
 def mosaic(
     sample: Sample, config: Augment, rng: np.random.Generator, view: View, another: Another, tiles: np.random.Generator
 ) -> Sample:
-    """Four pictures around a point in the middle 40% of the canvas, `sample` at the upper left.
+    """Four images around a point in the middle 40% of the canvas, `sample` at the upper left.
 
-    The canvas has the size of `config.crop`, else of the sample's input. Each picture, varied by itself, is seen
+    The canvas has the size of `config.crop`, else of the sample's input. Each image, varied by itself, is seen
     through a window as large as its tile; a smaller one touches the point and leaves the rest of its tile to the fill
-    colour. `tiles` draws the point and the other pictures. (YOLOv4, Bochkovskiy et al. 2020, section 3.3; there the
-    pictures are shrunk first, here `scale` says whether they are.)
+    colour. `tiles` draws the point and the other images. (YOLOv4, Bochkovskiy et al. 2020, section 3.3; there the
+    images are shrunk first, here `scale` says whether they are.)
     """
     height, width = config.crop or view.scaled(sample.size)
     shares = tiles.uniform(0.3, 0.7, 2)
@@ -89,8 +89,8 @@ def mosaic(
         tile = (height - y if low else y, width - x if right else x)
         if min(tile) < 1:
             continue
-        picture = sample if k == 0 else another(stream, filled=False)
-        seen = view.varied(picture, replace(config, crop=tile), stream)
+        source_image = sample if k == 0 else another(stream, filled=False)
+        seen = view.varied(source_image, replace(config, crop=tile), stream)
         h, w = seen.size
         top, left = y if low else y - h, x if right else x - w
         image[top : top + h, left : left + w] = seen.image
@@ -99,7 +99,7 @@ def mosaic(
 
 
 def _placed(seen: Sample, top: int, left: int, size: Size) -> Objects:
-    """The objects where their picture lies at (top, left) of one of `size`."""
+    """The objects where their image lies at (top, left) of one of `size`."""
     move, masks = Geometry.crop(seen.size, -top, -left, size), seen.objects.masks
     corner = np.array([top, left])
     return replace(
@@ -114,34 +114,34 @@ def _placed(seen: Sample, top: int, left: int, size: Size) -> Objects:
 
 
 def cut_out(size: Size, config: Augment, view: View, another: Another, rng: np.random.Generator) -> Sample:
-    """What to paste onto a picture of `size`: another picture, varied by itself and put at a random place, and some
+    """What to paste onto an image of `size`: another image, varied by itself and put at a random place, and some
     of its objects, from one to all that can be seen.
 
-    Crowds stay behind, and so do objects that the border of their own picture cuts: inside another picture they would
+    Crowds stay behind, and so do objects that the border of their own image cuts: inside another image they would
     have edges which no object has. (Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for
     Instance Segmentation", 2021, section 3; without its optional blending, and the window always holds an object.)
     """
-    picture = another(rng, filled=True)
-    objects = picture.objects[_whole(picture)]
+    image = another(rng, filled=True)
+    objects = image.objects[_whole(image)]
     near = replace(config, crop=size, focus=1.0)
-    choice = choose(near, rng, picture.size, view.scaled(picture.size), objects)
+    choice = choose(near, rng, image.size, view.scaled(image.size), objects)
     window = choice.geometry.size
     top, left = (int(rng.integers(have - want + 1)) for have, want in zip(size, window, strict=True))
     placed = replace(choice, geometry=choice.geometry.then(Geometry.crop(window, -top, -left, size)))
-    moved = apply(Sample(picture.image, objects), placed, fill=view.fill, antialias=view.antialias)
+    moved = apply(Sample(image.image, objects), placed, fill=view.fill, antialias=view.antialias)
     pasted = np.flatnonzero(~moved.objects.crowd)  # also what the window cuts, where `cut` is "ignore"
     count = int(rng.integers(1, len(pasted) + 1)) if len(pasted) else 0
     return Sample(moved.image, moved.objects[np.sort(rng.permutation(pasted)[:count])])
 
 
-def _whole(picture: Sample) -> BoolArray:
-    """(N,) objects that do not touch the picture's border."""
-    boxes, (height, width) = _masks(picture.objects).boxes(), picture.size
+def _whole(image: Sample) -> BoolArray:
+    """(N,) objects that do not touch the image's border."""
+    boxes, (height, width) = _masks(image.objects).boxes(), image.size
     return np.asarray(((boxes[:, :2] > 0) & (boxes[:, 2:] < (width, height))).all(axis=1))
 
 
 def paste(base: Sample, source: Sample, min_share: float = 0.0, cut: Literal["drop", "ignore"] = "drop") -> Sample:
-    """All objects of `source` laid over `base`, two pictures of one size, by their exact masks.
+    """All objects of `source` laid over `base`, two images of one size, by their exact masks.
 
     What they hide is cut from the masks below, whose boxes become tight again; objects below of which less than
     `min_share` of what was seen is left are dropped or marked as crowd. Hidden landmarks get visibility 1. The pasted
@@ -149,7 +149,7 @@ def paste(base: Sample, source: Sample, min_share: float = 0.0, cut: Literal["dr
     """
     masks = _masks(source.objects)
     if source.size != base.size:
-        raise DataError(f"paste: the pictures are {base.size} and {source.size}, they must have one size.")
+        raise DataError(f"paste: the images are {base.size} and {source.size}, they must have one size.")
     cover = np.zeros(base.size, np.bool_)
     for (top, left), crop in zip(masks.corners, masks.crops, strict=True):
         cover[top : top + crop.shape[0], left : left + crop.shape[1]] |= crop

@@ -1,6 +1,6 @@
 """From what annotation formats say of an object to an `Annotation`, and back to plain polygons.
 
-Letters: N objects of one picture, n points of a ring. Boxes are xyxy in the picture's continuous pixels.
+Letters: N objects of one image, n points of a ring. Boxes are xyxy in the image's continuous pixels.
 """
 
 import math
@@ -41,7 +41,7 @@ class Found:
 
 
 def annotations(record: ImageRecord, found: Sequence[Found], first_id: int) -> tuple[Annotation, ...]:
-    """The annotations of one picture, numbered from `first_id`; a missing box is the extent, the area is that drawn.
+    """The annotations of one image, numbered from `first_id`; a missing box is the extent, the area is that drawn.
 
     Raises DataError, beginning with the object's `where`, for an outline that cannot be drawn.
     """
@@ -114,7 +114,7 @@ def polygons_of(rows: Sequence[Annotation], size: Size) -> list[Polygons | None]
 
 
 def rle_of(crop: BoolArray, top: int, left: int, size: Size) -> RLE:
-    """COCO run lengths of a bitmap whose corner lies at (top, left); what lies outside the picture is cut."""
+    """COCO run lengths of a bitmap whose corner lies at (top, left); what lies outside the image is cut."""
     y0, x0 = max(0, -top), max(0, -left)
     inside = crop[y0 : max(y0, size[0] - top), x0 : max(x0, size[1] - left)]
     corner = (top + y0, left + x0) if inside.size else (0, 0)
@@ -167,9 +167,9 @@ def check_names(dataset: Dataset, place: Path) -> None:
 
 
 def lost_frames(dataset: Dataset) -> tuple[str, ...]:
-    """The sentence about pictures that are frames of a clip, for formats that have no place for it."""
+    """The sentence about images that are frames of a clip, for formats that have no place for it."""
     frames = [r.file_name for r in dataset.images if "video_id" in r.extra or "frame_index" in r.extra]
-    return sentence(len(frames), "picture{s} without the clip and the place in it that they had")
+    return sentence(len(frames), "image{s} without the clip and the place in it that they had")
 
 
 def sentence(count: int, what: str, examples: Sequence[str] = ()) -> tuple[str, ...]:

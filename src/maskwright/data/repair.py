@@ -24,14 +24,14 @@ from maskwright.errors import ConfigError
 
 _ROUNDS = 20
 _GEOMETRY = {fault.name for fault in (*OUTLINES, *SCENES)}
-_DOUBT = {"size-disagrees", "exif-rotation", "exchanged-axes", "picture-id-clash"}
+_DOUBT = {"size-disagrees", "exif-rotation", "exchanged-axes", "image-id-clash"}
 
 
 @dataclass(frozen=True, eq=False)
 class Repair:
     """What became of each fault. done: (finding, what was done). left: (finding, why it needs a person).
 
-    out: the folder of the copy. before, after: the reports of the original and of the copy. pictures: files written.
+    out: the folder of the copy. before, after: the reports of the original and of the copy. images: files written.
     """
 
     out: Path
@@ -39,11 +39,11 @@ class Repair:
     after: Report
     done: tuple[tuple[Finding, str], ...]
     left: tuple[tuple[Finding, str], ...]
-    pictures: int
+    images: int
 
     def text(self, examples: int = 3) -> str:
         """For people: by fault, what was done and what is left to do."""
-        lines = [f"Repaired copy: {self.out} (annotations.json, {self.pictures} pictures in images/)"]
+        lines = [f"Repaired copy: {self.out} (annotations.json, {self.images} images in images/)"]
         for done, pairs in ((True, self.done), (False, self.left)):
             for name, found in _by_fault(pairs).items():
                 undone = "left as it is" if FAULTS[name].severity == "note" else "needs a person"
@@ -56,7 +56,7 @@ class Repair:
         """For programs: JSON types only."""
         return {
             "folder": str(self.out),
-            "pictures": self.pictures,
+            "images": self.images,
             "done": [{**finding_json(f), "done": text} for f, text in self.done],
             "left": [{**finding_json(f), "why": text} for f, text in self.left],
             "after": self.after.as_json()["totals"],
@@ -76,7 +76,7 @@ def repair(
 ) -> Repair:
     """Check a data set as `check.check` does and write a repaired copy of it.
 
-    out: a new folder for annotations.json (COCO JSON, whatever the format of the original) and images/. Pictures are
+    out: a new folder for annotations.json (COCO JSON, whatever the format of the original) and images/. Images are
     copied byte for byte, except those whose EXIF tag is resolved, which are written as PNG. With files=False only the
     annotations are written. Raises ConfigError where `out` exists or the annotations cannot be read at all, else as
     `check`.
@@ -92,7 +92,7 @@ def repair(
     done, left, findings = _rounds(bench, other)
     after = report(Material(bench.rows, bench.folder, bench.looks), findings)
     with new_folder(folder) as part:
-        count = _write_pictures(bench, part / "images") if files else 0
+        count = _write_images(bench, part / "images") if files else 0
         cleared = write(part / "annotations.json", bench.rows)
     if cleared:
         text = f"{cleared} numbers without a value (NaN, infinite) in other fields became null"
@@ -119,9 +119,9 @@ def _rounds(
 
 
 def _examine(bench: Bench, val: Material | None, known: dict[int, list[Finding]]) -> list[Finding]:
-    """The faults of the copy, which has only the pictures that are listed."""
+    """The faults of the copy, which has only the images that are listed."""
     findings = examine(Material(bench.rows, bench.folder, bench.looks), val, known)
-    return [f for f in findings if f.fault != "unlisted-picture"]
+    return [f for f in findings if f.fault != "unlisted-image"]
 
 
 def _round(
@@ -156,12 +156,12 @@ def _make(bench: Bench, finding: Finding) -> str:
     if fault.name not in FIXES:
         raise NeedsPerson(fault.advice)
     if fault.name in _GEOMETRY and owner is not None and owner.at in bench.doubtful:
-        raise NeedsPerson("the size or the axes of its picture are in doubt: settle that first")
+        raise NeedsPerson("the size or the axes of its image are in doubt: settle that first")
     return FIXES[fault.name](bench, finding)
 
 
-def _write_pictures(bench: Bench, folder: Path) -> int:
-    """Copy or write the picture of every record that is left; gives their number."""
+def _write_images(bench: Bench, folder: Path) -> int:
+    """Copy or write the image of every record that is left; gives their number."""
     folder.mkdir()
     written: set[str] = set()
     for at, row in enumerate(bench.rows.images):

@@ -1,6 +1,6 @@
-"""A picture moved by an affine map, in one pass and fast: what `Geometry.image` does, for training.
+"""An image moved by an affine map, in one pass and fast: what `Geometry.image` does, for training.
 
-Letters: H W picture, h w result.
+Letters: H W image, h w result.
 """
 
 import numpy as np
@@ -9,19 +9,19 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from maskwright.data.sample import RGB, Picture
+from maskwright.data.sample import RGB, ImageArray
 from maskwright.errors import ConfigError
 from maskwright.geometry import Geometry
 from maskwright.types import Size
 
 
-def warp(image: Picture, geometry: Geometry, *, fill: RGB = (0, 0, 0), antialias: bool = True) -> Picture:
+def warp(image: ImageArray, geometry: Geometry, *, fill: RGB = (0, 0, 0), antialias: bool = True) -> ImageArray:
     """(H, W, 3) uint8 moved as `Geometry.image` does, faster: equal where pixels are copied, else within rounding.
 
-    antialias False samples the picture as it is even where it shrinks.
+    antialias False samples the image as it is even where it shrinks.
     """
     if image.shape[:2] != geometry.source:
-        raise ConfigError(f"warp: the picture is {image.shape[:2]}, the map starts at {geometry.source}.")
+        raise ConfigError(f"warp: the image is {image.shape[:2]}, the map starts at {geometry.source}.")
     image, matrix = _turn_upright(image, geometry.matrix)
     if _near(matrix[:2, :2], np.eye(2)) and _near(matrix[:2, 2], np.rint(matrix[:2, 2])):
         return _window(image, -round(matrix[1, 2]), -round(matrix[0, 2]), geometry.size, fill)
@@ -42,8 +42,8 @@ def warp(image: Picture, geometry: Geometry, *, fill: RGB = (0, 0, 0), antialias
     return _sample(image, back, (h, w), fill)
 
 
-def _sample(image: Picture, back: NDArray[np.float64], size: Size, fill: RGB) -> Picture:
-    """Bilinear samples of the picture at `back @ centre` of each new pixel; Pillow's own would round down."""
+def _sample(image: ImageArray, back: NDArray[np.float64], size: Size, fill: RGB) -> ImageArray:
+    """Bilinear samples of the image at `back @ centre` of each new pixel; Pillow's own would round down."""
     height, width = image.shape[:2]
     x = torch.arange(size[1], dtype=torch.float32)[None] + 0.5
     y = torch.arange(size[0], dtype=torch.float32)[:, None] + 0.5
@@ -61,8 +61,8 @@ def _near(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
     return bool(np.abs(a - b).max() < 1e-9)
 
 
-def _turn_upright(image: Picture, matrix: NDArray[np.float64]) -> tuple[Picture, NDArray[np.float64]]:
-    """Take exchanged axes and mirrorings out of an axis-parallel map by views of the picture; others stay."""
+def _turn_upright(image: ImageArray, matrix: NDArray[np.float64]) -> tuple[ImageArray, NDArray[np.float64]]:
+    """Take exchanged axes and mirrorings out of an axis-parallel map by views of the image; others stay."""
     if _near(np.diag(matrix[:2, :2]), np.zeros(2)):
         image, matrix = image.transpose(1, 0, 2), matrix @ np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])
     if _near(np.fliplr(matrix[:2, :2]).diagonal(), np.zeros(2)):
@@ -74,7 +74,7 @@ def _turn_upright(image: Picture, matrix: NDArray[np.float64]) -> tuple[Picture,
     return np.ascontiguousarray(image), matrix
 
 
-def _window(image: Picture, top: int, left: int, size: Size, fill: RGB) -> Picture:
+def _window(image: ImageArray, top: int, left: int, size: Size, fill: RGB) -> ImageArray:
     """The window of `size` at (top, left), which may reach outside; always a new array."""
     height, width = image.shape[:2]
     y0, x0, y1, x1 = max(top, 0), max(left, 0), min(top + size[0], height), min(left + size[1], width)

@@ -1,6 +1,6 @@
-"""A training picture and its objects, as they travel through augmentation.
+"""A training image and its objects, as they travel through augmentation.
 
-Letters: N objects, P landmarks, H W picture. Boxes are xyxy in continuous pixels.
+Letters: N objects, P landmarks, H W image. Boxes are xyxy in continuous pixels.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from maskwright.errors import DataError
 from maskwright.geometry import Geometry
 from maskwright.types import BoolArray, FloatArray, IntArray, Landmarks, Masks, Size
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 RGB = tuple[int, int, int]
 
 _ROWS = ("labels", "masks", "crowd", "keypoints")
@@ -22,10 +22,10 @@ _ROWS = ("labels", "masks", "crowd", "keypoints")
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """The N objects of one picture: boxes (N, 4), labels (N,), masks or None, crowd (N,) bool.
+    """The N objects of one image: boxes (N, 4), labels (N,), masks or None, crowd (N,) bool.
 
     keypoints: (N, P, 3) x, y, visibility (0 not annotated, 1 hidden, 2 seen), or None. landmarks: by label, what the
-    points are, None for a class without any; says which of them change places in a mirrored picture.
+    points are, None for a class without any; says which of them change places in a mirrored image.
     """
 
     boxes: FloatArray
@@ -51,7 +51,7 @@ class Objects:
 
 
 def move_points(objects: Objects, geometry: Geometry) -> FloatArray | None:
-    """The landmarks (N, P, 3) where the map takes them; those that leave the picture are zeros, as if not annotated.
+    """The landmarks (N, P, 3) where the map takes them; those that leave the image are zeros, as if not annotated.
 
     A map that mirrors exchanges left and right by the class's `Landmarks.mirrored`.
     """
@@ -72,7 +72,7 @@ def move_points(objects: Objects, geometry: Geometry) -> FloatArray | None:
 
 
 def join(parts: Sequence[Objects]) -> Objects:
-    """The objects of several pictures that share one frame, in order; at least one part.
+    """The objects of several images that share one frame, in order; at least one part.
 
     Raises DataError where some have masks or landmarks and others have not.
     """
@@ -84,7 +84,7 @@ def join(parts: Sequence[Objects]) -> Objects:
     if first.masks is not None:
         all_masks = [part.masks for part in parts if part.masks is not None]
         if len({one.size for one in all_masks}) > 1:
-            raise DataError(f"Objects cannot be joined: their pictures are {[one.size for one in all_masks]}.")
+            raise DataError(f"Objects cannot be joined: their images are {[one.size for one in all_masks]}.")
         corners = np.concatenate([one.corners for one in all_masks])
         masks = Masks(first.masks.size, corners, tuple(crop for one in all_masks for crop in one.crops))
     points = [part.keypoints for part in parts if part.keypoints is not None]
@@ -100,15 +100,15 @@ def join(parts: Sequence[Objects]) -> Objects:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A picture (H, W, 3) uint8 RGB and its objects."""
+    """An image (H, W, 3) uint8 RGB and its objects."""
 
-    image: Picture
+    image: ImageArray
     objects: Objects
 
     def __post_init__(self) -> None:
         masks = self.objects.masks
         if masks is not None and masks.size != self.image.shape[:2]:
-            raise DataError(f"Sample: masks are for {masks.size}, the picture is {self.image.shape[:2]}.")
+            raise DataError(f"Sample: masks are for {masks.size}, the image is {self.image.shape[:2]}.")
 
     @property
     def size(self) -> Size:

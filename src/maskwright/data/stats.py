@@ -1,6 +1,6 @@
-"""What is in a data set, in numbers: pictures, classes, object sizes, how full and how crowded the pictures are.
+"""What is in a data set, in numbers: images, classes, object sizes, how full and how crowded the images are.
 
-Letters: N objects, H W picture, h w box. Crowd regions are counted, and left out of everything else.
+Letters: N objects, H W image, h w box. Crowd regions are counted, and left out of everything else.
 Sizes come from the annotations' own areas and boxes, so that nothing is drawn unless it is asked for.
 """
 
@@ -18,7 +18,7 @@ from maskwright.types import Size
 Array = NDArray[np.float64]
 
 _SMALL, _MEDIUM = 32.0**2, 96.0**2  # COCO: small below the first area, large from the second on
-_ROWS = 1024  # objects of one picture that are compared with all its others at once
+_ROWS = 1024  # objects of one image that are compared with all its others at once
 
 
 @dataclass(frozen=True)
@@ -38,20 +38,20 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class ClassCount:
-    """One class: its id in the file, its objects and crowd regions, and the pictures that show it."""
+    """One class: its id in the file, its objects and crowd regions, and the images that show it."""
 
     name: str
     id: int
     objects: int
     crowds: int
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True)
 class Overlap:
     """How much objects lie over each other.
 
-    boxes: for each object, the highest IoU of its box with that of another object of its picture.
+    boxes: for each object, the highest IoU of its box with that of another object of its image.
     over_half: objects where it exceeds 0.5: non-maximum suppression at 0.5 may lose one of such a pair.
     over_half_same: those of them whose partner has the same class.
     masks: for each object, the share of its pixels that another object covers too; None unless masks were drawn.
@@ -67,18 +67,18 @@ class Overlap:
 class DataStats:
     """The numbers of a data set; a spread is None where there is nothing to measure.
 
-    pictures, annotations (crowds included), crowds, empty (pictures without any annotation). parts: pictures in train,
+    images, annotations (crowds included), crowds, empty (images without any annotation). parts: images in train,
     val ..., where the data set says so. classes: by label.
-    sizes: the most frequent picture sizes (H, W) and how often; distinct_sizes counts all. short_edge, long_edge: of
-    the pictures, pixels. object_side: the square root of an object's area, pixels. relative_side: the same as a share
-    of its picture's short edge. small, medium, large: objects by COCO's limits of 32 and 96 pixels. per_picture:
-    objects. aspect: box width over height. covered: the share of a picture that its objects fill; where nothing was
+    sizes: the most frequent image sizes (H, W) and how often; distinct_sizes counts all. short_edge, long_edge: of
+    the images, pixels. object_side: the square root of an object's area, pixels. relative_side: the same as a share
+    of its image's short edge. small, medium, large: objects by COCO's limits of 32 and 96 pixels. per_image:
+    objects. aspect: box width over height. covered: the share of an image that its objects fill; where nothing was
     drawn, pixels of two objects count twice. no_area: objects of no area or an empty box. boxes_only: objects without
     an outline; polygons, lengths: with one of that kind. landmarks: objects that have some. tracks: distinct track ids.
     drawn: masks were drawn, so areas, covered and overlap are exact.
     """
 
-    pictures: int
+    images: int
     annotations: int
     crowds: int
     empty: int
@@ -93,7 +93,7 @@ class DataStats:
     small: int
     medium: int
     large: int
-    per_picture: Quantiles | None
+    per_image: Quantiles | None
     aspect: Quantiles | None
     covered: Quantiles | None
     overlap: Overlap
@@ -125,12 +125,12 @@ class DataStats:
         out = asdict(self)
         out["parts"] = dict(self.parts)
         out["classes"] = list(out["classes"])
-        out["sizes"] = [{"height": s[0], "width": s[1], "pictures": n} for s, n in self.sizes]
+        out["sizes"] = [{"height": s[0], "width": s[1], "images": n} for s, n in self.sizes]
         return {**out, "objects": self.objects, "has_masks": self.has_masks, "has_landmarks": self.has_landmarks}
 
     def report(self) -> str:
         """Everything as text."""
-        lines = [_headline(self.pictures, self.empty, self.objects, self.crowds, len(self.classes))]
+        lines = [_headline(self.images, self.empty, self.objects, self.crowds, len(self.classes))]
         if self.parts:
             lines.append("Parts: " + ", ".join(f"{name} {n}" for name, n in self.parts) + ".")
         kinds = {"polygons": self.polygons, "run lengths": self.lengths, "a box only": self.boxes_only}
@@ -139,18 +139,18 @@ class DataStats:
         lines += [f"Tracks: {self.tracks}."] if self.tracks else []
         shown = ", ".join(f"{h}x{w} {n}" for (h, w), n in self.sizes)
         more = f", ... ({self.distinct_sizes} in all)" if self.distinct_sizes > len(self.sizes) else ""
-        lines += [f"Picture sizes (height x width, how many): {shown}{more}."] if self.sizes else []
+        lines += [f"Image sizes (height x width, how many): {shown}{more}."] if self.sizes else []
         return "\n".join([*lines, "", *self._spreads(), "", *self._objects(), "", *self._class_table()])
 
     def _spreads(self) -> list[str]:
         rows = {
-            "picture, short edge (pixels)": self.short_edge,
-            "picture, long edge (pixels)": self.long_edge,
-            "objects per picture": self.per_picture,
+            "image, short edge (pixels)": self.short_edge,
+            "image, long edge (pixels)": self.long_edge,
+            "objects per image": self.per_image,
             "object, root of its area (pixels)": self.object_side,
             "the same / short edge": self.relative_side,
             "object, width / height of its box": self.aspect,
-            "share of the picture covered": self.covered,
+            "share of the image covered": self.covered,
             "highest box IoU with another": self.overlap.boxes,
             "share of pixels under another": self.overlap.masks,
         }
@@ -174,10 +174,10 @@ class DataStats:
 
     def _class_table(self) -> list[str]:
         wide = max(len(c.name) for c in self.classes)
-        lines = [f"{'class':{wide}}  {'objects':>9}{'share':>8}{'crowds':>8}{'pictures':>10}"]
+        lines = [f"{'class':{wide}}  {'objects':>9}{'share':>8}{'crowds':>8}{'images':>10}"]
         for c in self.classes:
             share = f"{c.objects / max(self.objects, 1):.1%}"
-            lines.append(f"{c.name:{wide}}  {c.objects:>9}{share:>8}{c.crowds:>8}{c.pictures:>10}")
+            lines.append(f"{c.name:{wide}}  {c.objects:>9}{share:>8}{c.crowds:>8}{c.images:>10}")
         return lines
 
 
@@ -199,7 +199,7 @@ def stats(dataset: Dataset, *, draw: bool = False) -> DataStats:
     edges = sizes.min(axis=1), sizes.max(axis=1)
     common = Counter(r.size for r in dataset.images)
     return DataStats(
-        pictures=len(dataset),
+        images=len(dataset),
         annotations=len(rows),
         crowds=len(rows) - len(objects),
         empty=sum(not dataset.of(i) for i in range(len(dataset))),
@@ -214,7 +214,7 @@ def stats(dataset: Dataset, *, draw: bool = False) -> DataStats:
         small=int((areas < _SMALL).sum()),
         medium=int(((areas >= _SMALL) & (areas < _MEDIUM)).sum()),
         large=int((areas >= _MEDIUM).sum()),
-        per_picture=_spread(counts.astype(np.float64)),
+        per_image=_spread(counts.astype(np.float64)),
         aspect=_spread(w[full] / h[full]),
         covered=_spread(covered),
         overlap=_overlap(groups, shared),
@@ -237,7 +237,7 @@ def _classes(dataset: Dataset, rows: Sequence[Annotation]) -> tuple[ClassCount, 
 
 
 def _stated(objects: Sequence[Annotation], counts: NDArray[np.int64], sizes: Array) -> tuple[Array, Array, None]:
-    """(N,) areas as the file states them and the share of each picture they add up to, at most 1."""
+    """(N,) areas as the file states them and the share of each image they add up to, at most 1."""
     areas = np.array([a.area for a in objects], np.float64)
     owner = np.repeat(np.arange(len(counts)), counts)
     total = np.bincount(owner, weights=areas, minlength=len(counts))
@@ -245,7 +245,7 @@ def _stated(objects: Sequence[Annotation], counts: NDArray[np.int64], sizes: Arr
 
 
 def _drawn(dataset: Dataset) -> tuple[Array, Array, Array]:
-    """(N,) pixels of the drawn masks, the share of each picture that they fill, (N,) the share others cover too."""
+    """(N,) pixels of the drawn masks, the share of each image that they fill, (N,) the share others cover too."""
     areas: list[int] = []
     covered: list[float] = []
     shared: list[float] = []
@@ -308,17 +308,17 @@ def _spread(values: Array) -> Quantiles | None:
 
 
 def summary(dataset: Dataset) -> str:
-    """One line: how many pictures, objects, crowd regions and classes."""
+    """One line: how many images, objects, crowd regions and classes."""
     rows = [dataset.of(i) for i in range(len(dataset))]
     crowds = sum(a.crowd for own in rows for a in own)
     objects = sum(map(len, rows)) - crowds
     return _headline(len(dataset), sum(not own for own in rows), objects, crowds, len(dataset.classes))
 
 
-def _headline(pictures: int, empty: int, objects: int, crowds: int, classes: int) -> str:
+def _headline(images: int, empty: int, objects: int, crowds: int, classes: int) -> str:
     regions = f", {_count(crowds, 'crowd region')}" if crowds else ""
     kinds = f"{classes} class{'' if classes == 1 else 'es'}"
-    return f"{_count(pictures, 'picture')} ({empty} empty), {_count(objects, 'object')}{regions}, {kinds}."
+    return f"{_count(images, 'image')} ({empty} empty), {_count(objects, 'object')}{regions}, {kinds}."
 
 
 def _count(number: int, what: str) -> str:

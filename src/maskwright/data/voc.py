@@ -1,6 +1,6 @@
 """Pascal VOC's segmentation layout, read.
 
-    JPEGImages/NAME.jpg              the pictures
+    JPEGImages/NAME.jpg              the images
     SegmentationObject/NAME.png      indexed: 0 background, k the object k, 255 void
     SegmentationClass/NAME.png       indexed: 0 background, k the class k, 255 void
     Annotations/NAME.xml             a box and remarks for each object; may be missing
@@ -9,7 +9,7 @@
 
 Void is the border that VOC draws around its objects, and what its annotators left undecided: here it belongs to no
 object, and how much there is stands in the notes. Coloured PNGs are read by VOC's colours, or those of labelmap.txt.
-Letters: H W picture, h w box of an object. Boxes in the XML count pixels from 1, the last one included.
+Letters: H W image, h w box of an object. Boxes in the XML count pixels from 1, the last one included.
 """
 
 from collections import Counter
@@ -74,9 +74,9 @@ def recognise(place: Path) -> bool:
 
 
 def load(place: Path, images: Path | None = None) -> Dataset:
-    """Read the pictures that have a mask in SegmentationObject; of a list such as train.txt those that it names.
+    """Read the images that have a mask in SegmentationObject; of a list such as train.txt those that it names.
 
-    The field "split" of a picture's record is the list it is in (trainval is none).
+    The field "split" of an image's record is the list it is in (trainval is none).
     Raises DataError, naming the file, for masks that disagree, objects without a class and unknown names.
     """
     base = _base(place)
@@ -85,7 +85,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
         raise DataError(f"{place}: a VOC data set has the folder SegmentationObject; there is none in {base}.")
     root = base / "JPEGImages" if images is None else images
     if images is not None and not root.is_dir():
-        raise DataError(f"{root}: the picture folder of {place} does not exist or is not a folder.")
+        raise DataError(f"{root}: the image folder of {place} does not exist or is not a folder.")
     splits, twice = _splits(base)
     names = _listed(place) if place.is_file() else _stems(masks, (".png",))
     files = _stems(root, SUFFIXES) if root.is_dir() else {}
@@ -103,7 +103,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     notes = [*reader.notes(), *_several_lists([name for name in names if name in twice])]
     unmasked = len(files.keys() - names.keys())
     if unmasked and not place.is_file():
-        notes.append(f"{unmasked} pictures in {root} have no mask and are not read.")
+        notes.append(f"{unmasked} images in {root} have no mask and are not read.")
     return Dataset(reader.classes, tuple(records), rows, root, place, tuple(notes))
 
 
@@ -156,7 +156,7 @@ def _splits(base: Path) -> tuple[dict[str, str], set[str]]:
 
 
 def _several_lists(twice: Sequence[str]) -> tuple[str, ...]:
-    what = "picture{s} named by several lists of ImageSets/Segmentation; each was taken for the first of them"
+    what = "image{s} named by several lists of ImageSets/Segmentation; each was taken for the first of them"
     return sentence(len(twice), what, twice)
 
 
@@ -204,14 +204,12 @@ def _packed(rgb: NDArray[Any]) -> Index:
 def _indices(path: Path, known: Mapping[int, int] | None = None) -> Index:
     """(H, W) the index of each pixel; VOID is void whatever the depth. known: packed colours to indices."""
     try:
-        with PngImageFile(path) as picture:
-            if picture.size[0] * picture.size[1] > MAX_PIXELS:
-                raise DataError(
-                    f"{path}: {picture.size[1]}x{picture.size[0]} pixels (H x W) are more than {MAX_PIXELS}."
-                )
-            picture.load()
-            plain = picture.mode in ("P", "L", "1", "I", "I;16") and (known is None or picture.mode != "P")
-            pixels = np.array(picture if plain else picture.convert("RGB"))
+        with PngImageFile(path) as image:
+            if image.size[0] * image.size[1] > MAX_PIXELS:
+                raise DataError(f"{path}: {image.size[1]}x{image.size[0]} pixels (H x W) are more than {MAX_PIXELS}.")
+            image.load()
+            plain = image.mode in ("P", "L", "1", "I", "I;16") and (known is None or image.mode != "P")
+            pixels = np.array(image if plain else image.convert("RGB"))
     except DataError:
         raise
     except MemoryError:
@@ -241,16 +239,14 @@ def _from_colours(path: Path, rgb: NDArray[np.uint8], known: Mapping[int, int] |
     strange = [int(s) for s in shades if int(s) not in known and int(s) != border]
     if strange:
         shade = ",".join(str((strange[0] >> shift) & 255) for shift in (16, 8, 0))
-        raise DataError(
-            f"{path}: the colour {shade} is no class of labelmap.txt. Add it there, or correct the picture."
-        )
+        raise DataError(f"{path}: the colour {shade} is no class of labelmap.txt. Add it there, or correct the image.")
     table = np.array([known.get(int(s), VOID) for s in shades], np.int64)
     return np.asarray(table[inverse].reshape(rgb.shape[:2]))
 
 
 @dataclass
 class _Reader:
-    """Reads one picture's masks and boxes after the other, and remembers what was odd."""
+    """Reads one image's masks and boxes after the other, and remembers what was odd."""
 
     base: Path
     known: _Names = field(init=False)
@@ -267,7 +263,7 @@ class _Reader:
         return Classes(self.known.names)
 
     def read(self, name: str) -> tuple[Size, list[Found]]:
-        """The size of a picture and its objects."""
+        """The size of an image and its objects."""
         path, other = (_mask(self.base / kind, name) for kind in ("SegmentationObject", "SegmentationClass"))
         objects = _indices(path)
         if not other.is_file():
@@ -278,7 +274,7 @@ class _Reader:
         size: Size = (objects.shape[0], objects.shape[1])
         void = int((objects == VOID).sum())
         self.odd["void pixels"] += void
-        self.odd["void pictures"] += void > 0
+        self.odd["void images"] += void > 0
         found = [
             Found(f"{path}: object {index}", label, rle_of(crop, top, left, size))
             for index, label, top, left, crop in self._objects(path, objects, classes)
@@ -336,7 +332,7 @@ class _Reader:
             )
         if self.odd["void pixels"]:
             yield (
-                f"Void: {self.odd['void pixels']} pixels of {self.odd['void pictures']} pictures belong to no object; "
+                f"Void: {self.odd['void pixels']} pixels of {self.odd['void images']} images belong to no object; "
                 f"they count as background."
             )
         if self.odd["mixed"]:

@@ -1,6 +1,6 @@
 """Writing Pascal VOC's segmentation layout; what it is made of stands in `data.voc`.
 
-Letters: H W picture. An index mask holds one object a pixel: where objects overlap, the smaller one lies on top.
+Letters: H W image. An index mask holds one object a pixel: where objects overlap, the smaller one lies on top.
 """
 
 import math
@@ -14,19 +14,19 @@ from PIL import Image
 
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset, usual_part
+from maskwright.data.images import copy_images, inner_names, require_files
 from maskwright.data.outlines import check_names, lost_frames, sentence
-from maskwright.data.pictures import copy_pictures, inner_names, require_files
 from maskwright.data.voc import VOID, colours
 from maskwright.data.xml_tree import node
 from maskwright.errors import DataError
 from maskwright.types import Size
 
-_MOST = VOID - 1  # objects of a picture, and classes
+_MOST = VOID - 1  # objects of an image, and classes
 
 
 @dataclass
 class _Lost:
-    """What the layout cannot hold, by picture."""
+    """What the layout cannot hold, by image."""
 
     hidden: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
@@ -52,16 +52,16 @@ class _Lost:
 
 
 def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
-    """Write the layout into a new folder, with class_names.txt and labelmap.txt, and the pictures with `copy`.
+    """Write the layout into a new folder, with class_names.txt and labelmap.txt, and the images with `copy`.
 
-    Raises DataError for more than 254 classes or 254 objects in one picture: the index masks have 8 bits.
+    Raises DataError for more than 254 classes or 254 objects in one image: the index masks have 8 bits.
     """
     names = _check(place, dataset, copy)
     stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
     lost = _Lost()
     with new_folder(place) as folder:
         if copy:
-            copy_pictures(dataset, folder / "JPEGImages", names)
+            copy_images(dataset, folder / "JPEGImages", names)
         for i, stem in enumerate(stems):
             objects, classes = _draw(dataset, i, lost)
             _write_png(folder / "SegmentationObject" / f"{stem}.png", objects)
@@ -88,7 +88,7 @@ def _lists(dataset: Dataset, stems: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _check(place: Path, dataset: Dataset, copy: bool) -> list[str]:
-    """The pictures' new names. Raises DataError for whatever the layout cannot hold."""
+    """The images' new names. Raises DataError for whatever the layout cannot hold."""
     check_names(dataset, place)
     if copy:
         require_files(dataset)
@@ -101,7 +101,7 @@ def _check(place: Path, dataset: Dataset, copy: bool) -> list[str]:
         count = sum(not a.crowd and a.segmentation is not None for a in dataset.of(i))
         if count > _MOST:
             raise DataError(
-                f"{place}: {record.file_name} has {count} objects, and VOC's 8-bit masks hold {_MOST} in a picture. "
+                f"{place}: {record.file_name} has {count} objects, and VOC's 8-bit masks hold {_MOST} in an image. "
                 f"Write another format, such as coco."
             )
         split = record.extra.get("split")
@@ -112,12 +112,12 @@ def _check(place: Path, dataset: Dataset, copy: bool) -> list[str]:
     for name in names:
         other = owner.setdefault(PurePosixPath(name).with_suffix("").as_posix().casefold(), name)
         if other != name:
-            raise DataError(f"{place}: the pictures {other} and {name} would share their masks. Rename one.")
+            raise DataError(f"{place}: the images {other} and {name} would share their masks. Rename one.")
     return names
 
 
 def _draw(dataset: Dataset, i: int, lost: _Lost) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The two index masks (H, W) of a picture."""
+    """The two index masks (H, W) of an image."""
     record, rows = dataset.images[i], [a for a in dataset.of(i) if a.segmentation is not None]
     masks = dataset.draw(i, rows)
     areas = masks.areas()
@@ -153,9 +153,9 @@ def _note(lost: _Lost, rows: Sequence[Annotation], name: str) -> None:
 
 def _write_png(path: Path, index: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(index)
-    picture.putpalette(colours().tobytes())
-    picture.save(path, "PNG")
+    image = Image.fromarray(index)
+    image.putpalette(colours().tobytes())
+    image.save(path, "PNG")
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,6 +1,6 @@
-"""YOLO label files as Ultralytics has them: data.yaml, pictures, and a text file of normalised outlines for each.
+"""YOLO label files as Ultralytics has them: data.yaml, images, and a text file of normalised outlines for each.
 
-Letters: H W picture, n points of an outline, P landmarks, Q classes. A line is one object: its class (0..Q-1) and then
+Letters: H W image, n points of an outline, P landmarks, Q classes. A line is one object: its class (0..Q-1) and then
     x0 y0 x1 y1 ...             an outline, divided by W and H
     cx cy w h                   a box
     cx cy w h, P times x y (v)  a box and landmarks, where data.yaml has kpt_shape
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from maskwright import media
 from maskwright.data.dataset import Dataset, ImageRecord
 from maskwright.data.fields import Box, Record, read_text, short
+from maskwright.data.images import relative_names, size_of
 from maskwright.data.outlines import Found, annotations, sentence
-from maskwright.data.pictures import relative_names, size_of
 from maskwright.data.yolo_yaml import Description, describe, find_description
 from maskwright.errors import DataError
 from maskwright.types import Classes, Landmarks, Size
@@ -28,7 +28,7 @@ _DECIMALS = 3  # of a pixel, in outlines read: gives back the file's numbers whe
 
 
 def recognise(place: Path) -> bool:
-    """A data.yaml with names, its folder, or a folder of pictures and label files with classes.txt."""
+    """A data.yaml with names, its folder, or a folder of images and label files with classes.txt."""
     return find_description(place) is not None
 
 
@@ -36,21 +36,21 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     """Read a data set from its data.yaml, the folder of it, or a folder with classes.txt.
 
     images: what `path` in data.yaml names, the folder that train, val and test are relative to.
-    A picture's label file lies in the twin folder (the last `images` in its path becomes `labels`), else beside the
-    picture; without one it has no objects. The parts are told by "split" in `ImageRecord.extra`.
+    An image's label file lies in the twin folder (the last `images` in its path becomes `labels`), else beside the
+    image; without one it has no objects. The parts are told by "split" in `ImageRecord.extra`.
     Raises DataError, naming file and line, for whatever cannot be meant.
     """
     source = find_description(place)
     if source is None:
         raise DataError(f"{place}: expected a data.yaml with 'names', its folder, or a folder with classes.txt.")
     about = describe(source, images)
-    found, notes = _pictures(about)
+    found, notes = _images(about)
     if not found:
-        raise DataError(f"{source}: no picture was found in {', '.join(str(e) for e in about.entries())}.")
+        raise DataError(f"{source}: no image was found in {', '.join(str(e) for e in about.entries())}.")
     labels = [_label_file(path) for path, _ in found]
     if not any(path.is_file() for path in labels):
         raise DataError(
-            f"{source}: none of the {len(found)} pictures has a label file; that of {found[0][0]} would be {labels[0]}."
+            f"{source}: none of the {len(found)} images has a label file; that of {found[0][0]} would be {labels[0]}."
         )
     reader = _Reader(about.names, about.landmarks, about.visibility)
     records, by_image, first = [], {}, 1
@@ -68,11 +68,11 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     return Dataset(classes, tuple(records), by_image, about.base, source, (*about.notes, *notes), marks)
 
 
-# ---- the pictures and their label files -----------------------------------------------------------------------------
+# ---- the images and their label files -----------------------------------------------------------------------------
 
 
-def _pictures(about: Description) -> tuple[list[tuple[Path, str]], tuple[str, ...]]:
-    """(picture, part) in the order of the parts, each picture once, and notes."""
+def _images(about: Description) -> tuple[list[tuple[Path, str]], tuple[str, ...]]:
+    """(image, part) in the order of the parts, each image once, and notes."""
     found: dict[str, tuple[Path, str]] = {}
     twice = []
     for part, entries in about.parts.items():
@@ -82,12 +82,12 @@ def _pictures(about: Description) -> tuple[list[tuple[Path, str]], tuple[str, ..
                 twice.append(path.name)
             found.setdefault(own, (path, part))
     return list(found.values()), sentence(
-        len(twice), "picture{s} named by several parts of the file; each was taken for the first of them", twice
+        len(twice), "image{s} named by several parts of the file; each was taken for the first of them", twice
     )
 
 
 def _listed(about: Description, entry: Path) -> Iterator[Path]:
-    """The pictures of a folder and those below it, or of a list of files."""
+    """The images of a folder and those below it, or of a list of files."""
     if entry.is_dir():
         yield from sorted(
             p for p in entry.rglob("*") if p.suffix.lower() in media.SUFFIXES and p.is_file() and p.name[0] != "."
@@ -104,15 +104,15 @@ def _listed(about: Description, entry: Path) -> Iterator[Path]:
             path = next((p for p in candidates if p.is_file()), None)
             if path is None:
                 raise DataError(
-                    f"{entry}: line {line}: there is no picture '{name}'; looked for it in {entry.parent} and "
+                    f"{entry}: line {line}: there is no image '{name}'; looked for it in {entry.parent} and "
                     f"{about.base}. Add the file or remove the line."
                 )
             yield path
 
 
-def _label_file(picture: Path) -> Path:
-    parts = list(picture.parts)
-    beside = picture.with_suffix(".txt")
+def _label_file(image: Path) -> Path:
+    parts = list(image.parts)
+    beside = image.with_suffix(".txt")
     if "images" not in parts[:-1]:
         return beside
     last = len(parts) - 2 - parts[-2::-1].index("images")
@@ -125,7 +125,7 @@ def _orphans(labels: Sequence[Path]) -> tuple[str, ...]:
     folders = sorted({p.parent for p in labels if "labels" in p.parts})
     files = [p for folder in folders for p in sorted(folder.glob("*.txt")) if p.name != "classes.txt"]
     spare = [p.name for p in files if os.path.abspath(p) not in known]
-    return sentence(len(spare), "label file{s} without a picture not used", spare)
+    return sentence(len(spare), "label file{s} without an image not used", spare)
 
 
 # ---- the lines of a label file --------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ class _Reader:
     def _inside(self, at: Record, values: NDArray[np.float64]) -> None:
         if len(values) and (values.min() < -_SLACK or values.max() > 1 + _SLACK):
             raise at.fault(
-                f"coordinates are divided by the picture's width and height and so lie in 0..1, got "
+                f"coordinates are divided by the image's width and height and so lie in 0..1, got "
                 f"{values.min():g} to {values.max():g}. Are they pixels?"
             )
 
@@ -193,7 +193,7 @@ class _Reader:
         return low[0], low[1], high[0], high[1]
 
     def _points(self, at: Record, values: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(P, 3); a landmark at 0 0 or left of or above the picture is not annotated."""
+        """(P, 3); a landmark at 0 0 or left of or above the image is not annotated."""
         points = values.reshape(-1, 2 + self.visibility)
         away = (points[:, :2] < 0).any(axis=1) | (points[:, :2] == 0).all(axis=1)
         seen = points[:, 2] if self.visibility else np.where(away, 0.0, 2.0)

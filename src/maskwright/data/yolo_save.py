@@ -1,6 +1,6 @@
 """Writing YOLO label files as Ultralytics reads them: data.yaml, images/, labels/.
 
-Letters: H W picture, n points of an outline, P landmarks. The form of the lines is in `yolo`.
+Letters: H W image, n points of an outline, P landmarks. The form of the lines is in `yolo`.
 """
 
 from collections import Counter
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset, usual_part
+from maskwright.data.images import copy_images, inner_names, require_distinct, require_files
 from maskwright.data.outlines import lost_frames, sentence
-from maskwright.data.pictures import copy_pictures, inner_names, require_distinct, require_files
 from maskwright.data.yolo_yaml import STAND_IN
 from maskwright.errors import ConfigError
 from maskwright.ops import masks as mask_ops
@@ -21,14 +21,14 @@ from maskwright.types import Landmarks, Size
 
 
 def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
-    """Write data.yaml, images/PART/... and labels/PART/...; PART is train, or what the pictures' "split" says.
+    """Write data.yaml, images/PART/... and labels/PART/...; PART is train, or what the images' "split" says.
 
-    data.yaml must name train and val: where one of them has no pictures, those of another stand in, and it says so.
+    data.yaml must name train and val: where one of them has no images, those of another stand in, and it says so.
     Outlines are written as one polygon each: parts and holes are joined by seams, lines walked once each way, which
     enclose nothing. Landmarks are written where no object has an outline and all classes have equally many.
     """
     if not copy:
-        raise ConfigError("YOLO finds labels by where the pictures lie, so the pictures must be copied too.")
+        raise ConfigError("YOLO finds labels by where the images lie, so the images must be copied too.")
     require_files(dataset)
     parts = _parts(dataset)
     names = _names(dataset, parts)
@@ -41,7 +41,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
             target = (folder / "labels" / name).with_suffix(".txt")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
-        copy_pictures(dataset, folder / "images", names)
+        copy_images(dataset, folder / "images", names)
         (folder / "data.yaml").write_text(_yaml(dataset, parts, marks), encoding="utf-8", newline="\n")
     counted = (text for what, count in lost.items() for text in sentence(count, what))
     return (*counted, *_lost_landmarks(dataset, marks), *lost_frames(dataset))
@@ -51,13 +51,13 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
 
 
 def _parts(dataset: Dataset) -> list[str]:
-    """The part of each picture; train for all of them where one is in none that YOLO knows."""
+    """The part of each image; train for all of them where one is in none that YOLO knows."""
     parts = [usual_part(record.extra.get("split")) for record in dataset.images]
     return parts if all(parts) else ["train"] * len(parts)
 
 
 def _names(dataset: Dataset, parts: Sequence[str]) -> list[str]:
-    """PART/name of each picture; a folder of that name which the picture is already in is not repeated.
+    """PART/name of each image; a folder of that name which the image is already in is not repeated.
 
     Folders called "images" are dropped: a reader replaces the last one of the path by "labels" to find the label file.
     """
@@ -86,10 +86,10 @@ def _yaml(dataset: Dataset, parts: Sequence[str], marks: Landmarks | None) -> st
 
 
 def _remark(missing: Sequence[str], used: str) -> str:
-    """What a person who opens the file should know of parts that are named without having pictures."""
+    """What a person who opens the file should know of parts that are named without having images."""
     if not missing:
         return ""
-    return f"# No pictures of their own: {', '.join(missing)} (those of {used} stand in, as both must be named).\n"
+    return f"# No images of their own: {', '.join(missing)} (those of {used} stand in, as both must be named).\n"
 
 
 # ---- the lines ------------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def _lines(dataset: Dataset, i: int, marks: Landmarks | None, lost: Counter[str]
 def _rings(dataset: Dataset, i: int, rows: Sequence[Annotation]) -> list[NDArray[np.float64] | None]:
     """(n, 2) one ring for each annotation, None where it has only a box or no pixels.
 
-    A single polygon inside the picture is taken as it is, anything else as the exact outline of its pixels.
+    A single polygon inside the image is taken as it is, anything else as the exact outline of its pixels.
     """
     height, width = dataset.images[i].size
     rings: list[NDArray[np.float64] | None] = [None] * len(rows)
@@ -156,7 +156,7 @@ def _rings(dataset: Dataset, i: int, rows: Sequence[Annotation]) -> list[NDArray
 
 
 def _box(a: Annotation, size: Size) -> list[float]:
-    """cx cy w h in 0..1; what lies beyond the picture is cut, as Ultralytics refuses it."""
+    """cx cy w h in 0..1; what lies beyond the image is cut, as Ultralytics refuses it."""
     scale = np.array([size[1], size[0]] * 2, np.float64)
     x1, y1, x2, y2 = np.clip(np.array(a.box) / scale, 0, 1).tolist()
     return [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]

@@ -12,13 +12,13 @@ from maskwright.types import Landmarks
 
 _PARTS = ("train", "val", "test")
 STAND_IN = "stand_in"
-"""Our own field: the parts that have no pictures of their own and name those of another, because both must be there."""
+"""Our own field: the parts that have no images of their own and name those of another, because both must be there."""
 _FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
 @dataclass(frozen=True)
 class Description:
-    """What the file says. base: the folder its entries are relative to. parts: folders, pictures or lists by part.
+    """What the file says. base: the folder its entries are relative to. parts: folders, images or lists by part.
 
     landmarks: by label, or None where the data set has none; visibility: whether each has a third number.
     """
@@ -63,7 +63,7 @@ def _has_names(path: Path) -> bool:
 def describe(source: Path, images: Path | None) -> Description:
     """Read the file. images: the folder its entries are relative to, instead of the one it names."""
     if images is not None and not images.is_dir():
-        raise DataError(f"{images}: the folder of {source}'s pictures does not exist or is not a folder.")
+        raise DataError(f"{images}: the folder of {source}'s images does not exist or is not a folder.")
     if source.suffix.lower() == ".txt":
         names = tuple(line.strip() for line in read_text(source).splitlines() if line.strip())
         base = images or source.parent
@@ -79,7 +79,7 @@ def describe(source: Path, images: Path | None) -> Description:
 
 
 def _parts(at: Record, table: Mapping[str, Any], base: Path) -> tuple[dict[str, tuple[Path, ...]], tuple[str, ...]]:
-    """Folders, pictures or lists by part, those that exist, and notes on the others."""
+    """Folders, images or lists by part, those that exist, and notes on the others."""
     parts: dict[str, tuple[Path, ...]] = {}
     notes: tuple[str, ...] = ()
     for part in _PARTS:
@@ -87,7 +87,7 @@ def _parts(at: Record, table: Mapping[str, Any], base: Path) -> tuple[dict[str, 
         lost = [path for path in found if not path.exists()]
         twin = next((name for name, entries in parts.items() if entries == found), None)
         if lost and part == "test":
-            notes += (f"The test pictures are not there ({lost[0]}) and were left out.",)
+            notes += (f"The test images are not there ({lost[0]}) and were left out.",)
         elif lost:
             raise at.fault(
                 f"'{part}' names {lost[0]}, which does not exist. Correct '{part}' or 'path', or give the folder they "
@@ -98,11 +98,11 @@ def _parts(at: Record, table: Mapping[str, Any], base: Path) -> tuple[dict[str, 
             del parts[twin]
             parts[here] = found
             if other not in (table.get(STAND_IN) or ()):
-                notes += (f"'{other}' names the same pictures as '{here}' and was left out.",)
+                notes += (f"'{other}' names the same images as '{here}' and was left out.",)
         elif found:
             parts[part] = found
     if not parts:
-        raise at.fault("it names no pictures. Add 'train' and 'val', the folders of the pictures.")
+        raise at.fault("it names no images. Add 'train' and 'val', the folders of the images.")
     return parts, notes
 
 

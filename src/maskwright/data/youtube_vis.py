@@ -1,6 +1,6 @@
-"""YouTube-VIS JSON: videos as lists of picture files, and for each object its outline in every frame or null.
+"""YouTube-VIS JSON: videos as lists of image files, and for each object its outline in every frame or null.
 
-Each frame is a picture of the data set; an object's annotations in the frames of a video share a track id, which is the
+Each frame is an image of the data set; an object's annotations in the frames of a video share a track id, which is the
 id of its row in the file. In the files boxes are x, y, width, height; in memory xyxy.
 """
 
@@ -13,12 +13,12 @@ from maskwright.atomic import new_folder
 from maskwright.data.coco_rows import AnnotationReader, Categories, annotation_row, category_rows, section
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.fields import Record, Row, json_keys, read_json, short, write_sections
+from maskwright.data.images import copy_images, found_name, inner_names, require_files
 from maskwright.data.outlines import sentence
-from maskwright.data.pictures import copy_pictures, found_name, inner_names, require_files
 from maskwright.errors import ConfigError, DataError
 from maskwright.types import Size
 
-ANNOTATIONS, PICTURES = "instances.json", "JPEGImages"
+ANNOTATIONS, IMAGES = "instances.json", "JPEGImages"
 """The file and the folder of a data set that is a folder, named as the publishers name them."""
 
 _OF_VIDEO = frozenset(("id", "file_names", "length", "width", "height"))
@@ -46,7 +46,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     """
     source = place / ANNOTATIONS if place.is_dir() else place
     if images is not None and not images.is_dir():
-        raise DataError(f"{images}: the picture folder of {source} does not exist or is not a folder.")
+        raise DataError(f"{images}: the image folder of {source} does not exist or is not a folder.")
     content = read_json(source)
     if not isinstance(content, dict):
         raise DataError(f"{source}: expected an object of videos, annotations and categories, got {short(content)}.")
@@ -68,13 +68,13 @@ def load(place: Path, images: Path | None = None) -> Dataset:
 def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """Write a new .json file (annotations alone), or a new folder of instances.json and, with `copy`, JPEGImages/.
 
-    A picture that names no video ("video_id" in its extra) becomes a video of one frame, an object without a track id
+    An image that names no video ("video_id" in its extra) becomes a video of one frame, an object without a track id
     a track of one frame. Where a track has the id 0 all ids are shifted to begin with 1.
     Raises DataError where a video's frames differ in size, or a track is twice in a frame or changes its class.
     """
     one_file = place.suffix.lower() == ".json"
     if one_file and copy:
-        raise ConfigError(f"{place}: a JSON file holds no pictures. Name a folder, or leave the pictures out.")
+        raise ConfigError(f"{place}: a JSON file holds no images. Name a folder, or leave the images out.")
     if one_file and place.exists():
         raise FileExistsError(f"{place} exists already. Nothing is overwritten: name a new file, or remove it.")
     if copy:
@@ -87,7 +87,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     with new_folder(place) as folder:
         write_sections(folder / ANNOTATIONS, sections)
         if copy:
-            copy_pictures(dataset, folder / PICTURES, names)
+            copy_images(dataset, folder / IMAGES, names)
     return notes
 
 
@@ -171,7 +171,7 @@ def _track(at: Record, row: Row, track: int, frames: Mapping[int, list[ImageReco
 
 
 def _root(source: Path, records: tuple[ImageRecord, ...]) -> Path:
-    near = (source.parent, source.parent / PICTURES, source.with_suffix("") / PICTURES, source.with_suffix(""))
+    near = (source.parent, source.parent / IMAGES, source.with_suffix("") / IMAGES, source.with_suffix(""))
     first = records[0].file_name if records else ""
     return next((folder for folder in near if found_name(folder, first)), source.parent)
 
@@ -181,7 +181,7 @@ def _root(source: Path, records: tuple[ImageRecord, ...]) -> Path:
 
 @dataclass
 class _Video:
-    """The positions of a video's pictures in the data set, in the order of its frames."""
+    """The positions of a video's images in the data set, in the order of its frames."""
 
     id: int
     frames: list[int]

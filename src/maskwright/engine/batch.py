@@ -1,4 +1,4 @@
-"""Predict many files and write what was found, holding no more than one batch of pictures in memory."""
+"""Predict many files and write what was found, holding no more than one batch of images in memory."""
 
 import os
 import time
@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from maskwright import media
-from maskwright.engine.outputs import WRITERS, Entry, Picture, Save, entries, parse_kinds, printable
+from maskwright.engine.outputs import WRITERS, Entry, NamedImage, Save, entries, parse_kinds, printable
 from maskwright.engine.predict import MaskOptions, Predictor
 from maskwright.engine.prediction import Prediction
 from maskwright.errors import ConfigError, ImageError
@@ -17,7 +17,7 @@ from maskwright.errors import ConfigError, ImageError
 
 @dataclass(frozen=True)
 class Done:
-    """A picture that was predicted and written, and how many instances were found in it."""
+    """An image that was predicted and written, and how many instances were found in it."""
 
     source: str
     count: int
@@ -25,7 +25,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """A picture that could not be read, and why."""
+    """An image that could not be read, and why."""
 
     source: str
     reason: str
@@ -33,7 +33,7 @@ class Failed:
 
 @dataclass
 class Report:
-    """What a run did. done, failed: in the order of the run. seconds: from the first picture to the last file."""
+    """What a run did. done, failed: in the order of the run. seconds: from the first image to the last file."""
 
     out: Path
     done: list[Done] = field(default_factory=list)
@@ -42,18 +42,18 @@ class Report:
 
     @property
     def count(self) -> int:
-        """Instances found in all pictures."""
+        """Instances found in all images."""
         return sum(d.count for d in self.done)
 
     def summary(self) -> str:
-        """One line: pictures, instances, time and place; after it, one line for each picture that failed."""
+        """One line: images, instances, time and place; after it, one line for each image that failed."""
         rate = f", {len(self.done) / self.seconds:.1f} a second" if self.seconds > 0 and len(self.done) > 1 else ""
         lines = [
-            f"{_counted(self.count, 'instance')} in {_counted(len(self.done), 'picture')}, "
+            f"{_counted(self.count, 'instance')} in {_counted(len(self.done), 'image')}, "
             f"{self.seconds:.1f} s{rate}. Results: {self.out}"
         ]
         if self.failed:
-            lines.append(f"{_counted(len(self.failed), 'picture')} could not be read:")
+            lines.append(f"{_counted(len(self.failed), 'image')} could not be read:")
             lines += [f"  {f.source}: {f.reason}" for f in self.failed]
         return "\n".join(lines)
 
@@ -63,7 +63,7 @@ class RunOptions:
     """How a run predicts and writes.
 
     save: kinds of results, keys of `outputs.WRITERS`. score_threshold, max_instances: None takes the model's own.
-    classes: names to keep, None for all. masks: see `predict.MaskOptions`. batch: pictures that go through the network
+    classes: names to keep, None for all. masks: see `predict.MaskOptions`. batch: images that go through the network
     together. overwrite: replace results that are there already. max_pixels, bits: see `media.read_image`.
     """
 
@@ -80,7 +80,7 @@ class RunOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "save", parse_kinds(self.save))
         if self.batch < 1:
-            raise ConfigError(f"A batch is at least 1 picture, got {self.batch}.")
+            raise ConfigError(f"A batch is at least 1 image, got {self.batch}.")
         if not 1 <= self.bits <= 16:
             raise ConfigError(f"A grey value has 1 to 16 bits, got {self.bits}.")
         if self.max_instances is not None and self.max_instances < 1:
@@ -94,23 +94,23 @@ def predict_files(
     sources: Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     options: RunOptions | None = None,
-    on_picture: Callable[[Done | Failed, int], None] | None = None,
+    on_image: Callable[[Done | Failed, int], None] | None = None,
 ) -> Report:
-    """Predict every picture of `sources` and write the chosen results under the folder `out`.
+    """Predict every image of `sources` and write the chosen results under the folder `out`.
 
-    sources: files, folders, globs, .txt lists, URLs (see `media.find_images`). on_picture: called after each picture
-    with what became of it and the number of pictures in all.
-    A picture that cannot be found or read is kept in `Report.failed` and the others are done. Before anything is
+    sources: files, folders, globs, .txt lists, URLs (see `media.find_images`). on_image: called after each image
+    with what became of it and the number of images in all.
+    An image that cannot be found or read is kept in `Report.failed` and the others are done. Before anything is
     written, raises ConfigError where an option is wrong or a result is there already, ImageError where no source
-    leads to a picture.
+    leads to an image.
     """
     options = options or RunOptions()
     out = Path(out)
     run = _Run(predictor, out, options, {})
     run.predict([])  # a wrong class or score is told before anything is read
     _check_kinds(predictor, options)
-    pictures, missing = _find(sources)
-    todo = entries(pictures)
+    images, missing = _find(sources)
+    todo = entries(images)
     _check_places(todo, out, options)
     report = Report(out)
     start = time.perf_counter()
@@ -120,8 +120,8 @@ def predict_files(
             report.done.append(result)
         else:
             report.failed.append(result)
-        if on_picture is not None:
-            on_picture(result, len(todo) + len(missing))
+        if on_image is not None:
+            on_image(result, len(todo) + len(missing))
 
     for failed in missing:
         note(failed)
@@ -135,7 +135,7 @@ def predict_files(
 
 
 def _find(sources: Sequence[str | os.PathLike[str]]) -> tuple[list[str | Path], list[Failed]]:
-    """The pictures, each once, and the sources that lead to none."""
+    """The images, each once, and the sources that lead to none."""
     good, missing = [], []
     for source in sources:
         try:
@@ -147,19 +147,19 @@ def _find(sources: Sequence[str | os.PathLike[str]]) -> tuple[list[str | Path], 
             missing.append(_failed(printable(source), error))
     if not good:
         listed = "; ".join(f"{f.source}: {f.reason}" for f in missing)
-        raise ImageError(f"None of the sources leads to a picture. {listed}" if missing else "No source was given.")
+        raise ImageError(f"None of the sources leads to an image. {listed}" if missing else "No source was given.")
     return media.find_images(good), missing
 
 
 def _check_kinds(predictor: Predictor, options: RunOptions) -> None:
-    """Refuse before the first picture what a network without masks cannot give."""
+    """Refuse before the first image what a network without masks cannot give."""
     lacking = [kind for kind in options.save if WRITERS[kind].needs_masks and not predictor.model.draws_masks]
     if lacking:
         raise ConfigError(f"--save {','.join(lacking)} needs masks, and this model finds boxes only. Leave that out.")
 
 
 def _check_places(todo: Sequence[Entry], out: Path, options: RunOptions) -> None:
-    """Refuse before the first picture what would fail, or destroy something, after the last."""
+    """Refuse before the first image what would fail, or destroy something, after the last."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; results need a folder. Give another --out.")
     if options.overwrite or not out.exists():
@@ -195,29 +195,29 @@ class _Run:
     savers: dict[str, Save]
 
     def batch(self, batch: Sequence[Entry]) -> Iterator[Done | Failed]:
-        """Read, predict and write these pictures; results in their order."""
+        """Read, predict and write these images; results in their order."""
         read = [self.read(entry) for entry in batch]
-        found = iter(self.predict([picture for picture in read if isinstance(picture, Picture)]))
-        for picture in read:
-            if isinstance(picture, Failed):
-                yield picture
+        found = iter(self.predict([image for image in read if isinstance(image, NamedImage)]))
+        for image in read:
+            if isinstance(image, Failed):
+                yield image
                 continue
             prediction = next(found)
-            self.save(picture, prediction)
-            yield Done(picture.entry.shown, len(prediction))
+            self.save(image, prediction)
+            yield Done(image.entry.shown, len(prediction))
 
-    def read(self, entry: Entry) -> Picture | Failed:
-        """The picture, or why there is none."""
+    def read(self, entry: Entry) -> NamedImage | Failed:
+        """The image, or why there is none."""
         try:
             pixels = media.read_image(entry.source, max_pixels=self.options.max_pixels, bits=self.options.bits)
         except (ImageError, OSError) as error:
             return _failed(entry.shown, error)
-        return Picture(entry, pixels)
+        return NamedImage(entry, pixels)
 
-    def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
-        """One prediction for each picture."""
+    def predict(self, images: Sequence[NamedImage]) -> list[Prediction]:
+        """One prediction for each image."""
         return self.predictor.predict(
-            [picture.pixels for picture in pictures],
+            [image.pixels for image in images],
             score_threshold=self.options.score_threshold,
             classes=self.options.classes,
             max_instances=self.options.max_instances,
@@ -225,10 +225,10 @@ class _Run:
             **self.options.masks,
         )
 
-    def save(self, picture: Picture, prediction: Prediction) -> None:
+    def save(self, image: NamedImage, prediction: Prediction) -> None:
         """Write every chosen kind."""
         for kind, save in self.savers.items():
-            save(prediction, picture, WRITERS[kind].place(self.out, picture.entry))
+            save(prediction, image, WRITERS[kind].place(self.out, image.entry))
 
 
 def _failed(shown: str, error: Exception) -> Failed:

@@ -19,7 +19,7 @@ from maskwright.data.loader import telling_of_workers
 from maskwright.errors import TrainingError
 
 FORMAT = 2
-"""Of the file; a reader refuses others. 2: random samples follow the picture, not the batch."""
+"""Of the file; a reader refuses others. 2: random samples follow the image, not the batch."""
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -81,7 +81,7 @@ def capture(
 ) -> dict[str, Any]:
     """Everything that decides how a run goes on. facts: names that must be the same on resuming (config, data).
 
-    There are no random states in it: each step draws from seed, epoch and picture.
+    There are no random states in it: each step draws from seed, epoch and image.
     """
     return {
         "format": FORMAT,

@@ -1,7 +1,7 @@
 """Settings that fit the data: what nobody chose is decided here, each with the reason that a person is shown.
 
-Sizes: a side is the square root of a box's area; a picture's edge is the short one, or what the network's way to fit
-pictures into its input makes of it (`facts`). "At the input" is after the resizing that the network sees.
+Sizes: a side is the square root of a box's area; an image's edge is the short one, or what the network's way to fit
+images into its input makes of it (`facts`). "At the input" is after the resizing that the network sees.
 
 Letters: L levels of the pyramid. Sides and edges in pixels.
 """
@@ -29,7 +29,7 @@ GOOD_SIDE = 40.0
 """Side at the input at which objects are learnt and outlined well: RoIAlign then reads 10 cells of stride 4."""
 
 LARGE_SIDE, LEAST_SIDE = 64.0, 24.0
-"""Objects above the first lose nothing where the picture shrinks; below the second masks get poor."""
+"""Objects above the first lose nothing where the image shrinks; below the second masks get poor."""
 
 MOST_ENLARGED = 2.0
 """Enlarging further costs time and adds no information."""
@@ -41,23 +41,23 @@ CROP_PIXELS = 1.2e6
 """Inputs above this are learnt from in windows where the objects are small enough for them."""
 
 CPU_PIXELS, CPU_BATCH = 1.1e6, 8
-"""Pixels of a step on a processor, and the most pictures."""
+"""Pixels of a step on a processor, and the most images."""
 
 GPU_PIXEL, GPU_SHARE, GPU_BATCH = 2.2e-3, 0.7, 16
-"""Memory in MB of one input pixel while training, the share of the memory that is used, and the most pictures."""
+"""Memory in MB of one input pixel while training, the share of the memory that is used, and the most images."""
 
 SEEN = {"random weights": 20_000, "a trained backbone": 10_000, "trained weights": 5_000}
 RATE = {"random weights": 4e-4, "a trained backbone": 2e-4, "trained weights": 1e-4}
-"""Pictures that a run shows in all, and AdamW's rate for 4 pictures a step, by what it begins with."""
+"""Images that a run shows in all, and AdamW's rate for 4 images a step, by what it begins with."""
 
 BOXES_ALONE = "faster_rcnn_small"
 """The network for annotations without outlines."""
 
 BETWEEN, GPU_BETWEEN = 200, 4000
-"""Pictures that are learnt from between two evaluations, at least, on a processor and on a GPU."""
+"""Images that are learnt from between two evaluations, at least, on a processor and on a GPU."""
 
 FEW = 1000
-"""Below so many pictures the variations are stronger."""
+"""Below so many images the variations are stronger."""
 
 FROZEN_BELOW = 8
 """Smaller batches give statistics that are too noisy for trained norms."""
@@ -110,7 +110,7 @@ def resolve(
 ) -> tuple[TrainConfig, list[Reason]]:
     """The settings with everything that nobody chose decided for this data set, and the reasons.
 
-    dataset: the pictures to learn from. start: `network.origin(config)`. device: found from the config.
+    dataset: the images to learn from. start: `network.origin(config)`. device: found from the config.
     What was given is never changed. A data set without objects, from which nothing can be learnt, decides nothing.
     """
     start = start or origin(config)
@@ -137,7 +137,7 @@ def _model(f: Facts) -> Sequence[Reason]:
 
 
 def _input(f: Facts) -> Sequence[Reason]:
-    """Small objects are enlarged, pictures of large ones shrunk, the long edge limited; trained weights keep theirs."""
+    """Small objects are enlarged, images of large ones shrunk, the long edge limited; trained weights keep theirs."""
     if not is_open(f.config, "size") or (f.pretrained and f.typical_input() >= LEAST_SIDE):
         return []
     short, edges = f.typical_edge, f.edges()
@@ -152,7 +152,7 @@ def _input(f: Facts) -> Sequence[Reason]:
     far = min(LEAST_SIDE / typical, max(short, MOST_ENLARGED * LONGEST / aspect))
     edge = min(edge, max(LONGEST / aspect, far))
     size = max(32, 32 * round(edge / 32))
-    here = f"objects are {typical * short:.0f} pixels (median) in pictures of {short:.0f}"
+    here = f"objects are {typical * short:.0f} pixels (median) in images of {short:.0f}"
     if size >= 1.1 * short:
         why = f"{here}, small: enlarged to {typical * size:.0f}"
     elif size <= 0.9 * short:
@@ -165,38 +165,38 @@ def _input(f: Facts) -> Sequence[Reason]:
 
 
 def _fixed(f: Facts, size: int, why: str) -> Sequence[Reason]:
-    """One factor for pictures of all sizes, but none is enlarged beyond 800."""
+    """One factor for images of all sizes, but none is enlarged beyond 800."""
     factor = round(size / f.typical_edge, 2)
     wanted = max(size, min(800, 32 * round(factor * float(f.edge.max()) / 32)))
     out = [Reason("size", wanted, why)]
-    out.append(Reason("enlarge", factor, "objects have the same size in pixels in small and in large pictures"))
+    out.append(Reason("enlarge", factor, "objects have the same size in pixels in small and in large images"))
     if f.start.config.spec.shrink:
-        out.append(Reason("shrink", False, "objects have the same size in pixels in small and in large pictures"))
+        out.append(Reason("shrink", False, "objects have the same size in pixels in small and in large images"))
     return [*out, *_limit(f, wanted)]
 
 
 def _framed(f: Facts, size: int, why: str) -> Sequence[Reason]:
-    """Pictures of all sizes are brought to one short edge, unless the objects of the larger ones got lost by it."""
+    """Images of all sizes are brought to one short edge, unless the objects of the larger ones got lost by it."""
     base, out = f.start.config.spec, [Reason("size", size, why)]
     larger = f.edge > 1.1 * size
     left = f.sides[larger[f.owner]] * size / f.edge[f.owner][larger[f.owner]]
     lost = len(left) > 0 and float(np.median(left)) < LEAST_SIDE
     if larger.any() and base.shrink == lost:
-        what = f"in the {counted(int(larger.sum()), 'larger picture')} objects"
-        why = f"{what} would be {np.median(left):.0f} pixels" if lost else "larger pictures shrink to the size"
+        what = f"in the {counted(int(larger.sum()), 'larger image')} objects"
+        why = f"{what} would be {np.median(left):.0f} pixels" if lost else "larger images shrink to the size"
         out.append(Reason("shrink", not lost, why))
     if not lost and base.enlarge is not None and size > base.enlarge * f.edge.min():
-        out.append(Reason("enlarge", round(size / float(f.edge.min()), 2), "the smallest pictures reach the size"))
+        out.append(Reason("enlarge", round(size / float(f.edge.min()), 2), "the smallest images reach the size"))
     return [*out, *_limit(f, size)]
 
 
 def _limit(f: Facts, size: int) -> Sequence[Reason]:
-    """The limit of the long edge, raised where the pictures are longer than the model expects."""
+    """The limit of the long edge, raised where the images are longer than the model expects."""
     base, length = f.start.config.spec, float(np.quantile(f.sizes.max(axis=1) / f.edge, 0.95))
     if base.max_size is None or round(base.max_size * size / base.size) >= length * size:
         return []
     limit = 32 * math.ceil(min(length * size, max(LONGEST, 2.0 * size)) / 32)
-    return [Reason("max_size", limit, f"pictures are up to {length:.1f} times as long as wide")]
+    return [Reason("max_size", limit, f"images are up to {length:.1f} times as long as wide")]
 
 
 def _anchors(f: Facts) -> Sequence[Reason]:
@@ -216,10 +216,10 @@ def _anchors(f: Facts) -> Sequence[Reason]:
 
 
 def _augment(f: Facts) -> Sequence[Reason]:
-    few = f.pictures < FEW
+    few = f.images < FEW
     grey, scale = (0.2, (0.75, 1.33)) if few else (0.1, (0.85, 1.2))
     augment = Augment(scale=scale, brightness=grey, contrast=grey, saturation=grey)
-    why = [counted(f.pictures, "picture") + (": stronger variations" if few else ": mild variations")]
+    why = [counted(f.images, "image") + (": stronger variations" if few else ": mild variations")]
     if f.config.orientation == "free":
         augment = replace(augment, flip_vertical=0.5, rot90=0.75)
         why.append("no up and down: all mirrorings and quarter turns")
@@ -230,7 +230,7 @@ def _augment(f: Facts) -> Sequence[Reason]:
 
 
 def _window(f: Facts) -> int | None:
-    """Side of the training windows, which hold the large objects four times over; None for whole pictures."""
+    """Side of the training windows, which hold the large objects four times over; None for whole images."""
     sides, pixels = f.inputs()
     large = float(np.quantile(sides, 0.95))
     window = max(512, 32 * math.ceil(4 * large / 32))
@@ -247,9 +247,9 @@ def _batch(f: Facts) -> Sequence[Reason]:
         why = f"inputs of {pixels / 1e6:.2f} megapixels on a processor"
     why += f", {device.processes} processes" if device.processes > 1 else ""
     size = max(1 if f.pretrained else 2, min(most, int(fit))) * device.processes
-    if size > (share := max(device.processes, f.pictures // 4)):
-        several = ": an epoch has several steps" if f.pictures > share else ""
-        size, why = share, counted(f.pictures, "picture") + several
+    if size > (share := max(device.processes, f.images // 4)):
+        several = ": an epoch has several steps" if f.images > share else ""
+        size, why = share, counted(f.images, "image") + several
     return [Reason("batch_size", size, why)]
 
 
@@ -269,14 +269,14 @@ def _norm(f: Facts) -> Sequence[Reason]:
 
 def _length(f: Facts) -> Sequence[Reason]:
     """Epochs, warm-up and how often to evaluate."""
-    c, n = f.config, max(1, f.pictures * f.config.repeats)
+    c, n = f.config, max(1, f.images * f.config.repeats)
     steps = math.ceil(n / (c.batch_size * c.accumulate))
     epochs = min(300, max(12, round(SEEN[f.weights] / n)))
     if is_open(f.config, "epochs") and c.max_minutes is not None:
         out = [Reason("epochs", None, "max_minutes ends the run")]
         warmup, total = min(500, max(50, 2 * steps)), None
     else:
-        why = f"{counted(f.pictures, 'picture')}, from {f.weights}: {epochs * n} pictures are seen"
+        why = f"{counted(f.images, 'image')}, from {f.weights}: {epochs * n} images are seen"
         out = [Reason("epochs", epochs, why)]
         total = steps * (epochs if is_open(f.config, "epochs") else c.epochs or epochs)
         warmup = min(500, max(1, total // 10))
@@ -289,7 +289,7 @@ def _measuring(f: Facts, n: int, epochs: int | None) -> Reason:
     """How often to evaluate: at most 30 times; on a GPU, which learns faster than it measures, rarely, but 5 times."""
     gpu = f.device.kind == "cuda"
     seen = GPU_BETWEEN if gpu else BETWEEN
-    every, why = math.ceil(seen / n), f"not more often than every {seen} pictures"
+    every, why = math.ceil(seen / n), f"not more often than every {seen} images"
     if epochs is not None:
         if gpu and every > epochs // 5:
             every, why = epochs // 5, "five times in the run"
@@ -299,7 +299,7 @@ def _measuring(f: Facts, n: int, epochs: int | None) -> Reason:
 
 def _rate(f: Facts) -> Sequence[Reason]:
     c, batch = f.config, f.config.batch_size * f.config.accumulate
-    each, base = counted(batch, "picture"), RATE[f.weights]
+    each, base = counted(batch, "image"), RATE[f.weights]
     if c.optimizer == "sgd":
         return [Reason("lr", float(f"{0.02 * batch / 16:.2g}"), f"SGD, {each} a step: 0.02 for 16")]
     rate = float(f"{base * math.sqrt(batch / 4):.2g}")
@@ -314,15 +314,15 @@ def _precision(f: Facts) -> Sequence[Reason]:
 
 
 def _output(f: Facts) -> Sequence[Reason]:
-    """What the trained model reports: room for the fullest pictures, and a threshold for people."""
+    """What the trained model reports: room for the fullest images, and a threshold for people."""
     most, own = int(f.counts.max()), f.start.config.output
     out = []
     room = min(1000, max(100, 50 * math.ceil(1.5 * most / 50)))
     if room > own.max_instances or own.max_instances > 4 * room:
-        out.append(Reason("max_instances", room, f"up to {most} objects in a picture"))
+        out.append(Reason("max_instances", room, f"up to {most} objects in an image"))
     empty = int((f.counts == 0).sum())
-    if 2 * empty > f.pictures:
-        out.append(Reason("score_threshold", 0.7, f"{empty} of {f.pictures} pictures are empty: few false alarms"))
+    if 2 * empty > f.images:
+        out.append(Reason("score_threshold", 0.7, f"{empty} of {f.images} images are empty: few false alarms"))
     elif own.score_threshold != 0.5:
         out.append(Reason("score_threshold", 0.5, "what people look at; evaluation uses all scores"))
     return out
@@ -331,7 +331,7 @@ def _output(f: Facts) -> Sequence[Reason]:
 def _workers(f: Facts) -> Sequence[Reason]:
     if f.device.kind == "cuda" and f.device.cores > 1:
         each = max(1, min(8, (f.device.cores - 1) // f.device.processes))
-        return [Reason("workers", each, "processes keep the GPU supplied with pictures")]
+        return [Reason("workers", each, "processes keep the GPU supplied with images")]
     return []
 
 

@@ -30,7 +30,7 @@ METRICS = ("coco", "nuclei")
 """What can be measured; "coco" always is."""
 
 Watch = Callable[[int, NDArray[np.uint8], Instances], None]
-"""Sees each picture of the data set: its position, its pixels, and what was found with the data set's labels."""
+"""Sees each image of the data set: its position, its pixels, and what was found with the data set's labels."""
 
 
 class Predicts(Protocol):
@@ -60,7 +60,7 @@ class Evaluation:
     """What an evaluation found.
 
     result: the accuracy. seconds: by stage, in order (read, prepare, network, finish, metric). wall_seconds: from the
-    first picture to the result. pictures: how many were measured. failed: (file name, reason) of the pictures left
+    first image to the result. images: how many were measured. failed: (file name, reason) of the images left
     out because `skip` was asked for. notes: what a reader of the numbers should know. nuclei: the nuclei metric, where
     it was asked for; nuclei_best: the same at the score threshold that suits it best.
     """
@@ -68,17 +68,17 @@ class Evaluation:
     result: CocoResult
     seconds: Mapping[str, float]
     wall_seconds: float
-    pictures: int
+    images: int
     failed: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     nuclei: NucleiResult | None = None
     nuclei_best: NucleiResult | None = None
 
     @property
-    def pictures_per_second(self) -> float:
+    def images_per_second(self) -> float:
         """From file to finished instances; the metric's own time is left out."""
         work = sum(s for name, s in self.seconds.items() if name != "metric")
-        return self.pictures / work if work else 0.0
+        return self.images / work if work else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -91,7 +91,7 @@ class Evaluation:
             "notes": [*self.result.notes, *self.notes],
             "seconds": dict(self.seconds),
             "wall_seconds": self.wall_seconds,
-            "pictures_per_second": self.pictures_per_second,
+            "images_per_second": self.images_per_second,
             "failed": [{"file_name": name, "reason": reason} for name, reason in self.failed],
         }
 
@@ -103,15 +103,15 @@ class Evaluation:
     def report(self) -> str:
         """The accuracy tables, the time of each stage, and everything that was left out, as plain text."""
         timer = StageTimer()
-        timer.totals, timer.count = dict(self.seconds), self.pictures
+        timer.totals, timer.count = dict(self.seconds), self.images
         lines = [self.result.table(), ""]
         if self.nuclei is not None:
             lines += [self.nuclei.table(), ""]
         if self.nuclei_best is not None:
-            lines += ["At the score threshold that suits these pictures best:", self.nuclei_best.table(), ""]
+            lines += ["At the score threshold that suits these images best:", self.nuclei_best.table(), ""]
         lines.append(timer.report())
         lines.append(
-            f"{self.pictures} pictures in {self.wall_seconds:.1f} s; {self.pictures_per_second:.2f} pictures per "
+            f"{self.images} images in {self.wall_seconds:.1f} s; {self.images_per_second:.2f} images per "
             f"second from file to instances"
         )
         lines += [f"Note: {note}" for note in self.notes]
@@ -139,16 +139,16 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on an annotated data set.
 
-    data: a `Dataset`, or a file or folder of annotations. images: its pictures' folder, where it is not the format's
-    own. data_format: a name of `data.formats.FORMATS`; None recognises it. limit: only the first pictures.
-    skip: leave out pictures that cannot be read, and list them in the result, instead of raising.
+    data: a `Dataset`, or a file or folder of annotations. images: its images' folder, where it is not the format's
+    own. data_format: a name of `data.formats.FORMATS`; None recognises it. limit: only the first images.
+    skip: leave out images that cannot be read, and list them in the result, instead of raising.
     class_names: the data set's name for a model's class, where they differ. score_threshold: None takes the model's
     floor, the lowest score it reports, as AP needs low scores too. max_instances: as in `Predictor.predict`.
     metrics: "coco", which is always measured, and "nuclei". nuclei_score: the lowest score that counts for the latter;
     None takes the one that predictions show by default. best_threshold: measure it at the best one as well.
-    watch: is called with each picture and what was found on it. progress: a bar on stderr. masks: see `MaskOptions`.
+    watch: is called with each image and what was found on it. progress: a bar on stderr. masks: see `MaskOptions`.
     Boxes are ranked by `Instances.box_scores` where there are such, masks by `scores`.
-    Raises DataError where the classes do not match, ImageError or DataError for a picture that cannot be used.
+    Raises DataError where the classes do not match, ImageError or DataError for an image that cannot be used.
     """
     dataset = opened(data, images, limit, data_format)
     score_threshold = predictor.floor if score_threshold is None else score_threshold
@@ -164,23 +164,23 @@ def evaluate(
         record = dataset.images[i]
         try:
             with timer.stage("read"):
-                picture = dataset.image(i)
+                image = dataset.image(i)
         except (ImageError, DataError, OSError) as error:
             if not skip:
                 raise
             failed.append((record.file_name, str(error)))
             continue
         found = predictor.predict(
-            picture, score_threshold=score_threshold, max_instances=max_instances, timer=timer, **masks
+            image, score_threshold=score_threshold, max_instances=max_instances, timer=timer, **masks
         )
         with timer.stage("metric"):
             known = translated(found, translation, dataset.classes)
             meters.update(i, known)
         if watch is not None:
-            watch(i, picture, known)
+            watch(i, image, known)
         foreign += len(found) - len(known)
     if len(failed) == len(dataset):
-        raise DataError(f"{dataset.source}: none of its {len(dataset)} pictures could be read. First: {failed[0][1]}")
+        raise DataError(f"{dataset.source}: none of its {len(dataset)} images could be read. First: {failed[0][1]}")
     with timer.stage("metric"):
         result = meters.coco.result(partial=bool(failed))
         nuclei = None if meters.nuclei is None or nuclei_score is None else meters.nuclei.result(nuclei_score)
@@ -225,7 +225,7 @@ def _nuclei_score(predictor: Predicts, lowest: float, asked: float | None) -> fl
 
 
 def evaluate_results(results: str | os.PathLike[str], data: Data) -> CocoResult:
-    """Measure a COCO result file against the data set it belongs to; no model, no pictures."""
+    """Measure a COCO result file against the data set it belongs to; no model, no images."""
     dataset = opened(data, None, None, None)
     metric = CocoMetric(dataset)
     for image_id, rows in coco.read_results(results, dataset).items():
@@ -304,17 +304,17 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def opened(data: Data, images: str | os.PathLike[str] | None, limit: int | None, data_format: str | None) -> Dataset:
-    """The data set that `evaluate` measures on; arguments as there. Raises DataError where it has no pictures."""
+    """The data set that `evaluate` measures on; arguments as there. Raises DataError where it has no images."""
     if not isinstance(data, Dataset):
         data = formats.load(data, images, data_format)
     elif images is not None:
         data = replace(data, root=Path(images))
     if limit is not None:
         if limit < 1:
-            raise ConfigError(f"limit: at least 1 picture, got {limit}.")
+            raise ConfigError(f"limit: at least 1 image, got {limit}.")
         data = data.subset(range(min(limit, len(data))))
     if not len(data):
-        raise DataError(f"{data.source}: the data set has no pictures, so there is nothing to evaluate.")
+        raise DataError(f"{data.source}: the data set has no images, so there is nothing to evaluate.")
     return data
 
 
@@ -323,8 +323,8 @@ def _check_files(dataset: Dataset) -> None:
     if missing:
         shown = ", ".join(path.name for path in missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise DataError(
-            f"{dataset.source}: {len(missing)} of {len(dataset)} picture files are not in {dataset.root} ({shown}). "
-            f"Name the folder its file names are relative to (--images), or leave missing pictures out (--skip)."
+            f"{dataset.source}: {len(missing)} of {len(dataset)} image files are not in {dataset.root} ({shown}). "
+            f"Name the folder its file names are relative to (--images), or leave missing images out (--skip)."
         )
 
 

@@ -1,4 +1,4 @@
-"""How a result came about: the stages of the model itself, run on one picture, with what each of them gave.
+"""How a result came about: the stages of the model itself, run on one image, with what each of them gave.
 
 found = explain(mw.load("nuclei"), "cells.png", instance=0)
 found.save("why.png")
@@ -16,7 +16,7 @@ from maskwright import media
 from maskwright.engine import explain_rcnn, explain_yolact
 from maskwright.engine.explanation import Explanation, Trace, watched
 from maskwright.engine.finish import finish
-from maskwright.engine.predict import MaskOptions, Options, Picture, Predictor
+from maskwright.engine.predict import ImageSource, MaskOptions, Options, Predictor
 from maskwright.engine.prepare import prepare
 from maskwright.errors import ConfigError, DataError
 from maskwright.models.base import Model
@@ -38,27 +38,27 @@ score from which the model looks at a candidate at all."""
 
 def explain(
     predictor: Predictor,
-    picture: Picture,
+    source_image: ImageSource,
     instance: int = 0,
     *,
     score_threshold: float | None = None,
     **masks: Unpack[MaskOptions],
 ) -> Explanation:
-    """Show how instance `instance` (from 0, best score first) of a picture came about.
+    """Show how instance `instance` (from 0, best score first) of an image came about.
 
-    picture: path or URL, PIL image or (H, W, 3) uint8 RGB array. score_threshold, masks: as for
+    image: path or URL, PIL image or (H, W, 3) uint8 RGB array. score_threshold, masks: as for
     `Predictor.predict`.
     The prediction inside is that of `Predictor.predict`, and the numbers are those that its stages gave on the way.
     Raises ConfigError for a model that cannot be explained or an instance that is not there, DataError where nothing
-    was found, ImageError for what is not a picture.
+    was found, ImageError for what is not an image.
     """
     family = next((row for row in FAMILIES if isinstance(predictor.model, row[0])), None)
     if family is None:
         known = ", ".join(row[0].__name__ for row in FAMILIES)
         raise ConfigError(f"'{predictor.name}' is a {type(predictor.model).__name__}; explain knows {known}.")
     _, stages, build, best_score, lowest = family
-    image = media.as_image(picture)
-    name = os.path.basename(os.fspath(picture)) if isinstance(picture, (str, os.PathLike)) else ""
+    image = media.as_image(source_image)
+    name = os.path.basename(os.fspath(source_image)) if isinstance(source_image, (str, os.PathLike)) else ""
     twin, seen = watched(predictor.model, [*stages, "detect"])
     looker = copy.copy(predictor)
     looker.model, options = twin, cast(Options, {"score_threshold": score_threshold, **masks})
@@ -68,7 +68,7 @@ def explain(
         raise DataError(_nothing(name, looker, best_score(seen), lowest(predictor.model)))
     if not 0 <= instance < len(prediction):
         raise ConfigError(
-            f"{name or 'The picture'} has the instances 0..{len(prediction) - 1} (best score first), got {instance}."
+            f"{name or 'The image'} has the instances 0..{len(prediction) - 1} (best score first), got {instance}."
         )
     _, geometry = prepare(image, predictor.spec)
     rows = _rows(seen["detect"][1], twin, geometry)
@@ -92,7 +92,7 @@ def _nothing(name: str, predictor: Predictor, best: float | None, floor: float) 
         return f"{start} found no candidate at all, so there is nothing to explain."
     lower = max(best * 0.9, floor)
     if best >= max(threshold, floor):
-        advice = "Of those with such a score none has pixels on the picture."
+        advice = "Of those with such a score none has pixels on the image."
     elif lower < best:
         advice = f"Ask for a lower score, such as {lower:.2g}."
     else:

@@ -18,7 +18,7 @@ from maskwright.types import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class Suppression:
-    """What non-maximum suppression did among the boxes of the instance's class. Boxes are in the picture's pixels.
+    """What non-maximum suppression did among the boxes of the instance's class. Boxes are in the image's pixels.
 
     kind: of `NMSConfig`; "fast_cross" compares the boxes of all classes. compared: how many boxes took part. fell
     (F, 4): those that overlap the instance's box too much by the rule of the kind and have a lower score, so that it

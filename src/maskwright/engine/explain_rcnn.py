@@ -79,7 +79,7 @@ class Pooling:
 
 
 def pooling(pooler: Pooler, features: list[Tensor], box: Tensor) -> Pooling:
-    """What a pooler does with one box (4,) in input pixels of the first picture."""
+    """What a pooler does with one box (4,) in input pixels of the first image."""
     level = int(pooler.levels(box[None].float().cpu())[0]) if len(pooler.scales) > 1 else 0
     scale, half = pooler.scales[level], 0.5 if pooler.aligned else 0.0
     pooled = pooler(features, box[None], torch.zeros(1, dtype=torch.int64, device=box.device))[0]
@@ -129,7 +129,7 @@ def _bins(first: float, last: float, side: int, cells: int) -> Positions:
 
 @dataclass(frozen=True, eq=False)
 class RCNNExplanation(Explanation):
-    """How the R-CNN family came to an instance. Boxes are in the picture's pixels.
+    """How the R-CNN family came to an instance. Boxes are in the image's pixels.
 
     proposals (K, 4) and objectness (K,), best first; proposal: the row that became the instance.
     class_scores (Q + 1,): of that proposal, background last; they sum to 1.
@@ -137,7 +137,7 @@ class RCNNExplanation(Explanation):
     box_pooling: how the proposal was read for class and box; mask_pooling: how the final box was read for the mask.
     mask_probs (Q, M, M): the mask of every class inside the final box; the instance's label chooses. Both None for a
     model without masks. nms: overlap above which the better box suppresses the other. input_box: the proposal in the
-    network's input, to which `geometry` leads from the picture. output: how masks were finished.
+    network's input, to which `geometry` leads from the image. output: how masks were finished.
     """
 
     proposals: FloatArray
@@ -170,7 +170,7 @@ class RCNNExplanation(Explanation):
                 "Proposal that became this instance",
                 f"number {self.proposal}, objectness {self._sure(self.proposal):.3f}",
             ),
-            ("Box, picture's pixels", ", ".join(f"{v:.2f}" for v in box)),
+            ("Box, image's pixels", ", ".join(f"{v:.2f}" for v in box)),
             ("Feature map", f"level {p.level} of {p.levels} (0 is the finest), {p.stride:g} input pixels a cell"),
             ("RoIAlign", f"{p.side} x {p.side} bins, {p.y.shape[1]} x {p.x.shape[1]} samples each"),
             ("RoIPool would move the box by up to", f"{p.shift:.2f} input pixels"),
@@ -194,7 +194,7 @@ class RCNNExplanation(Explanation):
             drawing.box(self.proposals[k], tuple(color.tolist()), 1.2, halo=False)
         drawing.mark(self.proposals[self.proposal], BEFORE, 3.0)
         text = (
-            f"A small network slides over the whole picture and keeps {plural(len(self.proposals), 'box')} that may "
+            f"A small network slides over the whole image and keeps {plural(len(self.proposals), 'box')} that may "
             f"hold anything at all. The best {len(order)} are drawn; number {self.proposal} became the result."
         )
         key = ((BEFORE, f"this one: {self._sure(self.proposal):.2f} sure"), ((250, 225, 70), "surest"))
@@ -330,7 +330,7 @@ class RCNNExplanation(Explanation):
         )
         text += ", of which the largest part is kept" if self.output.largest_component else ""
         text += "." if self.mask is None else f": {plural(int(self.mask.areas()[0]), 'pixel')}."
-        return Panel("Onto the picture", text, drawing.pixels(), ((CHOSEN, "box"), (EDGE, "edge of the mask")))
+        return Panel("Onto the image", text, drawing.pixels(), ((CHOSEN, "box"), (EDGE, "edge of the mask")))
 
 
 # ---- from the stages' notes ------------------------------------------------------------------------------------------
@@ -367,7 +367,7 @@ def build(trace: Trace, instance: int) -> RCNNExplanation:
     return RCNNExplanation(
         name=trace.name,
         model="",
-        picture=trace.picture,
+        image=trace.image,
         prediction=trace.prediction,
         instance=instance,
         proposals=back.boxes(proposals.float().cpu().numpy()),

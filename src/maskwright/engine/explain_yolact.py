@@ -49,7 +49,7 @@ MINUS: Color = (30, 80, 190)
 
 @dataclass(frozen=True, eq=False)
 class YolactExplanation(Explanation):
-    """How YOLACT and YOLACT++ came to an instance. Boxes are in the picture's pixels where nothing else is said.
+    """How YOLACT and YOLACT++ came to an instance. Boxes are in the image's pixels where nothing else is said.
 
     candidates (M, 4) and candidate_scores (M,): all boxes that may become results, best first, before suppression;
     priors: N, how many were asked. prior (4,): where the instance's began; class_scores (Q + 1,): of it, background
@@ -57,7 +57,7 @@ class YolactExplanation(Explanation):
     prototypes (h, w, D); coefficients (D,): their weighted sum is `logits` (h, w); order (D,): the strongest first,
     by |coefficient| x mean prototype inside the crop. window (h, w): the cells that box and margin cover. cell_box
     (4,): the box in cells. rating: what YOLACT++ thinks of the mask, a factor on the score, or None.
-    output: how the mask was finished. geometry leads from the picture to the input, of which a cell covers `step`
+    output: how the mask was finished. geometry leads from the image to the input, of which a cell covers `step`
     (x, y) pixels.
     """
 
@@ -84,7 +84,7 @@ class YolactExplanation(Explanation):
         return np.asarray(self.prototypes[..., rows] @ self.coefficients[rows])
 
     def enlarged(self, top: int, left: int, bottom: int, right: int) -> FloatArray:
-        """(bottom - top, right - left): `logits` at the centres of these pixels of the picture, as `upsample` "logits"
+        """(bottom - top, right - left): `logits` at the centres of these pixels of the image, as `upsample` "logits"
         enlarges them: bilinear, beyond the map its border."""
         values: NDArray[np.floating[Any]] = self.logits
         for axis, (begin, end) in enumerate(((top, bottom), (left, right))):
@@ -98,7 +98,7 @@ class YolactExplanation(Explanation):
 
     @property
     def crop(self) -> Window:
-        """The rectangle of the picture's pixels outside of which the mask is cut off at the picture's resolution, as
+        """The rectangle of the image's pixels outside of which the mask is cut off at the image's resolution, as
         `upsample` "logits" does: pixels whose centre lies outside."""
         margin, (x0, y0, x1, y1) = self.output.crop_margin, self.extent
         if math.isinf(margin):
@@ -119,7 +119,7 @@ class YolactExplanation(Explanation):
             ("Input of the network", f"{self.geometry.size[1]} x {self.geometry.size[0]} pixels"),
             ("Priors", self.priors),
             ("Candidates before suppression", len(self.candidates)),
-            ("Box, picture's pixels", ", ".join(f"{v:.2f}" for v in self.prediction.boxes[self.instance])),
+            ("Box, image's pixels", ", ".join(f"{v:.2f}" for v in self.prediction.boxes[self.instance])),
             ("Prototypes", f"{count} of {w} x {h} cells, {self.step[0]:g} x {self.step[1]:g} input pixels each"),
             ("Boxes that fell to it", len(self.suppression.fell)),
         ]
@@ -135,13 +135,13 @@ class YolactExplanation(Explanation):
     # ---- frames -----------------------------------------------------------------------------------------------
 
     def _framed(self, cells: Sequence[float] | NDArray[Any]) -> Window:
-        """A rectangle of cells in the picture's pixels."""
+        """A rectangle of cells in the image's pixels."""
         x, y = self.step
         back = self.geometry.inverse().boxes(np.asarray(cells, np.float64) * (x, y, x, y))[0]
         return float(back[0]), float(back[1]), float(back[2]), float(back[3])
 
     def _map(self, colors: NDArray[np.uint8], window: Window, width: int = WIDTH, height: int = HEIGHT) -> Drawing:
-        """A map's colours (h, w, 3) where they lie on the picture, in a window of it."""
+        """A map's colours (h, w, 3) where they lie on the image, in a window of it."""
         h, w = self.logits.shape
         drawing = Drawing(window, width, height)
         drawing.image(colors, self._framed((0, 0, w, h)), smooth=False)
@@ -182,7 +182,7 @@ class YolactExplanation(Explanation):
         text = f"{compared} {len(s.fell)} overlapped this one by {rule} and fell to it."
         if s.kind != "exact":
             text += (
-                " A box that fell still makes others fall, so that one matrix is enough: in this picture "
+                " A box that fell still makes others fall, so that one matrix is enough: in this image "
                 f"{plural(len(s.only_fast), 'box')} fell for that alone"
             )
             text += f", {len(near) or 'none'} of them here." if len(s.only_fast) else "."
@@ -202,7 +202,7 @@ class YolactExplanation(Explanation):
         )
         items = [Tile(drawing.pixels(), str(k), marked.get(k)) for k, drawing in enumerate(maps)]
         text = (
-            f"Beside it the network draws {len(items)} maps of the whole picture that know nothing of single objects. "
+            f"Beside it the network draws {len(items)} maps of the whole image that know nothing of single objects. "
             f"The {len(marked)} that matter most to this one are framed."
         )
         return Panel("Prototypes", text, tiles(items), ((PLUS, "added"), (MINUS, "taken away")))
@@ -248,7 +248,7 @@ class YolactExplanation(Explanation):
         return Panel("Sigmoid and crop", text, drawing.pixels(), ((CHOSEN, "box"), (BEFORE, "crop, whole cells")))
 
     def _fine_crop(self) -> Panel:
-        """The crop at the picture's resolution, of what was enlarged before."""
+        """The crop at the image's resolution, of what was enlarged before."""
         box = self._framed(self.cell_box)
         drawing = Drawing(around(box, self.extent, 0.6, 8))
         left, top, right, bottom = (
@@ -265,10 +265,9 @@ class YolactExplanation(Explanation):
         drawing.box(box, CHOSEN, 2.5)
         drawing.box(self.crop, BEFORE, 2.0)
         text = (
-            "The sum is enlarged to the picture's own pixels first; the sigmoid makes probabilities of it. "
-            f"{self._cut()}"
+            f"The sum is enlarged to the image's own pixels first; the sigmoid makes probabilities of it. {self._cut()}"
         )
-        key = ((CHOSEN, "box"), (BEFORE, "crop, pixels of the picture"))
+        key = ((CHOSEN, "box"), (BEFORE, "crop, pixels of the image"))
         return Panel("Enlarge, sigmoid and crop", text, drawing.pixels(), key)
 
     def _cut(self) -> str:
@@ -285,7 +284,7 @@ class YolactExplanation(Explanation):
         self.paint(drawing, [self.instance], CHOSEN, 0.4)
         self.edge(drawing)
         drawing.box(box, CHOSEN, 2.0)
-        start = "Pixels" if self.output.upsample == "logits" else "Enlarged to the picture, pixels"
+        start = "Pixels" if self.output.upsample == "logits" else "Enlarged to the image, pixels"
         text = f"{start} above {self.output.mask_threshold:g} are the mask"
         text += ", of which the largest part is kept" if self.output.largest_component else ""
         text += "." if self.mask is None else f": {plural(int(self.mask.areas()[0]), 'pixel')}."
@@ -294,7 +293,7 @@ class YolactExplanation(Explanation):
                 f" A small network looks at the mask alone and rates it {self.rating:.2f}; class score times rating "
                 f"is {self.score:.2f}."
             )
-        return Panel("Onto the picture", text, drawing.pixels(), ((CHOSEN, "box"), (EDGE, "edge of the mask")))
+        return Panel("Onto the image", text, drawing.pixels(), ((CHOSEN, "box"), (EDGE, "edge of the mask")))
 
 
 def _sigmoid(values: FloatArray) -> FloatArray:
@@ -327,7 +326,7 @@ def build(trace: Trace, instance: int) -> YolactExplanation:
     return YolactExplanation(
         name=trace.name,
         model="",
-        picture=trace.picture,
+        image=trace.image,
         prediction=trace.prediction,
         instance=instance,
         candidates=back.boxes(boxes[near][order].cpu().numpy()),

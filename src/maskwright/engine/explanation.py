@@ -1,6 +1,6 @@
 """What an explanation of one instance is, whatever the model: numbers, panels drawn from them, and a file.
 
-Letters: H W picture.
+Letters: H W image.
 """
 
 import base64
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from maskwright import media
-from maskwright.engine.panels import CHOSEN, EDGE, OTHER, REST, Bar, Drawing, Panel, Picture, Window, bars, sheet
+from maskwright.engine.panels import CHOSEN, EDGE, OTHER, REST, Bar, Drawing, ImageArray, Panel, Window, bars, sheet
 from maskwright.engine.prediction import Prediction, text_file
 from maskwright.errors import ConfigError, ImageError
 from maskwright.geometry import Geometry
@@ -35,15 +35,15 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".html")
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """One picture's way through a model, with what its named stages were given and gave.
+    """One image's way through a model, with what its named stages were given and gave.
 
-    stages: name -> (arguments, result). geometry: picture -> input. rows: for each instance of the prediction its row
+    stages: name -> (arguments, result). geometry: image -> input. rows: for each instance of the prediction its row
     in the raw detections.
     """
 
     name: str
     model: Model
-    picture: Picture
+    image: ImageArray
     prediction: Prediction
     stages: dict[str, tuple[tuple[Any, ...], Any]]
     geometry: Geometry
@@ -52,14 +52,14 @@ class Trace:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """How one instance came about. name: of the picture; model: as it was loaded; picture: (H, W, 3) uint8.
+    """How one instance came about. name: of the image; model: as it was loaded; image: (H, W, 3) uint8.
 
-    prediction: all instances of the picture, as `Predictor.predict` gives them; instance: the one that is explained.
+    prediction: all instances of the image, as `Predictor.predict` gives them; instance: the one that is explained.
     """
 
     name: str
     model: str
-    picture: Picture
+    image: ImageArray
     prediction: Prediction
     instance: int
 
@@ -94,7 +94,7 @@ class Explanation:
         height, width = self.prediction.size
         count = len(self.prediction)
         what = f"instance {self.instance} of {count}, counted from 0, best first" if count > 1 else "the only instance"
-        return f"{self.name or 'a picture'}, {width} x {height} pixels; {what}"
+        return f"{self.name or 'an image'}, {width} x {height} pixels; {what}"
 
     def panels(self) -> list[Panel]:
         """The steps, in order."""
@@ -104,8 +104,8 @@ class Explanation:
         """What else is worth knowing, as name and value; the HTML page lists it."""
         raise NotImplementedError
 
-    def draw(self) -> Picture:
-        """One picture of all steps, (h, w, 3) uint8 RGB."""
+    def draw(self) -> ImageArray:
+        """One image of all steps, (h, w, 3) uint8 RGB."""
         return sheet(self.title, self.subtitle, self.panels())
 
     def save(self, path: str | PathLike[str]) -> Path:
@@ -131,12 +131,12 @@ class Explanation:
 
     @property
     def extent(self) -> Window:
-        """The whole picture as a window."""
+        """The whole image as a window."""
         return 0.0, 0.0, float(self.prediction.size[1]), float(self.prediction.size[0])
 
     @property
     def overview(self) -> Window:
-        """The whole picture; of one that is very long the part around the instance."""
+        """The whole image; of one that is very long the part around the instance."""
         x0, y0, x1, y1 = self.extent
         reach = LONGEST * min(x1, y1) / 2
         left, top, right, bottom = (float(v) for v in self.prediction.boxes[self.instance])
@@ -145,13 +145,13 @@ class Explanation:
         return max(x0, x - reach), max(y0, y - reach), min(x1, x + reach), min(y1, y + reach)
 
     def scene(self, window: Window | None = None) -> Drawing:
-        """The overview of the picture, or a part of it."""
+        """The overview of the image, or a part of it."""
         drawing = Drawing(window or self.overview)
-        drawing.image(self.picture, self.extent, smooth=False)
+        drawing.image(self.image, self.extent, smooth=False)
         return drawing
 
     def paint(self, drawing: Drawing, rows: Iterable[int], color: tuple[int, int, int], opacity: float) -> None:
-        """Lay the masks of instances over a drawing of the picture, or their boxes where there are none."""
+        """Lay the masks of instances over a drawing of the image, or their boxes where there are none."""
         for k in rows:
             if self.prediction.crops is None:
                 drawing.box(self.prediction.boxes[k], color, 1.5)
@@ -163,7 +163,7 @@ class Explanation:
                 drawing.image(np.ascontiguousarray(fill), extent, mask=crop * opacity, smooth=False)
 
     def edge(self, drawing: Drawing) -> None:
-        """Draw the border of the instance's mask, pixel by pixel, on a drawing of the picture."""
+        """Draw the border of the instance's mask, pixel by pixel, on a drawing of the image."""
         if self.mask is None:
             return
         crop, (top, left) = np.pad(self.mask.crops[0], 1), self.mask.corners[0].tolist()
@@ -172,7 +172,7 @@ class Explanation:
         for y, x in np.argwhere(crop[1:] != crop[:-1]).tolist():
             drawing.line([(left + x - 1, top + y), (left + x, top + y)], EDGE, 2.0)
 
-    def class_bars(self, scores: FloatArray) -> Picture:
+    def class_bars(self, scores: FloatArray) -> ImageArray:
         """The best classes of (Q + 1,) scores, background last, as bars; the others together in one."""
         names = [*self.prediction.classes, "background"]
         order = np.argsort(-scores[:-1], kind="stable")[:SHOWN_CLASSES].tolist()
@@ -190,10 +190,10 @@ class Explanation:
         self.paint(drawing, [self.instance], CHOSEN, 0.75)
         drawing.mark(self.prediction.boxes[self.instance], CHOSEN, 2.0)
         what = "mask" if self.prediction.crops is not None else "box"
-        text = f"The {what} in the picture's own pixels, as predict gives it"
+        text = f"The {what} in the image's own pixels, as predict gives it"
         text += f", with {plural(len(others), 'other instance')}." if others else "; nothing else was found."
         if self.overview != self.extent:
-            text += " Only this part of the long picture is shown."
+            text += " Only this part of the long image is shown."
         key = ((CHOSEN, f"this {self.class_name}"), (REST, "the others"))
         return Panel("The result", text, drawing.pixels(), key[: 2 if others else 1])
 

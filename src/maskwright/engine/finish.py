@@ -1,4 +1,4 @@
-"""Raw detections to instances on the picture: threshold, undo the geometry, draw the masks.
+"""Raw detections to instances on the image: threshold, undo the geometry, draw the masks.
 
 One piece of code for every model: what differs between them is in `OutputSpec`.
 """
@@ -25,9 +25,9 @@ def finish(
     output: OutputSpec,
     labels: Sequence[int] | None = None,
 ) -> Prediction:
-    """The instances of picture `row` of the batch, in that picture's pixels, best first.
+    """The instances of image `row` of the batch, in that image's pixels, best first.
 
-    geometry: the map picture -> input that `prepare` returned. labels: keep only these (None: all). Rows are chosen by
+    geometry: the map image -> input that `prepare` returned. labels: keep only these (None: all). Rows are chosen by
     the score of their class; where masks are rated, the rows are put in the order of class score x rating, and
     that, at most 1, becomes the score; `box_scores` keeps the class score.
     """
@@ -36,7 +36,7 @@ def finish(
     if labels is not None:
         keep &= torch.isin(raw.labels[row].cpu(), torch.tensor(list(labels), dtype=torch.int64))
     index = torch.nonzero(keep).flatten()
-    boxes, good = _on_picture(raw.boxes[row].float().cpu()[index], geometry, output)
+    boxes, good = _on_image(raw.boxes[row].float().cpu()[index], geometry, output)
     boxes, index = boxes[good][: output.max_instances], index[good][: output.max_instances]
     shown, box_scores = scores[index], None
     if raw.mask_ratings is not None:
@@ -55,8 +55,8 @@ def finish(
     )
 
 
-def _on_picture(boxes: Tensor, geometry: Geometry, output: OutputSpec) -> tuple[Tensor, Tensor]:
-    """(N, 4) of the input to boxes of the picture, and (N,) bool: which of them are left."""
+def _on_image(boxes: Tensor, geometry: Geometry, output: OutputSpec) -> tuple[Tensor, Tensor]:
+    """(N, 4) of the input to boxes of the image, and (N,) bool: which of them are left."""
     boxes = torch.from_numpy(geometry.inverse().boxes(boxes.numpy()))
     if output.clip:
         boxes = box_ops.clip(boxes, geometry.source)
@@ -70,7 +70,7 @@ def _on_picture(boxes: Tensor, geometry: Geometry, output: OutputSpec) -> tuple[
 def _masks(
     raw: RawDetections, row: int, index: Tensor, boxes: Tensor, geometry: Geometry, output: OutputSpec
 ) -> Masks | None:
-    """Of the rows `index`, whose boxes on the picture are `boxes`; prototypes are cropped by their own, not clipped."""
+    """Of the rows `index`, whose boxes on the image are `boxes`; prototypes are cropped by their own, not clipped."""
     if raw.mask_probs is not None:
         probs = raw.mask_probs[row].cpu()[index]
         masks = paste(probs, boxes, geometry.source, rule=output.paste, threshold=output.mask_threshold)

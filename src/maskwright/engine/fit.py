@@ -54,7 +54,7 @@ def train_step(run: Run, group: Sequence[Batch]) -> dict[str, float]:
     """One optimiser step over the batches of `group`: the mean of each loss, their sum, gradient norm and lr.
 
     With several processes each has its share of every batch, and all get the losses of the whole.
-    Raises TrainingError, naming the term and the pictures, where a loss or the gradient is not finite; the weights are
+    Raises TrainingError, naming the term and the images, where a loss or the gradient is not finite; the weights are
     then still those of the step before, and all processes stop.
     """
     lr = learning_rate(run.config, run.position.iteration, run.progress())
@@ -79,7 +79,7 @@ def train_step(run: Run, group: Sequence[Batch]) -> dict[str, float]:
 
 
 def draws(seed: int, batch: Batch) -> list[torch.Generator]:
-    """A generator for each picture, which depends on nothing else that is in the batch."""
+    """A generator for each image, which depends on nothing else that is in the batch."""
     keys = [(key.epoch, key.position, key.repeat) for key in batch.keys]
     return [torch.Generator().manual_seed(_stream(seed, *key)) for key in keys]
 
@@ -90,14 +90,14 @@ def _stream(*numbers: int) -> int:
 
 
 def check_finite(losses: Mapping[str, float], run: Run, *group: Batch) -> None:
-    """Raises TrainingError that names the terms and the pictures of all processes where one is not finite."""
+    """Raises TrainingError that names the terms and the images of all processes where one is not finite."""
     bad = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
     if not bad:
         return
     files = [name for names in run.team.gather([f for batch in group for f in batch.files]) for name in names]
     raise TrainingError(
         f"Training stopped at iteration {run.position.iteration} (epoch {run.position.epoch}): {' and '.join(bad)}. "
-        f"Pictures of this step: {', '.join(files)}. Look at these pictures and their annotations; if they are in "
+        f"Images of this step: {', '.join(files)}. Look at these images and their annotations; if they are in "
         f"order, lower lr, lengthen warmup, set clip, or use precision float32. {saved(run.out / STATE)}"
     )
 
@@ -125,7 +125,7 @@ def update(run: Run, group: Sequence[Batch]) -> float:
 
 
 def validation_loss(model: Model, data: Dataset, *, batch_size: int = 4, seed: int = 0) -> dict[str, float]:
-    """Mean losses over a data set, pictures as prediction sees them. `score`, the first, is minus their sum."""
+    """Mean losses over a data set, images as prediction sees them. `score`, the first, is minus their sum."""
     batches = Batches(data, model.spec, Sampling(batch_size=batch_size, seed=seed, masks=model.draws_masks))
     device, sums, count = next(model.parameters()).device, dict[str, float](), 0
     with torch.no_grad():

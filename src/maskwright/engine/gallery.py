@@ -1,4 +1,4 @@
-"""The worst and the best pictures of an evaluation, with what is right, false and missed in colour, and the counts.
+"""The worst and the best images of an evaluation, with what is right, false and missed in colour, and the counts.
 
 Letters: N annotated objects, M found objects, Q classes. A pair needs one class and an IoU of 0.5.
 """
@@ -39,7 +39,7 @@ LONGEST = 2000
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is right on one picture. found (M,), truth (N,): has a partner. ignored: (M,) lies in a crowd.
+    """What is right on one image. found (M,), truth (N,): has a partner. ignored: (M,) lies in a crowd.
 
     quality: panoptic quality, the summed IoU of the pairs / (TP + FP / 2 + FN / 2); 1 where nothing was to be found and
     nothing was.
@@ -133,9 +133,9 @@ class _Entry:
 
 
 class Gallery:
-    """Sees each picture of an evaluation (`evaluate(..., watch=gallery)`), and keeps a few.
+    """Sees each image of an evaluation (`evaluate(..., watch=gallery)`), and keeps a few.
 
-    score_threshold: what is found below it is not shown and does not count. worst, best: pictures kept at most; where
+    score_threshold: what is found below it is not shown and does not count. worst, best: images kept at most; where
     there are not more than that, the better half is among the best, as far as it may.
     counts: (Q, 3) right, false and missed objects of each class so far.
     """
@@ -148,8 +148,8 @@ class Gallery:
         self._worst: list[_Entry] = []
         self._best: list[_Entry] = []
 
-    def __call__(self, i: int, picture: UInt8Array, found: Instances) -> None:
-        """Judge what was found on picture `i`."""
+    def __call__(self, i: int, image: UInt8Array, found: Instances) -> None:
+        """Judge what was found on image `i`."""
         shown = found[found.scores >= self.score_threshold]
         truth, crowd = self._truth(i)
         verdict = judge(shown, truth, crowd)
@@ -167,7 +167,7 @@ class Gallery:
         return every[~crowd], every[crowd]
 
     def examples(self, most_bytes: int = 2_400_000) -> tuple[list[Example], list[Example]]:
-        """The worst and the best pictures, none twice, JPEGs of at most `most_bytes` together. Reads them again."""
+        """The worst and the best images, none twice, JPEGs of at most `most_bytes` together. Reads them again."""
         few = min(self._kept["best"], self._seen // 2)
         worst = self._worst[: self._seen - few]
         shown = {entry.position for entry in worst}
@@ -185,12 +185,12 @@ class Gallery:
         return examples[: len(worst)], examples[len(worst) :]
 
     def _drawn(self, entry: _Entry) -> tuple[Image.Image, Image.Image]:
-        picture, (truth, _) = self.dataset.image(entry.position), self._truth(entry.position)
+        image, (truth, _) = self.dataset.image(entry.position), self._truth(entry.position)
         found = entry.found[~entry.verdict.ignored]
         right = entry.verdict.found[~entry.verdict.ignored]
         return (
-            _overlay(picture, found, np.where(right, RIGHT, FALSE), scores=True),
-            _overlay(picture, truth, np.where(entry.verdict.truth, RIGHT, MISSED), scores=False),
+            _overlay(image, found, np.where(right, RIGHT, FALSE), scores=True),
+            _overlay(image, truth, np.where(entry.verdict.truth, RIGHT, MISSED), scores=False),
         )
 
 
@@ -206,20 +206,20 @@ def _caption(verdict: Verdict) -> str:
     return f"{verdict.right} right, {verdict.false} false, {verdict.missed} missed, quality {verdict.quality:.2f}"
 
 
-def _overlay(picture: UInt8Array, rows: Instances, colors: IntArray, *, scores: bool) -> Image.Image:
+def _overlay(image: UInt8Array, rows: Instances, colors: IntArray, *, scores: bool) -> Image.Image:
     """The objects in these colours; where the data set has several classes, what is not right has its class on it."""
     named = (colors != RIGHT) & (len(rows.classes) > 1)
     shades = colors.tolist()
-    return Image.fromarray(draw.overlay(picture, rows, texts=named.tolist(), scores=scores, opacity=0.3, colors=shades))
+    return Image.fromarray(draw.overlay(image, rows, texts=named.tolist(), scores=scores, opacity=0.3, colors=shades))
 
 
-def _jpeg(picture: Image.Image, pixels: int, quality: int) -> bytes:
-    """The picture as JPEG, made smaller where it has more than `pixels` or a very long side."""
-    width, height = picture.size
+def _jpeg(image: Image.Image, pixels: int, quality: int) -> bytes:
+    """The image as JPEG, made smaller where it has more than `pixels` or a very long side."""
+    width, height = image.size
     scale = min(1.0, math.sqrt(pixels / (width * height)), LONGEST / max(width, height))
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
+        image = image.resize(size, Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=quality, optimize=True)
+    image.save(stream, "JPEG", quality=quality, optimize=True)
     return stream.getvalue()

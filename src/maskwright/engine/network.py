@@ -86,7 +86,7 @@ def _from_published(file: WeightsFile, theirs: zoo.Entry, entry: zoo.Entry) -> O
     own = _config_of(entry)
     body_only = family_of(_config_of(theirs)) is not family_of(own)
     if body_only:
-        _check_same_pictures(str(file.path), theirs.name, theirs.config, entry.name, own)
+        _check_same_images(str(file.path), theirs.name, theirs.config, entry.name, own)
     else:
         theirs = entry
     found = converted(file, zoo.candidates(), theirs.publisher)
@@ -94,7 +94,7 @@ def _from_published(file: WeightsFile, theirs: zoo.Entry, entry: zoo.Entry) -> O
     return Origin(entry.name, family_of(own).model, own, str(file.path), found, published, body_only=body_only)
 
 
-def _check_same_pictures(source: str, their_name: str, theirs: Any, own_name: str, own: Any) -> None:
+def _check_same_images(source: str, their_name: str, theirs: Any, own_name: str, own: Any) -> None:
     """Raises WeightsError where a backbone that learnt from the inputs of `theirs` would see others in `own`."""
     a, b = theirs.spec, own.spec
     moved = max(abs(x - y) / std for std, x, y in zip(a.std, a.mean, b.mean, strict=True))
@@ -134,7 +134,7 @@ def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) 
         own = _config_of(zoo.resolve(given))
         architecture, kind = given, family_of(own).model
     if kind is not theirs:
-        _check_same_pictures(str(file.path), str(header["architecture"]), before, architecture, own)
+        _check_same_images(str(file.path), str(header["architecture"]), before, architecture, own)
     found = Converted(file.tensors)
     return Origin(architecture, kind, own, str(file.path), found, classes, body_only=kind is not theirs)
 

@@ -1,8 +1,8 @@
 """The files a prediction run leaves: one table, `WRITERS`, says for each kind where it goes and who writes it.
 
-A kind whose pattern holds {name} gives a file (or folder) for each picture; the others give one file for the whole
+A kind whose pattern holds {name} gives a file (or folder) for each image; the others give one file for the whole
 run, written while the run goes on. Every file is written beside its place and then moved into it: a file under its
-final name is whole. Coordinates are the picture's pixels.
+final name is whole. Coordinates are the image's pixels.
 """
 
 import csv
@@ -32,7 +32,7 @@ from maskwright.ops import masks as mask_ops
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture of a run and what its results are called.
+    """One image of a run and what its results are called.
 
     source: the path or address to read. name: its results' file name without suffix, unique in the run.
     image_id: its number in COCO results.
@@ -49,24 +49,24 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Picture:
+class NamedImage:
     """An entry with its pixels, (H, W, 3) uint8 RGB."""
 
     entry: Entry
     pixels: NDArray[np.uint8]
 
 
-Save = Callable[[Prediction, Picture, Path], None]
-"""Takes one picture's prediction; the path is where this kind keeps it."""
+Save = Callable[[Prediction, NamedImage, Path], None]
+"""Takes one image's prediction; the path is where this kind keeps it."""
 
 
 @dataclass(frozen=True)
 class Output:
     """One kind of result.
 
-    pattern: its place under the output folder; {name} and {ext} are the picture's ("jpg" for JPEG pictures, else
+    pattern: its place under the output folder; {name} and {ext} are the image's ("jpg" for JPEG images, else
         "png"). about: what it is, for help texts. open: given that place (of the run's file), a context in which
-        pictures are saved. needs_masks: it cannot be made of boxes alone.
+        images are saved. needs_masks: it cannot be made of boxes alone.
     """
 
     pattern: str
@@ -75,25 +75,25 @@ class Output:
     needs_masks: bool = False
 
     def place(self, out: Path, entry: Entry) -> Path:
-        """Where the result of this picture (or of the whole run) goes."""
+        """Where the result of this image (or of the whole run) goes."""
         jpeg = _suffix(entry.source) in (".jpg", ".jpeg")
         return out / self.pattern.format(name=entry.name, ext="jpg" if jpeg else "png")
 
 
-# ---- one file for each picture ------------------------------------------------------------------------------------
+# ---- one file for each image ------------------------------------------------------------------------------------
 
 
-def save_overlay(prediction: Prediction, picture: Picture, path: Path) -> None:
-    """The picture with its instances drawn on it."""
-    media.write_image(path, draw.overlay(picture.pixels, prediction))
+def save_overlay(prediction: Prediction, image: NamedImage, path: Path) -> None:
+    """The image with its instances drawn on it."""
+    media.write_image(path, draw.overlay(image.pixels, prediction))
 
 
-def save_json(prediction: Prediction, picture: Picture, path: Path) -> None:
+def save_json(prediction: Prediction, image: NamedImage, path: Path) -> None:
     """Our own JSON, which `Prediction.load` reads back."""
-    prediction.save(path, image=picture.entry.shown)
+    prediction.save(path, image=image.entry.shown)
 
 
-def save_polygons(prediction: Prediction, picture: Picture, path: Path) -> None:
+def save_polygons(prediction: Prediction, image: NamedImage, path: Path) -> None:
     """A GeoJSON FeatureCollection in pixels: a Polygon (one part) or MultiPolygon for each instance, with holes.
 
     An instance without any pixel has a null geometry. `objectType` and `classification` are what QuPath looks for.
@@ -128,15 +128,15 @@ def _closed(ring: list[list[float]]) -> list[list[float]]:
     return [*whole, whole[0]]
 
 
-def save_labelme(prediction: Prediction, picture: Picture, path: Path) -> None:
-    """LabelMe 5 JSON that finds its picture where it lies; an address is written as it is."""
-    source = picture.entry.source
+def save_labelme(prediction: Prediction, image: NamedImage, path: Path) -> None:
+    """LabelMe 5 JSON that finds its image where it lies; an address is written as it is."""
+    source = image.entry.source
     where = source if isinstance(source, str) else Path(os.path.relpath(source, path.parent)).as_posix()
     with text_file(path) as file:
         json.dump(prediction.to_labelme(printable(where)), file, ensure_ascii=False, indent=1)
 
 
-def save_cutouts(prediction: Prediction, picture: Picture, path: Path) -> None:
+def save_cutouts(prediction: Prediction, image: NamedImage, path: Path) -> None:
     """A folder with one transparent PNG for each instance, named by its row and class; an older folder is replaced.
 
     An instance without any pixel has no PNG; its number is missing in the folder.
@@ -144,7 +144,7 @@ def save_cutouts(prediction: Prediction, picture: Picture, path: Path) -> None:
     part = path.with_name(f".{path.name[:80]}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    for i, cutout in enumerate(draw.cutouts(picture.pixels, prediction)):
+    for i, cutout in enumerate(draw.cutouts(image.pixels, prediction)):
         if not cutout.size:
             continue
         name = _file_name(prediction.classes[int(prediction.labels[i])])
@@ -154,30 +154,30 @@ def save_cutouts(prediction: Prediction, picture: Picture, path: Path) -> None:
     part.rename(path)
 
 
-def save_labels(prediction: Prediction, picture: Picture, path: Path) -> None:
+def save_labels(prediction: Prediction, image: NamedImage, path: Path) -> None:
     """16-bit grey PNG: 0 is background, k is row k - 1 of the prediction."""
     media.write_image(path, draw.label_map(prediction))
 
 
 # ---- one file for the whole run -----------------------------------------------------------------------------------
 
-COLUMNS = ("picture", "instance", "class", "score", "area", "x0", "y0", "x1", "y1")
+COLUMNS = ("image", "instance", "class", "score", "area", "x0", "y0", "x1", "y1")
 MEASURES = ("perimeter", "centroid_x", "centroid_y")
 
 
 @contextmanager
 def csv_table(path: Path) -> Iterator[Save]:
-    """One row for each instance, in pixels; `instance` counts from 0 in each picture as the rows of its other files.
+    """One row for each instance, in pixels; `instance` counts from 0 in each image as the rows of its other files.
 
     Without masks the area is the box's, and perimeter and centroid are empty. If the run is cut short, the rows of
-    the pictures done stay in `path`.part.
+    the images done stay in `path`.part.
     """
     with text_file(path, keep_part=True) as file:
         rows = csv.writer(file)
         rows.writerow((*COLUMNS, *MEASURES))
 
-        def save(prediction: Prediction, picture: Picture, path: Path) -> None:
-            rows.writerows(_measurements(prediction, picture.entry.shown))
+        def save(prediction: Prediction, image: NamedImage, path: Path) -> None:
+            rows.writerows(_measurements(prediction, image.entry.shown))
             file.flush()
 
         yield save
@@ -203,18 +203,18 @@ def _number(value: float) -> float | int | str:
 
 @contextmanager
 def coco_results(path: Path) -> Iterator[Save]:
-    """A JSON array of COCO result entries, each with the picture's `image_id` and `file_name`.
+    """A JSON array of COCO result entries, each with the image's `image_id` and `file_name`.
 
-    If the run is cut short, the entries of the pictures done stay, one a line, in `path`.part.
+    If the run is cut short, the entries of the images done stay, one a line, in `path`.part.
     """
     with text_file(path, keep_part=True) as file:
         file.write("[")
         first = True
 
-        def save(prediction: Prediction, picture: Picture, path: Path) -> None:
+        def save(prediction: Prediction, image: NamedImage, path: Path) -> None:
             nonlocal first
-            for entry in prediction.to_coco(picture.entry.image_id):
-                entry["file_name"] = picture.entry.shown
+            for entry in prediction.to_coco(image.entry.image_id):
+                entry["file_name"] = image.entry.shown
                 file.write(("\n" if first else ",\n") + json.dumps(entry, ensure_ascii=False))
                 first = False
             file.flush()
@@ -231,7 +231,7 @@ def _each(save: Save) -> Callable[[Path], AbstractContextManager[Save]]:
 
 
 WRITERS: dict[str, Output] = {
-    "overlay": Output("overlay/{name}.{ext}", "the picture with the instances drawn on it", _each(save_overlay)),
+    "overlay": Output("overlay/{name}.{ext}", "the image with the instances drawn on it", _each(save_overlay)),
     "json": Output("json/{name}.json", "boxes, scores, classes and COCO-RLE masks", _each(save_json)),
     "polygons": Output("polygons/{name}.geojson", "outlines with holes, as GeoJSON", _each(save_polygons), True),
     "labelme": Output("labelme/{name}.json", "annotations to correct in LabelMe", _each(save_labelme)),
@@ -259,9 +259,9 @@ def parse_kinds(words: Sequence[str]) -> tuple[str, ...]:
 def entries(sources: Sequence[Path | str]) -> list[Entry]:
     """An entry for each source, in order, with names and numbers that differ.
 
-    The name is the file's stem. Pictures whose stems are alike (also if only in upper and lower case) get the folders
+    The name is the file's stem. Images whose stems are alike (also if only in upper and lower case) get the folders
     in which they differ in front, joined by "__", and, where that is not enough, the suffix and then a number behind.
-    image_id is the stem where every stem is a number and they differ (COCO's own pictures), else 1, 2, ... in order.
+    image_id is the stem where every stem is a number and they differ (COCO's own images), else 1, 2, ... in order.
     """
     names = _unique_names(sources)
     stems = [_parts(source)[-1] for source in sources]
@@ -326,7 +326,7 @@ def printable(text: str | os.PathLike[str]) -> str:
 
 def _file_name(text: str) -> str:
     """`text` as a file name on any system: no separators, no leading dots, at most 200 bytes."""
-    name = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", printable(text)).strip(" .") or "picture"
+    name = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", printable(text)).strip(" .") or "image"
     if len(name.encode()) > 200:
         mark = hashlib.sha256(name.encode()).hexdigest()[:10]
         name = f"{name.encode()[:180].decode(errors='ignore')}~{mark}"

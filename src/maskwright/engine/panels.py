@@ -1,7 +1,7 @@
 """Small drawings with a title and a sentence, and the sheet that holds them: what an explanation is made of.
 
-A `Drawing` shows a window of some frame (a picture's pixels, a feature map's cells); everything that is drawn on it is
-given in that frame's coordinates. Letters: H W picture, h w map, N rows, w columns of a sheet.
+A `Drawing` shows a window of some frame (an image's pixels, a feature map's cells); everything that is drawn on it is
+given in that frame's coordinates. Letters: H W image, h w map, N rows, w columns of a sheet.
 """
 
 import math
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 Color = tuple[int, int, int]
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 Window = tuple[float, float, float, float]
 """x0, y0, x1, y1 in the frame that is shown."""
 
@@ -43,7 +43,7 @@ _HEAT = ((8, 10, 40), (40, 40, 120), (20, 110, 140), (60, 175, 110), (250, 225, 
 _SIGNED = ((30, 80, 190), (130, 175, 235), (250, 250, 250), (245, 165, 120), (195, 50, 25))
 
 
-def _ramp(values: NDArray[Any], anchors: Sequence[Color]) -> Picture:
+def _ramp(values: NDArray[Any], anchors: Sequence[Color]) -> ImageArray:
     """(...) values in 0..1 to (..., 3) colours between the anchors."""
     at = np.linspace(0, 1, len(anchors))
     flat = np.clip(np.nan_to_num(np.asarray(values, np.float64)), 0, 1)
@@ -51,7 +51,7 @@ def _ramp(values: NDArray[Any], anchors: Sequence[Color]) -> Picture:
     return np.rint(np.stack(mixed, axis=-1)).astype(np.uint8)
 
 
-def heat(values: NDArray[Any], low: float | None = None, high: float | None = None) -> Picture:
+def heat(values: NDArray[Any], low: float | None = None, high: float | None = None) -> ImageArray:
     """Values as colours from dark blue to yellow; the range is the values' own unless it is given."""
     values = np.asarray(values, np.float64)
     low = float(values.min(initial=0)) if low is None else low
@@ -59,7 +59,7 @@ def heat(values: NDArray[Any], low: float | None = None, high: float | None = No
     return _ramp((values - low) / (high - low if high > low else 1.0), _HEAT)
 
 
-def signed(values: NDArray[Any], most: float | None = None) -> Picture:
+def signed(values: NDArray[Any], most: float | None = None) -> ImageArray:
     """Values as colours: blue below 0, white at 0, red above."""
     values = np.asarray(values, np.float64)
     most = float(np.abs(values).max(initial=0)) if most is None else most
@@ -105,8 +105,10 @@ class Drawing:
         around_all = box[0] < left and box[1] < top and box[2] > right and box[3] > bottom
         return not apart and not around_all
 
-    def image(self, pixels: Picture, extent: Window, *, mask: NDArray[Any] | None = None, smooth: bool = True) -> None:
-        """Lay a picture (h, w, 3) over the extent; mask: (h, w) opacity 0..1; not smooth: cells stay squares."""
+    def image(
+        self, pixels: ImageArray, extent: Window, *, mask: NDArray[Any] | None = None, smooth: bool = True
+    ) -> None:
+        """Lay an image (h, w, 3) over the extent; mask: (h, w) opacity 0..1; not smooth: cells stay squares."""
         h, w = pixels.shape[:2]
         sx, sy = (extent[2] - extent[0]) / w, (extent[3] - extent[1]) / h
         x0, y0 = max(self.window[0], extent[0]), max(self.window[1], extent[1])
@@ -175,7 +177,7 @@ class Drawing:
         self.pen.rectangle((0, y, wide, y + high), fill=GROUND)
         self.pen.text((pad, y + high / 2), text, fill=color, font=font, anchor="lm")
 
-    def pixels(self) -> Picture:
+    def pixels(self) -> ImageArray:
         """What was drawn, (h, w, 3), `FINE` times the sheet's size."""
         return np.asarray(self.canvas)
 
@@ -190,7 +192,7 @@ class Bar:
     text: str = ""
 
 
-def bars(rows: Sequence[Bar], width: int = WIDTH, height: int = HEIGHT) -> Picture:
+def bars(rows: Sequence[Bar], width: int = WIDTH, height: int = HEIGHT) -> ImageArray:
     """Horizontal bars from a common zero; negative values go left. The longest fills the place there is."""
     canvas = Image.new("RGB", (width * FINE, height * FINE), GROUND)
     pen = ImageDraw.Draw(canvas)
@@ -221,15 +223,15 @@ def bars(rows: Sequence[Bar], width: int = WIDTH, height: int = HEIGHT) -> Pictu
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """A small picture (h, w, 3) with a name below; marked with a frame of a colour, or not."""
+    """A small image (h, w, 3) with a name below; marked with a frame of a colour, or not."""
 
-    image: Picture
+    image: ImageArray
     name: str
     frame: Color | None = None
 
 
-def tiles(items: Sequence[Tile], width: int = WIDTH, height: int = HEIGHT, *, smooth: bool = False) -> Picture:
-    """Small pictures in rows, as large as there is room for; all are taken to have one shape."""
+def tiles(items: Sequence[Tile], width: int = WIDTH, height: int = HEIGHT, *, smooth: bool = False) -> ImageArray:
+    """Small images in rows, as large as there is room for; all are taken to have one shape."""
     count = max(len(items), 1)
     shape = (items[0].image.shape[0] / items[0].image.shape[1]) if items else 1.0
     text, gap = (19 if any(t.name for t in items) else 0), 8
@@ -268,14 +270,14 @@ class Panel:
 
     title: str
     text: str
-    image: Picture
+    image: ImageArray
     key: tuple[tuple[Color, str], ...] = ()
 
 
 GAP, PAD, MARGIN = 26, 14, 30
 
 
-def sheet(title: str, subtitle: str, panels: Sequence[Panel]) -> Picture:
+def sheet(title: str, subtitle: str, panels: Sequence[Panel]) -> ImageArray:
     """All panels in rows under a title, numbered in the order in which they are to be read; (H, W, 3)."""
     columns = 3 if len(panels) > 4 else max(1, len(panels))
     if len(panels) % 3 == 1 and len(panels) > 4:

@@ -1,4 +1,4 @@
-"""Which pictures a run learns from, and which it is measured on."""
+"""Which images a run learns from, and which it is measured on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from maskwright.engine.train_config import TrainConfig
 from maskwright.errors import DataError, suggest
 
 SHARE = 0.2
-"""Of the pictures, held out where nobody and nothing says which."""
+"""Of the images, held out where nobody and nothing says which."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,13 +24,13 @@ class Parts:
 def parts(config: TrainConfig) -> Parts:
     """Annotations of their own (`val`), else the parts the file names, else a share chosen by a hash of the names.
 
-    A `val_fraction` that is given goes before the file's own parts. Of a single picture nothing is held out. Raises
-    DataError where pictures are missing, no object is left to learn from or to measure on, or the two sides do not
+    A `val_fraction` that is given goes before the file's own parts. Of a single image nothing is held out. Raises
+    DataError where images are missing, no object is left to learn from or to measure on, or the two sides do not
     belong together.
     """
     data = formats.load(config.data, config.images or None, config.data_format)
     if not len(data):
-        raise DataError(f"{data.source}: the data set has no pictures, so there is nothing to learn from.")
+        raise DataError(f"{data.source}: the data set has no images, so there is nothing to learn from.")
     _check_files(data)
     found = _chosen(config, data)
     _check_objects(data, found.data)
@@ -59,17 +59,17 @@ def _chosen(config: TrainConfig, data: Dataset) -> Parts:
 
 
 def _divided(config: TrainConfig, data: Dataset, told: str) -> Parts:
-    """A share held out by a hash of the names; with it at least one picture that has an object, if two have."""
+    """A share held out by a hash of the names; with it at least one image that has an object, if two have."""
     share = SHARE if config.val_fraction is None else config.val_fraction
     if share == 0:
         return Parts(data, None, f"val_fraction is 0{told}")
     if len(data) == 1:
-        return Parts(data, None, f"a single picture cannot be divided{told}")
+        return Parts(data, None, f"a single image cannot be divided{told}")
     learnt, held_out = data.split(share, config.split_salt)
     if not _filled(held_out):
         filled = data.subset(i for i, record in enumerate(data.images) if _has_object(data.annotations[record.id]))
         if len(filled) < 2:
-            return Parts(data, None, f"fewer than two pictures have an object{told}")
+            return Parts(data, None, f"fewer than two images have an object{told}")
         held = {record.id for part in (held_out, filled.split(share, config.split_salt)[1]) for record in part.images}
         learnt, held_out = (
             data.subset(i for i, record in enumerate(data.images) if (record.id in held) == inside)
@@ -84,32 +84,32 @@ def _check_files(data: Dataset) -> None:
     missing = data.check_files()
     if missing:
         some = ", ".join(str(path) for path in missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise DataError(f"{data.source}: {len(missing)} of {len(data)} picture files are missing: {some}.")
+        raise DataError(f"{data.source}: {len(missing)} of {len(data)} image files are missing: {some}.")
 
 
 def _check_objects(data: Dataset, learnt: Dataset) -> None:
-    """Whether an object that is no crowd is left to learn from; where not, whether the other pictures have all."""
+    """Whether an object that is no crowd is left to learn from; where not, whether the other images have all."""
     if _filled(learnt):
         return
     others = _filled(data)
     if not others:
-        raise DataError(f"{data.source}: none of the {len(data)} pictures has an object, nothing can be learnt.")
+        raise DataError(f"{data.source}: none of the {len(data)} images has an object, nothing can be learnt.")
     raise DataError(
-        f"{data.source}: none of the {len(learnt)} pictures to learn from has an object; those that have one "
-        f"({others}) are held out or left out. Annotate more pictures, or hold out others (val, val_fraction)."
+        f"{data.source}: none of the {len(learnt)} images to learn from has an object; those that have one "
+        f"({others}) are held out or left out. Annotate more images, or hold out others (val, val_fraction)."
     )
 
 
 def _check_measurable(held_out: Dataset, where: str) -> None:
     if not _filled(held_out):
         raise DataError(
-            f"{where}: none of the {len(held_out)} pictures to measure on has an object, so it would never show which "
+            f"{where}: none of the {len(held_out)} images to measure on has an object, so it would never show which "
             f"weights are best. Annotate some, name others (val), or hold out a share of the rest (val_fraction)."
         )
 
 
 def _filled(data: Dataset) -> int:
-    """The pictures with an object that is no crowd."""
+    """The images with an object that is no crowd."""
     return sum(map(_has_object, data.annotations.values()))
 
 

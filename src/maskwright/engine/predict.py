@@ -1,4 +1,4 @@
-"""Pictures in, predictions out: the object that `maskwright.load` returns."""
+"""Images in, predictions out: the object that `maskwright.load` returns."""
 
 import copy
 import os
@@ -23,11 +23,11 @@ from maskwright.nn.fast import accelerate
 from maskwright.ops.warp import pad_batch, padded_size
 from maskwright.types import Classes, InputSpec, OutputSpec
 
-Picture = str | os.PathLike[str] | Image.Image | NDArray[Any]
+ImageSource = str | os.PathLike[str] | Image.Image | NDArray[Any]
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "bfloat16": torch.bfloat16}
 
 GPU_BATCH = 8
-"""Pictures that share a batch on a GPU unless asked otherwise; a CPU gains nothing from it and needs the memory."""
+"""Images that share a batch on a GPU unless asked otherwise; a CPU gains nothing from it and needs the memory."""
 
 
 class MaskOptions(TypedDict, total=False):
@@ -35,7 +35,7 @@ class MaskOptions(TypedDict, total=False):
 
     largest_component: keep only the largest connected part of each mask. Of masks made of prototypes (YOLACT):
     crop_margin: prototype cells around the box in which a mask may be; infinity does not crop. upsample: "masks"
-    crops and then enlarges, "logits" enlarges what the probabilities are made of and crops at the picture's resolution.
+    crops and then enlarges, "logits" enlarges what the probabilities are made of and crops at the image's resolution.
     """
 
     crop_margin: float | None
@@ -44,10 +44,10 @@ class MaskOptions(TypedDict, total=False):
 
 
 class Options(MaskOptions, total=False):
-    """What `Predictor.predict` takes beside the pictures, with `MaskOptions`; None means the model's own choice.
+    """What `Predictor.predict` takes beside the images, with `MaskOptions`; None means the model's own choice.
 
     score_threshold: lowest score to keep, not below `Predictor.floor`. classes: names to keep. max_instances: most of
-    a picture, best first; the network is asked for more where its own limit is lower. batch_size: pictures that go
+    an image, best first; the network is asked for more where its own limit is lower. batch_size: images that go
     through the network together. timer: receives the seconds of each stage ("read", "prepare", "network", "finish").
     """
 
@@ -88,7 +88,7 @@ class Predictor:
 
     @property
     def spec(self) -> InputSpec:
-        """How a picture becomes the model's input."""
+        """How an image becomes the model's input."""
         return self.model.spec
 
     @property
@@ -104,13 +104,13 @@ class Predictor:
     @overload
     def predict(self, source: list[Any] | tuple[Any, ...], **options: Unpack[Options]) -> list[Prediction]: ...
     @overload
-    def predict(self, source: Picture, **options: Unpack[Options]) -> Prediction: ...
+    def predict(self, source: ImageSource, **options: Unpack[Options]) -> Prediction: ...
     def predict(self, source: Any, **options: Unpack[Options]) -> Prediction | list[Prediction]:
-        """Find the instances of one picture, or of each picture of a list.
+        """Find the instances of one image, or of each image of a list.
 
         source: path or URL, PIL image, (H, W, 3) uint8 RGB array, or a list of these. For `options` see `Options`.
-        A list gives what its pictures give one by one: only those whose padded inputs have one size share a batch.
-        Raises ImageError for what is not a picture, ConfigError for unknown class names or options, and for options
+        A list gives what its images give one by one: only those whose padded inputs have one size share a batch.
+        Raises ImageError for what is not an image, ConfigError for unknown class names or options, and for options
         that the model has no use for.
         """
         known = {**MaskOptions.__annotations__, **Options.__annotations__}
@@ -121,7 +121,7 @@ class Predictor:
             return self._predict(source, options)
         return self._predict([source], options)[0]
 
-    def _predict(self, sources: Sequence[Picture], options: Options) -> list[Prediction]:
+    def _predict(self, sources: Sequence[ImageSource], options: Options) -> list[Prediction]:
         names, timer, most = options.get("classes"), options.get("timer"), options.get("max_instances")
         output, labels = self.output_with(options), None if names is None else self.labels(names)
         together = options.get("batch_size")

@@ -1,6 +1,6 @@
-"""What was found in one picture, and how it leaves the program.
+"""What was found in one image, and how it leaves the program.
 
-Letters: N instances, P landmarks, H W picture. Boxes are xyxy, absolute, continuous pixels.
+Letters: N instances, P landmarks, H W image. Boxes are xyxy, absolute, continuous pixels.
 
 The file that `save` writes is JSON, one line per instance:
 
@@ -37,7 +37,7 @@ VERSION = 1
 
 @dataclass(eq=False)
 class Prediction(Instances):
-    """The instances found in one picture, with the ways to take them away; coordinates in that picture's pixels.
+    """The instances found in one image, with the ways to take them away; coordinates in that image's pixels.
 
     Fields and checks are those of `Instances`. `prediction[rows]` is a Prediction again.
     """
@@ -79,7 +79,7 @@ class Prediction(Instances):
         ]
 
     def to_labelme(self, image_path: str | os.PathLike[str]) -> dict[str, Any]:
-        """A LabelMe 5 annotation of the picture at `image_path` (which LabelMe reads relative to the JSON file).
+        """A LabelMe 5 annotation of the image at `image_path` (which LabelMe reads relative to the JSON file).
 
         LabelMe's polygons have neither parts nor holes. Each part becomes a polygon of its own, and the parts of one
         instance share a `group_id`. A hole is joined to its outline by a seam of no width, walked there and back, so
@@ -138,9 +138,9 @@ class Prediction(Instances):
         )
 
     def draw(self, image: Any, **options: Any) -> NDArray[np.uint8]:
-        """The picture with the instances drawn on it, (H, W, 3) uint8 RGB; options are those of `draw.overlay`.
+        """The image with the instances drawn on it, (H, W, 3) uint8 RGB; options are those of `draw.overlay`.
 
-        image: the picture that was predicted, as a path, a PIL image or an array.
+        image: the image that was predicted, as a path, a PIL image or an array.
         """
         from maskwright.draw import overlay
         from maskwright.media import as_image
@@ -150,7 +150,7 @@ class Prediction(Instances):
     def save(self, path: str | os.PathLike[str], image: str | None = None) -> Path:
         """Write the JSON described at the head of this module, beside its place and then into it; `load` reads it.
 
-        image: what the file says about where the picture came from. Raises DataError for a box that is not finite,
+        image: what the file says about where the image came from. Raises DataError for a box that is not finite,
         OSError where the file cannot be written.
         """
         if not np.isfinite(self.boxes).all():
@@ -200,7 +200,7 @@ class Prediction(Instances):
         except FileNotFoundError as error:
             raise DataError(f"{name}: there is no such file.") from error
         except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"{name}: not a readable JSON file: {error}. Predict the picture again.") from error
+            raise DataError(f"{name}: not a readable JSON file: {error}. Predict the image again.") from error
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise DataError(f'{name}: not a prediction saved by maskwright: expected "format": "{FORMAT}" at its head.')
         if document.get("version") != VERSION:

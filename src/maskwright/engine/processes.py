@@ -2,7 +2,7 @@
 
 torchrun starts them, Accelerate connects them. Each computes its share of every batch; losses and gradients are added
 up by hand, in one message a step, because that is exact: each process has already divided its sums by the counts of
-all, so the gradients simply add, also where a process had no picture. DistributedDataParallel averages with equal
+all, so the gradients simply add, also where a process had no image. DistributedDataParallel averages with equal
 weights instead, hides the message in hooks, and needs every parameter used everywhere.
 """
 
@@ -121,7 +121,7 @@ class Team:
         return values
 
     def same_size(self, batch: Batch) -> Batch:
-        """The batch padded to the largest of all processes: what one process with all the pictures would see."""
+        """The batch padded to the largest of all processes: what one process with all the images would see."""
         if self.count > 1:
             height, width = batch.images.shape[-2:]
             high, wide = (int(side) for side in self.largest(height, width))

@@ -35,7 +35,7 @@ Point = tuple[float, float]
 CURVES = 100
 """Precision-recall curves of single classes drawn at most, those with most objects first."""
 
-NOT_LOSSES = ("iteration", "epoch", "lr", "grad_norm", "pictures_per_second", "waiting_share")
+NOT_LOSSES = ("iteration", "epoch", "lr", "grad_norm", "images_per_second", "waiting_share")
 
 
 def report(
@@ -67,11 +67,11 @@ def report(
         _tiles(evaluation),
         *_training(_folder(run, predictor)),
         *_accuracy(evaluation, gallery),
-        *_pictures(gallery),
+        *_images(gallery),
         _about(evaluation, dataset, predictor, config or {}),
         page.notes("Notes", _notes(evaluation)),
     ]
-    subtitle = f"{predictor.name} on {evaluation.pictures} pictures of {dataset.source}."
+    subtitle = f"{predictor.name} on {evaluation.images} images of {dataset.source}."
     _write(target, title or f"Evaluation of {predictor.name}", subtitle, content)
     return evaluation
 
@@ -85,7 +85,7 @@ def report_run(weights: Path, data: Dataset | None, config: TrainConfig) -> Path
     try:
         if data is None or not len(data):
             about = page.facts("Settings of the run", [(k, _setting(v)) for k, v in asdict(config).items()])
-            _write(path, what, "No pictures were held out to measure on.", [*_training(weights.parent), about])
+            _write(path, what, "No images were held out to measure on.", [*_training(weights.parent), about])
             return path
         device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
         predictor = load(weights, device=device)
@@ -122,9 +122,9 @@ def _tiles(evaluation: Evaluation) -> Html:
         for name in ("AP", "AP50", "AP75")[: 3 if what == "mask" or masks is None else 1]
     ]
     if evaluation.nuclei is not None:
-        values += [(f"TP/(TP+FP+FN) at IoU {iou:g}", _shown(evaluation.nuclei.overall.at(iou).ap_by_picture))
+        values += [(f"TP/(TP+FP+FN) at IoU {iou:g}", _shown(evaluation.nuclei.overall.at(iou).ap_by_image))
                    for iou in (0.5, 0.75)]  # fmt: skip
-    values += [("pictures", str(evaluation.pictures)), ("pictures a second", f"{evaluation.pictures_per_second:.2f}")]
+    values += [("images", str(evaluation.images)), ("images a second", f"{evaluation.images_per_second:.2f}")]
     return page.tiles(values)
 
 
@@ -157,7 +157,7 @@ def _training(folder: Path | None) -> list[Html]:
 
     drawn = [
         chart("Losses", steps, losses, "loss"),
-        chart("On the validation pictures", measured, numbers, "value"),
+        chart("On the validation images", measured, numbers, "value"),
         chart("Learning rate", steps, ["lr"], "learning rate"),
         chart("Gradient norm", steps, ["grad_norm"], "norm"),
     ]
@@ -217,8 +217,8 @@ def _precision_recall(scores: CocoScores, iou: float, what: str) -> Html:
 def _nuclei(result: NucleiResult) -> Html:
     rows = result.overall.rows
     series = [
-        Series("mean over pictures", [(row.iou, _gap(row.ap_by_picture)) for row in rows]),
-        Series("summed over pictures", [(row.iou, _gap(row.ap)) for row in rows]),
+        Series("mean over images", [(row.iou, _gap(row.ap_by_image)) for row in rows]),
+        Series("summed over images", [(row.iou, _gap(row.ap)) for row in rows]),
     ]
     title = f"TP / (TP + FP + FN) at score {result.score_threshold:.2f} and more"
     return charts.line_chart(title, series, x_label="IoU threshold", y_label="AP", y_range=(0, 1))
@@ -231,7 +231,7 @@ def _classes(evaluation: Evaluation, gallery: Gallery) -> Html:
     columns = [Column("class"), Column("objects", "annotated, crowds not counted"), Column("found", "at any score")]
     for kind, _ in kinds:
         columns += [Column(f"{kind} AP", "mean over IoU 0.50 to 0.95", share=True), Column("AP50", share=True)]
-        columns += [Column("AP75", share=True), Column("AR", "recall of 100 detections a picture", share=True)]
+        columns += [Column("AP75", share=True), Column("AR", "recall of 100 detections an image", share=True)]
     columns += [Column("right"), Column("false"), Column("missed")]
     rows: list[list[str | float | None]] = []
     for k, row in enumerate(boxes.per_class):
@@ -242,14 +242,14 @@ def _classes(evaluation: Evaluation, gallery: Gallery) -> Html:
     return page.table(columns, rows)
 
 
-def _pictures(gallery: Gallery) -> list[Html]:
+def _images(gallery: Gallery) -> list[Html]:
     worst, best = gallery.examples()
     lead = (
         f"Ordered by panoptic quality (summed IoU / (right + false / 2 + missed / 2)) at score "
         f"{gallery.score_threshold:.2f} and more."
     )
-    out = [page.section("Worst pictures", [page.swatches(COLORS), page.examples(worst)], lead)] if worst else []
-    return [*out, page.section("Best pictures", [page.examples(best)])] if best else out
+    out = [page.section("Worst images", [page.swatches(COLORS), page.examples(worst)], lead)] if worst else []
+    return [*out, page.section("Best images", [page.examples(best)])] if best else out
 
 
 def _about(evaluation: Evaluation, dataset: Dataset, predictor: Predictor, config: Mapping[str, object]) -> Html:
@@ -260,8 +260,8 @@ def _about(evaluation: Evaluation, dataset: Dataset, predictor: Predictor, confi
             "Data and model",
             [
                 ("annotations", dataset.source),
-                ("pictures' folder", dataset.root),
-                ("pictures", len(dataset)),
+                ("images' folder", dataset.root),
+                ("images", len(dataset)),
                 ("annotated objects", objects),
                 ("classes", f"{len(dataset.classes)}: {', '.join(dataset.classes[:20])}{more}"),
                 ("model", predictor.name),
@@ -277,8 +277,8 @@ def _about(evaluation: Evaluation, dataset: Dataset, predictor: Predictor, confi
 
 
 def _times(evaluation: Evaluation) -> Facts:
-    count = max(evaluation.pictures, 1)
-    stages = [(name, f"{1000 * s / count:.1f} ms a picture") for name, s in evaluation.seconds.items()]
+    count = max(evaluation.images, 1)
+    stages = [(name, f"{1000 * s / count:.1f} ms an image") for name, s in evaluation.seconds.items()]
     return [("evaluation", f"{evaluation.wall_seconds:.1f} s"), *stages]
 
 
@@ -299,7 +299,7 @@ def _notes(evaluation: Evaluation) -> list[str]:
     nuclei = [] if evaluation.nuclei is None else list(evaluation.nuclei.notes)
     failed = [f"Left out: {name}: {reason}" for name, reason in evaluation.failed]
     return [*evaluation.result.notes, *nuclei, *evaluation.notes, *failed[:100],
-            *([f"and {len(failed) - 100} more pictures"] if len(failed) > 100 else [])]  # fmt: skip
+            *([f"and {len(failed) - 100} more images"] if len(failed) > 100 else [])]  # fmt: skip
 
 
 # ---- values ---------------------------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ class Run:
                 norm.eval()
 
     def shared_norms(self) -> AbstractContextManager[None]:
-        """Inside, live norms see the pictures of all processes."""
+        """Inside, live norms see the images of all processes."""
         alone = self.team.count == 1 or self.config.norm == "frozen"
         return nullcontext() if alone else synchronised_norms(self.model)
 

@@ -1,6 +1,6 @@
-"""A contact sheet of training samples: what the network sees, beside the pictures that it comes from.
+"""A contact sheet of training samples: what the network sees, beside the images that it comes from.
 
-Letters: H W picture, h w input.
+Letters: H W image, h w input.
 """
 
 import math
@@ -16,7 +16,7 @@ from maskwright.data.augment import Choice, move_objects
 from maskwright.data.dataset import Dataset
 from maskwright.data.loader import Item, Key, TrainingSamples, order
 from maskwright.data.resample import warp
-from maskwright.data.sample import Objects, Picture, Sample
+from maskwright.data.sample import ImageArray, Objects, Sample
 from maskwright.engine.defaults import Reason, resolve
 from maskwright.engine.network import input_spec, origin
 from maskwright.engine.train_config import TrainConfig
@@ -26,15 +26,15 @@ from maskwright.types import Classes, InputSpec, Instances
 LARGEST = 512
 """Long edge in pixels up to which samples are enlarged, by a whole factor, or to which they are shrunk."""
 
-PER_PICTURE = 3
-"""Variations of each picture, where there are enough pictures."""
+PER_IMAGE = 3
+"""Variations of each image, where there are enough images."""
 
 GROUND, INK, GAP, LINE = (255, 255, 255), (40, 40, 40), 8, 18
 
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """A contact sheet: the picture (H, W, 3) uint8, the settings it shows, what was decided for them and why."""
+    """A contact sheet: the image (H, W, 3) uint8, the settings it shows, what was decided for them and why."""
 
     image: NDArray[np.uint8]
     config: TrainConfig
@@ -42,16 +42,16 @@ class Sheet:
 
 
 def sheet(config: TrainConfig, data: Dataset, count: int = 12) -> Sheet:
-    """`count` training samples of a run with these settings, each picture's own ones in a row behind the original.
+    """`count` training samples of a run with these settings, each image's own ones in a row behind the original.
 
     What nobody chose in `config` is decided from the data, as for training. The samples are those that the run's first
-    epochs show of its first pictures, input frame and colours, cut to what the sheet has room for; crowds are marked.
-    Raises DataError where nothing can be learnt from the data, or a picture cannot be used.
+    epochs show of its first images, input frame and colours, cut to what the sheet has room for; crowds are marked.
+    Raises DataError where nothing can be learnt from the data, or an image cannot be used.
     """
     config, reasons = resolve(config, data)
     spec = input_spec(origin(config).config.spec, config)
     samples = TrainingSamples(data, spec, replace(config.sampling(), masks=data.has_masks))
-    positions = order(samples.shown, config.seed, 0)[: math.ceil(count / PER_PICTURE)]
+    positions = order(samples.shown, config.seed, 0)[: math.ceil(count / PER_IMAGE)]
     each = math.ceil(count / len(positions))
     originals, seen = [], []
     for row, position in enumerate(int(p) for p in positions):
@@ -73,7 +73,7 @@ def _factor(long: int) -> float:
 
 
 def as_seen(item: Item, spec: InputSpec, like: Objects) -> Sample:
-    """The prepared picture in colours that can be shown, without padding, and the target's objects.
+    """The prepared image in colours that can be shown, without padding, and the target's objects.
 
     like: objects of the data set, which know what the landmarks are.
     """
@@ -100,7 +100,7 @@ def described(sample: Sample) -> str:
 # ---- drawing --------------------------------------------------------------------------------------------------------
 
 
-def _cell(sample: Sample, data: Dataset, caption: str, factor: float) -> Picture:
+def _cell(sample: Sample, data: Dataset, caption: str, factor: float) -> ImageArray:
     """A sample at the size it is shown, annotated, with a line of text above."""
     shown = _overlaid(_resized(sample, factor), data)
     height, width = shown.shape[:2]
@@ -124,7 +124,7 @@ def _resized(sample: Sample, factor: float) -> Sample:
     return Sample(image, move_objects(sample.objects, Choice(geometry)))
 
 
-def _overlaid(sample: Sample, data: Dataset) -> Picture:
+def _overlaid(sample: Sample, data: Dataset) -> ImageArray:
     objects, names = sample.objects, data.classes.names
     crowds = [f"{name} (crowd)" for name in names]
     points = objects.keypoints
@@ -147,7 +147,7 @@ def _overlaid(sample: Sample, data: Dataset) -> Picture:
     )
 
 
-def _grid(rows: Sequence[Sequence[Picture]]) -> Picture:
+def _grid(rows: Sequence[Sequence[ImageArray]]) -> ImageArray:
     """Cells under and beside each other, columns and rows as wide and high as they need."""
     columns = max(len(row) for row in rows)
     widths = [max((row[k].shape[1] for row in rows if k < len(row)), default=0) for k in range(columns)]

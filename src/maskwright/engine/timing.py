@@ -12,7 +12,7 @@ class StageTimer:
     with timer.stage("network"):
         ...
     totals: seconds by stage, in the order of first use. counts: how often each stage was entered.
-    count: what was processed, set by whoever knows (pictures); 0 means unknown, and then no rate is reported.
+    count: what was processed, set by whoever knows (images); 0 means unknown, and then no rate is reported.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class StageTimer:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def report(self) -> str:
-        """One line per stage: seconds, share of the sum, and milliseconds per picture where `count` is known."""
+        """One line per stage: seconds, share of the sum, and milliseconds per image where `count` is known."""
         everything = sum(self.totals.values())
         width = max((len(name) for name in self.totals), default=0)
         lines = []

@@ -65,7 +65,7 @@ class Plan:
     def report(self) -> str:
         """What a person is told before the run: the data, and each decision with its reason."""
         held = 0 if self.held_out is None else len(self.held_out)
-        learnt, classes = counted(len(self.data), "picture"), counted(len(self.data.classes), "class", "es")
+        learnt, classes = counted(len(self.data), "image"), counted(len(self.data.classes), "class", "es")
         measured = f"{held} to measure on ({self.held_out_from})"
         if not held:
             measured = f"none to measure on ({self.held_out_from}; the weights to use are last.safetensors)"
@@ -85,7 +85,7 @@ def plan(config: TrainConfig, model: Model | None = None) -> Plan:
 
 
 def train(config: TrainConfig, model: Model | None = None) -> Path:
-    """Train on the pictures of an annotation file; gives the file of the best weights, ready for `maskwright.load`.
+    """Train on the images of an annotation file; gives the file of the best weights, ready for `maskwright.load`.
 
     What nobody chose is decided from the data; the decisions are told on stderr with their reasons, and kept in
     `train.toml` and in the checkpoints.

@@ -48,17 +48,17 @@ class TrainConfig:
     score_threshold and max_instances, `train` decides from the data (`engine.defaults`).
 
     data: annotation file or folder; data_format: a name of `data.formats.FORMATS`, None recognises it. images: the
-    pictures' folder where it is not the format's own. out: the run's folder. model: zoo name. weights: checkpoint or
+    images' folder where it is not the format's own. out: the run's folder. model: zoo name. weights: checkpoint or
     zoo name to begin with, of any classes; of another family the backbone is taken. None begins with random weights.
     size: input short edge, or side of the square, None is the model's own; short_edges: draw one of these instead.
-    val, val_images: annotations of the pictures to measure on, and their folder. val_fraction: without them, the share
-    of the pictures that is held out, chosen by a hash of the file name and `split_salt`; None takes the parts train
+    val, val_images: annotations of the images to measure on, and their folder. val_fraction: without them, the share
+    of the images that is held out, chosen by a hash of the file name and `split_salt`; None takes the parts train
     and val that the data names, or else a fifth.
     epochs, max_minutes: the run ends with the first that is reached; one may be None. With max_minutes the learning
     rate follows the share of the time that is used, or of the epochs if that is further.
-    repeats: times an epoch shows each picture, each time varied anew; for small data sets. keep_empty: learn also from
-    pictures without objects. seed: of order, variations and random weights.
-    batch_size: pictures at once, in all processes together; accumulate: batches for one step. optimizer: "sgd" uses
+    repeats: times an epoch shows each image, each time varied anew; for small data sets. keep_empty: learn also from
+    images without objects. seed: of order, variations and random weights.
+    batch_size: images at once, in all processes together; accumulate: batches for one step. optimizer: "sgd" uses
     momentum and nesterov. weight_decay: not of norms, biases. lr: reached after `warmup` iterations of linear rise.
     schedule: "cosine" falls to lr * lr_end; "step" multiplies by gamma at each of the milestones, shares of the run;
     "constant" stays.
@@ -68,11 +68,11 @@ class TrainConfig:
     precision: "bf16", "fp16" (CUDA only) run the network in it; weights, losses and the choice of samples stay float32.
     evaluate_every: epochs. patience: stop after this many evaluations in a row that are not better than the best by
     more than min_delta; None never does. checkpoint_minutes: between saved states. workers: processes that prepare
-    pictures, for each process that trains.
+    images, for each process that trains.
     fit, max_size, shrink, enlarge: as in `InputSpec`, None is the model's own. anchors: sides in input pixels, one for
     each level (C4: all of its one level). score_threshold, max_instances: what the trained model reports unless asked
     otherwise.
-    orientation: "free" where pictures have no up and down, as seen through a microscope or from above.
+    orientation: "free" where images have no up and down, as seen through a microscope or from above.
     log_every: iterations. progress: a bar on stderr. tensorboard: write events for it as well. report: write
     report.html at the end, which costs one more evaluation.
     device: "auto", "cpu" or "cuda". resume: continue the run in `out`; it starts where there is none.

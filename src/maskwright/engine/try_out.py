@@ -1,7 +1,7 @@
-"""Can this set-up learn? A minute of training on eight typical pictures must nearly learn them by heart.
+"""Can this set-up learn? A minute of training on eight typical images must nearly learn them by heart.
 
 What is tried is the run's own network, input scale, learning rate, precision and annotations, on windows of the
-pictures, without variations. Letters: N objects.
+images, without variations. Letters: N objects.
 """
 
 import copy
@@ -28,10 +28,10 @@ from maskwright.errors import DataError, TrainingError
 from maskwright.models.base import Model
 from maskwright.types import Classes, Instances
 
-PICTURES = 8
+IMAGES = 8
 SECONDS = 60.0
 LEARNT = 0.5
-"""AP50 on the pictures learnt from, from which a set-up passes."""
+"""AP50 on the images learnt from, from which a set-up passes."""
 
 LEARNING, FALLEN = 0.35, 0.6
 """AP50 that passes too where the loss has also fallen to this share."""
@@ -54,7 +54,7 @@ TINY = 12.0
 class Trial:
     """What a trial found.
 
-    learns: the verdict. files: the pictures. side: of the windows. steps, seconds: of training. first, last: losses at
+    learns: the verdict. files: the images. side: of the windows. steps, seconds: of training. first, last: losses at
     the beginning and the end, by name. ap: AP50 of boxes, and of masks where there are any; "any class" where classes
     are ignored. causes: likely reasons of a failure, most telling first; where it learns, what is odd all the same.
     """
@@ -71,25 +71,25 @@ class Trial:
 
     def report(self) -> str:
         """The findings and the verdict, as plain text."""
-        lines = [f"{counted(len(self.files), 'picture')}, windows of {self.side} pixels: {', '.join(self.files)}"]
+        lines = [f"{counted(len(self.files), 'image')}, windows of {self.side} pixels: {', '.join(self.files)}"]
         lines.append(f"{counted(self.steps, 'step')} in {self.seconds:.0f} s")
         if self.first:
             lines.append("loss         first     last")
             lines += [f"  {name:<9} {self.first[name]:7.3f}  {self.last[name]:7.3f}" for name in _terms(self.first)]
         if self.ap:
-            lines.append("AP50 on these pictures: " + ", ".join(f"{k} {v:.2f}" for k, v in self.ap.items()))
+            lines.append("AP50 on these images: " + ", ".join(f"{k} {v:.2f}" for k, v in self.ap.items()))
         lines += [f"- {cause}" for cause in self.causes]
-        lines.append("The set-up can learn." if self.learns else "The set-up did NOT learn these pictures.")
+        lines.append("The set-up can learn." if self.learns else "The set-up did NOT learn these images.")
         return "\n".join(lines)
 
 
 def try_out(plan: Plan, model: Model | None = None, *, seconds: float = SECONDS) -> Trial:
-    """Train on `PICTURES` typical pictures for `seconds`, measure on them, and judge.
+    """Train on `IMAGES` typical images for `seconds`, measure on them, and judge.
 
     model: one that was built for the data's classes, instead of the plan's. Nothing is written that stays.
     Raises what training raises, but for losses that are not finite: they are a verdict.
     """
-    positions = typical(plan.data, PICTURES)
+    positions = typical(plan.data, IMAGES)
     faults = outline_faults(plan.data.subset(positions))
     if model is None:
         model, _ = build(plan.config, plan.data.classes, plan.start)
@@ -115,7 +115,7 @@ def try_out(plan: Plan, model: Model | None = None, *, seconds: float = SECONDS)
 
 
 def _config(config: TrainConfig, seconds: float, folder: str) -> TrainConfig:
-    """The run's settings, but short, on few pictures, and without anything that is kept."""
+    """The run's settings, but short, on few images, and without anything that is kept."""
     return replace(
         config,
         out=str(Path(folder) / "run"),
@@ -177,7 +177,7 @@ class _AnyClass:
 
 
 def _measure(model: Model, data: Dataset) -> dict[str, float]:
-    """AP50 on the pictures that were learnt from."""
+    """AP50 on the images that were learnt from."""
     predictor = Predictor(model, data.classes, device=str(next(model.parameters()).device))
     result = evaluate(predictor, data, progress=False).result
     ap = {} if result.masks is None else {"masks": float(result.masks["AP50"])}
@@ -199,7 +199,7 @@ def _curve(history: History) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def _terms(row: dict[str, float]) -> list[str]:
-    extra = ("iteration", "epoch", "lr", "grad_norm", "pictures_per_second", "waiting_share")
+    extra = ("iteration", "epoch", "lr", "grad_norm", "images_per_second", "waiting_share")
     return [k for k in row if k not in extra]
 
 
@@ -232,7 +232,7 @@ def _causes(
     if mixed:
         out.append("objects are found, but not their classes: are class names mixed up in the annotations?")
     if "masks" in ap and ap["boxes"] >= LEARNT and ap["masks"] < 0.5 * ap["boxes"]:
-        out.append("boxes are found, but not the masks: do the outlines belong to these objects and pictures?")
+        out.append("boxes are found, but not the masks: do the outlines belong to these objects and images?")
     if fall > 1.05 or peak > BLOWN_UP:
         rose = "the loss rose" if fall > 1.05 else f"the loss first rose to {peak:.0f} times its beginning"
         out.append(f"{rose}: the learning rate {config.lr:g} is probably too high; try a tenth of it")
@@ -240,7 +240,7 @@ def _causes(
         out.append(f"the loss hardly moved: the learning rate {config.lr:g} is probably too low; try ten times as much")
     if not out:
         out.append(
-            f"the loss fell to {fall:.0%}, but objects are not found yet: look at the annotations on the pictures "
+            f"the loss fell to {fall:.0%}, but objects are not found yet: look at the annotations on the images "
             "(maskwright data show), try a larger --size, or give it more time (--minutes 5)"
         )
     return out
@@ -254,7 +254,7 @@ def _of_error(error: Exception, config: TrainConfig) -> list[str]:
 
 
 def outline_faults(data: Dataset) -> list[str]:
-    """What is wrong with the annotations of these pictures: outlines without a pixel, or elsewhere than their boxes."""
+    """What is wrong with the annotations of these images: outlines without a pixel, or elsewhere than their boxes."""
     empty, apart, total = 0, 0, 0
     for i in range(len(data)):
         rows = [k for k, a in enumerate(data.of(i)) if not a.crowd]
@@ -282,7 +282,7 @@ def _iou(a: Any, b: Any) -> Any:
 
 
 def _of_inputs(model: Model, data: Dataset) -> list[str]:
-    """What is odd about the inputs: objects too small, more than the model reports, pictures without contrast."""
+    """What is odd about the inputs: objects too small, more than the model reports, images without contrast."""
     sides, counts = _input_sides(data, model)
     out = []
     if len(sides) and np.median(sides) < TINY:
@@ -295,12 +295,10 @@ def _of_inputs(model: Model, data: Dataset) -> list[str]:
         flat.append(float(batch.images.std()))
         off.append(abs(float(batch.images.mean())))
     if np.median(flat) < 0.05:
-        out.append(
-            f"pictures have next to no contrast after normalisation (deviation {np.median(flat):.3f} of about 1)"
-        )
+        out.append(f"images have next to no contrast after normalisation (deviation {np.median(flat):.3f} of about 1)")
     if np.median(off) > 5 * max(1.0, float(np.median(flat))):
-        out.append(f"pictures are far from the expected brightness (mean {np.median(off):.1f} of about 0)")
+        out.append(f"images are far from the expected brightness (mean {np.median(off):.1f} of about 0)")
     return out
 
 
-__all__: Sequence[str] = ("PICTURES", "SECONDS", "Trial", "outline_faults", "try_out")
+__all__: Sequence[str] = ("IMAGES", "SECONDS", "Trial", "outline_faults", "try_out")

@@ -146,12 +146,12 @@ class Events:
 
 
 class Log:
-    """`log.csv`: iteration, epoch, lr, mean of each loss, gradient norm, pictures per second, share of the time spent
+    """`log.csv`: iteration, epoch, lr, mean of each loss, gradient norm, images per second, share of the time spent
     waiting for data, one row for every `every` iterations and one for what is left of them at the end of the run.
     `metrics.csv`: one row per evaluation.
 
     folder: None keeps no files. tensorboard: write the same numbers for TensorBoard too, into its subfolder of that
-    name. rate: pictures per second in the last row, or of the first steps before there is one.
+    name. rate: images per second in the last row, or of the first steps before there is one.
     """
 
     def __init__(self, folder: Path | None, position: Position, every: int, *, tensorboard: bool = False) -> None:
@@ -170,7 +170,7 @@ class Log:
 
     def _window(self) -> None:
         self._sums: dict[str, float] = {}
-        self._steps_done, self._pictures, self._seconds, self._waited, self._lr = 0, 0, 0.0, 0.0, 0.0
+        self._steps_done, self._images, self._seconds, self._waited, self._lr = 0, 0, 0.0, 0.0, 0.0
         self._mark = time.perf_counter()
 
     def __enter__(self) -> Self:
@@ -182,35 +182,35 @@ class Log:
         self._closing.close()
 
     def step(
-        self, position: Position, losses: Mapping[str, float], pictures: int, waited: float, *, last: bool = False
+        self, position: Position, losses: Mapping[str, float], images: int, waited: float, *, last: bool = False
     ) -> list[dict[str, float]]:
         """Note one step, the last of the run or not; gives the row that was written, if one was."""
         now = time.perf_counter()
         self._seconds, self._mark = self._seconds + now - self._mark, now
-        self._steps_done, self._pictures, self._waited = (
+        self._steps_done, self._images, self._waited = (
             self._steps_done + 1,
-            self._pictures + pictures,
+            self._images + images,
             self._waited + waited,
         )
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._lr = losses["lr"]
         if self.rate == 0.0:
-            self.rate = self._pictures / max(self._seconds, 1e-9)
+            self.rate = self._images / max(self._seconds, 1e-9)
         return self.rest(position) if last or position.iteration % self._every == 0 else []
 
     def rest(self, position: Position) -> list[dict[str, float]]:
         """Write the row of the steps since the last row; gives it, if there were any."""
         if not self._steps_done:
             return []
-        self.rate = self._pictures / max(self._seconds, 1e-9)
+        self.rate = self._images / max(self._seconds, 1e-9)
         means = {name: total / self._steps_done for name, total in self._sums.items()}
         row = {
             "iteration": position.iteration,
             "epoch": position.epoch,
             "lr": self._lr,
             **{name: value for name, value in means.items() if name != "lr"},
-            "pictures_per_second": self.rate,
+            "images_per_second": self.rate,
             "waiting_share": min(1.0, self._waited / max(self._seconds, 1e-9)),
         }
         self._steps.add(row)
@@ -259,7 +259,7 @@ class TrainingBar:
         if not self._wanted:
             return
         terms = " ".join(f"{n} {v:.3f}" for n, v in losses.items() if n not in ("lr", "grad_norm"))
-        text = f"epoch {position.epoch} iteration {position.iteration} | {terms} | {rate:.1f} pictures/s"
+        text = f"epoch {position.epoch} iteration {position.iteration} | {terms} | {rate:.1f} images/s"
         now = time.perf_counter()
         if self._bar is not None:
             self._bar.update(self._task, completed=progress, description=text)

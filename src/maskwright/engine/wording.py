@@ -9,7 +9,7 @@ def counted(count: int, noun: str, plural: str = "s") -> str:
 
 
 def of_input(spec: InputSpec) -> str:
-    """How pictures become a network's input."""
+    """How images become a network's input."""
     ways = {
         "short_edge": f"short edge {spec.size} pixels",
         "stretch": f"stretched to {spec.size} x {spec.size} pixels",

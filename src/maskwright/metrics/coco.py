@@ -27,8 +27,8 @@ _AREAS = {"s": "small", "m": "medium", "l": "large"}
 _LIMIT = 100
 
 
-class Picture(Protocol):
-    """What the metric needs to know of a picture; `data.dataset.ImageRecord` has it."""
+class ImageLike(Protocol):
+    """What the metric needs to know of an image; `data.dataset.ImageRecord` has it."""
 
     @property
     def id(self) -> int: ...
@@ -72,7 +72,7 @@ class GroundTruth(Protocol):
     @property
     def classes(self) -> Classes: ...
     @property
-    def images(self) -> Sequence[Picture]: ...
+    def images(self) -> Sequence[ImageLike]: ...
     @property
     def annotations(self) -> Mapping[int, Sequence[Truth]]: ...
 
@@ -154,7 +154,7 @@ class CocoResult:
 
     boxes: CocoScores
     masks: CocoScores | None
-    pictures: int
+    images: int
     notes: tuple[str, ...]
 
     def table(self) -> str:
@@ -165,7 +165,7 @@ class CocoResult:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            "pictures": self.pictures,
+            "images": self.images,
             "bbox": self.boxes.to_dict(),
             "segm": None if self.masks is None else self.masks.to_dict(),
             "notes": list(self.notes),
@@ -174,7 +174,7 @@ class CocoResult:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One picture's result as it is kept until the end: no pixels. rles: one per row, or None. scores: of the masks."""
+    """One image's result as it is kept until the end: no pixels. rles: one per row, or None. scores: of the masks."""
 
     boxes_xywh: Array
     box_scores: Array
@@ -184,25 +184,25 @@ class _Found:
 
 
 class CocoMetric:
-    """Collects results picture by picture and measures them against a data set.
+    """Collects results image by image and measures them against a data set.
 
     metric = CocoMetric(dataset)
-    metric.update(image_id, instances)      # once for each picture, also where nothing was found
+    metric.update(image_id, instances)      # once for each image, also where nothing was found
     print(metric.result().table())
     """
 
     def __init__(self, dataset: GroundTruth) -> None:
         self.dataset = dataset
-        self._pictures = {p.id: p for p in dataset.images}
+        self._images = {p.id: p for p in dataset.images}
         self._found: dict[int, _Found] = {}
 
     def update(self, image_id: int, found: Instances) -> None:
-        """Add what was found on a picture. Raises DataError where it cannot belong to it or came before."""
-        picture = self._expected(image_id)
-        if found.size != picture.size:
+        """Add what was found on an image. Raises DataError where it cannot belong to it or came before."""
+        image = self._expected(image_id)
+        if found.size != image.size:
             raise DataError(
-                f"CocoMetric: the result for {picture.file_name} is of a picture {found.size} (H, W), the data set "
-                f"says {picture.size}. Results are measured in the original picture's frame."
+                f"CocoMetric: the result for {image.file_name} is of an image {found.size} (H, W), the data set "
+                f"says {image.size}. Results are measured in the original image's frame."
             )
         if found.classes.names != self.dataset.classes.names:
             raise DataError(
@@ -210,7 +210,7 @@ class CocoMetric:
                 f"{list(self.dataset.classes)}. Translate the labels first; engine.evaluate does."
             )
         if not np.isfinite(found.scores).all() or not np.isfinite(found.boxes).all():
-            raise DataError(f"CocoMetric: the result for {picture.file_name} has scores or boxes that are not finite.")
+            raise DataError(f"CocoMetric: the result for {image.file_name} has scores or boxes that are not finite.")
         boxes = found.boxes.astype(np.float64)
         boxes[:, 2:] -= boxes[:, :2]
         rles = [] if not len(found) else None if found.crops is None else mask_ops.encode(found.crops)
@@ -218,7 +218,7 @@ class CocoMetric:
         self._found[image_id] = _Found(boxes, own.astype(float), scores.astype(float), found.labels.copy(), rles)
 
     def update_rows(self, image_id: int, rows: Sequence[Row]) -> None:
-        """Add the rows of a result file for one picture with all their digits; a missing box is its mask's."""
+        """Add the rows of a result file for one image with all their digits; a missing box is its mask's."""
         self._expected(image_id)
         rles = [r.rle for r in rows if r.rle is not None]
         boxes = np.zeros((len(rows), 4))
@@ -232,33 +232,33 @@ class CocoMetric:
         labels = np.array([r.label for r in rows], np.int64)
         self._found[image_id] = _Found(boxes, scores, scores, labels, rles if len(rles) == len(rows) else None)
 
-    def _expected(self, image_id: int) -> Picture:
-        picture = self._pictures.get(image_id)
-        if picture is None:
-            raise DataError(f"CocoMetric: no picture of the data set has the id {image_id}.")
+    def _expected(self, image_id: int) -> ImageLike:
+        image = self._images.get(image_id)
+        if image is None:
+            raise DataError(f"CocoMetric: no image of the data set has the id {image_id}.")
         if image_id in self._found:
-            raise DataError(f"CocoMetric: picture {picture.file_name} (id {image_id}) was given twice.")
-        return picture
+            raise DataError(f"CocoMetric: image {image.file_name} (id {image_id}) was given twice.")
+        return image
 
     def result(self, *, partial: bool = False) -> CocoResult:
         """Measure everything given so far.
 
-        partial: measure only the pictures that were given; otherwise a missing one is a DataError.
+        partial: measure only the images that were given; otherwise a missing one is a DataError.
         """
         missing = [p.file_name for p in self.dataset.images if p.id not in self._found]
         if missing and not partial:
             raise DataError(
-                f"CocoMetric: {len(missing)} of {len(self._pictures)} pictures have no result (first: {missing[0]}). "
-                f"Call update for every picture, with zero instances where nothing was found, or ask for "
+                f"CocoMetric: {len(missing)} of {len(self._images)} images have no result (first: {missing[0]}). "
+                f"Call update for every image, with zero instances where nothing was found, or ask for "
                 f"result(partial=True)."
             )
-        # Numbered by rank, because the COCO API goes through pictures in the order of their ids, and equal scores
+        # Numbered by rank, because the COCO API goes through images in the order of their ids, and equal scores
         # keep that order; any integer may be an id that way.
         number = {image_id: rank for rank, image_id in enumerate(sorted(self._found), start=1)}
         why = self._why_no_masks()
         boxes = self._measure("bbox", number)
         masks = None if why else self._measure("segm", number)
-        notes = ([f"Measured on {len(number)} of {len(self._pictures)} pictures."] if missing else []) + why
+        notes = ([f"Measured on {len(number)} of {len(self._images)} images."] if missing else []) + why
         return CocoResult(boxes, masks, len(number), tuple(notes + self._notes(boxes, masks)))
 
     # ---- how ------------------------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ class CocoMetric:
                     row["segmentation"] = a.segmentation if is_rle else [np.asarray(p).tolist() for p in a.segmentation]
                 rows.append(row)
         return {
-            "images": [_image_row(self._pictures[i], rank) for i, rank in number.items()],
+            "images": [_image_row(self._images[i], rank) for i, rank in number.items()],
             "annotations": rows,
             "categories": [{"id": k + 1, "name": n} for k, n in enumerate(self.dataset.classes.names)],
         }
@@ -338,7 +338,7 @@ class CocoMetric:
         )
 
     def _objects(self) -> IntArray:
-        """(Q,) annotated objects on the measured pictures, crowds not counted."""
+        """(Q,) annotated objects on the measured images, crowds not counted."""
         labels = [a.label for i in self._found for a in self.dataset.annotations.get(i, ()) if not a.crowd]
         return np.bincount(np.array(labels, np.int64), minlength=len(self.dataset.classes))
 
@@ -351,14 +351,14 @@ class CocoMetric:
             return [f"Masks were not measured: {bare} annotations have only a box."]
         without = sum(f.rles is None for f in self._found.values())
         if without:
-            return [f"Masks were not measured: the results of {without} pictures have only boxes."]
+            return [f"Masks were not measured: the results of {without} images have only boxes."]
         return []
 
     def _notes(self, boxes: CocoScores, masks: CocoScores | None) -> list[str]:
         notes = []
         absent = [row for row in boxes.per_class if not row.objects]
         if len(absent) == len(boxes.per_class):
-            notes.append("The pictures have no annotated objects, so there is nothing to measure (-1).")
+            notes.append("The images have no annotated objects, so there is nothing to measure (-1).")
         elif absent:
             names = ", ".join(row.name for row in absent[:10]) + (", ..." if len(absent) > 10 else "")
             stray = sum(row.found for row in absent)
@@ -372,8 +372,8 @@ class CocoMetric:
         crowded = sum(self._most_of_a_class(i) > _LIMIT for i in self._found)
         if crowded:
             notes.append(
-                f"{crowded} pictures have more than {_LIMIT} objects of one class; COCO's rule counts the best "
-                f"{_LIMIT} detections per picture and class, so AP and AR cannot reach 1 there."
+                f"{crowded} images have more than {_LIMIT} objects of one class; COCO's rule counts the best "
+                f"{_LIMIT} detections per image and class, so AP and AR cannot reach 1 there."
             )
         return notes
 
@@ -382,8 +382,8 @@ class CocoMetric:
         return int(np.bincount(labels).max()) if labels else 0
 
 
-def _image_row(picture: Picture, rank: int) -> dict[str, Any]:
-    return {"id": rank, "height": picture.size[0], "width": picture.size[1], "file_name": picture.file_name}
+def _image_row(image: ImageLike, rank: int) -> dict[str, Any]:
+    return {"id": rank, "height": image.size[0], "width": image.size[1], "file_name": image.file_name}
 
 
 def _lines(found: _Found) -> list[tuple[float, int, dict[str, Any]]]:

@@ -1,7 +1,7 @@
 """Overlapping masks made disjoint, so that every pixel belongs to one object at most, and what then meets what.
 
-Letters: N annotated objects, M found objects that are kept, P pairs, H W picture, h w crop. Memory: one label picture
-and one bitmap of the size of the picture; time follows the crops.
+Letters: N annotated objects, M found objects that are kept, P pairs, H W image, h w crop. Memory: one label image
+and one bitmap of the size of the image; time follows the crops.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What is left of the objects of one picture.
+    """What is left of the objects of one image.
 
     rows: (M,) the found objects that are kept, best first. own: their masks, disjoint. truth_areas: (N,) pixels that
     the annotated objects have for themselves. met: (P, 3) truth, position in `rows`, IoU of 0.5 and more.
@@ -62,7 +62,7 @@ def disjoint(found: Masks, scores: FloatArray, truth: Masks, keep: float) -> Sha
     itself, or nothing, is left out and claims none. So what is kept down to some score does not depend on what lies
     below it. Annotated objects claim pixels smallest first.
     """
-    ground, areas = label_picture(truth, np.argsort(truth.areas(), kind="stable"))
+    ground, areas = label_image(truth, np.argsort(truth.areas(), kind="stable"))
     taken = np.zeros(truth.size, np.bool_)
     rows: list[int] = []
     crops: list[BoolArray] = []
@@ -85,7 +85,7 @@ def disjoint(found: Masks, scores: FloatArray, truth: Masks, keep: float) -> Sha
     return Shares(kept, own_masks, areas, np.array(met, np.float64).reshape(-1, 3))
 
 
-def label_picture(masks: Masks, order: IntArray) -> tuple[NDArray[np.int32], IntArray]:
+def label_image(masks: Masks, order: IntArray) -> tuple[NDArray[np.int32], IntArray]:
     """int32 (H, W): 0 is background, i + 1 mask i, the first in `order` on top; and the pixels (N,) each mask has."""
     out = np.zeros(masks.size, np.int32)
     areas = np.zeros(len(masks), np.int64)
@@ -112,6 +112,6 @@ def half_inside(mask: Masks, regions: Masks) -> bool:
 
 
 def _window(masks: Masks, i: int) -> tuple[Window, BoolArray]:
-    """Where the crop of mask `i` lies in the picture, and the crop."""
+    """Where the crop of mask `i` lies in the image, and the crop."""
     (top, left), crop = masks.corners[i].tolist(), masks.crops[i]
     return (slice(top, top + crop.shape[0]), slice(left, left + crop.shape[1])), crop

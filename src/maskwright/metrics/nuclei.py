@@ -1,10 +1,10 @@
 """Average precision of disjoint masks as microscopy publishes it: AP = TP / (TP + FP + FN) at fixed IoU thresholds.
 
-Letters: T IoU thresholds, N annotated objects, M found objects, P pairs of both, Q classes, H W picture, h w crop.
+Letters: T IoU thresholds, N annotated objects, M found objects, P pairs of both, Q classes, H W image, h w crop.
 
 Sources: the Data Science Bowl 2018 (Caicedo et al., Nature Methods 2019; its score is the mean over the thresholds 0.5,
-0.55 ... 0.95 and over the pictures), StarDist (Schmidt et al., MICCAI 2018; counts summed over all pictures first) and
-Cellpose (Stringer et al., Nature Methods 2021; mean over the pictures). Both means are given here.
+0.55 ... 0.95 and over the images), StarDist (Schmidt et al., MICCAI 2018; counts summed over all images first) and
+Cellpose (Stringer et al., Nature Methods 2021; mean over the images). Both means are given here.
 
 Every pixel belongs to one object at most, as the Data Science Bowl demands. What was found claims pixels best score
 first, and an object that keeps less than `keep` of itself is dropped: it is another's double. Annotations claim pixels
@@ -12,8 +12,8 @@ smallest first. With disjoint masks and IoU of 0.5 and more an object has one pa
 half of it, of which one counts), so there is nothing to optimise; the tests compare with an optimal assignment.
 
 A pair counts from the threshold on (as in StarDist; the Data Science Bowl says "greater", which differs only where an
-IoU is the threshold itself). Deliberate choices where the sources have none: a picture in which nothing is annotated
-and nothing found counts as 1 in the mean over pictures (StarDist 0, Cellpose undefined); a found object at least half
+IoU is the threshold itself). Deliberate choices where the sources have none: an image in which nothing is annotated
+and nothing found counts as 1 in the mean over images (StarDist 0, Cellpose undefined); a found object at least half
 of which lies in a crowd region, and which has no partner, is not counted.
 """
 
@@ -45,7 +45,7 @@ KEEP = 0.5
 class NucleiRow:
     """The numbers at one IoU threshold.
 
-    ap: of the counts summed over the pictures. ap_by_picture: mean of each picture's own. matched_iou: mean IoU of the
+    ap: of the counts summed over the images. ap_by_image: mean of each image's own. matched_iou: mean IoU of the
     matched pairs. panoptic_quality: summed IoU / (TP + FP / 2 + FN / 2). All are -1 where there is nothing to measure.
     """
 
@@ -54,7 +54,7 @@ class NucleiRow:
     fp: int
     fn: int
     ap: float
-    ap_by_picture: float
+    ap_by_image: float
     precision: float
     recall: float
     f1: float
@@ -64,7 +64,7 @@ class NucleiRow:
 
 @dataclass(frozen=True)
 class NucleiScores:
-    """One class, or all of them with the class ignored. mean: of ap_by_picture over the thresholds (Data Science Bowl).
+    """One class, or all of them with the class ignored. mean: of ap_by_image over the thresholds (Data Science Bowl).
 
     objects: annotated. found: at or above the score threshold, crowds' members included.
     """
@@ -85,8 +85,8 @@ class NucleiScores:
 
 
 @dataclass(frozen=True)
-class NucleiPicture:
-    """One picture, the class ignored. tp, fp, fn: at the first threshold. ap: there; mean: over all thresholds."""
+class NucleiImage:
+    """One image, the class ignored. tp, fp, fn: at the first threshold. ap: there; mean: over all thresholds."""
 
     name: str
     tp: int
@@ -106,7 +106,7 @@ class NucleiResult:
     score_threshold: float
     overall: NucleiScores
     per_class: tuple[NucleiScores, ...]
-    per_picture: tuple[NucleiPicture, ...]
+    per_image: tuple[NucleiImage, ...]
     dropped: int
     notes: tuple[str, ...]
 
@@ -115,12 +115,12 @@ class NucleiResult:
         every = self.overall
         lines = [
             f"nuclei: AP = TP / (TP + FP + FN) at score {self.score_threshold:.2f} and more, "
-            f"{len(self.per_picture)} pictures, {every.objects} objects, {every.found} found",
-            "   IoU  by picture  summed      TP      FP      FN  precision  recall     F1  mean IoU     PQ",
+            f"{len(self.per_image)} images, {every.objects} objects, {every.found} found",
+            "   IoU  by image  summed      TP      FP      FN  precision  recall     F1  mean IoU     PQ",
         ]
         few = len(every.rows) <= len(SHOWN)
         lines += [
-            f"  {r.iou:4.2f}  {_show(r.ap_by_picture):>10}  {_show(r.ap):>6}  {r.tp:6d}  {r.fp:6d}  {r.fn:6d}"
+            f"  {r.iou:4.2f}  {_show(r.ap_by_image):>10}  {_show(r.ap):>6}  {r.tp:6d}  {r.fp:6d}  {r.fn:6d}"
             f"  {_show(r.precision):>9}  {_show(r.recall):>6}  {_show(r.f1):>5}  {_show(r.matched_iou):>8}"
             f"  {_show(r.panoptic_quality):>5}"
             for r in every.rows
@@ -137,7 +137,7 @@ class NucleiResult:
         shown = [r.iou for r in self.overall.rows if r.iou in (0.5, 0.75, 0.9)]
         lines = [f" {'class':<{width}}  objects    found   mean" + "".join(f"  AP@{iou:<4g}" for iou in shown)]
         for s in self.per_class:
-            cells = "".join(f"  {_show(s.at(iou).ap_by_picture):>7}" for iou in shown)
+            cells = "".join(f"  {_show(s.at(iou).ap_by_image):>7}" for iou in shown)
             lines.append(f" {s.name:<{width}}  {s.objects:7d}  {s.found:7d}  {_show(s.mean):>5}{cells}")
         return lines
 
@@ -147,15 +147,15 @@ class NucleiResult:
             "score_threshold": self.score_threshold,
             "overall": _plain(self.overall),
             "per_class": [_plain(s) for s in self.per_class],
-            "per_picture": [vars(p) for p in self.per_picture],
+            "per_image": [vars(p) for p in self.per_image],
             "dropped": self.dropped,
             "notes": list(self.notes),
         }
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    """What is kept of a picture: no pixels. labels of truth (N,), of what was found (M,), best first.
+class _Image:
+    """What is kept of an image: no pixels. labels of truth (N,), of what was found (M,), best first.
 
     in_crowd: (M,) at least half in crowds of its class; in_any_crowd: in crowds of any class. doubles: scores of the
     found objects that were dropped. agree: the pairs of equal class.
@@ -173,10 +173,10 @@ class _Picture:
 
 
 class NucleiMetric:
-    """Collects pictures and measures them; any score threshold can be asked for afterwards.
+    """Collects images and measures them; any score threshold can be asked for afterwards.
 
     metric = NucleiMetric(classes)
-    metric.update(found, truth)              # once for each picture, also where nothing was found
+    metric.update(found, truth)              # once for each image, also where nothing was found
     print(metric.result(0.5).table())
 
     thresholds: IoU, increasing, in [0.5, 1]. keep: share of itself that a found object must keep, in [0, 1].
@@ -193,15 +193,15 @@ class NucleiMetric:
         if not 0 <= keep <= 1:
             raise ConfigError(f"NucleiMetric: keep is a share of 0 to 1, got {keep}.")
         self.keep = keep
-        self._pictures: list[_Picture] = []
+        self._images: list[_Image] = []
         self._hidden, self._sharing = 0, 0
 
     def update(self, found: Instances, truth: Instances, crowd: Instances | None = None, *, name: str = "") -> None:
-        """Add a picture. found: with all its scores. crowd: regions that are neither object nor background.
+        """Add an image. found: with all its scores. crowd: regions that are neither object nor background.
 
         Raises DataError where masks are missing or sizes or classes differ.
         """
-        name = name or f"picture {len(self._pictures) + 1}"
+        name = name or f"image {len(self._images) + 1}"
         crowd = truth[:0] if crowd is None else crowd
         masks = self._masks(truth, "annotation", name, truth.size)
         shares = disjoint(self._masks(found, "result", name, truth.size), found.scores, masks, self.keep)
@@ -210,8 +210,8 @@ class NucleiMetric:
         of_class = [np.flatnonzero(crowd.labels == k) for k in labels]
         self._hidden += int((~visible).sum())
         self._sharing += int((visible & (shares.truth_areas < masks.areas())).sum())
-        self._pictures.append(
-            _Picture(
+        self._images.append(
+            _Image(
                 name=name,
                 truth=truth.labels[visible],
                 found=labels,
@@ -232,7 +232,7 @@ class NucleiMetric:
             )
         if instances.size != size:
             raise DataError(
-                f"NucleiMetric: the {what} of {name} is of a picture {instances.size} (H, W), expected {size}."
+                f"NucleiMetric: the {what} of {name} is of an image {instances.size} (H, W), expected {size}."
             )
         if instances.crops is None:
             if len(instances):
@@ -243,54 +243,54 @@ class NucleiMetric:
     # ---- the numbers --------------------------------------------------------------------------------------------
 
     def result(self, score_threshold: float = 0.0) -> NucleiResult:
-        """Measure all pictures given so far with what was found at a score of `score_threshold` and more."""
+        """Measure all images given so far with what was found at a score of `score_threshold` and more."""
         score_threshold = float(score_threshold)  # a NumPy number would turn the float32 scores into float64
         overall, tables = self._scores("all", None, score_threshold)
         per_class = tuple(self._scores(n, k, score_threshold)[0] for k, n in enumerate(self.classes.names))
         if len(self.classes) == 1:
             per_class = (NucleiScores(**{**vars(overall), "name": self.classes.names[0]}),)
         rows = []
-        for picture, (tp, fp, fn, _) in zip(self._pictures, tables, strict=True):
+        for image, (tp, fp, fn, _) in zip(self._images, tables, strict=True):
             ap = _ap(tp, fp, fn)
-            rows.append(NucleiPicture(picture.name, int(tp[0]), int(fp[0]), int(fn[0]), float(ap[0]), float(ap.mean())))
-        dropped = sum(int((p.doubles >= score_threshold).sum()) for p in self._pictures)
+            rows.append(NucleiImage(image.name, int(tp[0]), int(fp[0]), int(fn[0]), float(ap[0]), float(ap.mean())))
+        dropped = sum(int((p.doubles >= score_threshold).sum()) for p in self._images)
         return NucleiResult(score_threshold, overall, per_class, tuple(rows), dropped, self._notes(dropped))
 
     def best_threshold(self, candidates: Sequence[float] | None = None) -> float:
-        """The score threshold with the highest mean over pictures and IoU thresholds, the class ignored.
+        """The score threshold with the highest mean over images and IoU thresholds, the class ignored.
 
-        candidates: 0, 0.01 ... 0.99 if not given. Of equals the highest. It is chosen on the pictures it is measured
-        on, so publish numbers at it only for other pictures.
+        candidates: 0, 0.01 ... 0.99 if not given. Of equals the highest. It is chosen on the images it is measured
+        on, so publish numbers at it only for other images.
         """
         scores = np.arange(100) / 100 if candidates is None else np.array(sorted(candidates), np.float64)
         means = [
-            float(np.mean([_ap(*self._counts(p, None, s)[:3]) for p in self._pictures])) if self._pictures else 0.0
+            float(np.mean([_ap(*self._counts(p, None, s)[:3]) for p in self._images])) if self._images else 0.0
             for s in scores.tolist()
         ]
         return float(scores[len(means) - 1 - int(np.argmax(np.round(means[::-1], 12)))])
 
     def _scores(self, name: str, label: int | None, score: float) -> tuple[NucleiScores, list[Counts]]:
-        """The numbers of one class (None: the class ignored), and each picture's counts."""
-        tables = [self._counts(p, label, score) for p in self._pictures]
-        total = np.array(tables, np.float64).reshape(-1, 4, len(self.thresholds))  # (pictures, 4, T)
+        """The numbers of one class (None: the class ignored), and each image's counts."""
+        tables = [self._counts(p, label, score) for p in self._images]
+        total = np.array(tables, np.float64).reshape(-1, 4, len(self.thresholds))  # (images, 4, T)
         tp, fp, fn, iou = total.sum(axis=0)
         counted = total if label is None else total[total[:, :3, 0].sum(axis=1) > 0]
-        each = _ap(counted[:, 0], counted[:, 1], counted[:, 2])  # (pictures, T)
-        by_picture = each.mean(axis=0) if len(each) else np.full(len(self.thresholds), -1.0)
+        each = _ap(counted[:, 0], counted[:, 1], counted[:, 2])  # (images, T)
+        by_image = each.mean(axis=0) if len(each) else np.full(len(self.thresholds), -1.0)
         rows = tuple(
-            _row(float(t), int(tp[i]), int(fp[i]), int(fn[i]), float(iou[i]), float(by_picture[i]))
+            _row(float(t), int(tp[i]), int(fp[i]), int(fn[i]), float(iou[i]), float(by_image[i]))
             for i, t in enumerate(self.thresholds)
         )
-        objects = sum(int(_of(p.truth, label).sum()) for p in self._pictures)
-        found = sum(int((_of(p.found, label) & (p.scores >= score)).sum()) for p in self._pictures)
+        objects = sum(int(_of(p.truth, label).sum()) for p in self._images)
+        found = sum(int((_of(p.found, label) & (p.scores >= score)).sum()) for p in self._images)
         summed = float(np.mean([r.ap for r in rows]))
-        return NucleiScores(name, objects, found, float(by_picture.mean()), summed, rows), tables
+        return NucleiScores(name, objects, found, float(by_image.mean()), summed, rows), tables
 
-    def _counts(self, picture: _Picture, label: int | None, score: float) -> Counts:
+    def _counts(self, image: _Image, label: int | None, score: float) -> Counts:
         """TP, FP, FN and the summed IoU of the pairs, (T,) each."""
-        alive = _of(picture.found, label) & (picture.scores >= score)
-        objects = int(_of(picture.truth, label).sum())
-        pairs, free = (picture.pairs, picture.in_any_crowd) if label is None else (picture.agree, picture.in_crowd)
+        alive = _of(image.found, label) & (image.scores >= score)
+        objects = int(_of(image.truth, label).sum())
+        pairs, free = (image.pairs, image.in_any_crowd) if label is None else (image.agree, image.in_crowd)
         valid = alive[pairs.found]
         hits = pairs.iou[valid, None] >= self.thresholds  # (P, T)
         tp = hits.sum(axis=0)
@@ -320,17 +320,17 @@ def _ap(tp: Array, fp: Array, fn: Array) -> Array:
     return np.where(total > 0, tp / np.maximum(total, 1), 1.0)
 
 
-def _row(threshold: float, tp: int, fp: int, fn: int, iou: float, by_picture: float) -> NucleiRow:
+def _row(threshold: float, tp: int, fp: int, fn: int, iou: float, by_image: float) -> NucleiRow:
     """The numbers of summed counts; 0 where no pair matches, -1 where nothing is annotated and nothing found."""
     if tp + fp + fn == 0:
-        return NucleiRow(threshold, 0, 0, 0, -1.0, by_picture, -1.0, -1.0, -1.0, -1.0, -1.0)
+        return NucleiRow(threshold, 0, 0, 0, -1.0, by_image, -1.0, -1.0, -1.0, -1.0, -1.0)
     return NucleiRow(
         iou=threshold,
         tp=tp,
         fp=fp,
         fn=fn,
         ap=tp / (tp + fp + fn),
-        ap_by_picture=by_picture,
+        ap_by_image=by_image,
         precision=tp / max(tp + fp, 1),
         recall=tp / max(tp + fn, 1),
         f1=tp / (tp + (fp + fn) / 2),

@@ -11,11 +11,11 @@ from maskwright.ops.losses import Term
 from maskwright.types import InputSpec, OutputSpec, RawDetections, Target
 
 Draws = torch.Generator | Sequence[torch.Generator] | None
-"""Where random samples come from: one generator for all pictures, one for each, or torch's global one."""
+"""Where random samples come from: one generator for all images, one for each, or torch's global one."""
 
 
 def draws_of(generator: Draws, count: int) -> list[torch.Generator | None]:
-    """The generator of each of `count` pictures."""
+    """The generator of each of `count` images."""
     if generator is None or isinstance(generator, torch.Generator):
         return [generator] * count
     assert len(generator) == count
@@ -31,7 +31,7 @@ class Config(Protocol):
 class Model(nn.Module):
     """A network that finds instances.
 
-    config: rebuilds the network. spec: how a picture becomes its input. output: how its raw rows become instances.
+    config: rebuilds the network. spec: how an image becomes its input. output: how its raw rows become instances.
     floor: the lowest score that `detect` reports; `output.score_threshold` is what users see unless they ask for less.
     prototype_masks: whether its masks are made of prototypes, which `OutputSpec.crop_margin` and `upsample` are for.
     nms_kinds: the ways of suppression that `choose_nms` chooses among; none where there is one way only.
@@ -58,8 +58,8 @@ class Model(nn.Module):
     ) -> dict[str, Tensor]:
         """Named scalar losses of a batch; the same in train and eval mode.
 
-        images: (B, 3, H, W) normalised, padded. sizes: (h, w) of each picture without padding. targets: one per
-        picture, input frame. generator: draws the samples.
+        images: (B, 3, H, W) normalised, padded. sizes: (h, w) of each image without padding. targets: one per
+        image, input frame. generator: draws the samples.
         """
         return {name: term.mean() for name, term in self.terms(images, sizes, targets, generator).items()}
 
@@ -72,7 +72,7 @@ class Model(nn.Module):
     ) -> dict[str, Term]:
         """What `loss` divides, see `Term`; this is what a model writes down.
 
-        The samples of a picture follow its own generator and nothing else in the batch. A batch of no pictures gives
+        The samples of an image follow its own generator and nothing else in the batch. A batch of no images gives
         the same names and passes through the same layers: with several processes others may wait there for it.
         """
         raise NotImplementedError

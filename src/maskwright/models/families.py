@@ -21,7 +21,7 @@ class Family:
 
     model, config: the classes. anchors: a config's typical anchor side of each level, in input pixels, finest first.
     with_anchors: a config with these sides, one for each level; of an R-CNN with one level all are of it. rows: how
-    many a config's network reports of a picture at most. with_rows: a config whose network reports scores from `score`
+    many a config's network reports of an image at most. with_rows: a config whose network reports scores from `score`
     on, and up to `keep` rows (None: as it is).
     untrained: models of the zoo that are made to learn from random weights, for messages.
     """
@@ -41,7 +41,7 @@ def family_of(config: Any) -> Family:
 
 
 def reporting(model: Model, keep: int) -> Model:
-    """`model` where it reports up to `keep` rows of a picture, else a twin that does and shares its network.
+    """`model` where it reports up to `keep` rows of an image, else a twin that does and shares its network.
 
     The rows it would have reported anyway stay first, unless more are asked for than half the proposals of an R-CNN:
     then it looks at more proposals. A model of no family is returned as it is.

@@ -4,7 +4,7 @@ Mask R-CNN is Faster R-CNN (Ren et al. 2015) with RoIAlign in place of RoIPool a
 mask per class; the predicted class chooses the mask (He et al. 2017). What published implementations do differently
 is a field of the config, so that each one's weights give its own numbers.
 
-Letters: B batch, L levels, N anchors, R RoIs of all pictures, K rows kept, Q classes, M mask side.
+Letters: B batch, L levels, N anchors, R RoIs of all images, K rows kept, Q classes, M mask side.
 """
 
 from collections.abc import Sequence
@@ -151,13 +151,13 @@ class RCNN(Model):
         return features
 
     def propose(self, features: Sequence[Tensor], images: Tensor, sizes: Sequence[tuple[int, int]]) -> Proposals:
-        """For each picture its proposals (K, 4) and scores (K,), best first."""
+        """For each image its proposals (K, 4) and scores (K,), best first."""
         maps = self.rpn_maps(features)
         logits, deltas = self.rpn(maps)
         return self.rpn.propose(logits, deltas, self.rpn.anchors(maps, _hw(images)), sizes, training=False)
 
     def classify(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Boxes of each picture to class logits (R, Q+1) and offsets (R, Q, 4), rows of all pictures in order."""
+        """Boxes of each image to class logits (R, Q+1) and offsets (R, Q, 4), rows of all images in order."""
         rows, index = torch.cat(list(boxes)), _batch_index(boxes)
         step = C4_ROWS if self.res5 is not None and not torch.is_grad_enabled() else max(1, len(rows))
         parts = [
@@ -174,7 +174,7 @@ class RCNN(Model):
     def select(
         self, logits: Tensor, deltas: Tensor, boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """For each picture (boxes (K, 4), scores (K,), labels (K,)): scored, decoded, suppressed by class, the best."""
+        """For each image (boxes (K, 4), scores (K,), labels (K,)): scored, decoded, suppressed by class, the best."""
         c = self.config.roi
         scores = logits.float().softmax(dim=1)[:, :-1]  # (R, Q)
         counts = [len(b) for b in boxes]
@@ -191,7 +191,7 @@ class RCNN(Model):
         return out
 
     def segment(self, features: Sequence[Tensor], rows: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-        """Probabilities (R, M, M) of the masks of the selected rows of all pictures."""
+        """Probabilities (R, M, M) of the masks of the selected rows of all images."""
         assert self.mask_head is not None
         boxes = [b for b, _, _ in rows]
         pooled = self.mask_pooler(features, torch.cat(boxes), _batch_index(boxes))
@@ -202,7 +202,7 @@ class RCNN(Model):
 
     @torch.no_grad()
     def sample(self, proposals: Tensor, target: Target, generator: torch.Generator | None) -> Sampled:
-        """The RoIs of one picture that the heads learn from: proposals and ground truth, matched and drawn."""
+        """The RoIs of one image that the heads learn from: proposals and ground truth, matched and drawn."""
         c = self.config.roi
         truth, crowds = split_crowd(target)
         objects = torch.arange(len(target), device=proposals.device)
@@ -247,7 +247,7 @@ class RCNN(Model):
         return {"mask": Term(losses.mask_bce_sum(logits, torch.cat(wanted).to(logits.device)), logits.numel())}
 
     def mask_target(self, target: Target, objects: Tensor, boxes: Tensor, side: int) -> Tensor:
-        """(R, M, M) of one picture: object `objects[r]` inside `boxes[r]`."""
+        """(R, M, M) of one image: object `objects[r]` inside `boxes[r]`."""
         if target.masks is None and len(objects):
             raise DataError("The targets have boxes but no masks; a model with masks needs both to learn from.")
         if not isinstance(target.masks, Masks):
@@ -267,7 +267,7 @@ def _batch_index(boxes: Sequence[Tensor]) -> Tensor:
 
 
 def _padded(rows: Sequence[tuple[Tensor, Tensor, Tensor]], probs: Tensor | None) -> RawDetections:
-    """Rows of each picture side by side as (B, K, ...), the missing ones zero."""
+    """Rows of each image side by side as (B, K, ...), the missing ones zero."""
     counts = [len(scores) for _, scores, _ in rows]
 
     def stack(parts: Sequence[Tensor]) -> Tensor:
@@ -342,7 +342,7 @@ def timm_fpn(backbone: str, num_classes: int = 80, *, masks: bool = True) -> RCN
 def compact(num_classes: int = 1) -> RCNNConfig:
     """A light Mask R-CNN for many small objects, made to be trained from random weights on a small machine.
 
-    Half-width neck and heads with batch norm, a ResNet-18 without its last stage, small anchors, and pictures that are
+    Half-width neck and heads with batch norm, a ResNet-18 without its last stage, small anchors, and images that are
     enlarged, at most twice, but never shrunk, as microscopy needs.
     """
     rpn = RPNConfig(

@@ -37,7 +37,7 @@ PUBLISHED_OUTPUT = OutputSpec(score_threshold=0.15, whole_boxes=True)
 
 NMSKind = Literal["fast", "fast_cross", "exact"]
 Kept = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Boxes (K, 4), scores (K,), labels (K,) and coefficients (K, D) of one picture."""
+"""Boxes (K, 4), scores (K,), labels (K,) and coefficients (K, D) of one image."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class NMSConfig:
 
     kind: "fast" (a suppressed box still suppresses others: one matrix, no loop), "fast_cross" (the same over all
     classes together), "exact" (greedy, by class). score: a prior takes part if its best class is above this. iou:
-    overlap that suppresses. before: best rows of each class that are compared. keep: rows of a picture at most.
+    overlap that suppresses. before: best rows of each class that are compared. keep: rows of an image at most.
     """
 
     kind: NMSKind = "fast"
@@ -195,16 +195,16 @@ class Yolact(Model):
         return torch.cat(levels)
 
     def select(self, raw: Raw, priors: Tensor) -> list[Kept]:
-        """For each picture its detections, best first. Boxes are neither clipped nor limited to the picture."""
+        """For each image its detections, best first. Boxes are neither clipped nor limited to the image."""
         scores = raw.logits.float().softmax(dim=2)[..., :-1]  # (B, N, Q)
         kept = []
-        for picture, (of_picture, deltas) in enumerate(zip(scores, raw.deltas, strict=True)):
-            boxes, best, labels, rows = self._choose(of_picture, deltas, priors)
-            kept.append((boxes, best, labels, raw.coefficients[torch.full_like(rows, picture), rows].float()))
+        for image, (of_image, deltas) in enumerate(zip(scores, raw.deltas, strict=True)):
+            boxes, best, labels, rows = self._choose(of_image, deltas, priors)
+            kept.append((boxes, best, labels, raw.coefficients[torch.full_like(rows, image), rows].float()))
         return kept
 
     def _choose(self, scores: Tensor, deltas: Tensor, priors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Boxes (K, 4), scores (K,), labels (K,) and priors (K,) of one picture."""
+        """Boxes (K, 4), scores (K,), labels (K,) and priors (K,) of one image."""
         nms = self.config.nms
         near = torch.nonzero(scores.amax(dim=1) > nms.score).flatten()
         boxes, scores = decode(deltas[near], priors[near], BOX_WEIGHTS), scores[near]
@@ -215,7 +215,7 @@ class Yolact(Model):
         return boxes[row], scores[row, label], label, near[row]
 
     def rate(self, prototypes: Tensor, rows: Sequence[Kept], images: Tensor) -> list[Tensor]:
-        """(K,) of each picture: how well the mask of each row fits, as YOLACT++'s network says it."""
+        """(K,) of each image: how well the mask of each row fits, as YOLACT++'s network says it."""
         assert self.scorer is not None
         size, out = (int(images.shape[-2]), int(images.shape[-1])), []
         for proto, (boxes, _, labels, coefficients) in zip(prototypes, rows, strict=True):
@@ -227,7 +227,7 @@ class Yolact(Model):
 def _padded(
     rows: Sequence[Kept], ratings: Sequence[Tensor] | None, prototypes: Tensor, span: tuple[int, int]
 ) -> RawDetections:
-    """Rows of each picture side by side as (B, K, ...), the missing ones zero."""
+    """Rows of each image side by side as (B, K, ...), the missing ones zero."""
     most = max(len(scores) for _, scores, _, _ in rows)
 
     def stack(parts: Sequence[Tensor]) -> Tensor:
@@ -282,7 +282,7 @@ def compact(num_classes: int = 1) -> YolactConfig:
     """A light YOLACT for many small objects, made to be trained from random weights on a small machine.
 
     Half-width ResNet-18 without its last stage, quarter-width neck and head with batch norm, two square priors a cell,
-    prototypes at half the input's resolution; pictures are enlarged, at most twice, but never shrunk.
+    prototypes at half the input's resolution; images are enlarged, at most twice, but never shrunk.
     """
     return YolactConfig(
         num_classes,

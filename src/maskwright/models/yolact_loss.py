@@ -4,8 +4,8 @@ As in the published code, with three differences that keep training sane where t
 through logits, so that an answer that is wrong and sure still has a gradient; a box side below one prototype cell
 counts as one cell, where the area divides; and an object without a box to speak of is nobody's answer.
 
-Letters: B batch, N priors, G objects of a picture, F foreground priors, R of them whose masks are compared,
-D prototypes, Q classes, h w prototype map, h' w' semantic map, U objects of all pictures, T cells.
+Letters: B batch, N priors, G objects of an image, F foreground priors, R of them whose masks are compared,
+D prototypes, Q classes, h w prototype map, h' w' semantic map, U objects of all images, T cells.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ class LossConfig:
 
     positive, negative: IoU from which a prior answers for an object, and below which it is background. crowd: share of
     a prior inside a crowd from which it is neither. negatives: background priors for each foreground one, the hardest.
-    masks: foreground priors of a picture whose masks are compared, drawn at random; smallest: cells of a true mask
+    masks: foreground priors of an image whose masks are compared, drawn at random; smallest: cells of a true mask
     below which its IoU is not learnt. The rest are weights.
     """
 
@@ -85,7 +85,7 @@ def terms(
 ) -> dict[str, Term]:
     """`class`, `box`, `mask`, `semantic` and, with a scorer, `mask_iou`; the weights are in the totals.
 
-    All but `semantic` (a mean over pictures) are means over the foreground priors of the batch. Raises DataError where
+    All but `semantic` (a mean over images) are means over the foreground priors of the batch. Raises DataError where
     a target has objects but no masks.
     """
     with torch.autocast(outputs.priors.device.type, enabled=False):
@@ -107,15 +107,15 @@ def terms(
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The objects of all pictures, one after the other, without crowds.
+    """The objects of all images, one after the other, without crowds.
 
-    boxes (U, 4); labels (U,); picture (U,); first: row of each picture's first object, and U; crowds: of each picture
+    boxes (U, 4); labels (U,); image (U,); first: row of each image's first object, and U; crowds: of each image
     (K, 4); cells: their masks.
     """
 
     boxes: Tensor
     labels: Tensor
-    picture: Tensor
+    image: Tensor
     first: list[int]
     crowds: list[Tensor]
     cells: MaskCells
@@ -135,8 +135,8 @@ class Truth:
             masks.append(_bitmaps(target, torch.nonzero(~crowd).flatten().tolist(), outputs.size))
             first.append(first[-1] + len(boxes[-1]))
         counts = torch.tensor([len(b) for b in boxes[1:]], dtype=torch.int64, device=device)
-        picture = torch.repeat_interleave(torch.arange(len(targets), device=device), counts)
-        return cls(torch.cat(boxes), torch.cat(labels), picture, first, crowds, MaskCells(masks, device))
+        image = torch.repeat_interleave(torch.arange(len(targets), device=device), counts)
+        return cls(torch.cat(boxes), torch.cat(labels), image, first, crowds, MaskCells(masks, device))
 
 
 def _bitmaps(target: Target, rows: list[int], size: Size) -> Masks:
@@ -152,7 +152,7 @@ def _bitmaps(target: Target, rows: list[int], size: Size) -> Masks:
 
 @torch.no_grad()
 def match(truth: Truth, priors: Tensor, config: LossConfig) -> Tensor:
-    """(B, N) int64: for every prior of every picture its object's row in `truth`, or BACKGROUND, or IGNORED."""
+    """(B, N) int64: for every prior of every image its object's row in `truth`, or BACKGROUND, or IGNORED."""
     out = torch.full((len(truth.crowds), len(priors)), BACKGROUND, dtype=torch.int64, device=priors.device)
     for matches, crowds, first, end in zip(out, truth.crowds, truth.first[:-1], truth.first[1:], strict=True):
         found = prior_matching.match_priors(truth.boxes[first:end], priors, low=config.negative, high=config.positive)
@@ -163,13 +163,13 @@ def match(truth: Truth, priors: Tensor, config: LossConfig) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """The foreground priors of all pictures, and those of them whose masks are compared.
+    """The foreground priors of all images, and those of them whose masks are compared.
 
-    picture, prior, object (F,): where each is, and whose. drawn (R,): rows among the F. scale (R,): how many each of
+    image, prior, object (F,): where each is, and whose. drawn (R,): rows among the F. scale (R,): how many each of
     them stands for.
     """
 
-    picture: Tensor
+    image: Tensor
     prior: Tensor
     object: Tensor
     drawn: Tensor
@@ -177,27 +177,27 @@ class Lesson:
 
     @classmethod
     def draw(cls, matches: Tensor, truth: Truth, most: int, draws: Sequence[torch.Generator | None]) -> "Lesson":
-        """At most `most` of each picture are drawn, by its own generator."""
-        picture, prior = torch.nonzero(matches >= 0, as_tuple=True)
-        counts = torch.bincount(picture, minlength=len(matches)).tolist()
-        drawn, scale, start = [picture[:0]], [truth.boxes.new_zeros(0)], 0
+        """At most `most` of each image are drawn, by its own generator."""
+        image, prior = torch.nonzero(matches >= 0, as_tuple=True)
+        counts = torch.bincount(image, minlength=len(matches)).tolist()
+        drawn, scale, start = [image[:0]], [truth.boxes.new_zeros(0)], 0
         for count, generator in zip(counts, draws, strict=True):
-            rows = torch.arange(start, start + count, device=picture.device)
+            rows = torch.arange(start, start + count, device=image.device)
             if count > most:
-                device = picture.device if generator is None else generator.device
+                device = image.device if generator is None else generator.device
                 chosen = torch.randperm(count, generator=generator, device=device)[:most]
                 rows = rows[chosen.to(rows.device)]
             drawn.append(rows)
             scale.append(truth.boxes.new_full((len(rows),), count / max(1, len(rows))))
             start += count
-        return cls(picture, prior, matches[picture, prior], torch.cat(drawn), torch.cat(scale))
+        return cls(image, prior, matches[image, prior], torch.cat(drawn), torch.cat(scale))
 
 
 # ---- the terms, as sums ---------------------------------------------------------------------------------------------
 
 
 def class_sum(logits: Tensor, matches: Tensor, labels: Tensor, negatives: int) -> Tensor:
-    """Cross-entropies of the foreground priors and, in each picture, `negatives` times as many background ones.
+    """Cross-entropies of the foreground priors and, in each image, `negatives` times as many background ones.
 
     logits (B, N, Q+1), background last; matches (B, N) of rows in labels (U,). The background priors that look least
     like background are taken.
@@ -220,7 +220,7 @@ def class_sum(logits: Tensor, matches: Tensor, labels: Tensor, negatives: int) -
 def box_sum(outputs: Outputs, lesson: Lesson, truth: Truth) -> Tensor:
     """Smooth L1 of the offsets of the foreground priors."""
     wanted = box_ops.encode(truth.boxes[lesson.object], outputs.priors[lesson.prior], BOX_WEIGHTS)
-    return losses.smooth_l1_sum(outputs.raw.deltas[lesson.picture, lesson.prior], wanted, 1.0)
+    return losses.smooth_l1_sum(outputs.raw.deltas[lesson.image, lesson.prior], wanted, 1.0)
 
 
 def mask_sum(outputs: Outputs, lesson: Lesson, truth: Truth) -> Tensor:
@@ -232,14 +232,14 @@ def mask_sum(outputs: Outputs, lesson: Lesson, truth: Truth) -> Tensor:
     owner, order = torch.sort(lesson.object[lesson.drawn], stable=True)
     objects, rows = torch.unique_consecutive(owner, return_counts=True)
     chosen = lesson.drawn[order]
-    coefficients = outputs.raw.coefficients[lesson.picture[chosen], lesson.prior[chosen]].float()  # (R, D)
+    coefficients = outputs.raw.coefficients[lesson.image[chosen], lesson.prior[chosen]].float()  # (R, D)
     weight = lesson.scale[order] / _cells_of_boxes(truth.boxes[owner], shape, outputs.size)
     windows = Rectangles.around(truth.boxes[objects], shape, outputs.size)
     around = windows | truth.cells.extents(shape, outputs.size)[objects]
     which, y, x = around.cells()
     true = truth.cells.at(objects[which], y, x, shape, outputs.size)
     inside = windows.hold(which, y, x)
-    place = (truth.picture[objects[which]] * shape[0] + y) * shape[1] + x
+    place = (truth.image[objects[which]] * shape[0] + y) * shape[1] + x
     missed = torch.bincount(which[true & ~inside], minlength=len(objects)).repeat_interleave(rows)
     table = outputs.prototypes.float().flatten(0, 2)  # (B * h * w, D)
     groups = list(_alike(around.areas, rows))  # cells (u, c), whether real, rows (u, r), whether real
@@ -306,11 +306,11 @@ def mask_iou_sum(outputs: Outputs, lesson: Lesson, truth: Truth, scorer: nn.Modu
 
 
 def _soft_masks(outputs: Outputs, lesson: Lesson, truth: Truth) -> Iterator[Tensor]:
-    """Of each picture the drawn masks, cropped with the true box; first none at all."""
+    """Of each image the drawn masks, cropped with the true box; first none at all."""
     yield outputs.prototypes[:0, :, :, 0].float()
-    for picture, prototypes in enumerate(outputs.prototypes):
-        rows = lesson.drawn[lesson.picture[lesson.drawn] == picture]
-        coefficients = outputs.raw.coefficients[lesson.picture[rows], lesson.prior[rows]].float()
+    for image, prototypes in enumerate(outputs.prototypes):
+        rows = lesson.drawn[lesson.image[lesson.drawn] == image]
+        coefficients = outputs.raw.coefficients[lesson.image[rows], lesson.prior[rows]].float()
         boxes = truth.boxes[lesson.object[rows]]
         yield prototype_ops.soft_masks(prototypes.float(), coefficients, boxes, outputs.size)
 
@@ -323,7 +323,7 @@ def semantic_sum(outputs: Outputs, truth: Truth) -> Tensor:
     true = truth.cells.at(which, y, x, shape, outputs.size)
     which, y, x = which[true], y[true], x[true]
     wanted = torch.zeros_like(logits)
-    wanted[truth.picture[which], truth.labels[which], y, x] = 1
+    wanted[truth.image[which], truth.labels[which], y, x] = 1
     return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / (shape[0] * shape[1])
 
 

@@ -63,7 +63,7 @@ def _yolact(name: str, summary: str, config: yolact.YolactConfig, parameters: in
 ENTRIES = (
     Entry(
         "nuclei",
-        "Mask R-CNN for cell nuclei in microscopy pictures, inside the package",
+        "Mask R-CNN for cell nuclei in microscopy images, inside the package",
         None,
         Classes(["nucleus"]),
         7_272_278,
@@ -71,7 +71,7 @@ ENTRIES = (
     ),
     Entry(
         "nuclei_fast",
-        "YOLACT for cell nuclei in microscopy pictures, inside the package",
+        "YOLACT for cell nuclei in microscopy images, inside the package",
         None,
         Classes(["nucleus"]),
         997_293,
@@ -235,7 +235,7 @@ ENTRIES = (
     ),
     Entry(
         "yolact_edge_mnv2",
-        "YOLACT, MobileNetV2, 550 pixels, as YolactEdge's on single pictures; its file is to be fetched by hand",
+        "YOLACT, MobileNetV2, 550 pixels, as YolactEdge's on single images; its file is to be fetched by hand",
         yolact.published(backbone="mobilenetv2"),
         COCO,
         8_115_663,

@@ -66,7 +66,7 @@ def _create(name: str, **options: Any) -> Any:
             continue
         except (RuntimeError, AttributeError, AssertionError) as error:
             raise ConfigError(f"timm's '{name}' gives no feature maps ({error}); use another backbone.") from error
-    raise ConfigError(f"timm's '{name}' takes pictures of one size only; use a backbone that takes any size.")
+    raise ConfigError(f"timm's '{name}' takes images of one size only; use a backbone that takes any size.")
 
 
 OURS = {"resnet14_narrow": (14, 8), "resnet50": (50, 64), "resnet101": (101, 64)}

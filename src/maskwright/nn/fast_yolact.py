@@ -91,25 +91,25 @@ class LateCoefficients:
     priors: int
 
     def __getitem__(self, place: tuple[Tensor, Tensor], /) -> Tensor:
-        picture, prior = place
+        image, prior = place
         cell, which = prior // self.priors, prior % self.priors
         around = self.maps[0].new_zeros((len(cell), self.product.weight.shape[1]))
         for table in self.maps:
             cells = table.shape[1] * table.shape[2]
             here = torch.nonzero((cell >= 0) & (cell < cells)).flatten()
-            around[here] = _around(table, picture[here], cell[here])
+            around[here] = _around(table, image[here], cell[here])
             cell = cell - cells
         values: Tensor = self.product(around).unflatten(1, (self.priors, -1))
         return values[torch.arange(len(which), device=which.device), which].tanh()
 
 
-def _around(table: Tensor, picture: Tensor, cell: Tensor) -> Tensor:
+def _around(table: Tensor, image: Tensor, cell: Tensor) -> Tensor:
     """(K, 9 * C): what lies around K cells of (B, h, w, C), 0 beyond the border."""
     _, height, width, _ = table.shape
     step = torch.arange(-1, 2, device=cell.device)
     y = (cell // width)[:, None, None] + step[:, None]  # (K, 3, 1)
     x = (cell % width)[:, None, None] + step  # (K, 1, 3)
-    values = table[picture[:, None, None], y.clamp(0, height - 1), x.clamp(0, width - 1)]  # (K, 3, 3, C)
+    values = table[image[:, None, None], y.clamp(0, height - 1), x.clamp(0, width - 1)]  # (K, 3, 3, C)
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     return values.mul_(inside[..., None]).flatten(1)
 

@@ -21,7 +21,7 @@ class RoIConfig:
 
     sampling_ratio, aligned, outer_epsilon: of the pooling (`Pooler`). box_side, mask_side: pooled sides.
     box_convs, box_fcs, box_width; mask_convs, mask_width: sizes of the heads. score, nms, keep: which rows become
-    detections; min_side: shorter ones are dropped. samples, foreground, iou: RoIs a picture contributes to the loss.
+    detections; min_side: shorter ones are dropped. samples, foreground, iou: RoIs an image contributes to the loss.
     beta: smooth L1 of the box (0: L1). binary_targets: bitmaps are thresholded at 0.5 after resampling.
     """
 
@@ -87,7 +87,7 @@ class Pooler:
 
 @dataclass(eq=False)
 class Sampled:
-    """RoIs of one picture for the loss, foreground first.
+    """RoIs of one image for the loss, foreground first.
 
     boxes (R, 4); labels (R,), Q for background; truth (F, 4) and objects (F,): box and row in the target of each
     foreground RoI.

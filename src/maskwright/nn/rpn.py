@@ -1,6 +1,6 @@
 """Region proposal network (Ren et al. 2015): boxes that may hold an object, and the loss that teaches it.
 
-Letters: B batch, L levels, A anchors of a cell, N = all anchors of a picture, C channels, K proposals.
+Letters: B batch, L levels, A anchors of a cell, N = all anchors of an image, C channels, K proposals.
 logits: before the sigmoid. deltas: dx, dy, dw, dh from the anchor. Rows of a level are ordered (y, x, anchor).
 """
 
@@ -31,8 +31,8 @@ class RPNConfig:
     convs: 3x3 layers before the two answers. before, after: proposals kept for each level before suppression and in
         all after it. train_before, train_after: the same while training. rank_by: what orders the proposals.
     min_side: proposals with a shorter side are dropped (0: only the empty ones).
-    samples, foreground: anchors a picture contributes to the loss, and the share of objects among them.
-    beta: of the smooth L1 (0: L1). mean_over: divide the sums by the sampled anchors, or by samples x pictures.
+    samples, foreground: anchors an image contributes to the loss, and the share of objects among them.
+    beta: of the smooth L1 (0: L1). mean_over: divide the sums by the sampled anchors, or by samples x images.
     """
 
     sizes: tuple[tuple[float, ...], ...] = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
@@ -106,7 +106,7 @@ class RPN(nn.Module):
         *,
         training: bool,
     ) -> list[tuple[Tensor, Tensor]]:
-        """For each picture its proposals (K, 4), clipped to its size, and their scores (K,), best first."""
+        """For each image its proposals (K, 4), clipped to its size, and their scores (K,), best first."""
         c = self.config
         before, after = (c.train_before, c.train_after) if training else (c.before, c.after)
         boxes, scores, level = _best(logits, deltas, anchors, before)  # (B, K, 4), (B, K), (K,)
@@ -114,9 +114,9 @@ class RPN(nn.Module):
             scores = scores.sigmoid()
         boxes = box_ops.clip_each(boxes, sizes)
         good = box_ops.sides_at_least(boxes, c.min_side) & torch.isfinite(boxes).all(-1) & torch.isfinite(scores)
-        picture, row = torch.nonzero(good, as_tuple=True)
+        image, row = torch.nonzero(good, as_tuple=True)
         counts = good.sum(1).tolist()
-        kept = zip(boxes[picture, row].split(counts), scores[picture, row].split(counts), level[row].split(counts),
+        kept = zip(boxes[image, row].split(counts), scores[image, row].split(counts), level[row].split(counts),
                    strict=True)  # fmt: skip
         proposals = []
         for own, score, group in kept:
@@ -132,7 +132,7 @@ class RPN(nn.Module):
         targets: Sequence[Target],
         draws: Sequence[torch.Generator | None],
     ) -> dict[str, Term]:
-        """`rpn_class`: is there an object at the anchor; `rpn_box`: how far is its box. draws: one per picture."""
+        """`rpn_class`: is there an object at the anchor; `rpn_box`: how far is its box. draws: one per image."""
         c = self.config
         every = torch.cat(list(anchors))  # (N, 4)
         all_logits, all_deltas = torch.cat(list(logits), 1).flatten(), torch.cat(list(deltas), 1).flatten(0, 1)
@@ -145,7 +145,7 @@ class RPN(nn.Module):
             truth.append(objects[best[yes]].to(every))
             positive.append(yes + i * len(every))
             negative.append(no + i * len(every))
-        foreground = torch.cat(positive)  # rows of all pictures' anchors, one after the other
+        foreground = torch.cat(positive)  # rows of all images' anchors, one after the other
         chosen = torch.cat([foreground, *negative])
         labels = torch.arange(len(chosen), device=chosen.device) < len(foreground)
         wanted = box_ops.encode(torch.cat(truth), every[foreground % max(1, len(every))])
@@ -166,7 +166,7 @@ def split_crowd(target: Target) -> tuple[Tensor, Tensor]:
 def _best(
     logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], before: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The `before` highest logits of each level and picture, decoded: boxes (B, K, 4), logits (B, K), level (K,)."""
+    """The `before` highest logits of each level and image, decoded: boxes (B, K, 4), logits (B, K), level (K,)."""
     boxes, scores, levels = [], [], []
     for level, (row, delta, anchor) in enumerate(zip(logits, deltas, anchors, strict=True)):
         top, index = row.float().topk(min(before, row.shape[1]), dim=1)

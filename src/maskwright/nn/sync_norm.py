@@ -1,4 +1,4 @@
-"""Batch norms over the pictures of all processes, and batch norms whose statistics stand still.
+"""Batch norms over the images of all processes, and batch norms whose statistics stand still.
 
 torch's own synchronised norm runs on CUDA only. This one runs wherever the processes can talk, weighs each process by
 its number of values, and takes part with none.
@@ -80,7 +80,7 @@ def synchronised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """A batch norm that, in train mode, sees the pictures of all processes."""
+    """A batch norm that, in train mode, sees the images of all processes."""
 
     def forward(self, x: Tensor) -> Tensor:
         return synchronised(self, x) if self.training else super().forward(x)
@@ -88,7 +88,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 @contextmanager
 def synchronised_norms(model: nn.Module) -> Iterator[None]:
-    """Inside, the batch norms of `model` see the pictures of all processes. Raises ConfigError for unknown kinds.
+    """Inside, the batch norms of `model` see the images of all processes. Raises ConfigError for unknown kinds.
 
     The modules stay the same objects with the same parameters: only their class is another one for the time.
     """

@@ -1,6 +1,6 @@
 """3x3 convolution with a quarter of the multiplications: Winograd's F(4x4, 3x3) (Lavin and Gray 2015).
 
-The picture is cut into 6x6 windows that overlap by two. In a transformed domain the convolution of a window is 36
+The image is cut into 6x6 windows that overlap by two. In a transformed domain the convolution of a window is 36
 independent products of channel vectors with channel matrices; transformed back they are a 4x4 tile of the result.
 Direct convolution multiplies 4 x 4 x 9 = 144 times for each pair of channels and tile, this 36 times. In float32 the
 result is about four times as far from the exact one as that of direct convolution; the transform is too coarse for
@@ -36,7 +36,7 @@ more than twice as near as with the usual 0, 1, -1, 2, -2."""
 
 @dataclass(frozen=True)
 class Strip:
-    """Tile rows `top` ... `top + rows` of the pictures `first` ... `last` of map number `of`."""
+    """Tile rows `top` ... `top + rows` of the images `first` ... `last` of map number `of`."""
 
     of: int
     first: int
@@ -136,12 +136,12 @@ def transforms() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.f
 
 
 def cut(of: int, count: int, height: int, width: int) -> Iterator[Strip]:
-    """Strips of a map, (B, H, W), of about `TILES` tiles at most: several small pictures, or rows of a large one."""
+    """Strips of a map, (B, H, W), of about `TILES` tiles at most: several small images, or rows of a large one."""
     y, x = -(-height // 4), -(-width // 4)
     if y * x <= TILES:
-        pictures = max(1, TILES // max(y * x, 1))
-        for first in range(0, count, pictures):
-            last = min(first + pictures, count)
+        images = max(1, TILES // max(y * x, 1))
+        for first in range(0, count, images):
+            last = min(first + images, count)
             yield Strip(of, first, last, 0, y, (last - first) * y * x)
         return
     rows = -(-y // -(-y * x // TILES))

@@ -20,7 +20,7 @@ class Coefficients(Protocol):
     """(B, N, D) of all priors, or what works them out for those that are asked for; after tanh."""
 
     def __getitem__(self, place: tuple[Tensor, Tensor], /) -> Tensor:
-        """(K, D) of K priors: which picture, and which of its priors."""
+        """(K, D) of K priors: which image, and which of its priors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ class Head(nn.Module):
             x = shared(x, level)
         maps = (self.deltas(x), self.logits(x), self.coefficients(x))
         return tuple(
-            m.permute(0, 2, 3, 1).reshape(len(m), m.shape[1:].numel() // row, row)  # of no pictures too
+            m.permute(0, 2, 3, 1).reshape(len(m), m.shape[1:].numel() // row, row)  # of no images too
             for m, row in zip(maps, self.rows, strict=True)
         )
 

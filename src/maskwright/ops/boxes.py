@@ -12,7 +12,7 @@ from torch import Tensor
 MAX_LOG_SCALE = math.log(1000.0 / 16)
 """Upper limit of the decoded log size ratios, so that a wild offset cannot overflow.
 
-As in detectron2 and torchvision. YOLACT's original has none: a box 62 times its prior spans the picture anyway.
+As in detectron2 and torchvision. YOLACT's original has none: a box 62 times its prior spans the image anyway.
 """
 
 Weights = tuple[float, float, float, float]
@@ -38,7 +38,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """(..., 4) cut to a picture of (H, W)."""
+    """(..., 4) cut to an image of (H, W)."""
     height, width = size
     x = boxes[..., 0::2].clamp(0, width)
     y = boxes[..., 1::2].clamp(0, height)
@@ -46,7 +46,7 @@ def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def clip_each(boxes: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """(B, N, 4), each picture's boxes cut to its own size (H, W)."""
+    """(B, N, 4), each image's boxes cut to its own size (H, W)."""
     limits = boxes.new_tensor([(width, height, width, height) for height, width in sizes])
     return torch.minimum(boxes.clamp(min=0), limits.view(-1, 1, 4))
 

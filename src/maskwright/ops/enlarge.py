@@ -1,4 +1,4 @@
-"""Soft maps enlarged bilinearly and cut at a level, tile by tile of the picture: only mixed tiles are work.
+"""Soft maps enlarged bilinearly and cut at a level, tile by tile of the image: only mixed tiles are work.
 
 Letters: N maps, r c rows and columns of a map (its samples are called cells), T tiles, a b height and width of a tile
 in pixels, k l most rows and columns of cells that the pixels of a tile look at.
@@ -26,7 +26,7 @@ CACHED = 256
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """One axis of a picture over the cells of a map; the centre of cell j lies at j + 0.5 cells.
+    """One axis of an image over the cells of a map; the centre of cell j lies at j + 0.5 cells.
 
     centre: each pixel's centre in cells. before: the cell whose middle lies before it, or the map's first. first: for
     each cell from the one before the map on, the first pixel whose `before` is not less; at the end the number of
@@ -43,7 +43,7 @@ class Axis:
 
     @classmethod
     def of(cls, pixels: int, count: int, factor: float, shift: float, side: int) -> "Axis":
-        """Of a picture whose pixel p lies at (p + 0.5) * factor + shift in a map of `count` cells; at most `side`."""
+        """Of an image whose pixel p lies at (p + 0.5) * factor + shift in a map of `count` cells; at most `side`."""
         centre = np.asarray((np.arange(pixels) + 0.5) * factor + shift, np.float64)
         side = min(side, max(SHORT, int(LOOKS / factor)))
         position = np.clip(centre - 0.5, 0, count - 1)
@@ -69,7 +69,7 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where each of N maps may be above the level on the picture: spans of rows and columns (N, 2) of its pixels."""
+    """Where each of N maps may be above the level on the image: spans of rows and columns (N, 2) of its pixels."""
 
     rows: IntArray
     columns: IntArray

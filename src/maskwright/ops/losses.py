@@ -15,15 +15,15 @@ class Term:
     """One loss before its division: total / max(count, 1).
 
     total: scalar, connected to the graph also where there is nothing to learn from. count: what it is the mean over.
-    Of pictures that several processes share, totals and counts are added up first; so their losses are those of one
-    process with all the pictures.
+    Of images that several processes share, totals and counts are added up first; so their losses are those of one
+    process with all the images.
     """
 
     total: Tensor
     count: float
 
     def mean(self) -> Tensor:
-        """The loss of these pictures alone."""
+        """The loss of these images alone."""
         return self.total / max(self.count, 1)
 
 

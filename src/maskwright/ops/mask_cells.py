@@ -1,9 +1,9 @@
 """True masks read at the cells of a coarse map that spans the whole input, only where they are asked for.
 
 A cell belongs to a mask where the mask, resized bilinearly to the map (`align_corners=False`, not antialiased), is
-above one half; as YOLACT has it. Work and memory follow the cells and the masks' crops, not the picture.
+above one half; as YOLACT has it. Work and memory follow the cells and the masks' crops, not the image.
 
-Letters: N objects of all pictures, T cells asked for, h w map, H W input.
+Letters: N objects of all images, T cells asked for, h w map, H W input.
 """
 
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ class Rectangles:
 
 
 class MaskCells:
-    """The bitmaps of several pictures, all in input pixels, in one buffer; each has a frame of zeros around it."""
+    """The bitmaps of several images, all in input pixels, in one buffer; each has a frame of zeros around it."""
 
     def __init__(self, masks: Sequence[Masks], device: torch.device) -> None:
         crops = [crop for one in masks for crop in one.crops]

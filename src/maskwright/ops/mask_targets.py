@@ -1,6 +1,6 @@
 """What the mask branch should answer: each ground-truth mask cut out at its RoI and resampled to M x M.
 
-Letters: R RoIs, M mask side, S samples per bin, h w a mask's crop, H W the picture.
+Letters: R RoIs, M mask side, S samples per bin, h w a mask's crop, H W the image.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ CHUNK_BYTES = 64 * 2**20
 def from_bitmaps(masks: Masks, rows: Tensor, boxes: Tensor, side: int, *, aligned: bool) -> Tensor:
     """(R, M, M) float in [0, 1]: RoIAlign with adaptive sampling of mask `rows[r]` at `boxes[r]`.
 
-    Works on the masks' crops, so memory follows the objects; equals RoIAlign on the whole picture.
+    Works on the masks' crops, so memory follows the objects; equals RoIAlign on the whole image.
     rows (R,) int64; boxes (R, 4). aligned: the half-pixel shift of RoIAlign (detectron2), or none (torchvision).
     """
     out = torch.zeros((len(rows), side, side))
@@ -46,7 +46,7 @@ def _axis_weights(
     """(R, M, length): how much each pixel of the crop counts for each bin along one axis.
 
     Bilinear weights and the mean over a bin's samples are separable, so RoIAlign is one such matrix for each axis.
-    A sample more than one pixel outside the picture counts zero; others are clamped to the border pixel.
+    A sample more than one pixel outside the image counts zero; others are clamped to the border pixel.
     """
     low, high = (low - 0.5, high - 0.5) if aligned else (low, high)
     extent = high - low if aligned else (high - low).clamp(min=1.0)

@@ -1,9 +1,9 @@
 """Masks in their other forms: COCO run lengths, polygons, and what can be measured on them.
 
-Letters: N instances, H W picture, h w crop, R runs.
-A run-length encoding ("RLE") lists the lengths of alternating background and mask runs of the picture read column by
+Letters: N instances, H W image, h w crop, R runs.
+A run-length encoding ("RLE") lists the lengths of alternating background and mask runs of the image read column by
 column. Its compressed string is the one of the COCO API. Everything here works inside the crops: no step makes an
-(H, W) picture per instance.
+(H, W) image per instance.
 """
 
 import math
@@ -30,7 +30,7 @@ FARTHEST = 1e6
 def encode(masks: Masks) -> list[dict[str, Any]]:
     """COCO compressed RLE of each mask, `{"size": [H, W], "counts": str}`, the same characters as the COCO API's.
 
-    Work and memory follow the crops, not the picture.
+    Work and memory follow the crops, not the image.
     """
     height, width = masks.size
     out = []
@@ -45,7 +45,7 @@ def decode(rles: Sequence[dict[str, Any]], size: Size | None = None) -> Masks:
     """Masks of COCO RLEs, `counts` compressed (str, bytes) or a list of run lengths.
 
     size: (H, W) that every RLE must have; needed only where `rles` may be empty.
-    Raises DataError, naming the position in `rles`, where one is not an RLE, does not fill its picture or has another
+    Raises DataError, naming the position in `rles`, where one is not an RLE, does not fill its image or has another
     size than the first.
     """
     crops, corners = [], []
@@ -58,12 +58,12 @@ def decode(rles: Sequence[dict[str, Any]], size: Size | None = None) -> Masks:
         corners.append(corner)
         crops.append(crop)
     if size is None:
-        raise DataError("decode needs at least one RLE to know the picture's size; for none, give size=(H, W).")
+        raise DataError("decode needs at least one RLE to know the image's size; for none, give size=(H, W).")
     return Masks(size, np.array(corners, np.int64).reshape(-1, 2), tuple(crops))
 
 
 def _runs(crop: BoolArray, top: int, left: int, size: Size) -> IntArray:
-    """Run lengths of the whole picture, column by column, beginning with background; (R,) int64."""
+    """Run lengths of the whole image, column by column, beginning with background; (R,) int64."""
     height, width = size
     h, w = crop.shape
     stride = h if h == height else h + 1  # one row of background below keeps columns apart unless they do touch
@@ -89,7 +89,7 @@ def _size_of(rle: Any, index: int) -> Size:
 
 
 def _counts_of(counts: Any, size: Size, index: int) -> IntArray:
-    """Checked run lengths, (R,) int64, that add up to the picture."""
+    """Checked run lengths, (R,) int64, that add up to the image."""
     if isinstance(counts, str):
         if not counts.isascii():
             raise DataError(f"RLE {index}: compressed counts are ASCII text, got {_short(counts)}.")
@@ -110,7 +110,7 @@ def _counts_of(counts: Any, size: Size, index: int) -> IntArray:
     total = int(runs.sum(dtype=np.float64)) if len(runs) else 0  # float: damaged text may hold sums beyond int64
     if total != size[0] * size[1]:
         raise DataError(
-            f"RLE {index}: its runs cover {total} pixels, but the picture {size[0]}x{size[1]} has "
+            f"RLE {index}: its runs cover {total} pixels, but the image {size[0]}x{size[1]} has "
             f"{size[0] * size[1]}; either the counts are damaged or the size is (W, H) instead of (H, W)."
         )
     return runs
@@ -149,7 +149,7 @@ def _crop_of_runs(runs: IntArray, size: Size) -> tuple[tuple[int, int], BoolArra
         return (0, 0), np.zeros((0, 0), np.bool_)
     column, row = np.divmod(starts, height)
     last_column, last_row = np.divmod(stops - 1, height)
-    wraps = bool((column != last_column).any())  # such a run touches the top and the bottom of the picture
+    wraps = bool((column != last_column).any())  # such a run touches the top and the bottom of the image
     top, bottom = (0, height) if wraps else (int(row.min()), int(last_row.max()) + 1)
     left, right = int(column[0]), int(last_column[-1]) + 1
     h, w = bottom - top, right - left

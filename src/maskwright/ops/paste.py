@@ -1,6 +1,6 @@
-"""Small mask probabilities back onto the picture, inside their boxes only, so that work and memory follow the objects.
+"""Small mask probabilities back onto the image, inside their boxes only, so that work and memory follow the objects.
 
-Letters: N instances, M mask side, H W picture, h w the crop an instance covers.
+Letters: N instances, M mask side, H W image, h w the crop an instance covers.
 Bilinear interpolation is separable, so a crop is by_y (h, M) @ probabilities (M, M) @ by_x (M, w).
 """
 
@@ -18,7 +18,7 @@ Span = tuple[int, int]
 
 
 def paste(probs: Tensor, boxes: Tensor, size: Size, *, rule: Rule, threshold: float) -> Masks:
-    """Probabilities (N, M, M) drawn into boxes (N, 4) of a picture of `size`: pixels >= threshold are set.
+    """Probabilities (N, M, M) drawn into boxes (N, 4) of an image of `size`: pixels >= threshold are set.
 
     "sampled": the probability at each pixel centre, box not rounded, zero beyond the outermost samples (detectron2).
     "integer": a margin of one zero cell, the box enlarged by it, truncated to whole pixels (torchvision).

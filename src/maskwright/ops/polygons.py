@@ -176,7 +176,7 @@ def from_polygons(parts_per_instance: Sequence[Sequence[Part]], size: Size) -> M
     """Masks of polygons with holes: a pixel belongs to an instance where its centre lies in a part, not in its hole.
 
     Each ring fills by the even-odd rule; parts are united; holes of a part lie inside it and do not overlap each
-    other. What lies outside the picture is cut. Exact inverse of `to_polygons`.
+    other. What lies outside the image is cut. Exact inverse of `to_polygons`.
     Raises DataError where a ring is not (n, 2) or not finite.
     """
     filled = [_fill(parts, size, index) for index, parts in enumerate(parts_per_instance)]

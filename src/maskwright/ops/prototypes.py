@@ -1,7 +1,7 @@
 """Masks as linear combinations of prototypes (YOLACT, section 3.3).
 
 Letters: N instances, D prototypes, h w prototype map (its samples are called cells), H W input that the map spans,
-or picture.
+or image.
 """
 
 import math
@@ -61,7 +61,7 @@ def soft_masks(prototypes: Tensor, coefficients: Tensor, boxes: Tensor, span: Si
     return logits(prototypes, coefficients).sigmoid() * inside
 
 
-# ---- on the picture -------------------------------------------------------------------------------------------------
+# ---- on the image -------------------------------------------------------------------------------------------------
 
 
 def draw(
@@ -75,12 +75,12 @@ def draw(
     upsample: Upsample = "masks",
     threshold: float = 0.5,
 ) -> Masks:
-    """The masks of N instances on a picture, worked out where they can be: work and memory follow the objects.
+    """The masks of N instances on an image, worked out where they can be: work and memory follow the objects.
 
     prototypes (h, w, D) that span an input of size `span`, coefficients (N, D), boxes (N, 4) in that input, not
-    clipped. geometry: the map picture -> input. margin: cells around the box in which a mask may be.
+    clipped. geometry: the map image -> input. margin: cells around the box in which a mask may be.
     upsample: "masks" crops the probabilities at the map's resolution and enlarges the result (YOLACT; a mask may reach
-    one cell beyond box and margin); "logits" enlarges the sums and crops at the picture's resolution. Both bilinear,
+    one cell beyond box and margin); "logits" enlarges the sums and crops at the image's resolution. Both bilinear,
     beyond the map its border. A pixel is set where its probability is above `threshold`.
     Raises ConfigError where the geometry turns or mirrors.
     """

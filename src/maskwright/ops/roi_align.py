@@ -11,7 +11,7 @@ one cell apart touch n + 1 cells per axis, not 2n. RoIs of one level and one num
 tap is padding. The result lies in huge pages and is filled in chunks: page faults of fresh memory would otherwise
 cost as much as the arithmetic.
 
-Letters: R RoIs, L levels, B pictures, C channels, h w cells of a map, P output side, K samples per bin and axis,
+Letters: R RoIs, L levels, B images, C channels, h w cells of a map, P output side, K samples per bin and axis,
 T taps (rows with a weight) per bin and axis. A cell's centre is its integer coordinate here, as in the reference.
 
 Source: He et al. 2017, Mask R-CNN, section 3; results equal `torchvision.ops.roi_align`.
@@ -52,7 +52,7 @@ def roi_align(
     """Features of each box, resampled to (R, C, output_size, output_size), channels_last, dtype of the features.
 
     features: L maps (B, C, h, w), fastest in channels_last memory. boxes: (R, 4) xyxy in input pixels. batch_index:
-    (R,) picture of each box. levels: (R,) map of each box; None where L is 1. scales: map cells per input pixel.
+    (R,) image of each box. levels: (R,) map of each box; None where L is 1. scales: map cells per input pixel.
     sampling_ratio: samples per bin and axis; 0 means ceil(RoI side / output_size), of each box and axis.
     aligned: False is the legacy form without the half-pixel shift, where a RoI is at least one cell wide and high.
 
@@ -131,7 +131,7 @@ class _Plan(NamedTuple):
 
     side: int
     order: Array
-    y: _Axis  # its cells count table rows: those of the pictures before + y * w
+    y: _Axis  # its cells count table rows: those of the images before + y * w
     x: _Axis
     groups: list[TapGroup]
 

@@ -3,7 +3,7 @@
 A box is rounded to whole cells and is at least one cell wide and high; its bins overlap by a cell where its side is
 no multiple of their number; a bin outside the map is zero.
 
-Letters: R RoIs, L levels, B pictures, C channels, h w cells of a map, P output side, T cells per bin and axis.
+Letters: R RoIs, L levels, B images, C channels, h w cells of a map, P output side, T cells per bin and axis.
 
 Source: Girshick 2015, Fast R-CNN, section 2.1; results and gradients equal `torchvision.ops.roi_pool`.
 """
@@ -33,7 +33,7 @@ def roi_pool(
     """Greatest feature in each bin of each box, (R, C, output_size, output_size), channels_last; empty bins are 0.
 
     features: L maps (B, C, h, w), fastest in channels_last memory. boxes: (R, 4) xyxy in input pixels. batch_index:
-    (R,) picture of each box. levels: (R,) map of each box; None where L is 1. scales: map cells per input pixel.
+    (R,) image of each box. levels: (R,) map of each box; None where L is 1. scales: map cells per input pixel.
     The gradient of a bin goes to the first of its greatest cells. Raises ConfigError for arguments that do not fit.
     """
     levels = check_rois("roi_pool", features, boxes, batch_index, levels, scales)
@@ -57,7 +57,7 @@ class _Plan(NamedTuple):
 
     side: int
     order: Tensor
-    first: Tensor  # (R,) table rows before the box's picture
+    first: Tensor  # (R,) table rows before the box's image
     width: Tensor  # (R,) w of the box's map
     y: _Axis
     x: _Axis

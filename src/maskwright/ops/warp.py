@@ -1,6 +1,6 @@
-"""Picture to network input: size rules, resizing, normalising and padding, as the published models were trained.
+"""Image to network input: size rules, resizing, normalising and padding, as the published models were trained.
 
-Letters: H W picture, h w resized picture, B batch.
+Letters: H W image, h w resized image, B batch.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from maskwright.types import InputSpec, Size
 
 
 def input_size(size: Size, spec: InputSpec) -> Size:
-    """(h, w) a picture of `size` is resized to, without padding. Neither side ever gets below one pixel.
+    """(h, w) an image of `size` is resized to, without padding. Neither side ever gets below one pixel.
 
     Of a short edge the two rounding rules differ in about four sizes out of ten. "pillow": each side to the nearest
     pixel, the long-edge limit applied after the short edge (detectron2). "float": one factor, each side rounded down
-    (torchvision). A stretched picture fills the square; a letterboxed one fits into it, each side to the nearest pixel.
+    (torchvision). A stretched image fills the square; a letterboxed one fits into it, each side to the nearest pixel.
     """
     if spec.fit == "stretch":
         return spec.size, spec.size
@@ -72,7 +72,7 @@ def normalise(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
 
 
 def _floats(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
-    """A copy in float32 and the network's order of channels: four times the picture's bytes."""
+    """A copy in float32 and the network's order of channels: four times the image's bytes."""
     if spec.channels == "BGR":
         image = image[:, :, ::-1]
     return torch.from_numpy(image.astype(np.float32, order="C")).permute(2, 0, 1)

@@ -1,6 +1,6 @@
 """The parts of a report page, each as HTML in which everything that came from outside is escaped.
 
-A page is one file: its style, its script, its charts and its pictures are inside, and a policy in its head forbids the
+A page is one file: its style, its script, its charts and its images are inside, and a policy in its head forbids the
 browser to ask for anything else. Without the script it still shows everything.
 """
 
@@ -31,7 +31,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Example:
-    """A picture of the data set: what was found on the left, the annotation on the right, both as JPEG."""
+    """An image of the data set: what was found on the left, the annotation on the right, both as JPEG."""
 
     name: str
     caption: str
@@ -121,7 +121,7 @@ def _cell(column: Column, value: str | float | None) -> Html:
 
 
 def examples(rows: Sequence[Example]) -> Html:
-    """Pictures with what was found and what is annotated side by side."""
+    """Images with what was found and what is annotated side by side."""
     return Html(f'<div class="examples">{joined(_example(row) for row in rows)}</div>')
 
 

@@ -1,10 +1,9 @@
 """The values that travel between stages: fields, shapes, checks, and nothing else.
 
-`picture` holds those in a picture's frame, `network` those at a network's two ends; import all of them from here.
+`image` holds those in an image's frame, `network` those at a network's two ends; import all of them from here.
 """
 
-from maskwright.types.network import Fit, InputSpec, OutputSpec, RawDetections, Target
-from maskwright.types.picture import (
+from maskwright.types.image import (
     BoolArray,
     Classes,
     FloatArray,
@@ -16,6 +15,7 @@ from maskwright.types.picture import (
     Segment,
     Size,
 )
+from maskwright.types.network import Fit, InputSpec, OutputSpec, RawDetections, Target
 
 __all__ = [
     "BoolArray",

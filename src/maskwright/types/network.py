@@ -1,4 +1,4 @@
-"""Values at the network's two ends: how pictures become its input, what it learns from, what it answers.
+"""Values at the network's two ends: how images become its input, what it learns from, what it answers.
 
 Letters: N instances, B batch, K kept rows, M mask-head side, D prototypes, P landmarks, Q classes, H W input, h w
 prototype map.
@@ -12,26 +12,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskwright.errors import ConfigError, DataError
-from maskwright.types.picture import Masks, Size
+from maskwright.types.image import Masks, Size
 
 Fit = Literal["short_edge", "stretch", "letterbox"]
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How a picture becomes a network input.
+    """How an image becomes a network input.
 
     fit: "short_edge" keeps the shape and brings the short edge to `size`; "stretch" makes it a square of `size`
         whatever its shape; "letterbox" keeps the shape, brings the long edge to `size` and fills up to the square.
     size, max_size: side wanted, and the limit of the long edge where the short one is set (None: no limit), in pixels;
         the other fits have no use for a limit.
-    resize: "pillow" resizes the uint8 picture with Pillow's antialiased bilinear filter, each side rounded to the
-        nearest pixel (detectron2); "float" resizes the normalised float picture without antialiasing, each side
+    resize: "pillow" resizes the uint8 image with Pillow's antialiased bilinear filter, each side rounded to the
+        nearest pixel (detectron2); "float" resizes the normalised float image without antialiasing, each side
         rounded down (torchvision).
-    shrink: False never makes a picture smaller to reach `size` (only to keep within `max_size`): for microscopy and
-        other pictures in which objects keep their size in pixels whatever the size of the picture. Only of short edges.
-    enlarge: no picture is enlarged by more than this factor to reach `size` (None: no limit), for the same reason. Not
-        of stretched pictures.
+    shrink: False never makes an image smaller to reach `size` (only to keep within `max_size`): for microscopy and
+        other images in which objects keep their size in pixels whatever the size of the image. Only of short edges.
+    enlarge: no image is enlarged by more than this factor to reach `size` (None: no limit), for the same reason. Not
+        of stretched images.
     channels: order the network was trained with. mean, std: in units of 0..255, in that order.
     multiple: the input is padded right and bottom with zeros to a multiple of this many pixels.
     """
@@ -51,7 +51,7 @@ class InputSpec:
         if self.fit not in get_args(Fit):
             raise ConfigError(f"InputSpec: fit is 'short_edge', 'stretch' or 'letterbox', got {self.fit!r}.")
         if not self.shrink and self.fit != "short_edge":
-            raise ConfigError(f"InputSpec: fit '{self.fit}' shrinks large pictures, shrink=False does not: choose one.")
+            raise ConfigError(f"InputSpec: fit '{self.fit}' shrinks large images, shrink=False does not: choose one.")
         if self.enlarge is not None and self.fit == "stretch":
             raise ConfigError("InputSpec: enlarge needs fit 'short_edge' or 'letterbox'; stretching reaches any size.")
         if self.enlarge is not None and not self.enlarge >= 1:
@@ -66,7 +66,7 @@ class InputSpec:
             raise ConfigError(f"InputSpec: mean and std are three numbers each, std positive, got {self}.")
 
     def fitted_by(self, fit: Fit) -> "InputSpec":
-        """The same pictures brought to the input in another way; limits that this way has no use for are lifted."""
+        """The same images brought to the input in another way; limits that this way has no use for are lifted."""
         shrink, enlarge = self.shrink or fit != "short_edge", None if fit == "stretch" else self.enlarge
         return replace(self, fit=fit, shrink=shrink, enlarge=enlarge)
 
@@ -84,11 +84,11 @@ class OutputSpec:
         "integer" enlarges the box by one mask cell, truncates it to whole pixels and resizes (torchvision).
     mask_threshold: probability from which a pixel belongs to the mask; masks made of prototypes must be above it.
     score_threshold: rows below it are left out. max_instances: rows kept at most, best first.
-    clip: cut boxes to the picture after they are scaled back, and drop the empty ones.
+    clip: cut boxes to the image after they are scaled back, and drop the empty ones.
     whole_boxes: cut box coordinates down to whole pixels, as YOLACT's published numbers have it, and drop the empty.
     Of masks made of prototypes: crop_margin: cells around the box in which a mask may be (YOLACT: 1). upsample:
         "masks" crops at the prototypes' resolution and enlarges the result (YOLACT), "logits" enlarges first and crops
-        at the picture's.
+        at the image's.
     largest_component: keep only the largest connected part of each mask, pixels joined by their sides.
     """
 
@@ -116,7 +116,7 @@ class OutputSpec:
 
 @dataclass(eq=False)
 class Target:
-    """The annotation of one training picture in the network's input frame.
+    """The annotation of one training image in the network's input frame.
 
     boxes (N, 4) float32; labels (N,) int64 in 0..Q-1; masks: `Masks`, or a list of N polygon lists (each polygon a
     flat float64 array x0, y0, x1, y1, ...), or None. crowd (N,) bool marks regions that are neither object nor
@@ -144,7 +144,7 @@ class Target:
 
 @dataclass(eq=False)
 class RawDetections:
-    """What `Model.detect` returns: rows in the input frame, best first, as many for each picture; dead ones are zero.
+    """What `Model.detect` returns: rows in the input frame, best first, as many for each image; dead ones are zero.
 
     boxes (B, K, 4); scores (B, K); labels (B, K) int64. A row is dead where its score is 0.
     Masks come in one of two forms, or not at all: mask_probs (B, K, M, M) of the predicted class inside the box; or

@@ -18,11 +18,11 @@ class NeedsPerson(Exception):
 
 @dataclass(eq=False)
 class Bench:
-    """The records under repair, and what is planned for the pictures.
+    """The records under repair, and what is planned for the images.
 
-    rows, folder, looks: this repair's own. turned: positions of pictures whose pixels are written anew without an EXIF
-    tag: True upright, False as stored. doubtful: positions of picture records whose size or axes are in doubt, so that
-    nothing on them is changed. shared: how many pictures validation has too. seen: the view of the records as of the
+    rows, folder, looks: this repair's own. turned: positions of images whose pixels are written anew without an EXIF
+    tag: True upright, False as stored. doubtful: positions of image records whose size or axes are in doubt, so that
+    nothing on them is changed. shared: how many images validation has too. seen: the view of the records as of the
     last `refresh`.
     """
 
@@ -38,7 +38,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.refresh()
-        self._names = {picture.name.casefold(): picture.at for picture in self.seen.pictures}
+        self._names = {image.name.casefold(): image.at for image in self.seen.images}
 
     def refresh(self) -> None:
         """Look at the records again after they were changed."""
@@ -49,12 +49,12 @@ class Bench:
         row: Row = self.rows.section(finding.section)[finding.at]
         return row
 
-    def picture(self, at: int) -> view.Picture:
-        """The view of the picture record at this position."""
+    def image(self, at: int) -> view.CheckedImage:
+        """The view of the image record at this position."""
         return self.seen.by_position[at]
 
-    def owner(self, finding: Finding) -> view.Picture | None:
-        """The picture that a finding is about or on."""
+    def owner(self, finding: Finding) -> view.CheckedImage | None:
+        """The image that a finding is about or on."""
         if finding.section == "images":
             return self.seen.by_position.get(finding.at)
         row = self.rows.annotations[finding.at] if finding.section == "annotations" else None
@@ -62,13 +62,13 @@ class Bench:
         return None if number is None else self.seen.by_id.get(number)
 
     def thing(self, finding: Finding) -> Thing:
-        """The annotation, its geometry parsed on its picture."""
-        picture = self.owner(finding)
-        look = None if picture is None else self.looks.get(picture.at)
-        size = None if picture is None else picture.size or (look.size if look is not None else None)
-        if picture is None or size is None:
-            raise NeedsPerson("the size of its picture is not known")
-        return outlines.read(self.seen, picture, finding.at, size)[0]
+        """The annotation, its geometry parsed on its image."""
+        image = self.owner(finding)
+        look = None if image is None else self.looks.get(image.at)
+        size = None if image is None else image.size or (look.size if look is not None else None)
+        if image is None or size is None:
+            raise NeedsPerson("the size of its image is not known")
+        return outlines.read(self.seen, image, finding.at, size)[0]
 
     def new_id(self, section: Section) -> int:
         """An id that no record of the section has."""
@@ -82,16 +82,16 @@ class Bench:
         """Leave a record out."""
         self.rows.section(section)[at] = GONE
 
-    def drop_picture(self, at: int) -> str:
-        """Leave out a picture with its annotations."""
-        mine = [k for k in self.picture(at).objects if self.rows.annotations[k] is not GONE]
+    def drop_image(self, at: int) -> str:
+        """Leave out an image with its annotations."""
+        mine = [k for k in self.image(at).objects if self.rows.annotations[k] is not GONE]
         for k in mine:
             self.remove("annotations", k)
         self.remove("images", at)
         return f"left out with its {len(mine)} annotations"
 
     def rename(self, at: int, wish: str) -> str:
-        """Give a picture's copy a name that no other has, near to the wish."""
+        """Give an image's copy a name that no other has, near to the wish."""
         path, name, count = PurePosixPath(wish), wish, 1
         while self._names.setdefault(name.casefold(), at) != at:
             count += 1

@@ -1,6 +1,6 @@
-"""Picture files: what is known of each after one look at it, and where a record's file lies.
+"""Image files: what is known of each after one look at it, and where a record's file lies.
 
-Letters: H W picture. A look reads the file once, decodes it once and keeps some hundred bytes, so that sets of any size
+Letters: H W image. A look reads the file once, decodes it once and keeps some hundred bytes, so that sets of any size
 fit in memory.
 """
 
@@ -24,18 +24,18 @@ from maskwright.errors import ImageError
 from maskwright.types import Size
 
 _WINDOW = 256  # files handed to the threads at once
-_SIDE = 32  # of the small grey picture that similar pictures are found by
+_SIDE = 32  # of the small grey image that similar images are found by
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One picture file. problem: why it cannot be used (fault, message), or None.
+    """One image file. problem: why it cannot be used (fault, message), or None.
 
     kind, mode: Pillow's words for the format and the channels. size: (H, W) as it is read, upright; stored: before the
     EXIF turn. turn: EXIF orientation, 1 upright. frames: pages of the file. deep: 16 bits a channel; peak: the highest
     value of 16-bit grey, else None. clear: some pixel is not opaque. grey, blank: of the pixels. digest, pixels:
     hashes of the bytes and of the RGB values; an empty one is not known and equals no other. sketch: 64 bits that
-    similar pictures share; small: (16, 16) uint8 grey.
+    similar images share; small: (16, 16) uint8 grey.
     """
 
     path: Path
@@ -61,7 +61,7 @@ class Look:
 
 
 class Folder:
-    """The files below a pictures' folder, found by their names however those are spelled."""
+    """The files below an image folder, found by their names however those are spelled."""
 
     def __init__(self, root: Path | None) -> None:
         self.root = root
@@ -148,48 +148,48 @@ def look_all(paths: Sequence[Path], progress: Callable[[int], None] | None = Non
 
 
 def look(path: Path) -> Look:
-    """What there is to know of one picture file; never raises for what is in the file."""
+    """What there is to know of one image file; never raises for what is in the file."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        return Look(path, ("unreadable-picture", f"cannot be read ({error.strerror})"))
+        return Look(path, ("unreadable-image", f"cannot be read ({error.strerror})"))
     known: dict[str, Any] = {"digest": hashlib.blake2b(content, digest_size=16).digest()}
     try:
-        with media.open_picture(io.BytesIO(content), path.name) as picture:
-            width, height = picture.size
-            known |= {"kind": picture.format or "", "mode": picture.mode, "stored": (height, width)}
+        with media.open_image(io.BytesIO(content), path.name) as image:
+            width, height = image.size
+            known |= {"kind": image.format or "", "mode": image.mode, "stored": (height, width)}
             if height * width > media.MAX_PIXELS:
                 text = f"{height}x{width} = {height * width} pixels; at most {media.MAX_PIXELS} are read"
-                return Look(path, ("oversized-picture", text), **known)
-            known |= _decoded(picture)
-            known["deep"] = picture.mode.startswith("I") or (known["kind"] == "PNG" and content[24:25] == b"\x10")
+                return Look(path, ("oversized-image", text), **known)
+            known |= _decoded(image)
+            known["deep"] = image.mode.startswith("I") or (known["kind"] == "PNG" and content[24:25] == b"\x10")
     except ImageError as error:
-        fault = "truncated-picture" if "damaged or cut off" in str(error) else "unreadable-picture"
+        fault = "truncated-image" if "damaged or cut off" in str(error) else "unreadable-image"
         text = str(error)
         return Look(path, (fault, text.partition(": ")[2] or text), **known)
     return Look(path, **known)
 
 
-def _decoded(picture: Image.Image) -> dict[str, Any]:
+def _decoded(image: Image.Image) -> dict[str, Any]:
     """What takes all pixels to know, as fields of `Look`. Raises ImageError where they cannot be decoded."""
-    turn = media.orientation(picture)
-    media.load_pixels(picture, "the file")
+    turn = media.orientation(image)
+    media.load_pixels(image, "the file")
     out: dict[str, Any] = {"turn": turn}
-    if picture.mode.startswith("I"):
-        out["peak"] = int(np.asarray(picture).max())
-    if "A" in picture.getbands() and picture.mode != "LAB":  # whose A is from green to red
-        out["clear"] = int(np.asarray(picture.getchannel("A")).min()) < 255
-    elif "transparency" in picture.info:
+    if image.mode.startswith("I"):
+        out["peak"] = int(np.asarray(image).max())
+    if "A" in image.getbands() and image.mode != "LAB":  # whose A is from green to red
+        out["clear"] = int(np.asarray(image.getchannel("A")).min()) < 255
+    elif "transparency" in image.info:
         out["clear"] = True
-    pixels = media.as_image(picture if turn == 1 else ImageOps.exif_transpose(picture))
-    out["frames"] = 1 if picture.format == "MPO" else int(getattr(picture, "n_frames", 1))
+    pixels = media.as_image(image if turn == 1 else ImageOps.exif_transpose(image))
+    out["frames"] = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
     return out | _of_pixels(pixels)
 
 
 def without_tag(look: Look, *, upright: bool) -> Look:
-    """The picture as a PNG without its EXIF turn will be: as it is shown, or with its pixels as they are stored.
+    """The image as a PNG without its EXIF turn will be: as it is shown, or with its pixels as they are stored.
 
-    The hash of the bytes stays that of the file the picture comes from. Raises ImageError where it cannot be read.
+    The hash of the bytes stays that of the file the image comes from. Raises ImageError where it cannot be read.
     """
     bare = replace(look, turn=1, kind="PNG")
     if upright:
@@ -198,11 +198,11 @@ def without_tag(look: Look, *, upright: bool) -> Look:
 
 
 def pixels_of(path: Path, *, upright: bool) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB of a picture file, as it is shown or as it is stored."""
+    """(H, W, 3) RGB of an image file, as it is shown or as it is stored."""
     if upright:
         return media.read_image(path)
-    with media.open_picture(io.BytesIO(path.read_bytes()), path.name) as picture:
-        return media.as_image(picture)
+    with media.open_image(io.BytesIO(path.read_bytes()), path.name) as image:
+        return media.as_image(image)
 
 
 def _of_pixels(pixels: NDArray[np.uint8]) -> dict[str, Any]:

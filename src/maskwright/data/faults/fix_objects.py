@@ -1,6 +1,6 @@
 """Repairs of boxes, outlines and keypoints.
 
-Letters: H W picture, P landmarks. A repair changes the records on the bench, never a file, and says what it did.
+Letters: H W image, P landmarks. A repair changes the records on the bench, never a file, and says what it did.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
-"""Repairs of records, ids and pictures.
+"""Repairs of records, ids and images.
 
-Letters: H W picture. A repair changes the records on the bench, never a file, and says what it did.
+Letters: H W image. A repair changes the records on the bench, never a file, and says what it did.
 """
 
 from pathlib import PurePosixPath, PureWindowsPath
@@ -32,7 +32,7 @@ def _present(rows: list[Any], finding: Finding) -> Row:
     return row
 
 
-def merge_picture_records(bench: Bench, finding: Finding) -> str:
+def merge_image_records(bench: Bench, finding: Finding) -> str:
     row, first = bench.row(finding), _present(bench.rows.images, finding)
     if any(row.get(key) != first.get(key) for key in ("file_name", "height", "width")):
         raise NeedsPerson("the records differ, and the annotations may belong to either")
@@ -62,7 +62,7 @@ def renumber(bench: Bench, finding: Finding) -> str:
     row = bench.row(finding)
     old, new = whole(row["id"]), bench.new_id(finding.section)
     if finding.section == "images":
-        for k in bench.picture(finding.at).objects:
+        for k in bench.image(finding.at).objects:
             bench.rows.annotations[k]["image_id"] = new
     elif finding.section == "categories":
         for _, annotation in bench.seen.annotations():
@@ -89,52 +89,52 @@ def ids_as_numbers(bench: Bench, finding: Finding) -> str:
     return f"{count} ids became whole numbers"
 
 
-# ---- pictures -------------------------------------------------------------------------------------------------------
+# ---- images -------------------------------------------------------------------------------------------------------
 
 
-def size_of_picture(bench: Bench, finding: Finding) -> str:
+def size_of_image(bench: Bench, finding: Finding) -> str:
     look = bench.looks.get(finding.at)
     if look is None or look.problem is not None:
-        raise NeedsPerson("the picture cannot be read, so its size is not known")
+        raise NeedsPerson("the image cannot be read, so its size is not known")
     bench.row(finding).update(height=look.size[0], width=look.size[1])
     return f"set to {outlines.shown(look.size)}"
 
 
-def drop_picture(bench: Bench, finding: Finding) -> str:
-    return bench.drop_picture(finding.at)
+def drop_image(bench: Bench, finding: Finding) -> str:
+    return bench.drop_image(finding.at)
 
 
 def drop_shared(bench: Bench, finding: Finding) -> str:
-    """A picture that validation has too, unless that is most of the set."""
+    """An image that validation has too, unless that is most of the set."""
     if bench.shared > len(bench.rows.images) / 2:
-        raise NeedsPerson("more than half of the pictures would go: is --val the same file?")
-    return bench.drop_picture(finding.at)
+        raise NeedsPerson("more than half of the images would go: is --val the same file?")
+    return bench.drop_image(finding.at)
 
 
 def find_missing(bench: Bench, finding: Finding) -> str:
-    """The name becomes that of the one file that it surely means; else the picture is left out."""
+    """The name becomes that of the one file that it surely means; else the image is left out."""
     if len(bench.looks) <= len(bench.rows.images) / 2:
-        raise NeedsPerson("more than half of the pictures are missing: is --images the right folder?")
+        raise NeedsPerson("more than half of the images are missing: is --images the right folder?")
     found = _surely(bench, finding)
     if found is None:
-        return bench.drop_picture(finding.at)
+        return bench.drop_image(finding.at)
     bench.looks[finding.at] = found
     return f"named '{bench.rename(finding.at, finding.detail)}', as the one file of this name lies there"
 
 
 def _surely(bench: Bench, finding: Finding) -> Look | None:
-    """The one file of a missing picture's last name: of its size, in a folder more or fewer, and no other record's."""
+    """The one file of a missing image's last name: of its size, in a folder more or fewer, and no other record's."""
     if finding.detail is None or bench.folder.root is None:
         return None
-    picture = bench.picture(finding.at)
-    parts, other = PureWindowsPath(picture.name).parts, PurePosixPath(finding.detail).parts
+    image = bench.image(finding.at)
+    parts, other = PureWindowsPath(image.name).parts, PurePosixPath(finding.detail).parts
     shorter = min(len(parts), len(other))
     same_end = parts[-shorter:] == other[-shorter:]
-    alone = sum(PureWindowsPath(p.name).name.casefold() == parts[-1].casefold() for p in bench.seen.pictures) == 1
+    alone = sum(PureWindowsPath(p.name).name.casefold() == parts[-1].casefold() for p in bench.seen.images) == 1
     if not (same_end and alone):
         return None
     found = look(bench.folder.root / finding.detail)
-    return found if picture.size in (None, found.size, found.stored) else None
+    return found if image.size in (None, found.size, found.stored) else None
 
 
 def spell(bench: Bench, finding: Finding) -> str:
@@ -152,26 +152,26 @@ def merge_records(bench: Bench, finding: Finding) -> str:
     row, first = bench.row(finding), _present(bench.rows.images, finding)
     if stated_size(row) != stated_size(first):
         raise NeedsPerson("the records state different sizes")
-    mine = bench.picture(finding.at).objects
+    mine = bench.image(finding.at).objects
     for k in mine:
         bench.rows.annotations[k]["image_id"] = first["id"]
     bench.remove("images", finding.at)
     return f"one record with the objects of both ({len(mine)} moved)"
 
 
-def drop_same_picture(bench: Bench, finding: Finding) -> str:
+def drop_same_image(bench: Bench, finding: Finding) -> str:
     _present(bench.rows.images, finding)
     sides = []
     for at in (finding.at, finding.detail):
-        rows = [r for k in bench.picture(at).objects if (r := bench.rows.annotations[k]) is not GONE]
+        rows = [r for k in bench.image(at).objects if (r := bench.rows.annotations[k]) is not GONE]
         sides.append(sorted(repr([r.get(k) for k in ("category_id", "bbox", "segmentation")]) for r in rows))
     if sides[0] != sides[1]:
         raise NeedsPerson("the two have different annotations")
-    return bench.drop_picture(finding.at)
+    return bench.drop_image(finding.at)
 
 
 def turn(bench: Bench, finding: Finding) -> str:
-    """Plan to write the picture as the annotations see it."""
+    """Plan to write the image as the annotations see it."""
     look = bench.looks[finding.at]
     upright = finding.fault == "exif-tag"
     if upright and not finding.detail:
@@ -183,19 +183,19 @@ def turn(bench: Bench, finding: Finding) -> str:
 
 
 def settle_size(bench: Bench, finding: Finding) -> str:
-    """A stated size that is not the picture's: correct the record, or scale what was drawn on a resized picture."""
+    """A stated size that is not the image's: correct the record, or scale what was drawn on a resized image."""
     row, look = bench.row(finding), bench.looks[finding.at]
-    picture = bench.picture(finding.at)
-    said, real = picture.size, look.size
+    image = bench.image(finding.at)
+    said, real = image.size, look.size
     assert said is not None
-    annotations = [bench.rows.annotations[k] for k in picture.objects]
+    annotations = [bench.rows.annotations[k] for k in image.objects]
     sizes = {tuple(r["segmentation"].get("size", ())) for r in annotations if isinstance(r.get("segmentation"), dict)}
-    things = [outlines.read(bench.seen, picture, k, said)[0] for k in picture.objects]
+    things = [outlines.read(bench.seen, image, k, said)[0] for k in image.objects]
     over = max((outlines.overhang(b, real) for t in things if t.rle is None and (b := t.place)), default=0.0)
     same_shape = abs(real[0] * said[1] - real[1] * said[0]) <= max(*said, *real)
     if sizes <= {real} and over <= outlines.BEYOND and (not same_shape or sizes or not annotations):
         row.update(height=real[0], width=real[1])
-        return f"the record became {outlines.shown(real)}: the outlines fit the picture"
+        return f"the record became {outlines.shown(real)}: the outlines fit the image"
     if same_shape and not sizes and over > outlines.BEYOND:
         for annotation in annotations:
             scale(annotation, real[1] / said[1], real[0] / said[0])

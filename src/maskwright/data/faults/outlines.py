@@ -1,6 +1,6 @@
 """Faults of one annotation: its box, outline, area, crowd flag and keypoints.
 
-Letters: H W picture, n corners of a polygon, P landmarks. Boxes are xyxy. `read` parses the geometry and names what
+Letters: H W image, n corners of a polygon, P landmarks. Boxes are xyxy. `read` parses the geometry and names what
 cannot be parsed; the functions of `CHECKS` then look at what there is, causes before their consequences.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from maskwright.data.faults.crossing import crosses_itself
 from maskwright.data.faults.rows import finite
 from maskwright.data.faults.table import Finding
-from maskwright.data.faults.view import Index, Picture, Points, Thing
+from maskwright.data.faults.view import CheckedImage, Index, Points, Thing
 from maskwright.data.fields import Box, short, whole
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
@@ -26,10 +26,10 @@ TINY = 4  # pixels of an object that can hardly be learned
 # ---- parsing --------------------------------------------------------------------------------------------------------
 
 
-def read(view: Index, picture: Picture, at: int, size: Size) -> tuple[Thing, list[Finding]]:
+def read(view: Index, image: CheckedImage, at: int, size: Size) -> tuple[Thing, list[Finding]]:
     """The annotation at this position, and what is wrong with how it is written. size: (H, W) it is drawn on."""
     row = view.rows.annotations[at]
-    thing = Thing(at, row, picture, size, whole(row.get("category_id")))
+    thing = Thing(at, row, image, size, whole(row.get("category_id")))
     found = [*_box(thing), *_segmentation(thing)]
     if row.get("bbox") is None and not row.get("segmentation"):
         found.append(thing.finding("no-geometry", "has neither 'bbox' nor 'segmentation'"))
@@ -111,7 +111,7 @@ def _lengths(thing: Thing, value: dict[str, object]) -> Found:
         yield thing.finding("bad-outline", f"expected run lengths with 'size' and 'counts', got {short(value)}")
         return
     if stated != list(thing.size):
-        yield thing.finding("rle-size", f"the run lengths are for {short(stated)}, the picture is {list(thing.size)}")
+        yield thing.finding("rle-size", f"the run lengths are for {short(stated)}, the image is {list(thing.size)}")
         thing.found.add("rle-size")
         return
     lengths = {"size": stated, "counts": counts}
@@ -134,9 +134,7 @@ def normalised(view: Index, thing: Thing) -> Found:
     numbers = np.concatenate(values)
     fractions = (numbers % 1 != 0).any()
     if fractions and thing.rle is None and numbers.min() >= 0 and numbers.max() <= 1.0001:
-        yield thing.finding(
-            "normalised-coordinates", f"all coordinates lie in 0..1, the picture is {shown(thing.size)}"
-        )
+        yield thing.finding("normalised-coordinates", f"all coordinates lie in 0..1, the image is {shown(thing.size)}")
 
 
 def corners(view: Index, thing: Thing) -> Found:
@@ -153,13 +151,13 @@ def corners(view: Index, thing: Thing) -> Found:
 
 
 def place(view: Index, thing: Thing) -> Found:
-    """Outlines and boxes outside their picture, or beyond its border."""
+    """Outlines and boxes outside their image, or beyond its border."""
     if thing.found & {"normalised-coordinates", "box-as-corners"}:
         return
     for what, box in (("outline", thing.extent if thing.polygons else None), ("box", thing.box)):
         if box is None:
             continue
-        text = f"x {box[0]:g} to {box[2]:g}, y {box[1]:g} to {box[3]:g}; the picture is {shown(thing.size)}"
+        text = f"x {box[0]:g} to {box[2]:g}, y {box[1]:g} to {box[3]:g}; the image is {shown(thing.size)}"
         height, width = thing.size
         if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
             yield thing.finding(f"{what}-outside", text)
@@ -250,7 +248,7 @@ def keypoints(view: Index, thing: Thing) -> Found:
     if outside:
         yield thing.finding(
             "keypoint-outside",
-            f"keypoint {outside[0]} is {short(points[outside[0]])}; the picture is {shown(thing.size)}",
+            f"keypoint {outside[0]} is {short(points[outside[0]])}; the image is {shown(thing.size)}",
             outside,
         )
     number = sum(p[2] > 0 for p in points)
@@ -272,7 +270,7 @@ CHECKS: tuple[Callable[[Index, Thing], Found], ...] = (
 
 
 def overhang(box: Box, size: Size) -> float:
-    """Pixels by which a box reaches beyond its picture, at the side where it is most."""
+    """Pixels by which a box reaches beyond its image, at the side where it is most."""
     return max(-box[0], -box[1], box[2] - size[1], box[3] - size[0])
 
 

@@ -13,7 +13,7 @@ from maskwright.data.fields import Row, short, whole
 from maskwright.errors import ConfigError, DataError
 
 Found = Iterator[Finding]
-_SINGULAR: dict[Section, str] = {"images": "picture", "annotations": "annotation", "categories": "class"}
+_SINGULAR: dict[Section, str] = {"images": "image", "annotations": "annotation", "categories": "class"}
 _REFERENCES: dict[Section, tuple[str, ...]] = {
     "images": ("id",),
     "annotations": ("id", "image_id", "category_id"),
@@ -64,8 +64,8 @@ def _sound(view: Index, section: Section) -> Iterator[tuple[int, Row, int]]:
 
 def clashes(view: Index) -> Found:
     """Ids that are used twice. detail: the first record that has it."""
-    faults = {"images": "picture-id-clash", "annotations": "annotation-id-clash", "categories": "category-id-clash"}
-    pictures = {picture.at: picture for picture in view.pictures}
+    faults = {"images": "image-id-clash", "annotations": "annotation-id-clash", "categories": "category-id-clash"}
+    images = {image.at: image for image in view.images}
     for section in SECTIONS:
         first: dict[int, int] = {}
         for k, row, number in _sound(view, section):
@@ -77,7 +77,7 @@ def clashes(view: Index) -> Found:
             others = before.get("file_name") or before.get("name")
             what = f"for '{others}' and '{named}'" if named else f"in records {other} and {k}"
             if section == "images":
-                pictures[k].found.add("picture-id-clash")
+                images[k].found.add("image-id-clash")
             yield Finding(faults[section], f"{_SINGULAR[section]} {number}", f"used twice, {what}", section, k, other)
 
 
@@ -101,7 +101,7 @@ def references(view: Index) -> Found:
         where = f"annotation {number}"
         image, category = whole(row["image_id"]), whole(row["category_id"])
         if image not in view.by_id and "images" not in missing:
-            yield Finding("unknown-picture", where, f"image_id {image} is not in 'images'", "annotations", k)
+            yield Finding("unknown-image", where, f"image_id {image} is not in 'images'", "annotations", k)
         elif category not in view.categories and "categories" not in missing:
             text = f"category_id {category} is not in 'categories'"
             yield Finding("unknown-category", where, text, "annotations", k, category)
@@ -131,8 +131,8 @@ def class_counts(view: Index) -> Found:
     """Classes without objects, and how far the others are apart."""
     if view.rows.problems:
         return
-    if not any(True for _ in view.annotations()) or not view.pictures:
-        text = f"{len(view.pictures)} pictures, no annotation"
+    if not any(True for _ in view.annotations()) or not view.images:
+        text = f"{len(view.images)} images, no annotation"
         yield Finding("no-objects", view.rows.path.name, text)
         return
     for number, k in view.categories.items():

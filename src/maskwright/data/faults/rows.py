@@ -1,6 +1,6 @@
 """An annotated data set as raw records, so that one that no strict reader would take can be looked at as a whole.
 
-Letters: H W picture.
+Letters: H W image.
 """
 
 import copy
@@ -16,7 +16,7 @@ from maskwright.data.coco_rows import annotation_row, category_rows, image_row
 from maskwright.data.dataset import Dataset
 from maskwright.data.faults.table import Finding, Section
 from maskwright.data.fields import Row, read_json, short, whole
-from maskwright.data.pictures import found_name
+from maskwright.data.images import found_name
 from maskwright.errors import DataError
 from maskwright.types import Size
 
@@ -32,7 +32,7 @@ GONE = object()
 class Rows:
     """The three lists of a COCO file as they stand there; any other format is brought into this form.
 
-    path: the annotation file or folder. root: the pictures' folder. extra: the file's other sections.
+    path: the annotation file or folder. root: the images' folder. extra: the file's other sections.
     problems: what kept the file, or a section of it, from being read. native: whether it is a COCO file.
     """
 
@@ -59,14 +59,14 @@ class Rows:
 def read(path: Path, images: Path | None = None, format: str | None = None) -> Rows:
     """The records of a data set of any format; what cannot be read at all is in `problems`.
 
-    images: the folder of the pictures; None: that of the format, for COCO JSON one near the file.
+    images: the folder of the images; None: that of the format, for COCO JSON one near the file.
     Raises DataError where there is no such file or folder, ConfigError for an unknown format.
     """
     for place in (path, *(() if images is None else (images,))):
         if not place.exists():
             raise DataError(f"{place}: there is no such file or folder.")
     if images is not None and not images.is_dir():
-        raise DataError(f"{images}: expected the folder of the pictures, found a file.")
+        raise DataError(f"{images}: expected the folder of the images, found a file.")
     if format is not None:
         formats.find(format)
     try:
@@ -76,7 +76,7 @@ def read(path: Path, images: Path | None = None, format: str | None = None) -> R
             if format == "coco" or _looks_like_coco(content):
                 return _of_json(file, _root(file, content) if images is None else images, content)
         chosen = formats.recognise(path) if format is None else formats.find(format)
-        return of_dataset(chosen.load(path, images))  # not formats.load, which makes good the names of pictures
+        return of_dataset(chosen.load(path, images))  # not formats.load, which makes good the names of images
     except DataError as error:
         said = str(error).removeprefix(f"{path}: ")  # the finding names the file itself
         return Rows(path, images, problems=(Finding("unreadable-annotations", path.name, said),))
@@ -96,7 +96,7 @@ def finite(value: Any) -> bool:
 
 
 def stated_size(row: Row) -> Size | None:
-    """(H, W) of a picture record; None where it is missing or impossible."""
+    """(H, W) of an image record; None where it is missing or impossible."""
     height, width = whole(row.get("height")), whole(row.get("width"))
     if height is None or width is None or min(height, width) < 1 or height * width > _MOST_PIXELS:
         return None
@@ -168,7 +168,7 @@ def _of_json(path: Path, root: Path, content: Any) -> Rows:
 
 
 def _root(path: Path, content: Any) -> Path:
-    """The first folder near the file that has one of the first pictures, else the file's own."""
+    """The first folder near the file that has one of the first images, else the file's own."""
     images = content.get("images") if isinstance(content, dict) else None
     some = [r.get("file_name") for r in (images if isinstance(images, list) else [])[:50] if isinstance(r, dict)]
     names = [name for name in some if isinstance(name, str) and name and "\0" not in name]

@@ -1,6 +1,6 @@
-"""Faults of the objects of one picture, each by itself and among each other.
+"""Faults of the objects of one image, each by itself and among each other.
 
-Letters: N objects, H W picture. Boxes are xyxy.
+Letters: N objects, H W image. Boxes are xyxy.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from maskwright.data.faults import outlines
 from maskwright.data.faults.table import Finding
-from maskwright.data.faults.view import Index, Picture, Thing
+from maskwright.data.faults.view import CheckedImage, Index, Thing
 from maskwright.types import BoolArray, IntArray, Size
 
 Found = Iterator[Finding | None]
@@ -19,19 +19,19 @@ Floats = NDArray[np.float64]
 _SAME = 0.95  # IoU from which two objects are taken for one
 
 
-def examine(view: Index, picture: Picture, size: Size | None) -> list[Finding]:
-    """All faults of a picture's annotations. size: (H, W) they are drawn on; None: unknown, so little can be said."""
+def examine(view: Index, image: CheckedImage, size: Size | None) -> list[Finding]:
+    """All faults of an image's annotations. size: (H, W) they are drawn on; None: unknown, so little can be said."""
     found: list[Finding | None] = []
     if size is None:
-        rows = [(at, view.rows.annotations[at]) for at in picture.objects]
-        found += [f for at, row in rows for f in outlines.flags(view, Thing(at, row, picture, (0, 0), None))]
+        rows = [(at, view.rows.annotations[at]) for at in image.objects]
+        found += [f for at, row in rows for f in outlines.flags(view, Thing(at, row, image, (0, 0), None))]
         return [f for f in found if f is not None]
     things = []
-    for at in picture.objects:
-        thing, problems = outlines.read(view, picture, at, size)
+    for at in image.objects:
+        thing, problems = outlines.read(view, image, at, size)
         found += problems
         things.append(thing)
-    found += exchanged(picture, things, size)
+    found += exchanged(image, things, size)
     for thing in things:
         for check in outlines.CHECKS:
             found += check(view, thing)
@@ -54,7 +54,7 @@ class Pairs(NamedTuple):
 _BROKEN = {"normalised-coordinates", "box-as-corners", "outline-outside", "zero-area", "exchanged-axes"}
 
 
-def exchanged(picture: Picture, things: list[Thing], size: Size) -> Found:
+def exchanged(image: CheckedImage, things: list[Thing], size: Size) -> Found:
     """Objects that lie mostly outside, and all fit once x and y are exchanged."""
     height, width = size
     boxes = np.array([b for t in things if t.rle is None and (b := t.place)], np.float64).reshape(-1, 4)
@@ -67,7 +67,7 @@ def exchanged(picture: Picture, things: list[Thing], size: Size) -> Found:
         text = (
             f"{outside} of {len(boxes)} objects lie outside {outlines.shown(size)} and fit once x and y are exchanged"
         )
-        yield picture.finding("exchanged-axes", text)
+        yield image.finding("exchanged-axes", text)
 
 
 def duplicates(view: Index, things: list[Thing], pairs: Pairs) -> Found:
@@ -98,7 +98,7 @@ def whole(view: Index, things: list[Thing], pairs: Pairs) -> Found:
     for thing in things:
         share = 0.0 if thing.mask is None else float(thing.mask.areas()[0]) / (thing.size[0] * thing.size[1])
         if share >= 0.99:
-            yield thing.finding("whole-picture-mask", f"covers {share:.1%} of the picture")
+            yield thing.finding("whole-image-mask", f"covers {share:.1%} of the image")
 
 
 CHECKS: tuple[Callable[[Index, list[Thing], Pairs], Found], ...] = (duplicates, covered, whole)

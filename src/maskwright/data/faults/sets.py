@@ -1,6 +1,6 @@
 """Faults of the data set as a whole, and between training and validation.
 
-Letters: T training pictures, V validation pictures.
+Letters: T training images, V validation images.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from maskwright.data.faults.files import Look
 from maskwright.data.faults.rows import GONE
 from maskwright.data.faults.table import Finding
-from maskwright.data.faults.view import Index, Picture
+from maskwright.data.faults.view import CheckedImage, Index
 from maskwright.data.fields import short
 
 Found = Iterator[Finding | None]
-_BITS = 8  # of 63 in which the sketches of two similar pictures may differ
-_ALIKE = 0.98  # correlation of their 16 x 16 grey pictures
+_BITS = 8  # of 63 in which the sketches of two similar images may differ
+_ALIKE = 0.98  # correlation of their 16 x 16 grey images
 
 
 def geometry(view: Index) -> Found:
@@ -55,14 +55,14 @@ def between(
 ) -> Found:
     """What training and validation share and should not, and where their classes differ.
 
-    files: whether the picture files were looked at; without, only their names are compared.
+    files: whether the image files were looked at; without, only their names are compared.
     """
     yield from _classes(train, val)
     if not files:
-        names = {picture.name for picture in val.pictures}
-        for picture in train.pictures:
-            if picture.name in names and _same_root(train, val):
-                yield picture.finding("in-train-and-val", "the validation file lists it too")
+        names = {image.name for image in val.images}
+        for image in train.images:
+            if image.name in names and _same_root(train, val):
+                yield image.finding("in-train-and-val", "the validation file lists it too")
         return
     yield from _identical(train, looks, val, val_looks)
     yield from _similar(train, looks, val, val_looks)
@@ -94,20 +94,20 @@ def _classes(train: Index, val: Index) -> Found:
     yield Finding("val-classes-differ", val.rows.path.name, text)
 
 
-def _usable(view: Index, looks: Mapping[int, Look]) -> list[tuple[Picture, Look]]:
-    pairs = [(p, looks[p.at]) for p in view.pictures if p.at in looks]
+def _usable(view: Index, looks: Mapping[int, Look]) -> list[tuple[CheckedImage, Look]]:
+    pairs = [(p, looks[p.at]) for p in view.images if p.at in looks]
     return [(p, look) for p, look in pairs if look.problem is None and not look.blank]
 
 
 def _identical(train: Index, looks: Mapping[int, Look], val: Index, val_looks: Mapping[int, Look]) -> Found:
-    by_bytes = {look.digest: picture for picture, look in _usable(val, val_looks) if look.digest}
-    by_pixels = {look.pixels: picture for picture, look in _usable(val, val_looks) if look.pixels}
-    for picture, look in _usable(train, looks):
+    by_bytes = {look.digest: image for image, look in _usable(val, val_looks) if look.digest}
+    by_pixels = {look.pixels: image for image, look in _usable(val, val_looks) if look.pixels}
+    for image, look in _usable(train, looks):
         same, alike = by_bytes.get(look.digest), by_pixels.get(look.pixels)
         other = same or alike
         if other is not None:
             what = "bytes" if same else "pixels"
-            yield picture.finding("in-train-and-val", f"the same {what} as {other.name} in validation")
+            yield image.finding("in-train-and-val", f"the same {what} as {other.name} in validation")
 
 
 def _similar(train: Index, looks: Mapping[int, Look], val: Index, val_looks: Mapping[int, Look]) -> Found:
@@ -116,7 +116,7 @@ def _similar(train: Index, looks: Mapping[int, Look], val: Index, val_looks: Map
         return
     sketches = np.array([look.sketch for _, look in theirs], np.uint64)  # (V,)
     small = _normal(np.stack([look.small for _, look in theirs if look.small is not None]))  # (V, 256)
-    for picture, look in ours:
+    for image, look in ours:
         close = np.flatnonzero(np.bitwise_count(sketches ^ np.uint64(look.sketch)) <= _BITS)
         if len(close) == 0 or look.small is None:
             continue
@@ -124,7 +124,7 @@ def _similar(train: Index, looks: Mapping[int, Look], val: Index, val_looks: Map
         best = int(alike.argmax())
         if alike[best] >= _ALIKE:
             other = theirs[close[best]][0]
-            yield picture.finding("near-duplicate-in-val", f"looks like {other.name} (correlation {alike[best]:.3f})")
+            yield image.finding("near-duplicate-in-val", f"looks like {other.name} (correlation {alike[best]:.3f})")
 
 
 def _normal(small: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """Every fault that `maskwright data check` knows, and a finding of one.
 
-A new fault is one entry in `table_pictures` or `table_objects` and one function in a module beside them.
+A new fault is one entry in `table_images` or `table_objects` and one function in a module beside them.
 """
 
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from maskwright.data.faults.kinds import SEVERITIES, Fault, Severity
+from maskwright.data.faults.table_images import FILE, IDS, IMAGES, SETS
 from maskwright.data.faults.table_objects import OUTLINES, SCENES
-from maskwright.data.faults.table_pictures import FILE, IDS, PICTURES, SETS
 
 __all__ = ["FAULTS", "SEVERITIES", "Fault", "Finding", "Section", "Severity"]
 
 Section = Literal["images", "annotations", "categories", "file"]
 
 FAULTS: Mapping[str, Fault] = MappingProxyType(
-    {fault.name: fault for fault in (*FILE, *IDS, *PICTURES, *OUTLINES, *SCENES, *SETS)}
+    {fault.name: fault for fault in (*FILE, *IDS, *IMAGES, *OUTLINES, *SCENES, *SETS)}
 )
 
 

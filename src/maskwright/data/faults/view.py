@@ -1,6 +1,6 @@
-"""What the checks look at: picture records with their annotations, and annotations with their geometry parsed.
+"""What the checks look at: image records with their annotations, and annotations with their geometry parsed.
 
-Letters: H W picture, n corners of a polygon. Boxes are xyxy in the picture's continuous pixels.
+Letters: H W image, n corners of a polygon. Boxes are xyxy in the image's continuous pixels.
 """
 
 from collections import Counter
@@ -22,8 +22,8 @@ Points = NDArray[np.float64]
 
 
 @dataclass(eq=False)
-class Picture:
-    """A picture record. at: its position in the file's list. objects: positions of its annotations.
+class CheckedImage:
+    """An image record. at: its position in the file's list. objects: positions of its annotations.
 
     found: the faults named so far.
     """
@@ -38,10 +38,10 @@ class Picture:
 
     @property
     def where(self) -> str:
-        return f"picture {self.id} ({self.name})"
+        return f"image {self.id} ({self.name})"
 
     def finding(self, fault: str, message: str, detail: Any = None) -> Finding | None:
-        """The finding, unless a fault of the picture that was found already explains it."""
+        """The finding, unless a fault of the image that was found already explains it."""
         if FAULTS[fault].after & self.found:
             return None
         self.found.add(fault)
@@ -54,7 +54,7 @@ class Thing:
 
     at: int
     row: Row
-    picture: Picture
+    image: CheckedImage
     size: Size
     category: int | None
     box: Box | None = None
@@ -64,15 +64,15 @@ class Thing:
 
     @property
     def where(self) -> str:
-        return f"annotation {self.row.get('id')} of {self.picture.name}"
+        return f"annotation {self.row.get('id')} of {self.image.name}"
 
     @property
     def crowd(self) -> bool:
         return self.row.get("iscrowd") in (1, True, "1")
 
     def finding(self, fault: str, message: str, detail: Any = None) -> Finding | None:
-        """The finding, unless a fault of the annotation or its picture that was found already explains it."""
-        if FAULTS[fault].after & (self.found | self.picture.found):
+        """The finding, unless a fault of the annotation or its image that was found already explains it."""
+        if FAULTS[fault].after & (self.found | self.image.found):
             return None
         self.found.add(fault)
         return Finding(fault, self.where, message, "annotations", self.at, detail)
@@ -114,9 +114,9 @@ class Index:
     """
 
     rows: Rows
-    pictures: list[Picture] = field(default_factory=list)
-    by_id: dict[int, Picture] = field(default_factory=dict)
-    by_position: dict[int, Picture] = field(default_factory=dict)
+    images: list[CheckedImage] = field(default_factory=list)
+    by_id: dict[int, CheckedImage] = field(default_factory=dict)
+    by_position: dict[int, CheckedImage] = field(default_factory=dict)
     categories: dict[int, int] = field(default_factory=dict)
     landmarks: dict[int, int] = field(default_factory=dict)
     counts: Counter[int] = field(default_factory=Counter)
@@ -146,10 +146,10 @@ def index(rows: Rows) -> Index:
         number, name = whole(row.get("id")), row.get("file_name")
         if number is None or not isinstance(name, str) or not name:
             continue
-        picture = Picture(k, row, number, name, stated_size(row))
-        out.pictures.append(picture)
-        out.by_position[k] = picture
-        out.by_id.setdefault(number, picture)
+        image = CheckedImage(k, row, number, name, stated_size(row))
+        out.images.append(image)
+        out.by_position[k] = image
+        out.by_id.setdefault(number, image)
     for k, row in out.annotations():
         owner = out.by_id.get(whole(row.get("image_id")))  # type: ignore[arg-type]
         if owner is not None:
@@ -164,11 +164,11 @@ def index(rows: Rows) -> Index:
 def _corners(view: Index) -> bool:
     """Whether the boxes of objects without outline read better as two corners: no box contradicts it, many need it."""
     seen = beyond = 0
-    for picture in view.pictures:
-        if picture.size is None:
+    for image in view.images:
+        if image.size is None:
             continue
-        height, width = picture.size
-        for k in picture.objects:
+        height, width = image.size
+        for k in image.objects:
             row = view.rows.annotations[k]
             box = row.get("bbox")
             if row.get("segmentation") or not (isinstance(box, list) and len(box) == 4 and all(map(finite, box))):

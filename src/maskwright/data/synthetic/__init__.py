@@ -1,4 +1,4 @@
-"""Pictures of textured, overlapping shapes whose masks, landmarks, panoptic maps and motion are known exactly.
+"""Images of textured, overlapping shapes whose masks, landmarks, panoptic maps and motion are known exactly.
 
 simple     scene, coco_fixture: ellipses, stars and rings, for quick tests
 kinds      what individuals of each class look like, and where their landmarks are

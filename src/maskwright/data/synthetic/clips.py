@@ -1,7 +1,7 @@
 """Clips: objects cross a moving camera's view, and for each pixel it is known where it came from.
 
-Letters: N visible objects, H W picture, t frame index. The world is the frame in which the ground rests; the camera
-matrix takes it to the picture. Everything that moves is a closed form of t, so a clip of any length needs the memory
+Letters: N visible objects, H W image, t frame index. The world is the frame in which the ground rests; the camera
+matrix takes it to the image. Everything that moves is a closed form of t, so a clip of any length needs the memory
 of two frames.
 """
 
@@ -26,7 +26,7 @@ _FOREVER = 1e6  # frames: when an object that does not move is taken to leave
 class Motion:
     """How a clip moves.
 
-    speed: of the objects, short edges of the picture a frame. spin: the most an object turns a frame, radians.
+    speed: of the objects, short edges of the image a frame. spin: the most an object turns a frame, radians.
     growth: how far an object's size swings, as a share. camera: how far pan, zoom and roll reach; 0 holds it still.
     period: frames of the camera's main swing.
     """
@@ -50,7 +50,7 @@ class Motion:
 class Frame(Scene):
     """One frame of a clip; `instances.track_ids` name its objects, the same in every frame.
 
-    A hidden or departed object is not listed. index: 0, 1, ... camera: (2, 3), world to picture. moves: by segment of
+    A hidden or departed object is not listed. index: 0, 1, ... camera: (2, 3), world to image. moves: by segment of
     the panoptic map, in its order, the (2, 3) matrix from this frame's pixels to the previous frame's.
     """
 
@@ -63,7 +63,7 @@ class Frame(Scene):
         """Backward flow (H, W, 2) float32 x, y and where it is valid (H, W) bool.
 
         The surface seen at a pixel's centre p lay at p + flow in the previous frame. Valid where that place was in
-        the picture and its pixel belongs to the same segment; elsewhere the surface was hidden, outside, or so near
+        the image and its pixel belongs to the same segment; elsewhere the surface was hidden, outside, or so near
         to a border that its pixel shows something else. In the first frame nothing is valid.
         """
         height, width = self.panoptic.size
@@ -129,7 +129,7 @@ class _Camera:
         self.ground: Size = (round(2 * float(self.middle[1])), round(2 * float(self.middle[0])))
 
     def at(self, t: float) -> Array:
-        """(2, 3) world to picture, at any time."""
+        """(2, 3) world to image, at any time."""
         swing = 0.75 * np.sin(self.rate * t + self.phase[0]) + 0.25 * np.sin(2.3 * self.rate * t + self.phase[1])
         swing = swing * self.strength
         zoom, turn = np.exp(_ZOOM * swing[2]), _ROLL * swing[3]

@@ -1,6 +1,6 @@
 """Synthetic scenes and clips as data sets: in memory, as COCO files with landmarks, as COCO panoptic files.
 
-Letters: N objects, P landmarks, Q classes, H W picture.
+Letters: N objects, P landmarks, Q classes, H W image.
 """
 
 import os
@@ -60,7 +60,7 @@ def scenes_fixture(
     folder: str | os.PathLike[str],
     seed: int,
     *,
-    pictures: int = 6,
+    images: int = 6,
     size: Size = (96, 128),
     objects: int = 6,
     classes: int = 5,
@@ -68,13 +68,13 @@ def scenes_fixture(
 ) -> Dataset:
     """Write scenes as a COCO data set with landmarks, each class having its own, and return it as it is in memory.
 
-    Makes `images/*.png` and `annotations.json` (the data set's `source`). Odd pictures have polygons where an object
-    has no hole, the rest run lengths. From two pictures on, the last is empty. Picture k shows
+    Makes `images/*.png` and `annotations.json` (the data set's `source`). Odd images have polygons where an object
+    has no hole, the rest run lengths. From two images on, the last is empty. Image k shows
     `compose(1000 * seed + k, ...)`.
     """
     folder, records, rows = Path(folder), [], {}
-    for k in range(pictures):
-        count = 0 if k == pictures - 1 and pictures > 1 else objects
+    for k in range(images):
+        count = 0 if k == images - 1 and images > 1 else objects
         scene = compose(1000 * seed + k, size, count, classes, look)
         record = ImageRecord(k + 1, f"{k:06d}.png", size)
         media.write_image(folder / "images" / record.file_name, scene.image)
@@ -104,9 +104,9 @@ def clips_fixture(
     look: Look | None = None,
     motion: Motion | None = None,
 ) -> Dataset:
-    """Clips as one data set in memory: a picture for each frame, `track_id` for each object, as YouTube-VIS has it.
+    """Clips as one data set in memory: an image for each frame, `track_id` for each object, as YouTube-VIS has it.
 
-    A picture's `extra` has `video_id` (from 1) and `frame_index` (from 0). Track ids are unique over all clips. With a
+    An image's `extra` has `video_id` (from 1) and `frame_index` (from 0). Track ids are unique over all clips. With a
     `folder` the frames are written there, `clip_000/00000.png` and so on. Clip v shows `clip(1000 * seed + v, ...)`,
     and by default moves fast enough for much to happen in eight frames.
     """
@@ -143,7 +143,7 @@ def panoptic_fixture(
     folder: str | os.PathLike[str],
     seed: int,
     *,
-    pictures: int = 4,
+    images: int = 4,
     size: Size = (96, 128),
     objects: int = 6,
     classes: int = 5,
@@ -155,7 +155,7 @@ def panoptic_fixture(
     """
     folder = Path(folder)
     rows = []
-    for k in range(pictures):
+    for k in range(images):
         scene = compose(1000 * seed + k, size, objects, classes, look)
         record = ImageRecord(k + 1, f"{k:06d}.png", size)
         media.write_image(folder / "images" / record.file_name, scene.image)
@@ -178,7 +178,7 @@ def save_panoptic(path: str | os.PathLike[str], maps: Iterable[tuple[ImageRecord
                 f"{target}: all panoptic maps of a file have the same classes; {record.file_name} has not."
             )
         if int(panoptic.ids.max(initial=0)) >= 1 << 24:
-            raise ConfigError(f"{target}: COCO's panoptic pictures hold ids below 2^24; {record.file_name} has larger.")
+            raise ConfigError(f"{target}: COCO's panoptic images hold ids below 2^24; {record.file_name} has larger.")
         name = f"{Path(record.file_name).stem}.png"
         media.write_image(target.with_suffix("") / name, _as_rgb(panoptic.ids))
         images.append(

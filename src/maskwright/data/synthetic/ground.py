@@ -20,7 +20,7 @@ _TEXTURES = ((9, 9, 7, 0), (12, 2, 1, 0), (5, 3, 2, 9), (8, 6, 12, 0), (5, 2, 8,
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """The stuff of each pixel (H, W) int32 in 0..S-1, and its picture (H, W, 3) float32 in 0..255."""
+    """The stuff of each pixel (H, W) int32 in 0..S-1, and its image (H, W, 3) float32 in 0..255."""
 
     stuff: NDArray[np.int32]
     image: FloatArray

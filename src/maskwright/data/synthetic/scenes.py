@@ -1,8 +1,8 @@
 """Still scenes: objects of many kinds over stuff, hiding each other, with everything about them known exactly.
 
-Letters: N visible objects, K drawn objects, P landmarks, S kinds of stuff, H W picture, n pixels of one object.
+Letters: N visible objects, K drawn objects, P landmarks, S kinds of stuff, H W image, n pixels of one object.
 A pixel belongs to an object where its centre, at half-integers, lies inside the outline and no object drawn later
-covers it. A pose is the (2, 3) matrix that takes an object's own frame to the picture.
+covers it. A pose is the (2, 3) matrix that takes an object's own frame to the image.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from maskwright.types import (
 )
 
 _TRIES = 16
-_GIVE_UP = 12  # objects in a row that found no place: the picture is full
+_GIVE_UP = 12  # objects in a row that found no place: the image is full
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture and the whole truth about it.
+    """An image and the whole truth about it.
 
     image: (H, W, 3) uint8 RGB. instances: the visible objects, farthest first, scores 1, masks of what is seen.
-    whole: for each of them its mask without the others in front, cut at the picture. keypoints: (N, P, 3) float64 x,
-    y, visibility (2 seen, 1 behind another object, 0 outside the picture or not annotated, x and y then 0), P the
+    whole: for each of them its mask without the others in front, cut at the image. keypoints: (N, P, 3) float64 x,
+    y, visibility (2 seen, 1 behind another object, 0 outside the image or not annotated, x and y then 0), P the
     most landmarks of any class, zeros behind those of the others. landmarks: by label. poses: (N, 2, 3).
     panoptic: every pixel's segment; stuff s has id s + 1, things follow; labels of things are those of `instances`.
     """
@@ -102,7 +102,7 @@ class Actor:
 def compose(seed: int, size: Size = (240, 320), objects: int = 8, classes: int = 5, look: Look | None = None) -> Scene:
     """A still scene; the same arguments give the same scene.
 
-    Where a crowded picture has no place left for `objects` of them, there are fewer.
+    Where a crowded image has no place left for `objects` of them, there are fewer.
     Raises ConfigError for an empty size, no classes or a negative number of objects.
     """
     look = look or Look()
@@ -176,13 +176,13 @@ def _place(rng: np.random.Generator, canvas: "Canvas", actor: Actor, radius: flo
 
 
 def rasterise(body: Body, matrix: Array, size: Size) -> Masks:
-    """One mask: the pixels of a picture of `size` whose centres lie inside the outline."""
+    """One mask: the pixels of an image of `size` whose centres lie inside the outline."""
     holes = tuple(move(matrix, hole) for hole in body.part.holes)
     return from_polygons([[Part(move(matrix, body.part.outer), holes)]], size)
 
 
 class Canvas:
-    """A picture in the making: objects are laid over a ground one by one, each over those before it.
+    """An image in the making: objects are laid over a ground one by one, each over those before it.
 
     image: (H, W, 3) float32, taken over. lamp: the direction the light comes from, radians.
     owner: (H, W) int32, which object is seen, -1 none. area, seen: (K,) pixels of each, and those nothing hides.
@@ -212,7 +212,7 @@ class Canvas:
         self.area = np.append(self.area, covered)
         if covered:
             rows, columns = np.nonzero(crop)
-            place = (rows + top) * self.size[1] + (columns + left)  # (n,) in the flattened picture
+            place = (rows + top) * self.size[1] + (columns + left)  # (n,) in the flattened image
             self._shade(place, columns + left, np.hypot(*matrix[:, 0]))
             own = then(np.array([[1.0, 0.0, left + 0.5], [0.0, 1.0, top + 0.5]]), back(matrix)).astype(np.float32)
             x, y = np.arange(crop.shape[1], dtype=np.float32), np.arange(crop.shape[0], dtype=np.float32)
@@ -246,8 +246,8 @@ class Canvas:
     def develop(
         self, rng: np.random.Generator, stuff: NDArray[np.int32], classes: int, *, tracks: bool = False
     ) -> Scene:
-        """The finished scene: light, blur and noise over the picture, and the truth about what can be seen."""
-        picture = _photograph(rng, self.image, self.look, self.light)
+        """The finished scene: light, blur and noise over the image, and the truth about what can be seen."""
+        image = _photograph(rng, self.image, self.look, self.light)
         kept = np.flatnonzero(self.seen > 0)
         actors, poses = [self.actors[k] for k in kept], np.array([self.poses[k] for k in kept]).reshape(-1, 2, 3)
         masks = _visible(self.owner, kept)
@@ -264,7 +264,7 @@ class Canvas:
         shapes = [self.shapes[k] for k in kept]
         corners = np.concatenate([s.corners for s in shapes]) if shapes else np.zeros((0, 2), np.int64)
         return Scene(
-            image=picture,
+            image=image,
             instances=found,
             whole=Masks(self.size, corners, tuple(s.crops[0] for s in shapes)),
             keypoints=self._keypoints(rng, kept, classes),
@@ -323,15 +323,15 @@ def _photograph(rng: np.random.Generator, image: FloatArray, look: Look, light: 
         x = ((np.arange(width) + 0.5 - width / 2) * light[0] * reach).astype(np.float32)
         y = ((np.arange(height) + 0.5 - height / 2) * light[1] * reach).astype(np.float32)
         image *= (1 + x + y[:, None])[:, :, None]
-    picture = np.clip(np.rint(image, out=image), 0, 255, out=image).astype(np.uint8)
+    source_image = np.clip(np.rint(image, out=image), 0, 255, out=image).astype(np.uint8)
     if look.blur:
-        picture = np.array(Image.fromarray(picture).filter(ImageFilter.BoxBlur(look.blur)))
+        source_image = np.array(Image.fromarray(source_image).filter(ImageFilter.BoxBlur(look.blur)))
     if look.noise:
-        noise = _noise_levels(look.noise).take(np.frombuffer(rng.bytes(picture.size), np.uint8))
-        noise = noise.reshape(picture.shape)
-        noise += picture
-        picture = np.clip(noise, 0, 255, out=noise).astype(np.uint8)
-    return picture
+        noise = _noise_levels(look.noise).take(np.frombuffer(rng.bytes(source_image.size), np.uint8))
+        noise = noise.reshape(source_image.shape)
+        noise += source_image
+        source_image = np.clip(noise, 0, 255, out=noise).astype(np.uint8)
+    return source_image
 
 
 def _noise_levels(deviation: float) -> NDArray[np.int16]:

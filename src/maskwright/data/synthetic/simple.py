@@ -1,6 +1,6 @@
-"""Pictures of textured, overlapping shapes with exact visible masks: for tests, demos and first training runs.
+"""Images of textured, overlapping shapes with exact visible masks: for tests, demos and first training runs.
 
-Letters: N objects, H W picture, h w the window one object is drawn in. A pixel belongs to a shape where its centre,
+Letters: N objects, H W image, h w the window one object is drawn in. A pixel belongs to a shape where its centre,
 at half-integers, lies inside; where shapes overlap, the one drawn later hides the others.
 """
 
@@ -30,10 +30,10 @@ _VISIBLE = 0.25  # the share of an object that stays visible when others are dra
 def scene(
     seed: int, size: Size = (240, 320), objects: int = 8, classes: int = 3
 ) -> tuple[NDArray[np.uint8], Instances]:
-    """A picture (H, W, 3) uint8 RGB and what is on it, scores 1, farthest object first.
+    """An image (H, W, 3) uint8 RGB and what is on it, scores 1, farthest object first.
 
     Shape and hue follow the class: ellipses, star polygons, rings (with holes; what lies behind shows through), then
-    the same shapes in other hues. Every returned object has visible pixels; where the picture is too small for
+    the same shapes in other hues. Every returned object has visible pixels; where the image is too small for
     `objects` of them, there are fewer. The same arguments give the same scene.
     """
     if min(size) < 1 or objects < 0 or classes < 1:
@@ -81,21 +81,21 @@ def coco_fixture(
     folder: str | os.PathLike[str],
     seed: int,
     *,
-    pictures: int = 6,
+    images: int = 6,
     size: Size = (96, 128),
     objects: int = 5,
     classes: int = 3,
 ) -> Path:
     """Write a small COCO data set: `images/*.png` and `annotations.json`, whose path is returned.
 
-    Every second picture has polygons where an object has no hole, the rest run lengths. From two pictures on, the
+    Every second image has polygons where an object has no hole, the rest run lengths. From two images on, the
     first also has a crowd region and the last is empty. Sizes differ by a few pixels. Ids are sparse.
     """
     folder, records, annotations = Path(folder), [], {}
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    for k in range(pictures):
+    for k in range(images):
         own = size[0] + 3 * (k % 3), size[1] + 5 * (k % 2)
-        count = 0 if k == pictures - 1 and pictures > 1 else objects
+        count = 0 if k == images - 1 and images > 1 else objects
         image, found = scene(seed * 1000 + k, own, count, classes)
         record = ImageRecord(10 * k + 3, f"{k:04d}.png", own)
         media.write_image(folder / "images" / record.file_name, image)

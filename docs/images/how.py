@@ -1,8 +1,8 @@
-"""Make the pictures of docs/how-it-works.md: two small models learn synthetic scenes, then explain what they found.
+"""Make the images of docs/how-it-works.md: two small models learn synthetic scenes, then explain what they found.
 
-    python docs/pictures/how.py --models runs/how
+    python docs/images/how.py --models runs/how
 
-The models are trained for some minutes if they are not in the folder yet; the pictures lie beside this file.
+The models are trained for some minutes if they are not in the folder yet; the images lie beside this file.
 """
 
 import argparse
@@ -99,22 +99,24 @@ def predictor(name: str, folder: Path, steps: int) -> mw.Predictor:
     return mw.load(path)
 
 
-# ---- pictures -------------------------------------------------------------------------------------------------------
+# ---- images -------------------------------------------------------------------------------------------------------
 
 
 def keep(name: str, image: np.ndarray, width: int = 1400) -> None:
-    """Write docs/pictures/how_NAME.jpg, at most `width` wide, in the best quality that keeps it small."""
-    picture = Image.fromarray(image)
-    if picture.width > width:
-        picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+    """Write docs/images/how_NAME.jpg, at most `width` wide, in the best quality that keeps it small."""
+    source_image = Image.fromarray(image)
+    if source_image.width > width:
+        source_image = source_image.resize(
+            (width, round(source_image.height * width / source_image.width)), Image.Resampling.LANCZOS
+        )
     for quality in (88, 80, 72, 64, 56):
         stream = io.BytesIO()
-        picture.save(stream, "JPEG", quality=quality, optimize=True)
+        source_image.save(stream, "JPEG", quality=quality, optimize=True)
         if stream.tell() <= MOST_BYTES:
             break
     path = HERE / f"how_{name}.jpg"
     path.write_bytes(stream.getvalue())
-    print(f"{path.name}: {picture.width} x {picture.height}, {stream.tell() // 1000} kB, quality {quality}")
+    print(f"{path.name}: {source_image.width} x {source_image.height}, {stream.tell() // 1000} kB, quality {quality}")
 
 
 def text(pen: ImageDraw.ImageDraw, at: tuple[float, float], words: str, size: int, color: Color = INK) -> None:
@@ -144,13 +146,13 @@ def best_of(name: str, p: mw.Predictor, label: int, seeds: range) -> Explanation
 def family() -> None:
     """R-CNN, Fast, Faster and Mask R-CNN as four rows of boxes: what runs once, what for each region, what is new."""
     rows = (
-        ("R-CNN, 2013", (("picture", 0), ("2000 regions from outside", 0), ("crop each", 1), ("CNN for each crop", 1),
+        ("R-CNN, 2013", (("image", 0), ("2000 regions from outside", 0), ("crop each", 1), ("CNN for each crop", 1),
                          ("class, box", 1))),
-        ("Fast R-CNN, 2015", (("picture", 0), ("CNN once", 2), ("2000 regions from outside", 0), ("RoIPool", 3),
+        ("Fast R-CNN, 2015", (("image", 0), ("CNN once", 2), ("2000 regions from outside", 0), ("RoIPool", 3),
                               ("class, box", 1))),
-        ("Faster R-CNN, 2015", (("picture", 0), ("CNN once", 0), ("proposals by a network", 2), ("RoIPool", 1),
+        ("Faster R-CNN, 2015", (("image", 0), ("CNN once", 0), ("proposals by a network", 2), ("RoIPool", 1),
                                 ("class, box", 1))),
-        ("Mask R-CNN, 2017", (("picture", 0), ("CNN once", 0), ("proposals by a network", 0), ("RoIAlign", 3),
+        ("Mask R-CNN, 2017", (("image", 0), ("CNN once", 0), ("proposals by a network", 0), ("RoIAlign", 3),
                               ("class, box", 1), ("a mask for each class", 3))),
     )  # fmt: skip
     colors = ((225, 232, 242), (252, 226, 205), (120, 175, 245), (250, 150, 70))
@@ -167,7 +169,7 @@ def family() -> None:
                 pen.line((x + wide, y, x + wide + 26, y), fill=SOFT, width=3)
                 pen.polygon(((x + wide + 34, y), (x + wide + 22, y - 7), (x + wide + 22, y + 7)), fill=SOFT)
             x += wide + 34
-    legend = ("once a picture", "for each region", "new, once a picture", "new, for each region")
+    legend = ("once an image", "for each region", "new, once an image", "new, for each region")
     x = 20.0
     for color, words in zip(colors, legend, strict=True):
         pen.rounded_rectangle((x, 512, x + 28, 536), 5, fill=color)

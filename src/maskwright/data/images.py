@@ -1,6 +1,6 @@
-"""The picture files of a data set, as a new layout needs them: safely named, all there, copied byte for byte.
+"""The image files of a data set, as a new layout needs them: safely named, all there, copied byte for byte.
 
-Letters: H W picture.
+Letters: H W image.
 """
 
 import os
@@ -17,12 +17,12 @@ from maskwright.types import Size
 
 
 def found_name(folder: Path, name: str) -> str | None:
-    r"""The name of a picture's file in `folder`: as given, else with / for the \ of Windows; None where neither is."""
+    r"""The name of an image's file in `folder`: as given, else with / for the \ of Windows; None where neither is."""
     return next((n for n in (name, name.replace("\\", "/")) if os.path.isfile(folder / n)), None)
 
 
 def with_slashes(dataset: Dataset) -> Dataset:
-    r"""The same with / for \ in the names of pictures that lie under the name with / alone, which a note tells."""
+    r"""The same with / for \ in the names of images that lie under the name with / alone, which a note tells."""
     if dataset.root is None or not any("\\" in r.file_name for r in dataset.images):
         return dataset
     root = dataset.root
@@ -31,15 +31,15 @@ def with_slashes(dataset: Dataset) -> Dataset:
     ]
     changed = [r.file_name for r, name in zip(dataset.images, names, strict=True) if r.file_name != name]
     images = tuple(replace(r, file_name=name) for r, name in zip(dataset.images, names, strict=True))
-    notes = sentence(len(changed), "picture name{s} with \\ between folders read with /, as the files lie", changed)
+    notes = sentence(len(changed), "image name{s} with \\ between folders read with /, as the files lie", changed)
     return replace(dataset, images=images, notes=(*dataset.notes, *notes))
 
 
 def inner_names(dataset: Dataset) -> list[str]:
-    """A name for each picture inside a new pictures folder, with / between folders, all distinct.
+    """A name for each image inside a new images folder, with / between folders, all distinct.
 
     It is the record's file name; a leading "images/" that all of them have is dropped, and of a name that is absolute
-    or climbs out of the folder (..) only the last part is taken. Raises DataError where two pictures get one name,
+    or climbs out of the folder (..) only the last part is taken. Raises DataError where two images get one name,
     upper and lower case taken as equal.
     """
     names = [_inside(r.file_name) for r in dataset.images]
@@ -50,30 +50,30 @@ def inner_names(dataset: Dataset) -> list[str]:
 
 
 def require_distinct(dataset: Dataset, names: Sequence[str], what: str = "the name") -> None:
-    """Raises DataError where two pictures of the data set would share one of `names` (in the order of the pictures)."""
+    """Raises DataError where two images of the data set would share one of `names` (in the order of the images)."""
     owner: dict[str, str] = {}
     for name, record in zip(names, dataset.images, strict=True):
         if name.casefold() in owner:
             raise DataError(
-                f"{dataset.source}: the pictures '{owner[name.casefold()]}' and '{record.file_name}' would both get "
+                f"{dataset.source}: the images '{owner[name.casefold()]}' and '{record.file_name}' would both get "
                 f"{what} '{name}' in the new layout. Rename or remove one of them, in the folder and the annotations."
             )
         owner[name.casefold()] = record.file_name
 
 
 def require_files(dataset: Dataset) -> None:
-    """Raises DataError, naming some, where picture files are missing."""
+    """Raises DataError, naming some, where image files are missing."""
     missing = dataset.check_files()
     if missing:
         some = ", ".join(str(path) for path in missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise DataError(
-            f"{dataset.source}: {len(missing)} of {len(dataset)} picture files are missing: {some}. "
+            f"{dataset.source}: {len(missing)} of {len(dataset)} image files are missing: {some}. "
             f"Give the folder that the file names are relative to."
         )
 
 
-def copy_pictures(dataset: Dataset, folder: Path, names: Sequence[str]) -> None:
-    """Copy every picture file into `folder` under its new name, bytes and time unchanged.
+def copy_images(dataset: Dataset, folder: Path, names: Sequence[str]) -> None:
+    """Copy every image file into `folder` under its new name, bytes and time unchanged.
 
     Raises DataError, naming the file, where one cannot be copied.
     """
@@ -87,11 +87,11 @@ def copy_pictures(dataset: Dataset, folder: Path, names: Sequence[str]) -> None:
 
 
 def size_of(path: Path, asked_by: Path) -> Size:
-    """(H, W) of a picture from its header, upright. Raises DataError that names both files."""
+    """(H, W) of an image from its header, upright. Raises DataError that names both files."""
     try:
         return media.read_size(path)
     except ImageError as error:
-        raise DataError(f"{asked_by}: its picture cannot be read: {error}") from error
+        raise DataError(f"{asked_by}: its image cannot be read: {error}") from error
 
 
 def relative_names(paths: Sequence[Path], folder: Path) -> list[str]:

@@ -1,12 +1,12 @@
 """What YOLACT's mask options do, measured: print the table of docs/predict.md and make mask_options.jpg beside it.
 
-python docs/pictures/mask_options.py
+python docs/images/mask_options.py
 
 No network: each object's mask, averaged over the cells of a 138 x 138 map, is a prototype, so that only finishing is
 measured. `tight` boxes are the truth's; `loose` ones are off by 8 % of their sides (standard deviation). In `leaks` a
-detection's sum also holds the other objects of the picture, as where a network leaves it to the box to part them.
+detection's sum also holds the other objects of the image, as where a network leaves it to the box to part them.
 
-Letters: N objects, h w map, H W picture.
+Letters: N objects, h w map, H W image.
 """
 
 from pathlib import Path
@@ -71,13 +71,13 @@ def mean_iou(scenes: list[Scene], options: dict, fit: str = "stretch", **how: bo
 
 
 def panel(scene: Scene, instances: Instances) -> np.ndarray:
-    """A part of the picture with its instances, enlarged."""
+    """A part of the image with its instances, enlarged."""
     whole = draw.overlay(scene.image, instances, labels=False, scores=False)
     return np.asarray(Image.fromarray(whole[100:420, 150:470]).resize((480, 480), Image.Resampling.NEAREST))
 
 
 def main() -> None:
-    """Print the table and write the picture."""
+    """Print the table and write the image."""
     scenes = [compose(seed, SIZE, objects=14) for seed in range(20)]
     settings = [(loose, leaks) for leaks in (False, True) for loose in (False, True)]
     titles = [f"{'loose' if a else 'tight'} boxes{', leaks' if b else ''}" for a, b in settings]
@@ -86,7 +86,7 @@ def main() -> None:
         cells = [f"{mean_iou(scenes, options, loose=loose, leaks=leaks):.3f}" for loose, leaks in settings]
         print(f"| {name} | " + " | ".join(cells) + " |")
     wide = [compose(seed, WIDE, objects=14) for seed in range(20)]
-    print({fit: round(mean_iou(wide, {}, fit), 3) for fit in ("stretch", "letterbox")}, f"on {WIDE} pictures")
+    print({fit: round(mean_iou(wide, {}, fit), 3) for fit in ("stretch", "letterbox")}, f"on {WIDE} images")
     scene, exact = compose(1, SIZE, objects=14), OPTIONS["upsample=logits, crop_margin=0"]
     rows = [[scene.instances, found(scene, {}), found(scene, exact)],
             [found(scene, o, leaks=True) for o in ({}, exact, OPTIONS["all three"])]]  # fmt: skip

@@ -1,6 +1,6 @@
-"""Values in the picture's frame: classes, landmarks, masks, what was found or annotated, panoptic maps.
+"""Values in the image's frame: classes, landmarks, masks, what was found or annotated, panoptic maps.
 
-Letters: N instances, P landmarks, Q classes, H W picture, h w crop.
+Letters: N instances, P landmarks, Q classes, H W image, h w crop.
 Boxes are xyxy, absolute, continuous pixels: pixel (row i, column j) covers [j, j+1) x [i, i+1).
 """
 
@@ -69,7 +69,7 @@ class Landmarks:
     """The named points of one class, as people have wrists and flies have wing tips.
 
     names: P of them. links: pairs of positions that are drawn as lines. mirrored: for each point the one that takes
-    its place when the picture is mirrored left-right; None: the point of the same name with left and right exchanged.
+    its place when the image is mirrored left-right; None: the point of the same name with left and right exchanged.
     """
 
     names: tuple[str, ...]
@@ -104,9 +104,9 @@ class Landmarks:
 
 @dataclass(frozen=True, eq=False)
 class Masks(Sequence["Masks"]):
-    """N bitmaps of one picture, each stored only inside its own rectangle: memory follows the objects.
+    """N bitmaps of one image, each stored only inside its own rectangle: memory follows the objects.
 
-    size: (H, W) of the picture.
+    size: (H, W) of the image.
     corners: (N, 2) int64, (top, left) of each crop.
     crops: N bool arrays (h, w); a crop may be empty (0, 0). Pixels outside a crop are False.
     """
@@ -127,7 +127,7 @@ class Masks(Sequence["Masks"]):
             if crop.ndim != 2 or crop.dtype != np.bool_:
                 raise DataError(f"Masks: a crop is a bool array (h, w), got {crop.dtype} {crop.shape}.")
             if top < 0 or left < 0 or top + crop.shape[0] > height or left + crop.shape[1] > width:
-                raise DataError(f"Masks: crop {crop.shape} at ({top}, {left}) leaves the picture {self.size}.")
+                raise DataError(f"Masks: crop {crop.shape} at ({top}, {left}) leaves the image {self.size}.")
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -142,7 +142,7 @@ class Masks(Sequence["Masks"]):
 
     @classmethod
     def empty(cls, size: Size) -> "Masks":
-        """No masks on a picture of `size`."""
+        """No masks on an image of `size`."""
         return cls(size, np.zeros((0, 2), np.int64), ())
 
     @classmethod
@@ -153,7 +153,7 @@ class Masks(Sequence["Masks"]):
             raise DataError(f"Masks.from_dense needs (N, H, W), got shape {masks.shape}.")
         height, width = masks.shape[1:] if size is None else size
         if len(masks) and masks.shape[1:] != (height, width):
-            raise DataError(f"Masks.from_dense: bitmaps are {masks.shape[1:]}, the picture is {(height, width)}.")
+            raise DataError(f"Masks.from_dense: bitmaps are {masks.shape[1:]}, the image is {(height, width)}.")
         corners, crops = [], []
         for mask in masks.astype(bool, copy=False):
             rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -164,7 +164,7 @@ class Masks(Sequence["Masks"]):
         return cls((int(height), int(width)), np.array(corners, np.int64).reshape(-1, 2), tuple(crops))
 
     def dense(self) -> BoolArray:
-        """(N, H, W) bool: memory N x H x W, so ask for it only where the picture is small."""
+        """(N, H, W) bool: memory N x H x W, so ask for it only where the image is small."""
         out = np.zeros((len(self), *self.size), np.bool_)
         for row, (top, left), crop in zip(out, self.corners, self.crops, strict=True):
             row[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
@@ -186,7 +186,7 @@ class Masks(Sequence["Masks"]):
 
 @dataclass(eq=False)
 class Instances:
-    """What was found in, or annotated on, one picture; coordinates in that picture's pixels.
+    """What was found in, or annotated on, one image; coordinates in that image's pixels.
 
     boxes (N, 4) float32 xyxy; scores (N,) float32 in [0, 1]; labels (N,) int64 in 0..Q-1; size (H, W).
     crops: the masks as `Masks`, or None. keypoints: (N, P, 3) float32 x, y, score, or None. track_ids: (N,) or None.
@@ -228,7 +228,7 @@ class Instances:
         if self.keypoints is not None and (self.keypoints.ndim != 3 or self.keypoints.shape[2] != 3):
             raise DataError(f"Instances: keypoints are (N, P, 3), got {self.keypoints.shape}.")
         if self.crops is not None and self.crops.size != self.size:
-            raise DataError(f"Instances: masks are for a picture {self.crops.size}, the picture is {self.size}.")
+            raise DataError(f"Instances: masks are for an image {self.crops.size}, the image is {self.size}.")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -260,7 +260,7 @@ class Segment:
 
 @dataclass(eq=False)
 class Panoptic:
-    """A whole picture cut into segments: each pixel belongs to one thing, to one kind of stuff, or to nothing named.
+    """A whole image cut into segments: each pixel belongs to one thing, to one kind of stuff, or to nothing named.
 
     ids: (H, W) int32, the segment of each pixel; 0 where nothing is said. segments: one row for each id in the map.
     classes: things and stuff. things: by label, whether the class has countable objects.

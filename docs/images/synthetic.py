@@ -1,6 +1,6 @@
-"""Make docs/pictures/synthetic.jpg: scenes with their masks, landmarks and panoptic maps, and a clip with its flow.
+"""Make docs/images/synthetic.jpg: scenes with their masks, landmarks and panoptic maps, and a clip with its flow.
 
-python docs/pictures/synthetic.py
+python docs/images/synthetic.py
 """
 
 from itertools import islice
@@ -18,15 +18,15 @@ DOTS = {2: (255, 255, 255), 1: (255, 60, 60)}
 
 def landmarks(scene: Scene) -> np.ndarray:
     """The overlay with the landmarks: white where seen, red where hidden."""
-    picture = Image.fromarray(draw.overlay(scene.image, scene.instances, labels=False, scores=False))
-    pen = ImageDraw.Draw(picture)
+    image = Image.fromarray(draw.overlay(scene.image, scene.instances, labels=False, scores=False))
+    pen = ImageDraw.Draw(image)
     for row, label in zip(scene.keypoints, scene.instances.labels, strict=True):
         for a, b in scene.landmarks[label].links:
             if row[a, 2] and row[b, 2]:
                 pen.line([*row[a, :2], *row[b, :2]], fill=(255, 255, 255))
         for x, y, visibility in row[row[:, 2] > 0]:
             pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=DOTS[int(visibility)], outline=(0, 0, 0))
-    return np.asarray(picture)
+    return np.asarray(image)
 
 
 def panoptic(scene: Scene) -> np.ndarray:
@@ -40,18 +40,18 @@ def arrows(frame) -> np.ndarray:
     flow, valid = frame.flow()
     tinted = frame.image.copy()
     tinted[~valid] = (230, 30, 30)
-    picture = Image.fromarray(tinted)
-    pen = ImageDraw.Draw(picture)
+    image = Image.fromarray(tinted)
+    pen = ImageDraw.Draw(image)
     for y in range(10, valid.shape[0], 20):
         for x in range(10, valid.shape[1], 20):
             dx, dy = 10 * flow[y, x]
             pen.line((x + 0.5, y + 0.5, x + 0.5 + dx, y + 0.5 + dy), fill=(255, 255, 255), width=1)
             pen.ellipse((x - 1, y - 1, x + 2, y + 2), fill=(255, 255, 255))
-    return np.asarray(picture)
+    return np.asarray(image)
 
 
 def main() -> None:
-    """Write the picture."""
+    """Write the image."""
     rows = []
     for seed, objects, classes in ((0, 8, 5), (4, 14, 8)):
         scene = compose(seed, objects=objects, classes=classes)

@@ -1,4 +1,4 @@
-"""The faults of the file, its records and the pictures: entries of `table.FAULTS`."""
+"""The faults of the file, its records and the images: entries of `table.FAULTS`."""
 
 from maskwright.data.faults.kinds import error, note, warning
 
@@ -15,15 +15,15 @@ FILE = (
         "annotations of this kind are left out",
         "Add the field or remove the record.",
     ),
-    error("no-objects", "Not one object is annotated.", "", "Annotate the pictures; was the right file exported?"),
+    error("no-objects", "Not one object is annotated.", "", "Annotate the images; was the right file exported?"),
 )
 
 IDS = (
     error(
-        "picture-id-clash",
-        "Two picture records have the same id.",
+        "image-id-clash",
+        "Two image records have the same id.",
         "a record that is there twice is kept once",
-        "Give each picture its own id, and its annotations with it.",
+        "Give each image its own id, and its annotations with it.",
     ),
     error("annotation-id-clash", "Two annotations have the same id.", "the later one gets a new id", ""),
     error(
@@ -39,10 +39,10 @@ IDS = (
         "Add the class.",
     ),
     error(
-        "unknown-picture",
-        "An annotation belongs to a picture that the file does not list.",
+        "unknown-image",
+        "An annotation belongs to an image that the file does not list.",
         "the annotation is left out",
-        "Add the picture.",
+        "Add the image.",
     ),
     warning(
         "id-as-text",
@@ -59,112 +59,112 @@ IDS = (
     ),
 )
 
-PICTURES = (
+IMAGES = (
     error(
         "bad-size",
-        "Height or width of a picture record is missing, not a positive whole number or absurdly large.",
-        "taken from the picture",
-        "Write the picture's size into its record.",
+        "Height or width of an image record is missing, not a positive whole number or absurdly large.",
+        "taken from the image",
+        "Write the image's size into its record.",
     ),
     error(
-        "missing-picture",
-        "The picture file does not exist.",
-        "the name becomes that of the one file it surely means; else the picture and its objects are left out, unless "
+        "missing-image",
+        "The image file does not exist.",
+        "the name becomes that of the one file it surely means; else the image and its objects are left out, unless "
         "more than half are missing",
         "Bring the file back, or give the right folder with --images.",
     ),
     error(
         "file-name-spelling",
-        "The picture file exists under another spelling: letter case, accents, backslashes.",
+        "The image file exists under another spelling: letter case, accents, backslashes.",
         "the name becomes that of the file",
         "",
     ),
     warning(
         "unsafe-file-name",
-        "A file name is absolute or leaves the picture folder with '..'; the set cannot be moved.",
-        "the copy has the picture under a plain name",
+        "A file name is absolute or leaves the image folder with '..'; the set cannot be moved.",
+        "the copy has the image under a plain name",
         "",
     ),
     error(
         "duplicate-file-name",
-        "Two picture records name the same file, so the objects of one are background for the other.",
+        "Two image records name the same file, so the objects of one are background for the other.",
         "the records become one with the objects of both, if their sizes agree",
         "Correct the size of the wrong record.",
-        "picture-id-clash",
+        "image-id-clash",
     ),
     error(
-        "unreadable-picture",
-        "The file is empty, not a picture, or of a kind that is not read.",
-        "the picture and its objects are left out",
+        "unreadable-image",
+        "The file is empty, not an image, or of a kind that is not read.",
+        "the image and its objects are left out",
         "Export it again as PNG or JPEG.",
     ),
     error(
-        "truncated-picture",
-        "The picture begins well but is cut off or damaged.",
-        "the picture and its objects are left out",
+        "truncated-image",
+        "The image begins well but is cut off or damaged.",
+        "the image and its objects are left out",
         "Fetch the file again.",
     ),
     error(
-        "oversized-picture",
-        "The picture has more pixels than are read (a guard against decompression bombs).",
+        "oversized-image",
+        "The image has more pixels than are read (a guard against decompression bombs).",
         "",
         "Cut it into tiles.",
     ),
     error(
         "exif-rotation",
-        "The annotations were drawn before the picture's EXIF rotation was applied, so they lie across it.",
-        "the picture is written without the tag, as PNG, its pixels where the annotations expect them",
+        "The annotations were drawn before the image's EXIF rotation was applied, so they lie across it.",
+        "the image is written without the tag, as PNG, its pixels where the annotations expect them",
         "",
     ),
     error(
         "size-disagrees",
-        "The record states another size than the picture has.",
-        "outlines are scaled where the picture was resized; the record is corrected where the outlines fit the picture",
-        "Find out whether the picture was resized, cropped or replaced after it was annotated.",
+        "The record states another size than the image has.",
+        "outlines are scaled where the image was resized; the record is corrected where the outlines fit the image",
+        "Find out whether the image was resized, cropped or replaced after it was annotated.",
         "exif-rotation",
     ),
     warning(
         "exif-tag",
-        "The picture is turned by an EXIF tag, which many tools ignore.",
+        "The image is turned by an EXIF tag, which many tools ignore.",
         "the turned pixels are written without the tag, as PNG, where the annotated size says that they are meant",
-        "Look at the picture with its annotations, turn its pixels and remove the tag.",
+        "Look at the image with its annotations, turn its pixels and remove the tag.",
         "exif-rotation",
         "size-disagrees",
     ),
-    warning("blank-picture", "All pixels of the picture are the same.", "", "Was the right picture exported?"),
+    warning("blank-image", "All pixels of the image are the same.", "", "Was the right image exported?"),
     warning(
-        "multi-frame-picture",
+        "multi-frame-image",
         "The file holds several frames or pages; only the first is used.",
         "",
         "Write the frame that was annotated to a file of its own.",
     ),
     warning(
-        "dim-picture",
-        "A 16-bit picture uses only the lowest of its bits, so it is read as almost black.",
+        "dim-image",
+        "A 16-bit image uses only the lowest of its bits, so it is read as almost black.",
         "",
         "Scale it to the full range (multiply 12-bit values by 16).",
     ),
     warning(
-        "duplicate-picture",
-        "Two files hold the same picture (same bytes, or same pixels).",
+        "duplicate-image",
+        "Two files hold the same image (same bytes, or same pixels).",
         "the later one is left out where both have the same annotations",
         "Keep one of them, with the better annotations.",
     ),
     note(
-        "empty-picture",
-        "A picture has no objects; it is used as background.",
+        "empty-image",
+        "An image has no objects; it is used as background.",
         "",
         "Fine if that is what it shows.",
-        "picture-id-clash",
+        "image-id-clash",
     ),
-    note("unlisted-picture", "A picture lies in the folder but not in the file.", "", "Annotate it or leave it."),
-    note("alpha-channel", "The picture has transparency; it is laid over white.", "", "Nothing, if white is right."),
-    note("deep-picture", "The picture has 16 bits a channel; it is read with 8.", "", "Nothing, if 8 bits will do."),
-    note("cmyk-picture", "The picture is in printing colours (CMYK).", "", "Convert it to RGB and look at it."),
-    note("mixed-colour", "Some pictures are grey, others coloured.", "", "Fine if both will be met later on."),
+    note("unlisted-image", "An image lies in the folder but not in the file.", "", "Annotate it or leave it."),
+    note("alpha-channel", "The image has transparency; it is laid over white.", "", "Nothing, if white is right."),
+    note("deep-image", "The image has 16 bits a channel; it is read with 8.", "", "Nothing, if 8 bits will do."),
+    note("cmyk-image", "The image is in printing colours (CMYK).", "", "Convert it to RGB and look at it."),
+    note("mixed-colour", "Some images are grey, others coloured.", "", "Fine if both will be met later on."),
     note(
-        "large-picture",
-        "The picture is large; it is shrunk for training.",
+        "large-image",
+        "The image is large; it is shrunk for training.",
         "",
         "Cut it into tiles where small objects matter.",
     ),
@@ -174,15 +174,15 @@ PICTURES = (
 SETS = (
     error(
         "in-train-and-val",
-        "The same picture is in training and validation, so the measured accuracy is too high.",
+        "The same image is in training and validation, so the measured accuracy is too high.",
         "the training copy goes without it, unless that is more than half of it",
         "Is --val the same file?",
     ),
     warning(
         "near-duplicate-in-val",
-        "Almost the same picture is in training and validation.",
+        "Almost the same image is in training and validation.",
         "",
-        "Split by scene, patient, plate or clip instead of by picture.",
+        "Split by scene, patient, plate or clip instead of by image.",
         "in-train-and-val",
     ),
     error(
