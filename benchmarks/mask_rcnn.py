@@ -34,11 +34,11 @@ from benchmarks.measure import (
     stage_gflop,
     stage_seconds,
 )
-from maskwright.engine.predict import DTYPES
-from maskwright.engine.prepare import prepare
-from maskwright.engine.timing import StageTimer
 from maskwright.models.rcnn import RCNN, torchvision_v1
 from maskwright.ops.warp import pad_batch
+from maskwright.predictor.predictor import DTYPES
+from maskwright.predictor.prepare import prepare
+from maskwright.predictor.timing import StageTimer
 from maskwright.types import InputSpec
 from maskwright.weights.load import load_file
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from maskwright.engine.timing import StageTimer
+from maskwright.predictor.timing import StageTimer
 
 THREADS = 2
 

@@ -20,7 +20,7 @@ from benchmarks.measure import best
 from maskwright.data import coco
 from maskwright.data.dataset import Dataset
 from maskwright.draw import overlay
-from maskwright.engine.evaluate import evaluate
+from maskwright.evaluation.evaluate import evaluate
 from maskwright.media import write_image
 from maskwright.metrics.nuclei import NucleiResult
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import maskwright
-from maskwright.engine import settings
-from maskwright.engine.load import load
 from maskwright.models import zoo
+from maskwright.predictor.load import load
+from maskwright.training import settings
 from maskwright.weights.files import read, save_checkpoint
 
 MODELS = ("nuclei", "nuclei_fast")

@@ -13,8 +13,8 @@ from pathlib import Path
 import maskwright
 from maskwright.data import coco
 from maskwright.data.synthetic import scenes_fixture
-from maskwright.engine.evaluate import evaluate
-from maskwright.engine.settings import config_of
+from maskwright.evaluation.evaluate import evaluate
+from maskwright.training.settings import config_of
 
 PARTS = ("scenes", "scenes_fine")
 SIZE, OBJECTS, CLASSES = (192, 256), 8, 5

@@ -35,8 +35,8 @@ import maskwright
 from benchmarks.train_nuclei import recipe
 from maskwright.data import coco
 from maskwright.data.dataset import Dataset
-from maskwright.engine.evaluate import evaluate
-from maskwright.engine.settings import config_of
+from maskwright.evaluation.evaluate import evaluate
+from maskwright.training.settings import config_of
 from maskwright.types import Classes, Instances, Masks
 
 SHORT_EDGE, BATCH, WARMUP = 512, 2, 1000

@@ -41,12 +41,12 @@ from benchmarks.measure import (
     stage_gflop,
     stage_seconds,
 )
-from maskwright.engine.finish import finish
-from maskwright.engine.predict import DTYPES
-from maskwright.engine.prepare import prepare
-from maskwright.engine.timing import StageTimer
 from maskwright.models.yolact import Yolact
 from maskwright.ops.warp import pad_batch
+from maskwright.predictor.finish import finish
+from maskwright.predictor.predictor import DTYPES
+from maskwright.predictor.prepare import prepare
+from maskwright.predictor.timing import StageTimer
 from maskwright.types import Classes, RawDetections
 from maskwright.weights.load import load_file
 

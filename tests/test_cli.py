@@ -18,10 +18,10 @@ from typer.testing import CliRunner, Result
 
 from maskwright import __version__, demo
 from maskwright.cli import app
-from maskwright.engine.outputs import WRITERS
-from maskwright.engine.prediction import Prediction
 from maskwright.errors import WeightsError
 from maskwright.models.zoo import ZOO
+from maskwright.results.outputs import WRITERS
+from maskwright.results.prediction import Prediction
 
 
 @pytest.fixture
@@ -35,13 +35,13 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             raise WeightsError("There is no model\nor file 'gone'.")
         return Brightness()
 
-    importlib.import_module("maskwright.engine.report")  # keeps the real one, which it takes when it is imported
-    monkeypatch.setattr("maskwright.engine.load.load", load)
+    importlib.import_module("maskwright.evaluation.report")  # keeps the real one, which it takes when it is imported
+    monkeypatch.setattr("maskwright.predictor.load.load", load)
     return calls
 
 
 @pytest.fixture
-def source_images(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     """A folder with two images: two instances in one, none in the other."""
     folder = tmp_path / "in"
     folder.mkdir()
@@ -156,7 +156,7 @@ def test_errors_of_the_system_are_told_in_words(
     def load(name: str, **_: Any) -> None:
         raise fault
 
-    monkeypatch.setattr("maskwright.engine.load.load", load)
+    monkeypatch.setattr("maskwright.predictor.load.load", load)
     done = command("predict", images, "--out", tmp_path / "out")
     assert done.exit_code == 2
     assert done.stderr.startswith(f"error: {message}")
@@ -184,7 +184,7 @@ def test_evaluate_passes_its_options_on(
         asked.append((data, images, options))
         return Found(failed=(("a.png", "gone"),) if options["skip"] else ())
 
-    monkeypatch.setattr("maskwright.engine.evaluate.evaluate", evaluate)
+    monkeypatch.setattr("maskwright.evaluation.evaluate.evaluate", evaluate)
     words = ["--data", "a.json", "--images", "b", "--format", "coco", "--limit", "3"]
     done = command("evaluate", *words, "--rename", "cell=Zelle", "--rename", "b=c=d", "--out", tmp_path / "n.json")
     assert (done.exit_code, done.stdout) == (0, "AP 12.3\n")
@@ -205,8 +205,8 @@ def test_evaluate_refuses_to_write_over_files_before_it_begins(
     def evaluate(*_: Any, **__: Any) -> None:
         pytest.fail("nothing is measured")
 
-    monkeypatch.setattr("maskwright.engine.evaluate.evaluate", evaluate)
-    monkeypatch.setattr("maskwright.engine.report.evaluate", evaluate)
+    monkeypatch.setattr("maskwright.evaluation.evaluate.evaluate", evaluate)
+    monkeypatch.setattr("maskwright.evaluation.report.evaluate", evaluate)
     mine, folder, pipe = tmp_path / "mine.html", tmp_path / "folder.html", tmp_path / "pipe.html"
     mine.write_text("mine")
     folder.mkdir()
@@ -261,7 +261,7 @@ def test_the_demo_writes_an_overlay_and_a_json_and_says_what_it_found(
 ) -> None:
     pytest.importorskip("skimage")
     stand_in = SimpleNamespace(predict=lambda image, score_threshold: Brightness().predict([image])[0])
-    monkeypatch.setattr("maskwright.engine.load.load", lambda name: stand_in)
+    monkeypatch.setattr("maskwright.predictor.load.load", lambda name: stand_in)
     demo.main(["--out", str(tmp_path / "new/demo")])
     printed = capsys.readouterr().out
     found = Prediction.load(tmp_path / "new/demo/nuclei.json")

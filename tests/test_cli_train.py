@@ -10,9 +10,9 @@ from typer.testing import CliRunner, Result
 
 from maskwright.cli import app
 from maskwright.data.synthetic import coco_fixture
-from maskwright.engine import settings
-from maskwright.engine.defaults import is_open
-from maskwright.engine.train_config import TrainConfig
+from maskwright.training import settings
+from maskwright.training.config import TrainConfig
+from maskwright.training.defaults import is_open
 
 
 def command(*words: str | Path) -> Result:
@@ -29,7 +29,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
         configs.append(config)
         return Path(config.out, "best.safetensors")
 
-    monkeypatch.setattr("maskwright.engine.train.train", train)
+    monkeypatch.setattr("maskwright.training.train.train", train)
     return configs
 
 
@@ -156,7 +156,7 @@ def test_a_trial_prints_its_verdict_and_gives_the_exit_code(
         calls.append((plan.config.out, seconds))
         return SimpleNamespace(learns=learns, report=lambda: "VERDICT")
 
-    monkeypatch.setattr("maskwright.engine.try_out.try_out", try_out)
+    monkeypatch.setattr("maskwright.training.try_out.try_out", try_out)
     done = command("--data", data, "--images", data.parent / "images", "--out", tmp_path / "run", "--check")
     assert (done.exit_code, done.stdout) == (0 if learns else 1, "VERDICT\n")
     assert "images to learn from" in done.stderr

@@ -15,10 +15,10 @@ from torch import Tensor
 
 import maskwright
 from maskwright.data.synthetic import coco_fixture, scene
-from maskwright.engine.predict import Predictor
+from maskwright.fast.accelerate import accelerate
 from maskwright.models.base import Model
-from maskwright.nn.fast import accelerate
 from maskwright.ops.roi_align import roi_align
+from maskwright.predictor.predictor import Predictor
 from maskwright.types import Classes, RawDetections, Target
 from maskwright.weights.files import read
 

@@ -7,9 +7,9 @@ import torch
 
 import maskwright
 from maskwright.data import formats
-from maskwright.data.augment import Augment
 from maskwright.data.synthetic import coco_fixture
 from maskwright.models.rcnn import RCNN, tiny
+from maskwright.samples.augment import Augment
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,16 @@ import torch
 from PIL import Image
 
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
-from maskwright.engine.gallery import Gallery, judge
-from maskwright.engine.report import read_columns, report, report_run
-from maskwright.engine.timing import StageTimer
-from maskwright.engine.train_config import TrainConfig
 from maskwright.errors import ConfigError
+from maskwright.evaluation.gallery import Gallery, judge
+from maskwright.evaluation.report import read_columns, report
+from maskwright.training.report import report_run
 from maskwright.models import rcnn, zoo
 from maskwright.models.rcnn import RCNN
+from maskwright.predictor.timing import StageTimer
 from maskwright.report import charts, page
 from maskwright.report.charts import Bars, Series, line_chart, shortened
+from maskwright.training.config import TrainConfig
 from maskwright.types import Classes, InputSpec, Instances, Masks
 from maskwright.weights.files import save_checkpoint
 

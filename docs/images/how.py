@@ -20,14 +20,14 @@ from PIL import Image, ImageDraw, ImageFont
 import maskwright as mw
 from maskwright import draw
 from maskwright.data.synthetic import class_names, compose, scene
-from maskwright.engine.explain import explain
-from maskwright.engine.explanation import Explanation
-from maskwright.engine.panels import BEFORE, CHOSEN, INK, SOFT, Color, sheet
-from maskwright.engine.prepare import prepare
+from maskwright.explanation.explain import explain
+from maskwright.explanation.explanation import Explanation
+from maskwright.explanation.panels import BEFORE, CHOSEN, INK, SOFT, Color, sheet
 from maskwright.models import rcnn, yolact, zoo
 from maskwright.models.base import Model
 from maskwright.ops.boxes import iou
 from maskwright.ops.nms import batched_nms, fast_nms
+from maskwright.predictor.prepare import prepare
 from maskwright.types import InputSpec, Target
 from maskwright.weights.files import save_checkpoint
 

@@ -18,9 +18,9 @@ from PIL import Image
 
 from maskwright import draw
 from maskwright.data.synthetic import Scene, compose
-from maskwright.engine.finish import finish
 from maskwright.geometry import Geometry
 from maskwright.ops.warp import input_size
+from maskwright.predictor.finish import finish
 from maskwright.types import InputSpec, Instances, OutputSpec, RawDetections
 
 OUT = Path(__file__).with_suffix(".jpg")

@@ -16,13 +16,13 @@ _HOME = {
     "Instances": "types",
     "Masks": "types",
     "MaskwrightError": "errors",
-    "Predictor": "engine.predict",
-    "TrainConfig": "engine.train",
-    "build": "engine.load",
-    "evaluate": "engine.evaluate",
-    "load": "engine.load",
+    "Predictor": "predictor.predictor",
+    "TrainConfig": "training.train",
+    "build": "predictor.load",
+    "evaluate": "evaluation.evaluate",
+    "load": "predictor.load",
     "read_image": "media",
-    "train": "engine.train",
+    "train": "training.train",
 }
 
 __all__ = [  # noqa: PLE0604
@@ -31,15 +31,15 @@ __all__ = [  # noqa: PLE0604
 ]
 
 if TYPE_CHECKING:
-    from maskwright.engine.evaluate import evaluate as evaluate
-    from maskwright.engine.load import build as build
-    from maskwright.engine.load import load as load
-    from maskwright.engine.predict import Predictor as Predictor
-    from maskwright.engine.train import TrainConfig as TrainConfig
-    from maskwright.engine.train import train as train
     from maskwright.errors import MaskwrightError as MaskwrightError
+    from maskwright.evaluation.evaluate import evaluate as evaluate
     from maskwright.geometry import Geometry as Geometry
     from maskwright.media import read_image as read_image
+    from maskwright.predictor.load import build as build
+    from maskwright.predictor.load import load as load
+    from maskwright.predictor.predictor import Predictor as Predictor
+    from maskwright.training.train import TrainConfig as TrainConfig
+    from maskwright.training.train import train as train
     from maskwright.types import Classes as Classes
     from maskwright.types import InputSpec as InputSpec
     from maskwright.types import Instances as Instances

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from maskwright.errors import MaskwrightError, MissingExtraError
 
 if TYPE_CHECKING:
-    from maskwright.engine.prediction import Prediction
+    from maskwright.results.prediction import Prediction
 
 
 SCORE = 0.4
@@ -39,8 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
 def outline(out: Path) -> None:
     """Write the overlay and the JSON into the folder `out`, made if missing."""
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch is imported: see cli.main
-    from maskwright.engine.load import load
     from maskwright.media import write_image
+    from maskwright.predictor.load import load
 
     image = nuclei_image()
     predictor = load("nuclei")

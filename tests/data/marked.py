@@ -5,7 +5,7 @@ Everything lies on black, so that interpolation with the ground changes a colour
 
 import numpy as np
 
-from maskwright.data.sample import Objects, Sample
+from maskwright.samples.sample import Objects, Sample
 from maskwright.types import Landmarks, Masks
 
 HUES = 12

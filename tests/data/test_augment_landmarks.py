@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.data import marked
 
-from maskwright.data.augment import Augment, Choice, apply, augment, choose, move_objects
-from maskwright.data.sample import Objects, join, move_points
 from maskwright.errors import DataError
 from maskwright.geometry import Geometry
+from maskwright.samples.augment import Augment, Choice, apply, augment, choose, move_objects
+from maskwright.samples.sample import Objects, join, move_points
 from maskwright.types import Landmarks, Masks
 
 chance = st.sampled_from([0.0, 0.5, 1.0])

@@ -290,7 +290,7 @@ def windows(folder: Path, name: str, file: Path) -> None:
     file.write_text(text)
 
 
-@pytest.mark.parametrize(("name", "images"), [("coco", "images"), ("youtube_vis", "JPEGImages")])
+@pytest.mark.parametrize(("name", "source_images"), [("coco", "images"), ("youtube_vis", "JPEGImages")])
 def test_backslashes_of_windows_are_understood(tmp_path: Path, scenes: Dataset, name: str, source_images: str) -> None:
     place = tmp_path / "set"
     formats.save(place, scenes, name)

@@ -15,9 +15,9 @@ from PIL import Image
 
 from maskwright.data import coco, formats, labelme, labelme_save, synthetic
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
-from maskwright.engine.prediction import Prediction
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
+from maskwright.results.prediction import Prediction
 from maskwright.types import Classes, Landmarks, Masks
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from maskwright.data import coco, synthetic
-from maskwright.data.augment import Augment
 from maskwright.data.dataset import Dataset
-from maskwright.data.excerpt import windows
-from maskwright.data.loader import Batch, Batches, Sampling, scaled_spec
-from maskwright.engine.prepare import prepare
+from maskwright.predictor.prepare import prepare
+from maskwright.samples.augment import Augment
+from maskwright.samples.excerpt import windows
+from maskwright.samples.loader import Batch, Batches, Sampling, scaled_spec
 from maskwright.types import InputSpec, Masks
 
 SPECS = {

@@ -17,10 +17,10 @@ from tests.golden.compare import MASK_IOU, SCORE, assert_stats, assert_values, m
 from tests.golden.recorded import IMAGES, ZOO_NAMES, Extract, publisher, strided
 
 import maskwright
-from maskwright.engine.predict import Predictor
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import masks as mask_ops
 from maskwright.ops.warp import pad_batch, resize_normalise
+from maskwright.predictor.predictor import Predictor
 
 pytestmark = pytest.mark.golden
 

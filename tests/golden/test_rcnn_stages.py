@@ -29,15 +29,15 @@ from tests.golden.compare import (
 from tests.golden.recorded import ZOO_NAMES, Recording, publisher, strided
 from torch import Tensor
 
-from maskwright.engine.finish import finish
-from maskwright.engine.prediction import Prediction
+from maskwright.fast.accelerate import accelerate
 from maskwright.geometry import Geometry
 from maskwright.models import zoo
 from maskwright.models.rcnn import RCNN
-from maskwright.nn.fast import accelerate
 from maskwright.ops import masks as mask_ops
 from maskwright.ops.paste import paste
 from maskwright.ops.warp import input_size, pad_batch, resize_normalise
+from maskwright.predictor.finish import finish
+from maskwright.results.prediction import Prediction
 from maskwright.types import InputSpec, RawDetections
 from maskwright.weights.load import load_file
 

@@ -75,7 +75,7 @@ class Lesson:
             model.get_parameter(own).requires_grad_(True)
         spec = replace(model.spec, size=SHORT_EDGE)
         images = [self.golden.image(f"image{i}") for i in (0, 1)]
-        self.images = [image.shape[:2] for image in images]
+        self.originals = [image.shape[:2] for image in images]
         pixels = [resize_normalise(image, spec) for image in images]
         self.sizes = [(p.shape[1], p.shape[2]) for p in pixels]
         self.images = pad_batch(pixels, spec.multiple)
@@ -114,7 +114,7 @@ class Lesson:
     def target(self, case: str, i: int) -> Target:
         boxes = torch.from_numpy(self.golden[f"gt_boxes{i}"])
         if self.publisher == "torchvision":
-            (height, width), (h, w) = self.images[i], self.sizes[i]
+            (height, width), (h, w) = self.originals[i], self.sizes[i]
             boxes = boxes * torch.tensor([w / width, h / height] * 2)
             return Target(boxes, torch.from_numpy(self.golden[f"gt_labels{i}"]).long(), self._resized_masks(i))
         polygons = self._polygons(i)
@@ -126,7 +126,7 @@ class Lesson:
 
     def _resized_masks(self, i: int) -> Masks:
         """Annotated bitmaps in the input's frame: nearest neighbours, as torchvision resizes them."""
-        size = list(self.images[i])
+        size = list(self.originals[i])
         masks = mask_ops.decode([{"size": size, "counts": bytes(r)} for r in self.golden[f"gt_rles{i}"]])
         dense = torch.from_numpy(masks.dense())[:, None].float()
         return Masks.from_dense(F.interpolate(dense, self.sizes[i])[:, 0].numpy() > 0)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskwright.engine.network import build, origin
-from maskwright.engine.train_config import TrainConfig
 from maskwright.errors import WeightsError
 from maskwright.models import zoo
+from maskwright.training.config import TrainConfig
+from maskwright.training.network import build, origin
 from maskwright.types import Classes
 from maskwright.weights.files import read
 from maskwright.weights.keymaps import convert

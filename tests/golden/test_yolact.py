@@ -32,8 +32,6 @@ from tests.golden.yolact_recorded import (
 from torch import Tensor
 
 import maskwright
-from maskwright.engine.predict import Predictor
-from maskwright.engine.prediction import Prediction
 from maskwright.models.coco_classes import COCO
 from maskwright.models.yolact import Kept, Yolact
 from maskwright.nn.deform import DeformableConv2d
@@ -42,6 +40,8 @@ from maskwright.ops import boxes as box_ops
 from maskwright.ops import masks as mask_ops
 from maskwright.ops.prototypes import soft_masks
 from maskwright.ops.warp import resize_normalise
+from maskwright.predictor.predictor import Predictor
+from maskwright.results.prediction import Prediction
 from maskwright.weights.load import load_file
 
 pytestmark = pytest.mark.golden

@@ -13,11 +13,11 @@ from tests.golden.test_yolact import BOX_PX, MASK_IOU, RELATIVE, SCORE, Answers,
 from tests.golden.test_yolact_training import LOSS, TERMS
 from tests.golden.yolact_recorded import SIZE, Recording, steps, unpacked
 
-from maskwright.engine.predict import Predictor
 from maskwright.models import yolact
 from maskwright.models.yolact import Yolact
 from maskwright.ops import masks as mask_ops
 from maskwright.ops.warp import resize_normalise
+from maskwright.predictor.predictor import Predictor
 from maskwright.types import Classes, Masks, Target
 from maskwright.weights.keymaps import convert
 from maskwright.weights.load import load_into

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from maskwright.data.synthetic import scene
-from maskwright.engine.prepare import prepare
+from maskwright.fast.accelerate import accelerate
 from maskwright.models import zoo
 from maskwright.models.rcnn import RCNN, RCNNConfig, tiny
-from maskwright.nn.fast import accelerate
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import masks as mask_ops
+from maskwright.predictor.prepare import prepare
 from maskwright.types import Classes, Masks, RawDetections, Target
 from maskwright.weights.files import read, save_checkpoint
 from maskwright.weights.load import load_into

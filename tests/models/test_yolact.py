@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from maskwright.data.synthetic import scene
-from maskwright.engine.prepare import prepare
 from maskwright.models.yolact import Yolact, YolactConfig, timm_yolact, tiny
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import prototypes as prototype_ops
 from maskwright.ops.losses import Term
 from maskwright.ops.warp import pad_batch
+from maskwright.predictor.prepare import prepare
 from maskwright.types import Masks, RawDetections, Size, Target
 
 pytestmark = pytest.mark.usefixtures("one_thread")

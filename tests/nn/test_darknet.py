@@ -9,9 +9,9 @@ import torchvision
 from torch import Tensor, nn
 
 from maskwright.errors import ConfigError
+from maskwright.fast.accelerate import accelerate
 from maskwright.nn.backbones import backbone, norm_layer
 from maskwright.nn.darknet import DarkNet
-from maskwright.nn.fast import accelerate
 from maskwright.nn.mobilenet import MobileNetV2
 
 

@@ -13,10 +13,10 @@ from tests.reference import deform as twin
 from torch import nn
 
 from maskwright.errors import ConfigError
+from maskwright.fast.accelerate import accelerate
 from maskwright.models.rcnn import RCNN, tiny
 from maskwright.nn.backbones import backbone
 from maskwright.nn.deform import DeformableConv2d
-from maskwright.nn.fast import accelerate
 from maskwright.nn.resnet import Bottleneck, ResNet
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.engine.prediction import Prediction
 from maskwright.errors import ConfigError, suggest
+from maskwright.results.prediction import Prediction
 from maskwright.types import Classes, Masks
 
 CLASSES = Classes(["cell", "a/b: ü"], [7, 90])

@@ -48,10 +48,10 @@ def show(
     """Write a sheet of training samples with their outlines, boxes and landmarks, beside the originals."""
     from maskwright import media
     from maskwright.data import formats
-    from maskwright.data.augment import STRONG
-    from maskwright.engine.settings import config_of
-    from maskwright.engine.sheet import sheet
-    from maskwright.engine.train_config import UNDECIDED_AUGMENT, TrainConfig
+    from maskwright.samples.augment import STRONG
+    from maskwright.training.config import UNDECIDED_AUGMENT, TrainConfig
+    from maskwright.training.settings import config_of
+    from maskwright.training.sheet import sheet
 
     if augment is not None and augment not in KINDS:
         raise ConfigError(f"--augment is one of {', '.join(KINDS)}, got '{augment}'.{suggest(augment, KINDS)}")

@@ -97,9 +97,9 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure a model on annotated images: COCO box and mask AP, by class, and the time of each stage."""
-    from maskwright.engine.evaluate import evaluate as run
-    from maskwright.engine.load import load
-    from maskwright.engine.report import report as run_and_report
+    from maskwright.evaluation.evaluate import evaluate as run
+    from maskwright.evaluation.report import report as run_and_report
+    from maskwright.predictor.load import load
 
     check_places({"--out": out, "--report": report}, overwrite)
     same = pairs(rename or [])

@@ -66,9 +66,9 @@ def explain(
     debug: Debug = False,
 ) -> None:
     """Show in one image how a model came to one of its results: step by step, with its own numbers."""
-    from maskwright.engine.explain import explain as explained
-    from maskwright.engine.explanation import checked_suffix
-    from maskwright.engine.load import load
+    from maskwright.explanation.explain import explain as explained
+    from maskwright.explanation.explanation import checked_suffix
+    from maskwright.predictor.load import load
 
     target = checked_suffix(Path(f"{Path(image).stem}_explained.png") if out is None else out)
     if target.exists():

@@ -16,7 +16,7 @@ from maskwright.atomic import require_file_or_nothing
 from maskwright.errors import ConfigError
 
 if TYPE_CHECKING:
-    from maskwright.engine.predict import MaskOptions
+    from maskwright.predictor.predictor import MaskOptions
 
 
 def say(text: str | Text) -> None:

@@ -26,7 +26,7 @@ from maskwright.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from maskwright.engine.batch import Done, Failed
+    from maskwright.prediction.batch import Done, Failed
 
 
 @app.command(
@@ -87,8 +87,8 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Outline the objects in images and write what was found."""
-    from maskwright.engine.batch import RunOptions, predict_files
-    from maskwright.engine.load import load
+    from maskwright.prediction.batch import RunOptions, predict_files
+    from maskwright.predictor.load import load
 
     options = RunOptions(
         save=save,

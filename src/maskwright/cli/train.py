@@ -9,7 +9,7 @@ from maskwright.cli.app import app
 from maskwright.cli.options import Debug, FitKind, say
 
 if TYPE_CHECKING:
-    from maskwright.engine.train_config import TrainConfig
+    from maskwright.training.config import TrainConfig
 
 FIRST = "What to train"
 LENGTH = "How long and how"
@@ -155,10 +155,10 @@ def train(
     debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train a model on your own annotated images."""
-    from maskwright.engine import settings
-    from maskwright.engine.processes import is_first
-    from maskwright.engine.train import plan
-    from maskwright.engine.train import train as run
+    from maskwright.training import settings
+    from maskwright.training.processes import is_first
+    from maskwright.training.train import plan
+    from maskwright.training.train import train as run
 
     given = {
         "data": data, "images": images, "data_format": data_format, "out": out, "model": model, "weights": weights,
@@ -183,10 +183,10 @@ def train(
 
 def _config(given: dict[str, Any], file: Path | None) -> "TrainConfig":
     """The settings: those of the file, or of the run that is resumed, under those given in the command."""
-    from maskwright.engine import settings
-    from maskwright.engine.train import SETTINGS
-    from maskwright.engine.train_config import TrainConfig
     from maskwright.errors import ConfigError
+    from maskwright.training import settings
+    from maskwright.training.config import TrainConfig
+    from maskwright.training.train import SETTINGS
 
     started = Path(given.get("out", TrainConfig.out)) / SETTINGS
     if file is None and given.get("resume") and started.exists():
@@ -202,9 +202,9 @@ def _config(given: dict[str, Any], file: Path | None) -> "TrainConfig":
 
 def _check_run(folder: Path, data: str) -> None:
     """Raises ConfigError where there is no run in the folder, or it does not say what it learns from."""
-    from maskwright.engine.run import STATE
-    from maskwright.engine.train import SETTINGS
     from maskwright.errors import ConfigError
+    from maskwright.training.run import STATE
+    from maskwright.training.train import SETTINGS
 
     begun, saved = (folder / SETTINGS).exists(), (folder / STATE).exists()
     if not (begun or saved):
@@ -221,8 +221,8 @@ def _check_run(folder: Path, data: str) -> None:
 def _check(config: "TrainConfig", minutes: float | None) -> None:
     from dataclasses import replace
 
-    from maskwright.engine.train import plan
-    from maskwright.engine.try_out import SECONDS, try_out
+    from maskwright.training.train import plan
+    from maskwright.training.try_out import SECONDS, try_out
 
     planned = plan(replace(config, resume=False))
     say(planned.report())

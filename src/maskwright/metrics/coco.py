@@ -207,7 +207,7 @@ class CocoMetric:
         if found.classes.names != self.dataset.classes.names:
             raise DataError(
                 f"CocoMetric: the result has the classes {list(found.classes)}, the data set has "
-                f"{list(self.dataset.classes)}. Translate the labels first; engine.evaluate does."
+                f"{list(self.dataset.classes)}. Translate the labels first; `evaluation` does."
             )
         if not np.isfinite(found.scores).all() or not np.isfinite(found.boxes).all():
             raise DataError(f"CocoMetric: the result for {image.file_name} has scores or boxes that are not finite.")

@@ -228,7 +228,7 @@ class NucleiMetric:
         if instances.classes.names != self.classes.names:
             raise DataError(
                 f"NucleiMetric: the {what} of {name} has the classes {list(instances.classes)}, expected "
-                f"{list(self.classes)}. Translate the labels first; engine.evaluate does."
+                f"{list(self.classes)}. Translate the labels first; `evaluation` does."
             )
         if instances.size != size:
             raise DataError(

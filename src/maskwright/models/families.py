@@ -1,6 +1,6 @@
 """The model families, a row each: what rebuilds a network, and how its config is fitted to a data set.
 
-Engine code that must know a family's config asks here, and nowhere else.
+Code that must know a family's config asks here, and nowhere else.
 """
 
 import copy
@@ -17,7 +17,7 @@ Sides = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Family:
-    """What the engine does with the configs of a family.
+    """What the verbs do with the configs of a family.
 
     model, config: the classes. anchors: a config's typical anchor side of each level, in input pixels, finest first.
     with_anchors: a config with these sides, one for each level; of an R-CNN with one level all are of it. rows: how

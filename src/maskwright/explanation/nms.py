@@ -1,0 +1,70 @@
+"""What YOLACT's non-maximum suppression did around one result, by the rule of the kind that was used.
+
+Letters: M candidates, Q classes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maskwright.explanation.explanation import plural
+from maskwright.geometry import Geometry
+from maskwright.models.yolact import NMSConfig
+from maskwright.ops import boxes as box_ops
+from maskwright.ops.nms import batched_nms, fast_nms, greedy_nms_by_class, with_end_pixels
+from maskwright.types import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Suppression:
+    """What non-maximum suppression did among the boxes of the instance's class. Boxes are in the image's pixels.
+
+    kind: of `NMSConfig`; "fast_cross" compares the boxes of all classes. compared: how many boxes took part. fell
+    (F, 4): those that overlap the instance's box too much by the rule of the kind and have a lower score, so that it
+    makes them fall: IoU above `iou`; of "exact" IoU of `iou` or more, with both end pixels in the boxes, where no
+    better box had removed them before. only_fast
+    (G, 4): those that fell to a box that fell itself; greedy suppression would have kept them. None of "exact".
+    """
+
+    kind: str
+    iou: float
+    compared: int
+    fell: FloatArray
+    only_fast: FloatArray
+
+    def taking_part(self, name: str) -> str:
+        """Which boxes were compared, in words; name: the class of the instance."""
+        boxes, were = plural(self.compared, "box"), "was" if self.compared == 1 else "were"
+        if self.kind == "fast":  # every candidate takes part in every class
+            return f"{boxes} {were} compared, ranked by their score for {name}:"
+        return f"Of {boxes} of {'all classes' if self.kind == 'fast_cross' else 'the same class'}"
+
+
+def suppressed(
+    boxes: Tensor, scores: Tensor, label: int, box: Tensor, score: float, nms: NMSConfig, back: Geometry
+) -> Suppression:
+    """What suppression did around one result. boxes (M, 4), scores (M, Q) of all candidates, box (4,): of the input."""
+    own = scores[:, label]
+    if nms.kind == "exact":
+        compared = torch.nonzero(own > nms.score).flatten()
+        rows, labels = greedy_nms_by_class(boxes, scores, nms.score, nms.iou, len(boxes) * scores.shape[1])
+        alive = rows[labels == label]
+    else:
+        across = nms.kind == "fast_cross"
+        part = scores if across else own[:, None]
+        own = scores.amax(dim=1) if across else own
+        compared, _ = fast_nms(boxes, part, 1.0, nms.before, len(boxes), across=across)
+        alive, _ = fast_nms(boxes, part, nms.iou, nms.before, len(boxes), across=across)
+    dead, only_fast = ~torch.isin(compared, alive), compared[:0]
+    if nms.kind == "exact":
+        better = with_end_pixels(torch.cat([box[None], boxes[alive[own[alive] > score]]]))
+        over = box_ops.iou(with_end_pixels(boxes[compared]), better) >= nms.iou
+        double = over[:, 0] & ~over[:, 1:].any(dim=1)
+    else:
+        double = box_ops.iou(boxes[compared], box[None])[:, 0] > nms.iou
+        greedy = compared[batched_nms(boxes[compared], own[compared], torch.zeros_like(compared), nms.iou)]
+        only_fast = greedy[~torch.isin(greedy, alive)]
+    fell = compared[dead & double & (own[compared] <= score)]
+    moved = [back.boxes(boxes[rows].float().cpu().numpy()) for rows in (fell, only_fast)]
+    return Suppression(nms.kind, nms.iou, len(compared), *moved)

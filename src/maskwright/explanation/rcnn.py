@@ -1,0 +1,396 @@
+"""How Mask R-CNN and Faster R-CNN came to an instance: proposals, pooling, class, box, masks.
+
+Letters: K proposals, Q classes, M mask side, S pooled side, C channels, h w cells of a feature map.
+In drawings of a feature map cell j covers [j, j+1); input pixels divided by the stride are such cells.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskwright.explanation.explanation import Explanation, Trace, plural
+from maskwright.explanation.panels import (
+    BEFORE,
+    CHOSEN,
+    EDGE,
+    OTHER,
+    WRONG,
+    Drawing,
+    Panel,
+    Tile,
+    Window,
+    around,
+    heat,
+    tiles,
+)
+from maskwright.geometry import Geometry
+from maskwright.models.rcnn import BOX_WEIGHTS, RCNN
+from maskwright.nn.roi_heads import Pooler
+from maskwright.ops import boxes as box_ops
+from maskwright.types import FloatArray, OutputSpec
+
+STAGES = ("features", "propose", "classify", "select", "segment")
+SHOWN_PROPOSALS, SHOWN_MASKS = 100, 12
+
+BIN = (255, 90, 230)
+
+Positions = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Pooling:
+    """Where RoIAlign reads a box, and what RoIPool would take in its place.
+
+    level, levels: which map, of how many. stride: input pixels of a cell. side: S. box: (4,) in cells.
+    x, y: (S, n) positions of the samples in cells; every bin averages the n_y x n_x points its row and column cross.
+    pooled: (C, S, S), what the model got. whole: (4,) the box in whole cells, as RoIPool rounds it.
+    columns, rows: (S, 2) first cell and end of each of RoIPool's bins.
+    energy: (h, w) length of the map's vectors.
+    """
+
+    level: int
+    levels: int
+    stride: float
+    side: int
+    box: Positions
+    x: Positions
+    y: Positions
+    pooled: FloatArray
+    whole: Positions
+    columns: Positions
+    rows: Positions
+    energy: FloatArray
+
+    @property
+    def points(self) -> Positions:
+        """(S * n_y * S * n_x, 2) x and y of every sample."""
+        x, y = np.meshgrid(self.x.ravel(), self.y.ravel())
+        return np.stack([x.ravel(), y.ravel()], axis=1)
+
+    @property
+    def shift(self) -> float:
+        """How far rounding to whole cells moves a side of the box at most, in input pixels."""
+        return float(np.abs(self.whole - self.box).max() * self.stride)
+
+
+def pooling(pooler: Pooler, features: list[Tensor], box: Tensor) -> Pooling:
+    """What a pooler does with one box (4,) in input pixels of the first image."""
+    level = int(pooler.levels(box[None].float().cpu())[0]) if len(pooler.scales) > 1 else 0
+    scale, half = pooler.scales[level], 0.5 if pooler.aligned else 0.0
+    pooled = pooler(features, box[None], torch.zeros(1, dtype=torch.int64, device=box.device))[0]
+    cells = (box.double().cpu() * scale).numpy() - half  # the frame of RoIAlign: a cell's centre is a whole number
+    start, length = cells[:2], cells[2:] - cells[:2]
+    if not pooler.aligned:
+        length = np.maximum(length, 1.0)
+    x, y = (_samples(start[k], length[k], pooler.side, pooler.sampling_ratio) + 0.5 for k in (0, 1))
+    first, last = _rounded(box.double().cpu().numpy() * scale).reshape(2, 2)
+    feature = features[level][0].float()
+    edges = [_bins(first[k], last[k], pooler.side, feature.shape[2 - k]) for k in (0, 1)]
+    return Pooling(
+        level=level,
+        levels=len(pooler.scales),
+        stride=1 / scale,
+        side=pooler.side,
+        box=np.concatenate([start, start + length]) + 0.5,
+        x=x,
+        y=y,
+        pooled=pooled.float().cpu().numpy(),
+        whole=np.concatenate([first, np.maximum(last, first) + 1]),
+        columns=edges[0],
+        rows=edges[1],
+        energy=feature.norm(dim=0).cpu().numpy(),
+    )
+
+
+def _samples(start: float, length: float, side: int, ratio: int) -> Positions:
+    """(S, n) positions along an axis, as `ops.roi_align` has them."""
+    step = length / side
+    count = ratio or max(1, math.ceil(step))
+    return np.asarray(start + step * (np.arange(side)[:, None] + (np.arange(count) + 0.5) / count))
+
+
+def _rounded(cells: Positions) -> Positions:
+    """To whole numbers, halves away from zero, as RoIPool does."""
+    return np.asarray(np.sign(cells) * np.floor(np.abs(cells) + 0.5))
+
+
+def _bins(first: float, last: float, side: int, cells: int) -> Positions:
+    """(S, 2) of RoIPool along an axis: the cells of each bin; neighbouring bins may share one."""
+    step = max(last - first + 1, 1) / side
+    k = np.arange(side)
+    edges = np.stack([np.floor(k * step), np.ceil((k + 1) * step)], axis=1) + first
+    return np.asarray(edges.clip(0, cells))
+
+
+@dataclass(frozen=True, eq=False)
+class RCNNExplanation(Explanation):
+    """How the R-CNN family came to an instance. Boxes are in the image's pixels.
+
+    proposals (K, 4) and objectness (K,), best first; proposal: the row that became the instance.
+    class_scores (Q + 1,): of that proposal, background last; they sum to 1.
+    rivals (R, 4): boxes of the same class that it suppressed, and no better one before it.
+    box_pooling: how the proposal was read for class and box; mask_pooling: how the final box was read for the mask.
+    mask_probs (Q, M, M): the mask of every class inside the final box; the instance's label chooses. Both None for a
+    model without masks. nms: overlap above which the better box suppresses the other. input_box: the proposal in the
+    network's input, to which `geometry` leads from the image. output: how masks were finished.
+    """
+
+    proposals: FloatArray
+    objectness: FloatArray
+    proposal: int
+    class_scores: FloatArray
+    rivals: FloatArray
+    box_pooling: Pooling
+    mask_pooling: Pooling | None
+    mask_probs: FloatArray | None
+    nms: float
+    input_box: FloatArray
+    geometry: Geometry
+    output: OutputSpec
+
+    def panels(self) -> list[Panel]:
+        """See `Explanation.panels`."""
+        steps = [self._proposals(), self._level(), self._align(), self._pool(), self._classes(), self._box()]
+        if self.mask_probs is not None:
+            steps += [self._masks(), self._paste()]
+        return [*steps, self.result_panel()]
+
+    def numbers(self) -> list[tuple[str, object]]:
+        """See `Explanation.numbers`."""
+        box, p = self.prediction.boxes[self.instance], self.box_pooling
+        out: list[tuple[str, object]] = [
+            ("Input of the network", f"{self.geometry.size[1]} x {self.geometry.size[0]} pixels"),
+            ("Proposals", len(self.proposals)),
+            (
+                "Proposal that became this instance",
+                f"number {self.proposal}, objectness {self._sure(self.proposal):.3f}",
+            ),
+            ("Box, image's pixels", ", ".join(f"{v:.2f}" for v in box)),
+            ("Feature map", f"level {p.level} of {p.levels} (0 is the finest), {p.stride:g} input pixels a cell"),
+            ("RoIAlign", f"{p.side} x {p.side} bins, {p.y.shape[1]} x {p.x.shape[1]} samples each"),
+            ("RoIPool would move the box by up to", f"{p.shift:.2f} input pixels"),
+            ("Boxes of the same class it suppressed", len(self.rivals)),
+        ]
+        for k, name in enumerate([*self.prediction.classes, "background"]):
+            out.append((f"Score of {name}", f"{self.class_scores[k]:.4f}"))
+        return out
+
+    def _sure(self, k: int) -> float:
+        return float(self.objectness[k])
+
+    # ---- panels -----------------------------------------------------------------------------------------------
+
+    def _proposals(self) -> Panel:
+        drawing = self.scene()
+        drawing.fade(0.25)
+        order = np.argsort(-self.objectness, kind="stable")[:SHOWN_PROPOSALS]
+        colors = heat(0.45 + 0.55 * self.objectness[order], 0.0, 1.0)
+        for k, color in list(zip(order, colors, strict=True))[::-1]:
+            drawing.box(self.proposals[k], tuple(color.tolist()), 1.2, halo=False)
+        drawing.mark(self.proposals[self.proposal], BEFORE, 3.0)
+        text = (
+            f"A small network slides over the whole image and keeps {plural(len(self.proposals), 'box')} that may "
+            f"hold anything at all. The best {len(order)} are drawn; number {self.proposal} became the result."
+        )
+        key = ((BEFORE, f"this one: {self._sure(self.proposal):.2f} sure"), ((250, 225, 70), "surest"))
+        return Panel("Proposals: where could objects be?", text, drawing.pixels(), key)
+
+    def _map(self, window: Window, low: float | None = None, high: float | None = None) -> Drawing:
+        energy = self.box_pooling.energy
+        drawing = Drawing(window)
+        extent = (0.0, 0.0, float(energy.shape[1]), float(energy.shape[0]))
+        drawing.image(heat(energy, low, high), extent, smooth=False)
+        return drawing
+
+    def _level(self) -> Panel:
+        p = self.box_pooling
+        x0, y0, x1, y1 = (float(v) / p.stride for v in self.geometry.boxes(self.overview)[0])
+        drawing = self._map((x0, y0, x1, y1))
+        drawing.mark(p.box, BEFORE, 3.0)
+        wide, high = self.input_box[2] - self.input_box[0], self.input_box[3] - self.input_box[1]
+        which = (
+            f"The proposal is {wide:.0f} x {high:.0f} input pixels: level {p.level} of 0..{p.levels - 1} fits it"
+            if p.levels > 1
+            else f"The proposal is {wide:.0f} x {high:.0f} input pixels; there is one map"
+        )
+        text = f"{which}, where a cell stands for {p.stride:g} x {p.stride:g} pixels. Bright cells respond strongly."
+        return Panel("The feature map it is read from", text, drawing.pixels(), ((BEFORE, "the proposal"),))
+
+    def _close(self) -> Drawing:
+        """The feature map around the proposal, the cells' borders drawn."""
+        p = self.box_pooling
+        both = [*np.minimum(p.box[:2], p.whole[:2]), *np.maximum(p.box[2:], p.whole[2:])]
+        h, w = p.energy.shape
+        window = around(both, (0.0, 0.0, float(w), float(h)), 0.15, 6)
+        x0, y0, x1, y1 = math.floor(window[0]), math.floor(window[1]), math.ceil(window[2]), math.ceil(window[3])
+        part = p.energy[y0:y1, x0:x1]
+        drawing = self._map(window, float(part.min()), float(part.max()))
+        if drawing.zoom > 10:
+            drawing.cells(range(x0, x1 + 1), range(y0, y1 + 1), (70, 80, 110), 0.5)
+        return drawing
+
+    def _align(self) -> Panel:
+        p = self.box_pooling
+        drawing = self._close()
+        edges = [np.linspace(p.box[k], p.box[k + 2], p.side + 1).tolist() for k in (0, 1)]
+        drawing.cells(edges[0], edges[1], (255, 255, 255), 1.0)
+        drawing.box(p.box, BEFORE, 2.5)
+        x, y = (axis[p.side // 2 : p.side // 2 + 2] for axis in edges)
+        if len(x) > 1:
+            drawing.box((x[0], y[0], x[1], y[1]), BIN, 2.0)
+        apart = drawing.zoom * min(abs(p.box[2] - p.box[0]) / p.x.size, abs(p.box[3] - p.box[1]) / p.y.size)
+        drawing.dots(p.points, CHOSEN, min(4.0, max(1.0, apart / 6)))
+        text = (
+            f"The box is cut into {p.side} x {p.side} bins where it lies; nothing is rounded. Each bin averages "
+            f"{p.y.shape[1]} x {p.x.shape[1]} points, and each point is interpolated from the four cells around it."
+        )
+        key = ((BEFORE, "the proposal"), (CHOSEN, "samples"), (BIN, "the middle bin"))
+        return Panel("RoIAlign: how it is read", text, drawing.pixels(), key)
+
+    def _pool(self) -> Panel:
+        p = self.box_pooling
+        drawing = self._close()
+        x0, y0, x1, y1 = p.whole.tolist()
+        drawing.cells(np.arange(x0, x1 + 1).tolist(), np.arange(y0, y1 + 1).tolist(), (255, 255, 255), 1.0)
+        drawing.box(p.whole, WRONG, 2.5)
+        drawing.box(p.box, BEFORE, 2.5)
+        middle = p.side // 2
+        columns, rows = p.columns[middle], p.rows[middle]
+        if columns[1] > columns[0] and rows[1] > rows[0]:
+            drawing.box((columns[0], rows[0], columns[1], rows[1]), BIN, 2.0)
+        text = (
+            "The older RoIPool rounds the box to whole cells, and a bin takes the greatest of whole cells. Here that "
+            f"would move a side by up to {p.shift:.1f} input pixels: too coarse for exact masks."
+        )
+        key = ((BEFORE, "the proposal"), (WRONG, "rounded"), (BIN, "the middle bin"))
+        return Panel("RoIPool, for comparison", text, drawing.pixels(), key)
+
+    def _classes(self) -> Panel:
+        count = len(self.prediction.classes)
+        what = "the one class" if count == 1 else f"all {count} classes"
+        text = f"From the pooled numbers a class is chosen. The scores of {what} and of background sum to 1."
+        return Panel("Class: what is it?", text, self.class_bars(self.class_scores))
+
+    def _box(self) -> Panel:
+        box, start = self.prediction.boxes[self.instance], self.proposals[self.proposal]
+        both = [*np.minimum(box[:2], start[:2]), *np.maximum(box[2:], start[2:])]
+        drawing = self.scene(around(both, self.extent, 0.35, 8))
+        drawing.fade(0.15)
+        for rival in self.rivals[:40]:
+            drawing.box(rival, OTHER, 1.0, halo=False)
+        drawing.box(start, BEFORE, 2.5)
+        drawing.box(box, CHOSEN, 3.0)
+        moved = float(np.abs(box - start).max())
+        rest = (
+            f"{plural(len(self.rivals), 'box')} of this class overlapped it by more than {self.nms:g} with a lower "
+            "score and fell to it."
+            if len(self.rivals)
+            else "No other box of this class overlapped it enough to fall to it."
+        )
+        far = f"up to {moved:.1f} pixels" if moved >= 0.1 else "less than 0.1 pixels, so that the two are one here"
+        text = f"The same numbers also say how to move the proposal's sides: here by {far}. {rest}"
+        key = ((BEFORE, "proposal"), (CHOSEN, "final box"), (OTHER, "suppressed"))
+        return Panel("Box: where exactly?", text, drawing.pixels(), key[: 3 if len(self.rivals) else 2])
+
+    def _masks(self) -> Panel:
+        assert self.mask_probs is not None
+        assert self.mask_pooling is not None
+        names, side = self.prediction.classes, self.mask_pooling.side
+        order = [self.label, *(k for k in np.argsort(-self.class_scores[:-1], kind="stable") if k != self.label)]
+        items = [
+            Tile(heat(self.mask_probs[k], 0.0, 1.0), names[k], CHOSEN if k == self.label else None)
+            for k in order[:SHOWN_MASKS]
+        ]
+        m = self.mask_probs.shape[-1]
+        shown = "" if len(names) <= SHOWN_MASKS else f" ({SHOWN_MASKS} are shown)"
+        each = f"one for each of the {len(names)} classes{shown}" if len(names) > 1 else "one, as there is one class"
+        text = (
+            f"The final box is read again with {side} x {side} bins for a mask of {m} x {m} probabilities: {each}. "
+            "The predicted class chooses; the masks do not compete."
+        )
+        return Panel("One mask for each class", text, tiles(items), ((CHOSEN, f"chosen: {self.class_name}"),))
+
+    def _paste(self) -> Panel:
+        assert self.mask_probs is not None
+        box = self.prediction.boxes[self.instance]
+        drawing = self.scene(around(box, self.extent, 0.2, 6))
+        probs = self.mask_probs[self.label]
+        extent = tuple(float(v) for v in box)
+        drawing.image(heat(probs, 0.0, 1.0), extent, mask=np.full(probs.shape, 0.6), smooth=True)  # type: ignore[arg-type]
+        self.edge(drawing)
+        drawing.box(box, CHOSEN, 2.0)
+        text = (
+            "The chosen mask is stretched over the box; pixels with a probability of at least "
+            f"{self.output.mask_threshold:g} belong to it"
+        )
+        text += ", of which the largest part is kept" if self.output.largest_component else ""
+        text += "." if self.mask is None else f": {plural(int(self.mask.areas()[0]), 'pixel')}."
+        return Panel("Onto the image", text, drawing.pixels(), ((CHOSEN, "box"), (EDGE, "edge of the mask")))
+
+
+# ---- from the stages' notes ------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def build(trace: Trace, instance: int) -> RCNNExplanation:
+    """The explanation of an instance from what the stages gave."""
+    model = trace.model
+    assert isinstance(model, RCNN)
+    row, back, stages = trace.rows[instance], trace.geometry.inverse(), trace.stages
+    features = list(stages["features"][1])
+    proposals, objectness = stages["propose"][1][0]
+    logits, deltas = stages["classify"][1]
+    kept = stages["select"][1][0]
+    boxes, values, labels = (column[row] for column in kept)
+    size = stages["select"][0][3][0]
+    scores = logits.float().softmax(dim=1)  # (K, Q + 1)
+    label = int(labels)
+    decoded = box_ops.clip(box_ops.decode(deltas[:, label], proposals, BOX_WEIGHTS), size)
+    distance = (decoded - boxes).abs().amax(dim=1)
+    own = int(torch.where(scores[:, label] == values, distance, math.inf).argmin())
+    better = kept[0][(kept[2] == labels) & (kept[1] > values)]
+    over = box_ops.iou(decoded, torch.cat([boxes[None], better])) > model.config.roi.nms
+    fell = over[:, 0] & ~over[:, 1:].any(dim=1) & (scores[:, label] > model.config.roi.score)
+    fell &= scores[:, label] <= values
+    fell[own] = False
+    mask_pooling, probs = None, None
+    if model.mask_head is not None:
+        mask_pooling = pooling(model.mask_pooler, features, boxes)
+        pooled = model.mask_pooler(features, boxes[None], torch.zeros_like(labels)[None])
+        probs = model.mask_head.all_classes(model.roi_features(pooled))[0].float().sigmoid().cpu().numpy()
+    sure = objectness.float() if model.config.rpn.rank_by == "probability" else objectness.float().sigmoid()
+    return RCNNExplanation(
+        name=trace.name,
+        model="",
+        image=trace.image,
+        prediction=trace.prediction,
+        instance=instance,
+        proposals=back.boxes(proposals.float().cpu().numpy()),
+        objectness=sure.cpu().numpy(),
+        proposal=own,
+        class_scores=scores[own].cpu().numpy(),
+        rivals=back.boxes(decoded[fell].float().cpu().numpy()),
+        box_pooling=pooling(model.box_pooler, features, proposals[own]),
+        mask_pooling=mask_pooling,
+        mask_probs=probs,
+        nms=model.config.roi.nms,
+        input_box=proposals[own].float().cpu().numpy(),
+        geometry=trace.geometry,
+        output=model.output,
+    )
+
+
+def best_score(stages: dict[str, Any]) -> float | None:
+    """The highest class score that any proposal got; None where there was none."""
+    logits = stages["classify"][1][0]
+    return float(logits.float().softmax(dim=1)[:, :-1].max()) if len(logits) else None
+
+
+def lowest(model: RCNN) -> float:
+    """The score from which a class of a proposal is looked at."""
+    return model.config.roi.score

@@ -1,0 +1,333 @@
+"""The files a prediction run leaves: one table, `WRITERS`, says for each kind where it goes and who writes it.
+
+A kind whose pattern holds {name} gives a file (or folder) for each image; the others give one file for the whole
+run, written while the run goes on. Every file is written beside its place and then moved into it: a file under its
+final name is whole. Coordinates are the image's pixels.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright import draw, media
+from maskwright.errors import ConfigError, suggest
+from maskwright.ops import masks as mask_ops
+from maskwright.results.prediction import Prediction, areas, decimal, text_file
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a run and what its results are called.
+
+    source: the path or address to read. name: its results' file name without suffix, unique in the run.
+    image_id: its number in COCO results.
+    """
+
+    source: Path | str
+    name: str
+    image_id: int
+
+    @property
+    def shown(self) -> str:
+        """The source as it is printed and written."""
+        return printable(self.source)
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """An entry with its pixels, (H, W, 3) uint8 RGB."""
+
+    entry: Entry
+    pixels: NDArray[np.uint8]
+
+
+Save = Callable[[Prediction, NamedImage, Path], None]
+"""Takes one image's prediction; the path is where this kind keeps it."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One kind of result.
+
+    pattern: its place under the output folder; {name} and {ext} are the image's ("jpg" for JPEG images, else
+        "png"). about: what it is, for help texts. open: given that place (of the run's file), a context in which
+        images are saved. needs_masks: it cannot be made of boxes alone.
+    """
+
+    pattern: str
+    about: str
+    open: Callable[[Path], AbstractContextManager[Save]]
+    needs_masks: bool = False
+
+    def place(self, out: Path, entry: Entry) -> Path:
+        """Where the result of this image (or of the whole run) goes."""
+        jpeg = _suffix(entry.source) in (".jpg", ".jpeg")
+        return out / self.pattern.format(name=entry.name, ext="jpg" if jpeg else "png")
+
+
+# ---- one file for each image ------------------------------------------------------------------------------------
+
+
+def save_overlay(prediction: Prediction, image: NamedImage, path: Path) -> None:
+    """The image with its instances drawn on it."""
+    media.write_image(path, draw.overlay(image.pixels, prediction))
+
+
+def save_json(prediction: Prediction, image: NamedImage, path: Path) -> None:
+    """Our own JSON, which `Prediction.load` reads back."""
+    prediction.save(path, image=image.entry.shown)
+
+
+def save_polygons(prediction: Prediction, image: NamedImage, path: Path) -> None:
+    """A GeoJSON FeatureCollection in pixels: a Polygon (one part) or MultiPolygon for each instance, with holes.
+
+    An instance without any pixel has a null geometry. `objectType` and `classification` are what QuPath looks for.
+    """
+    with text_file(path) as file:
+        file.write('{"type": "FeatureCollection", "features": [')
+        for i, parts in enumerate(prediction.to_polygons()):
+            file.write(("\n" if i == 0 else ",\n") + json.dumps(_feature(prediction, i, parts), ensure_ascii=False))
+        file.write("\n]}\n")
+
+
+def _feature(prediction: Prediction, i: int, parts: list[dict[str, Any]]) -> dict[str, Any]:
+    rings = [[_closed(ring) for ring in (part["outer"], *part["holes"])] for part in parts]
+    geometry: dict[str, Any] | None = {"type": "MultiPolygon", "coordinates": rings}
+    if len(rings) < 2:
+        geometry = {"type": "Polygon", "coordinates": rings[0]} if rings else None
+    label = int(prediction.labels[i])
+    name = prediction.classes[label]
+    properties = {
+        "objectType": "annotation",
+        "classification": {"name": name},
+        "name": name,
+        "label": label,
+        "score": decimal(prediction.scores[i]),
+        "box": [decimal(v) for v in prediction.boxes[i]],
+    }
+    return {"type": "Feature", "id": i, "geometry": geometry, "properties": properties}
+
+
+def _closed(ring: list[list[float]]) -> list[list[float]]:
+    whole = [[int(v) if v == int(v) else v for v in point] for point in ring]
+    return [*whole, whole[0]]
+
+
+def save_labelme(prediction: Prediction, image: NamedImage, path: Path) -> None:
+    """LabelMe 5 JSON that finds its image where it lies; an address is written as it is."""
+    source = image.entry.source
+    where = source if isinstance(source, str) else Path(os.path.relpath(source, path.parent)).as_posix()
+    with text_file(path) as file:
+        json.dump(prediction.to_labelme(printable(where)), file, ensure_ascii=False, indent=1)
+
+
+def save_cutouts(prediction: Prediction, image: NamedImage, path: Path) -> None:
+    """A folder with one transparent PNG for each instance, named by its row and class; an older folder is replaced.
+
+    An instance without any pixel has no PNG; its number is missing in the folder.
+    """
+    part = path.with_name(f".{path.name[:80]}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    for i, cutout in enumerate(draw.cutouts(image.pixels, prediction)):
+        if not cutout.size:
+            continue
+        name = _file_name(prediction.classes[int(prediction.labels[i])])
+        media.write_image(part / f"{i:04d}_{name}.png", cutout)
+    if path.exists():
+        shutil.rmtree(path)
+    part.rename(path)
+
+
+def save_labels(prediction: Prediction, image: NamedImage, path: Path) -> None:
+    """16-bit grey PNG: 0 is background, k is row k - 1 of the prediction."""
+    media.write_image(path, draw.label_map(prediction))
+
+
+# ---- one file for the whole run -----------------------------------------------------------------------------------
+
+COLUMNS = ("image", "instance", "class", "score", "area", "x0", "y0", "x1", "y1")
+MEASURES = ("perimeter", "centroid_x", "centroid_y")
+
+
+@contextmanager
+def csv_table(path: Path) -> Iterator[Save]:
+    """One row for each instance, in pixels; `instance` counts from 0 in each image as the rows of its other files.
+
+    Without masks the area is the box's, and perimeter and centroid are empty. If the run is cut short, the rows of
+    the images done stay in `path`.part.
+    """
+    with text_file(path, keep_part=True) as file:
+        rows = csv.writer(file)
+        rows.writerow((*COLUMNS, *MEASURES))
+
+        def save(prediction: Prediction, image: NamedImage, path: Path) -> None:
+            rows.writerows(_measurements(prediction, image.entry.shown))
+            file.flush()
+
+        yield save
+
+
+def _measurements(prediction: Prediction, shown: str) -> Iterator[tuple[Any, ...]]:
+    masks = prediction.crops
+    measured = None if masks is None else mask_ops.measure(masks)
+    for i, area in enumerate(areas(prediction)):
+        name = prediction.classes[int(prediction.labels[i])]
+        box = [decimal(v) for v in prediction.boxes[i]]
+        rest = ["" if measured is None else _number(measured[key][i]) for key in MEASURES]
+        yield (shown, i, name, decimal(prediction.scores[i]), _number(area), *box, *rest)
+
+
+def _number(value: float) -> float | int | str:
+    """Whole numbers without a point, others to a thousandth of a pixel, NaN (of an empty mask) as nothing."""
+    value = float(value)
+    if not np.isfinite(value):
+        return ""
+    return int(value) if value.is_integer() else round(value, 3)
+
+
+@contextmanager
+def coco_results(path: Path) -> Iterator[Save]:
+    """A JSON array of COCO result entries, each with the image's `image_id` and `file_name`.
+
+    If the run is cut short, the entries of the images done stay, one a line, in `path`.part.
+    """
+    with text_file(path, keep_part=True) as file:
+        file.write("[")
+        first = True
+
+        def save(prediction: Prediction, image: NamedImage, path: Path) -> None:
+            nonlocal first
+            for entry in prediction.to_coco(image.entry.image_id):
+                entry["file_name"] = image.entry.shown
+                file.write(("\n" if first else ",\n") + json.dumps(entry, ensure_ascii=False))
+                first = False
+            file.flush()
+
+        yield save
+        file.write("\n]\n")
+
+
+# ---- the table ----------------------------------------------------------------------------------------------------
+
+
+def _each(save: Save) -> Callable[[Path], AbstractContextManager[Save]]:
+    return lambda place: nullcontext(save)
+
+
+WRITERS: dict[str, Output] = {
+    "overlay": Output("overlay/{name}.{ext}", "the image with the instances drawn on it", _each(save_overlay)),
+    "json": Output("json/{name}.json", "boxes, scores, classes and COCO-RLE masks", _each(save_json)),
+    "polygons": Output("polygons/{name}.geojson", "outlines with holes, as GeoJSON", _each(save_polygons), True),
+    "labelme": Output("labelme/{name}.json", "annotations to correct in LabelMe", _each(save_labelme)),
+    "cutouts": Output("cutouts/{name}", "a folder of transparent PNGs, one an instance", _each(save_cutouts), True),
+    "labels": Output("labels/{name}.png", "16-bit PNG, pixel value = instance number", _each(save_labels), True),
+    "csv": Output("measurements.csv", "one table of measurements for the run", csv_table),
+    "coco": Output("results.json", "one file of COCO results for the run", coco_results),
+}
+
+
+def parse_kinds(words: Sequence[str]) -> tuple[str, ...]:
+    """The kinds named in `words`, each a name or names joined by commas; ConfigError with the near miss."""
+    kinds = [word.strip() for text in words for word in text.split(",") if word.strip()]
+    for kind in kinds:
+        if kind not in WRITERS:
+            raise ConfigError(f"There is no output kind '{kind}'.{suggest(kind, WRITERS)}")
+    if not kinds:
+        raise ConfigError(f"Nothing to save.{suggest('', WRITERS)}")
+    return tuple(dict.fromkeys(kinds))
+
+
+# ---- names --------------------------------------------------------------------------------------------------------
+
+
+def entries(sources: Sequence[Path | str]) -> list[Entry]:
+    """An entry for each source, in order, with names and numbers that differ.
+
+    The name is the file's stem. Images whose stems are alike (also if only in upper and lower case) get the folders
+    in which they differ in front, joined by "__", and, where that is not enough, the suffix and then a number behind.
+    image_id is the stem where every stem is a number and they differ (COCO's own images), else 1, 2, ... in order.
+    """
+    names = _unique_names(sources)
+    stems = [_parts(source)[-1] for source in sources]
+    numbers = [int(stem) for stem in stems if stem.isascii() and stem.isdigit() and len(stem) <= 18]
+    if len(set(numbers)) != len(sources):
+        numbers = list(range(1, len(sources) + 1))
+    return [Entry(s, name, number) for s, name, number in zip(sources, names, numbers, strict=True)]
+
+
+def _unique_names(sources: Sequence[Path | str]) -> list[str]:
+    parts = [_parts(source) for source in sources]
+    names = [_file_name(p[-1]) for p in parts]
+    alike = _alike(names)
+    levels = zip(*(parts[i][:-1] for i in alike), strict=False)
+    common = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
+    for i in alike:
+        names[i] = _file_name("__".join(parts[i][common:]))
+    for i in _alike(names):
+        names[i] = _file_name(names[i] + _suffix(sources[i]).replace(".", "_"))
+    taken: set[str] = set()
+    for i, name in enumerate(names):
+        number = 2
+        while _key(names[i]) in taken:
+            names[i] = f"{name}_{number}"
+            number += 1
+        taken.add(_key(names[i]))
+    return names
+
+
+def _alike(names: list[str]) -> list[int]:
+    counts = Counter(_key(name) for name in names)
+    return [i for i, name in enumerate(names) if counts[_key(name)] > 1]
+
+
+def _key(name: str) -> str:
+    """Names with one key are one file on some file system."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _path(source: Path | str) -> PurePosixPath:
+    """The source as a path; of an address, the host and the path."""
+    if isinstance(source, str):
+        address = urlsplit(source)
+        return PurePosixPath(f"/{address.netloc}/{unquote(address.path)}")
+    return PurePosixPath(source.absolute().as_posix())
+
+
+def _parts(source: Path | str) -> list[str]:
+    """Folders and stem."""
+    path = _path(source)
+    return [*path.parent.parts, path.stem]
+
+
+def _suffix(source: Path | str) -> str:
+    return _path(source).suffix.lower()
+
+
+def printable(text: str | os.PathLike[str]) -> str:
+    """A path as text; bytes that are no UTF-8 become a replacement sign."""
+    return os.fsencode(text).decode("utf-8", "replace")
+
+
+def _file_name(text: str) -> str:
+    """`text` as a file name on any system: no separators, no leading dots, at most 200 bytes."""
+    name = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", printable(text)).strip(" .") or "image"
+    if len(name.encode()) > 200:
+        mark = hashlib.sha256(name.encode()).hexdigest()[:10]
+        name = f"{name.encode()[:180].decode(errors='ignore')}~{mark}"
+    return name

@@ -1,0 +1,344 @@
+"""Settings that fit the data: what nobody chose is decided here, each with the reason that a person is shown.
+
+Sizes: a side is the square root of a box's area; an image's edge is the short one, or what the network's way to fit
+images into its input makes of it (`facts`). "At the input" is after the resizing that the network sees.
+
+Letters: L levels of the pyramid. Sides and edges in pixels.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from maskwright.data.dataset import Dataset
+from maskwright.models.families import family_of
+from maskwright.samples.augment import Augment
+from maskwright.training.config import UNDECIDED_AUGMENT, TrainConfig
+from maskwright.training.facts import Device, Facts
+from maskwright.training.network import Origin, origin
+from maskwright.training.undecided import Undecided, undecided
+from maskwright.wording import counted
+
+OPEN_WHEN_NONE = ("size", "max_size", "shrink", "enlarge", "anchors", "score_threshold", "max_instances")
+"""Fields in which None means that nobody chose."""
+
+GOOD_SIDE = 40.0
+"""Side at the input at which objects are learnt and outlined well: RoIAlign then reads 10 cells of stride 4."""
+
+LARGE_SIDE, LEAST_SIDE = 64.0, 24.0
+"""Objects above the first lose nothing where the image shrinks; below the second masks get poor."""
+
+MOST_ENLARGED = 2.0
+"""Enlarging further costs time and adds no information."""
+
+LEAST_EDGE, LONGEST = 480, 2048
+"""Inputs are not shrunk below the first short edge, nor kept above the second long edge, for the objects' sake."""
+
+CROP_PIXELS = 1.2e6
+"""Inputs above this are learnt from in windows where the objects are small enough for them."""
+
+CPU_PIXELS, CPU_BATCH = 1.1e6, 8
+"""Pixels of a step on a processor, and the most images."""
+
+GPU_PIXEL, GPU_SHARE, GPU_BATCH = 2.2e-3, 0.7, 16
+"""Memory in MB of one input pixel while training, the share of the memory that is used, and the most images."""
+
+SEEN = {"random weights": 20_000, "a trained backbone": 10_000, "trained weights": 5_000}
+RATE = {"random weights": 4e-4, "a trained backbone": 2e-4, "trained weights": 1e-4}
+"""Images that a run shows in all, and AdamW's rate for 4 images a step, by what it begins with."""
+
+BOXES_ALONE = "faster_rcnn_small"
+"""The network for annotations without outlines."""
+
+BETWEEN, GPU_BETWEEN = 200, 4000
+"""Images that are learnt from between two evaluations, at least, on a processor and on a GPU."""
+
+FEW = 1000
+"""Below so many images the variations are stronger."""
+
+FROZEN_BELOW = 8
+"""Smaller batches give statistics that are too noisy for trained norms."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A decision: the field of `TrainConfig`, its value, and why."""
+
+    field: str
+    value: Any
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.field} = {_shown(self.value)}: {self.why}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "no limit"
+    if isinstance(value, Augment):
+        plain = {k: getattr(Augment(), k) for k in vars(value)}
+        changed = {"flip_horizontal": value.flip_horizontal}  # told in any case: left and right may differ in meaning
+        changed |= {k: v for k, v in vars(value).items() if v != plain[k]}
+        return ", ".join(f"{k} {_shown(v)}" for k, v in changed.items())
+    if isinstance(value, tuple):
+        return " ".join(_shown(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def is_open(config: TrainConfig, field: str) -> bool:
+    """Whether nobody chose this field."""
+    value = getattr(config, field)
+    if field in OPEN_WHEN_NONE:
+        return value is None
+    return isinstance(value, Undecided) or value is UNDECIDED_AUGMENT or (field == "norm" and value == "auto")
+
+
+def with_network(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """The settings with a network of boxes alone where nobody chose one and not one annotation has an outline."""
+    if not isinstance(config.model, Undecided) or config.weights is not None:
+        return config
+    rows = [a for rows in dataset.annotations.values() for a in rows]
+    outlined = any(a.segmentation is not None for a in rows)
+    return config if outlined or not rows else replace(config, model=undecided(BOXES_ALONE))
+
+
+def resolve(
+    config: TrainConfig, dataset: Dataset, start: Origin | None = None, device: Device | None = None
+) -> tuple[TrainConfig, list[Reason]]:
+    """The settings with everything that nobody chose decided for this data set, and the reasons.
+
+    dataset: the images to learn from. start: `network.origin(config)`. device: found from the config.
+    What was given is never changed. A data set without objects, from which nothing can be learnt, decides nothing.
+    """
+    start = start or origin(config)
+    reasons: list[Reason] = []
+    facts = Facts(config, dataset, start, device or Device.find(config))
+    if not len(facts.sides):
+        return config, reasons
+    for rule in RULES:
+        for reason in () if start.built and rule in OF_NETWORK else rule(facts):
+            if is_open(facts.config, reason.field):
+                facts.config = replace(facts.config, **{reason.field: reason.value})
+                reasons.append(reason)
+    return facts.config, reasons
+
+
+# ---- the rules, in the order in which they build on each other ------------------------------------------------------
+
+
+def _model(f: Facts) -> Sequence[Reason]:
+    if f.start.weights is not None:
+        return [Reason("model", f.start.architecture, "the network that the weights are of")]
+    boxes = "the annotations have boxes but no outlines; " if f.config.model == BOXES_ALONE else ""
+    return [Reason("model", str(f.config.model), f"{boxes}light, made to learn from random weights")]
+
+
+def _input(f: Facts) -> Sequence[Reason]:
+    """Small objects are enlarged, images of large ones shrunk, the long edge limited; trained weights keep theirs."""
+    if not is_open(f.config, "size") or (f.pretrained and f.typical_input() >= LEAST_SIDE):
+        return []
+    short, edges = f.typical_edge, f.edges()
+    low, typical = float(np.quantile(f.small / edges, 0.1)), float(np.median(f.typical / edges))
+    keeps_shape = f.start.config.spec.fit == "short_edge"
+    aspect = float(np.median(f.sizes.max(axis=1) / f.edge)) if keeps_shape else 1.0
+    edge = short
+    if typical * short < GOOD_SIDE:
+        edge = min(GOOD_SIDE / typical, MOST_ENLARGED * short)
+    elif low * short > LARGE_SIDE and short > LEAST_EDGE:
+        edge = max(LARGE_SIDE / low, LEAST_EDGE)
+    far = min(LEAST_SIDE / typical, max(short, MOST_ENLARGED * LONGEST / aspect))
+    edge = min(edge, max(LONGEST / aspect, far))
+    size = max(32, 32 * round(edge / 32))
+    here = f"objects are {typical * short:.0f} pixels (median) in images of {short:.0f}"
+    if size >= 1.1 * short:
+        why = f"{here}, small: enlarged to {typical * size:.0f}"
+    elif size <= 0.9 * short:
+        why = f"{here}, large enough: shrunk to {typical * size:.0f}, which saves time"
+    else:
+        why = f"{here}: kept"
+    if not keeps_shape:
+        return [Reason("size", size, why)]
+    return _fixed(f, size, why) if f.fixed_scale and size >= short else _framed(f, size, why)
+
+
+def _fixed(f: Facts, size: int, why: str) -> Sequence[Reason]:
+    """One factor for images of all sizes, but none is enlarged beyond 800."""
+    factor = round(size / f.typical_edge, 2)
+    wanted = max(size, min(800, 32 * round(factor * float(f.edge.max()) / 32)))
+    out = [Reason("size", wanted, why)]
+    out.append(Reason("enlarge", factor, "objects have the same size in pixels in small and in large images"))
+    if f.start.config.spec.shrink:
+        out.append(Reason("shrink", False, "objects have the same size in pixels in small and in large images"))
+    return [*out, *_limit(f, wanted)]
+
+
+def _framed(f: Facts, size: int, why: str) -> Sequence[Reason]:
+    """Images of all sizes are brought to one short edge, unless the objects of the larger ones got lost by it."""
+    base, out = f.start.config.spec, [Reason("size", size, why)]
+    larger = f.edge > 1.1 * size
+    left = f.sides[larger[f.owner]] * size / f.edge[f.owner][larger[f.owner]]
+    lost = len(left) > 0 and float(np.median(left)) < LEAST_SIDE
+    if larger.any() and base.shrink == lost:
+        what = f"in the {counted(int(larger.sum()), 'larger image')} objects"
+        why = f"{what} would be {np.median(left):.0f} pixels" if lost else "larger images shrink to the size"
+        out.append(Reason("shrink", not lost, why))
+    if not lost and base.enlarge is not None and size > base.enlarge * f.edge.min():
+        out.append(Reason("enlarge", round(size / float(f.edge.min()), 2), "the smallest images reach the size"))
+    return [*out, *_limit(f, size)]
+
+
+def _limit(f: Facts, size: int) -> Sequence[Reason]:
+    """The limit of the long edge, raised where the images are longer than the model expects."""
+    base, length = f.start.config.spec, float(np.quantile(f.sizes.max(axis=1) / f.edge, 0.95))
+    if base.max_size is None or round(base.max_size * size / base.size) >= length * size:
+        return []
+    limit = 32 * math.ceil(min(length * size, max(LONGEST, 2.0 * size)) / 32)
+    return [Reason("max_size", limit, f"images are up to {length:.1f} times as long as wide")]
+
+
+def _anchors(f: Facts) -> Sequence[Reason]:
+    """One side for each level, from the small objects to the large ones; trained weights keep theirs."""
+    own = family_of(f.start.config).anchors(f.start.config)
+    if f.pretrained or len(own) < 2:
+        return []
+    sides, _ = f.inputs()
+    low, high = (max(4.0, float(v)) for v in np.quantile(sides, [0.1, 0.95]))
+    step = min(max((high / low) ** (1 / (len(own) - 1)), math.sqrt(2)), 2.5)
+    first = math.sqrt(low * high) / step ** ((len(own) - 1) / 2)
+    stride = min(f.start.config.strides)
+    ladder = tuple(float(round(max(first * step**k, 2 * stride * 2**k))) for k in range(len(own)))
+    if all(abs(math.log(a / b)) < math.log(1.2) for a, b in zip(ladder, own, strict=True)):
+        return []
+    return [Reason("anchors", ladder, f"objects are {low:.0f} to {high:.0f} pixels at the input (10 % to 95 %)")]
+
+
+def _augment(f: Facts) -> Sequence[Reason]:
+    few = f.images < FEW
+    grey, scale = (0.2, (0.75, 1.33)) if few else (0.1, (0.85, 1.2))
+    augment = Augment(scale=scale, brightness=grey, contrast=grey, saturation=grey)
+    why = [counted(f.images, "image") + (": stronger variations" if few else ": mild variations")]
+    if f.config.orientation == "free":
+        augment = replace(augment, flip_vertical=0.5, rot90=0.75)
+        why.append("no up and down: all mirrorings and quarter turns")
+    if (window := _window(f)) is not None:
+        augment = replace(augment, crop=(window, window))
+        why.append(f"inputs are large and objects small: learnt from in windows of {window}")
+    return [Reason("augment", augment, "; ".join(why))]
+
+
+def _window(f: Facts) -> int | None:
+    """Side of the training windows, which hold the large objects four times over; None for whole images."""
+    sides, pixels = f.inputs()
+    large = float(np.quantile(sides, 0.95))
+    window = max(512, 32 * math.ceil(4 * large / 32))
+    return window if np.median(pixels) > CROP_PIXELS and window <= 1024 else None
+
+
+def _batch(f: Facts) -> Sequence[Reason]:
+    pixels, device = f.step_pixels(), f.device
+    if device.kind == "cuda":
+        fit, most = GPU_SHARE * device.megabytes / (GPU_PIXEL * pixels), GPU_BATCH
+        why = f"inputs of {pixels / 1e6:.2f} megapixels in {device.megabytes / 1e3:.0f} GB"
+    else:
+        fit, most = CPU_PIXELS / pixels, CPU_BATCH
+        why = f"inputs of {pixels / 1e6:.2f} megapixels on a processor"
+    why += f", {device.processes} processes" if device.processes > 1 else ""
+    size = max(1 if f.pretrained else 2, min(most, int(fit))) * device.processes
+    if size > (share := max(device.processes, f.images // 4)):
+        several = ": an epoch has several steps" if f.images > share else ""
+        size, why = share, counted(f.images, "image") + several
+    return [Reason("batch_size", size, why)]
+
+
+def _norm(f: Facts) -> Sequence[Reason]:
+    config = f.config
+    if f.start.config.norm == "frozen":
+        return [Reason("norm", "frozen", "the published statistics go with the weights")]
+    if f.pretrained and config.batch_size < FROZEN_BELOW:
+        return [Reason("norm", "frozen", f"batches of {config.batch_size} are too small to improve trained statistics")]
+    why = {
+        "random weights": "random weights have no statistics yet",
+        "a trained backbone": "the new parts have no statistics yet",
+        "trained weights": "trained weights, batches large enough",
+    }
+    return [Reason("norm", "live", why[f.weights])]
+
+
+def _length(f: Facts) -> Sequence[Reason]:
+    """Epochs, warm-up and how often to evaluate."""
+    c, n = f.config, max(1, f.images * f.config.repeats)
+    steps = math.ceil(n / (c.batch_size * c.accumulate))
+    epochs = min(300, max(12, round(SEEN[f.weights] / n)))
+    if is_open(f.config, "epochs") and c.max_minutes is not None:
+        out = [Reason("epochs", None, "max_minutes ends the run")]
+        warmup, total = min(500, max(50, 2 * steps)), None
+    else:
+        why = f"{counted(f.images, 'image')}, from {f.weights}: {epochs * n} images are seen"
+        out = [Reason("epochs", epochs, why)]
+        total = steps * (epochs if is_open(f.config, "epochs") else c.epochs or epochs)
+        warmup = min(500, max(1, total // 10))
+    of = "" if total is None else f" of {total}"
+    out.append(Reason("warmup", warmup, f"{'step' if warmup == 1 else 'steps'}{of}, {steps} an epoch"))
+    return [*out, _measuring(f, n, None if total is None else total // steps)]
+
+
+def _measuring(f: Facts, n: int, epochs: int | None) -> Reason:
+    """How often to evaluate: at most 30 times; on a GPU, which learns faster than it measures, rarely, but 5 times."""
+    gpu = f.device.kind == "cuda"
+    seen = GPU_BETWEEN if gpu else BETWEEN
+    every, why = math.ceil(seen / n), f"not more often than every {seen} images"
+    if epochs is not None:
+        if gpu and every > epochs // 5:
+            every, why = epochs // 5, "five times in the run"
+        every = max(every, epochs // 30, 1)
+    return Reason("evaluate_every", every, f"epochs: {why}{', as a GPU learns faster than it measures' if gpu else ''}")
+
+
+def _rate(f: Facts) -> Sequence[Reason]:
+    c, batch = f.config, f.config.batch_size * f.config.accumulate
+    each, base = counted(batch, "image"), RATE[f.weights]
+    if c.optimizer == "sgd":
+        return [Reason("lr", float(f"{0.02 * batch / 16:.2g}"), f"SGD, {each} a step: 0.02 for 16")]
+    rate = float(f"{base * math.sqrt(batch / 4):.2g}")
+    return [Reason("lr", rate, f"AdamW from {f.weights}, {each} a step: {base:g} for 4, by the root")]
+
+
+def _precision(f: Facts) -> Sequence[Reason]:
+    if f.device.kind == "cuda" and f.device.bf16:
+        return [Reason("precision", "bf16", "this GPU computes it fast; weights and losses stay float32")]
+    hint = "; this processor is fast at bf16: try precision bf16" if f.device.bf16 else ""
+    return [Reason("precision", "float32", f"the safe choice{hint}")]
+
+
+def _output(f: Facts) -> Sequence[Reason]:
+    """What the trained model reports: room for the fullest images, and a threshold for people."""
+    most, own = int(f.counts.max()), f.start.config.output
+    out = []
+    room = min(1000, max(100, 50 * math.ceil(1.5 * most / 50)))
+    if room > own.max_instances or own.max_instances > 4 * room:
+        out.append(Reason("max_instances", room, f"up to {most} objects in an image"))
+    empty = int((f.counts == 0).sum())
+    if 2 * empty > f.images:
+        out.append(Reason("score_threshold", 0.7, f"{empty} of {f.images} images are empty: few false alarms"))
+    elif own.score_threshold != 0.5:
+        out.append(Reason("score_threshold", 0.5, "what people look at; evaluation uses all scores"))
+    return out
+
+
+def _workers(f: Facts) -> Sequence[Reason]:
+    if f.device.kind == "cuda" and f.device.cores > 1:
+        each = max(1, min(8, (f.device.cores - 1) // f.device.processes))
+        return [Reason("workers", each, "processes keep the GPU supplied with images")]
+    return []
+
+
+RULES: tuple[Callable[[Facts], Sequence[Reason]], ...] = (
+    _model, _input, _anchors, _augment, _batch, _norm, _length, _rate, _precision, _output, _workers,
+)  # fmt: skip
+"""Each gives what it would decide; fields that were chosen stay."""
+
+OF_NETWORK = (_model, _input, _anchors, _norm, _output)
+"""Rules that change the network; they say nothing where it is built already."""

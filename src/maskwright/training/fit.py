@@ -1,0 +1,237 @@
+"""Training: `fit` is the loop, everything it calls stands above it in the order of the loop.
+
+A step's batch, its variations and its samples depend on seed, epoch and iteration alone, so a resumed run continues to
+the weights of an uninterrupted one (bit by bit on a CPU).
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from maskwright.data.dataset import Dataset
+from maskwright.errors import TrainingError
+from maskwright.models.base import Model
+from maskwright.samples.loader import Batch, Batches, Sampling, telling_of_workers
+from maskwright.training.config import TrainConfig
+from maskwright.training.processes import saved
+from maskwright.training.run import STATE, Run, learning_rate
+from maskwright.training.watch import Log, StopRequest, TrainingBar
+
+Evaluate = Callable[[Model, Dataset], Mapping[str, float]]
+"""Measures a model on a data set; the FIRST value decides which weights are best (higher is better)."""
+
+SaveWeights = Callable[[Model, Path, Mapping[str, float]], object]
+"""Writes a model that predicts; the numbers are its latest evaluation."""
+
+
+@dataclass
+class History:
+    """What a run did. metrics: one row per evaluation (iteration, epoch and the numbers). best: its first number, the
+    largest of all, reached at best_iteration (-1: never measured).
+
+    stopped: "finished", "time", "no progress", or the signal's name. seconds: of training, with those before a resume.
+    """
+
+    iterations: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    losses: list[dict[str, float]] = field(default_factory=list)
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    best: float | None = None
+    best_iteration: int = -1
+    stopped: str = "finished"
+
+
+# ---- the steps of the loop ------------------------------------------------------------------------------------------
+
+
+def train_step(run: Run, group: Sequence[Batch]) -> dict[str, float]:
+    """One optimiser step over the batches of `group`: the mean of each loss, their sum, gradient norm and lr.
+
+    With several processes each has its share of every batch, and all get the losses of the whole.
+    Raises TrainingError, naming the term and the images, where a loss or the gradient is not finite; the weights are
+    then still those of the step before, and all processes stop.
+    """
+    lr = learning_rate(run.config, run.position.iteration, run.progress())
+    for parameters in run.optimizer.param_groups:
+        parameters["lr"] = lr
+    means: dict[str, float] = {}
+    for part, batch in enumerate(group):
+        batch = run.team.same_size(batch.to(run.accelerator.device))
+        torch.manual_seed(_stream(run.config.seed, run.position.iteration, part, run.team.rank))  # for dropout
+        with run.accelerator.autocast(), run.team.together():
+            terms = run.model.terms(batch.images, batch.sizes, batch.targets, draws(run.config.seed, batch))
+        losses, values = run.team.divide(terms)
+        check_finite(values, run, batch)
+        with run.team.together():
+            run.accelerator.backward(torch.stack([v.float() for v in losses.values()]).sum() / len(group))
+        for name, value in values.items():
+            means[name] = means.get(name, 0.0) + value / len(group)
+    norm = update(run, group)
+    if run.ema is not None:
+        run.ema.update(run.model)
+    return {**means, "loss": sum(means.values()), "grad_norm": norm, "lr": lr}
+
+
+def draws(seed: int, batch: Batch) -> list[torch.Generator]:
+    """A generator for each image, which depends on nothing else that is in the batch."""
+    keys = [(key.epoch, key.position, key.repeat) for key in batch.keys]
+    return [torch.Generator().manual_seed(_stream(seed, *key)) for key in keys]
+
+
+def _stream(*numbers: int) -> int:
+    """A seed of its own for each row of numbers."""
+    return int.from_bytes(hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()[:8], "big") >> 1
+
+
+def check_finite(losses: Mapping[str, float], run: Run, *group: Batch) -> None:
+    """Raises TrainingError that names the terms and the images of all processes where one is not finite."""
+    bad = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
+    if not bad:
+        return
+    files = [name for names in run.team.gather([f for batch in group for f in batch.files]) for name in names]
+    raise TrainingError(
+        f"Training stopped at iteration {run.position.iteration} (epoch {run.position.epoch}): {' and '.join(bad)}. "
+        f"Images of this step: {', '.join(files)}. Look at these images and their annotations; if they are in "
+        f"order, lower lr, lengthen warmup, set clip, or use precision float32. {saved(run.out / STATE)}"
+    )
+
+
+def update(run: Run, group: Sequence[Batch]) -> float:
+    """Move the weights by the gradients of all processes, clipped; gives the gradients' norm before that.
+
+    fp16: gradients that overflow leave the weights as they are, and the next ones are scaled less; 0 is given then.
+    """
+    scaler, parameters = run.accelerator.scaler, list(run.model.parameters())
+    run.team.add_gradients(parameters)
+    if scaler is not None:
+        scaler.unscale_(run.optimizer)
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, run.config.clip or math.inf))
+    overflow = scaler is not None and scaler.get_scale() > 1 and not math.isfinite(norm)
+    if not overflow:
+        check_finite({"the gradient norm": norm}, run, *group)
+    if scaler is None:
+        run.optimizer.step()
+    else:
+        scaler.step(run.optimizer)  # skips where there was an overflow
+        scaler.update()
+    run.optimizer.zero_grad(set_to_none=True)
+    return 0.0 if overflow else norm
+
+
+def validation_loss(model: Model, data: Dataset, *, batch_size: int = 4, seed: int = 0) -> dict[str, float]:
+    """Mean losses over a data set, images as prediction sees them. `score`, the first, is minus their sum."""
+    batches = Batches(data, model.spec, Sampling(batch_size=batch_size, seed=seed, masks=model.draws_masks))
+    device, sums, count = next(model.parameters()).device, dict[str, float](), 0
+    with torch.no_grad():
+        for batch in batches.start():
+            batch = batch.to(device)
+            for name, value in model.loss(batch.images, batch.sizes, batch.targets, draws(seed, batch)).items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(batch)
+            count += len(batch)
+    means = {name: value / count for name, value in sums.items()}
+    return {"score": -sum(means.values()), **means}
+
+
+def validate(run: Run, data: Dataset, evaluate: Evaluate, save: SaveWeights | None) -> dict[str, float]:
+    """Measure the model as it is now; where it is the best so far, save it as best.safetensors.
+
+    The first process does both, the others wait for the numbers.
+    """
+
+    def measure() -> dict[str, float]:
+        run.shown.eval()
+        return {name: float(value) for name, value in evaluate(run.shown, data).items()}
+
+    metrics = run.team.from_first(measure)
+    run.learn()
+    if not metrics:
+        raise TrainingError("The evaluation returned no number, so the best weights cannot be told.")
+    at, value = run.position, next(iter(metrics.values()))
+    at.due, at.validated = False, at.iteration
+    at.stale = 0 if at.best is None or value > at.best + run.config.min_delta else at.stale + 1
+    if at.best is None or value > at.best:
+        at.best, at.best_iteration = value, at.iteration
+        if save is not None and run.team.first:
+            save(run.shown, run.out / "best.safetensors", metrics)
+    return metrics
+
+
+# ---- the loop -------------------------------------------------------------------------------------------------------
+
+
+def fit(
+    model: Model,
+    train_data: Dataset,
+    val_data: Dataset | None,
+    config: TrainConfig,
+    evaluate: Evaluate | None = None,
+    save: SaveWeights | None = None,
+    begun: Callable[[], object] | None = None,
+) -> History:
+    """Train `model` in place; what it learns is in `config.out` at any time.
+
+    evaluate: without it the validation loss decides which weights are best. save: writes best.safetensors and
+    last.safetensors. begun: called by the first process once nothing refused the run.
+    SIGTERM or one Ctrl-C ends the run after the step it is at, with its state saved.
+    Raises TrainingError where the run cannot go on; ConfigError, DataError where it cannot begin.
+    """
+    measure, history = evaluate or validation_loss, History()
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopRequest())
+        stack.enter_context(telling_of_workers())
+        stack.enter_context(_own_random_numbers())
+        torch.manual_seed(config.seed)
+        run = Run(model, train_data, config)
+        run.team.state = run.out / STATE
+        stack.enter_context(run.shared_norms())
+        stop.heeded = True
+        folder = run.out if run.team.first else None
+        log = stack.enter_context(Log(folder, run.position, config.log_every, tensorboard=config.tensorboard))
+        bar = stack.enter_context(TrainingBar(config.progress and run.team.first))
+        if begun is not None and run.team.first:
+            begun()
+
+        def check_up() -> None:
+            run.save_state()  # before the evaluation, which may take long
+            if val_data is not None and len(val_data) and run.position.validated != run.position.iteration:
+                history.metrics.append(log.metrics(run.position, validate(run, val_data, measure, save)))
+            run.position.due = False
+
+        if run.position.due:  # stopped between a step and its evaluation
+            check_up()
+        for group, waited in run.groups():
+            losses = train_step(run, group)
+            run.advance(group)
+            ending, progress = run.ending(stop.name), run.progress()
+            history.losses += log.step(run.position, losses, sum(map(len, group)), waited, last=progress >= 1)
+            bar.show(run.position, losses, progress, log.rate)
+            if ending:
+                history.stopped = ending
+                break
+            if run.position.due:
+                check_up()
+            if run.state_is_old():
+                run.save_state()
+        if history.stopped in ("finished", "time"):
+            history.losses += log.rest(run.position)  # of a run that brought nothing better any more
+            check_up()
+            history.stopped = "no progress" if run.stalled() else history.stopped
+        run.save_state()
+        if save is not None and run.team.first:
+            save(run.shown, run.out / "last.safetensors", history.metrics[-1] if history.metrics else {})
+        run.team.leave()
+    at = run.position
+    history.iterations, history.epochs, history.seconds, history.best = at.iteration, at.epoch, run.elapsed(), at.best
+    history.best_iteration = at.best_iteration
+    return history
+
+
+def _own_random_numbers() -> AbstractContextManager[None]:
+    """Inside, seeding and drawing leave the caller's random numbers as they are."""
+    return torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else [])

@@ -1,0 +1,165 @@
+"""A contact sheet of training samples: what the network sees, beside the images that it comes from.
+
+Letters: H W image, h w input.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from maskwright import draw
+from maskwright.data.dataset import Dataset
+from maskwright.geometry import Geometry
+from maskwright.samples.augment import Choice, move_objects
+from maskwright.samples.loader import Item, Key, TrainingSamples, order
+from maskwright.samples.resample import warp
+from maskwright.samples.sample import ImageArray, Objects, Sample
+from maskwright.training.config import TrainConfig
+from maskwright.training.defaults import Reason, resolve
+from maskwright.training.network import input_spec, origin
+from maskwright.types import Classes, InputSpec, Instances
+
+LARGEST = 512
+"""Long edge in pixels up to which samples are enlarged, by a whole factor, or to which they are shrunk."""
+
+PER_IMAGE = 3
+"""Variations of each image, where there are enough images."""
+
+GROUND, INK, GAP, LINE = (255, 255, 255), (40, 40, 40), 8, 18
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """A contact sheet: the image (H, W, 3) uint8, the settings it shows, what was decided for them and why."""
+
+    image: NDArray[np.uint8]
+    config: TrainConfig
+    reasons: Sequence[Reason]
+
+
+def sheet(config: TrainConfig, data: Dataset, count: int = 12) -> Sheet:
+    """`count` training samples of a run with these settings, each image's own ones in a row behind the original.
+
+    What nobody chose in `config` is decided from the data, as for training. The samples are those that the run's first
+    epochs show of its first images, input frame and colours, cut to what the sheet has room for; crowds are marked.
+    Raises DataError where nothing can be learnt from the data, or an image cannot be used.
+    """
+    config, reasons = resolve(config, data)
+    spec = input_spec(origin(config).config.spec, config)
+    samples = TrainingSamples(data, spec, replace(config.sampling(), masks=data.has_masks))
+    positions = order(samples.shown, config.seed, 0)[: math.ceil(count / PER_IMAGE)]
+    each = math.ceil(count / len(positions))
+    originals, seen = [], []
+    for row, position in enumerate(int(p) for p in positions):
+        originals.append(samples.sample(position))
+        keys = [Key(epoch, 0, position) for epoch in range(min(each, count - row * each))]
+        seen.append([as_seen(samples[key], spec, originals[-1].objects) for key in keys])
+    factor = _factor(max(max(one.size) for row in seen for one in row))  # one for all, so that sizes can be compared
+    rows = []
+    for position, original, varied in zip(positions, originals, seen, strict=True):
+        caption = f"{data.images[position].file_name}, {described(original)}"
+        cells = [_cell(original, data, caption, _factor(max(original.size)))]
+        cells += [_cell(one, data, f"epoch {k}, {described(one)}", factor) for k, one in enumerate(varied)]
+        rows.append(cells)
+    return Sheet(_grid(rows), config, reasons)
+
+
+def _factor(long: int) -> float:
+    return LARGEST // long if long <= LARGEST else LARGEST / long
+
+
+def as_seen(item: Item, spec: InputSpec, like: Objects) -> Sample:
+    """The prepared image in colours that can be shown, without padding, and the target's objects.
+
+    like: objects of the data set, which know what the landmarks are.
+    """
+    pixels = item.image.permute(1, 2, 0).numpy() * np.array(spec.std, np.float32) + np.array(spec.mean, np.float32)
+    pixels = np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
+    target = item.target
+    objects = Objects(
+        boxes=target.boxes.numpy(),
+        labels=target.labels.numpy(),
+        masks=target.masks,  # type: ignore[arg-type]
+        crowd=np.zeros(len(target), np.bool_) if target.crowd is None else target.crowd.numpy(),
+        keypoints=None if target.keypoints is None else target.keypoints.numpy(),
+        landmarks=like.landmarks,
+    )
+    return Sample(np.ascontiguousarray(pixels if spec.channels == "RGB" else pixels[:, :, ::-1]), objects)
+
+
+def described(sample: Sample) -> str:
+    """Height, width and objects of a sample, as captions say it."""
+    count = len(sample.objects)
+    return f"{sample.size[0]}x{sample.size[1]}, {count} object{'' if count == 1 else 's'}"
+
+
+# ---- drawing --------------------------------------------------------------------------------------------------------
+
+
+def _cell(sample: Sample, data: Dataset, caption: str, factor: float) -> ImageArray:
+    """A sample at the size it is shown, annotated, with a line of text above."""
+    shown = _overlaid(_resized(sample, factor), data)
+    height, width = shown.shape[:2]
+    canvas = Image.new("RGB", (max(width, 220), height + LINE), GROUND)
+    canvas.paste(Image.fromarray(shown), (0, LINE))
+    font = ImageFont.load_default(12)
+    pen = ImageDraw.Draw(canvas)
+    while pen.textlength(caption, font=font) > canvas.width and len(caption) > 1:
+        caption = caption[1:]  # a file name's end tells more than its folder
+    pen.text((0, 1), caption, fill=INK, font=font)
+    return np.array(canvas)
+
+
+def _resized(sample: Sample, factor: float) -> Sample:
+    """The sample at the size it is shown; pixels are repeated or averaged."""
+    if factor == 1:
+        return sample
+    h, w = (max(1, round(side * factor)) for side in sample.size)
+    geometry = Geometry.resize(sample.size, (h, w))
+    image = sample.image.repeat(int(factor), 0).repeat(int(factor), 1) if factor > 1 else warp(sample.image, geometry)
+    return Sample(image, move_objects(sample.objects, Choice(geometry)))
+
+
+def _overlaid(sample: Sample, data: Dataset) -> ImageArray:
+    objects, names = sample.objects, data.classes.names
+    crowds = [f"{name} (crowd)" for name in names]
+    points = objects.keypoints
+    if points is not None:
+        points = points.copy()
+        points[:, :, 2] = points[:, :, 2] > 0
+    instances = Instances(
+        boxes=objects.boxes,
+        scores=np.ones(len(objects), np.float32),
+        labels=objects.labels + len(names) * objects.crowd,
+        classes=Classes([*names, *crowds]),
+        size=sample.size,
+        crops=objects.masks,
+        keypoints=points,
+    )
+    several = len(names) > 1 or bool(objects.crowd.any())
+    marks = data.landmarks * 2 if len(data.landmarks) == len(names) else data.landmarks
+    return draw.overlay(
+        sample.image, instances, labels=several, scores=False, boxes=True, opacity=0.15, outline=1, landmarks=marks
+    )
+
+
+def _grid(rows: Sequence[Sequence[ImageArray]]) -> ImageArray:
+    """Cells under and beside each other, columns and rows as wide and high as they need."""
+    columns = max(len(row) for row in rows)
+    widths = [max((row[k].shape[1] for row in rows if k < len(row)), default=0) for k in range(columns)]
+    heights = [max(cell.shape[0] for cell in row) for row in rows]
+    size = (sum(heights) + GAP * (len(rows) + 1), sum(widths) + GAP * (columns + 1))
+    out = np.empty((*size, 3), np.uint8)
+    out[:] = GROUND
+    top = GAP
+    for row, high in zip(rows, heights, strict=True):
+        left = GAP
+        for cell, wide in zip(row, widths, strict=False):
+            out[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
+            left += wide + GAP
+        top += high + GAP
+    return out

@@ -1,0 +1,169 @@
+"""From an annotation file to weights that predict: data, model, measure, then `fit`."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from maskwright.data.dataset import Dataset
+from maskwright.errors import ConfigError
+from maskwright.models import zoo
+from maskwright.models.base import Model
+from maskwright.training import settings
+from maskwright.training.config import TrainConfig
+from maskwright.training.defaults import Reason, resolve, with_network
+from maskwright.training.fit import Evaluate, fit, validation_loss
+from maskwright.training.fit import History as History
+from maskwright.training.fit import SaveWeights as SaveWeights
+from maskwright.training.network import Origin, build, origin
+from maskwright.training.parts import parts
+from maskwright.training.processes import is_first
+from maskwright.training.run import STATE
+from maskwright.training.run import Run as Run
+from maskwright.training.run import build_optimizer as build_optimizer
+from maskwright.training.run import learning_rate as learning_rate
+from maskwright.types import Classes
+from maskwright.weights.files import save_checkpoint
+from maskwright.wording import counted
+
+SETTINGS = "train.toml"
+"""File of a run's settings in its folder."""
+
+__all__ = [
+    "Evaluate",
+    "History",
+    "Plan",
+    "Run",
+    "SaveWeights",
+    "TrainConfig",
+    "average_precision",
+    "build_optimizer",
+    "fit",
+    "learning_rate",
+    "plan",
+    "train",
+    "validation_loss",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run before its first step.
+
+    config: with everything decided. reasons: of what was decided from the data. start: where the network comes from.
+    data: to learn from; held_out: to measure on, or None; held_out_from: where that comes from.
+    """
+
+    config: TrainConfig
+    reasons: tuple[Reason, ...]
+    start: Origin
+    data: Dataset
+    held_out: Dataset | None
+    held_out_from: str = ""
+
+    def report(self) -> str:
+        """What a person is told before the run: the data, and each decision with its reason."""
+        held = 0 if self.held_out is None else len(self.held_out)
+        learnt, classes = counted(len(self.data), "image"), counted(len(self.data.classes), "class", "es")
+        measured = f"{held} to measure on ({self.held_out_from})"
+        if not held:
+            measured = f"none to measure on ({self.held_out_from}; the weights to use are last.safetensors)"
+        first = f"{learnt} to learn from, {measured}, {classes}"
+        return "\n".join([first, *(f"  {reason}" for reason in self.reasons)])
+
+
+def plan(config: TrainConfig, model: Model | None = None) -> Plan:
+    """Read the annotations, split them, and decide what nobody chose. Raises ConfigError, DataError, WeightsError."""
+    if config.resume:
+        config = settings.as_started(config, Path(config.out) / SETTINGS)
+    chosen = parts(config)
+    config = config if model is not None else with_network(config, chosen.data)
+    start = origin(config) if model is None else Origin(str(config.model), type(model), model.config, built=True)
+    config, reasons = resolve(config, chosen.data, start)
+    return Plan(config, tuple(reasons), start, chosen.data, chosen.held_out, chosen.origin)
+
+
+def train(config: TrainConfig, model: Model | None = None) -> Path:
+    """Train on the images of an annotation file; gives the file of the best weights, ready for `maskwright.load`.
+
+    What nobody chose is decided from the data; the decisions are told on stderr with their reasons, and kept in
+    `train.toml` and in the checkpoints.
+    model: one that was built for the file's classes, instead of `config.model` with random weights.
+    """
+    out = Path(config.out)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; a run needs a folder. Give another `out`.")
+    run = plan(config, model)
+    config, classes = run.config, run.data.classes
+    _tell(config, run.report())
+    if model is None:
+        model, moved = build(config, classes, run.start)
+        if moved is not None:
+            _tell(config, moved.report())
+
+    def begun() -> None:
+        if not (out / STATE).exists():
+            settings.write(out / SETTINGS, config, run.reasons, over=True)
+
+    def save(trained: Model, path: Path, metrics: Mapping[str, float]) -> None:
+        about = zoo.describe(trained, classes, run.start.architecture)
+        decided = {reason.field: reason.why for reason in run.reasons}
+        header = {**about, "metrics": dict(metrics), "training": asdict(config), "decided": decided}
+        save_checkpoint(path, trained.state_dict(), header)
+
+    history = fit(model, run.data, run.held_out, config, average_precision(classes), save, begun)
+    measured = history.best is not None  # else a file of that name is of another run
+    best, page = out / ("best.safetensors" if measured else "last.safetensors"), None
+    if config.report and is_first() and history.stopped in ("finished", "time", "no progress"):
+        from maskwright.training.report import report_run
+
+        page = report_run(best, run.held_out, config)
+    _tell(config, ending(history, config, best, page))
+    return best
+
+
+def _tell(config: TrainConfig, text: str) -> None:
+    if config.progress and is_first():
+        print(text, file=sys.stderr, flush=True)
+
+
+def ending(history: History, config: TrainConfig, weights: Path, page: Path | None) -> str:
+    """What a person is told after the run: why it ended, the best value and where it was reached, and the files.
+
+    page: the report, or None where there is none.
+    """
+    why = {
+        "finished": "all epochs are done",
+        "time": "the time is used up",
+        "no progress": f"no gain in {counted(config.patience or 0, 'evaluation')}",
+    }.get(history.stopped, f"stopped by {history.stopped}")
+    took = "under a minute" if history.seconds < 60 else f"{history.seconds / 60:.0f} min"
+    done = f"{counted(history.iterations, 'step')}, {counted(history.epochs, 'epoch')}"
+    lines = [f"The run ended, {why}: {done} in {took}."]
+    if history.best is not None:
+        row = next((r for r in history.metrics if r["iteration"] == history.best_iteration), {})
+        name = next((n for n in history.metrics[-1] if "/" in n), "AP") if history.metrics else "AP"
+        epoch = f" (epoch {row['epoch']:.0f})" if row else ""  # unknown where it was measured before a resume
+        lines.append(f"Best {name} {history.best:.3f} at iteration {history.best_iteration}{epoch}.")
+    if page is not None:
+        lines.append(f"Report: {page}")
+    lines.append(f"Weights: {weights}")
+    if history.stopped.startswith("SIG"):
+        lines.append(f"Go on with: maskwright train --out {shlex.quote(config.out)} --resume")
+    return "\n".join(lines)
+
+
+def average_precision(classes: Classes) -> Evaluate:
+    """COCO mask AP (box AP where there are no masks) decides; AP50 and AP75 of both are noted too."""
+
+    def measure(model: Model, data: Dataset) -> dict[str, float]:
+        from maskwright.evaluation.evaluate import evaluate
+        from maskwright.predictor.predictor import Predictor
+
+        device = next(model.parameters()).device
+        result = evaluate(Predictor(model, classes, device=str(device)), data, progress=False).result
+        found = [s for s in (result.masks, result.boxes) if s is not None]
+        return {f"{scores.kind}/{name}": scores[name] for scores in found for name in ("AP", "AP50", "AP75")}
+
+    return measure

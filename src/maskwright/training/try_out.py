@@ -1,0 +1,304 @@
+"""Can this set-up learn? A minute of training on eight typical images must nearly learn them by heart.
+
+What is tried is the run's own network, input scale, learning rate, precision and annotations, on windows of the
+images, without variations. Letters: N objects.
+"""
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from maskwright.data.dataset import Dataset
+from maskwright.errors import DataError, TrainingError
+from maskwright.evaluation.evaluate import evaluate
+from maskwright.models.base import Model
+from maskwright.predictor.predictor import Predictor
+from maskwright.samples.excerpt import typical, windows
+from maskwright.samples.loader import Batches, Sampling
+from maskwright.training.config import TrainConfig
+from maskwright.training.fit import History, fit
+from maskwright.training.network import build
+from maskwright.training.train import Plan
+from maskwright.types import Classes, Instances
+from maskwright.wording import counted
+
+IMAGES = 8
+SECONDS = 60.0
+LEARNT = 0.5
+"""AP50 on the images learnt from, from which a set-up passes."""
+
+LEARNING, FALLEN = 0.35, 0.6
+"""AP50 that passes too where the loss has also fallen to this share."""
+
+BLOWN_UP = 5.0
+"""A loss that rose to so many times that of the untrained network tells of too high a rate, even if it fell again."""
+
+FEW_STEPS = 40
+"""Fewer steps than this tell little."""
+
+BATCH, WARMUP = 2, 10
+WINDOWS = (128, 384, 800)
+"""Sides of the windows: the usual least, the usual most, and the most where objects are larger."""
+
+TINY = 12.0
+"""Pixels at the input below which objects are hard to find."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial found.
+
+    learns: the verdict. files: the images. side: of the windows. steps, seconds: of training. first, last: losses at
+    the beginning and the end, by name. ap: AP50 of boxes, and of masks where there are any; "any class" where classes
+    are ignored. causes: likely reasons of a failure, most telling first; where it learns, what is odd all the same.
+    """
+
+    learns: bool
+    files: tuple[str, ...]
+    side: int
+    steps: int
+    seconds: float
+    first: dict[str, float]
+    last: dict[str, float]
+    ap: dict[str, float]
+    causes: tuple[str, ...]
+
+    def report(self) -> str:
+        """The findings and the verdict, as plain text."""
+        lines = [f"{counted(len(self.files), 'image')}, windows of {self.side} pixels: {', '.join(self.files)}"]
+        lines.append(f"{counted(self.steps, 'step')} in {self.seconds:.0f} s")
+        if self.first:
+            lines.append("loss         first     last")
+            lines += [f"  {name:<9} {self.first[name]:7.3f}  {self.last[name]:7.3f}" for name in _terms(self.first)]
+        if self.ap:
+            lines.append("AP50 on these images: " + ", ".join(f"{k} {v:.2f}" for k, v in self.ap.items()))
+        lines += [f"- {cause}" for cause in self.causes]
+        lines.append("The set-up can learn." if self.learns else "The set-up did NOT learn these images.")
+        return "\n".join(lines)
+
+
+def try_out(plan: Plan, model: Model | None = None, *, seconds: float = SECONDS) -> Trial:
+    """Train on `IMAGES` typical images for `seconds`, measure on them, and judge.
+
+    model: one that was built for the data's classes, instead of the plan's. Nothing is written that stays.
+    Raises what training raises, but for losses that are not finite: they are a verdict.
+    """
+    positions = typical(plan.data, IMAGES)
+    faults = outline_faults(plan.data.subset(positions))
+    if model is None:
+        model, _ = build(plan.config, plan.data.classes, plan.start)
+    else:
+        model = copy.deepcopy(model)
+    with TemporaryDirectory(prefix="maskwright-") as folder:
+        side = _side(plan, model)
+        data = windows(plan.data, positions, model.spec, side, Path(folder))
+        model.spec = replace(  # windows stay as they are
+            model.spec, fit="short_edge", size=1, max_size=None, shrink=False, enlarge=None
+        )
+        files = tuple(plan.data.images[i].file_name for i in positions)
+        config = _config(plan.config, seconds, folder)
+        began = time.perf_counter()
+        try:
+            history = fit(model, data, None, config)
+        except (TrainingError, DataError) as error:
+            faults += _of_error(error, config)
+            return Trial(False, files, side, 0, time.perf_counter() - began, {}, {}, {}, tuple(faults))
+        ap = _measure(model, data)
+        faults += _of_inputs(model, data)
+    return _judge(files, side, history, ap, faults, config)
+
+
+def _config(config: TrainConfig, seconds: float, folder: str) -> TrainConfig:
+    """The run's settings, but short, on few images, and without anything that is kept."""
+    return replace(
+        config,
+        out=str(Path(folder) / "run"),
+        epochs=None,
+        max_minutes=seconds / 60,
+        batch_size=min(BATCH, config.batch_size),
+        accumulate=1,
+        repeats=1,
+        short_edges=(),
+        augment=None,
+        ema=None,
+        warmup=min(WARMUP, config.warmup),
+        evaluate_every=1_000_000,
+        patience=None,
+        checkpoint_minutes=1e9,
+        log_every=1,
+        workers=0,
+        resume=False,
+    )
+
+
+def _side(plan: Plan, model: Model) -> int:
+    """Windows twice as wide as the large objects are at the network's scale."""
+    sides, _ = _input_sides(plan.data, model)
+    large = float(np.quantile(sides, 0.9)) if len(sides) else 0.0
+    low, usual, most = WINDOWS
+    wanted = 32 * int(np.ceil(max(2 * large, low) / 32))
+    return wanted if wanted <= usual else min(max(usual, 32 * int(np.ceil(1.2 * large / 32))), most)
+
+
+def _input_sides(data: Dataset, model: Model) -> tuple[Any, Any]:
+    from maskwright.ops.warp import input_size
+
+    sides, counts = [], []
+    for i, record in enumerate(data.images):
+        boxes = data.boxes(i)[~data.crowd(i)]
+        scale = np.sqrt(np.prod(input_size(record.size, model.spec)) / np.prod(record.size))  # a stretch has two
+        sides += (np.sqrt((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1)) * scale).tolist()
+        counts.append(len(boxes))
+    return np.array(sides), np.array(counts)
+
+
+# ---- measuring ------------------------------------------------------------------------------------------------------
+
+
+class _AnyClass:
+    """A predictor whose objects all have the one class "object"."""
+
+    def __init__(self, inner: Predictor) -> None:
+        self.inner, self.classes = inner, Classes(["object"])
+        self.floor, self.score_threshold = inner.floor, inner.score_threshold
+
+    def predict(self, source: Any, **options: Any) -> Instances:
+        found = self.inner.predict(source, **options)
+        labels = np.zeros(len(found), np.int64)
+        return Instances(
+            found.boxes, found.scores, labels, self.classes, found.size, found.crops, box_scores=found.box_scores
+        )
+
+
+def _measure(model: Model, data: Dataset) -> dict[str, float]:
+    """AP50 on the images that were learnt from."""
+    predictor = Predictor(model, data.classes, device=str(next(model.parameters()).device))
+    result = evaluate(predictor, data, progress=False).result
+    ap = {} if result.masks is None else {"masks": float(result.masks["AP50"])}
+    ap["boxes"] = float(result.boxes["AP50"])
+    if len(data.classes) > 1:
+        rows = {k: tuple(replace(a, label=0) for a in v) for k, v in data.annotations.items()}
+        one = replace(data, classes=Classes(["object"]), annotations=rows, landmarks=(), class_extra=())
+        ap["boxes of any class"] = float(evaluate(_AnyClass(predictor), one, progress=False).result.boxes["AP50"])
+    return ap
+
+
+def _curve(history: History) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean losses of the first and of the last steps, by name."""
+    rows = history.losses
+    few = max(1, len(rows) // 10)
+    ends = rows[:few], rows[-few:]
+    first, last = ({k: float(np.mean([r[k] for r in part])) for k in _terms(rows[0])} for part in ends)
+    return first, last
+
+
+def _terms(row: dict[str, float]) -> list[str]:
+    extra = ("iteration", "epoch", "lr", "grad_norm", "images_per_second", "waiting_share")
+    return [k for k in row if k not in extra]
+
+
+# ---- judging --------------------------------------------------------------------------------------------------------
+
+
+def _judge(
+    files: tuple[str, ...], side: int, history: History, ap: dict[str, float], faults: list[str], config: TrainConfig
+) -> Trial:
+    first, last = _curve(history)
+    peak = max(row["loss"] for row in history.losses) / max(history.losses[0]["loss"], 1e-9)
+    main = ap.get("masks", ap["boxes"])
+    fall = last["loss"] / max(first["loss"], 1e-9)
+    mixed = ap.get("boxes of any class", 0.0) >= LEARNT and ap["boxes"] < 0.6 * ap["boxes of any class"]
+    learns = not mixed and (main >= LEARNT or (main >= LEARNING and fall <= FALLEN))
+    causes = [] if learns else _causes(history, ap, fall, peak, mixed, config)
+    return Trial(learns, files, side, history.iterations, history.seconds, first, last, ap, (*causes, *faults))
+
+
+def _causes(
+    history: History, ap: dict[str, float], fall: float, peak: float, mixed: bool, config: TrainConfig
+) -> list[str]:
+    """fall: last losses over the first ones. peak: the largest loss over that of the first step, before any update."""
+    out = []
+    if history.iterations < FEW_STEPS:
+        out.append(
+            f"only {counted(history.iterations, 'step')} in {history.seconds:.0f} s, too few to tell: give it more "
+            "time (--minutes 5), a smaller --size, a lighter --model, or --precision bf16"
+        )
+    if mixed:
+        out.append("objects are found, but not their classes: are class names mixed up in the annotations?")
+    if "masks" in ap and ap["boxes"] >= LEARNT and ap["masks"] < 0.5 * ap["boxes"]:
+        out.append("boxes are found, but not the masks: do the outlines belong to these objects and images?")
+    if fall > 1.05 or peak > BLOWN_UP:
+        rose = "the loss rose" if fall > 1.05 else f"the loss first rose to {peak:.0f} times its beginning"
+        out.append(f"{rose}: the learning rate {config.lr:g} is probably too high; try a tenth of it")
+    elif fall > 0.9:
+        out.append(f"the loss hardly moved: the learning rate {config.lr:g} is probably too low; try ten times as much")
+    if not out:
+        out.append(
+            f"the loss fell to {fall:.0%}, but objects are not found yet: look at the annotations on the images "
+            "(maskwright data show), try a larger --size, or give it more time (--minutes 5)"
+        )
+    return out
+
+
+def _of_error(error: Exception, config: TrainConfig) -> list[str]:
+    text = str(error)
+    if "nothing can be learnt" in text:
+        return ["after drawing them at the network's scale no object is left to learn from"]
+    return [text, f"learning rate {config.lr:g}, precision {config.precision}: try a tenth of the rate, or float32"]
+
+
+def outline_faults(data: Dataset) -> list[str]:
+    """What is wrong with the annotations of these images: outlines without a pixel, or elsewhere than their boxes."""
+    empty, apart, total = 0, 0, 0
+    for i in range(len(data)):
+        rows = [k for k, a in enumerate(data.of(i)) if not a.crowd]
+        if any(data.of(i)[k].segmentation is None for k in rows):
+            continue
+        masks, boxes = data.masks(i)[rows], data.boxes(i)[rows]
+        drawn, full = masks.boxes(), masks.areas() > 0
+        total, empty = total + len(rows), empty + int((~full).sum())
+        apart += int((_iou(boxes[full], drawn[full]) < 0.5).sum())
+    out = []
+    if empty:
+        out.append(f"{empty} of {total} outlines hold no pixel: run `maskwright data check`")
+    if apart:
+        out.append(
+            f"{apart} of {total} outlines do not lie in their boxes (IoU below 0.5): run `maskwright data check`"
+        )
+    return out
+
+
+def _iou(a: Any, b: Any) -> Any:
+    """(N,) of boxes (N, 4) row by row."""
+    inter = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).clip(0).prod(axis=1)
+    union = (a[:, 2:] - a[:, :2]).clip(0).prod(axis=1) + (b[:, 2:] - b[:, :2]).clip(0).prod(axis=1) - inter
+    return inter / np.maximum(union, 1e-9)
+
+
+def _of_inputs(model: Model, data: Dataset) -> list[str]:
+    """What is odd about the inputs: objects too small, more than the model reports, images without contrast."""
+    sides, counts = _input_sides(data, model)
+    out = []
+    if len(sides) and np.median(sides) < TINY:
+        out.append(f"objects are {np.median(sides):.0f} pixels at the input (median), hard to find: a larger --size")
+    if counts.max(initial=0) > model.output.max_instances:
+        out.append(f"a window holds {counts.max()} objects, the model reports {model.output.max_instances} at most")
+    batches = Batches(data, model.spec, Sampling(batch_size=1, masks=model.draws_masks))
+    flat, off = [], []
+    for batch in batches.start():
+        flat.append(float(batch.images.std()))
+        off.append(abs(float(batch.images.mean())))
+    if np.median(flat) < 0.05:
+        out.append(f"images have next to no contrast after normalisation (deviation {np.median(flat):.3f} of about 1)")
+    if np.median(off) > 5 * max(1.0, float(np.median(flat))):
+        out.append(f"images are far from the expected brightness (mean {np.median(off):.1f} of about 0)")
+    return out
+
+
+__all__: Sequence[str] = ("IMAGES", "SECONDS", "Trial", "outline_faults", "try_out")

@@ -1,0 +1,278 @@
+"""Watching a training run, and stopping it: the CSV files, the progress bar, the signals."""
+
+import csv
+import io
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO, Any, Self
+
+from maskwright.atomic import reason
+from maskwright.errors import MissingExtraError, TrainingError
+from maskwright.training.checkpoint import Position
+from maskwright.training.processes import is_one_of_several
+
+
+class StopRequest:
+    """Turns SIGTERM and the first Ctrl-C into a wish that the loop reads; a second Ctrl-C interrupts at once.
+
+    name: the signal that came, or None. heeded: whether the loop has begun; until then signals do what they did before.
+    Outside the main thread signals cannot be caught, and nothing is changed.
+
+    torchrun ends all processes as soon as one has ended: an error of one of several would be lost where SIGTERM comes
+    before it is printed. So the first SIGTERM after an error is passed over.
+    """
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self.heeded = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        telling = isinstance(value, Exception) and is_one_of_several()
+        for which, handler in self._before.items():
+            signal.signal(which, self._pass_over if telling and which == signal.SIGTERM else handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if not self.heeded:
+            signal.signal(number, self._before[signal.Signals(number)])
+            signal.raise_signal(number)
+        elif self.name == "SIGINT" and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            self.name = signal.Signals(number).name
+
+    def _pass_over(self, number: int, frame: FrameType | None) -> None:
+        signal.signal(number, self._before[signal.Signals(number)])
+
+
+class Table:
+    """A CSV file that grows row by row and is complete after each. The first row decides the columns."""
+
+    def __init__(self, path: Path | None, *, upto: int | None) -> None:
+        """upto: keep the rows of a file that is there up to this iteration; None starts anew. path None: no file."""
+        self.path = path
+        self._columns: list[str] | None = None
+        self._stream: IO[str] = io.StringIO()
+        if path is None:
+            return
+        kept = _rows_upto(path, upto) if upto is not None and path.exists() else []
+        if kept:
+            self._columns = kept[0]
+        part = path.with_name(f".{path.name}.part")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows(kept)
+        part.replace(path)
+        self._stream = path.open("a", newline="", encoding="utf-8")
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Write one row; numbers keep seven digits. Raises TrainingError where it cannot be written."""
+        writer = csv.writer(self._stream)
+        try:
+            if self._columns is None:
+                self._columns = list(row)
+                writer.writerow(self._columns)
+            writer.writerow([_short(row.get(name)) for name in self._columns])
+            self._stream.flush()
+        except OSError as error:
+            with suppress(OSError):  # what is left in its buffer cannot be written either
+                self._stream.close()
+            raise TrainingError(
+                f"{self.path} could not be written: {reason(error) or error}. Free some space, then start again, with "
+                f"resume if there is a last.state beside it."
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
+def _rows_upto(path: Path, iteration: int) -> list[list[str]]:
+    """Header and rows whose iteration is not later; a row that was cut off while it was written is left out."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
+    if not rows or "iteration" not in rows[0]:
+        return []
+    column, width = rows[0].index("iteration"), len(rows[0])
+    kept = [r for r in rows[1:] if len(r) == width and r[column].isdigit() and int(r[column]) <= iteration]
+    return [rows[0], *kept]
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.7g}"
+
+
+class Events:
+    """The rows of a run as TensorBoard shows them. folder None writes nothing.
+
+    iteration: where the run goes on; what was written for later steps before it was stopped is not shown any more.
+    Raises MissingExtraError where TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path | None, iteration: int) -> None:
+        self._writer: Any = None
+        if folder is None:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingExtraError("tensorboard", "tensorboard", "Writing events for TensorBoard") from error
+        self._writer = SummaryWriter(str(folder), purge_step=iteration + 1 if iteration else None)
+
+    def add(self, prefix: str, row: Mapping[str, float]) -> None:
+        """Write the values of a row under their names."""
+        if self._writer is not None:
+            for name in row.keys() - {"iteration"}:
+                self._writer.add_scalar(prefix + name, row[name], int(row["iteration"]))
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class Log:
+    """`log.csv`: iteration, epoch, lr, mean of each loss, gradient norm, images per second, share of the time spent
+    waiting for data, one row for every `every` iterations and one for what is left of them at the end of the run.
+    `metrics.csv`: one row per evaluation.
+
+    folder: None keeps no files. tensorboard: write the same numbers for TensorBoard too, into its subfolder of that
+    name. rate: images per second in the last row, or of the first steps before there is one.
+    """
+
+    def __init__(self, folder: Path | None, position: Position, every: int, *, tensorboard: bool = False) -> None:
+        upto = position.iteration or None
+        self.rate = 0.0
+        self._every = every
+        with ExitStack() as stack:
+            self._steps = Table(folder and folder / "log.csv", upto=upto)
+            stack.callback(self._steps.close)
+            self._metrics = Table(folder and folder / "metrics.csv", upto=position.validated if upto else None)
+            stack.callback(self._metrics.close)
+            self._events = Events(folder / "tensorboard" if tensorboard and folder else None, position.iteration)
+            stack.callback(self._events.close)
+            self._closing = stack.pop_all()
+        self._window()
+
+    def _window(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._steps_done, self._images, self._seconds, self._waited, self._lr = 0, 0, 0.0, 0.0, 0.0
+        self._mark = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.close()
+
+    def step(
+        self, position: Position, losses: Mapping[str, float], images: int, waited: float, *, last: bool = False
+    ) -> list[dict[str, float]]:
+        """Note one step, the last of the run or not; gives the row that was written, if one was."""
+        now = time.perf_counter()
+        self._seconds, self._mark = self._seconds + now - self._mark, now
+        self._steps_done, self._images, self._waited = (
+            self._steps_done + 1,
+            self._images + images,
+            self._waited + waited,
+        )
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._lr = losses["lr"]
+        if self.rate == 0.0:
+            self.rate = self._images / max(self._seconds, 1e-9)
+        return self.rest(position) if last or position.iteration % self._every == 0 else []
+
+    def rest(self, position: Position) -> list[dict[str, float]]:
+        """Write the row of the steps since the last row; gives it, if there were any."""
+        if not self._steps_done:
+            return []
+        self.rate = self._images / max(self._seconds, 1e-9)
+        means = {name: total / self._steps_done for name, total in self._sums.items()}
+        row = {
+            "iteration": position.iteration,
+            "epoch": position.epoch,
+            "lr": self._lr,
+            **{name: value for name, value in means.items() if name != "lr"},
+            "images_per_second": self.rate,
+            "waiting_share": min(1.0, self._waited / max(self._seconds, 1e-9)),
+        }
+        self._steps.add(row)
+        self._events.add("train/", row)
+        self._window()
+        return [row]
+
+    def metrics(self, position: Position, values: Mapping[str, float]) -> dict[str, float]:
+        """Write the row of an evaluation; its time does not count for the rate."""
+        row = {"iteration": position.iteration, "epoch": position.epoch, **values}
+        self._metrics.add(row)
+        self._events.add("validation/", row)
+        self._mark = time.perf_counter()
+        return row
+
+
+class TrainingBar:
+    """Progress on stderr: a bar on a terminal, a line every half minute in a file, nothing when switched off."""
+
+    LINE_SECONDS = 30.0
+
+    def __init__(self, wanted: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self._wanted, self._bar = wanted, None
+        self._line_at, self._began = 0.0, time.perf_counter()
+        if wanted and sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=Console(stderr=True))
+            self._task = self._bar.add_task("training", total=1.0)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, position: Position, losses: Mapping[str, float], progress: float, rate: float) -> None:
+        """Say how far the run is."""
+        if not self._wanted:
+            return
+        terms = " ".join(f"{n} {v:.3f}" for n, v in losses.items() if n not in ("lr", "grad_norm"))
+        text = f"epoch {position.epoch} iteration {position.iteration} | {terms} | {rate:.1f} images/s"
+        now = time.perf_counter()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=progress, description=text)
+        elif now - self._line_at >= self.LINE_SECONDS:
+            self._line_at = now
+            print(f"{text} | {progress:.1%}{_left(position.seconds, progress)}", file=sys.stderr, flush=True)
+
+
+def _left(seconds: float, progress: float) -> str:
+    """What a line says of the time that is left; nothing at the end, no number before a step was timed."""
+    if progress >= 1:
+        return ""
+    if progress <= 0 or seconds <= 0:
+        return ", estimating the time left"
+    left = seconds * (1 / progress - 1)
+    return ", under a minute left" if left < 60 else f", {left / 60:.0f} min left"

@@ -1,0 +1,262 @@
+"""Evaluation with predictors whose right answer is known, class names, unreadable images, and time by stage."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from maskwright.data import coco, synthetic
+from maskwright.data.dataset import Dataset
+from maskwright.errors import ConfigError, DataError, ImageError
+from maskwright.evaluation.evaluate import Evaluation, evaluate, evaluate_results, match_classes
+from maskwright.predictor.timing import StageTimer
+from maskwright.types import Classes, Instances, Masks
+
+
+class Oracle:
+    """Knows the annotations by the image's pixels and returns them, changed or not."""
+
+    def __init__(self, data: Dataset, classes: Classes | None = None, shift: int = 0, keep: int = 10**6) -> None:
+        self.classes = classes or data.classes
+        self.shift, self.keep = shift, keep
+        self.known = {data.image(i).tobytes(): data.truth(i) for i in range(len(data))}
+        self.floor, self.score_threshold = 0.0, 0.5
+        self.options: list[tuple[float | None, int | None]] = []
+
+    def predict(
+        self,
+        source: Any,
+        *,
+        score_threshold: float | None = None,
+        max_instances: int | None = None,
+        timer: StageTimer | None = None,
+    ) -> Instances:
+        assert timer is not None
+        self.options.append((score_threshold, max_instances))
+        with timer.stage("network"):
+            found = self.known[source.tobytes()][: self.keep]
+        with timer.stage("finish"):
+            found = replace(found, classes=self.classes)
+            if self.shift and found.masks is not None:
+                masks = np.roll(found.masks, self.shift, axis=2)
+                found = replace(
+                    found, boxes=found.boxes + np.float32([self.shift, 0, self.shift, 0]), crops=Masks.from_dense(masks)
+                )
+        return found
+
+
+@pytest.fixture
+def fixture(tmp_path: Path) -> Path:
+    return synthetic.coco_fixture(tmp_path / "scenes", 6)
+
+
+@pytest.fixture
+def data(fixture: Path) -> Dataset:
+    return coco.load(fixture, fixture.parent / "images")
+
+
+def numbers(evaluation: Evaluation) -> tuple[float, float]:
+    """Box and mask AP."""
+    assert evaluation.result.masks is not None
+    return evaluation.result.boxes["AP"], evaluation.result.masks["AP"]
+
+
+def test_truth_is_perfect(data: Dataset, fixture: Path) -> None:
+    from_path = evaluate(Oracle(data), fixture, fixture.parent / "images", progress=False)
+    evaluation = evaluate(Oracle(data), data, progress=False)
+    assert numbers(evaluation) == numbers(from_path) == pytest.approx((1.0, 1.0))
+    assert (evaluation.images, evaluation.failed) == (6, ())
+    assert list(evaluation.seconds) == ["read", "network", "finish", "metric"]
+    assert all(seconds > 0 for seconds in evaluation.seconds.values())
+    assert evaluation.wall_seconds >= sum(evaluation.seconds.values())
+    measured = sum(v for k, v in evaluation.seconds.items() if k != "metric")
+    assert evaluation.images_per_second == pytest.approx(6 / measured)
+
+
+def test_shifted_truth_is_worse_and_nothing_is_zero(data: Dataset) -> None:
+    near, far = (numbers(evaluate(Oracle(data, shift=s), data, progress=False)) for s in (2, 6))
+    assert 0.9 > min(near) > max(far) > 0
+    nothing = evaluate(Oracle(data, keep=0), data, progress=False)
+    assert numbers(nothing) == (0.0, 0.0)
+    assert all(row.found == 0 for row in nothing.result.boxes.per_class)
+
+
+def test_classes_match_by_name_in_any_order(data: Dataset) -> None:
+    ours = Classes(["ring", "zebra", "ellipse", "star"])
+    oracle = Oracle(data, Classes(["ellipse", "star", "ring"]))
+    for found in oracle.known.values():
+        found.labels = np.array([2, 3, 0])[found.labels]  # the same classes under the model's own labels
+        found.classes = ours
+    oracle.classes = ours
+    stray = next(found for found in oracle.known.values() if len(found))
+    stray.labels[0] = 1  # one zebra
+    evaluation = evaluate(oracle, data, progress=False)
+    assert 0.8 < numbers(evaluation)[0] < 1.0
+    assert evaluation.notes == (
+        "1 of the model's classes are not in the data set ('zebra'); 1 detections of them were left out.",
+    )
+    assert evaluation.notes[0] in evaluation.report()
+
+
+def test_lost_classes_are_refused(data: Dataset) -> None:
+    with pytest.raises(DataError) as caught:
+        evaluate(Oracle(data, Classes(["elipse", "star", "ring"])), data, progress=False)
+    text = str(caught.value)
+    for words in ("no class for 1 of", "'ellipse': Did you mean 'elipse'?", "model (3): 'elipse', 'star', 'ring'"):
+        assert words in text
+    assert "data  (3): 'ellipse', 'star', 'ring'" in text
+    with pytest.raises(DataError, match="no class for 3 of"):
+        evaluate(Oracle(data, Classes(["cat", "dog", "cow"])), data, progress=False)
+    renamed = Oracle(data, Classes(["elipse", "star", "ring"]))
+    assert numbers(evaluate(renamed, data, class_names={"elipse": "ellipse"}, progress=False))[0] == pytest.approx(1.0)
+    for wrong in ({"elipsee": "ellipse"}, {"elipse": "ellips"}):
+        with pytest.raises(ConfigError, match="Did you mean"):
+            evaluate(renamed, data, class_names=wrong, progress=False)
+
+
+def test_repeated_names_match_by_id(data: Dataset) -> None:
+    twice = replace(data, classes=Classes(["cell", "cell", "ring"], [0, 1, 5]))
+    assert match_classes(Classes(["ring", "cell", "cell"], [9, 1, 0]), twice).tolist() == [2, 1, 0]
+    with pytest.raises(DataError, match="no class for 2 of"):
+        match_classes(Classes(["cell", "cell", "ring"], [7, 8, 5]), twice)
+
+
+def test_a_class_without_annotations_may_be_unknown_to_the_model(data: Dataset) -> None:
+    more = replace(data, classes=Classes([*data.classes, "shapes"]))
+    assert match_classes(data.classes, more).tolist() == [0, 1, 2]
+    evaluation = evaluate(Oracle(data), more, progress=False)
+    assert numbers(evaluation) == pytest.approx((1.0, 1.0))
+    assert "No ground truth of 1 classes (shapes)" in evaluation.report()
+
+
+def test_unreadable_images(data: Dataset) -> None:
+    oracle = Oracle(data)
+    data.path(1).write_bytes(data.path(1).read_bytes()[:200])
+    with pytest.raises(ImageError, match=r"0001\.png"):
+        evaluate(oracle, data, progress=False)
+    data.path(3).unlink()
+    with pytest.raises(DataError, match=r"1 of 6 image files are not in .*\(0003\.png\)"):
+        evaluate(oracle, data, progress=False)
+    evaluation = evaluate(oracle, data, skip=True, progress=False)
+    assert [name for name, _ in evaluation.failed] == ["0001.png", "0003.png"]
+    assert evaluation.images == 4
+    assert numbers(evaluation) == pytest.approx((1.0, 1.0))
+    report = evaluation.report()
+    assert "Left out: 0001.png: " in report
+    assert "Measured on 4 of 6 images." in report
+    for i in (0, 2, 4, 5):
+        data.path(i).unlink()
+    with pytest.raises(DataError, match="none of its 6 images could be read"):
+        evaluate(oracle, data, skip=True, progress=False)
+
+
+def test_limit_options_and_an_empty_set(data: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    oracle = Oracle(data)
+    evaluation = evaluate(oracle, data, limit=2, score_threshold=0.01, max_instances=300)
+    assert evaluation.images == 2
+    assert oracle.options == [(0.01, 300)] * 2
+    assert capsys.readouterr().out == ""
+    assert evaluate(oracle, data, limit=100, progress=False).images == 6
+    with pytest.raises(ConfigError, match="at least 1 image, got 0"):
+        evaluate(oracle, data, limit=0, progress=False)
+    with pytest.raises(DataError, match="no images"):
+        evaluate(oracle, data.subset([]), progress=False)
+
+
+def test_saved_and_reported(tmp_path: Path, data: Dataset) -> None:
+    evaluation = evaluate(Oracle(data), data, progress=False)
+    evaluation.save(tmp_path / "out" / "evaluation.json")
+    saved = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert saved["bbox"]["AP"] == pytest.approx(1.0)
+    assert list(saved["seconds"]) == ["read", "network", "finish", "metric"]
+    assert saved["failed"] == []
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["evaluation.json"]
+    report = evaluation.report()
+    for words in ("Average Precision", "network", "ms each", "6 images in", "images per second"):
+        assert words in report
+
+
+def test_the_nuclei_metric(data: Dataset, tmp_path: Path) -> None:
+    plain = evaluate(Oracle(data), data, progress=False)
+    assert (plain.nuclei, plain.nuclei_best) == (None, None)
+    assert "nuclei" not in plain.to_dict()
+    oracle = Oracle(data)
+    for found in oracle.known.values():  # half of the objects are found with a score below the one that is shown
+        found.scores[::2] = 0.4
+    evaluation = evaluate(oracle, data, metrics=("coco", "nuclei"), best_threshold=True, progress=False)
+    assert evaluation.nuclei is not None
+    assert evaluation.nuclei_best is not None
+    assert evaluation.nuclei.score_threshold == 0.5
+    assert evaluation.nuclei.overall.at(0.5).recall == pytest.approx(0.5, abs=0.1)
+    assert (evaluation.nuclei_best.score_threshold, evaluation.nuclei_best.overall.mean) == (0.4, 1.0)
+    low = evaluate(oracle, data, metrics=["nuclei"], nuclei_score=0.0, progress=False)
+    assert low.nuclei is not None
+    assert low.nuclei.overall.mean == 1.0
+    assert [p.name for p in low.nuclei.per_image] == [r.file_name for r in data.images]
+    evaluation.save(tmp_path / "e.json")
+    saved = json.loads((tmp_path / "e.json").read_text())
+    assert saved["nuclei_best"]["overall"]["mean"] == 1.0
+    assert "TP / (TP + FP + FN)" in evaluation.report()
+
+
+def test_the_nuclei_metric_leaves_crowds_out(data: Dataset) -> None:
+    """The annotations of one image become crowds: what is found there is neither right nor wrong."""
+    i = next(k for k in range(len(data)) if len(data.of(k)))
+    crowds = tuple(replace(a, crowd=True) for a in data.of(i))
+    changed = replace(data, annotations={**data.annotations, data.images[i].id: crowds})
+    result = evaluate(Oracle(data), changed, metrics=["nuclei"], progress=False).nuclei
+    assert result is not None
+    row = result.per_image[i]
+    assert (row.tp, row.fp, row.fn) == (0, 0, 0)
+
+
+def test_what_the_nuclei_metric_refuses(data: Dataset) -> None:
+    oracle = Oracle(data)
+    with pytest.raises(ConfigError, match="Did you mean 'nuclei'"):
+        evaluate(oracle, data, metrics=["nucle"], progress=False)
+    with pytest.raises(ConfigError, match="nuclei_score"):
+        evaluate(oracle, data, metrics=["nuclei"], nuclei_score=0.2, score_threshold=0.3, progress=False)
+    bare = {k: tuple(replace(a, segmentation=None) for a in rows) for k, rows in data.annotations.items()}
+    with pytest.raises(DataError, match="needs masks"):
+        evaluate(oracle, replace(data, annotations=bare), metrics=["nuclei"], progress=False)
+    assert oracle.options == []
+
+
+def test_images_can_be_watched(data: Dataset) -> None:
+    seen: list[tuple[int, bool, int]] = []
+
+    def watch(i: int, image: Any, found: Instances) -> None:
+        seen.append((i, bool((image == data.image(i)).all()), len(found)))
+
+    evaluate(Oracle(data), data, watch=watch, progress=False)
+    assert seen == [(i, True, len(data.truth(i))) for i in range(len(data))]
+
+
+def test_result_files(tmp_path: Path, data: Dataset) -> None:
+    coco.save_results(tmp_path / "r.json", ((r.id, data.truth(i)) for i, r in enumerate(data.images)))
+    result = evaluate_results(tmp_path / "r.json", data.source)
+    assert result.masks is not None
+    assert result.masks["AP"] == pytest.approx(1.0)
+
+
+def fail() -> None:
+    raise RuntimeError("stop")
+
+
+def test_timer_adds_up_also_when_a_stage_raises() -> None:
+    timer = StageTimer()
+    for _ in range(2):
+        with timer.stage("a"):
+            pass
+    with pytest.raises(RuntimeError), timer.stage("b"):
+        fail()
+    assert timer.counts == {"a": 2, "b": 1}
+    assert all(seconds > 0 for seconds in timer.totals.values())
+    assert "ms each" not in timer.report()
+    timer.count = 4
+    timer.totals = {"a": 3.0, "long name": 1.0}
+    assert timer.report().splitlines()[0] == "a              3.000 s   75.0 %     750.00 ms each"
+    assert StageTimer().report() == ""

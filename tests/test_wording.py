@@ -1,0 +1,30 @@
+"""Words of the sentences that a run tells a person."""
+
+import pytest
+
+from maskwright.types import InputSpec
+from maskwright.wording import counted, of_input
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 steps"), (1, "1 step"), (2, "2 steps")])
+def test_counted(count: int, said: str) -> None:
+    assert counted(count, "step") == said
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (InputSpec(), "short edge 800 pixels, long edge at most 1333; RGB"),
+        (InputSpec(size=550, fit="stretch", channels="BGR"), "stretched to 550 x 550 pixels; BGR"),
+        (
+            InputSpec(size=96, fit="letterbox", enlarge=2.0),
+            "filled up to 96 x 96 pixels, enlarged at most 2 times; RGB",
+        ),
+        (
+            InputSpec(max_size=None, shrink=False),
+            "short edge 800 pixels, not made smaller for the short edge; RGB",
+        ),
+    ],
+)
+def test_of_input(spec: InputSpec, said: str) -> None:
+    assert of_input(spec) == said

@@ -1,0 +1,350 @@
+"""Each rule with a data set that triggers it and a neighbour that does not; what was chosen is never changed."""
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maskwright.data.dataset import Annotation, Dataset, ImageRecord
+from maskwright.models import rcnn
+from maskwright.models.rcnn import RCNN
+from maskwright.ops.warp import input_size
+from maskwright.samples.augment import Augment
+from maskwright.training.config import TrainConfig
+from maskwright.training.defaults import Device, Facts, Reason, is_open, resolve, with_network
+from maskwright.training.network import Origin, fitted, input_spec, origin
+from maskwright.types import Classes
+from maskwright.weights.keymaps import Converted
+
+CPU = Device("cpu", cores=2)
+GPU = Device("cuda", 24_000.0, 16, bf16=True)
+Sides = Sequence[float]
+
+
+def data(*images: tuple[tuple[int, int], Sides], classes: int = 1, crowd: bool = False) -> Dataset:
+    """Images of these sizes (H, W) with square objects of these sides."""
+    records, annotations = [], {}
+    for i, (size, sides) in enumerate(images):
+        rows = [
+            Annotation(100 * i + k, i, k % classes, (1.0, 2.0, 1.0 + s, 2.0 + s), None, s * s, crowd)
+            for k, s in enumerate(sides)
+        ]
+        records.append(ImageRecord(i, f"{i}.png", size))
+        annotations[i] = tuple(rows)
+    return Dataset(Classes([f"c{k}" for k in range(classes)]), tuple(records), annotations, None, Path("made.json"))
+
+
+def decided(dataset: Dataset, device: Device = CPU, start: Origin | None = None, **chosen: Any) -> TrainConfig:
+    return resolve(TrainConfig(**chosen), dataset, start, device)[0]
+
+
+def reasons(dataset: Dataset, device: Device = CPU, start: Origin | None = None, **chosen: Any) -> dict[str, Reason]:
+    return {r.field: r for r in resolve(TrainConfig(**chosen), dataset, start, device)[1]}
+
+
+def trained(config: Any = None) -> Origin:
+    """An origin with weights."""
+    return Origin("mask_rcnn_small", RCNN, config or rcnn.compact(), "old.safetensors", Converted({}), Classes(["c0"]))
+
+
+PLAIN = data(*[((400, 500), [60.0, 45.0, 70.0])] * 100)
+"""Nothing special: 100 images of a usual size with objects of a usual size."""
+
+# ---- chosen and open ------------------------------------------------------------------------------------------------
+
+
+def test_only_what_nobody_chose_is_open() -> None:
+    fresh = TrainConfig()
+    open_fields = {f.name for f in fields(TrainConfig) if is_open(fresh, f.name)}
+    assert {"model", "size", "anchors", "batch_size", "epochs", "lr", "warmup", "augment", "norm"} <= open_fields
+    assert not open_fields & {"data", "out", "seed", "clip", "ema", "optimizer", "weights", "device"}
+    for name in ("batch_size", "epochs", "lr", "warmup", "precision", "workers", "evaluate_every", "model"):
+        chosen = replace(fresh, **{name: type(getattr(fresh, name)).__mro__[1](getattr(fresh, name))})
+        assert getattr(chosen, name) == getattr(fresh, name)
+        assert not is_open(chosen, name), name
+    assert not is_open(replace(fresh, augment=Augment()), "augment")
+    assert not is_open(replace(fresh, augment=None), "augment")
+    assert is_open(replace(fresh, seed=3), "augment")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_what_was_chosen_stays(draw: st.DataObject) -> None:
+    options: dict[str, Any] = {
+        "size": 321, "enlarge": 1.5, "shrink": False, "max_size": 999, "anchors": (9.0, 18.0, 36.0, 72.0),
+        "score_threshold": 0.31, "max_instances": 77, "epochs": 50, "batch_size": 4, "lr": 2e-4, "warmup": 500,
+        "precision": "float32", "augment": Augment(), "workers": 0, "evaluate_every": 1, "norm": "live",
+        "model": "mask_rcnn_small",
+    }  # fmt: skip
+    names = draw.draw(st.sets(st.sampled_from(sorted(options))))
+    chosen = {name: options[name] for name in names}
+    sides = draw.draw(st.lists(st.floats(1, 900), min_size=1, max_size=30))
+    edges = draw.draw(st.lists(st.integers(1, 5000), min_size=2, max_size=6))
+    dataset = data(*[((h, edges[0]), sides) for h in edges])
+    config, told = resolve(TrainConfig(**chosen), dataset, None, draw.draw(st.sampled_from([CPU, GPU])))
+    assert all(getattr(config, name) == value for name, value in chosen.items())
+    assert not names & {r.field for r in told}
+    assert all(str(r) for r in told)
+    assert len(fitted(rcnn.compact(), config, 1).rpn.sizes) == 4  # what was decided makes a network
+    again, _ = resolve(config, dataset, None, CPU)
+    assert replace(
+        again, max_instances=None, score_threshold=None, max_size=None, enlarge=None, shrink=None
+    ) == replace(config, max_instances=None, score_threshold=None, max_size=None, enlarge=None, shrink=None)
+
+
+def test_without_objects_nothing_is_decided() -> None:
+    for dataset in (data(((50, 50), [])), data(((50, 50), [9.0]), crowd=True)):
+        config, told = resolve(TrainConfig(), dataset, None, CPU)
+        assert config == TrainConfig()
+        assert told == []
+
+
+# ---- input ----------------------------------------------------------------------------------------------------------
+
+
+def test_small_objects_are_enlarged() -> None:
+    small = reasons(data(*[((256, 256), [20.0] * 30)] * 40))
+    assert small["size"].value == 512
+    assert "20 pixels" in small["size"].why
+    assert "enlarged to 40" in small["size"].why
+    assert reasons(data(*[((256, 256), [10.0] * 30)] * 40))["size"].value == 512  # not more than twice
+    assert reasons(data(*[((256, 256), [42.0] * 30)] * 40))["size"].value == 256
+    crowded = data(*[((256, 256), [60.0])] * 30, ((256, 256), [8.0] * 500))  # every image counts the same
+    assert reasons(crowded)["size"].value == 256
+
+
+def test_images_of_large_objects_are_shrunk() -> None:
+    large = reasons(data(*[((1600, 2000), [400.0, 500.0])] * 40))
+    assert large["size"].value == 480
+    assert "large enough" in large["size"].why
+    assert large["shrink"].value is True
+    mixed = reasons(data(*[((1600, 2000), [100.0, 500.0])] * 40))["size"].value
+    assert 480 < mixed < 1600
+    assert reasons(data(*[((480, 640), [400.0])] * 40))["size"].value == 480  # not below
+    assert reasons(data(*[((320, 400), [200.0])] * 40))["size"].value == 320  # nor up to it
+
+
+def test_objects_of_one_size_in_images_of_many() -> None:
+    """A microscope: 20 pixels whatever the image. A photo: the same share of the image."""
+    sizes = [(256, 256), (512, 512), (1024, 1024)] * 10
+    fixed = decided(data(*[(s, [18.0, 20.0, 22.0]) for s in sizes]))
+    assert fixed.enlarge == pytest.approx(2.0, abs=0.1) or fixed.enlarge is None
+    spec = input_spec(rcnn.compact().spec, fixed)
+    assert not spec.shrink
+    assert input_size((1024, 1024), spec)[0] >= 1024
+    assert input_size((256, 256), spec)[0] >= 384
+    photos = decided(data(*[(s, [s[0] * 0.2, s[0] * 0.25]) for s in sizes]))
+    spec = input_spec(rcnn.compact().spec, photos)
+    assert input_size((256, 256), spec) == input_size((1024, 1024), spec)
+
+
+def test_large_images_with_small_objects_among_small_ones_are_not_shrunk() -> None:
+    mixed = [((256, 256), [15.0] * 5)] * 30 + [((360, 360), [48.0] * 5)] * 6 + [((520, 520), [30.0] * 5)] * 6
+    lost = decided(data(*mixed, *[((1024, 1024), [18.0] * 5)] * 2))
+    spec = input_spec(rcnn.compact().spec, lost)
+    assert (lost.size, spec.shrink) == (512, False)
+    kept = reasons(data(*mixed, *[((1024, 1024), [90.0] * 5)] * 9))
+    assert kept["shrink"].value is True
+
+
+def test_long_images_raise_the_limit_and_very_long_ones_do_not_break_it() -> None:
+    assert "max_size" not in reasons(PLAIN)
+    wide = reasons(data(*[((400, 2600), [60.0])] * 20))
+    assert wide["max_size"].value >= 2048
+    strip = decided(data(*[((50, 20000), [30.0])] * 20))
+    h, w = input_size((50, 20000), input_spec(rcnn.compact().spec, strip))
+    assert max(h, w) <= 2048
+
+
+def test_large_images_of_specks_are_not_enlarged() -> None:
+    huge = decided(data(*[((4000, 6000), [16.0] * 9)] * 20))
+    assert input_size((4000, 6000), input_spec(rcnn.compact().spec, huge))[0] in (3968, 4000)
+    assert reasons(data(*[((1000, 1500), [8.0] * 9)] * 20))["size"].value == 1984  # twice
+
+
+def test_trained_weights_keep_their_input_unless_objects_are_lost() -> None:
+    assert "size" not in reasons(PLAIN, start=trained())
+    assert "size" in reasons(data(*[((900, 900), [9.0])] * 20), start=trained())
+
+
+# ---- anchors --------------------------------------------------------------------------------------------------------
+
+
+def test_anchors_follow_the_objects() -> None:
+    sides = np.geomspace(40, 300, 50).tolist()
+    told = reasons(data(*[((600, 800), sides)] * 20), shrink=False, size=600)
+    low, *_, high = told["anchors"].value
+    assert 40 <= low <= 70
+    assert 200 <= high <= 320
+    assert "49 to 276 pixels" in told["anchors"].why
+    tiny_ones = reasons(data(*[((512, 512), [6.0, 7.0, 8.0])] * 20), size=512)["anchors"].value
+    assert tiny_ones == (8.0, 16.0, 32.0, 64.0)  # never below two strides
+    usual = data(*[((512, 512), np.geomspace(10, 110, 40).tolist())] * 20)
+    assert "anchors" not in reasons(usual, size=512)  # the model's own fit
+
+
+def test_trained_anchors_stay() -> None:
+    dataset = data(*[((600, 800), [200.0, 300.0])] * 20)
+    assert "anchors" in reasons(dataset)
+    assert "anchors" not in reasons(dataset, start=trained())
+    c4 = Origin("mask_rcnn_r50_c4", RCNN, replace(rcnn.detectron2_c4(), norm="live"))
+    assert "anchors" not in reasons(dataset, start=c4)
+
+
+# ---- variations -----------------------------------------------------------------------------------------------------
+
+
+def test_few_images_vary_more() -> None:
+    few, many = decided(PLAIN).augment, decided(data(*[((400, 500), [60.0])] * 1200)).augment
+    assert few is not None
+    assert many is not None
+    assert few.scale[0] < many.scale[0]
+    assert few.brightness > many.brightness
+
+
+def test_orientation_is_said_not_guessed() -> None:
+    upright, free = decided(PLAIN).augment, decided(PLAIN, orientation="free").augment
+    assert upright is not None
+    assert free is not None
+    assert (upright.flip_horizontal, upright.flip_vertical, upright.rot90) == (0.5, 0, 0)
+    assert (free.flip_horizontal, free.flip_vertical, free.rot90) == (0.5, 0.5, 0.75)
+
+
+def test_large_inputs_with_small_objects_are_learnt_from_in_windows() -> None:
+    told = reasons(data(*[((2000, 2000), [30.0] * 50)] * 30))
+    assert told["augment"].value.crop == (512, 512)
+    assert "windows of 512" in told["augment"].why
+    assert told["batch_size"].value > reasons(data(*[((2000, 2000), [30.0, 900.0] * 25)] * 30))["batch_size"].value
+    assert reasons(data(*[((2000, 2000), [30.0, 900.0] * 25)] * 30))["augment"].value.crop is None
+    assert reasons(PLAIN)["augment"].value.crop is None
+
+
+# ---- batches, norms, length, rate -----------------------------------------------------------------------------------
+
+
+def test_batches_fit_the_pixels_and_the_memory() -> None:
+    small, large = data(*[((200, 200), [50.0])] * 100), data(*[((800, 800), [50.0, 60.0])] * 100)
+    assert decided(small).batch_size == 8
+    assert decided(large).batch_size == 2
+    assert decided(large, GPU).batch_size == 11
+    assert decided(large, replace(GPU, megabytes=6000.0)).batch_size == 2
+    assert decided(small, GPU).batch_size == 16
+    two = reasons(large, replace(GPU, processes=2))
+    assert (two["batch_size"].value, two["workers"].value) == (22, 7)
+    assert "2 processes" in two["batch_size"].why
+    few = reasons(data(*[((200, 200), [50.0])] * 9))["batch_size"]
+    assert few.value == 2
+    assert "several steps" in few.why
+    tiny = reasons(data(*[((200, 200), [50.0])] * 9), replace(GPU, processes=4))["batch_size"]
+    assert tiny.value == 4  # an image for each process
+
+
+def test_norms_by_weights_and_batch() -> None:
+    assert reasons(PLAIN)["norm"].value == "live"
+    assert reasons(PLAIN, start=trained(), batch_size=2)["norm"].value == "frozen"
+    assert reasons(PLAIN, start=trained(), batch_size=16)["norm"].value == "live"
+    published = trained(rcnn.torchvision_v1())
+    assert reasons(PLAIN, start=published, batch_size=16)["norm"].value == "frozen"
+
+
+def test_length_by_the_number_of_images() -> None:
+    def epochs(count: int, **chosen: Any) -> int | None:
+        return decided(data(*[((200, 200), [50.0])] * count), **chosen).epochs
+
+    assert epochs(50) == 300
+    assert epochs(400) == 50
+    assert epochs(5000) == 12
+    assert epochs(400, start=trained()) == 12
+    assert epochs(50, start=trained()) == 100
+    assert epochs(400, repeats=2) == 25
+    assert epochs(400, max_minutes=5.0) is None
+    assert epochs(400, max_minutes=5.0, epochs=3) == 3
+
+
+def test_warmup_and_evaluations_follow_the_length() -> None:
+    long, short = decided(data(*[((200, 200), [50.0])] * 2000)), decided(PLAIN, epochs=4, batch_size=4)
+    assert (long.warmup, long.evaluate_every) == (500 if long.warmup == 500 else 300, 1)
+    assert short.warmup == 4 * 25 // 10
+    assert decided(data(*[((200, 200), [50.0])] * 20)).evaluate_every == 10
+    for images, minutes, every in ((400, None, 10), (10_000, None, 1), (20, None, 60), (400, 5.0, 10)):
+        rare = decided(data(*[((200, 200), [50.0])] * images), GPU, max_minutes=minutes)
+        assert rare.evaluate_every == every, images  # 5 times at least where the number of epochs is known
+    assert 50 <= decided(PLAIN, max_minutes=3.0).warmup <= 500
+
+
+def test_rate_by_weights_batch_and_optimiser() -> None:
+    assert decided(PLAIN, batch_size=4).lr == 4e-4
+    assert decided(PLAIN, batch_size=16).lr == 8e-4
+    assert decided(PLAIN, batch_size=4, accumulate=4).lr == 8e-4
+    assert decided(PLAIN, batch_size=4, start=trained()).lr == 1e-4
+    assert decided(PLAIN, batch_size=8, optimizer="sgd").lr == 0.01
+
+
+def test_precision_and_workers_by_device() -> None:
+    assert (decided(PLAIN).precision, decided(PLAIN).workers) == ("float32", 0)
+    assert (decided(PLAIN, GPU).precision, decided(PLAIN, GPU).workers) == ("bf16", 8)
+    assert decided(PLAIN, replace(GPU, bf16=False)).precision == "float32"
+    hint = reasons(PLAIN, replace(CPU, bf16=True))["precision"]
+    assert hint.value == "float32"
+    assert "try precision bf16" in hint.why
+
+
+# ---- output ---------------------------------------------------------------------------------------------------------
+
+
+def test_room_for_the_fullest_image() -> None:
+    full = data(*[((800, 800), [20.0] * 500)], *[((800, 800), [20.0])] * 20)
+    assert reasons(full)["max_instances"].value == 750
+    assert reasons(PLAIN, start=Origin("x", RCNN, rcnn.detectron2_fpn())).get("max_instances") is None
+    assert reasons(data(*[((9000, 9000), [20.0] * 5000)] * 2))["max_instances"].value == 1000
+
+
+def test_threshold_for_people() -> None:
+    assert "score_threshold" not in reasons(PLAIN)  # mask_rcnn_small has it
+    wide = Origin("x", RCNN, rcnn.timm_fpn("resnet18"))
+    assert reasons(PLAIN, start=wide)["score_threshold"].value == 0.5
+    rare = data(*[((400, 500), [60.0])] * 10, *[((400, 500), [])] * 30)
+    assert reasons(rare)["score_threshold"].value == 0.7
+    half = data(*[((400, 500), [60.0])] * 20, *[((400, 500), [])] * 20)
+    assert "score_threshold" not in reasons(half)
+
+
+def test_a_model_that_is_built_is_not_fitted() -> None:
+    built = Origin("mine", RCNN, rcnn.compact(), built=True)
+    told = reasons(data(*[((256, 256), [10.0] * 500)] * 40), start=built)
+    assert not {"model", "size", "anchors", "norm", "max_instances"} & told.keys()
+    assert {"batch_size", "epochs", "lr"} <= told.keys()
+
+
+def test_annotations_without_a_single_outline_get_a_network_of_boxes_alone() -> None:
+    config = with_network(TrainConfig(), PLAIN)  # squares without outlines
+    assert config.model == "faster_rcnn_small"
+    assert is_open(config, "model")
+    told = {r.field: r for r in resolve(config, PLAIN, None, CPU)[1]}["model"]
+    assert "boxes but no outlines" in told.why
+    rows = dict(PLAIN.annotations)
+    rows[0] = (replace(rows[0][0], segmentation=(np.zeros(6),)), *rows[0][1:])
+    for other, dataset in (
+        (TrainConfig(), replace(PLAIN, annotations=rows)),
+        (TrainConfig(model="yolact_small"), PLAIN),
+    ):
+        assert with_network(other, dataset).model == other.model
+    assert with_network(TrainConfig(weights="nuclei"), PLAIN).model == "mask_rcnn_small"
+
+
+def test_mirroring_is_told_in_any_case() -> None:
+    assert str(reasons(PLAIN)["augment"]).startswith("augment = flip_horizontal 0.5, ")
+
+
+def test_the_model_is_that_of_the_weights() -> None:
+    assert reasons(PLAIN)["model"].value == "mask_rcnn_small"
+    assert origin(TrainConfig()).architecture == "mask_rcnn_small"
+    nuclei = origin(TrainConfig(weights="nuclei"))
+    told = reasons(PLAIN, start=nuclei)
+    assert told["model"].value == nuclei.architecture
+    assert Facts(TrainConfig(), PLAIN, nuclei, CPU).pretrained

@@ -1,0 +1,211 @@
+"""Which images a run learns from, and which it is measured on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskwright.data import coco
+from maskwright.data.synthetic import coco_fixture
+from maskwright.errors import DataError
+from maskwright.training.config import TrainConfig
+from maskwright.training.parts import parts
+from maskwright.training.train import plan
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return coco_fixture(tmp_path / "train", 1, images=8, size=(20, 30), objects=2)
+
+
+def given(source: Path, **more: Any) -> TrainConfig:
+    return TrainConfig(data=str(source), images=str(source.parent / "images"), **more)
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def names(data: Any) -> list[str]:
+    return [record.file_name for record in data.images]
+
+
+def test_a_share_is_chosen_by_the_names_where_nothing_else_says(source: Path) -> None:
+    data = coco.load(source, source.parent / "images")
+    for share in (None, 0.2, 0.5):
+        found = parts(given(source, val_fraction=share))
+        rest, held_out = data.split(0.2 if share is None else share)
+        assert found.held_out is not None
+        assert (names(found.data), names(found.held_out)) == (names(rest), names(held_out))
+    assert parts(given(source, val_fraction=0.0)).held_out is None
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("images", range(3, 7))
+def test_no_side_is_empty_and_the_real_share_is_told(tmp_path: Path, images: int, share: float) -> None:
+    source = coco_fixture(tmp_path / "few", 1, images=images, size=(20, 30), objects=2)
+    found = parts(given(source, val_fraction=share))
+    assert found.held_out is not None
+    held = len(found.held_out)
+    assert 0 < held < images
+    assert len(found.data) == images - held
+    assert found.origin == f"{held} of {images}, about {held / images:.0%}, chosen by their names"
+
+
+def test_a_share_that_rounds_to_nothing_is_told_as_such(tmp_path: Path) -> None:
+    source = coco_fixture(tmp_path / "many", 1, images=120, size=(8, 8), objects=1)
+    assert parts(given(source, val_fraction=1e-9)).origin == "1 of 120, under 1%, chosen by their names"
+
+
+def test_where_nothing_is_measured_the_plan_names_the_weights_to_use(tmp_path: Path, source: Path) -> None:
+    one = coco_fixture(tmp_path / "one", 1, images=1, size=(20, 30), objects=2)
+    for share in (None, 0.9):
+        told = plan(given(one, val_fraction=share, device="cpu")).report().splitlines()[0]
+        assert told == (
+            "1 image to learn from, none to measure on (a single image cannot be divided; the weights to use are "
+            "last.safetensors), 3 classes"
+        )
+    told = plan(given(source, val_fraction=0.0, device="cpu")).report().splitlines()[0]
+    assert told == (
+        "8 images to learn from, none to measure on (val_fraction is 0; the weights to use are last.safetensors), "
+        "3 classes"
+    )
+    assert plan(given(source, device="cpu")).report().startswith("7 images to learn from, 1 to measure on (1 of 8, ")
+
+
+def test_without_objects_all_images_are_counted(source: Path) -> None:
+    rewrite(source, lambda content: content["annotations"].clear())
+    with pytest.raises(DataError, match=r"annotations\.json: none of the 8 images has an object, nothing can be"):
+        parts(given(source))
+
+
+def test_objects_that_are_all_held_out_are_told(source: Path) -> None:
+    held_out = parts(given(source)).held_out
+    assert held_out is not None
+
+    def change(content: dict[str, Any]) -> None:
+        content["annotations"] = [r for r in content["annotations"] if r["image_id"] == held_out.images[0].id]
+
+    rewrite(source, change)
+    with pytest.raises(
+        DataError, match=r"none of the 7 images to learn from has an object; .* \(1\) are held out"
+    ) as told:
+        parts(given(source))
+    assert "val_fraction" in str(told.value)
+
+
+def test_the_parts_that_a_file_names_are_used(source: Path) -> None:
+    split = ["train", "train", "val", "test", "train", "val", "train", "train"]
+
+    def change(content: dict[str, Any]) -> None:
+        for row, part in zip(content["images"], split, strict=True):
+            row["split"] = part
+
+    rewrite(source, change)
+    found = parts(given(source))
+    assert found.held_out is not None
+    assert (len(found.data), len(found.held_out)) == (5, 2)
+    assert found.origin == "the part 'val' of the data; left out: 1 of 'test'"
+    chosen = parts(given(source, val_fraction=0.5))  # what a person says goes first
+    assert len(chosen.data) + len(chosen.held_out or ()) == 8
+
+
+def in_parts(source: Path, *split: str) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for row, part in zip(content["images"], split, strict=True):
+            row["split"] = part
+
+    rewrite(source, change)
+
+
+def test_parts_are_known_in_any_case_and_a_test_part_is_never_learnt_from(source: Path) -> None:
+    in_parts(source, "Train", "Train", "Validation", "Test", "Train", "Validation", "Train", "Train")
+    found = parts(given(source))
+    assert found.held_out is not None
+    assert (len(found.data), len(found.held_out)) == (5, 2)
+    assert found.origin == "the part 'Validation' of the data; left out: 1 of 'Test'"
+    in_parts(source, "train", "train", "train", "test", "train", "test", "train", "train")
+    found = parts(given(source))
+    assert found.held_out is not None
+    assert len(found.data) + len(found.held_out) == 6
+    assert found.origin.endswith("chosen by their names; left out: 2 of 'test'")
+    in_parts(source, *"aabbaabb")
+    found = parts(given(source))
+    assert len(found.data) + len(found.held_out or ()) == 8
+    assert found.origin.endswith("; not by the parts of the data ('a', 'b'), none is called train")
+
+
+def without_objects(source: Path, *filled: int) -> Path:
+    """Only the images at these places keep theirs."""
+
+    def change(content: dict[str, Any]) -> None:
+        kept = {content["images"][i]["id"] for i in filled}
+        content["annotations"] = [row for row in content["annotations"] if row["image_id"] in kept]
+
+    rewrite(source, change)
+    return source
+
+
+def test_where_nothing_could_be_measured_nobody_chooses_weights(source: Path, tmp_path: Path) -> None:
+    """AP would be -1 at every evaluation, and the first weights the best."""
+    other = without_objects(coco_fixture(tmp_path / "val", 2, images=3, size=(20, 30), objects=2))
+    with pytest.raises(DataError, match=r"none of the 3 images to measure on has an object.*val_fraction"):
+        parts(given(source, val=str(other), val_images=str(other.parent / "images")))
+    in_parts(source, *["train"] * 6, "val", "val")
+    without_objects(source, 0, 1, 2)
+    with pytest.raises(DataError, match=r"the part 'val' of the data: none of the 2 images to measure on has an ob"):
+        parts(given(source))
+    assert parts(given(source, val_fraction=0.25)).held_out is not None
+
+
+@pytest.mark.parametrize("filled", [(0, 1), (2, 5), (5, 6), (0, 3, 4)])
+@pytest.mark.parametrize("share", [0.02, 0.25, 0.5])
+def test_a_share_holds_out_an_image_with_an_object(source: Path, filled: tuple[int, ...], share: float) -> None:
+    found = parts(given(without_objects(source, *filled), val_fraction=share))
+    assert found.held_out is not None
+    assert len(found.data) + len(found.held_out) == 8
+    counts = [sum(bool(rows) for rows in part.annotations.values()) for part in (found.data, found.held_out)]
+    assert min(counts) >= 1
+    assert sum(counts) == len(filled)
+
+
+def test_with_one_image_that_has_an_object_nothing_is_measured(source: Path) -> None:
+    assert parts(given(source)).held_out is not None
+    left = [i for i, name in enumerate(names(parts(given(source)).data))]
+    found = parts(given(without_objects(source, left[0]), val_fraction=0.02))
+    assert (found.held_out, found.origin) == (None, "fewer than two images have an object")
+
+
+def test_a_data_set_without_images_is_told(source: Path) -> None:
+    rewrite(source, lambda content: content.update(images=[], annotations=[]))
+    with pytest.raises(DataError, match=r"the data set has no images"):
+        parts(given(source))
+
+
+def test_annotations_of_their_own_are_measured_on(source: Path, tmp_path: Path) -> None:
+    other = coco_fixture(tmp_path / "val", 2, images=3, size=(20, 30), objects=2)
+    found = parts(given(source, val=str(other), val_images=str(other.parent / "images")))
+    assert found.held_out is not None
+    assert (len(found.data), len(found.held_out), found.origin) == (8, 3, str(other))
+
+
+def test_annotations_of_other_classes_are_refused(source: Path, tmp_path: Path) -> None:
+    other = coco_fixture(tmp_path / "val", 2, images=3, size=(20, 30), objects=2)
+
+    def change(content: dict[str, Any]) -> None:
+        content["categories"][0]["name"] = "elipse"
+
+    rewrite(other, change)
+    with pytest.raises(DataError, match=r"val.*its class 'elipse' is not one of .*train.*Did you mean 'ellipse'"):
+        parts(given(source, val=str(other), val_images=str(other.parent / "images")))
+
+
+def test_missing_images_are_named_on_either_side(source: Path, tmp_path: Path) -> None:
+    other = coco_fixture(tmp_path / "val", 2, images=3, size=(20, 30), objects=2)
+    (other.parent / "images" / "0001.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 3 image files are missing: .*val.*0001\.png"):
+        parts(given(source, val=str(other), val_images=str(other.parent / "images")))
