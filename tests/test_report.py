@@ -18,13 +18,13 @@ from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.errors import ConfigError
 from maskwright.evaluation.gallery import Gallery, judge
 from maskwright.evaluation.report import read_columns, report
-from maskwright.training.report import report_run
 from maskwright.models import rcnn, zoo
 from maskwright.models.rcnn import RCNN
 from maskwright.predictor.timing import StageTimer
 from maskwright.report import charts, page
 from maskwright.report.charts import Bars, Series, line_chart, shortened
 from maskwright.training.config import TrainConfig
+from maskwright.training.report import report_run
 from maskwright.types import Classes, InputSpec, Instances, Masks
 from maskwright.weights.files import save_checkpoint
 
