@@ -17,7 +17,18 @@ from collections.abc import Iterable
 
 
 class MaskwrightError(Exception):
-    """Root of all errors raised on purpose by maskwright."""
+    """Root of all errors raised on purpose by maskwright.
+
+    options: names of the parameters with which the caller can avoid the error, e.g. ("images",). The message names
+    none in the spelling of one front end: the command line shows `--images`, Python code reads `images=`.
+    code: a short fixed name of the fault where a caller reacts to it ("nothing-to-learn"), so that nobody parses the
+    message. Empty for most errors.
+    """
+
+    def __init__(self, message: str = "", *, options: Iterable[str] = (), code: str = "") -> None:
+        super().__init__(message)
+        self.options = tuple(options)
+        self.code = code
 
 
 class ImageError(MaskwrightError, ValueError):

@@ -20,6 +20,14 @@ from maskwright.cli.options import say
 from maskwright.errors import MaskwrightError
 
 
+def _flags(error: MaskwrightError, ctx: Any) -> str:
+    """The options of the running command that the error names, as they are typed: ` (--images)`; else nothing."""
+    command = ctx.command.get_command(ctx, ctx.invoked_subcommand)
+    known = {p.name: max(p.opts, key=len) for p in command.params} if command is not None else {}
+    found = [known[name] for name in error.options if name in known]
+    return f" ({', '.join(found)})" if found else ""
+
+
 def _words(error: Exception) -> str:
     """The error as a sentence: ours as it is, one of the system with what it is about, why, and what to do."""
     if not isinstance(error, OSError) or isinstance(error, MaskwrightError) or not error.strerror:
@@ -36,7 +44,7 @@ def _words(error: Exception) -> str:
     return f"{why if name is None else f'{name}: {why}'}.{advice}"
 
 
-class _Commands(TyperGroup):
+class Commands(TyperGroup):
     """Turns our own errors into one line and an exit code; with --debug they are raised."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -45,7 +53,8 @@ class _Commands(TyperGroup):
         except (MaskwrightError, OSError) as error:
             if ctx.meta.get("maskwright.debug") or isinstance(error, BrokenPipeError):
                 raise
-            say(Text.assemble(("error: ", "bold red"), (_words(error), "red")))
+            flags = _flags(error, ctx) if isinstance(error, MaskwrightError) else ""
+            say(Text.assemble(("error: ", "bold red"), (_words(error) + flags, "red")))
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             say("stopped")
@@ -53,7 +62,7 @@ class _Commands(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Commands,
+    cls=Commands,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode="markdown",

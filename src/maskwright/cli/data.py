@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from maskwright.cli.app import app
+from maskwright.cli.app import Commands, app
 from maskwright.cli.options import DataFormat, Debug, Images, say
 
-data = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+data = typer.Typer(cls=Commands, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 app.add_typer(data, name="data", help="Look at, check and convert annotated data sets.")
 
 Source = Annotated[Path, typer.Argument(metavar="DATA", help="Annotations: a file or folder of any format.")]

@@ -185,11 +185,12 @@ def recognise(place: Path) -> Format:
         return FORMATS["coco"]
     fitting = fitting or [FORMATS[name] for file, name in _FILES.items() if (place / file).is_file()][:1]
     if not fitting:
-        raise DataError(_unlike_any(place))
+        raise DataError(_unlike_any(place), options=("data_format",))
     if len(fitting) > 1:
         found = " and ".join(f.name for f in fitting)
         raise DataError(
-            f"{place}: the annotation format is not clear (fits: {found}). Name it (--format): {', '.join(FORMATS)}."
+            f"{place}: the annotation format is not clear (fits: {found}). Name it: {', '.join(FORMATS)}.",
+            options=("data_format",),
         )
     return fitting[0]
 
@@ -202,7 +203,7 @@ def _unlike_any(place: Path) -> str:
     found = _content(place) if place.is_dir() else f"a file of suffix '{place.suffix}'" if place.suffix else "a file"
     return (
         f"{place}: no annotation format fits; this is {found}. Looked for:\n{formats}\n"
-        f"Give the file or folder that has the annotations; if it is that already, name its format (--format)."
+        f"Give the file or folder that has the annotations; if it is that already, name its format."
     )
 
 
