@@ -183,7 +183,7 @@ class TestOverlay:
 
     def test_a_thousand_on_a_large_image(self):
         rng = np.random.default_rng(0)
-        disk = disks([(60, 45)], 40).crops.crops[0]
+        disk = disks([(60, 45)], 40).crops.bitmaps[0]
         corners = np.stack([rng.integers(0, 1900, 1000), rng.integers(0, 2900, 1000)], axis=1)
         masks = Masks((2000, 3000), corners, (disk,) * 1000)
         found = Instances(masks.boxes(), rng.random(1000), np.zeros(1000), Classes(["cell"]), masks.size, masks)

@@ -211,7 +211,7 @@ class TestMasks:
     def test_gone_and_none(self):
         map_ = Geometry.crop((9, 9), 5, 5, (3, 3))
         corner = Masks.from_dense(np.eye(9, dtype=np.bool_)[None, :2, :2].repeat(1, 0), (2, 2))
-        corner = Masks((9, 9), corner.corners, corner.crops)
+        corner = Masks((9, 9), corner.corners, corner.bitmaps)
         assert map_.masks(corner).areas().tolist() == [0]
         assert len(map_.masks(Masks.empty((9, 9)))) == 0
         assert map_.masks(Masks.from_dense(np.zeros((1, 9, 9)))).areas().tolist() == [0]
@@ -220,7 +220,7 @@ class TestMasks:
         masks = Masks((20000, 20000), np.array([[19990, 5]]), (np.ones((10, 4), np.bool_),))
         there = Geometry.flip(masks.size, vertical=True, horizontal=True).masks(masks)
         assert there.corners.tolist() == [[0, 19991]]
-        assert there.crops[0].shape == (10, 4)
+        assert there.bitmaps[0].shape == (10, 4)
 
 
 class TestImage:

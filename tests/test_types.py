@@ -115,7 +115,7 @@ class TestMasks:
         assert masks.size == dense.shape[1:]
         np.testing.assert_array_equal(masks.dense(), dense)
         np.testing.assert_array_equal(masks.areas(), dense.sum(axis=(1, 2)))
-        for box, crop, mask in zip(masks.boxes(), masks.crops, dense, strict=True):
+        for box, crop, mask in zip(masks.boxes(), masks.bitmaps, dense, strict=True):
             y, x = np.nonzero(mask)
             expected = [x.min(), y.min(), x.max() + 1, y.max() + 1] if len(x) else [0, 0, 0, 0]
             assert box.tolist() == expected
@@ -154,7 +154,7 @@ class TestMasks:
     @pytest.mark.parametrize(
         ("corners", "crop", "says"),
         [
-            ([[0, 0], [1, 1]], np.ones((2, 2), np.bool_), "2 corners for 1 crops"),
+            ([[0, 0], [1, 1]], np.ones((2, 2), np.bool_), "2 corners for 1 bitmaps"),
             ([[0, 0]], np.ones((2, 2), np.uint8), "bool array"),
             ([[0, 0]], np.ones((2, 2, 1), np.bool_), "bool array"),
             ([[3, 0]], np.ones((2, 2), np.bool_), "leaves the image"),

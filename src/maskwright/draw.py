@@ -93,7 +93,7 @@ def cutouts(image: Any, instances: Instances) -> Iterator[NDArray[np.uint8]]:
 def _cutout(image: NDArray[np.uint8], masks: Masks, index: int) -> NDArray[np.uint8]:
     x0, y0, x1, y1 = (int(v) for v in masks[index].boxes()[0])
     top, left = masks.corners[index]
-    crop = masks.crops[index][y0 - top : y1 - top, x0 - left : x1 - left] if x1 > x0 else np.zeros((0, 0), np.bool_)
+    crop = masks.bitmaps[index][y0 - top : y1 - top, x0 - left : x1 - left] if x1 > x0 else np.zeros((0, 0), np.bool_)
     out = np.zeros((*crop.shape, 4), np.uint8)
     out[crop, :3] = image[y0:y1, x0:x1][crop]
     out[crop, 3] = 255
@@ -110,7 +110,7 @@ def label_map(instances: Instances) -> NDArray[np.uint16]:
         raise DataError(f"label_map: 16 bits hold 65535 instances, got {len(masks)}. Save RLE instead, or fewer.")
     out = np.zeros(instances.size, np.uint16)
     for i in np.argsort(-instances.scores, kind="stable")[::-1]:
-        (top, left), crop = masks.corners[i], masks.crops[i]
+        (top, left), crop = masks.corners[i], masks.bitmaps[i]
         out[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = i + 1
     return out
 
@@ -175,7 +175,7 @@ def _masks(instances: Instances, verb: str) -> Masks:
 
 
 def _paint(image: NDArray[np.uint8], masks: Masks, index: int, shade: Color, opacity: float, width: int) -> None:
-    (top, left), crop = masks.corners[index], masks.crops[index]
+    (top, left), crop = masks.corners[index], masks.bitmaps[index]
     if not crop.size:
         return
     region = image[top : top + crop.shape[0], left : left + crop.shape[1]]
@@ -300,7 +300,7 @@ def _hidden(instances: Instances, spot: Rectangle) -> NDArray[np.float64]:
     x0, y0, x1, y1 = math.floor(spot[0]), math.floor(spot[1]), math.floor(spot[2]) + 1, math.floor(spot[3]) + 1
     counts = [
         crop[max(y0 - top, 0) : max(y1 - top, 0), max(x0 - left, 0) : max(x1 - left, 0)].sum()
-        for (top, left), crop in zip(instances.crops.corners.tolist(), instances.crops.crops, strict=True)
+        for (top, left), crop in zip(instances.crops.corners.tolist(), instances.crops.bitmaps, strict=True)
     ]
     return np.array(counts, np.float64) / np.maximum(instances.crops.areas(), 1)
 

@@ -128,7 +128,7 @@ class Geometry:
             raise ConfigError(f"Geometry.masks: the masks are for {masks.size}, this map starts at {self.source}.")
         back = _inverse(self.matrix)
         moved = [
-            self._mask(crop, int(t), int(le), back) for crop, (t, le) in zip(masks.crops, masks.corners, strict=True)
+            self._mask(crop, int(t), int(le), back) for crop, (t, le) in zip(masks.bitmaps, masks.corners, strict=True)
         ]
         corners = np.array([corner for corner, _ in moved], np.int64).reshape(-1, 2)
         return Masks(self.size, corners, tuple(crop for _, crop in moved))

@@ -51,7 +51,7 @@ class TestRunLengths:
         back = decode(rles, masks.size)
         np.testing.assert_array_equal(back.dense(), dense)
         np.testing.assert_array_equal(back.corners, masks.corners)  # crops are tight
-        assert [c.shape for c in back.crops] == [c.shape for c in masks.crops]
+        assert [c.shape for c in back.bitmaps] == [c.shape for c in masks.bitmaps]
 
     def test_crops_need_not_be_tight(self):
         crop = np.zeros((5, 4), np.bool_)

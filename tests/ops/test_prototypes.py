@@ -192,7 +192,7 @@ def test_memory_follows_the_objects() -> None:
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        kept = sum(crop.size for crop in found.crops)
+        kept = sum(crop.size for crop in found.bitmaps)
         assert 5e6 < found.areas().sum() < kept < 40e6
         assert peak < kept + 10e6
 
@@ -204,5 +204,5 @@ def test_crops_are_not_larger_than_they_must_be() -> None:
     protos[40:50, 60:80] = 9
     geometry = Geometry.resize((720, 1280), (550, 550))
     found = draw(protos, torch.ones(1, 1), boxes, (550, 550), geometry)
-    assert found.areas()[0] > 0.7 * found.crops[0].size > 1000
-    assert draw(-protos.abs(), torch.ones(1, 1), boxes, (550, 550), geometry).crops[0].size == 0
+    assert found.areas()[0] > 0.7 * found.bitmaps[0].size > 1000
+    assert draw(-protos.abs(), torch.ones(1, 1), boxes, (550, 550), geometry).bitmaps[0].size == 0

@@ -185,7 +185,7 @@ def _outline(row: Annotation) -> list[tuple[str, dict[str, object]]]:
 
 def _mask(masks: Masks) -> list[tuple[str, dict[str, object]]]:
     """The run lengths of the only mask of `masks`, row by row inside its tight window, background first."""
-    crop: BoolArray = masks.crops[0]
+    crop: BoolArray = masks.bitmaps[0]
     if not crop.any():
         return []
     rows, columns = np.flatnonzero(crop.any(axis=1)), np.flatnonzero(crop.any(axis=0))

@@ -273,4 +273,4 @@ def draw_segmentations(segmentations: list[Polygons | RLE], size: Size) -> Masks
     rows = [parts[k] for k in range(len(segmentations))]
     if not rows:
         return Masks.empty(size)
-    return Masks(size, np.concatenate([m.corners for m in rows]), tuple(m.crops[0] for m in rows))
+    return Masks(size, np.concatenate([m.corners for m in rows]), tuple(m.bitmaps[0] for m in rows))

@@ -82,7 +82,7 @@ def _drawn(dataset: Dataset, i: int, lost: Counter[str]) -> tuple[list[Annotatio
         a.segmentation is None and not a.crowd for a in dataset.of(i)
     )
     masks = dataset.draw(i, rows)
-    kept = [k for k, crop in enumerate(masks.crops) if crop.any()]
+    kept = [k for k, crop in enumerate(masks.bitmaps) if crop.any()]
     lost["object{s} of no pixels left out"] += len(rows) - len(kept)
     lost["object{s} without landmarks: masks have none"] += sum(rows[k].keypoints is not None for k in kept)
     lost["track id{s} left out: masks have none"] += sum(rows[k].track_id is not None for k in kept)
@@ -94,7 +94,7 @@ def _label_image(masks: Masks, name: str, lost: Counter[str]) -> NDArray[np.uint
     if len(masks) > _MOST:
         raise DataError(f"{name}: a label image holds at most {_MOST} objects, this one has {len(masks)}.")
     out = np.zeros(masks.size, np.uint16)
-    for k, ((top, left), crop) in enumerate(zip(masks.corners, masks.crops, strict=True), start=1):
+    for k, ((top, left), crop) in enumerate(zip(masks.corners, masks.bitmaps, strict=True), start=1):
         out[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = k
     seen = np.bincount(out.ravel(), minlength=len(masks) + 1)[1:]
     lost["object{s} partly or wholly hidden: a pixel has one object, the last in the file"] += int(

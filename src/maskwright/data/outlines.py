@@ -130,9 +130,9 @@ def union(outlines: Sequence[Polygons | RLE], size: Size) -> Polygons | RLE:
         return tuple(p for o in outlines for p in o)  # type: ignore[misc]
     masks = draw_segmentations(list(outlines), size)
     low = masks.corners.min(axis=0)
-    high = np.max([c + crop.shape for c, crop in zip(masks.corners, masks.crops, strict=True)], axis=0)
+    high = np.max([c + crop.shape for c, crop in zip(masks.corners, masks.bitmaps, strict=True)], axis=0)
     out = np.zeros(high - low, np.bool_)
-    for (top, left), crop in zip(masks.corners - low, masks.crops, strict=True):
+    for (top, left), crop in zip(masks.corners - low, masks.bitmaps, strict=True):
         out[top : top + crop.shape[0], left : left + crop.shape[1]] |= crop
     return rle_of(out, int(low[0]), int(low[1]), size)
 

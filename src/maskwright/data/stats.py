@@ -254,13 +254,13 @@ def _drawn(dataset: Dataset) -> tuple[Array, Array, Array]:
         times = np.zeros(record.size, np.int32)
         windows = [
             times[top : top + crop.shape[0], left : left + crop.shape[1]]
-            for crop, (top, left) in zip(masks.crops, masks.corners, strict=True)
+            for crop, (top, left) in zip(masks.bitmaps, masks.corners, strict=True)
         ]
-        for window, crop in zip(windows, masks.crops, strict=True):
+        for window, crop in zip(windows, masks.bitmaps, strict=True):
             window += crop
         own = masks.areas().tolist()
         areas += own
-        twice = [int((w[c] > 1).sum()) for w, c in zip(windows, masks.crops, strict=True)]
+        twice = [int((w[c] > 1).sum()) for w, c in zip(windows, masks.bitmaps, strict=True)]
         shared += [n / a if a else 0.0 for n, a in zip(twice, own, strict=True)]
         covered.append(float((times > 0).mean()))
     return np.array(areas, np.float64), np.array(covered, np.float64), np.array(shared, np.float64)

@@ -125,7 +125,7 @@ def _draw(dataset: Dataset, i: int, lost: _Lost) -> tuple[NDArray[np.uint8], NDA
     order = sorted(range(len(rows)), key=lambda k: (not rows[k].crowd, -areas[k]))
     index = {k: n + 1 for n, k in enumerate(k for k in range(len(rows)) if not rows[k].crowd)}
     for k in order:
-        (top, left), crop = masks.corners[k], masks.crops[k]
+        (top, left), crop = masks.corners[k], masks.bitmaps[k]
         window = np.s_[top : top + crop.shape[0], left : left + crop.shape[1]]
         objects[window][crop] = index.get(k, VOID)
         classes[window][crop] = VOID if rows[k].crowd else rows[k].label + 1

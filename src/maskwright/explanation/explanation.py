@@ -168,7 +168,7 @@ class Explanation:
             if self.prediction.crops is None:
                 drawing.box(self.prediction.boxes[k], color, 1.5)
                 continue
-            crop, (top, left) = self.prediction.crops.crops[k], self.prediction.crops.corners[k].tolist()
+            crop, (top, left) = self.prediction.crops.bitmaps[k], self.prediction.crops.corners[k].tolist()
             if crop.size:
                 extent = (float(left), float(top), float(left + crop.shape[1]), float(top + crop.shape[0]))
                 fill = np.broadcast_to(np.array(color, np.uint8), (*crop.shape, 3))
@@ -178,7 +178,7 @@ class Explanation:
         """Draw the border of the instance's mask, pixel by pixel, on a drawing of the image."""
         if self.mask is None:
             return
-        crop, (top, left) = np.pad(self.mask.crops[0], 1), self.mask.corners[0].tolist()
+        crop, (top, left) = np.pad(self.mask.bitmaps[0], 1), self.mask.corners[0].tolist()
         for y, x in np.argwhere(crop[:, 1:] != crop[:, :-1]).tolist():
             drawing.line([(left + x, top + y - 1), (left + x, top + y)], EDGE, 2.0)
         for y, x in np.argwhere(crop[1:] != crop[:-1]).tolist():

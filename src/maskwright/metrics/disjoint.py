@@ -101,9 +101,9 @@ def half_inside(mask: Masks, regions: Masks) -> bool:
     """Whether at least half of one mask lies in the union of some regions."""
     if not len(regions):
         return False
-    own, (top, left) = mask.crops[0], mask.corners[0].tolist()
+    own, (top, left) = mask.bitmaps[0], mask.corners[0].tolist()
     union = np.zeros(own.shape, np.bool_)
-    for (t, le), crop in zip(regions.corners.tolist(), regions.crops, strict=True):
+    for (t, le), crop in zip(regions.corners.tolist(), regions.bitmaps, strict=True):
         y0, x0 = max(top, t), max(left, le)
         y1, x1 = min(top + own.shape[0], t + crop.shape[0]), min(left + own.shape[1], le + crop.shape[1])
         if y1 > y0 and x1 > x0:
@@ -113,5 +113,5 @@ def half_inside(mask: Masks, regions: Masks) -> bool:
 
 def _window(masks: Masks, i: int) -> tuple[Window, BoolArray]:
     """Where the crop of mask `i` lies in the image, and the crop."""
-    (top, left), crop = masks.corners[i].tolist(), masks.crops[i]
+    (top, left), crop = masks.corners[i].tolist(), masks.bitmaps[i]
     return (slice(top, top + crop.shape[0]), slice(left, left + crop.shape[1])), crop

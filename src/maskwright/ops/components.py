@@ -11,7 +11,7 @@ from maskwright.types import BoolArray, Masks
 
 def largest(masks: Masks) -> Masks:
     """Each mask with its largest connected part alone, the uppermost of equally large ones; empty ones stay empty."""
-    return Masks(masks.size, masks.corners, tuple(_largest(crop) for crop in masks.crops))
+    return Masks(masks.size, masks.corners, tuple(_largest(crop) for crop in masks.bitmaps))
 
 
 def _largest(crop: BoolArray) -> BoolArray:

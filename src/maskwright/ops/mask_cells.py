@@ -79,7 +79,7 @@ class MaskCells:
     """The bitmaps of several images, all in input pixels, in one buffer; each has a frame of zeros around it."""
 
     def __init__(self, masks: Sequence[Masks], device: torch.device) -> None:
-        crops = [crop for one in masks for crop in one.crops]
+        crops = [crop for one in masks for crop in one.bitmaps]
         corners = np.concatenate([np.zeros((0, 2), np.int64), *(one.corners for one in masks)])
         sides = np.array([crop.shape for crop in crops], np.int64).reshape(-1, 2)
         ends = np.cumsum((sides + 2).prod(axis=1))

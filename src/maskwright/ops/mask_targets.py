@@ -25,13 +25,13 @@ def from_bitmaps(masks: Masks, rows: Tensor, boxes: Tensor, side: int, *, aligne
     if not len(rows):
         return out.to(rows.device)
     index, boxes = rows.cpu().numpy(), boxes.detach().float().cpu()
-    extent = np.array([c.shape for c in masks.crops]).reshape(-1, 2)[index].max(axis=0).clip(min=1)
+    extent = np.array([c.shape for c in masks.bitmaps]).reshape(-1, 2)[index].max(axis=0).clip(min=1)
     chunk = max(1, CHUNK_BYTES // (4 * int(extent[0]) * int(extent[1])))
     for start in range(0, len(index), chunk):
         part = slice(start, start + chunk)
         crops = np.zeros((len(index[part]), *extent), np.float32)
         for row, i in zip(crops, index[part], strict=True):
-            row[: masks.crops[i].shape[0], : masks.crops[i].shape[1]] = masks.crops[i]
+            row[: masks.bitmaps[i].shape[0], : masks.bitmaps[i].shape[1]] = masks.bitmaps[i]
         corner = torch.from_numpy(masks.corners[index[part]])
         x0, y0, x1, y1 = boxes[part].unbind(1)
         by_y = _axis_weights(y0, y1, corner[:, 0], int(extent[0]), masks.size[0], side, aligned=aligned)

@@ -34,7 +34,7 @@ def encode(masks: Masks) -> list[dict[str, Any]]:
     """
     height, width = masks.size
     out = []
-    for crop, (top, left) in zip(masks.crops, masks.corners, strict=True):
+    for crop, (top, left) in zip(masks.bitmaps, masks.corners, strict=True):
         counts = _runs(crop, int(top), int(left), masks.size).tolist()
         text = coco_mask.rle_to_string({"size": [height, width], "counts": counts})
         out.append({"size": [height, width], "counts": text})
@@ -210,7 +210,7 @@ def measure(masks: Masks) -> dict[str, NDArray[np.float64]]:
     of the pixel outline is up to 27% too long; holes count. centroid: continuous pixels, so a lone pixel (i, j) has
     its centroid at (j + 0.5, i + 0.5). An empty mask has area and perimeter 0 and centroid NaN.
     """
-    rows = [_measure(crop, int(t), int(le)) for crop, (t, le) in zip(masks.crops, masks.corners, strict=True)]
+    rows = [_measure(crop, int(t), int(le)) for crop, (t, le) in zip(masks.bitmaps, masks.corners, strict=True)]
     table = np.array(rows, np.float64).reshape(-1, 4)
     names = ("area", "perimeter", "centroid_x", "centroid_y")
     return {name: table[:, i].copy() for i, name in enumerate(names)}

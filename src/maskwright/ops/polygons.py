@@ -35,7 +35,7 @@ def to_polygons(masks: Masks) -> list[list[Part]]:
     """
     return [
         _parts(crop, np.array([left, top], np.float64))
-        for crop, (top, left) in zip(masks.crops, masks.corners, strict=True)
+        for crop, (top, left) in zip(masks.bitmaps, masks.corners, strict=True)
     ]
 
 

@@ -105,7 +105,7 @@ def _placed(seen: Sample, top: int, left: int, size: Size) -> Objects:
     return replace(
         seen.objects,
         boxes=move.boxes(seen.objects.boxes),
-        masks=None if masks is None else Masks(size, masks.corners + corner, masks.crops),  # nothing to resample
+        masks=None if masks is None else Masks(size, masks.corners + corner, masks.bitmaps),  # nothing to resample
         keypoints=move_points(seen.objects, move),
     )
 
@@ -151,7 +151,7 @@ def paste(base: Sample, source: Sample, min_share: float = 0.0, cut: Literal["dr
     if source.size != base.size:
         raise DataError(f"paste: the images are {base.size} and {source.size}, they must have one size.")
     cover = np.zeros(base.size, np.bool_)
-    for (top, left), crop in zip(masks.corners, masks.crops, strict=True):
+    for (top, left), crop in zip(masks.corners, masks.bitmaps, strict=True):
         cover[top : top + crop.shape[0], left : left + crop.shape[1]] |= crop
     image = base.image.copy()
     image[cover] = source.image[cover]
@@ -161,7 +161,7 @@ def paste(base: Sample, source: Sample, min_share: float = 0.0, cut: Literal["dr
 def _hide(objects: Objects, cover: BoolArray, min_share: float, cut: Literal["drop", "ignore"]) -> Objects:
     """The objects without the pixels of `cover` (H, W)."""
     masks, crops = _masks(objects), []
-    for (top, left), crop in zip(masks.corners, masks.crops, strict=True):
+    for (top, left), crop in zip(masks.corners, masks.bitmaps, strict=True):
         crops.append(crop & ~cover[top : top + crop.shape[0], left : left + crop.shape[1]])
     left_over = Masks(masks.size, masks.corners, tuple(crops))
     share = (left_over.areas() / np.maximum(masks.areas(), 1)).astype(np.float32)

@@ -86,7 +86,7 @@ def join(parts: Sequence[Objects]) -> Objects:
         if len({one.size for one in all_masks}) > 1:
             raise DataError(f"Objects cannot be joined: their images are {[one.size for one in all_masks]}.")
         corners = np.concatenate([one.corners for one in all_masks])
-        masks = Masks(first.masks.size, corners, tuple(crop for one in all_masks for crop in one.crops))
+        masks = Masks(first.masks.size, corners, tuple(crop for one in all_masks for crop in one.bitmaps))
     points = [part.keypoints for part in parts if part.keypoints is not None]
     return Objects(
         boxes=np.concatenate([part.boxes for part in parts]),

@@ -104,38 +104,38 @@ class Landmarks:
 
 @dataclass(frozen=True, eq=False)
 class Masks(Sequence["Masks"]):
-    """N bitmaps of one image, each stored only inside its own rectangle: memory follows the objects.
+    """N masks of one image, each a bitmap cropped to its own rectangle: memory follows the objects.
 
     size: (H, W) of the image.
-    corners: (N, 2) int64, (top, left) of each crop.
-    crops: N bool arrays (h, w); a crop may be empty (0, 0). Pixels outside a crop are False.
+    corners: (N, 2) int64, (top, left) of each bitmap in the image.
+    bitmaps: N bool arrays (h, w); one may be empty (0, 0). Pixels of the image outside a mask's bitmap are False.
     """
 
     size: Size
     corners: IntArray
-    crops: tuple[BoolArray, ...]
+    bitmaps: tuple[BoolArray, ...]
 
     def __post_init__(self) -> None:
         height, width = (int(v) for v in self.size)
         object.__setattr__(self, "size", (height, width))
-        object.__setattr__(self, "crops", tuple(self.crops))
+        object.__setattr__(self, "bitmaps", tuple(self.bitmaps))
         corners = np.asarray(self.corners, dtype=np.int64).reshape(-1, 2)
         object.__setattr__(self, "corners", corners)
-        if len(corners) != len(self.crops):
-            raise DataError(f"Masks: {len(corners)} corners for {len(self.crops)} crops.")
-        for (top, left), crop in zip(corners, self.crops, strict=True):
-            if crop.ndim != 2 or crop.dtype != np.bool_:
-                raise DataError(f"Masks: a crop is a bool array (h, w), got {crop.dtype} {crop.shape}.")
-            if top < 0 or left < 0 or top + crop.shape[0] > height or left + crop.shape[1] > width:
-                raise DataError(f"Masks: crop {crop.shape} at ({top}, {left}) leaves the image {self.size}.")
+        if len(corners) != len(self.bitmaps):
+            raise DataError(f"Masks: {len(corners)} corners for {len(self.bitmaps)} bitmaps.")
+        for (top, left), bitmap in zip(corners, self.bitmaps, strict=True):
+            if bitmap.ndim != 2 or bitmap.dtype != np.bool_:
+                raise DataError(f"Masks: a bitmap is a bool array (h, w), got {bitmap.dtype} {bitmap.shape}.")
+            if top < 0 or left < 0 or top + bitmap.shape[0] > height or left + bitmap.shape[1] > width:
+                raise DataError(f"Masks: bitmap {bitmap.shape} at ({top}, {left}) leaves the image {self.size}.")
 
     def __len__(self) -> int:
-        return len(self.crops)
+        return len(self.bitmaps)
 
     def __getitem__(self, index: Any) -> "Masks":
         """Rows by integer, slice, bool or integer array; always a Masks."""
         rows = np.atleast_1d(np.arange(len(self))[index])
-        return Masks(self.size, self.corners[rows], tuple(self.crops[r] for r in rows))
+        return Masks(self.size, self.corners[rows], tuple(self.bitmaps[r] for r in rows))
 
     def __iter__(self) -> Iterator["Masks"]:
         return (self[i] for i in range(len(self)))
@@ -166,18 +166,18 @@ class Masks(Sequence["Masks"]):
     def dense(self) -> BoolArray:
         """(N, H, W) bool: memory N x H x W, so ask for it only where the image is small."""
         out = np.zeros((len(self), *self.size), np.bool_)
-        for row, (top, left), crop in zip(out, self.corners, self.crops, strict=True):
+        for row, (top, left), crop in zip(out, self.corners, self.bitmaps, strict=True):
             row[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
         return out
 
     def areas(self) -> IntArray:
         """(N,) pixels set."""
-        return np.array([int(c.sum()) for c in self.crops], dtype=np.int64)
+        return np.array([int(c.sum()) for c in self.bitmaps], dtype=np.int64)
 
     def boxes(self) -> FloatArray:
         """(N, 4) tight boxes of the pixels set; an empty mask has a box of zeros."""
         out = np.zeros((len(self), 4), np.float32)
-        for row, (top, left), crop in zip(out, self.corners, self.crops, strict=True):
+        for row, (top, left), crop in zip(out, self.corners, self.bitmaps, strict=True):
             rows, columns = np.flatnonzero(crop.any(axis=1)), np.flatnonzero(crop.any(axis=0))
             if len(rows):
                 row[:] = left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1

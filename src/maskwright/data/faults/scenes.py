@@ -123,7 +123,7 @@ def _overlaps(things: list[Thing]) -> Pairs:
 
 def _span(thing: Thing) -> tuple[int, int, int, int]:
     assert thing.mask is not None
-    (top, left), crop = thing.mask.corners[0], thing.mask.crops[0]
+    (top, left), crop = thing.mask.corners[0], thing.mask.bitmaps[0]
     return int(top), int(left), int(top) + crop.shape[0], int(left) + crop.shape[1]
 
 
@@ -135,5 +135,5 @@ def _common(one: Thing, other: Thing, a: IntArray, b: IntArray) -> int:
 
 def _window(thing: Thing, box: IntArray, top: int, left: int, bottom: int, right: int) -> BoolArray:
     assert thing.mask is not None
-    crop: BoolArray = thing.mask.crops[0][top - box[0] : bottom - box[0], left - box[1] : right - box[1]]
+    crop: BoolArray = thing.mask.bitmaps[0][top - box[0] : bottom - box[0], left - box[1] : right - box[1]]
     return crop

@@ -166,7 +166,7 @@ def _place(rng: np.random.Generator, canvas: "Canvas", actor: Actor, radius: flo
             x, y = near if 0 <= near[0] < width and 0 <= near[1] < height else (x, y)
         matrix = pose(x, y, own, rng.uniform(0, 2 * np.pi))
         shape = rasterise(actor.body, matrix, canvas.size)
-        if not shape.crops[0].size:
+        if not shape.bitmaps[0].size:
             continue
         left = canvas.seen - canvas.below(shape)
         if (left >= np.maximum(1, (1 - limit) * canvas.area)).all():
@@ -200,13 +200,13 @@ class Canvas:
 
     def below(self, shape: Masks) -> IntArray:
         """(K,) pixels that this mask would hide of each object."""
-        (top, left), crop = shape.corners[0], shape.crops[0]
+        (top, left), crop = shape.corners[0], shape.bitmaps[0]
         window = self.owner[top : top + crop.shape[0], left : left + crop.shape[1]]
         return np.bincount(window[crop] + 1, minlength=len(self.actors) + 1)[1:]
 
     def add(self, actor: Actor, matrix: Array, shape: Masks) -> None:
         """Lay an object over all others."""
-        (top, left), crop = shape.corners[0], shape.crops[0]
+        (top, left), crop = shape.corners[0], shape.bitmaps[0]
         covered = int(crop.sum())
         self.seen = np.append(self.seen - self.below(shape), covered)
         self.area = np.append(self.area, covered)
@@ -266,7 +266,7 @@ class Canvas:
         return Scene(
             image=image,
             instances=found,
-            whole=Masks(self.size, corners, tuple(s.crops[0] for s in shapes)),
+            whole=Masks(self.size, corners, tuple(s.bitmaps[0] for s in shapes)),
             keypoints=self._keypoints(rng, kept, classes),
             landmarks=landmark_sets(classes),
             poses=poses,
