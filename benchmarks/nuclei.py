@@ -17,8 +17,8 @@ import torch
 
 import maskwright
 from benchmarks.measure import best
-from maskwright.data import coco
 from maskwright.data.dataset import Dataset
+from maskwright.data.formats import coco
 from maskwright.draw import overlay
 from maskwright.evaluation.evaluate import evaluate
 from maskwright.media import write_image

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import maskwright
-from maskwright.data import coco
+from maskwright.data.formats import coco
 from maskwright.data.synthetic import scenes_fixture
 from maskwright.evaluation.evaluate import evaluate
 from maskwright.training.settings import config_of

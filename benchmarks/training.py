@@ -33,8 +33,8 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 import maskwright
 from benchmarks.train_nuclei import recipe
-from maskwright.data import coco
 from maskwright.data.dataset import Dataset
+from maskwright.data.formats import coco
 from maskwright.evaluation.evaluate import evaluate
 from maskwright.training.settings import config_of
 from maskwright.types import Classes, Instances, Masks

@@ -10,7 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from maskwright.cli import app
-from maskwright.data import coco, formats, synthetic
+from maskwright.data import formats, synthetic
+from maskwright.data.formats import coco
 
 
 def command(*words: str | Path) -> Result:
@@ -100,7 +101,7 @@ def test_convert_names_what_it_cannot_write(source: Path, tmp_path: Path, monkey
     def refuse(self: Path, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr("maskwright.data.fields._write_sections", fill)
+    monkeypatch.setattr("maskwright.data.formats.shared.fields._write_sections", fill)
     for place in (tmp_path / "new.json", tmp_path / "new"):
         done = command("convert", source, "--to", "coco", "--out", place)
         assert done.exit_code == 2

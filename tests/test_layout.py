@@ -9,8 +9,9 @@ import maskwright
 
 ROOT = Path(maskwright.__file__).parent
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if not path.name.startswith("__"))
-TOGETHER = {"cli", "faults", "synthetic"}
-"""Packages that the map names as one; it says of a format's X and X_save that both are there."""
+FORMATS = {"coco", "yolo", "masks", "youtube_vis", "labelme", "voc", "cvat", "shared"}
+TOGETHER = {"cli", "faults", "synthetic"} | FORMATS
+"""Packages that the map names as one."""
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
@@ -24,8 +25,5 @@ def test_the_module_map_names_every_module() -> None:
         pytest.skip(f"needs {page}, which is not there")
     block = next(b for b in page.read_text().split("```") if b.lstrip().startswith("src/maskwright/"))
     named = set(re.findall(r"[a-z_0-9]+", block))
-    parts = {
-        module.parent.name if module.parent.name in TOGETHER else module.stem.removesuffix("_save")
-        for module in MODULES
-    }
+    parts = {module.parent.name if module.parent.name in TOGETHER else module.stem for module in MODULES}
     assert sorted(parts - named) == []

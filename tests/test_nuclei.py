@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import maskwright
-from maskwright.data import coco
+from maskwright.data.formats import coco
 from maskwright.demo import SCORE, blue_stain, nuclei_image
 from maskwright.metrics.nuclei import NucleiMetric
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskwright.data import coco, synthetic
+from maskwright.data import synthetic
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
+from maskwright.data.formats import coco
 from maskwright.data.stats import Quantiles, stats, summary
 from maskwright.errors import DataError
 from maskwright.types import Classes, Landmarks

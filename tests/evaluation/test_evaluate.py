@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskwright.data import coco, synthetic
+from maskwright.data import synthetic
 from maskwright.data.dataset import Dataset
+from maskwright.data.formats import coco
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.evaluation.evaluate import Evaluation, evaluate, evaluate_results, match_classes
 from maskwright.predictor.timing import StageTimer

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from tests.reference.coco_sets import pycocotools_says, random_set
 
-from maskwright.data import coco, synthetic
+from maskwright.data import synthetic
 from maskwright.data.dataset import Dataset
+from maskwright.data.formats import coco
 from maskwright.errors import DataError
 from maskwright.metrics.coco import STATS, CocoMetric, CocoResult
 from maskwright.types import Classes, Instances, Masks

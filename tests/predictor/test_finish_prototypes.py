@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.reference.coco_sets import random_set
 
-from maskwright.data import coco
+from maskwright.data.formats import coco
 from maskwright.errors import DataError
 from maskwright.evaluation.evaluate import translated
 from maskwright.geometry import Geometry

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from maskwright.data import coco, synthetic
+from maskwright.data import synthetic
+from maskwright.data.formats import coco
 from maskwright.data.synthetic import scene
 from maskwright.errors import ConfigError
 from maskwright.evaluation.evaluate import evaluate

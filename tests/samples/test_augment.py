@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.marked import make_sample
+from tests.samples.marked import make_sample
 
 from maskwright.errors import ConfigError, DataError
 from maskwright.geometry import Geometry

@@ -9,11 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data import marked
-from tests.data.marked import make_sample
-from tests.data.test_augment_landmarks import covers, movements, seeds, sizes
+from tests.samples import marked
+from tests.samples.marked import make_sample
+from tests.samples.test_augment_landmarks import covers, movements, seeds, sizes
 
-from maskwright.data import coco, synthetic
+from maskwright.data import synthetic
+from maskwright.data.formats import coco
 from maskwright.errors import ConfigError, DataError
 from maskwright.samples.augment import Augment, choose
 from maskwright.samples.loader import Batches, Key, Sampling, TrainingSamples

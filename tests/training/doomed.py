@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import save_file
 from tests.training.test_train import Tiny, make_config, make_model
 
-from maskwright.data import coco
 from maskwright.data.dataset import Dataset
+from maskwright.data.formats import coco
 from maskwright.models.base import Model
 from maskwright.training import checkpoint
 from maskwright.training.train import TrainConfig

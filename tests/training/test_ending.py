@@ -9,8 +9,8 @@ import pytest
 import torch
 from tests.training.test_train import make_config, make_model, read
 
-from maskwright.data import coco
 from maskwright.data.dataset import Dataset
+from maskwright.data.formats import coco
 from maskwright.data.synthetic import coco_fixture
 from maskwright.errors import ConfigError, DataError, TrainingError
 from maskwright.models import rcnn

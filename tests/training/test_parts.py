@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from maskwright.data import coco
+from maskwright.data.formats import coco
 from maskwright.data.synthetic import coco_fixture
 from maskwright.errors import DataError
 from maskwright.training.config import TrainConfig

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from maskwright.data import coco
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
+from maskwright.data.formats import coco
 from maskwright.data.synthetic import coco_fixture
 from maskwright.errors import ConfigError, DataError, TrainingError
 from maskwright.models import rcnn

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from maskwright.data import coco
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
+from maskwright.data.formats import coco
 from maskwright.data.synthetic import coco_fixture
 from maskwright.errors import DataError
 from maskwright.models import rcnn

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from maskwright.data import coco
 from maskwright.data.dataset import Dataset
+from maskwright.data.formats import coco
 from maskwright.errors import DataError, MaskwrightError
 from maskwright.models import rcnn, yolact
 from maskwright.models.base import Model

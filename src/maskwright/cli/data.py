@@ -50,7 +50,8 @@ def convert(
     debug: Debug = False,
 ) -> None:
     """Write a data set in another format."""
-    from maskwright.data import formats, labelme
+    from maskwright.data import formats
+    from maskwright.data.formats import labelme
     from maskwright.data.stats import summary
 
     formats.find(to)  # before anything is read

@@ -57,8 +57,8 @@ def check(
 ) -> None:
     """Find every fault of an annotated data set; --fix writes a repaired copy and never touches the original."""
     from maskwright.atomic import replacing
-    from maskwright.data import check as checking
-    from maskwright.data.repair import repair
+    from maskwright.data.faults import check as checking
+    from maskwright.data.faults.repair import repair
 
     check_places({"--json": json_file}, overwrite)
     places = {"format": format, "val": val, "val_images": val_images, "files": not no_images}

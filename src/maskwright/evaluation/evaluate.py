@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.atomic import replacing
-from maskwright.data import coco, formats
+from maskwright.data import formats
 from maskwright.data.dataset import Dataset
+from maskwright.data.formats import coco
 from maskwright.errors import ConfigError, DataError, ImageError, suggest
 from maskwright.metrics.coco import CocoMetric, CocoResult
 from maskwright.metrics.nuclei import NucleiMetric, NucleiResult

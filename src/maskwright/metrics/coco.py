@@ -54,7 +54,7 @@ class Truth(Protocol):
 
 
 class Row(Protocol):
-    """One row of a result file; `data.coco.ResultRow` has it."""
+    """One row of a result file; `data.formats.coco.ResultRow` has it."""
 
     @property
     def label(self) -> int: ...

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from maskwright.data.faults import outlines
-from maskwright.data.faults.bench import Bench, NeedsPerson
+from maskwright.data.faults import object_checks
+from maskwright.data.faults.draft import Bench, NeedsPerson
 from maskwright.data.faults.fix_records import drop_annotation, scale
-from maskwright.data.faults.rows import finite
+from maskwright.data.faults.raw_rows import finite
 from maskwright.data.faults.table import FAULTS, Finding
-from maskwright.data.fields import Box, box_to_xywh
+from maskwright.data.formats.shared.fields import Box, box_to_xywh
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Masks, Size
 
@@ -69,7 +69,7 @@ def drop_polygons(bench: Bench, finding: Finding) -> str:
             raise NeedsPerson("neither the box nor the outline can be used yet")
         row["bbox"] = box_to_xywh(thing.extent)
         return "box computed from the outline"
-    plain = outlines.flattened(outline)
+    plain = object_checks.flattened(outline)
     if plain is not None:
         row["segmentation"] = plain
         return "written as flat rows x0, y0, x1, y1, ..."
@@ -90,7 +90,7 @@ def drop_polygons(bench: Bench, finding: Finding) -> str:
 def _even(bench: Bench, finding: Finding, part: list[Any]) -> bool:
     last = part.pop()
     thing = bench.thing(finding)
-    fits = thing.box is not None and thing.extent is not None and not outlines.differs(thing.box, thing.extent)
+    fits = thing.box is not None and thing.extent is not None and not object_checks.differs(thing.box, thing.extent)
     if not fits:
         part.append(last)
     return fits
@@ -133,7 +133,7 @@ def mend_lengths(bench: Bench, finding: Finding) -> str:
     for what, candidate in tries:
         thing.row["segmentation"] = {"size": list(thing.size), "counts": candidate}
         mended = bench.thing(finding)
-        if mended.extent and thing.box and not outlines.differs(thing.box, mended.extent):
+        if mended.extent and thing.box and not object_checks.differs(thing.box, mended.extent):
             return f"{what}; the mask fits the box"
     thing.row["segmentation"] = before
     return crowd_region(bench, finding)

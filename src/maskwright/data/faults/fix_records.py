@@ -6,12 +6,12 @@ Letters: H W image. A repair changes the records on the bench, never a file, and
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from maskwright.data.faults import outlines
-from maskwright.data.faults.bench import Bench, NeedsPerson
-from maskwright.data.faults.files import Look, look, without_tag
-from maskwright.data.faults.rows import GONE, SECTIONS, finite, stated_size
+from maskwright.data.faults import object_checks
+from maskwright.data.faults.draft import Bench, NeedsPerson
+from maskwright.data.faults.looks import Look, look, without_tag
+from maskwright.data.faults.raw_rows import GONE, SECTIONS, finite, stated_size
 from maskwright.data.faults.table import Finding
-from maskwright.data.fields import Row, whole
+from maskwright.data.formats.shared.fields import Row, whole
 
 # ---- records --------------------------------------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ def size_of_image(bench: Bench, finding: Finding) -> str:
     if look is None or look.problem is not None:
         raise NeedsPerson("the image cannot be read, so its size is not known")
     bench.row(finding).update(height=look.size[0], width=look.size[1])
-    return f"set to {outlines.shown(look.size)}"
+    return f"set to {object_checks.shown(look.size)}"
 
 
 def drop_image(bench: Bench, finding: Finding) -> str:
@@ -179,7 +179,7 @@ def turn(bench: Bench, finding: Finding) -> str:
     bench.looks[finding.at] = look = without_tag(look, upright=upright)
     bench.turned[finding.at] = upright
     name = bench.rename(finding.at, str(PurePosixPath(bench.row(finding)["file_name"]).with_suffix(".png")))
-    return f"written as '{name}' of {outlines.shown(look.size)}, without the tag"
+    return f"written as '{name}' of {object_checks.shown(look.size)}, without the tag"
 
 
 def settle_size(bench: Bench, finding: Finding) -> str:
@@ -190,17 +190,17 @@ def settle_size(bench: Bench, finding: Finding) -> str:
     assert said is not None
     annotations = [bench.rows.annotations[k] for k in image.objects]
     sizes = {tuple(r["segmentation"].get("size", ())) for r in annotations if isinstance(r.get("segmentation"), dict)}
-    things = [outlines.read(bench.seen, image, k, said)[0] for k in image.objects]
-    over = max((outlines.overhang(b, real) for t in things if t.rle is None and (b := t.place)), default=0.0)
+    things = [object_checks.read(bench.seen, image, k, said)[0] for k in image.objects]
+    over = max((object_checks.overhang(b, real) for t in things if t.rle is None and (b := t.place)), default=0.0)
     same_shape = abs(real[0] * said[1] - real[1] * said[0]) <= max(*said, *real)
-    if sizes <= {real} and over <= outlines.BEYOND and (not same_shape or sizes or not annotations):
+    if sizes <= {real} and over <= object_checks.BEYOND and (not same_shape or sizes or not annotations):
         row.update(height=real[0], width=real[1])
-        return f"the record became {outlines.shown(real)}: the outlines fit the image"
-    if same_shape and not sizes and over > outlines.BEYOND:
+        return f"the record became {object_checks.shown(real)}: the outlines fit the image"
+    if same_shape and not sizes and over > object_checks.BEYOND:
         for annotation in annotations:
             scale(annotation, real[1] / said[1], real[0] / said[0])
         row.update(height=real[0], width=real[1])
-        return f"outlines scaled from {outlines.shown(said)} to {outlines.shown(real)}"
+        return f"outlines scaled from {object_checks.shown(said)} to {object_checks.shown(real)}"
     raise NeedsPerson("the outlines do not tell which of the two sizes they were drawn on")
 
 
@@ -209,7 +209,7 @@ def scale(row: Row, x: float, y: float) -> None:
     if isinstance(row.get("bbox"), list):
         row["bbox"] = [v * f for v, f in zip(row["bbox"], (x, y, x, y), strict=False)]
     if isinstance(row.get("segmentation"), list):
-        parts = outlines.flattened(row["segmentation"]) or row["segmentation"]
+        parts = object_checks.flattened(row["segmentation"]) or row["segmentation"]
         row["segmentation"] = [[v * (x, y)[k % 2] for k, v in enumerate(part)] for part in parts]
     if isinstance(row.get("keypoints"), list):
         row["keypoints"] = [v * (x, y, 1)[k % 3] for k, v in enumerate(row["keypoints"])]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from maskwright.data.faults import fix_objects, fix_records
-from maskwright.data.faults.bench import Fix
+from maskwright.data.faults.draft import Fix
 
 FIXES: Mapping[str, Fix] = MappingProxyType(
     {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from maskwright.data.faults.kinds import SEVERITIES, Fault, Severity
+from maskwright.data.faults.fault import SEVERITIES, Fault, Severity
 from maskwright.data.faults.table_images import FILE, IDS, IMAGES, SETS
 from maskwright.data.faults.table_objects import OUTLINES, SCENES
 

@@ -1,6 +1,6 @@
 """The faults of the file, its records and the images: entries of `table.FAULTS`."""
 
-from maskwright.data.faults.kinds import error, note, warning
+from maskwright.data.faults.fault import error, note, warning
 
 FILE = (
     error(

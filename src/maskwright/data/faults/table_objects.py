@@ -1,6 +1,6 @@
 """The faults of annotated objects: entries of `table.FAULTS`."""
 
-from maskwright.data.faults.kinds import error, note, warning
+from maskwright.data.faults.fault import error, note, warning
 
 OUTLINES = (
     error(

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.data.dataset import RLE, draw_segmentations
-from maskwright.data.faults.rows import GONE, Rows, finite, stated_size
+from maskwright.data.faults.raw_rows import GONE, Rows, finite, stated_size
 from maskwright.data.faults.table import FAULTS, Finding
-from maskwright.data.fields import Box, Row, box_tuple, whole
+from maskwright.data.formats.shared.fields import Box, Row, box_tuple, whole
 from maskwright.types import Masks, Size
 
 Points = NDArray[np.float64]

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright import media
-from maskwright.data import coco
 from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons
-from maskwright.data.fields import Row, box_to_xywh, write_sections
+from maskwright.data.formats import coco
+from maskwright.data.formats.shared.fields import Row, box_to_xywh, write_sections
 from maskwright.data.synthetic.clips import Motion, clip
 from maskwright.data.synthetic.kinds import class_list, landmark_sets
 from maskwright.data.synthetic.scenes import Look, Scene, compose

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright import media
-from maskwright.data import coco
 from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons
+from maskwright.data.formats import coco
 from maskwright.errors import ConfigError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import BoolArray, Classes, FloatArray, Instances, Masks, Size

@@ -1,0 +1,165 @@
+"""Faults of image records and their files, one by one and among each other.
+
+Letters: H W image.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePosixPath
+
+from maskwright import media
+from maskwright.data.faults.looks import Folder, Look, is_unsafe
+from maskwright.data.faults.object_checks import shown
+from maskwright.data.faults.table import Finding
+from maskwright.data.faults.view import CheckedImage, Index
+from maskwright.data.formats.shared.fields import short
+
+Found = Iterator[Finding | None]
+_LARGE = 25_000_000  # pixels
+_SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "MPO": (".jpg", ".jpeg", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "JPEG2000": (".jp2", ".j2k", ".jpx"),
+    "AVIF": (".avif",),
+}
+
+
+# ---- one record -----------------------------------------------------------------------------------------------------
+
+
+def file_name(image: CheckedImage, folder: Folder) -> Found:
+    """Whether the file is there, and under that name. detail: the name that it may have instead."""
+    if is_unsafe(image.name):
+        yield image.finding("unsafe-file-name", short(image.name))
+    if folder.root is None or folder.path(image.name) is not None:
+        return
+    spelled = folder.spelled(image.name)
+    if spelled is not None:
+        yield image.finding("file-name-spelling", f"the file is called '{spelled}'", spelled)
+        return
+    elsewhere = folder.elsewhere(image.name)
+    hint = "" if elsewhere is None else f" A file of this name lies in {(folder.root / elsewhere).parent}."
+    yield image.finding("missing-image", f"{folder.root / image.name} does not exist.{hint}", elsewhere)
+
+
+def stated(image: CheckedImage, folder: Folder) -> Found:
+    if image.size is None:
+        sides = {key: image.row.get(key) for key in ("height", "width")}
+        yield image.finding("bad-size", f"the record has {short(sides)}")
+
+
+def no_objects(image: CheckedImage, folder: Folder) -> Found:
+    if not image.objects:
+        yield image.finding("empty-image", "no objects")
+
+
+RECORD_CHECKS: tuple[Callable[[CheckedImage, Folder], Found], ...] = (file_name, stated, no_objects)
+
+
+# ---- one file -------------------------------------------------------------------------------------------------------
+
+
+def readable(image: CheckedImage, look: Look) -> Found:
+    if look.problem is not None:
+        yield image.finding(*look.problem)
+
+
+def sizes(image: CheckedImage, look: Look) -> Found:
+    """The stated size against that of the image, and EXIF rotation between them."""
+    if look.problem is not None:
+        return
+    said = image.size
+    tag = f"EXIF orientation {look.turn}"
+    if said is not None and said != look.size:
+        if look.turn != 1 and said == look.stored:
+            yield image.finding("exif-rotation", f"{tag}; annotated as {shown(said)}, upright it is {shown(look.size)}")
+        else:
+            yield image.finding("size-disagrees", f"stated {shown(said)}, the image is {shown(look.size)}")
+    if look.turn != 1:
+        sure = said == look.size != look.stored
+        yield image.finding(
+            "exif-tag", f"{tag}; annotated as {'it is shown' if sure else 'it could be either way'}", sure
+        )
+
+
+def contents(image: CheckedImage, look: Look) -> Found:
+    if look.problem is not None:
+        return
+    if look.blank:
+        yield image.finding("blank-image", "all pixels are the same")
+    if look.frames > 1:
+        yield image.finding("multi-frame-image", f"{look.frames} frames")
+    if look.deep:
+        yield image.finding("deep-image", f"{look.kind}, mode {look.mode}")
+    if look.peak is not None and 0 < look.peak < 2**12:
+        bits = max(look.peak.bit_length(), 1)
+        yield image.finding("dim-image", f"the highest value is {look.peak} ({bits} of 16 bits)")
+    if look.clear:
+        yield image.finding("alpha-channel", f"{look.kind}, mode {look.mode}")
+    if look.mode == "CMYK":
+        yield image.finding("cmyk-image", look.kind)
+    if look.size[0] * look.size[1] > _LARGE:
+        yield image.finding("large-image", shown(look.size))
+    suffix = PurePosixPath(image.name).suffix.lower()
+    if suffix not in _SUFFIXES.get(look.kind, (suffix,)):
+        yield image.finding("wrong-suffix", f"a {look.kind} called '{suffix}'")
+
+
+FILE_CHECKS: tuple[Callable[[CheckedImage, Look], Found], ...] = (readable, sizes, contents)
+
+
+# ---- all of them ----------------------------------------------------------------------------------------------------
+
+
+def names_twice(view: Index, looks: Mapping[int, Look], folder: Folder) -> Found:
+    first: dict[str, CheckedImage] = {}
+    for image in view.images:
+        other = first.setdefault(image.name, image)
+        if other is not image:
+            other_at = other.at
+            yield image.finding("duplicate-file-name", f"also that of {other.where}", other_at)
+
+
+def contents_twice(view: Index, looks: Mapping[int, Look], folder: Folder) -> Found:
+    bytes_seen: dict[bytes, CheckedImage] = {}
+    pixels_seen: dict[bytes, CheckedImage] = {}
+    for image in view.images:
+        look = looks.get(image.at)
+        if look is None or look.problem is not None or look.blank or "duplicate-file-name" in image.found:
+            continue
+        same = bytes_seen.setdefault(look.digest, image) if look.digest else image
+        alike = pixels_seen.setdefault(look.pixels, image) if look.pixels else image
+        other = same if same is not image else alike
+        if other is not image and other.name != image.name:
+            what = "bytes" if same is not image else "pixels"
+            yield image.finding("duplicate-image", f"the same {what} as {other.where}", other.at)
+
+
+def colours(view: Index, looks: Mapping[int, Look], folder: Folder) -> Found:
+    good = [look for look in looks.values() if look.problem is None and not look.blank]
+    grey = sum(look.grey for look in good)
+    if 0 < grey < len(good):
+        yield Finding("mixed-colour", view.rows.path.name, f"{grey} of {len(good)} images are grey")
+
+
+def unlisted(listed: set[str], folder: Folder) -> Found:
+    """Images beside listed ones that no record names. listed: the file names of all sets that are looked at."""
+    plain = {name.removeprefix("./") for name in listed}
+    plain |= {folder.spelled(name) or name for name in plain - folder.names}
+    beside = {PurePosixPath(name).parent for name in plain}
+    for name in sorted(folder.names - plain):
+        path = PurePosixPath(name)
+        if path.parent in beside and path.suffix.lower() in media.SUFFIXES and not path.name.startswith("."):
+            yield Finding("unlisted-image", name, "not in the annotations")
+
+
+AMONG_CHECKS: tuple[Callable[[Index, Mapping[int, Look], Folder], Found], ...] = (
+    names_twice,
+    contents_twice,
+    colours,
+)

@@ -1,0 +1,291 @@
+"""Faults of one annotation: its box, outline, area, crowd flag and keypoints.
+
+Letters: H W image, n corners of a polygon, P landmarks. Boxes are xyxy. `read` parses the geometry and names what
+cannot be parsed; the functions of `CHECKS` then look at what there is, causes before their consequences.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from maskwright.data.faults.crossing import crosses_itself
+from maskwright.data.faults.raw_rows import finite
+from maskwright.data.faults.table import Finding
+from maskwright.data.faults.view import CheckedImage, Index, Points, Thing
+from maskwright.data.formats.shared.fields import Box, short, whole
+from maskwright.errors import DataError
+from maskwright.ops import masks as mask_ops
+from maskwright.types import Size
+
+Found = Iterator[Finding | None]
+BEYOND = 1.0  # pixels that tools round by
+TINY = 4  # pixels of an object that can hardly be learned
+
+
+# ---- parsing --------------------------------------------------------------------------------------------------------
+
+
+def read(view: Index, image: CheckedImage, at: int, size: Size) -> tuple[Thing, list[Finding]]:
+    """The annotation at this position, and what is wrong with how it is written. size: (H, W) it is drawn on."""
+    row = view.rows.annotations[at]
+    thing = Thing(at, row, image, size, whole(row.get("category_id")))
+    found = [*_box(thing), *_segmentation(thing)]
+    if row.get("bbox") is None and not row.get("segmentation"):
+        found.append(thing.finding("no-geometry", "has neither 'bbox' nor 'segmentation'"))
+    return thing, [f for f in found if f is not None]
+
+
+def _box(thing: Thing) -> Found:
+    value = thing.row.get("bbox")
+    if value is None:
+        return
+    if not isinstance(value, list) or len(value) != 4:
+        yield thing.finding("bad-box", f"'bbox' must be x, y, width, height, got {short(value)}")
+    elif not all(finite(v) and abs(v) <= mask_ops.FARTHEST for v in value):
+        yield thing.finding("non-finite-coordinate", f"'bbox' is {short(value)}", "bbox")
+    elif min(value[2:]) < 0:
+        yield thing.finding("bad-box", f"width and height must not be negative, got {short(value)}")
+    else:
+        x, y, width, height = map(float, value)
+        thing.box = (x, y, x + width, y + height)
+
+
+def _segmentation(thing: Thing) -> Found:
+    value = thing.row.get("segmentation")
+    if value is None or value == []:
+        return
+    if isinstance(value, dict):
+        yield from _lengths(thing, value)
+    elif isinstance(value, list) and all(isinstance(part, list) for part in value):
+        good = []
+        for k, part in enumerate(value):
+            problem = _polygon_problem(part)
+            if problem is None:
+                good.append(np.array(part, np.float64).reshape(-1, 2))
+            else:
+                yield thing.finding(problem[0], f"polygon {k}: {problem[1]}", k)
+        thing.polygons = tuple(good) if len(good) == len(value) else ()
+    else:
+        yield thing.finding("bad-outline", f"expected a list of polygons or run lengths, got {short(value)}")
+
+
+def _polygon_problem(part: list[object]) -> tuple[str, str] | None:
+    if any(isinstance(v, (list, dict, str, bool)) for v in part):
+        return "bad-outline", f"expected numbers x0, y0, x1, y1, ..., got {short(part)}"
+    bad = [v for v in part if not finite(v) or abs(v) > mask_ops.FARTHEST]  # type: ignore[arg-type]
+    if bad:
+        return "non-finite-coordinate", f"holds {short(bad[0])}"
+    if len(part) < 5:
+        return "few-points", f"{len(part) // 2} points: {short(part)}"
+    if len(part) % 2:
+        return "odd-count", f"{len(part)} coordinates"
+    return None
+
+
+def flattened(outline: Any) -> list[Any] | None:
+    """The polygons as flat rows, where their meaning is plain: points as pairs, or a lone row that is not in a list."""
+    if not isinstance(outline, list):
+        return None
+    if len(outline) >= 6 and all(map(_number, outline)):
+        return [outline]
+    if len(outline) >= 3 and all(map(_pair, outline)):
+        return [[v for point in outline for v in point]]
+    plain = [
+        [v for p in part for v in p] if isinstance(part, list) and all(map(_pair, part)) else part for part in outline
+    ]
+    return plain if plain != outline else None
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
+
+
+def _lengths(thing: Thing, value: dict[str, object]) -> Found:
+    stated, counts = value.get("size"), value.get("counts")
+    if not isinstance(counts, (str, list)) or not isinstance(stated, list) or len(stated) != 2:
+        yield thing.finding("bad-outline", f"expected run lengths with 'size' and 'counts', got {short(value)}")
+        return
+    if stated != list(thing.size):
+        yield thing.finding("rle-size", f"the run lengths are for {short(stated)}, the image is {list(thing.size)}")
+        thing.found.add("rle-size")
+        return
+    lengths = {"size": stated, "counts": counts}
+    try:
+        thing.mask = mask_ops.decode([lengths])
+    except DataError as error:
+        yield thing.finding("rle-length", str(error).removeprefix("RLE 0: "))
+        return
+    thing.rle = lengths
+
+
+# ---- checks of what was parsed --------------------------------------------------------------------------------------
+
+
+def normalised(view: Index, thing: Thing) -> Found:
+    values = [np.asarray(thing.box)] if thing.box else []
+    values += [p.reshape(-1) for p in thing.polygons]
+    if not values or min(thing.size) < 8:
+        return
+    numbers = np.concatenate(values)
+    fractions = (numbers % 1 != 0).any()
+    if fractions and thing.rle is None and numbers.min() >= 0 and numbers.max() <= 1.0001:
+        yield thing.finding("normalised-coordinates", f"all coordinates lie in 0..1, the image is {shown(thing.size)}")
+
+
+def corners(view: Index, thing: Thing) -> Found:
+    if thing.box is None or "normalised-coordinates" in thing.found:
+        return
+    x, y, right, bottom = thing.row["bbox"]
+    if thing.extent is None:
+        if view.boxes_are_corners and not thing.has_outline:
+            yield thing.finding("box-as-corners", f"{short(thing.row['bbox'])}, as the other boxes of the file")
+    elif differs(thing.box, thing.extent) and right > x and bottom > y:
+        as_corners = (float(x), float(y), float(right), float(bottom))
+        if not differs(as_corners, thing.extent):
+            yield thing.finding("box-as-corners", f"{short(thing.row['bbox'])} are the corners of the outline")
+
+
+def place(view: Index, thing: Thing) -> Found:
+    """Outlines and boxes outside their image, or beyond its border."""
+    if thing.found & {"normalised-coordinates", "box-as-corners"}:
+        return
+    for what, box in (("outline", thing.extent if thing.polygons else None), ("box", thing.box)):
+        if box is None:
+            continue
+        text = f"x {box[0]:g} to {box[2]:g}, y {box[1]:g} to {box[3]:g}; the image is {shown(thing.size)}"
+        height, width = thing.size
+        if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
+            yield thing.finding(f"{what}-outside", text)
+        elif overhang(box, thing.size) > BEYOND:
+            yield thing.finding(f"{what}-beyond", text)
+
+
+def area(view: Index, thing: Thing) -> Found:
+    """No area, hardly any, or another than the file says."""
+    if thing.found & {"normalised-coordinates", "box-as-corners"}:
+        return
+    box = thing.box
+    empty_box = box is not None and (box[2] == box[0] or box[3] == box[1])
+    if thing.mask is None:
+        if empty_box and not thing.row.get("segmentation"):
+            yield thing.finding("zero-area", f"the box is {short(thing.row['bbox'])}")
+        return
+    pixels = int(thing.mask.areas()[0])
+    if pixels == 0:
+        yield thing.finding("zero-area", "the mask has no pixel")
+        return
+    if pixels < TINY:
+        yield thing.finding("tiny-object", f"{pixels} {'pixel' if pixels == 1 else 'pixels'}")
+    stated: Any = thing.row.get("area")
+    if finite(stated) and stated >= 0:
+        outline = float(sum(abs(_signed_area(p)) for p in thing.polygons)) if thing.polygons else pixels
+        if min(abs(stated - v) for v in (pixels, outline)) > max(4.0, 0.1 * pixels):
+            yield thing.finding("area-disagrees", f"stated {short(stated)}, the mask has {pixels} pixels")
+
+
+def agreement(view: Index, thing: Thing) -> Found:
+    """The box against the outline."""
+    if thing.found & {"normalised-coordinates", "box-as-corners"} or thing.box is None or thing.extent is None:
+        return
+    if differs(thing.box, thing.extent):
+        said, own = ([round(v, 1) for v in box] for box in (thing.box, thing.extent))
+        yield thing.finding("box-mask-disagree", f"the box is {said}, that of the outline {own} (x1, y1, x2, y2)")
+
+
+def shape(view: Index, thing: Thing) -> Found:
+    """Polygons that cross themselves or repeat points; crowd regions of polygons."""
+    if "normalised-coordinates" in thing.found:
+        return
+    crossing = [k for k, p in enumerate(thing.polygons) if crosses_itself(p)]
+    if crossing:
+        yield thing.finding("self-crossing", f"polygon {crossing[0]} of {len(thing.polygons)}", crossing)
+    repeats = sum(int((p == np.roll(p, 1, axis=0)).all(axis=1).sum()) for p in thing.polygons)
+    if repeats:
+        yield thing.finding("repeated-points", f"{repeats} of {sum(map(len, thing.polygons))} points")
+    if thing.crowd and thing.polygons and view.rows.native:
+        yield thing.finding("crowd-as-polygon", f"polygons: {len(thing.polygons)}")
+
+
+def flags(view: Index, thing: Thing) -> Found:
+    area = thing.row.get("area", 0)
+    if area is not None and not (finite(area) and area >= 0):
+        yield thing.finding("bad-area", f"'area' is {short(area)}")
+    crowd = thing.row.get("iscrowd", 0)
+    if crowd is not None and (crowd not in (0, 1) or isinstance(crowd, bool)):
+        yield thing.finding("bad-crowd", f"'iscrowd' is {short(crowd)}")
+    missing = [k for k in ("bbox", "area", "iscrowd") if thing.row.get(k) is None]
+    if missing and thing.place is not None:
+        yield thing.finding("missing-field", f"without {', '.join(missing)}", missing)
+
+
+def keypoints(view: Index, thing: Thing) -> Found:
+    values = thing.row.get("keypoints")
+    if values is None or thing.category is None:
+        return
+    count = view.landmarks.get(thing.category, 0)
+    if not isinstance(values, list) or len(values) != 3 * count:
+        got = f"{len(values)} numbers" if isinstance(values, list) else short(values)
+        yield thing.finding(
+            "keypoint-count", f"{view.name(thing.category)} has {count} keypoints, so {3 * count} numbers; got {got}"
+        )
+        return
+    points = [values[k : k + 3] for k in range(0, len(values), 3)]
+    odd = [k for k, p in enumerate(points) if not all(map(finite, p)) or p[2] not in (0, 1, 2)]
+    if odd:
+        yield thing.finding("keypoint-visibility", f"keypoint {odd[0]} is {short(points[odd[0]])}", odd)
+        return
+    height, width = thing.size
+    outside = [
+        k
+        for k, (x, y, v) in enumerate(points)
+        if v > 0 and not (-BEYOND <= x <= width + BEYOND and -BEYOND <= y <= height + BEYOND)
+    ]
+    if outside:
+        yield thing.finding(
+            "keypoint-outside",
+            f"keypoint {outside[0]} is {short(points[outside[0]])}; the image is {shown(thing.size)}",
+            outside,
+        )
+    number = sum(p[2] > 0 for p in points)
+    if thing.row.get("num_keypoints", number) != number:
+        yield thing.finding("keypoint-number", f"stated {short(thing.row['num_keypoints'])}, annotated {number}")
+
+
+CHECKS: tuple[Callable[[Index, Thing], Found], ...] = (
+    normalised,
+    corners,
+    place,
+    area,
+    agreement,
+    shape,
+    flags,
+    keypoints,
+)
+"""Each looks at one annotation; those of causes stand before those of consequences."""
+
+
+def overhang(box: Box, size: Size) -> float:
+    """Pixels by which a box reaches beyond its image, at the side where it is most."""
+    return max(-box[0], -box[1], box[2] - size[1], box[3] - size[0])
+
+
+def shown(size: Size) -> str:
+    """A size in words."""
+    return f"{size[0]}x{size[1]} (height x width)"
+
+
+def differs(box: Box, other: Box) -> bool:
+    """By more than what rounding and spikes explain: 2 pixels, or a tenth of the side."""
+    a, b = np.asarray(box), np.asarray(other)
+    side = (b[2:] - b[:2])[[0, 1, 0, 1]]
+    return bool((np.abs(a - b) > np.maximum(2.0, 0.1 * side)).any())
+
+
+def _signed_area(points: Points) -> float:
+    x, y = points.T
+    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2

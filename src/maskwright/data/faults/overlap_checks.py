@@ -1,0 +1,138 @@
+"""Faults of the objects of one image, each by itself and among each other.
+
+Letters: N objects, H W image. Boxes are xyxy.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright.data.faults import object_checks
+from maskwright.data.faults.table import Finding
+from maskwright.data.faults.view import CheckedImage, Index, Thing
+from maskwright.types import BoolArray, IntArray, Size
+
+Found = Iterator[Finding | None]
+Floats = NDArray[np.float64]
+_SAME = 0.95  # IoU from which two objects are taken for one
+
+
+def examine(view: Index, image: CheckedImage, size: Size | None) -> list[Finding]:
+    """All faults of an image's annotations. size: (H, W) they are drawn on; None: unknown, so little can be said."""
+    found: list[Finding | None] = []
+    if size is None:
+        rows = [(at, view.rows.annotations[at]) for at in image.objects]
+        found += [f for at, row in rows for f in object_checks.flags(view, Thing(at, row, image, (0, 0), None))]
+        return [f for f in found if f is not None]
+    things = []
+    for at in image.objects:
+        thing, problems = object_checks.read(view, image, at, size)
+        found += problems
+        things.append(thing)
+    found += exchanged(image, things, size)
+    for thing in things:
+        for check in object_checks.CHECKS:
+            found += check(view, thing)
+    sound = [t for t in things if not t.found & _BROKEN and t.mask is not None and not t.crowd]
+    pairs = _overlaps(sound)
+    for among in CHECKS:
+        found += among(view, sound, pairs)
+    return [f for f in found if f is not None]
+
+
+class Pairs(NamedTuple):
+    """Objects that may share pixels. first, second: positions, first < second; shared: common pixels; areas: (N,)."""
+
+    first: IntArray
+    second: IntArray
+    shared: Floats
+    areas: Floats
+
+
+_BROKEN = {"normalised-coordinates", "box-as-corners", "outline-outside", "zero-area", "exchanged-axes"}
+
+
+def exchanged(image: CheckedImage, things: list[Thing], size: Size) -> Found:
+    """Objects that lie mostly outside, and all fit once x and y are exchanged."""
+    height, width = size
+    boxes = np.array([b for t in things if t.rle is None and (b := t.place)], np.float64).reshape(-1, 4)
+    if height == width or len(boxes) == 0:
+        return
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    outside = int(((centre[:, 0] >= width) | (centre[:, 1] >= height)).sum())
+    fits = (boxes[:, 2] <= height + 1) & (boxes[:, 3] <= width + 1) & (boxes[:, :2] >= -1).all(axis=1)
+    if outside and fits.all():
+        where = f"outside {object_checks.shown(size)}"
+        text = f"{outside} of {len(boxes)} objects lie {where} and fit once x and y are exchanged"
+        yield image.finding("exchanged-axes", text)
+
+
+def duplicates(view: Index, things: list[Thing], pairs: Pairs) -> Found:
+    """Pairs that cover the same pixels, reported at the later one."""
+    first, second, overlap, areas = pairs
+    union = areas[first] + areas[second] - overlap
+    for i, j in zip(first[overlap > _SAME * union], second[overlap > _SAME * union], strict=True):
+        one, other = things[i], things[j]
+        text = f"the same pixels as annotation {one.row.get('id')}"
+        if one.category == other.category:
+            yield other.finding("duplicate-object", text)
+        else:
+            names = f"{view.name(other.category)} and {view.name(one.category)}"
+            yield other.finding("two-classes-one-object", f"{text}: {names}")
+
+
+def covered(view: Index, things: list[Thing], pairs: Pairs) -> Found:
+    first, second, overlap, areas = pairs
+    for small, large in ((first, second), (second, first)):
+        inside = (overlap == areas[small]) & (areas[small] <= _SAME * areas[large])
+        for i, j in zip(small[inside], large[inside], strict=True):
+            if "covered-object" not in things[i].found:
+                text = f"inside annotation {things[j].row.get('id')} ({view.name(things[j].category)})"
+                yield things[i].finding("covered-object", text)
+
+
+def whole(view: Index, things: list[Thing], pairs: Pairs) -> Found:
+    for thing in things:
+        share = 0.0 if thing.mask is None else float(thing.mask.areas()[0]) / (thing.size[0] * thing.size[1])
+        if share >= 0.99:
+            yield thing.finding("whole-image-mask", f"covers {share:.1%} of the image")
+
+
+CHECKS: tuple[Callable[[Index, list[Thing], Pairs], Found], ...] = (duplicates, covered, whole)
+
+
+def _overlaps(things: list[Thing]) -> Pairs:
+    """Pairs whose rectangles share at least as much as the smaller object covers."""
+    areas = np.array([0 if t.mask is None else t.mask.areas()[0] for t in things], np.float64)
+    box = np.array([_span(t) for t in things], np.int64).reshape(-1, 4)  # top, left, bottom, right
+    first, second = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for i in range(len(things) - 1):  # row by row: 5000 objects need no table of 25 million
+        rest = box[i + 1 :]
+        sides = np.minimum(rest[:, 2:], box[i, 2:]) - np.maximum(rest[:, :2], box[i, :2])
+        enough = sides.clip(0).prod(axis=1) >= _SAME * np.minimum(areas[i + 1 :], areas[i])
+        near = np.flatnonzero(enough & (sides > 0).all(axis=1)) + i + 1
+        first.append(np.full(len(near), i))
+        second.append(near)
+    i_all, j_all = np.concatenate(first), np.concatenate(second)
+    shared = [_common(things[i], things[j], box[i], box[j]) for i, j in zip(i_all, j_all, strict=True)]
+    return Pairs(i_all, j_all, np.array(shared, np.float64), areas)
+
+
+def _span(thing: Thing) -> tuple[int, int, int, int]:
+    assert thing.mask is not None
+    (top, left), crop = thing.mask.corners[0], thing.mask.bitmaps[0]
+    return int(top), int(left), int(top) + crop.shape[0], int(left) + crop.shape[1]
+
+
+def _common(one: Thing, other: Thing, a: IntArray, b: IntArray) -> int:
+    top, left = np.maximum(a[:2], b[:2])
+    bottom, right = np.minimum(a[2:], b[2:])
+    return int((_window(one, a, top, left, bottom, right) & _window(other, b, top, left, bottom, right)).sum())
+
+
+def _window(thing: Thing, box: IntArray, top: int, left: int, bottom: int, right: int) -> BoolArray:
+    assert thing.mask is not None
+    crop: BoolArray = thing.mask.bitmaps[0][top - box[0] : bottom - box[0], left - box[1] : right - box[1]]
+    return crop

@@ -1,0 +1,178 @@
+"""An annotated data set as raw records, so that one that no strict reader would take can be looked at as a whole.
+
+Letters: H W image.
+"""
+
+import copy
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from maskwright.data import formats
+from maskwright.data.dataset import Dataset
+from maskwright.data.faults.table import Finding, Section
+from maskwright.data.formats.coco.rows import annotation_row, category_rows, image_row
+from maskwright.data.formats.shared.fields import Row, read_json, short, whole
+from maskwright.data.formats.shared.image_files import found_name
+from maskwright.errors import DataError
+from maskwright.types import Size
+
+SECTIONS: tuple[Section, ...] = ("images", "annotations", "categories")
+
+_MOST_PIXELS = 2**32 - 1  # what run lengths can count
+
+GONE = object()
+"""Stands in a list for a record that a repair removed, so that the positions of the others stay."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The three lists of a COCO file as they stand there; any other format is brought into this form.
+
+    path: the annotation file or folder. root: the images' folder. extra: the file's other sections.
+    problems: what kept the file, or a section of it, from being read. native: whether it is a COCO file.
+    """
+
+    path: Path
+    root: Path | None
+    images: list[Any] = field(default_factory=list)
+    annotations: list[Any] = field(default_factory=list)
+    categories: list[Any] = field(default_factory=list)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[Finding, ...] = ()
+    native: bool = True
+
+    def section(self, name: Section) -> list[Any]:
+        """One of the three lists."""
+        lists: dict[str, list[Any]] = {s: getattr(self, s) for s in SECTIONS}
+        return lists[name]
+
+    def copy(self) -> "Rows":
+        """A copy that shares no record with this one."""
+        images, annotations, categories = (copy.deepcopy(self.section(s)) for s in SECTIONS)
+        return replace(self, images=images, annotations=annotations, categories=categories)
+
+
+def read(path: Path, images: Path | None = None, format: str | None = None) -> Rows:
+    """The records of a data set of any format; what cannot be read at all is in `problems`.
+
+    images: the folder of the images; None: that of the format, for COCO JSON one near the file.
+    Raises DataError where there is no such file or folder, ConfigError for an unknown format.
+    """
+    for place in (path, *(() if images is None else (images,))):
+        if not place.exists():
+            raise DataError(f"{place}: there is no such file or folder.")
+    if images is not None and not images.is_dir():
+        raise DataError(f"{images}: expected the folder of the images, found a file.")
+    if format is not None:
+        formats.find(format)
+    try:
+        file = path / "annotations.json" if path.is_dir() else path
+        if format in (None, "coco") and file.is_file() and (format == "coco" or file.suffix.lower() == ".json"):
+            content = read_json(file)
+            if format == "coco" or _looks_like_coco(content):
+                return _of_json(file, _root(file, content) if images is None else images, content)
+        chosen = formats.recognise(path) if format is None else formats.find(format)
+        return of_dataset(chosen.load(path, images))  # not formats.load, which makes good the names of images
+    except DataError as error:
+        said = str(error).removeprefix(f"{path}: ")  # the finding names the file itself
+        return Rows(path, images, problems=(Finding("unreadable-annotations", path.name, said),))
+
+
+def of_dataset(dataset: Dataset) -> Rows:
+    """A data set as the records of a COCO file."""
+    images = [image_row(r, r.file_name) for r in dataset.images]
+    annotations = [annotation_row(a, dataset.classes.ids) for i in range(len(dataset)) for a in dataset.of(i)]
+    categories = list(category_rows(dataset.classes, dataset.landmarks, dataset.class_extra))
+    return Rows(dataset.source, dataset.root, images, annotations, categories, dataset.extra, native=False)
+
+
+def finite(value: Any) -> bool:
+    """Whether a JSON value is a number with a place on the number line."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def stated_size(row: Row) -> Size | None:
+    """(H, W) of an image record; None where it is missing or impossible."""
+    height, width = whole(row.get("height")), whole(row.get("width"))
+    if height is None or width is None or min(height, width) < 1 or height * width > _MOST_PIXELS:
+        return None
+    return height, width
+
+
+def write(path: Path, rows: Rows) -> int:
+    """Write the records that are left as a COCO file; gives the numbers without a value that became null.
+
+    The file is new and in a folder of its own, so it is written in place.
+    """
+    cleared = 0
+    with open(path, "w", encoding="utf-8") as out:
+        out.write("{")
+        for name, value in rows.extra.items():
+            text, nulls = _json(value)
+            cleared += nulls
+            out.write(f"{json.dumps(name)}: {text},\n")
+        for k, section in enumerate(SECTIONS):
+            out.write((",\n" if k else "") + f'"{section}": [')
+            for j, row in enumerate(r for r in rows.section(section) if r is not GONE):
+                text, nulls = _json(row)
+                cleared += nulls
+                out.write((",\n" if j else "\n") + text)
+            out.write("]")
+        out.write("}\n")
+    return cleared
+
+
+def _json(value: Any) -> tuple[str, int]:
+    try:
+        return json.dumps(value, allow_nan=False), 0
+    except ValueError:
+        count = 0
+
+        def clean(v: Any) -> Any:
+            nonlocal count
+            if isinstance(v, dict):
+                return {k: clean(x) for k, x in v.items()}
+            if isinstance(v, list):
+                return [clean(x) for x in v]
+            if isinstance(v, float) and not math.isfinite(v):
+                count += 1
+                return None
+            return v
+
+        return json.dumps(clean(value), allow_nan=False), count
+
+
+def _looks_like_coco(content: Any) -> bool:
+    return isinstance(content, dict) and "images" in content and ("annotations" in content or "categories" in content)
+
+
+def _of_json(path: Path, root: Path, content: Any) -> Rows:
+    if not isinstance(content, dict):
+        hint = " A list is a result file, not an annotation file." if isinstance(content, list) else ""
+        text = f"{path}: expected an object of images, annotations and categories, got {type(content).__name__}.{hint}"
+        return Rows(path, root, problems=(Finding("unreadable-annotations", path.name, text),))
+    lists: dict[str, list[Any]] = {}
+    problems = []
+    for name in SECTIONS:
+        value = content.pop(name, None)
+        lists[name] = value if isinstance(value, list) else []
+        if not isinstance(value, list):
+            found = "is missing" if value is None else f"must be a list, got {short(value)}"
+            problems.append(Finding("unreadable-annotations", path.name, f"the section '{name}' {found}"))
+    images, annotations, categories = (lists[name] for name in SECTIONS)
+    return Rows(path, root, images, annotations, categories, content, tuple(problems))
+
+
+def _root(path: Path, content: Any) -> Path:
+    """The first folder near the file that has one of the first images, else the file's own."""
+    images = content.get("images") if isinstance(content, dict) else None
+    some = [r.get("file_name") for r in (images if isinstance(images, list) else [])[:50] if isinstance(r, dict)]
+    names = [name for name in some if isinstance(name, str) and name and "\0" not in name]
+    for folder in (path.parent, path.parent / "images", path.parent.parent / "images"):
+        if any(found_name(folder, name) for name in names):
+            return folder
+    return path.parent

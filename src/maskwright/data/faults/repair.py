@@ -1,0 +1,186 @@
+"""Writes a repaired copy of a data set: what can be put right is, what cannot says why it needs a person.
+
+The original is never touched. Repairs are made in rounds, because one may bring another fault to light; each record is
+changed at most once a round, and everything that could have changed is looked at again.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maskwright import media
+from maskwright.atomic import new_folder
+from maskwright.data.faults.check import Material, Progress, Report, examine, finding_json, prepare, report
+from maskwright.data.faults.draft import Bench, NeedsPerson
+from maskwright.data.faults.fixes import FIXES
+from maskwright.data.faults.looks import pixels_of
+from maskwright.data.faults.raw_rows import GONE, write
+from maskwright.data.faults.table import FAULTS, Finding
+from maskwright.data.faults.table_objects import OUTLINES, SCENES
+from maskwright.errors import ConfigError
+
+_ROUNDS = 20
+_GEOMETRY = {fault.name for fault in (*OUTLINES, *SCENES)}
+_DOUBT = {"size-disagrees", "exif-rotation", "exchanged-axes", "image-id-clash"}
+
+
+@dataclass(frozen=True, eq=False)
+class Repair:
+    """What became of each fault. done: (finding, what was done). left: (finding, why it needs a person).
+
+    out: the folder of the copy. before, after: the reports of the original and of the copy. images: files written.
+    """
+
+    out: Path
+    before: Report
+    after: Report
+    done: tuple[tuple[Finding, str], ...]
+    left: tuple[tuple[Finding, str], ...]
+    images: int
+
+    def text(self, examples: int = 3) -> str:
+        """For people: by fault, what was done and what is left to do."""
+        lines = [f"Repaired copy: {self.out} (annotations.json, {self.images} images in images/)"]
+        for done, pairs in ((True, self.done), (False, self.left)):
+            for name, found in _by_fault(pairs).items():
+                undone = "left as it is" if FAULTS[name].severity == "note" else "needs a person"
+                lines += ["", f"{'repaired' if done else undone}: {name}: {len(found)}"]
+                lines += [f"    {f.where}: {text}" for f, text in found[:examples]]
+                lines += [f"    ... and {len(found) - examples} more"] if len(found) > examples else []
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs: JSON types only."""
+        return {
+            "folder": str(self.out),
+            "images": self.images,
+            "done": [{**finding_json(f), "done": text} for f, text in self.done],
+            "left": [{**finding_json(f), "why": text} for f, text in self.left],
+            "after": self.after.as_json()["totals"],
+        }
+
+
+def repair(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    images: str | os.PathLike[str] | None = None,
+    *,
+    format: str | None = None,
+    val: str | os.PathLike[str] | None = None,
+    val_images: str | os.PathLike[str] | None = None,
+    files: bool = True,
+    progress: Progress | None = None,
+) -> Repair:
+    """Check a data set as `check.check` does and write a repaired copy of it.
+
+    out: a new folder for annotations.json (COCO JSON, whatever the format of the original) and images/. Images are
+    copied byte for byte, except those whose EXIF tag is resolved, which are written as PNG. With files=False only the
+    annotations are written. Raises ConfigError where `out` exists or the annotations cannot be read at all, else as
+    `check`.
+    """
+    folder = Path(out)
+    if folder.exists():
+        raise ConfigError(f"{folder} exists already. The repaired copy needs a new folder; nothing is overwritten.")
+    material, other = prepare(path, images, format, val, val_images, files, progress)
+    before = report(material, examine(material, other))
+    if material.rows.problems:
+        raise ConfigError(f"{path}: cannot be repaired: {material.rows.problems[0].message}")
+    bench = Bench(material.rows.copy(), material.folder.copy(), dict(material.looks))
+    done, left, findings = _rounds(bench, other)
+    after = report(Material(bench.rows, bench.folder, bench.looks), findings)
+    with new_folder(folder) as part:
+        count = _write_images(bench, part / "images") if files else 0
+        cleared = write(part / "annotations.json", bench.rows)
+    if cleared:
+        text = f"{cleared} numbers without a value (NaN, infinite) in other fields became null"
+        done.append((Finding("non-finite-coordinate", before.source.name, text), text))
+    return Repair(folder, before, after, tuple(done), tuple(left), count)
+
+
+def _rounds(
+    bench: Bench, val: Material | None
+) -> tuple[list[tuple[Finding, str]], list[tuple[Finding, str]], list[Finding]]:
+    """Repair until nothing more can be: what was done, what is left and why, and the last findings."""
+    done: list[tuple[Finding, str]] = []
+    known: dict[int, list[Finding]] = {}
+    for _ in range(_ROUNDS):
+        findings = _examine(bench, val, known)
+        bench.refresh()
+        bench.doubtful = {f.at for f in findings if f.fault in _DOUBT and f.section == "images"}
+        bench.shared = max(bench.shared, sum(f.fault == "in-train-and-val" for f in findings))
+        made, left = _round(bench, findings, known)
+        done += made
+        if not made:
+            return done, left, findings
+    return done, left, _examine(bench, val, {})
+
+
+def _examine(bench: Bench, val: Material | None, known: dict[int, list[Finding]]) -> list[Finding]:
+    """The faults of the copy, which has only the images that are listed."""
+    findings = examine(Material(bench.rows, bench.folder, bench.looks), val, known)
+    return [f for f in findings if f.fault != "unlisted-image"]
+
+
+def _round(
+    bench: Bench, findings: list[Finding], known: dict[int, list[Finding]]
+) -> tuple[list[tuple[Finding, str]], list[tuple[Finding, str]]]:
+    """Make every repair that does not build on another of this round. known: loses what is no longer sure."""
+    done, left = [], []
+    touched: set[tuple[str, int]] = set()
+    order = {name: k for k, name in enumerate(FIXES)}
+    for finding in sorted(findings, key=lambda f: order.get(f.fault, len(order))):
+        place = (finding.section, finding.at)
+        if place in touched or (finding.at >= 0 and bench.rows.section(finding.section)[finding.at] is GONE):
+            continue
+        owner = bench.owner(finding)
+        try:
+            text = _make(bench, finding)
+        except NeedsPerson as reason:
+            left.append((finding, str(reason)))
+            continue
+        done.append((finding, text))
+        touched.add(place)
+        if owner is None or finding.section == "images":
+            known.clear()  # ids, names or sizes changed: anything may follow
+        else:
+            known.pop(owner.at, None)
+    return done, left
+
+
+def _make(bench: Bench, finding: Finding) -> str:
+    fault = FAULTS[finding.fault]
+    owner = bench.owner(finding)
+    if fault.name not in FIXES:
+        raise NeedsPerson(fault.advice)
+    if fault.name in _GEOMETRY and owner is not None and owner.at in bench.doubtful:
+        raise NeedsPerson("the size or the axes of its image are in doubt: settle that first")
+    return FIXES[fault.name](bench, finding)
+
+
+def _write_images(bench: Bench, folder: Path) -> int:
+    """Copy or write the image of every record that is left; gives their number."""
+    folder.mkdir()
+    written: set[str] = set()
+    for at, row in enumerate(bench.rows.images):
+        look = bench.looks.get(at)
+        name = row.get("file_name") if isinstance(row, dict) else None
+        if look is None or not isinstance(name, str) or name in written:
+            continue
+        written.add(name)
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if at in bench.turned:
+            media.write_image(target, pixels_of(look.path, upright=bench.turned[at]))
+        else:
+            shutil.copy2(look.path, target)
+    return len(written)
+
+
+def _by_fault(pairs: tuple[tuple[Finding, str], ...]) -> Mapping[str, list[tuple[Finding, str]]]:
+    groups: dict[str, list[tuple[Finding, str]]] = {name: [] for name in FAULTS}
+    for finding, text in pairs:
+        groups[finding.fault].append((finding, text))
+    return {name: found for name, found in groups.items() if found}

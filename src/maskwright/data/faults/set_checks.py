@@ -1,0 +1,135 @@
+"""Faults of the data set as a whole, and between training and validation.
+
+Letters: T training images, V validation images.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright.data.faults.looks import Look
+from maskwright.data.faults.raw_rows import GONE
+from maskwright.data.faults.table import Finding
+from maskwright.data.faults.view import CheckedImage, Index
+from maskwright.data.formats.shared.fields import short
+
+Found = Iterator[Finding | None]
+_BITS = 8  # of 63 in which the sketches of two similar images may differ
+_ALIKE = 0.98  # correlation of their 16 x 16 grey images
+
+
+def geometry(view: Index) -> Found:
+    """Boxes without outline among outlines, and outlines that are only boxes."""
+    with_outline = without = rectangles = polygons = 0
+    bare = []
+    for k, row in view.annotations():
+        outline = row.get("segmentation")
+        if outline:
+            with_outline += 1
+            if isinstance(outline, list):
+                polygons += 1
+                rectangles += _is_rectangle(outline)
+        elif row.get("bbox") is not None:
+            without += 1
+            bare.append(k)
+    for k in bare if with_outline else ():
+        row = view.rows.annotations[k]
+        text = f"a box only; {with_outline} objects have outlines, {without} do not"
+        yield Finding("box-only-object", f"annotation {row.get('id')}", text, "annotations", k)
+    if rectangles >= 10 and rectangles > 0.5 * with_outline:
+        text = f"{rectangles} of {with_outline} outlines are upright rectangles"
+        yield Finding("rectangular-masks", view.rows.path.name, text)
+
+
+def _is_rectangle(outline: list[object]) -> bool:
+    part = outline[0]
+    if len(outline) != 1 or not isinstance(part, list) or len(part) not in (8, 10):
+        return False
+    points = set(zip(part[0::2], part[1::2], strict=True))
+    return len(points) == 4 and len({x for x, _ in points}) == 2 == len({y for _, y in points})
+
+
+def between(
+    train: Index, looks: Mapping[int, Look], val: Index, val_looks: Mapping[int, Look], *, files: bool
+) -> Found:
+    """What training and validation share and should not, and where their classes differ.
+
+    files: whether the image files were looked at; without, only their names are compared.
+    """
+    yield from _classes(train, val)
+    if not files:
+        names = {image.name for image in val.images}
+        for image in train.images:
+            if image.name in names and _same_root(train, val):
+                yield image.finding("in-train-and-val", "the validation file lists it too")
+        return
+    yield from _identical(train, looks, val, val_looks)
+    yield from _similar(train, looks, val, val_looks)
+
+
+def _same_root(train: Index, val: Index) -> bool:
+    a, b = train.rows.root, val.rows.root
+    return a is not None and b is not None and a.resolve() == b.resolve()
+
+
+def _classes(train: Index, val: Index) -> Found:
+    def names(view: Index) -> dict[int, str]:
+        return {
+            number: view.name(number) for number, k in view.categories.items() if view.rows.categories[k] is not GONE
+        }
+
+    ours, theirs = names(train), names(val)
+    if ours == theirs:
+        return
+    missing, extra = (
+        sorted(set(ours.values()) - set(theirs.values())),
+        sorted(set(theirs.values()) - set(ours.values())),
+    )
+    if missing or extra:
+        text = f"only in training: {short(missing)}; only in validation: {short(extra)}"
+    else:
+        moved = [n for n in ours if theirs.get(n) != ours[n]]
+        text = f"the same names have other ids, for example {moved[0]} is '{ours[moved[0]]}' in training"
+    yield Finding("val-classes-differ", val.rows.path.name, text)
+
+
+def _usable(view: Index, looks: Mapping[int, Look]) -> list[tuple[CheckedImage, Look]]:
+    pairs = [(p, looks[p.at]) for p in view.images if p.at in looks]
+    return [(p, look) for p, look in pairs if look.problem is None and not look.blank]
+
+
+def _identical(train: Index, looks: Mapping[int, Look], val: Index, val_looks: Mapping[int, Look]) -> Found:
+    by_bytes = {look.digest: image for image, look in _usable(val, val_looks) if look.digest}
+    by_pixels = {look.pixels: image for image, look in _usable(val, val_looks) if look.pixels}
+    for image, look in _usable(train, looks):
+        same, alike = by_bytes.get(look.digest), by_pixels.get(look.pixels)
+        other = same or alike
+        if other is not None:
+            what = "bytes" if same else "pixels"
+            yield image.finding("in-train-and-val", f"the same {what} as {other.name} in validation")
+
+
+def _similar(train: Index, looks: Mapping[int, Look], val: Index, val_looks: Mapping[int, Look]) -> Found:
+    ours, theirs = _usable(train, looks), _usable(val, val_looks)
+    if not ours or not theirs:
+        return
+    sketches = np.array([look.sketch for _, look in theirs], np.uint64)  # (V,)
+    small = _normal(np.stack([look.small for _, look in theirs if look.small is not None]))  # (V, 256)
+    for image, look in ours:
+        close = np.flatnonzero(np.bitwise_count(sketches ^ np.uint64(look.sketch)) <= _BITS)
+        if len(close) == 0 or look.small is None:
+            continue
+        alike = small[close] @ _normal(look.small[None])[0]
+        best = int(alike.argmax())
+        if alike[best] >= _ALIKE:
+            other = theirs[close[best]][0]
+            yield image.finding("near-duplicate-in-val", f"looks like {other.name} (correlation {alike[best]:.3f})")
+
+
+def _normal(small: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(n, 16, 16) to (n, 256) of mean 0 and length 1."""
+    flat = small.reshape(len(small), -1).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    out: NDArray[np.float32] = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    return out

@@ -1,0 +1,310 @@
+"""The rows of COCO JSON and of files made like it: categories, images and annotations, every fault named.
+
+Letters: H W image, P landmarks. In the files boxes are x, y, width, height; in memory xyxy.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright.data.dataset import RLE, Annotation, ImageRecord, Polygons, draw_segmentations
+from maskwright.data.formats.shared.fields import Box, Record, Row, box_to_xywh, box_tuple, short
+from maskwright.errors import DataError
+from maskwright.types import Classes, Landmarks, Masks
+
+_BEYOND = 1.0  # pixels a box may reach beyond its image before it is worth a note: annotation tools round
+_CATEGORY = frozenset(("id", "name", "keypoints", "skeleton"))
+_MOST_PIXELS = 2**32 - 1
+_IMAGE = frozenset(("id", "file_name", "height", "width"))
+_ANNOTATION = frozenset(("id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation"))
+_LANDMARKS = frozenset(("keypoints", "num_keypoints"))
+
+
+def section(source: Path, content: Row, name: str, kind: str = "COCO") -> list[Any]:
+    """One of the file's lists. Raises DataError where it is missing or no list."""
+    rows = content.get(name)
+    if not isinstance(rows, list):
+        found = f"found {short(sorted(content))}" if rows is None else f"it is {short(rows)}"
+        hint = ' A set without annotations says so with "annotations": [].' if name == "annotations" else ""
+        raise DataError(f"{source}: a {kind} data set needs the list '{name}'; {found}.{hint}")
+    return rows
+
+
+def known(classes: Classes) -> str:
+    """The classes with their ids, for messages."""
+    pairs = [f"{i} {n}" for i, n in zip(classes.ids, classes.names, strict=True)]
+    return "known: " + ", ".join(pairs[:10]) + (", ..." if len(pairs) > 10 else "")
+
+
+# ---- categories -----------------------------------------------------------------------------------------------------
+
+
+class Categories:
+    """The category rows, in the order of their ids: classes, landmarks, extra (as in `Dataset`), and notes."""
+
+    def __init__(self, source: Path, rows: list[Any]) -> None:
+        self.notes: list[str] = []
+        found: dict[int, Row] = {}
+        for position, row in enumerate(rows):
+            at = Record(source, f"category {position} of the list")
+            row = at.table(row)
+            number, name = at.whole(row, "id"), row.get("name")
+            if not isinstance(name, str) or not name.strip():
+                raise at.fault(f'category id {number} has no name (got {short(name)}). Add "name".')
+            if number in found:
+                raise at.fault(
+                    f"the category id {number} is used twice, for '{found[number]['name']}' and '{name}'. "
+                    f"Ids must differ."
+                )
+            found[number] = row
+        if not found:
+            raise DataError(f"{source}: the list 'categories' is empty. A data set needs at least one class.")
+        ordered = [found[number] for number in sorted(found)]
+        self.classes = Classes([row["name"] for row in ordered], sorted(found))
+        marks = tuple(self._landmarks(Record(source, f"category '{row['name']}'"), row) for row in ordered)
+        self.landmarks = marks if any(m is not None for m in marks) else ()
+        extra = tuple({k: v for k, v in row.items() if k not in _CATEGORY} for row in ordered)
+        self.extra = extra if any(extra) else ()
+        twice = sorted({n for n in self.classes.names if self.classes.names.count(n) > 1})
+        self.notes += [f"Several categories are called '{n}'; they are kept apart by their ids." for n in twice]
+
+    def _landmarks(self, at: Record, row: Row) -> Landmarks | None:
+        names = row.get("keypoints")
+        if names is None or names == []:
+            return None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise at.fault(f"'keypoints' must be the list of the landmarks' names, got {short(names)}.")
+        links = [at.pair(pair, "'skeleton'") for pair in row.get("skeleton") or ()]
+        first = 1
+        if any(0 in pair for pair in links):
+            first = 0
+            self.notes.append(f"The skeleton of {at.name} counts from 0, COCO counts from 1; it was read as meant.")
+        if any(not first <= end < first + len(names) for pair in links for end in pair):
+            raise at.fault(
+                f"'skeleton' joins landmarks 1 to {len(names)} (COCO counts from 1), got {short(row['skeleton'])}."
+            )
+        return Landmarks(tuple(names), tuple((a - first, b - first) for a, b in links), self._mirrored(at, row, names))
+
+    def _mirrored(self, at: Record, row: Row, names: list[str]) -> tuple[int, ...] | None:
+        """The field "swap", which some files have: for each landmark its mirror twin's name, "" where it has none.
+
+        Twins that name each other are taken first, then those that one of two lone landmarks names.
+        """
+        swap = row.get("swap")
+        if not isinstance(swap, list) or len(swap) != len(names) or not all(s == "" or s in names for s in swap):
+            return None
+        stated = [names.index(s) if s else k for k, s in enumerate(swap)]
+        partner = [p if stated[p] == k else k for k, p in enumerate(stated)]
+        for k, p in enumerate(stated):
+            if partner[k] == k and partner[p] == p and stated[p] != p:
+                partner[k], partner[p] = p, k
+        if partner != stated:
+            odd = ", ".join(names[k] for k, p in enumerate(stated) if partner[k] != p)
+            self.notes.append(f"The 'swap' of {at.name} does not pair all landmarks ({odd}); its pairs were taken.")
+        return tuple(partner)
+
+
+def category_rows(
+    classes: Classes, landmarks: Sequence[Landmarks | None], extra: Sequence[Mapping[str, Any]]
+) -> Iterable[Row]:
+    """The rows to write."""
+    for label, (number, name) in enumerate(zip(classes.ids, classes.names, strict=True)):
+        row: Row = {**(extra[label] if extra else {}), "id": number, "name": name}
+        marks = landmarks[label] if landmarks else None
+        if marks is not None:
+            row["keypoints"] = list(marks.names)
+            row["skeleton"] = [[a + 1, b + 1] for a, b in marks.links]
+            if marks.mirrored is not None and marks.mirrored != Landmarks(marks.names).mirrored:
+                row.setdefault("swap", ["" if k == p else marks.names[p] for k, p in enumerate(marks.mirrored)])
+        yield row
+
+
+# ---- images ---------------------------------------------------------------------------------------------------------
+
+
+def read_images(source: Path, rows: list[Any]) -> tuple[ImageRecord, ...]:
+    """The image rows, in the file's order."""
+    records: dict[int, ImageRecord] = {}
+    for position, row in enumerate(rows):
+        at = Record(source, f"image {position} of the list")
+        row = at.table(row)
+        number, name = at.whole(row, "id"), row.get("file_name")
+        at = Record(source, f"image id {number}")
+        if number in records:
+            raise at.fault(f"the id is used twice, for {records[number].file_name} and {short(name)}. Ids must differ.")
+        if not isinstance(name, str) or not name:
+            raise at.fault(f"'file_name' must be the name of the image file, got {short(name)}.")
+        size = at.whole(row, "height"), at.whole(row, "width")
+        if min(size) < 1:
+            raise at.fault(f"height and width must be at least 1, got {size[0]} and {size[1]} ({name}).")
+        if size[0] * size[1] > _MOST_PIXELS:
+            raise at.fault(
+                f"height {size[0]} and width {size[1]} make more pixels than run lengths can count ({_MOST_PIXELS}); "
+                f"correct the size of {name}."
+            )
+        records[number] = ImageRecord(number, name, size, {k: v for k, v in row.items() if k not in _IMAGE})
+    return tuple(records.values())
+
+
+def image_row(record: ImageRecord, file_name: str) -> Row:
+    """The row to write."""
+    height, width = record.size
+    return {**record.extra, "id": record.id, "file_name": file_name, "height": height, "width": width}
+
+
+# ---- annotations ----------------------------------------------------------------------------------------------------
+
+
+class AnnotationReader:
+    """Turns annotation rows into `Annotation`s by image, and remembers what was odd."""
+
+    def __init__(
+        self, source: Path, images: Iterable[ImageRecord], classes: Classes, landmarks: Sequence[Landmarks | None]
+    ) -> None:
+        self.source, self.classes, self.landmarks = source, classes, landmarks
+        self.images = {r.id: r for r in images}
+        self.label_of = {c: k for k, c in enumerate(classes.ids)}
+        self.odd: dict[str, list[int]] = {}
+
+    def read(self, rows: list[Any]) -> dict[int, tuple[Annotation, ...]]:
+        """Annotations by image id. Empties `rows` on the way: the parsed JSON is ten times larger than the result."""
+        by_image: dict[int, list[Annotation]] = {}
+        seen: set[int] = set()
+        for position, row in enumerate(rows):
+            at = Record(self.source, f"annotation {position} of the list")
+            row = at.table(row)
+            if "id" not in row and "segments_info" in row:
+                raise at.fault("this is a panoptic annotation ('segments_info'). Give the file of the instances.")
+            number = at.whole(row, "id")
+            if number in seen:
+                raise at.fault(f"the annotation id {number} is used twice. Ids must differ.")
+            seen.add(number)
+            annotation = self.annotation(Record(self.source, f"annotation id {number}"), number, row)
+            by_image.setdefault(annotation.image_id, []).append(annotation)
+            rows[position] = None
+        return {i: tuple(by_image.get(i, ())) for i in self.images}
+
+    def annotation(self, at: Record, number: int, row: Row) -> Annotation:
+        """One checked row."""
+        image = self.images.get(at.whole(row, "image_id"))
+        if image is None:
+            raise at.fault(
+                f"image_id {row['image_id']} is not in the list 'images'. Add the image or remove the annotation."
+            )
+        label = self.label(at, row)
+        outline = at.segmentation(row.get("segmentation"), image.size)
+        box = self._box(at, row, outline, image)
+        area = self._area(at, row, outline, image, box)
+        crowd = 0 if row.get("iscrowd") is None else row["iscrowd"]
+        if crowd not in (0, 1):
+            raise at.fault(f"'iscrowd' must be 0 or 1, got {short(crowd)}.")
+        if area == 0 or box[2] == box[0] or box[3] == box[1]:
+            self.odd.setdefault("have no area", []).append(number)
+        points = self._keypoints(at, row, label)
+        track = row.get("track_id")
+        track = track if isinstance(track, int) and not isinstance(track, bool) else None
+        extra = {}
+        if not row.keys() <= _ANNOTATION:
+            extra = {k: v for k, v in row.items() if k not in _ANNOTATION}
+            if points is not None:
+                extra = {k: v for k, v in extra.items() if k not in _LANDMARKS}
+            if track is not None:
+                del extra["track_id"]
+        return Annotation(number, image.id, label, box, outline, area, bool(crowd), points, track, extra)
+
+    def label(self, at: Record, row: Row) -> int:
+        """The label of the row's category_id."""
+        label = self.label_of.get(at.whole(row, "category_id"))
+        if label is None:
+            raise at.fault(f"category_id {row['category_id']} is not in the list 'categories' ({known(self.classes)}).")
+        return label
+
+    def _box(self, at: Record, row: Row, outline: Polygons | RLE | None, image: ImageRecord) -> Box:
+        if row.get("bbox") is not None:
+            box = at.box(row["bbox"])
+        elif isinstance(outline, dict):
+            box = box_tuple(drawn(at, outline, image).boxes()[0])
+        elif outline is not None:
+            points = np.concatenate(outline).reshape(-1, 2)
+            box = box_tuple(np.concatenate([points.min(axis=0), points.max(axis=0)]))
+        else:
+            raise at.fault("has neither 'bbox' nor 'segmentation'. One of them is needed to know where the object is.")
+        height, width = image.size
+        if box[0] > width or box[1] > height or box[2] < 0 or box[3] < 0:
+            raise at.fault(
+                f"the box {short(list(box))} (x1, y1, x2, y2) lies outside its image {image.file_name} of "
+                f"{height}x{width} (height x width). Are height and width exchanged, or the coordinates relative?"
+            )
+        if box[0] < -_BEYOND or box[1] < -_BEYOND or box[2] > width + _BEYOND or box[3] > height + _BEYOND:
+            self.odd.setdefault("reach beyond their image", []).append(int(row["id"]))
+        return box
+
+    def _area(self, at: Record, row: Row, outline: Polygons | RLE | None, image: ImageRecord, box: Box) -> float:
+        if row.get("area") is not None:
+            area = at.number(row, "area")
+            if area < 0:
+                raise at.fault(f"'area' must not be negative, got {area}.")
+            return area
+        if outline is None:
+            return (box[2] - box[0]) * (box[3] - box[1])
+        return float(drawn(at, outline, image).areas()[0])
+
+    def _keypoints(self, at: Record, row: Row, label: int) -> NDArray[np.float64] | None:
+        values = row.get("keypoints")
+        if values is None or values == []:
+            return None
+        marks = self.landmarks[label] if self.landmarks else None
+        if marks is None:
+            self.odd.setdefault("have keypoints, but their category names none", []).append(int(row["id"]))
+            return None
+        what = f"'keypoints' of the {len(marks)} landmarks of '{self.classes[label]}' (x, y, visibility each)"
+        points = np.array(at.numbers(values, 3 * len(marks), what)).reshape(-1, 3)
+        if not np.isin(points[:, 2], (0, 1, 2)).all():
+            raise at.fault(
+                f"the visibility of a keypoint is 0 (not annotated), 1 (hidden) or 2 (seen), got "
+                f"{short(points[:, 2].tolist())}."
+            )
+        stated = row.get("num_keypoints")
+        if stated is not None and stated != int(np.count_nonzero(points[:, 2])):
+            self.odd.setdefault("state a wrong num_keypoints", []).append(int(row["id"]))
+        return points
+
+    def notes(self) -> tuple[str, ...]:
+        """What was odd, one sentence each."""
+        return tuple(
+            f"Annotations that {what}: {len(ids)} (ids {', '.join(map(str, ids[:5]))}"
+            f"{', ...' if len(ids) > 5 else ''}); {'counted again' if 'num_keypoints' in what else 'kept as they are'}."
+            for what, ids in self.odd.items()
+        )
+
+
+def drawn(at: Record, outline: Polygons | RLE, image: ImageRecord) -> Masks:
+    """The mask of one outline; the error says whose it is."""
+    try:
+        return draw_segmentations([outline], image.size)
+    except DataError as error:
+        raise at.fault(str(error)) from error
+
+
+def annotation_row(a: Annotation, category_ids: Sequence[int]) -> Row:
+    """The row to write."""
+    outline = a.segmentation if isinstance(a.segmentation, dict) else [p.tolist() for p in a.segmentation or ()]
+    row: Row = {
+        **a.extra,
+        "id": a.id,
+        "image_id": a.image_id,
+        "category_id": category_ids[a.label],
+        "bbox": box_to_xywh(a.box),
+        "area": a.area,
+        "iscrowd": int(a.crowd),
+        "segmentation": outline,
+    }
+    if a.keypoints is not None:
+        row["keypoints"] = [v for x, y, seen in a.keypoints.tolist() for v in (x, y, int(seen))]
+        row["num_keypoints"] = int(np.count_nonzero(a.keypoints[:, 2]))
+    if a.track_id is not None:
+        row["track_id"] = a.track_id
+    return row

@@ -1,0 +1,108 @@
+"""The labels of a CVAT file: which of them are classes, and the landmarks that their skeletons give them.
+
+A skeleton is a label of its own. It is a class, unless it only ever gives landmarks to objects of another label, or is
+called "NAME landmarks" beside a label NAME: then it is part of that class.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+from xml.etree.ElementTree import Element
+
+from maskwright.data.formats.shared.xml_tree import attributes, line, parse_xml, text_of
+from maskwright.errors import DataError, suggest
+from maskwright.types import Classes, Landmarks
+
+_NO_CLASS = ("tag", "points", "polyline", "cuboid")  # label types whose shapes are no objects here
+
+
+class Shape(Protocol):
+    """What is needed of an object: its label, the label of its skeleton, its landmarks by name."""
+
+    label: str
+    skeleton: str | None
+    points: dict[str, tuple[float, float, float]]
+
+
+class Labels:
+    """The labels in the head of a file, in its order; of a file without any, those that its shapes use."""
+
+    def __init__(self, path: Path, tree: Element) -> None:
+        self.path = path
+        self.types: dict[str, str] = {}
+        self.skeletons: dict[str, list[str]] = {}
+        self._svg: dict[str, str] = {}
+        meta = tree.find("meta")
+        for element in () if meta is None else meta.iter("label"):
+            name, parent = text_of(element, "name"), text_of(element, "parent")
+            if name is None:
+                raise DataError(f"{path}: line {line(element)}: the label has no name.")
+            if parent is not None:
+                self.skeletons.setdefault(parent, []).append(name)
+            elif self.types.setdefault(name, text_of(element, "type") or "any") == "skeleton":
+                self.skeletons.setdefault(name, [])
+                self._svg[name] = text_of(element, "svg") or ""
+        self.stated = bool(self.types)
+
+    def fault(self, name: str) -> str | None:
+        """What is wrong with the label of a shape; None for nothing."""
+        if not name:
+            return "the shape has no label."
+        if not self.stated:
+            self.types.setdefault(name, "any")
+        elif name not in self.types:
+            return f"the label '{name}' is not in the head of the file.{suggest(name, self.types)} Correct it."
+        return None
+
+    def owner(self, skeleton: str) -> str | None:
+        """The class whose landmarks a skeleton is by its name."""
+        own = skeleton.removesuffix(" landmarks")
+        return own if own != skeleton and own in self.types else None
+
+    def classes(self, things: Sequence[Shape]) -> Classes:
+        """The classes, in the order of the file."""
+        used, lent = {t.label for t in things}, {t.skeleton for t in things if t.skeleton not in (None, t.label)}
+        names = [
+            name
+            for name, kind in self.types.items()
+            if name in used or not (kind in _NO_CLASS or name in lent or (kind == "skeleton" and self.owner(name)))
+        ]
+        if not names:
+            raise DataError(f"{self.path}: no label of this file is a class: its head has none, and no shape has one.")
+        return Classes(names)
+
+    def landmarks(self, skeleton: str) -> Landmarks:
+        """The points of a skeleton, and the lines that its drawing has between them."""
+        names = tuple(self.skeletons.get(skeleton, ()))
+        if not self._svg.get(skeleton):
+            return Landmarks(names)
+        where = f"{self.path}: the drawing of the skeleton '{skeleton}'"
+        drawing = parse_xml(f"<svg>{self._svg[skeleton]}</svg>".encode(), where)
+        nodes: dict[str | None, str | None] = {}
+        edges: list[tuple[str | None, str | None]] = []
+        for element in drawing.iter():
+            own = attributes(element)
+            if element.tag == "circle":
+                nodes[own.get("data-node-id")] = own.get("data-label-name")
+            elif element.tag == "line":
+                edges.append((own.get("data-node-from"), own.get("data-node-to")))
+        ends = [(nodes.get(a), nodes.get(b)) for a, b in edges]
+        return Landmarks(names, tuple((names.index(a), names.index(b)) for a, b in ends if a in names and b in names))
+
+
+def landmark_sets(classes: Classes, labels: Labels, things: Sequence[Shape]) -> tuple[Landmarks | None, ...]:
+    """By label of `classes`: the skeleton's points, then others in the order in which they come; None for no point."""
+    out: list[Landmarks | None] = []
+    for name in classes.names:
+        own = [t for t in things if t.label == name]
+        lent = [t.skeleton for t in own if t.skeleton is not None]
+        stated = [s for s in labels.skeletons if s == name or labels.owner(s) == name]
+        skeletons = dict.fromkeys([*lent, *stated])
+        first = labels.landmarks(next(iter(skeletons))) if skeletons else Landmarks(())
+        points = dict.fromkeys(first.names)
+        for other in list(skeletons)[1:]:
+            points.update(dict.fromkeys(labels.skeletons.get(other, ())))
+        for t in own:
+            points.update(dict.fromkeys(t.points))
+        out.append(Landmarks(tuple(points), first.links) if points else None)
+    return tuple(out)

@@ -1,0 +1,400 @@
+"""CVAT XML 1.1, "for images" and "for video", read: an .xml file, or a folder of annotations.xml and images/.
+
+Polygons, masks, ellipses, boxes and skeletons are objects; shapes of one label and one `group_id` in an image are the
+parts of one object, and a skeleton or points in the group of exactly one object are its landmarks. The attributes
+`is_crowd` and `track_id` say what the format has no field for. In video a shape holds until the track's next row.
+Letters: H W image, h w window of a mask, n points. Coordinates are continuous pixels.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons
+from maskwright.data.formats.cvat.labels import Labels, landmark_sets
+from maskwright.data.formats.shared.fields import short
+from maskwright.data.formats.shared.image_files import size_of
+from maskwright.data.formats.shared.outlines import Found, annotations, ellipse, extent, rle_of, turned, union
+from maskwright.data.formats.shared.xml_tree import line, read_xml, text_of
+from maskwright.errors import DataError
+from maskwright.media import SUFFIXES
+from maskwright.types import Size
+
+ANNOTATIONS = "annotations.xml"
+"""The annotation file of a data set that is a folder; its images are in `images` beside it."""
+
+OWN = frozenset(("is_crowd", "track_id"))
+"""The attributes that are fields here."""
+
+_OBJECTS = ("polygon", "mask", "ellipse", "box", "skeleton")
+_OTHERS = {"polyline": "lines", "cuboid": "cuboids", "tag": "tags of whole images"}
+
+
+@dataclass
+class Thing:
+    """The shapes of one object of one image. points: landmarks by name; skeleton: the label they come from."""
+
+    where: str
+    label: str
+    outlines: list[Polygons | RLE] = field(default_factory=list)
+    boxes: list[NDArray[np.float64]] = field(default_factory=list)  # four corners each; parts of an outline
+    points: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    skeleton: str | None = None
+    crowd: bool = False
+    track_id: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Image:
+    record: ImageRecord
+    things: list[Thing]
+
+
+def recognise(place: Path) -> bool:
+    """An .xml file, or a folder's annotations.xml, whose first element is <annotations>."""
+    path = place / ANNOTATIONS if place.is_dir() else place
+    try:
+        with open(path, "rb") as file:
+            return path.suffix.lower() == ".xml" and b"<annotations" in file.read(4096)
+    except OSError:
+        return False
+
+
+def load(place: Path, images: Path | None = None) -> Dataset:
+    """Read an XML file, or the folder's annotations.xml.
+
+    Without `images` the images are in the folder `images` beside the file, or beside the file itself. Lines,
+    cuboids, tags, and points that belong to no object are left out and counted in `Dataset.notes`.
+    Raises DataError, with file and line, for what cannot be meant.
+    """
+    path = place / ANNOTATIONS if place.is_dir() else place
+    if images is not None and not images.is_dir():
+        raise DataError(f"{images}: the image folder of {place} does not exist or is not a folder.")
+    beside = path.parent / "images"
+    root = images or (beside if beside.is_dir() else path.parent)
+    tree = read_xml(path)
+    if tree.tag != "annotations":
+        raise DataError(f"{path}: CVAT's XML begins with <annotations>, this with <{tree.tag}>.")
+    labels, left_out = Labels(path, tree), Counter[str]()
+    still, moving = tree.findall("image"), tree.findall("track")
+    if still and moving:
+        raise DataError(f"{path}: has both <image> and <track>. Export one of 'for images' and 'for video' at a time.")
+    reader = _Reader(path, labels, left_out)
+    if moving or (tree.find(".//original_size") is not None and not still):
+        source_images = _video(reader, tree, moving, root)
+    else:
+        source_images = [_still(reader, element, root) for element in still]
+    return _dataset(place, path, root, source_images, labels, left_out)
+
+
+def _dataset(
+    place: Path, path: Path, root: Path, images: list[_Image], labels: Labels, left_out: Counter[str]
+) -> Dataset:
+    things = [t for p in images for t in p.things]
+    classes = labels.classes(things)
+    landmarks = landmark_sets(classes, labels, things)
+    numbered = len({p.record.id for p in images}) == len(images)
+    records: list[ImageRecord] = []
+    rows: dict[int, tuple[Annotation, ...]] = {}
+    first = 1
+    for k, image in enumerate(images):
+        own = image.record
+        record = own if numbered else ImageRecord(k, own.file_name, own.size, own.extra)
+        found = []
+        for t in image.things:
+            label = classes.names.index(t.label)
+            marks, keypoints = landmarks[label], None
+            if marks is not None and t.points:
+                keypoints = np.array([t.points.get(n, (0.0, 0.0, 0.0)) for n in marks.names], np.float64)
+            outline = union([*t.outlines, *((box,) for box in t.boxes)], record.size) if t.outlines else None
+            box = extent(tuple(t.boxes)) if t.boxes and outline is None else None
+            found.append(Found(t.where, label, outline, box, t.crowd, keypoints, t.track_id, t.extra))
+        records.append(record)
+        rows[record.id] = annotations(record, found, first)
+        first += len(found)
+    notes = tuple(f"Left out, being no objects: {count} {what}." for what, count in left_out.items() if what != "held")
+    if left_out["held"]:
+        notes += (f"{left_out['held']} shapes are held from an earlier frame, until the next row of their track.",)
+    return Dataset(classes, tuple(records), rows, root, place, notes, landmarks if any(landmarks) else ())
+
+
+# ---- images and frames --------------------------------------------------------------------------------------------
+
+
+def _still(reader: "_Reader", element: Element, root: Path) -> _Image:
+    """One <image>."""
+    name = element.attrib.get("name", "").replace("\\", "/")
+    if not name:
+        raise reader.fault(element, "the image has no name.")
+    size = reader.whole(element, "height"), reader.whole(element, "width")
+    if min(size) < 1:
+        raise reader.fault(element, f"width and height must be at least 1, got {size[1]} and {size[0]} ({name}).")
+    subset = element.attrib.get("subset", "default")
+    extra = {} if subset == "default" else {"split": subset}
+    if not (root / name).is_file() and (root / subset / name).is_file():
+        name = f"{subset}/{name}"
+    record = ImageRecord(reader.whole(element, "id"), name, size, extra)
+    groups: dict[tuple[str, object], Thing] = {}
+    points: list[tuple[str, Element]] = []
+    for k, shape in enumerate(element):
+        group = shape.attrib.get("group_id", "0")
+        if shape.tag in _OTHERS:
+            reader.left_out[_OTHERS[shape.tag]] += 1
+        elif shape.tag == "points":
+            points.append((group, shape))
+        elif shape.tag in _OBJECTS:
+            thing = reader.thing(shape, reader.label(shape), size)
+            if thing is not None:
+                key = (thing.label, k if group == "0" else f"group {group}")
+                if groups.setdefault(key, thing) is not thing:
+                    _join(groups[key], thing)
+        else:
+            raise reader.fault(shape, f"<{shape.tag}> is not a known shape ({', '.join(_OBJECTS)}, points).")
+    return _Image(record, _with_landmarks(reader, groups, points))
+
+
+def _join(whole: Thing, part: Thing) -> None:
+    """Add a part, another one, to its object."""
+    whole.outlines += part.outlines
+    whole.boxes += part.boxes
+    _add_points(whole, part.points, part.where)
+    whole.skeleton = whole.skeleton or part.skeleton
+    whole.crowd |= part.crowd
+    whole.track_id = part.track_id if whole.track_id is None else whole.track_id
+    whole.extra = {**part.extra, **whole.extra}
+
+
+def _add_points(thing: Thing, points: dict[str, tuple[float, float, float]], where: str) -> None:
+    """Add landmarks; one that is outside the image is no second one of its name."""
+    for name, point in points.items():
+        if point[2] and name in thing.points and thing.points[name][2]:
+            raise DataError(f"{where}: the group has two points called '{name}'. Rename one, or group them apart.")
+        thing.points[name] = point if point[2] else thing.points.get(name, point)
+
+
+def _with_landmarks(
+    reader: "_Reader", groups: dict[tuple[str, object], Thing], points: list[tuple[str, Element]]
+) -> list[Thing]:
+    """The objects, each with the skeleton and the points of its group."""
+    by_group: dict[object, list[Thing]] = {}
+    for (_, key), thing in groups.items():
+        if isinstance(key, str):
+            by_group.setdefault(key, []).append(thing)
+    merged: set[int] = set()
+    for members in by_group.values():
+        bodies = [t for t in members if t.outlines or t.boxes]
+        for t in members:
+            if len(bodies) == 1 and t is not bodies[0]:
+                _join(bodies[0], t)
+                merged.add(id(t))
+    for group, element in points:
+        owners = [t for t in by_group.get(f"group {group}", []) if id(t) not in merged]
+        if group == "0" or len(owners) != 1:
+            what = "points of a group with several objects" if owners else "points that belong to no object"
+            reader.left_out[what] += 1
+            continue
+        places = reader.points(element, 1)
+        name, hidden = reader.label(element, known=False), element.attrib.get("occluded") == "1"
+        for k, (x, y) in enumerate(places.tolist()):
+            found = {name if len(places) == 1 else f"{name} {k + 1}": (x, y, 1.0 if hidden else 2.0)}
+            _add_points(owners[0], found, f"{reader.path}: line {line(element)}")
+    return [t for t in groups.values() if id(t) not in merged]
+
+
+def _video(reader: "_Reader", tree: Element, tracks: Sequence[Element], root: Path) -> list[_Image]:
+    """The frames of a video, each with the shapes that its tracks have there."""
+    frames = _frames(reader, tree)
+    names = _frame_names(root, frames)
+    size = _frame_size(reader, tree, root / names[0] if names else root)
+    things: dict[int, list[Thing]] = {frame: [] for frame in frames}
+    for k, track in enumerate(tracks):
+        label, number = reader.label(track), int(track.attrib["id"]) if track.attrib.get("id", "").isdecimal() else k
+        rows = sorted((e for e in track if e.tag in _OBJECTS), key=lambda e: reader.whole(e, "frame"))
+        reader.left_out["tracks of points, lines or cuboids"] += not rows
+        starts = [reader.whole(row, "frame") for row in rows]
+        for row, begin, end in zip(rows, starts, [*starts, frames.stop][1:], strict=False):
+            if begin == end and row is not rows[-1]:
+                raise reader.fault(row, f"the track has two rows for frame {begin}. Remove one.")
+            thing = None if row.attrib.get("outside") == "1" else reader.thing(row, label, size)
+            if thing is None:
+                continue
+            thing.track_id = number
+            held = frames[_place(frames, begin) : _place(frames, end)]
+            reader.left_out["held"] += sum(frame != begin for frame in held)
+            for frame in held:
+                things[frame].append(thing)
+    reader.left_out += Counter()  # drops what is zero
+    return [
+        _Image(ImageRecord(k, name, size, {"video_id": 1, "frame_index": k}), things[frame])
+        for k, (frame, name) in enumerate(zip(frames, names, strict=True))
+    ]
+
+
+def _place(frames: range, frame: int) -> int:
+    """How many of the frames come before this one."""
+    return min(max(-((frames.start - frame) // frames.step), 0), len(frames))
+
+
+def _frames(reader: "_Reader", tree: Element) -> range:
+    """The frame numbers of the task; without them as many as its tracks reach."""
+    task = tree.find("meta/task")
+    task = tree.find("meta/job") if task is None else task
+    values = {key: None if task is None else text_of(task, key) for key in ("size", "start_frame", "stop_frame")}
+    numbers = {key: int(v) if v is not None and v.isdecimal() else None for key, v in values.items()}
+    text = (None if task is None else text_of(task, "frame_filter")) or ""
+    step = int(text.rpartition("step=")[2]) if text.rpartition("step=")[2].isdecimal() else 1
+    start = numbers["start_frame"] or 0
+    if numbers["stop_frame"] is not None:
+        return range(start, numbers["stop_frame"] + 1, max(step, 1))
+    if numbers["size"] is not None:
+        return range(start, start + numbers["size"] * max(step, 1), max(step, 1))
+    return range(1 + max((reader.whole(e, "frame") for e in tree.iterfind("track/*") if e.tag in _OBJECTS), default=-1))
+
+
+def _frame_names(root: Path, frames: range) -> list[str]:
+    """The files of the frames: CVAT's frame_000012; where there are none, as many images in order of name."""
+    there = sorted(p.name for p in root.iterdir() if p.suffix.lower() in SUFFIXES) if root.is_dir() else []
+    by_stem = {Path(name).stem.lower(): name for name in there}
+    wanted = [f"frame_{frame:06d}" for frame in frames]
+    if not any(name in by_stem for name in wanted) and len(there) == len(wanted):
+        return there
+    return [by_stem.get(name, f"{name}.png") for name in wanted]
+
+
+def _frame_size(reader: "_Reader", tree: Element, first: Path) -> Size:
+    element = tree.find("meta//original_size")
+    if element is None:
+        return size_of(first, reader.path)
+    values = text_of(element, "height") or "", text_of(element, "width") or ""
+    if not all(v.isdecimal() and int(v) > 0 for v in values):
+        raise reader.fault(element, f"original_size must have width and height in pixels, got {short(values)}.")
+    return int(values[0]), int(values[1])
+
+
+# ---- shapes ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Reader:
+    """Reads shapes of one file; says where a fault is."""
+
+    path: Path
+    labels: Labels
+    left_out: Counter[str]
+
+    def fault(self, element: Element, problem: str) -> DataError:
+        return DataError(f"{self.path}: line {line(element)}: {problem}")
+
+    def label(self, element: Element, known: bool = True) -> str:
+        """The label of a shape; known: it must be one of the file's."""
+        name = element.attrib.get("label", "")
+        problem = self.labels.fault(name) if known else (None if name else "the shape has no label.")
+        if problem is not None:
+            raise self.fault(element, problem)
+        return name
+
+    def whole(self, element: Element, key: str) -> int:
+        text = element.attrib.get(key, "").strip()
+        if not text.removeprefix("-").isdecimal() or len(text) > 18:
+            raise self.fault(element, f"'{key}' must be a whole number, got {short(text)}.")
+        return int(text)
+
+    def number(self, element: Element, key: str) -> float:
+        return float(self._floats(element, [element.attrib.get(key, "")], f"'{key}'")[0])
+
+    def _floats(self, element: Element, words: Sequence[str], what: str) -> NDArray[np.float64]:
+        try:
+            values = np.array([float(w) for w in words], np.float64)
+        except ValueError:
+            values = np.array([np.nan])
+        if not np.isfinite(values).all():
+            raise self.fault(element, f"{what} must be finite numbers, got {short(' '.join(words))}.")
+        return values
+
+    def points(self, element: Element, least: int) -> NDArray[np.float64]:
+        """(n, 2) of the attribute points, "x,y;x,y;...", at least `least` of them."""
+        pairs = [pair.split(",") for pair in element.attrib.get("points", "").split(";") if pair.strip()]
+        if len(pairs) < least or any(len(pair) != 2 for pair in pairs):
+            text = short(element.attrib.get("points", ""))
+            raise self.fault(element, f"a {element.tag} needs at least {least} points 'x,y;x,y;...', got {text}.")
+        return self._floats(element, [v for pair in pairs for v in pair], "points").reshape(-1, 2)
+
+    def thing(self, element: Element, label: str, size: Size) -> Thing | None:
+        """A shape as an object of its own; None for a skeleton of which no point is inside."""
+        thing = Thing(f"{self.path}: line {line(element)}", label)
+        if element.tag == "polygon":
+            thing.outlines.append((self.points(element, 3).reshape(-1),))
+        elif element.tag == "mask":
+            thing.outlines.append(self._mask(element, size))
+        elif element.tag == "ellipse":
+            x, y, rx, ry = (self.number(element, key) for key in ("cx", "cy", "rx", "ry"))
+            thing.outlines.append((ellipse(x, y, rx, ry, self._turn(element)),))
+        elif element.tag == "box":
+            self._box(element, thing)
+        else:
+            thing.skeleton = label
+            thing.points = {self.label(p, known=False): self._landmark(p) for p in element.iterfind("points")}
+            if not any(v for _, _, v in thing.points.values()):
+                self.left_out["skeletons without a point inside"] += element.attrib.get("frame") is None
+                return None
+        self._remarks(element, thing)
+        return thing
+
+    def _turn(self, element: Element) -> float:
+        return self.number(element, "rotation") if "rotation" in element.attrib else 0.0
+
+    def _box(self, element: Element, thing: Thing) -> None:
+        """A box; one that is turned is an outline."""
+        x0, y0, x1, y1 = (self.number(element, key) for key in ("xtl", "ytl", "xbr", "ybr"))
+        if x1 < x0 or y1 < y0:
+            raise self.fault(element, f"the box {short([x0, y0, x1, y1])} ends before it begins.")
+        corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+        if self._turn(element) % 360 == 0:
+            thing.boxes.append(corners.reshape(-1))
+        else:
+            thing.outlines.append((turned(corners, (x0 + x1) / 2, (y0 + y1) / 2, self._turn(element)).reshape(-1),))
+
+    def _landmark(self, element: Element) -> tuple[float, float, float]:
+        if element.attrib.get("outside") == "1":
+            return 0.0, 0.0, 0.0
+        x, y = self.points(element, 1)[0].tolist()
+        return x, y, 1.0 if element.attrib.get("occluded") == "1" else 2.0
+
+    def _mask(self, element: Element, size: Size) -> RLE:
+        """Run lengths row by row inside a window, background first."""
+        left, top, width, height = (self.whole(element, key) for key in ("left", "top", "width", "height"))
+        words = element.attrib.get("rle", "").replace(",", " ").split()
+        runs = [int(w) for w in words if w.isdecimal() and len(w) < 12]
+        if width < 1 or height < 1 or len(runs) < max(len(words), 1) or sum(runs) != width * height:
+            total = sum(runs) if len(runs) == len(words) else "not all whole numbers"
+            area = f"{width}x{height} = {width * height}"
+            raise self.fault(element, f"the mask's rle must add up to its window of {area} pixels, got {total}.")
+        if left + width > size[1] or top + height > size[0] or left < 0 or top < 0:
+            raise self.fault(
+                element,
+                f"the mask's window (left {left}, top {top}, width {width}, height {height}) leaves the image of "
+                f"{size[0]}x{size[1]} (height x width).",
+            )
+        flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+        return rle_of(flat.reshape(height, width), top, left, size)
+
+    def _remarks(self, element: Element, thing: Thing) -> None:
+        """Occlusion, depth and attributes."""
+        if element.attrib.get("occluded") == "1":
+            thing.extra["occluded"] = True
+        if element.attrib.get("z_order", "0") != "0":
+            thing.extra["z_order"] = self.whole(element, "z_order")
+        own = {e.attrib.get("name", ""): (e.text or "").strip() for e in element.iterfind("attribute")}
+        thing.crowd = own.get("is_crowd", "").lower() in ("true", "1")
+        if own.get("track_id", "").isdecimal():
+            thing.track_id = int(own["track_id"])
+        others = {k: v for k, v in own.items() if k not in OWN}
+        if others:
+            thing.extra["attributes"] = others

@@ -1,0 +1,398 @@
+"""LabelMe: a folder with one JSON file for each image, usually beside it.
+
+A shape is a polygon, rectangle, oriented rectangle, circle, bitmap ("mask") or point; shapes of one label and one
+`group_id` are the parts of one object, and points of that group its landmarks, named by their labels. A hole is a seam
+in the polygon (see `ops.polygons.with_seams`). What LabelMe has no field for stands where LabelMe keeps what it does
+not know: `track_id` and `box_only` in a shape, `landmarks` (by class: names, links, mirrored) at the file's top, the
+flag `crowd` of a shape and the flag `hidden` of a point.
+Letters: H W image, n points. Coordinates are continuous pixels.
+"""
+
+import base64
+import binascii
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from maskwright import media
+from maskwright.atomic import replacing
+from maskwright.data.dataset import RLE, Dataset, ImageRecord, Polygons
+from maskwright.data.formats.shared.fields import Record, Row, json_keys, read_json, read_text, short
+from maskwright.data.formats.shared.image_files import relative_names, size_of
+from maskwright.data.formats.shared.outlines import (
+    Found,
+    annotations,
+    ellipse,
+    extent,
+    rle_of,
+    union,
+)
+from maskwright.errors import ConfigError, DataError, ImageError, suggest
+from maskwright.types import Classes, Landmarks, Size
+
+LABELS = "labels.txt"
+"""The file that gives the classes and their order, one name a line; without it the labels are sorted."""
+
+NO_CLASS = ("__ignore__", "_background_")  # what LabelMe's own tools write into labels.txt beside the classes
+_AREAS = ("polygon", "rectangle", "oriented_rectangle", "rotation", "circle", "mask")
+_POINTS = ("point", "points")
+FILE_KEYS = frozenset(("version", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth", "landmarks"))
+SHAPE_KEYS = frozenset(("label", "points", "group_id", "shape_type", "mask", "track_id", "box_only"))
+
+
+@dataclass
+class _Object:
+    """The shapes of one object: their outlines, whether all are rectangles, and the landmarks by name."""
+
+    where: str
+    label: str
+    outlines: list[Polygons | RLE] = field(default_factory=list)
+    rectangles: bool = True
+    box_only: bool = False
+    points: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    crowd: bool = False
+    track_id: int | None = None
+    extra: Row = field(default_factory=dict)
+
+
+@dataclass
+class _Sheet:
+    """One file, read."""
+
+    at: Record
+    image: Path
+    size: Size
+    objects: list[_Object]
+    extra: Row
+    landmarks: dict[str, Landmarks]
+
+
+def recognise(place: Path) -> bool:
+    """A folder in which the first JSON file has shapes and the name of an image."""
+    own = sorted(place.glob("*.json"))[:1] if place.is_dir() else []
+    first = next(iter(own or _json_files(place)), None) if place.is_dir() else None
+    return first is not None and len(json_keys(first, ("shapes", "imagePath"))) == 2
+
+
+def load(place: Path, images: Path | None = None) -> Dataset:
+    """Read a folder of LabelMe files, those in folders below too, or one such file.
+
+    Without `images`, images are where the files say, or beside them. Rectangles are boxes without a mask where the
+    whole set has nothing else, and outlines otherwise. Lines, and points that belong to no object, are left out and
+    counted in `Dataset.notes`. Raises DataError, naming file and shape, for what cannot be meant.
+    """
+    base = place if place.is_dir() else place.parent
+    files = sorted(_json_files(place)) if place.is_dir() else [place]
+    if not files:
+        raise DataError(f"{place}: no JSON file in this folder. LabelMe writes one for each image.")
+    if images is not None and not images.is_dir():
+        raise DataError(f"{images}: the image folder of {place} does not exist or is not a folder.")
+    left_out: Counter[str] = Counter()
+    sheets = [_sheet(file, base, images, left_out) for file in files]
+    objects = [o for sheet in sheets for o in sheet.objects]
+    classes = _classes(base / LABELS, objects)
+    landmarks = _landmarks(classes, sheets)
+    boxes_only = all(o.rectangles for o in objects)
+    root = _root([sheet.image for sheet in sheets], base) if images is None else images
+    names = relative_names([sheet.image for sheet in sheets], root)
+    records, rows, first = [], {}, 1
+    for k, sheet in enumerate(sheets):
+        record = ImageRecord(k + 1, names[k], sheet.size, sheet.extra)
+        found = [_found(o, sheet, classes, landmarks, boxes_only) for o in sheet.objects]
+        records.append(record)
+        rows[record.id] = annotations(record, found, first)
+        first += len(found)
+    notes = _notes(sheets, left_out, sum(o.rectangles for o in objects) if boxes_only else 0)
+    return Dataset(classes, tuple(records), rows, root, place, notes, landmarks if any(landmarks) else ())
+
+
+def unpack(place: Path) -> tuple[Path, ...]:
+    """Write the images that exist only inside their JSON files (imageData) where these say they are; gives those.
+
+    Raises DataError where the data is not an image. An image that is there already is never touched.
+    """
+    written = []
+    for file in sorted(_json_files(place)) if place.is_dir() else [place]:
+        document = Record(file, "the file").table(read_json(file))
+        target = file.parent / _name(document.get("imagePath"), Record(file, "the file")).name
+        data = document.get("imageData")
+        if data and not _image(file, document, file.parent, None).is_file():
+            content = _base64(Record(file, "imageData"), data)
+            _header(Record(file, "imageData"), content)
+            with replacing(target) as part:
+                part.write_bytes(content)
+            written.append(target)
+    return tuple(written)
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+def _json_files(folder: Path) -> Iterator[Path]:
+    """The JSON files in a folder and those below it, hidden ones left out."""
+    inside = ((p, p.relative_to(folder).parts) for p in folder.rglob("*.json"))
+    return (p for p, parts in inside if p.is_file() and not any(part.startswith(".") for part in parts))
+
+
+def _sheet(file: Path, base: Path, images: Path | None, left_out: Counter[str]) -> _Sheet:
+    at = Record(file, "the file")
+    document = at.table(read_json(file))
+    shapes = document.get("shapes")
+    if not isinstance(shapes, list):
+        raise at.fault(f"a LabelMe file has the list 'shapes', found {short(sorted(document))}. Move other files away.")
+    image = _image(file, document, base, images)
+    size = _size(at, document, image)
+    extra = {k: v for k, v in document.items() if k not in FILE_KEYS and not (k == "flags" and not v)}
+    if not image.is_file() and document.get("imageData"):
+        left_out["embedded"] += 1
+    objects = _objects(file, shapes, size, left_out)
+    return _Sheet(at, image, size, objects, extra, _named_landmarks(at, document.get("landmarks")))
+
+
+def _name(value: Any, at: Record) -> PurePosixPath:
+    """A path of any system with / between its parts; of an absolute one the file's name alone."""
+    if not isinstance(value, str) or not PureWindowsPath(value).name:
+        raise at.fault(f"'imagePath' must name the image, got {short(value)}.")
+    path = PureWindowsPath(value)
+    return PurePosixPath(path.name if path.anchor else path.as_posix())
+
+
+def _image(file: Path, document: Row, base: Path, images: Path | None) -> Path:
+    """Where the image is: the first of the sensible places that has it, else the first of them."""
+    name = _name(document.get("imagePath"), Record(file, "the file"))
+    if images is None:
+        places = [file.parent / name, file.parent / document["imagePath"], file.parent / name.name]
+    else:
+        places = [images / file.parent.relative_to(base) / name.name, images / name, images / name.name]
+    found: Path = next((p for p in places if p.is_file()), places[0])
+    return found
+
+
+def _root(images: Sequence[Path], base: Path) -> Path:
+    """The folder of the files, or where that holds none of the images, what these have in common."""
+    full = [Path(os.path.abspath(p)) for p in images]
+    own = Path(os.path.abspath(base))
+    if any(p.is_relative_to(own) for p in full):
+        return base
+    try:
+        return Path(os.path.commonpath([p.parent for p in full]))
+    except ValueError:  # on several drives
+        return base
+
+
+def _size(at: Record, document: Row, image: Path) -> Size:
+    if document.get("imageHeight") is not None and document.get("imageWidth") is not None:
+        size = at.whole(document, "imageHeight"), at.whole(document, "imageWidth")
+    elif image.is_file():
+        size = size_of(image, at.source)
+    elif document.get("imageData"):
+        size = _header(at, _base64(at, document["imageData"]))
+    else:
+        raise at.fault(
+            f"it has no imageHeight and imageWidth, and the image {image} is not there to tell them. "
+            f"Give the images' folder."
+        )
+    if min(size) < 1:
+        raise at.fault(f"imageHeight and imageWidth must be at least 1, got {size[0]} and {size[1]}.")
+    return size
+
+
+def _header(at: Record, content: bytes) -> Size:
+    try:
+        return media.read_size(content)
+    except ImageError as error:
+        raise at.fault(f"'imageData' is not an image: {error}") from error
+
+
+def _base64(at: Record, value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise at.fault(f"expected an image as base64 text, got {short(value)}.")
+    try:
+        return base64.b64decode("".join(value.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise at.fault(f"the image is not base64 text ({error}): {short(value)}. Was the file cut off?") from error
+
+
+def _objects(file: Path, shapes: Sequence[Any], size: Size, left_out: Counter[str]) -> list[_Object]:
+    objects: dict[tuple[str, Any], _Object] = {}
+    points: list[tuple[Any, str, list[tuple[float, float]], bool]] = []
+    for k, row in enumerate(shapes):
+        at = Record(file, f"shape {k}")
+        row = at.table(row)
+        name = row.get("label")
+        if not isinstance(name, str) or not name.strip():
+            raise at.fault(f"'label' must be the name of the class, got {short(name)}.")
+        at = Record(file, f"shape {k} ('{name}')")
+        kind, group = row.get("shape_type") or "polygon", row.get("group_id")
+        flags = row.get("flags") if isinstance(row.get("flags"), dict) else {}
+        if group is not None and not isinstance(group, (int, str)):
+            raise at.fault(f"'group_id' must be a number or text, got {short(group)}.")
+        if name in NO_CLASS:
+            left_out[f"shapes labelled {name}"] += 1
+        elif kind in _POINTS:
+            points.append((group, name, _corners(at, row, 1), bool(flags and flags.get("hidden"))))
+        elif kind in _AREAS:
+            key = (name, k if group is None else f"group {group}")
+            _add(objects.setdefault(key, _Object(f"{file}: {at.name}", name)), at, row, kind, size)
+        elif kind in ("line", "linestrip"):
+            left_out["lines"] += 1
+        else:
+            raise at.fault(f"the shape type {short(kind)} is not known.{suggest(str(kind), (*_AREAS, *_POINTS))}")
+    for group, name, places, hidden in points:
+        owners = [o for (_, key), o in objects.items() if group is not None and key == f"group {group}"]
+        if len(owners) != 1:
+            left_out["points of a group with several objects" if owners else "points that belong to no object"] += 1
+            continue
+        for k, (x, y) in enumerate(places):
+            own = name if len(places) == 1 else f"{name} {k + 1}"
+            if own in owners[0].points:
+                raise DataError(f"{owners[0].where}: its group {group} has two points called '{own}'. Rename one.")
+            owners[0].points[own] = (x, y, 1.0 if hidden else 2.0)
+    return list(objects.values())
+
+
+def _add(thing: _Object, at: Record, row: Row, kind: str, size: Size) -> None:
+    """One more shape of an object."""
+    thing.outlines.append(_outline(at, row, kind, size))
+    thing.rectangles &= kind == "rectangle"
+    thing.box_only |= kind == "rectangle" and bool(row.get("box_only"))
+    if row.get("track_id") is not None:
+        thing.track_id = at.whole(row, "track_id")
+    flags = dict(row["flags"]) if isinstance(row.get("flags"), dict) else {}
+    thing.crowd |= bool(flags.pop("crowd", False))
+    extra = {k: v for k, v in {**row, "flags": flags}.items() if k not in SHAPE_KEYS and v not in (None, "", {})}
+    thing.extra = {**extra, **thing.extra}
+
+
+def _outline(at: Record, row: Row, kind: str, size: Size) -> Polygons | RLE:
+    if kind == "mask":
+        return _bitmap(at, row, size)
+    points = np.array(_corners(at, row, 3 if kind == "polygon" else 2), np.float64)
+    if kind == "polygon" or (kind in ("rectangle", "oriented_rectangle", "rotation") and len(points) == 4):
+        return (points.reshape(-1),)
+    if len(points) != 2 or kind not in ("rectangle", "circle"):
+        raise at.fault(f"a {kind} has {'2' if kind == 'circle' else '2 or 4'} points, got {len(points)}.")
+    (x0, y0), (x1, y1) = points.tolist()
+    if kind == "circle":
+        radius = float(np.hypot(x1 - x0, y1 - y0))
+        return (ellipse(x0, y0, radius, radius),)
+    left, top, right, bottom = min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+    return (np.array([left, top, right, top, right, bottom, left, bottom], np.float64),)
+
+
+def _corners(at: Record, row: Row, least: int) -> list[tuple[float, float]]:
+    points = row.get("points")
+    if not isinstance(points, list) or len(points) < least:
+        found = f"{len(points)}" if isinstance(points, list) else short(points)
+        raise at.fault(f"it needs at least {least} points, got {found}. Draw it again, or remove it.")
+    pairs = [at.numbers(p, 2, f"point {k}") for k, p in enumerate(points)]
+    return [(x, y) for x, y in pairs]
+
+
+def _bitmap(at: Record, row: Row, size: Size) -> RLE:
+    corners = _corners(at, row, 2)
+    content = _base64(at, row.get("mask"))
+    try:
+        crop = media.read_image(content).any(axis=2)
+    except ImageError as error:
+        raise at.fault(f"its mask is not an image: {error}") from error
+    (x0, y0), (x1, y1) = [(int(x), int(y)) for x, y in corners[:2]]
+    if len(corners) != 2 or crop.shape != (y1 - y0 + 1, x1 - x0 + 1):
+        raise at.fault(
+            f"its mask is {crop.shape[0]}x{crop.shape[1]} (height x width), and its points {corners} say "
+            f"{y1 - y0 + 1}x{x1 - x0 + 1}: the first and last pixel, both counted. Draw it again."
+        )
+    return rle_of(crop, y0, x0, size)
+
+
+# ---- classes and landmarks ------------------------------------------------------------------------------------------
+
+
+def _classes(labels: Path, objects: Sequence[_Object]) -> Classes:
+    used = dict.fromkeys(o.label for o in objects)
+    if not labels.is_file():
+        if not used:
+            raise DataError(f"{labels.parent}: no object in any file, so no class. Name the classes in {labels.name}.")
+        return Classes(sorted(used))
+    lines = read_text(labels).splitlines()
+    names = [name.strip() for name in lines if name.strip() and name.strip() not in NO_CLASS]
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"{labels}: expected one class name a line, each once; got {short(names)}.")
+    unknown = next((o for o in objects if o.label not in names), None)
+    if unknown is not None:
+        raise DataError(
+            f"{unknown.where}: the label '{unknown.label}' is not in {labels}.{suggest(unknown.label, names)} "
+            f"Add it there or correct it."
+        )
+    return Classes(names)
+
+
+def _named_landmarks(at: Record, value: Any) -> dict[str, Landmarks]:
+    if value is None:
+        return {}
+    out = {}
+    for name, row in at.table(value).items():
+        row = at.table(row)
+        points, links = row.get("names"), row.get("links", [])
+        if not isinstance(points, list) or not all(isinstance(p, str) for p in points) or not isinstance(links, list):
+            raise at.fault(f"'landmarks' of '{name}' must have the lists 'names' and 'links', got {short(row)}.")
+        pairs = tuple(at.pair(pair, f"'links' of '{name}'") for pair in links)
+        mirrored = row.get("mirrored")
+        try:
+            out[name] = Landmarks(tuple(points), pairs, None if mirrored is None else tuple(mirrored))
+        except (ConfigError, TypeError) as error:
+            raise at.fault(f"'landmarks' of '{name}': {error}") from error
+    return out
+
+
+def _landmarks(classes: Classes, sheets: Sequence[_Sheet]) -> tuple[Landmarks | None, ...]:
+    """By label: what the files say at their top, then other names in the order in which they come."""
+    stated: dict[str, Landmarks] = {}
+    for sheet in sheets:
+        for name, marks in sheet.landmarks.items():
+            if stated.setdefault(name, marks) != marks:
+                raise sheet.at.fault(f"its landmarks of '{name}' differ from those of a file before. Make them equal.")
+    names: dict[str, dict[str, None]] = {n: dict.fromkeys(m.names) for n, m in stated.items()}
+    for sheet in sheets:
+        for o in sheet.objects:
+            if o.points:
+                names.setdefault(o.label, {}).update(dict.fromkeys(o.points))
+    return tuple(_merged(stated.get(n), tuple(names.get(n, ()))) for n in classes.names)
+
+
+def _merged(stated: Landmarks | None, names: tuple[str, ...]) -> Landmarks | None:
+    if stated is None:
+        return Landmarks(names) if names else None
+    return stated if stated.names == names else Landmarks(names, stated.links)
+
+
+def _found(
+    thing: _Object, sheet: _Sheet, classes: Classes, landmarks: Sequence[Landmarks | None], boxes_only: bool
+) -> Found:
+    label = classes.names.index(thing.label)
+    marks, keypoints = landmarks[label], None
+    if marks is not None and thing.points:
+        keypoints = np.array([thing.points.get(n, (0.0, 0.0, 0.0)) for n in marks.names], np.float64)
+    outline: Polygons | RLE | None = union(thing.outlines, sheet.size)
+    box = None
+    if (boxes_only or thing.box_only) and thing.rectangles and isinstance(outline, tuple):
+        box, outline = extent(outline), None
+    return Found(thing.where, label, outline, box, thing.crowd, keypoints, thing.track_id, thing.extra)
+
+
+def _notes(sheets: Sequence[_Sheet], left_out: Counter[str], boxes: int) -> tuple[str, ...]:
+    embedded = left_out.pop("embedded", 0)
+    notes = [f"Left out, being no objects: {count} {what}." for what, count in left_out.items()]
+    if boxes:
+        notes.append(f"All {boxes} objects are rectangles: they are taken as boxes without masks.")
+    if embedded:
+        notes.append(
+            f"{embedded} of {len(sheets)} images exist only inside their JSON files. `maskwright data convert` with "
+            f"--unpack writes them beside these."
+        )
+    return tuple(notes)

@@ -1,0 +1,128 @@
+"""Writing LabelMe folders; `read` says how fields that LabelMe does not have are written.
+
+Letters: H W image. Coordinates are continuous pixels.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright.atomic import new_folder
+from maskwright.data.dataset import Annotation, Dataset, Polygons
+from maskwright.data.formats.labelme.read import FILE_KEYS, LABELS, NO_CLASS, SHAPE_KEYS
+from maskwright.data.formats.shared.fields import Row
+from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_files
+from maskwright.data.formats.shared.outlines import check_names, polygons_of, sentence
+from maskwright.errors import DataError
+from maskwright.types import Landmarks
+
+
+def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
+    """Write a new folder: a JSON file for each image, `labels.txt`, and with `copy` the images beside the files.
+
+    Without `copy` the files point at the images where they are. Objects that cannot be told from nothing (a mask
+    without a pixel) are left out and counted in the answer.
+    """
+    check_names(dataset, place)
+    odd = [n for n in dataset.classes.names if n in NO_CLASS or n != n.strip() or len(n.splitlines()) != 1]
+    if odd:
+        raise DataError(f"{place}: LabelMe's {LABELS} cannot hold the class name {odd[0]!r}. Rename the class.")
+    if copy:
+        require_files(dataset)
+    names = inner_names(dataset)
+    sheets = [PurePosixPath(name).with_suffix(".json").as_posix() for name in names]
+    twice = [name for name, count in Counter(s.casefold() for s in sheets).items() if count > 1]
+    if twice:
+        both = [n for n, s in zip(names, sheets, strict=True) if s.casefold() == twice[0]]
+        raise DataError(f"{place}: the images {' and '.join(both)} would share the file {twice[0]}. Rename one.")
+    empty: list[str] = []
+    with new_folder(place) as folder:
+        if copy:
+            copy_images(dataset, folder, names)
+        (folder / LABELS).write_text("".join(f"{n}\n" for n in dataset.classes.names), encoding="utf-8", newline="\n")
+        for i, (name, sheet) in enumerate(zip(names, sheets, strict=True)):
+            path = PurePosixPath(name).name if copy else _path_from(place / sheet, dataset, i)
+            document = _document(dataset, i, path, empty)
+            (folder / sheet).parent.mkdir(parents=True, exist_ok=True)
+            (folder / sheet).write_text(json.dumps(document, ensure_ascii=False, indent=1, default=str) + "\n", "utf-8")
+    return sentence(len(empty), "object{s} without a single pixel left out", empty)
+
+
+def _path_from(sheet: Path, dataset: Dataset, i: int) -> str:
+    """The image's place as the JSON file `sheet` will name it."""
+    if dataset.root is None:
+        return dataset.images[i].file_name
+    try:
+        return Path(os.path.relpath(dataset.path(i), sheet.parent)).as_posix()
+    except ValueError:  # another drive
+        return Path(os.path.abspath(dataset.path(i))).as_posix()
+
+
+def _document(dataset: Dataset, i: int, path: str, empty: list[str]) -> Row:
+    record, rows, shapes, group = dataset.images[i], dataset.of(i), [], 0
+    for row, outline in zip(rows, polygons_of(rows, record.size), strict=True):
+        marks = dataset.landmarks[row.label] if dataset.landmarks else None
+        points = [] if marks is None or row.keypoints is None else list(zip(marks.names, row.keypoints, strict=True))
+        if outline == ():
+            empty.append(f"annotation {row.id} of {record.file_name}")
+            continue
+        joined = (outline is not None and len(outline) > 1) or bool(points)
+        group += joined
+        shapes += _shapes(dataset, row, outline, group if joined else None)
+        shapes += [_point(name, p, group) for name, p in points if p[2] > 0]
+    extra = {k: v for k, v in record.extra.items() if k not in FILE_KEYS}
+    named = {n: m for n, m in zip(dataset.classes.names, dataset.landmarks, strict=False) if m is not None}
+    return {
+        "version": "5.5.0",
+        "flags": {},
+        **extra,
+        **({"landmarks": {n: _landmark_row(m) for n, m in named.items()}} if named else {}),
+        "shapes": shapes,
+        "imagePath": path,
+        "imageData": None,
+        "imageHeight": record.size[0],
+        "imageWidth": record.size[1],
+    }
+
+
+def _landmark_row(marks: Landmarks) -> Row:
+    own = {"names": list(marks.names), "links": [list(pair) for pair in marks.links]}
+    plain = replace(marks, mirrored=None) == marks
+    return own if plain else {**own, "mirrored": list(marks.mirrored or ())}
+
+
+def _shapes(dataset: Dataset, row: Annotation, outline: Polygons | None, group: int | None) -> list[Row]:
+    flags = dict(row.extra["flags"]) if isinstance(row.extra.get("flags"), dict) else {}
+    extra: Mapping[str, Any] = {k: v for k, v in row.extra.items() if k not in SHAPE_KEYS and k != "flags"}
+    common: Row = {
+        "label": dataset.classes.names[row.label],
+        "group_id": group,
+        "description": "",
+        "flags": {**flags, "crowd": True} if row.crowd else flags,
+        "mask": None,
+        **extra,
+    }
+    if row.track_id is not None:
+        common["track_id"] = row.track_id
+    if outline is None:
+        x0, y0, x1, y1 = row.box
+        return [{**common, "shape_type": "rectangle", "points": [[x0, y0], [x1, y1]], "box_only": True}]
+    return [{**common, "shape_type": "polygon", "points": _pairs(part)} for part in outline]
+
+
+def _point(name: str, point: NDArray[np.float64], group: int) -> Row:
+    x, y, visibility = (float(v) for v in point)
+    flags = {"hidden": True} if visibility == 1 else {}
+    place = {"points": [[x, y]], "group_id": group, "shape_type": "point"}
+    return {"label": name, **place, "description": "", "flags": flags, "mask": None}
+
+
+def _pairs(flat: NDArray[np.float64]) -> list[list[float]]:
+    return [[float(x), float(y)] for x, y in flat.reshape(-1, 2)]

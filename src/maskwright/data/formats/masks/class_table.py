@@ -1,0 +1,112 @@
+"""The classes of objects that are images: classes.txt and objects.csv beside the masks.
+
+classes.txt: the class names in their order, one a line. objects.csv: columns mask, value, class: a mask's path below
+the data set's folder, a value in it (empty: every object in it), its class; commas or semicolons.
+Without either all objects are of one class, "object".
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from maskwright.data.formats.shared.fields import Record, read_text, short
+from maskwright.errors import DataError
+from maskwright.types import Classes
+
+CLASSES, OBJECTS = "classes.txt", "objects.csv"
+ONLY_CLASS = "object"
+_COLUMNS = ("mask", "value", "class")
+
+Key = tuple[str, int | None]
+"""A mask's path below the data set's folder, and a value in it; None: every object in it."""
+
+
+class ClassTable:
+    """Which class each object of a folder has. names: in label order."""
+
+    def __init__(self, place: Path, folders: Iterable[str]) -> None:
+        """folders: the class names that folders of masks have."""
+        self.place = place
+        self._lines: dict[Key, int] = {}
+        self._class: dict[Key, str] = {}
+        stated = self._stated(place / CLASSES)
+        if (place / OBJECTS).is_file():
+            self._read(place / OBJECTS)
+        found = list(dict.fromkeys([*sorted(set(folders)), *self._class.values()]))
+        for name in found:
+            if stated and name not in stated:
+                raise DataError(f"{place / CLASSES}: lacks the class '{name}', which has objects. Add a line for it.")
+        self.names = stated or found or [ONLY_CLASS]
+        self._unused = set(self._class)
+
+    def label(self, mask: Path, value: int, folder: str | None) -> int:
+        """The label of one object. Raises DataError where nothing says it and there are several classes."""
+        path = mask.relative_to(self.place).as_posix()
+        for key in ((path, value), (path, None)):
+            if key in self._class:
+                self._unused.discard(key)
+                return self.names.index(self._class[key])
+        if folder is not None:
+            return self.names.index(folder)
+        if len(self.names) > 1:
+            raise DataError(
+                f"{mask}: nothing says which of the {len(self.names)} classes the object of value {value} has. Add the "
+                f"line '{path},{value},CLASS' to {self.place / OBJECTS}."
+            )
+        return 0
+
+    def check_used(self) -> None:
+        """Raises DataError where a line of objects.csv is about an object that no mask has."""
+        if self._unused:
+            path, value = min(self._unused, key=self._lines.__getitem__)
+            raise DataError(
+                f"{self.place / OBJECTS}: line {self._lines[path, value]}: there is no object "
+                f"{'' if value is None else f'of value {value} '}in {path}. Correct or remove the line."
+            )
+
+    def _stated(self, path: Path) -> list[str]:
+        if not path.is_file():
+            return []
+        names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        if not names or len(set(names)) < len(names):
+            raise DataError(f"{path}: needs at least one class name, one a line and each once; got {short(names)}.")
+        return names
+
+    def _read(self, path: Path) -> None:
+        lines = read_text(path).splitlines()
+        first = lines[0] if lines else ""
+        rows = csv.reader(lines, delimiter=";" if first.count(";") > first.count(",") else ",")
+        head = [word.strip().lower() for word in next(rows, [])]
+        if sorted(head) != sorted(_COLUMNS):
+            raise DataError(f"{path}: line 1: the columns must be {', '.join(_COLUMNS)}, got {short(first)}.")
+        for words in rows:
+            at = Record(path, f"line {rows.line_num}")
+            if not any(word.strip() for word in words):
+                continue
+            if len(words) != len(head):
+                raise at.fault(f"expected {len(head)} columns, got {len(words)}: {short(words)}.")
+            row = {name: word.strip() for name, word in zip(head, words, strict=True)}
+            key = row["mask"].replace("\\", "/"), at.whole(row, "value") if row["value"] else None
+            if not row["class"]:
+                raise at.fault("the class is empty.")
+            if key in self._class:
+                raise at.fault(f"this object has a class already, on line {self._lines[key]}.")
+            self._lines[key], self._class[key] = rows.line_num, row["class"]
+
+
+def classes_text(place: Path, classes: Classes) -> str:
+    """classes.txt. Raises DataError for names that lines cannot hold."""
+    bad = [n for n in classes.names if n != n.strip() or not n or len(n.splitlines()) != 1]
+    if bad or len(set(classes.names)) < len(classes.names):
+        raise DataError(f"{place}: class names must differ, without spaces around them or line ends; got {short(bad)}.")
+    return "".join(name + "\n" for name in classes.names)
+
+
+def objects_text(rows: Iterable[tuple[str, int | None, str]]) -> str:
+    """objects.csv."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows((mask, "" if value is None else value, name) for mask, value, name in rows)
+    return out.getvalue()

@@ -1,0 +1,243 @@
+"""Masks kept as images: one label image for each image, or one image for each object.
+
+"masks", as Cellpose, StarDist and many microscopes have it. The value of a pixel is its object, 0 is background:
+    images/a.png   masks/a.png               the mask may end in _masks, _mask, _labels, _label or _cp_masks
+    images/a.png   masks/CLASS/a.png         a folder for each class
+    a.png          a_masks.png               all in one folder; the image may end in _img or _image
+"dsb2018", as in the Data Science Bowl. What is not black is the object; objects may overlap:
+    ID/images/ID.png   ID/masks/*.png        or ID/masks/CLASS/*.png
+Several classes need such folders, or the files of `class_table`.
+
+Letters: H W image, h w the rectangle around an object.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from maskwright import media
+from maskwright.data.dataset import Annotation, Dataset, ImageRecord
+from maskwright.data.formats.masks.class_table import CLASSES, ClassTable
+from maskwright.data.formats.shared.fields import box_tuple
+from maskwright.data.formats.shared.image_files import relative_names, size_of
+from maskwright.data.formats.shared.outlines import sentence
+from maskwright.errors import DataError, ImageError
+from maskwright.ops import masks as mask_ops
+from maskwright.types import Classes, Masks, Size
+
+MASKS = "masks"
+"""The folder of the masks in what is written."""
+
+_MASK_FOLDERS = (MASKS, "mask", "labels", "label")
+_MASK_ENDS = ("_cp_masks", "_masks", "_mask", "_labels", "_label")
+_IMAGE_ENDS = ("_img", "_image")
+_COUNTABLE = 1 << 20  # values up to which a table with one entry for each is made
+
+
+@dataclass(frozen=True)
+class _Own:
+    """An image, its masks, and the class that each mask's folder names, or None."""
+
+    image: Path
+    masks: list[tuple[Path, str | None]] = field(default_factory=list)
+
+
+def recognise_masks(place: Path) -> bool:
+    """A folder with images/ and masks/ that holds images, or with a.png and a_masks.png side by side.
+
+    Where the images lie elsewhere: masks/ and classes.txt, as `write` leaves them.
+    """
+    if (place / CLASSES).is_file() and _has_images(place / MASKS):
+        return True
+    if any(_has_images(place / name) for name in _MASK_FOLDERS) and _has_images(place / "images"):
+        return True
+    stems = {p.stem for p in _images(place)}
+    return any(_bare(s, _MASK_ENDS) in stems or f"{_bare(s, _MASK_ENDS)}_img" in stems for s in stems if _is_mask(s))
+
+
+def recognise_objects(place: Path) -> bool:
+    """A folder of folders that hold images/ and masks/."""
+    return next(_samples(place), None) is not None
+
+
+def load_masks(place: Path, images: Path | None = None) -> Dataset:
+    """Read a folder of label images. images: the images' folder, where it is not in the layout.
+
+    Raises DataError, naming the files, where an image has no mask, a mask no image, or their sizes differ.
+    """
+    folder = next((place / name for name in _MASK_FOLDERS if _has_images(place / name)), place)
+    masks = _images(folder, deep=folder != place)
+    if folder == place:
+        masks = [p for p in masks if _is_mask(p.stem)]
+    inside = images or (place if folder == place else place / "images")
+    source_images = [p for p in _images(inside, deep=inside != place) if p not in set(masks)]
+    if not masks or not source_images:
+        raise DataError(
+            f"{place}: found {len(source_images)} images in {inside} and {len(masks)} masks in {folder}. Expected "
+            f"images/ and masks/ with images of the same names, or a.png and a_masks.png side by side. Where the "
+            f"images lie elsewhere, give their folder (--images)."
+        )
+    return _dataset(place, images or place, _paired(place, inside, source_images, folder, masks), _labelled)
+
+
+def load_objects(place: Path, images: Path | None = None) -> Dataset:
+    """Read a folder with a folder for each image, which holds one mask image for each object.
+
+    images: where the folders of the images lie, if not beside those of the masks.
+    """
+    rows = []
+    for sample in sorted(_samples(place)):
+        inside = (images or place) / sample.name / "images"
+        source_images = _images(inside)
+        if len(source_images) != 1:
+            raise DataError(
+                f"{inside}: expected the one image that {sample / MASKS} is of, found {len(source_images)}."
+            )
+        masks = _images(sample / MASKS, deep=True)
+        rows.append(_Own(source_images[0], [(m, None if m.parent.name == MASKS else m.parent.name) for m in masks]))
+    if not rows:
+        raise DataError(f"{place}: expected folders ID with ID/images/ID.png and ID/masks/*.png, found none.")
+    return _dataset(place, images or place, rows, _whole)
+
+
+# ---- which masks belong to which image ----------------------------------------------------------------------------
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in media.SUFFIXES and path.name[0] != "." and path.is_file()
+
+
+def _has_images(folder: Path) -> bool:
+    return folder.is_dir() and any(_is_image(p) for p in folder.rglob("*"))
+
+
+def _images(folder: Path, deep: bool = False) -> list[Path]:
+    """The images in a folder (deep: and below it), sorted; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in (folder.rglob("*") if deep else folder.iterdir()) if _is_image(p))
+
+
+def _is_mask(stem: str) -> bool:
+    return _bare(stem, _MASK_ENDS) != stem
+
+
+def _bare(stem: str, ends: Sequence[str]) -> str:
+    return next((stem.removesuffix(end) for end in ends if stem.endswith(end) and stem != end), stem)
+
+
+def _samples(place: Path) -> Iterator[Path]:
+    """The folders of the Data Science Bowl's layout."""
+    if place.is_dir():
+        yield from (p.parent for p in place.glob(f"*/{MASKS}") if p.is_dir() and (p.parent / "images").is_dir())
+
+
+def _paired(place: Path, inside: Path, images: list[Path], folder: Path, masks: list[Path]) -> list[_Own]:
+    """Each image with its masks, by their names below their folders, suffixes and usual endings aside."""
+    own: dict[str, _Own] = {}
+    for path in images:
+        key = path.relative_to(inside).with_suffix("").as_posix()
+        if key in own:
+            raise DataError(f"{place}: {own[key].image.name} and {path.name} would have the same mask. Rename one.")
+        own[key] = _Own(path)
+    by_bare = {_bare(key, _IMAGE_ENDS): row for key, row in own.items()}
+    spare = []
+    for path in masks:
+        key = path.relative_to(folder).with_suffix("").as_posix()
+        kind, _, rest = key.partition("/")
+        for name, group in ((key, None), (rest, kind)):
+            row = own.get(name) or own.get(_bare(name, _MASK_ENDS)) or by_bare.get(_bare(name, _MASK_ENDS))
+            if row is not None:
+                row.masks.append((path, group))
+                break
+        else:
+            spare.append(path)
+    if spare:
+        raise DataError(f"{place}: {len(spare)} masks have no image of their name in {inside}: {_some(spare)}.")
+    lost = [row.image for row in own.values() if not row.masks]
+    if lost:
+        raise DataError(
+            f"{place}: {len(lost)} images have no mask: {_some(lost)}. An image without objects needs a mask that "
+            f"is 0 everywhere; remove an image that nobody has annotated."
+        )
+    return list(own.values())
+
+
+def _some(paths: Sequence[Path]) -> str:
+    return ", ".join(str(p) for p in paths[:5]) + (", ..." if len(paths) > 5 else "")
+
+
+# ---- reading the masks ----------------------------------------------------------------------------------------------
+
+
+def _dataset(
+    place: Path, root: Path, rows: Sequence[_Own], split: Callable[[NDArray[np.int64]], tuple[Masks, list[int]]]
+) -> Dataset:
+    """split: a mask's values to its objects and the value of each."""
+    table = ClassTable(place, (group for row in rows for _, group in row.masks if group is not None))
+    records, by_image, blank, first = [], {}, list[str](), 1
+    for number, (name, row) in enumerate(zip(relative_names([r.image for r in rows], root), rows, strict=True), 1):
+        record = ImageRecord(number, name, size_of(row.image, place))
+        found: list[Annotation] = []
+        for path, group in row.masks:
+            masks, values = split(_values(path, row.image, record.size))
+            if not values and split is _whole:
+                blank.append(path.relative_to(place).as_posix())
+            labels = [table.label(path, value, group) for value in values]
+            found += _annotations(number, first + len(found), masks, labels)
+        records.append(record)
+        by_image[number] = tuple(found)
+        first += len(found)
+    table.check_used()
+    notes = sentence(len(blank), "mask{s} without a pixel left out", blank)
+    return Dataset(Classes(table.names), tuple(records), by_image, root, place, notes)
+
+
+def _annotations(image_id: int, first: int, masks: Masks, labels: list[int]) -> list[Annotation]:
+    """Numbered from `first`."""
+    rows = zip(labels, masks.boxes(), mask_ops.encode(masks), masks.areas().tolist(), strict=True)
+    return [
+        Annotation(first + k, image_id, label, box_tuple(box), rle, float(area))
+        for k, (label, box, rle, area) in enumerate(rows)
+    ]
+
+
+def _values(path: Path, image: Path, size: Size) -> NDArray[np.int64]:
+    try:
+        values = media.read_values(path)
+    except ImageError as error:
+        raise DataError(str(error)) from error
+    if values.shape != size:
+        raise DataError(
+            f"{path}: the mask is {values.shape[0]}x{values.shape[1]} (height x width), its image {image} is "
+            f"{size[0]}x{size[1]}. They must be of one size: was one of them resized or turned?"
+        )
+    if values.min() < 0:
+        raise DataError(f"{path}: the values of a mask are 0 (background) or positive, found {values.min()}.")
+    return values
+
+
+def _labelled(values: NDArray[np.int64]) -> tuple[Masks, list[int]]:
+    """One object for each value but 0, in rising order."""
+    present: NDArray[np.int64] | range
+    if values.max() < _COUNTABLE:
+        present, places = range(int(values.max()) + 1), values
+    else:
+        present, places = np.unique(values, return_inverse=True)
+        places = places.reshape(values.shape) + int(present[0] != 0)
+        present = present if present[0] == 0 else np.concatenate([[0], present])
+    windows = ndimage.find_objects(places.astype(np.int32))
+    found = [(k, w) for k, w in enumerate(windows, start=1) if w is not None]
+    corners = np.array([(w[0].start, w[1].start) for _, w in found], np.int64).reshape(-1, 2)
+    crops = tuple(places[w] == k for k, w in found)
+    return Masks((values.shape[0], values.shape[1]), corners, crops), [int(present[k]) for k, _ in found]
+
+
+def _whole(values: NDArray[np.int64]) -> tuple[Masks, list[int]]:
+    """One object of all that is not 0; none where everything is."""
+    masks = Masks.from_dense((values > 0)[None])
+    return (masks, [int(values.max())]) if values.any() else (masks[:0], [])

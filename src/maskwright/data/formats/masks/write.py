@@ -1,0 +1,113 @@
+"""Writing masks as images, in the two layouts that `read` describes.
+
+Letters: H W image, k position of an object among those of its image that have pixels.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright import media
+from maskwright.atomic import new_folder
+from maskwright.data.dataset import Annotation, Dataset
+from maskwright.data.formats.masks.class_table import CLASSES, OBJECTS, classes_text, objects_text
+from maskwright.data.formats.masks.read import MASKS
+from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct, require_files
+from maskwright.data.formats.shared.outlines import lost_frames, sentence
+from maskwright.errors import ConfigError, DataError
+from maskwright.types import Masks
+
+_MOST = int(np.iinfo(np.uint16).max)
+
+_Rows = list[tuple[str, int | None, str]]
+
+
+def save_masks(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
+    """Write masks/NAME.png (16 bit, object k has the value k + 1), classes.txt and, with `copy`, images/NAME.
+
+    With several classes objects.csv says each object's. Where objects overlap the later one is seen.
+    """
+    names = inner_names(dataset)
+    paths = [f"{MASKS}/{Path(name).with_suffix('.png').as_posix()}" for name in names]
+    require_distinct(dataset, paths, "the mask")
+    if copy:
+        require_files(dataset)
+    lost: Counter[str] = Counter()
+    rows: _Rows = []
+    with new_folder(place) as folder:
+        for i, path in enumerate(paths):
+            kept, masks = _drawn(dataset, i, lost)
+            values = _label_image(masks, f"{dataset.source}: {names[i]}", lost)
+            media.write_image(folder / path, values)
+            rows += [(path, int(v), dataset.classes[kept[v - 1].label]) for v in np.unique(values) if v]
+        _write_classes(place, folder, dataset, rows)
+        if copy:
+            copy_images(dataset, folder / "images", names)
+    return (*_sentences(lost), *lost_frames(dataset))
+
+
+def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
+    """Write ID/images/ID.png, ID/masks/0001.png ... (0 and 255) and classes.txt; ID is the image's name.
+
+    With several classes objects.csv says each object's. An image without objects has an empty masks folder.
+    """
+    if not copy:
+        raise ConfigError("The layout 'dsb2018' has a folder for each image: its images must be copied too.")
+    require_files(dataset)
+    files = [Path(name) for name in inner_names(dataset)]
+    ids = ["_".join(file.with_suffix("").parts) for file in files]
+    require_distinct(dataset, ids, "the folder")
+    lost: Counter[str] = Counter()
+    rows: _Rows = []
+    with new_folder(place) as folder:
+        for i, name in enumerate(ids):
+            (folder / name / MASKS).mkdir(parents=True)
+            kept, masks = _drawn(dataset, i, lost)
+            for k, (a, mask) in enumerate(zip(kept, masks, strict=True), start=1):
+                path = f"{name}/{MASKS}/{k:04d}.png"
+                media.write_image(folder / path, mask.dense()[0].astype(np.uint8) * 255)
+                rows.append((path, None, dataset.classes[a.label]))
+        _write_classes(place, folder, dataset, rows)
+        copy_images(dataset, folder, [f"{n}/images/{n}{f.suffix}" for n, f in zip(ids, files, strict=True)])
+    return (*_sentences(lost), *lost_frames(dataset))
+
+
+def _drawn(dataset: Dataset, i: int, lost: Counter[str]) -> tuple[list[Annotation], Masks]:
+    """The objects of image `i` that have pixels, and their masks; what is left out is counted."""
+    rows = [a for a in dataset.of(i) if a.segmentation is not None and not a.crowd]
+    lost["crowd region{s} left out: masks have none"] += sum(a.crowd for a in dataset.of(i))
+    lost["object{s} with a box but no outline left out"] += sum(
+        a.segmentation is None and not a.crowd for a in dataset.of(i)
+    )
+    masks = dataset.draw(i, rows)
+    kept = [k for k, crop in enumerate(masks.bitmaps) if crop.any()]
+    lost["object{s} of no pixels left out"] += len(rows) - len(kept)
+    lost["object{s} without landmarks: masks have none"] += sum(rows[k].keypoints is not None for k in kept)
+    lost["track id{s} left out: masks have none"] += sum(rows[k].track_id is not None for k in kept)
+    return [rows[k] for k in kept], masks[kept] if kept else Masks.empty(masks.size)
+
+
+def _label_image(masks: Masks, name: str, lost: Counter[str]) -> NDArray[np.uint16]:
+    """(H, W), object k as k + 1, later ones over earlier ones."""
+    if len(masks) > _MOST:
+        raise DataError(f"{name}: a label image holds at most {_MOST} objects, this one has {len(masks)}.")
+    out = np.zeros(masks.size, np.uint16)
+    for k, ((top, left), crop) in enumerate(zip(masks.corners, masks.bitmaps, strict=True), start=1):
+        out[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = k
+    seen = np.bincount(out.ravel(), minlength=len(masks) + 1)[1:]
+    lost["object{s} partly or wholly hidden: a pixel has one object, the last in the file"] += int(
+        (seen < masks.areas()).sum()
+    )
+    return out
+
+
+def _write_classes(place: Path, folder: Path, dataset: Dataset, rows: _Rows) -> None:
+    (folder / CLASSES).write_text(classes_text(place, dataset.classes), encoding="utf-8", newline="\n")
+    if len(dataset.classes) > 1:
+        (folder / OBJECTS).write_text(objects_text(rows), encoding="utf-8", newline="\n")
+
+
+def _sentences(lost: Counter[str]) -> tuple[str, ...]:
+    return tuple(text for what, count in lost.items() for text in sentence(count, what))

@@ -1,0 +1,1 @@
+"""What several formats share: checked fields, XML, image files, outlines."""

@@ -1,0 +1,109 @@
+"""The image files of a data set, as a new layout needs them: safely named, all there, copied byte for byte.
+
+Letters: H W image.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from maskwright import media
+from maskwright.data.dataset import Dataset
+from maskwright.data.formats.shared.outlines import sentence
+from maskwright.errors import DataError, ImageError
+from maskwright.types import Size
+
+
+def found_name(folder: Path, name: str) -> str | None:
+    r"""The name of an image's file in `folder`: as given, else with / for the \ of Windows; None where neither is."""
+    return next((n for n in (name, name.replace("\\", "/")) if os.path.isfile(folder / n)), None)
+
+
+def with_slashes(dataset: Dataset) -> Dataset:
+    r"""The same with / for \ in the names of images that lie under the name with / alone, which a note tells."""
+    if dataset.root is None or not any("\\" in r.file_name for r in dataset.images):
+        return dataset
+    root = dataset.root
+    names = [
+        found_name(root, r.file_name) or r.file_name if "\\" in r.file_name else r.file_name for r in dataset.images
+    ]
+    changed = [r.file_name for r, name in zip(dataset.images, names, strict=True) if r.file_name != name]
+    images = tuple(replace(r, file_name=name) for r, name in zip(dataset.images, names, strict=True))
+    notes = sentence(len(changed), "image name{s} with \\ between folders read with /, as the files lie", changed)
+    return replace(dataset, images=images, notes=(*dataset.notes, *notes))
+
+
+def inner_names(dataset: Dataset) -> list[str]:
+    """A name for each image inside a new images folder, with / between folders, all distinct.
+
+    It is the record's file name; a leading "images/" that all of them have is dropped, and of a name that is absolute
+    or climbs out of the folder (..) only the last part is taken. Raises DataError where two images get one name,
+    upper and lower case taken as equal.
+    """
+    names = [_inside(r.file_name) for r in dataset.images]
+    if all(name.startswith("images/") for name in names):
+        names = [name.removeprefix("images/") for name in names]
+    require_distinct(dataset, names)
+    return names
+
+
+def require_distinct(dataset: Dataset, names: Sequence[str], what: str = "the name") -> None:
+    """Raises DataError where two images of the data set would share one of `names` (in the order of the images)."""
+    owner: dict[str, str] = {}
+    for name, record in zip(names, dataset.images, strict=True):
+        if name.casefold() in owner:
+            raise DataError(
+                f"{dataset.source}: the images '{owner[name.casefold()]}' and '{record.file_name}' would both get "
+                f"{what} '{name}' in the new layout. Rename or remove one of them, in the folder and the annotations."
+            )
+        owner[name.casefold()] = record.file_name
+
+
+def require_files(dataset: Dataset) -> None:
+    """Raises DataError, naming some, where image files are missing."""
+    missing = dataset.check_files()
+    if missing:
+        some = ", ".join(str(path) for path in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise DataError(
+            f"{dataset.source}: {len(missing)} of {len(dataset)} image files are missing: {some}. "
+            f"Give the folder that the file names are relative to."
+        )
+
+
+def copy_images(dataset: Dataset, folder: Path, names: Sequence[str]) -> None:
+    """Copy every image file into `folder` under its new name, bytes and time unchanged.
+
+    Raises DataError, naming the file, where one cannot be copied.
+    """
+    for i, name in enumerate(names):
+        source, target = dataset.path(i), folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copy2(source, target)
+        except OSError as error:
+            raise DataError(f"{source}: cannot be copied to {target} ({error.strerror or error}).") from error
+
+
+def size_of(path: Path, asked_by: Path) -> Size:
+    """(H, W) of an image from its header, upright. Raises DataError that names both files."""
+    try:
+        return media.read_size(path)
+    except ImageError as error:
+        raise DataError(f"{asked_by}: its image cannot be read: {error}") from error
+
+
+def relative_names(paths: Sequence[Path], folder: Path) -> list[str]:
+    """The paths relative to `folder`, with /; one that lies outside it stays absolute."""
+    base = Path(os.path.abspath(folder))
+    full = [Path(os.path.abspath(path)) for path in paths]
+    return [(p.relative_to(base) if p.is_relative_to(base) else p).as_posix() for p in full]
+
+
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    parts = [part for part in path.parts if part != "."]
+    if path.is_absolute() or ".." in parts or PureWindowsPath(name).is_absolute() or not parts:
+        return PureWindowsPath(name).name or path.name
+    return "/".join(parts)

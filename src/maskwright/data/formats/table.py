@@ -1,0 +1,218 @@
+"""One table of the annotation formats: name -> how to recognise, read and write it.
+
+A format is one folder of `data/formats/` and one row of `FORMATS`.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+
+from maskwright.data.dataset import Dataset
+from maskwright.data.formats import coco, cvat, labelme, masks, voc, yolo, youtube_vis
+from maskwright.data.formats.shared.image_files import with_slashes
+from maskwright.errors import ConfigError, DataError, suggest
+from maskwright.media import SUFFIXES
+
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+_FILES = {"annotations.json": "coco", "instances.json": "youtube_vis", "annotations.xml": "cvat"}
+_MOST_LOOKED_AT, _MOST_SUFFIXES = 100_000, 5  # files and suffixes that the message about a strange folder counts
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one annotation format is handled.
+
+    recognise: whether a file or folder is probably this format; reads as little as it can and never raises.
+    load: (file or folder, the images' folder or None for the layout's own) to the data set, whose root is always
+        set. Annotations are read and checked, images are not opened beyond their header.
+    save: (place, data set, copy) writes everything the format needs, whole or not at all, and gives one sentence for
+        each kind of thing that the format cannot hold and that was left out (empty: all of it is there).
+        place must not exist (an empty folder may). copy: the image files too, byte for byte, at the layout's place
+        for them; where a layout cannot be without its images, or cannot hold them, the other choice is a
+        ConfigError. Raises DataError, before anything is written, where images are missing or names clash.
+        `atomic.new_folder` and `shared.image_files` do most of it.
+    one_file: the suffix of a place that is a single annotation file (".json"), None where every place is a folder.
+    keeps: what a round trip through it keeps, and what not, in a person's words.
+    """
+
+    name: str
+    summary: str
+    recognise: Callable[[Path], bool]
+    load: Callable[[Path, Path | None], Dataset]
+    save: Callable[[Path, Dataset, bool], tuple[str, ...]]
+    keeps: str
+    one_file: str | None = None
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        f.name: f
+        for f in (
+            Format(
+                "coco",
+                "COCO JSON: one file, or a folder of annotations.json and images/",
+                coco.recognise,
+                coco.load_place,
+                coco.save_place,
+                "everything",
+                one_file=".json",
+            ),
+            Format(
+                "yolo",
+                "YOLO (Ultralytics): data.yaml, images/ and labels/ with one text file for each image",
+                yolo.recognise,
+                yolo.load,
+                yolo.save,
+                "outlines to a thousandth of a pixel (parts and holes become one polygon, joined by seams that enclose "
+                "nothing: the pixels stay the same), boxes, class names and their order, train, val and test; "
+                "landmarks only where no object has an outline; not crowds, tracks and ids",
+            ),
+            Format(
+                "masks",
+                "label images (Cellpose, StarDist): images/ and masks/, the value of a pixel is its object",
+                masks.recognise_masks,
+                masks.load_masks,
+                masks.save_masks,
+                "the pixels of objects that do not overlap, class names and their order; not crowds, landmarks, "
+                "tracks, objects with a box only, and ids",
+            ),
+            Format(
+                "dsb2018",
+                "one mask image for each object (Data Science Bowl): ID/images/ID.png and ID/masks/*.png",
+                masks.recognise_objects,
+                masks.load_objects,
+                masks.save_objects,
+                "the pixels of objects, class names and their order; not crowds, landmarks, tracks, objects with a box "
+                "only, and ids",
+            ),
+            Format(
+                "youtube_vis",
+                "YouTube-VIS JSON (videos): one file, or a folder of instances.json and JPEGImages/",
+                youtube_vis.recognise,
+                youtube_vis.load,
+                youtube_vis.save,
+                "everything but landmarks, the annotations' own ids, and fields of images or of single frames",
+                one_file=".json",
+            ),
+            Format(
+                "labelme",
+                "LabelMe: a folder with one JSON file for each image",
+                labelme.recognise,
+                labelme.load,
+                labelme.save,
+                "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks; not the ids",
+            ),
+            Format(
+                "voc",
+                "Pascal VOC: JPEGImages/, SegmentationObject/, SegmentationClass/, Annotations/, ImageSets/",
+                voc.recognise,
+                voc.load,
+                voc.save,
+                "the pixels of objects that do not overlap (254 in an image at most), boxes rounded to pixels, "
+                "classes, train and val; crowds become void; not landmarks, tracks, objects with a box only, and ids",
+            ),
+            Format(
+                "cvat",
+                "CVAT XML 1.1: one file, or a folder of annotations.xml and images/ (of videos it is read only)",
+                cvat.recognise,
+                cvat.load,
+                cvat.save,
+                "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks; not the ids",
+                one_file=".xml",
+            ),
+        )
+    }
+)
+
+
+def load(
+    path: str | os.PathLike[str], images: str | os.PathLike[str] | None = None, format: str | None = None
+) -> Dataset:
+    r"""Read a data set of any known format; without `format` it is recognised from the files.
+
+    images: the images' folder, where it is not the format's own. Names of images with the \ of Windows get / where
+    the files lie so.
+    Raises ConfigError for an unknown format name, DataError where nothing or more than one format fits.
+    """
+    place, folder = Path(path), None if images is None else Path(images)
+    chosen = None if format is None else find(format)
+    if not place.exists():
+        raise DataError(f"{place}: there is no such file or folder (working folder: {os.getcwd()}).")
+    return with_slashes((chosen or recognise(place)).load(place, folder))
+
+
+def save(path: str | os.PathLike[str], dataset: Dataset, format: str, copy: bool | None = None) -> tuple[str, ...]:
+    """Write a data set as `format` to a new place; gives what the format cannot hold, one sentence each.
+
+    copy: with the image files; None: yes, unless the place is a single annotation file.
+    Raises ConfigError for an unknown format or a choice it does not offer, DataError where images are missing or the
+    place is taken.
+    """
+    chosen, place = find(format), Path(path)
+    if copy is None:
+        copy = chosen.one_file is None or place.suffix.lower() != chosen.one_file
+    try:
+        return chosen.save(place, dataset, copy)
+    except FileExistsError as error:
+        raise DataError(str(error)) from error
+
+
+def recognise(place: Path) -> Format:
+    """The one format that a file or folder has.
+
+    Where none fits, a .json is left to COCO's reader to find fault with, and a folder to that of the format whose file
+    it has by name: the file may be empty or cut off. Raises DataError where none or more than one fits.
+    """
+    fitting = [f for f in FORMATS.values() if f.recognise(place)]
+    if not fitting and place.suffix.lower() == ".json" and place.is_file():
+        return FORMATS["coco"]
+    fitting = fitting or [FORMATS[name] for file, name in _FILES.items() if (place / file).is_file()][:1]
+    if not fitting:
+        raise DataError(_unlike_any(place), options=("data_format",))
+    if len(fitting) > 1:
+        found = " and ".join(f.name for f in fitting)
+        raise DataError(
+            f"{place}: the annotation format is not clear (fits: {found}). Name it: {', '.join(FORMATS)}.",
+            options=("data_format",),
+        )
+    return fitting[0]
+
+
+def _unlike_any(place: Path) -> str:
+    """What was found at a place that is like no format, what each format looks for, and what to do."""
+    formats = "\n".join(f"  {f.name:12} {f.summary}" for f in FORMATS.values())
+    if place.is_file() and place.name.lower().endswith(_ARCHIVES):
+        return f"{place}: an archive is not read. Unpack it first, then give the folder that comes out of it."
+    found = _content(place) if place.is_dir() else f"a file of suffix '{place.suffix}'" if place.suffix else "a file"
+    return (
+        f"{place}: no annotation format fits; this is {found}. Looked for:\n{formats}\n"
+        f"Give the file or folder that has the annotations; if it is that already, name its format."
+    )
+
+
+def _content(folder: Path) -> str:
+    """What a folder and those below it hold, in words; of a very large one its first files."""
+    walk = (Path(name) for _, _, names in os.walk(folder) for name in names if not name.startswith("."))
+    suffixes = Counter(path.suffix.lower() for path in islice(walk, _MOST_LOOKED_AT))
+    if not suffixes:
+        return "an empty folder" if not any(folder.iterdir()) else "a folder without a file in it"
+    images = sum(count for suffix, count in suffixes.items() if suffix in SUFFIXES)
+    others = [(suffix, count) for suffix, count in suffixes.most_common() if suffix not in SUFFIXES]
+    words = [f"{images} image{'' if images == 1 else 's'}"] if images else []
+    for suffix, count in others[:_MOST_SUFFIXES]:
+        kind = f"of suffix '{suffix}'" if suffix else "without suffix"
+        words.append(f"{count} file{'' if count == 1 else 's'} {kind}")
+    words += ["others"] if len(others) > _MOST_SUFFIXES else []
+    first = "at least " if suffixes.total() == _MOST_LOOKED_AT else ""
+    return f"a folder of {first}{', '.join(words)}{'' if others else ' and no annotations'}"
+
+
+def find(name: str) -> Format:
+    """The format of this name. Raises ConfigError, with a suggestion, for an unknown one."""
+    if name not in FORMATS:
+        raise ConfigError(f"There is no format '{name}'.{suggest(name, list(FORMATS))}")
+    return FORMATS[name]

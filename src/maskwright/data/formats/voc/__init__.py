@@ -1,0 +1,6 @@
+"""Pascal VOC's segmentation layout."""
+
+from maskwright.data.formats.voc.read import load, recognise
+from maskwright.data.formats.voc.write import save
+
+__all__ = ["load", "recognise", "save"]

@@ -1,0 +1,375 @@
+"""Pascal VOC's segmentation layout, read.
+
+    JPEGImages/NAME.jpg              the images
+    SegmentationObject/NAME.png      indexed: 0 background, k the object k, 255 void
+    SegmentationClass/NAME.png       indexed: 0 background, k the class k, 255 void
+    Annotations/NAME.xml             a box and remarks for each object; may be missing
+    ImageSets/Segmentation/*.txt     the names in train, val ...; may be missing
+    class_names.txt or labelmap.txt  the classes; without them the 20 of the challenge
+
+Void is the border that VOC draws around its objects, and what its annotators left undecided: here it belongs to no
+object, and how much there is stands in the notes. Coloured PNGs are read by VOC's colours, or those of labelmap.txt.
+Letters: H W image, h w box of an object. Boxes in the XML count pixels from 1, the last one included.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.PngImagePlugin import PngImageFile
+from scipy import ndimage
+
+from maskwright.data.dataset import Dataset, ImageRecord
+from maskwright.data.formats.shared.fields import Box, read_text, short
+from maskwright.data.formats.shared.outlines import Found, annotations, rle_of, sentence
+from maskwright.data.formats.shared.xml_tree import line, read_xml, text_of
+from maskwright.errors import DataError, suggest
+from maskwright.media import MAX_PIXELS, SUFFIXES
+from maskwright.types import Classes, Size
+
+Index = NDArray[np.integer[Any]]
+
+VOID = 255
+"""The index of pixels that are neither object nor background."""
+
+CHALLENGE = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+"""The classes of the challenge, in the order of their indices."""
+
+_BACKGROUND = ("_background_", "background")
+_REMARKS = ("pose", "truncated", "difficult", "occluded")
+_PNG = ("png", *("".join(letters) for letters in product("Pp", "Nn", "Gg")))  # the usual first
+_SAME = 0.5  # IoU from which a box of the XML is that of a mask
+
+
+def recognise(place: Path) -> bool:
+    """A folder with the folder SegmentationObject, or a list in its ImageSets/Segmentation."""
+    return (_base(place) / "SegmentationObject").is_dir()
+
+
+def load(place: Path, images: Path | None = None) -> Dataset:
+    """Read the images that have a mask in SegmentationObject; of a list such as train.txt those that it names.
+
+    The field "split" of an image's record is the list it is in (trainval is none).
+    Raises DataError, naming the file, for masks that disagree, objects without a class and unknown names.
+    """
+    base = _base(place)
+    masks = base / "SegmentationObject"
+    if not masks.is_dir():
+        raise DataError(f"{place}: a VOC data set has the folder SegmentationObject; there is none in {base}.")
+    root = base / "JPEGImages" if images is None else images
+    if images is not None and not root.is_dir():
+        raise DataError(f"{root}: the image folder of {place} does not exist or is not a folder.")
+    splits, twice = _splits(base)
+    names = _listed(place) if place.is_file() else _stems(masks, (".png",))
+    files = _stems(root, SUFFIXES) if root.is_dir() else {}
+    reader = _Reader(base)
+    records, rows, first = [], {}, 1
+    for k, name in enumerate(names):
+        if not _mask(masks, name).is_file():
+            raise DataError(f"{place}: '{name}' has no mask {masks / f'{name}.png'}. Add it, or remove the line.")
+        extra = {"split": splits[name]} if name in splits else {}
+        size, found = reader.read(name)
+        record = ImageRecord(k + 1, files.get(name, f"{name}.jpg"), size, extra)
+        rows[record.id] = annotations(record, found, first)
+        records.append(record)
+        first += len(found)
+    notes = [*reader.notes(), *_several_lists([name for name in names if name in twice])]
+    unmasked = len(files.keys() - names.keys())
+    if unmasked and not place.is_file():
+        notes.append(f"{unmasked} images in {root} have no mask and are not read.")
+    return Dataset(reader.classes, tuple(records), rows, root, place, tuple(notes))
+
+
+def colours() -> NDArray[np.uint8]:
+    """(256, 3) VOC's palette: bit 3j + c of an index is bit 7 - j of channel c."""
+    index = np.arange(256)
+    out = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        out[:, bit % 3] |= (((index >> bit) & 1) << (7 - bit // 3)).astype(np.uint8)
+    return out
+
+
+# ---- files and names ------------------------------------------------------------------------------------------------
+
+
+def _base(place: Path) -> Path:
+    listed = place.suffix.lower() == ".txt" and place.parent.name == "Segmentation" and place.is_file()
+    return place.parent.parent.parent if listed else place
+
+
+def _stems(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
+    """Names without suffix, relative to the folder with /, to the files' names; sorted."""
+    files = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith("."))
+    names = sorted(p.relative_to(folder).as_posix() for p in files)
+    return {name.rpartition(".")[0]: name for name in names}
+
+
+def _mask(folder: Path, name: str) -> Path:
+    """The mask of this name, whatever the letter case of its suffix; NAME.png where there is none."""
+    paths = [folder / f"{name}.{suffix}" for suffix in _PNG]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def _listed(path: Path) -> dict[str, str]:
+    """The lines of a list, without those that are empty."""
+    lines = [name.strip() for name in read_text(path).splitlines()]
+    return {name: name for name in lines if name}
+
+
+def _splits(base: Path) -> tuple[dict[str, str], set[str]]:
+    """Name to list, and the names in several lists. trainval, the union of two others, is no part of its own."""
+    lists = {p.stem: _listed(p) for p in sorted((base / "ImageSets" / "Segmentation").glob("*.txt"))}
+    out: dict[str, str] = {}
+    twice: set[str] = set()
+    for split, names in lists.items():
+        if split != "trainval":
+            twice |= out.keys() & names.keys()
+            out.update((name, split) for name in names if name not in out)
+    return out, twice
+
+
+def _several_lists(twice: Sequence[str]) -> tuple[str, ...]:
+    what = "image{s} named by several lists of ImageSets/Segmentation; each was taken for the first of them"
+    return sentence(len(twice), what, twice)
+
+
+@dataclass(frozen=True)
+class _Names:
+    """The classes, and how their pixels look. colours: packed RGB to class index, or None for VOC's own."""
+
+    names: tuple[str, ...]
+    source: Path | None
+    colours: Mapping[int, int] | None = None
+
+
+def _class_names(base: Path) -> _Names:
+    path = base / "class_names.txt"
+    if path.is_file():
+        names = [n for n in _listed(path) if n != "__ignore__"]
+        return _Names(tuple(names[1:] if names and names[0] in _BACKGROUND else names), path)
+    path = base / "labelmap.txt"
+    if not path.is_file():
+        return _Names(tuple(CHALLENGE), None)
+    rows = [row for row in _listed(path) if not row.startswith("#")]
+    found: dict[int, str] = {}
+    for row in rows:
+        name, _, rest = row.partition(":")
+        values = rest.partition(":")[0].split(",")
+        if len(values) != 3 or not all(v.strip().isdecimal() and int(v) < 256 for v in values):
+            raise DataError(
+                f"{path}: expected lines such as 'cat:64,0,0::' (name, red, green, blue), got {short(row)}."
+            )
+        found[_packed(np.array([int(v) for v in values])).item()] = name
+    kept = [name for name in found.values() if name not in _BACKGROUND]
+    index = {name: k + 1 for k, name in enumerate(kept)}
+    return _Names(tuple(kept), path, {colour: index.get(name, 0) for colour, name in found.items()})
+
+
+# ---- masks ----------------------------------------------------------------------------------------------------------
+
+
+def _packed(rgb: NDArray[Any]) -> Index:
+    """(...) one number for each colour (..., 3)."""
+    red, green, blue = np.moveaxis(rgb.astype(np.int64), -1, 0)
+    return np.asarray((red << 16) | (green << 8) | blue)
+
+
+def _indices(path: Path, known: Mapping[int, int] | None = None) -> Index:
+    """(H, W) the index of each pixel; VOID is void whatever the depth. known: packed colours to indices."""
+    try:
+        with PngImageFile(path) as image:
+            if image.size[0] * image.size[1] > MAX_PIXELS:
+                raise DataError(f"{path}: {image.size[1]}x{image.size[0]} pixels (H x W) are more than {MAX_PIXELS}.")
+            image.load()
+            plain = image.mode in ("P", "L", "1", "I", "I;16") and (known is None or image.mode != "P")
+            pixels = np.array(image if plain else image.convert("RGB"))
+    except DataError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file fails in many ways
+        raise DataError(f"{path}: not a PNG that can be read ({error}). Was it cut off, or saved as JPEG?") from error
+    if not plain:
+        return _from_colours(path, pixels, known)
+    index = pixels.astype(np.int32)
+    if index.max() > 65535 or index.min() < 0:
+        raise DataError(f"{path}: its pixels are {index.min()}..{index.max()}; indices are 0..65535.")
+    if pixels.dtype == np.uint8:
+        return index
+    return np.where(index == 65535, VOID, np.where(index == VOID, 65535, index))  # 16 bits: the last index is void
+
+
+def _from_colours(path: Path, rgb: NDArray[np.uint8], known: Mapping[int, int] | None) -> Index:
+    """(H, W) indices of coloured pixels."""
+    shades, inverse = np.unique(_packed(rgb), return_inverse=True)
+    if known is None:
+        index = np.zeros_like(shades)
+        for bit in range(24):  # the reverse of `colours`, beyond 255 too
+            channel, level = bit % 3, 7 - bit // 3
+            index |= ((shades >> (16 - 8 * channel + level)) & 1) << bit
+        return np.asarray(index[inverse].reshape(rgb.shape[:2]))
+    border = _packed(colours()[VOID]).item()
+    strange = [int(s) for s in shades if int(s) not in known and int(s) != border]
+    if strange:
+        shade = ",".join(str((strange[0] >> shift) & 255) for shift in (16, 8, 0))
+        raise DataError(f"{path}: the colour {shade} is no class of labelmap.txt. Add it there, or correct the image.")
+    table = np.array([known.get(int(s), VOID) for s in shades], np.int64)
+    return np.asarray(table[inverse].reshape(rgb.shape[:2]))
+
+
+@dataclass
+class _Reader:
+    """Reads one image's masks and boxes after the other, and remembers what was odd."""
+
+    base: Path
+    known: _Names = field(init=False)
+    used: set[int] = field(default_factory=set)
+    odd: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.known = _class_names(self.base)
+        if not self.known.names:
+            raise DataError(f"{self.known.source}: names no class but the background.")
+
+    @property
+    def classes(self) -> Classes:
+        return Classes(self.known.names)
+
+    def read(self, name: str) -> tuple[Size, list[Found]]:
+        """The size of an image and its objects."""
+        path, other = (_mask(self.base / kind, name) for kind in ("SegmentationObject", "SegmentationClass"))
+        objects = _indices(path)
+        if not other.is_file():
+            raise DataError(f"{path}: its classes {other} are missing. Add the file, or remove this one.")
+        classes = _indices(other, self.known.colours)
+        if objects.shape != classes.shape:
+            raise DataError(f"{path} is {objects.shape}, {other} is {classes.shape} (H, W). They must be of one size.")
+        size: Size = (objects.shape[0], objects.shape[1])
+        void = int((objects == VOID).sum())
+        self.odd["void pixels"] += void
+        self.odd["void images"] += void > 0
+        found = [
+            Found(f"{path}: object {index}", label, rle_of(crop, top, left, size))
+            for index, label, top, left, crop in self._objects(path, objects, classes)
+        ]
+        return size, self._with_boxes(name, found, size)
+
+    def _objects(self, path: Path, objects: Index, classes: Index) -> Iterator[tuple[int, int, int, int, Any]]:
+        if objects.max() > 65535:  # colours: numbered anew, the windows of absent indices would take too much memory
+            values, inverse = np.unique(objects, return_inverse=True)
+            windows = ndimage.find_objects(inverse.reshape(objects.shape) + 1)
+        else:
+            values = np.flatnonzero(np.bincount(objects.reshape(-1)))
+            every = [None, *ndimage.find_objects(objects)]
+            windows = [every[v] if v else (slice(0), slice(0)) for v in values]
+        for value, window in zip(values.tolist(), windows, strict=True):
+            if value in (0, VOID):
+                continue
+            crop = objects[window] == value
+            votes = np.bincount(classes[window][crop])
+            index = int(votes.argmax())
+            self.odd["mixed"] += int((votes > 0).sum()) > 1
+            if index in (0, VOID) or index > len(self.known.names):
+                what = "background" if index == 0 else "void" if index == VOID else f"class {index}"
+                raise DataError(
+                    f"{path}: object {value} is {what} in SegmentationClass; the classes are "
+                    f"1..{len(self.known.names)} ({', '.join(self.known.names[:5])}, ...). "
+                    f"Correct it, or name the classes in class_names.txt."
+                )
+            self.used.add(index - 1)
+            yield value, index - 1, window[0].start, window[1].start, crop
+
+    def _with_boxes(self, name: str, found: list[Found], size: Size) -> list[Found]:
+        """The same objects with the boxes and remarks of the XML file, where there is one."""
+        path = self.base / "Annotations" / f"{name}.xml"
+        if not path.is_file() or not found:
+            return found
+        tight = [a.box for a in annotations(ImageRecord(0, name, size), found, 0)]
+        free = set(range(len(found)))
+        for label, box, extra in _xml_objects(path, self.known.names):
+            best = max((k for k in free if found[k].label == label), key=lambda k: _iou(tight[k], box), default=None)
+            if best is None or _iou(tight[best], box) < _SAME:
+                self.odd["boxes"] += 1
+                continue
+            free.remove(best)
+            own = found[best]
+            found[best] = Found(own.where, own.label, own.segmentation, box, extra=extra)
+        return found
+
+    def notes(self) -> Iterator[str]:
+        """What a person should know."""
+        if self.known.source is None:
+            yield (
+                "No class_names.txt and no labelmap.txt: the classes are taken as the 20 of the VOC challenge "
+                f"(used: {', '.join(self.known.names[k] for k in sorted(self.used)) or 'none'})."
+            )
+        if self.odd["void pixels"]:
+            yield (
+                f"Void: {self.odd['void pixels']} pixels of {self.odd['void images']} images belong to no object; "
+                f"they count as background."
+            )
+        if self.odd["mixed"]:
+            yield f"{self.odd['mixed']} objects have several classes in SegmentationClass; the most frequent is taken."
+        if self.odd["boxes"]:
+            yield f"{self.odd['boxes']} boxes in Annotations have no mask and are left out."
+
+
+# ---- the XML files --------------------------------------------------------------------------------------------------
+
+
+def _xml_objects(path: Path, names: Sequence[str]) -> Iterator[tuple[int, Box, dict[str, str]]]:
+    """(label, box, remarks) of each object of an XML file."""
+    for element in read_xml(path).iterfind("object"):
+        where = f"{path}: line {line(element)}"
+        name = text_of(element, "name")
+        if name not in names:
+            raise DataError(f"{where}: the class {short(name)} is not known.{suggest(name or '', names)} Correct it.")
+        x0, y0, x1, y1 = (_number(where, element, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax"))
+        extra = {key: text for key in _REMARKS if (text := text_of(element, key)) not in (None, "0", "Unspecified")}
+        yield names.index(name), (x0 - 1, y0 - 1, x1, y1), {k: v for k, v in extra.items() if v is not None}
+
+
+def _number(where: str, element: Element, path: str) -> float:
+    text = text_of(element, path)
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < 1e9:
+        raise DataError(f"{where}: {path} must be a number, got {short(text)}.")
+    return value
+
+
+def _iou(one: Box, other: Box) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (one, other))
+    return shared / (areas - shared) if areas > shared else 0.0

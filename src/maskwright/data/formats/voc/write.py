@@ -1,0 +1,194 @@
+"""Writing Pascal VOC's segmentation layout, which `read` describes.
+
+Letters: H W image. An index mask holds one object a pixel: where objects overlap, the smaller one lies on top.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from maskwright.atomic import new_folder
+from maskwright.data.dataset import Annotation, Dataset, usual_part
+from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_files
+from maskwright.data.formats.shared.outlines import check_names, lost_frames, sentence
+from maskwright.data.formats.shared.xml_tree import node
+from maskwright.data.formats.voc.read import VOID, colours
+from maskwright.errors import DataError
+from maskwright.types import Size
+
+_MOST = VOID - 1  # objects of an image, and classes
+
+
+@dataclass
+class _Lost:
+    """What the layout cannot hold, by image."""
+
+    hidden: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    crowds: list[str] = field(default_factory=list)
+    boxes: list[str] = field(default_factory=list)
+    landmarks: list[str] = field(default_factory=list)
+    tracks: list[str] = field(default_factory=list)
+
+    def sentences(self) -> tuple[str, ...]:
+        """One for each kind that occurred."""
+        return (
+            *sentence(len(self.hidden), "object{s} without the pixels that another object lies over", self.hidden),
+            *sentence(len(self.gone), "object{s} hidden wholly by others, or without a pixel, left out", self.gone),
+            *sentence(len(self.crowds), "crowd region{s} turned into void, which names no class", self.crowds),
+            *sentence(
+                len(self.boxes),
+                "object{s} with a box only: they are in Annotations alone, and not read back",
+                self.boxes,
+            ),
+            *sentence(len(self.landmarks), "object{s} without the landmarks they had", self.landmarks),
+            *sentence(len(self.tracks), "object{s} without the track id they had", self.tracks),
+        )
+
+
+def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
+    """Write the layout into a new folder, with class_names.txt and labelmap.txt, and the images with `copy`.
+
+    Raises DataError for more than 254 classes or 254 objects in one image: the index masks have 8 bits.
+    """
+    names = _check(place, dataset, copy)
+    stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
+    lost = _Lost()
+    with new_folder(place) as folder:
+        if copy:
+            copy_images(dataset, folder / "JPEGImages", names)
+        for i, stem in enumerate(stems):
+            objects, classes = _draw(dataset, i, lost)
+            _write_png(folder / "SegmentationObject" / f"{stem}.png", objects)
+            _write_png(folder / "SegmentationClass" / f"{stem}.png", classes)
+            _write(folder / "Annotations" / f"{stem}.xml", _xml(dataset, i, names[i]))
+        for split, members in _lists(dataset, stems).items():
+            _write(folder / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{m}\n" for m in members))
+        (folder / "SegmentationObject").mkdir(exist_ok=True)
+        _write(folder / "class_names.txt", "\n".join(("_background_", *dataset.classes.names)) + "\n")
+        _write(folder / "labelmap.txt", _labelmap(dataset.classes.names))
+    return (*lost.sentences(), *lost_frames(dataset))
+
+
+def _lists(dataset: Dataset, stems: Sequence[str]) -> dict[str, list[str]]:
+    """The names by part, "Validation" being val in any letter case; trainval has those of train, of val and of none."""
+    out: dict[str, list[str]] = {"trainval": []}
+    for stem, record in zip(stems, dataset.images, strict=True):
+        stated = str(record.extra.get("split", "trainval"))
+        split = usual_part(stated) or ("trainval" if stated.lower() == "trainval" else stated)
+        out.setdefault(split, []).append(stem)
+        if split in ("train", "val"):
+            out["trainval"].append(stem)
+    return out
+
+
+def _check(place: Path, dataset: Dataset, copy: bool) -> list[str]:
+    """The images' new names. Raises DataError for whatever the layout cannot hold."""
+    check_names(dataset, place)
+    if copy:
+        require_files(dataset)
+    if len(dataset.classes) > _MOST:
+        raise DataError(f"{place}: VOC's masks hold {_MOST} classes, {dataset.source} has {len(dataset.classes)}.")
+    odd = [n for n in dataset.classes.names if n != n.strip() or len(n.splitlines()) != 1 or ":" in n]
+    if odd:
+        raise DataError(f"{place}: the class name {odd[0]!r} cannot stand in labelmap.txt. Rename it.")
+    for i, record in enumerate(dataset.images):
+        count = sum(not a.crowd and a.segmentation is not None for a in dataset.of(i))
+        if count > _MOST:
+            raise DataError(
+                f"{place}: {record.file_name} has {count} objects, and VOC's 8-bit masks hold {_MOST} in an image. "
+                f"Write another format, such as coco."
+            )
+        split = record.extra.get("split")
+        if split is not None and (not isinstance(split, str) or Path(split).name != split or not split):
+            raise DataError(f"{place}: {record.file_name} is in the part {split!r}, which cannot name a file.")
+    names = inner_names(dataset)
+    owner: dict[str, str] = {}
+    for name in names:
+        other = owner.setdefault(PurePosixPath(name).with_suffix("").as_posix().casefold(), name)
+        if other != name:
+            raise DataError(f"{place}: the images {other} and {name} would share their masks. Rename one.")
+    return names
+
+
+def _draw(dataset: Dataset, i: int, lost: _Lost) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The two index masks (H, W) of an image."""
+    record, rows = dataset.images[i], [a for a in dataset.of(i) if a.segmentation is not None]
+    masks = dataset.draw(i, rows)
+    areas = masks.areas()
+    objects, classes = np.zeros(record.size, np.uint8), np.zeros(record.size, np.uint8)
+    order = sorted(range(len(rows)), key=lambda k: (not rows[k].crowd, -areas[k]))
+    index = {k: n + 1 for n, k in enumerate(k for k in range(len(rows)) if not rows[k].crowd)}
+    for k in order:
+        (top, left), crop = masks.corners[k], masks.bitmaps[k]
+        window = np.s_[top : top + crop.shape[0], left : left + crop.shape[1]]
+        objects[window][crop] = index.get(k, VOID)
+        classes[window][crop] = VOID if rows[k].crowd else rows[k].label + 1
+    seen = np.bincount(objects.reshape(-1), minlength=256)
+    _note(lost, dataset.of(i), record.file_name)
+    for k, number in index.items():
+        if seen[number] == 0:
+            lost.gone.append(record.file_name)
+        elif seen[number] < areas[k]:
+            lost.hidden.append(record.file_name)
+    return objects, classes
+
+
+def _note(lost: _Lost, rows: Sequence[Annotation], name: str) -> None:
+    for row in rows:
+        if row.crowd:
+            lost.crowds.append(name)
+        elif row.segmentation is None:
+            lost.boxes.append(name)
+        if row.keypoints is not None and (row.keypoints[:, 2] > 0).any():
+            lost.landmarks.append(name)
+        if row.track_id is not None:
+            lost.tracks.append(name)
+
+
+def _write_png(path: Path, index: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(index)
+    image.putpalette(colours().tobytes())
+    image.save(path, "PNG")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _labelmap(names: Sequence[str]) -> str:
+    shades = colours()
+    rows = (f"{name}:{','.join(map(str, shades[k].tolist()))}::" for k, name in enumerate(("background", *names)))
+    return "# label:color_rgb:parts:actions\n" + "".join(f"{row}\n" for row in rows)
+
+
+def _xml(dataset: Dataset, i: int, name: str) -> str:
+    height, width = dataset.images[i].size
+    objects = "".join(
+        _xml_object(dataset.classes.names[a.label], a, (height, width)) for a in dataset.of(i) if not a.crowd
+    )
+    size = f"  <size>{node('width', width)}{node('height', height)}{node('depth', 3)}</size>\n"
+    return f"<annotation>\n  {node('filename', name)}\n{size}  {node('segmented', 1)}\n{objects}</annotation>\n"
+
+
+def _xml_object(name: str, row: Annotation, size: Size) -> str:
+    """One object; pixels count from 1, the last one included, so a box is rounded outward."""
+    x0, y0 = (max(0, math.floor(v)) + 1 for v in row.box[:2])
+    x1, y1 = min(size[1], math.ceil(row.box[2])), min(size[0], math.ceil(row.box[3]))
+    box = "".join(node(k, v) for k, v in (("xmin", x0), ("ymin", y0), ("xmax", x1), ("ymax", y1)))
+    remarks = {"pose": "Unspecified", "truncated": 0, "difficult": 0, **_remarks(row)}
+    return (
+        f"  <object>\n    {node('name', name)}\n    {''.join(node(k, v) for k, v in remarks.items())}\n"
+        f"    <bndbox>{box}</bndbox>\n  </object>\n"
+    )
+
+
+def _remarks(row: Annotation) -> dict[str, str]:
+    return {k: str(row.extra[k]) for k in ("pose", "truncated", "difficult", "occluded") if k in row.extra}

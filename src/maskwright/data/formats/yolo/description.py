@@ -1,0 +1,192 @@
+"""data.yaml of a YOLO data set: which classes, which folders, which landmarks; and its predecessor, classes.txt."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maskwright.data.formats.shared.fields import Record, read_text, short
+from maskwright.errors import ConfigError, DataError
+from maskwright.types import Landmarks
+
+_PARTS = ("train", "val", "test")
+STAND_IN = "stand_in"
+"""Our own field: the parts that have no images of their own and name those of another, because both must be there."""
+_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the file says. base: the folder its entries are relative to. parts: folders, images or lists by part.
+
+    landmarks: by label, or None where the data set has none; visibility: whether each has a third number.
+    """
+
+    source: Path
+    base: Path
+    names: tuple[str, ...]
+    parts: Mapping[str, tuple[Path, ...]]
+    landmarks: tuple[Landmarks, ...] | None = None
+    visibility: bool = False
+    notes: tuple[str, ...] = ()
+
+    def entries(self) -> list[Path]:
+        """All folders and lists."""
+        return [entry for entries in self.parts.values() for entry in entries]
+
+
+def find_description(place: Path) -> Path | None:
+    """The data.yaml or classes.txt that a file or folder means, None where it is something else."""
+    if place.is_file():
+        return place if place.suffix.lower() in (".yaml", ".yml") and _has_names(place) else None
+    for name in _FILES:
+        if (place / name).is_file() and _has_names(place / name):
+            return place / name
+    try:
+        others = [p for p in sorted(place.iterdir()) if p.suffix.lower() in (".yaml", ".yml") and _has_names(p)]
+    except OSError:
+        return None
+    if len(others) == 1:
+        return others[0]
+    labelled = (place / "images").is_dir() and (place / "labels").is_dir()
+    return place / "classes.txt" if labelled and (place / "classes.txt").is_file() else None
+
+
+def _has_names(path: Path) -> bool:
+    try:
+        return any(line.startswith(b"names") for line in path.read_bytes()[:1_000_000].splitlines())
+    except OSError:
+        return False
+
+
+def describe(source: Path, images: Path | None) -> Description:
+    """Read the file. images: the folder its entries are relative to, instead of the one it names."""
+    if images is not None and not images.is_dir():
+        raise DataError(f"{images}: the folder of {source}'s images does not exist or is not a folder.")
+    if source.suffix.lower() == ".txt":
+        names = tuple(line.strip() for line in read_text(source).splitlines() if line.strip())
+        base = images or source.parent
+        if not names:
+            raise DataError(f"{source}: names no class; it needs one name on each line.")
+        return Description(source, base, names, {"": (base / "images" if images is None else base,)})
+    at, table = Record(source, "top level"), _parse(source)
+    names = _names(at, table)
+    base, notes = (images, ()) if images is not None else _base(source, table)
+    parts, more = _parts(at, table, base)
+    landmarks, visibility = _landmarks(at, table, names)
+    return Description(source, base, names, parts, landmarks, visibility, (*notes, *more))
+
+
+def _parts(at: Record, table: Mapping[str, Any], base: Path) -> tuple[dict[str, tuple[Path, ...]], tuple[str, ...]]:
+    """Folders, images or lists by part, those that exist, and notes on the others."""
+    parts: dict[str, tuple[Path, ...]] = {}
+    notes: tuple[str, ...] = ()
+    for part in _PARTS:
+        found = tuple(_resolve(base, entry) for entry in _words(at, part, table.get(part)))
+        lost = [path for path in found if not path.exists()]
+        twin = next((name for name, entries in parts.items() if entries == found), None)
+        if lost and part == "test":
+            notes += (f"The test images are not there ({lost[0]}) and were left out.",)
+        elif lost:
+            raise at.fault(
+                f"'{part}' names {lost[0]}, which does not exist. Correct '{part}' or 'path', or give the folder they "
+                f"are relative to."
+            )
+        elif twin is not None:
+            here, other = (part, twin) if found[0].name == part else (twin, part)  # images/val is val
+            del parts[twin]
+            parts[here] = found
+            if other not in (table.get(STAND_IN) or ()):
+                notes += (f"'{other}' names the same images as '{here}' and was left out.",)
+        elif found:
+            parts[part] = found
+    if not parts:
+        raise at.fault("it names no images. Add 'train' and 'val', the folders of the images.")
+    return parts, notes
+
+
+def _parse(source: Path) -> dict[str, Any]:
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        table = yaml.load(read_text(source), Loader=yaml.BaseLoader)  # all words stay words: a class may be called no
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark is not None else ""
+        raise DataError(f"{source}: not valid YAML{line} ({getattr(error, 'problem', error)}).") from error
+    if not isinstance(table, dict):
+        raise DataError(f"{source}: expected 'names', 'train' and 'val', got {short(table)}.")
+    return table
+
+
+def _names(at: Record, table: Mapping[str, Any]) -> tuple[str, ...]:
+    given = table.get("names")
+    if isinstance(given, dict):
+        if sorted(given) != sorted(map(str, range(len(given)))):
+            raise at.fault(f"'names' must number the classes 0 to {len(given) - 1}, got {short(list(given))}.")
+        given = [given[str(k)] for k in range(len(given))]
+    if not isinstance(given, list) or not given or not all(isinstance(n, str) and n for n in given):
+        raise at.fault(f"'names' must be the class names, a list or numbered from 0, got {short(given)}.")
+    stated = table.get("nc")
+    if stated is not None and stated != str(len(given)):
+        raise at.fault(f"'nc' says {short(stated)} classes, but 'names' has {len(given)}. Correct one of them.")
+    return tuple(given)
+
+
+def _base(source: Path, table: Mapping[str, Any]) -> tuple[Path, tuple[str, ...]]:
+    stated = table.get("path")
+    if not stated:
+        return source.parent, ()
+    base = Path(os.path.expanduser(str(stated)))
+    for word in (base, Path(str(base).replace("\\", "/"))):
+        for folder in (source.parent / word, word):  # an absolute path stays what it is
+            if folder.is_dir():
+                return folder, ()
+    note = f"'path' names {base}, which does not exist; the folder of {source.name} was taken instead."
+    return source.parent, (note,)
+
+
+def _resolve(base: Path, entry: str) -> Path:
+    r"""Where an entry lies, written with / or with the \ of Windows.
+
+    "../train/images" beside data.yaml, as Roboflow writes it, means "train/images".
+    """
+    plain = entry.replace("\\", "/")
+    places = [base / word for word in (entry, plain, plain.removeprefix("../"))]
+    return next((path for path in places if path.exists()), places[0])
+
+
+def _words(at: Record, part: str, entries: Any) -> Sequence[str]:
+    if entries is None or entries in ("", "null", "~"):
+        return ()
+    words = [entries] if isinstance(entries, str) else entries
+    if not isinstance(words, list) or not all(isinstance(w, str) and w for w in words):
+        raise at.fault(f"'{part}' must be a folder, a list file, or a list of them, got {short(entries)}.")
+    return words
+
+
+def _landmarks(at: Record, table: Mapping[str, Any], names: Sequence[str]) -> tuple[tuple[Landmarks, ...] | None, bool]:
+    shape = table.get("kpt_shape")
+    if shape is None:
+        return None, False
+    if not isinstance(shape, list) or len(shape) != 2 or not str(shape[0]).isdecimal() or shape[1] not in ("2", "3"):
+        raise at.fault(f"'kpt_shape' must be [number of landmarks, 2 or 3], got {short(shape)}.")
+    count = int(shape[0])
+    flip, called = table.get("flip_idx"), table.get("kpt_names")
+    mirrored = None
+    if flip:
+        if not isinstance(flip, list) or sorted(flip) != sorted(map(str, range(count))):
+            raise at.fault(f"'flip_idx' must name each of the landmarks 0 to {count - 1} once, got {short(flip)}.")
+        mirrored = tuple(map(int, flip))
+    marks = []
+    for label in range(len(names)):
+        own = called.get(str(label)) if isinstance(called, dict) else called
+        if own is not None and (not isinstance(own, list) or len(own) != count):
+            raise at.fault(f"'kpt_names' must have {count} names for each class, got {short(own)}.")
+        points = tuple(map(str, own)) if own else tuple(map(str, range(count)))
+        try:
+            marks.append(Landmarks(points, mirrored=mirrored or (None if own else tuple(range(count)))))
+        except ConfigError as error:
+            raise at.fault(str(error)) from error
+    return tuple(marks), shape[1] == "3"

@@ -1,0 +1,6 @@
+"""YouTube-VIS JSON."""
+
+from maskwright.data.formats.youtube_vis.read import load, recognise
+from maskwright.data.formats.youtube_vis.write import save
+
+__all__ = ["load", "recognise", "save"]

@@ -1,0 +1,144 @@
+"""YouTube-VIS JSON: videos as lists of image files, and for each object its outline in every frame or null.
+
+Each frame is an image of the data set; an object's annotations in the frames of a video share a track id, which is the
+id of its row in the file. In the files boxes are x, y, width, height; in memory xyxy.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from maskwright.data.dataset import Annotation, Dataset, ImageRecord
+from maskwright.data.formats.coco.rows import AnnotationReader, Categories, section
+from maskwright.data.formats.shared.fields import Record, Row, json_keys, read_json, short
+from maskwright.data.formats.shared.image_files import found_name
+from maskwright.data.formats.shared.outlines import sentence
+from maskwright.errors import DataError
+
+ANNOTATIONS, IMAGES = "instances.json", "JPEGImages"
+"""The file and the folder of a data set that is a folder, named as the publishers name them."""
+
+_OF_VIDEO = frozenset(("id", "file_names", "length", "width", "height"))
+_OF_TRACK = frozenset(
+    ("id", "video_id", "category_id", "segmentations", "bboxes", "areas", "iscrowd", "length", "width", "height")
+)
+PER_FRAME = {"segmentations": "segmentation", "bboxes": "bbox", "areas": "area"}
+
+
+def recognise(place: Path) -> bool:
+    """A JSON file with videos and their file_names, or a folder with such an instances.json."""
+    path = place / ANNOTATIONS if place.is_dir() else place
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return False
+    return json_keys(path, ("videos", "file_names", "images")) == {"videos", "file_names"}
+
+
+def load(place: Path, images: Path | None = None) -> Dataset:
+    """Read the file, or the folder's instances.json.
+
+    Frames are numbered from 1 in the order of the file; `ImageRecord.extra` has video_id, video (its name, or else the
+    folder of its frames) and frame_index. `Dataset.extra["videos"]` keeps the videos' other fields.
+    images: the folder that the file names are relative to; without it the first of these that has the first frame:
+    the file's own, JPEGImages in it, and in the folder that is called like the file.
+    """
+    source = place / ANNOTATIONS if place.is_dir() else place
+    if images is not None and not images.is_dir():
+        raise DataError(f"{images}: the image folder of {source} does not exist or is not a folder.")
+    content = read_json(source)
+    if not isinstance(content, dict):
+        raise DataError(f"{source}: expected an object of videos, annotations and categories, got {short(content)}.")
+    videos, tracks, categories = (
+        section(source, content, name, "YouTube-VIS") for name in ("videos", "annotations", "categories")
+    )
+    found = Categories(source, categories)
+    frames = _frames(source, videos)
+    records = tuple(record for row in frames.values() for record in row)
+    reader = AnnotationReader(source, records, found.classes, found.landmarks)
+    by_image, notes = _annotations(source, tracks, frames, reader)
+    extra = {k: v for k, v in content.items() if k not in ("videos", "annotations", "categories")}
+    extra["videos"] = [{k: v for k, v in row.items() if k == "id" or k not in _OF_VIDEO} for row in videos]
+    root = images or _root(source, records)
+    notes = (*found.notes, *notes, *reader.notes())
+    return Dataset(found.classes, records, by_image, root, source, notes, found.landmarks, found.extra, extra)
+
+
+def _frames(source: Path, rows: list[Any]) -> dict[int, list[ImageRecord]]:
+    """The frames of each video, by video id."""
+    frames: dict[int, list[ImageRecord]] = {}
+    first = 1
+    for position, row in enumerate(rows):
+        at = Record(source, f"video {position} of the list")
+        row = at.table(row)
+        number, names = at.whole(row, "id"), row.get("file_names")
+        at = Record(source, f"video id {number}")
+        if number in frames:
+            raise at.fault("the id is used twice. Ids must differ.")
+        if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
+            raise at.fault(f"'file_names' must be the list of its frames' files, got {short(names)}.")
+        if row.get("length") is not None and at.whole(row, "length") != len(names):
+            raise at.fault(f"'length' says {row['length']} frames, but 'file_names' has {len(names)}.")
+        size = at.whole(row, "height"), at.whole(row, "width")
+        if min(size) < 1:
+            raise at.fault(f"height and width must be at least 1, got {size[0]} and {size[1]}.")
+        name = row.get("name") or (PureWindowsPath(names[0]).parent.name if names else "") or str(number)
+        frames[number] = [
+            ImageRecord(first + k, file, size, {"video_id": number, "video": name, "frame_index": k})
+            for k, file in enumerate(names)
+        ]
+        first += len(names)
+    return frames
+
+
+def _annotations(
+    source: Path, rows: list[Any], frames: Mapping[int, list[ImageRecord]], reader: AnnotationReader
+) -> tuple[dict[int, tuple[Annotation, ...]], tuple[str, ...]]:
+    """Annotations by image id, numbered from 1, and notes."""
+    by_image: dict[int, list[Annotation]] = {r.id: [] for own in frames.values() for r in own}
+    seen: set[int] = set()
+    never, count = [], 0
+    for position, row in enumerate(rows):
+        at = Record(source, f"annotation {position} of the list")
+        row = at.table(row)
+        track = at.whole(row, "id")
+        at = Record(source, f"annotation id {track}")
+        if track in seen:
+            raise at.fault("the id is used twice. Ids must differ.")
+        seen.add(track)
+        before = count
+        for frame in _track(at, row, track, frames):
+            count += 1
+            where = Record(source, f"annotation id {track}, frame {frame.pop('frame')}")
+            annotation = reader.annotation(where, count, {**frame, "id": count})
+            by_image[annotation.image_id].append(annotation)
+        if count == before:
+            never.append(str(track))
+        rows[position] = None
+    notes = sentence(len(never), "object{s} that no frame shows left out, annotation ids", never)
+    return {i: tuple(own) for i, own in by_image.items()}, notes
+
+
+def _track(at: Record, row: Row, track: int, frames: Mapping[int, list[ImageRecord]]) -> Iterable[Row]:
+    """A COCO row for each frame that shows the object, with its number as "frame"."""
+    own = frames.get(at.whole(row, "video_id"))
+    if own is None:
+        raise at.fault(f"video_id {row['video_id']} is not in the list 'videos'.")
+    given = {key: row.get(key) for key in PER_FRAME}
+    for key, values in given.items():
+        if values is not None and (not isinstance(values, list) or len(values) != len(own)):
+            found = f"{len(values)} of them" if isinstance(values, list) else short(values)
+            raise at.fault(
+                f"'{key}' must have one entry for each of the {len(own)} frames of video {row['video_id']} (null where "
+                f"the object is not seen), got {found}."
+            )
+    extra = {k: v for k, v in row.items() if k not in _OF_TRACK}
+    for k, record in enumerate(own):
+        values = {name: values[k] for key, name in PER_FRAME.items() if (values := given[key]) is not None}
+        if values.get("segmentation") or values.get("bbox"):
+            fixed = {"image_id": record.id, "category_id": row.get("category_id"), "iscrowd": row.get("iscrowd") or 0}
+            yield {**extra, **values, **fixed, "track_id": track, "frame": k}
+
+
+def _root(source: Path, records: tuple[ImageRecord, ...]) -> Path:
+    near = (source.parent, source.parent / IMAGES, source.with_suffix("") / IMAGES, source.with_suffix(""))
+    first = records[0].file_name if records else ""
+    return next((folder for folder in near if found_name(folder, first)), source.parent)

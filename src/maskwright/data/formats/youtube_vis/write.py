@@ -1,0 +1,160 @@
+"""Writing YouTube-VIS JSON; the form of the file is described in `read`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maskwright.atomic import new_folder
+from maskwright.data.dataset import Annotation, Dataset
+from maskwright.data.formats.coco.rows import annotation_row, category_rows
+from maskwright.data.formats.shared.fields import Row, write_sections
+from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_files
+from maskwright.data.formats.shared.outlines import sentence
+from maskwright.data.formats.youtube_vis.read import ANNOTATIONS, IMAGES, PER_FRAME
+from maskwright.errors import ConfigError, DataError
+from maskwright.types import Size
+
+
+def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
+    """Write a new .json file (annotations alone), or a new folder of instances.json and, with `copy`, JPEGImages/.
+
+    An image that names no video ("video_id" in its extra) becomes a video of one frame, an object without a track id
+    a track of one frame. Where a track has the id 0 all ids are shifted to begin with 1.
+    Raises DataError where a video's frames differ in size, or a track is twice in a frame or changes its class.
+    """
+    one_file = place.suffix.lower() == ".json"
+    if one_file and copy:
+        raise ConfigError(f"{place}: a JSON file holds no images. Name a folder, or leave the images out.")
+    if one_file and place.exists():
+        raise FileExistsError(f"{place} exists already. Nothing is overwritten: name a new file, or remove it.")
+    if copy:
+        require_files(dataset)
+    names = inner_names(dataset) if copy else [r.file_name for r in dataset.images]
+    sections, notes = _sections(dataset, names)
+    if one_file:
+        write_sections(place, sections)
+        return notes
+    with new_folder(place) as folder:
+        write_sections(folder / ANNOTATIONS, sections)
+        if copy:
+            copy_images(dataset, folder / IMAGES, names)
+    return notes
+
+
+@dataclass
+class _Video:
+    """The positions of a video's images in the data set, in the order of its frames."""
+
+    id: int
+    frames: list[int]
+
+
+def _sections(dataset: Dataset, names: list[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    videos = _videos(dataset)
+    tracks, notes = _tracks(dataset, videos)
+    known = {row.get("id"): row for row in dataset.extra.get("videos", ()) if isinstance(row, dict)}
+    sections = {k: v for k, v in dataset.extra.items() if k not in ("videos", "images")}
+    sections["videos"] = (
+        {
+            **known.get(video.id, {}),
+            "id": video.id,
+            "file_names": [names[i] for i in video.frames],
+            "length": len(video.frames),
+            **_size_fields(_size(dataset, video)),
+        }
+        for video in videos
+    )
+    sections["annotations"] = tracks
+    sections["categories"] = category_rows(dataset.classes, dataset.landmarks, dataset.class_extra)
+    return sections, notes
+
+
+def _videos(dataset: Dataset) -> list[_Video]:
+    found: dict[object, list[int]] = {}
+    for i, record in enumerate(dataset.images):
+        number = record.extra.get("video_id")
+        found.setdefault(number if isinstance(number, int) else ("alone", i), []).append(i)
+    free = max((key for key in found if isinstance(key, int)), default=0) + 1
+    videos = []
+    for key, frames in found.items():
+        index = [dataset.images[i].extra.get("frame_index") for i in frames]
+        if all(isinstance(k, int) for k in index):
+            frames = [i for _, i in sorted(zip(index, frames, strict=True))]
+        videos.append(_Video(key if isinstance(key, int) else free, frames))
+        free += not isinstance(key, int)
+    return videos
+
+
+def _size(dataset: Dataset, video: _Video) -> Size:
+    first = dataset.images[video.frames[0]]
+    for i in video.frames:
+        if dataset.images[i].size != first.size:
+            raise DataError(
+                f"{dataset.source}: video {video.id} has frames of two sizes (height, width), {first.file_name} of "
+                f"{first.size} and {dataset.images[i].file_name} of {dataset.images[i].size}. Make them one."
+            )
+    return first.size
+
+
+def _size_fields(size: Size) -> Row:
+    return {"width": size[1], "height": size[0]}
+
+
+def _tracks(dataset: Dataset, videos: list[_Video]) -> tuple[list[Row], tuple[str, ...]]:
+    """The annotation rows, and what they cannot hold."""
+    stated = {a.track_id for rows in dataset.annotations.values() for a in rows if a.track_id is not None}
+    shift = 1 - min(stated) if 0 in stated else 0  # an evaluation takes a match with the id 0 for none
+    free = max(stated, default=0) + shift + 1
+    used: set[int] = set()
+    out, renumbered, points = [], 0, 0
+    for video in videos:
+        for shown in _by_track(dataset, video):
+            said = next(iter(shown.values())).track_id
+            track = None if said is None else said + shift
+            number = free if track is None or track in used else track
+            free += number == free
+            renumbered += track is not None and number != track
+            used.add(number)
+            points += sum(a.keypoints is not None for a in shown.values())
+            out.append(_track_row(dataset, video, number, shown))
+    zero = f"track{{s}} with {shift} added to the id: evaluation tools take a match with the id 0 for a miss"
+    notes = sentence(len(stated) if shift else 0, zero)
+    notes += sentence(renumbered, "track{s} renumbered: another video uses the same ids")
+    return out, notes + sentence(points, "object{s} without landmarks: YouTube-VIS has none")
+
+
+def _by_track(dataset: Dataset, video: _Video) -> list[dict[int, Annotation]]:
+    """For each object its annotation in each frame that shows it."""
+    found: dict[object, dict[int, Annotation]] = {}
+    for k, i in enumerate(video.frames):
+        for a in dataset.of(i):
+            shown = found.setdefault((i, a.id) if a.track_id is None else a.track_id, {})
+            other = next(iter(shown.values()), a)
+            if k in shown or (other.label, other.crowd) != (a.label, a.crowd):
+                what = "is twice in" if k in shown else "changes its class or crowd flag in"
+                raise DataError(
+                    f"{dataset.source}: track {a.track_id} {what} {dataset.images[i].file_name} (annotation {a.id})."
+                )
+            shown[k] = a
+    return list(found.values())
+
+
+def _track_row(dataset: Dataset, video: _Video, number: int, shown: Mapping[int, Annotation]) -> Row:
+    """Fields that all frames of the object share are kept; absent frames are null."""
+    rows = {k: annotation_row(a, dataset.classes.ids) for k, a in shown.items()}
+    frames = range(len(video.frames))
+    first = next(iter(shown.values()))
+    extra = {k: v for k, v in first.extra.items() if all(k in a.extra and a.extra[k] == v for a in shown.values())}
+    lists = {key: [rows[k][name] if k in rows else None for k in frames] for key, name in PER_FRAME.items()}
+    lists["segmentations"] = [outline or None for outline in lists["segmentations"]]  # [] where only the box is known
+    return {
+        **extra,
+        "id": number,
+        "video_id": video.id,
+        "category_id": dataset.classes.ids[first.label],
+        "iscrowd": int(first.crowd),
+        "length": len(frames),
+        **_size_fields(dataset.images[video.frames[0]].size),
+        **lists,
+    }
