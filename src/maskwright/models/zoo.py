@@ -5,16 +5,16 @@ then means `DEFAULT_PUBLISHER`'s. `mask_rcnn_fpn.BACKBONE` and `yolact.BACKBONE`
 `mask_rcnn_fpn.convnext_tiny`. The rows are in `zoo_entries`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from maskwright.errors import ConfigError, WeightsError, suggest
+from maskwright.codec import decode, encode
+from maskwright.errors import ConfigError, MaskwrightError, WeightsError, suggest
 from maskwright.models.base import Model
-from maskwright.models.config import from_dict
 from maskwright.models.entry import Entry as Entry
 from maskwright.models.entry import Published as Published
 from maskwright.models.families import FAMILIES
@@ -63,20 +63,47 @@ def check_name(file: Path, entry: Entry) -> None:
         )
 
 
-def rebuild(header: Mapping[str, Any]) -> tuple[Model, Classes]:
-    """The network, with random weights, and the classes that the header of one of our checkpoints describes."""
-    model, config, classes = network_of(header)
-    return model(config), classes
+def full_name(name: str) -> str:
+    """The name of the entry that a bare name means; a name of no entry as it is."""
+    try:
+        return resolve(name).name
+    except ConfigError:
+        return name
 
 
-def network_of(header: Mapping[str, Any]) -> tuple[type[Model], Any, Classes]:
-    """The kind of network, its config and the classes that the header of one of our checkpoints describes."""
+def rebuild(header: Mapping[str, Any], source: object = "The checkpoint") -> tuple[Model, Classes]:
+    """The network, with random weights, and the classes that the header of one of our checkpoints describes.
+
+    source: the file, for messages. Raises WeightsError where the header does not describe a network.
+    """
+    model, config, classes = network_of(header, source)
+    with _describing(source):
+        return model(config), classes
+
+
+def network_of(header: Mapping[str, Any], source: object = "The checkpoint") -> tuple[type[Model], Any, Classes]:
+    """The kind of network, its config and the classes that such a header describes; see `rebuild`."""
+    with _describing(source):
+        return _network_of(header)
+
+
+@contextmanager
+def _describing(source: object) -> Iterator[None]:
+    """Turns whatever a damaged description raises into a WeightsError that names the file."""
+    try:
+        yield
+    except (MaskwrightError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = str(error) if isinstance(error, MaskwrightError) else f"its config or classes are damaged ({error!r})."
+        raise WeightsError(f"{source} describes no network that this maskwright can rebuild: {reason}") from error
+
+
+def _network_of(header: Mapping[str, Any]) -> tuple[type[Model], Any, Classes]:
     family = header.get("family", "rcnn")
     if family not in FAMILIES:
         raise WeightsError(f"There is no model family '{family}'.{suggest(str(family), FAMILIES)}")
     kind = FAMILIES[family]
     classes = Classes(header["classes"]["names"], header["classes"]["ids"])
-    return kind.model, from_dict(kind.config, header["config"]), classes
+    return kind.model, decode(kind.config, header["config"]), classes
 
 
 def describe(model: Model, classes: Classes, architecture: str) -> dict[str, Any]:
@@ -85,7 +112,7 @@ def describe(model: Model, classes: Classes, architecture: str) -> dict[str, Any
     return {
         "architecture": architecture,
         "family": family,
-        "config": asdict(model.config),
+        "config": encode(model.config),
         "classes": {"names": list(classes.names), "ids": list(classes.ids)},
     }
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskwright.errors import ConfigError, MaskwrightError, WeightsError, suggest
+from maskwright.errors import ConfigError, WeightsError, suggest
 from maskwright.models import zoo
 from maskwright.models.base import Model
 from maskwright.models.families import family_of
@@ -14,7 +14,7 @@ from maskwright.models.yolact import NMSKind
 from maskwright.ops import memory
 from maskwright.predictor.predictor import Predictor, device_and_type
 from maskwright.types import Classes, Fit
-from maskwright.weights.files import WeightsFile, read, sniff
+from maskwright.weights.files import WeightsFile, names_file, read, sniff
 from maskwright.weights.load import load_file, load_into, which_fits
 
 Names = Classes | Sequence[str]
@@ -45,7 +45,7 @@ def load(
     Raises ConfigError for an unknown name, WeightsError for a file that does not fit, DownloadError.
     """
     device_and_type(device, precision)  # before anything is fetched or read
-    if _is_file(name):
+    if names_file(name):
         if weights is not None:
             raise ConfigError(f"{name} is a file already; give either it or a zoo name with weights={str(weights)!r}.")
         model, known = _from_checkpoint(Path(name))
@@ -73,13 +73,6 @@ def build(name: str, classes: Names | None = None) -> Model:
     return zoo.resolve(name).build(known)
 
 
-def _is_file(name: str | os.PathLike[str]) -> bool:
-    """Whether a name means a file: it is there, or it is written like one."""
-    text = os.fspath(name)
-    written = text.endswith((".safetensors", ".pth", ".pt", ".pkl")) or os.sep in text
-    return not isinstance(name, str) or written or Path(text).is_file()
-
-
 def _from_checkpoint(path: Path) -> tuple[Model, Classes]:
     file = read(path)
     if file.header is None:
@@ -95,11 +88,7 @@ def _from_checkpoint(path: Path) -> tuple[Model, Classes]:
 
 def _rebuilt(file: WeightsFile, header: Mapping[str, Any]) -> tuple[Model, Classes]:
     """The network that the header describes, with the file's weights; every error names the file."""
-    try:
-        model, classes = zoo.rebuild(header)
-    except (MaskwrightError, KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = str(error) if isinstance(error, MaskwrightError) else f"its config or classes are damaged ({error!r})."
-        raise WeightsError(f"{file.path} describes no network that this maskwright can rebuild: {reason}") from error
+    model, classes = zoo.rebuild(header, file.path)
     if len(classes) != model.config.num_classes:
         raise WeightsError(f"{file.path} names {len(classes)} classes, its network has {model.config.num_classes}.")
     load_into(model, file.tensors, str(file.path))
@@ -120,7 +109,7 @@ def _from_zoo(
             )
         return _from_checkpoint(path)
     if sniff(path) == "safetensors" and (file := read(path)).header is not None:
-        own = _full_name(file.header)
+        own = zoo.full_name(str(file.header["architecture"]))
         if own != entry.name:
             raise ConfigError(
                 f"{path} holds the weights of '{own}', not of '{entry.name}'. It describes itself: load({str(path)!r})."
@@ -138,12 +127,3 @@ def _check_nms(kind: type[Model], name: str | os.PathLike[str], nms: str) -> Non
         raise ConfigError(f"'{name}' has no choice of suppression; nms is for YOLACT models.")
     if nms not in kind.nms_kinds:
         raise ConfigError(f"nms is one of {', '.join(kind.nms_kinds)}, got {nms!r}.{suggest(nms, kind.nms_kinds)}")
-
-
-def _full_name(header: Mapping[str, Any]) -> str:
-    """The architecture a checkpoint says it is of, by its full zoo name if it has one."""
-    own = str(header["architecture"])
-    try:
-        return zoo.resolve(own).name
-    except ConfigError:
-        return own

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from maskwright.errors import ConfigError, MaskwrightError, WeightsError
+from maskwright.errors import ConfigError, WeightsError
 from maskwright.models import zoo
 from maskwright.models.base import Model
 from maskwright.models.families import family_of
@@ -15,12 +14,10 @@ from maskwright.samples.loader import scaled_spec
 from maskwright.training.config import TrainConfig
 from maskwright.training.undecided import Undecided
 from maskwright.types import Classes, InputSpec
-from maskwright.weights.files import WeightsFile, read
+from maskwright.weights.files import WeightsFile, names_file, read
 from maskwright.weights.keymaps import Converted
 from maskwright.weights.load import converted
 from maskwright.weights.transfer import Transfer, class_count, transfer
-
-SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
 
 SAME_COLOURS = 0.05
 """Share of the deviation by which the colours of two networks' inputs may differ."""
@@ -68,7 +65,7 @@ def _named(config: TrainConfig) -> Origin:
     if weights is None:
         own = _config_of(zoo.resolve(config.model))
         return Origin(str(config.model), family_of(own).model, own)
-    named = None if _is_file(weights) else zoo.resolve(weights)
+    named = None if names_file(weights) else zoo.resolve(weights)
     file = read(weights if named is None else named.path())
     if file.header is not None:
         return _from_ours(file, file.header, given)
@@ -113,11 +110,6 @@ def _check_same_images(source: str, their_name: str, theirs: Any, own_name: str,
         )
 
 
-def _is_file(weights: str) -> bool:
-    """Whether the words mean a file: it is there, or they are written like one."""
-    return weights.endswith(SUFFIXES) or "/" in weights or "\\" in weights or Path(weights).is_file()
-
-
 def _config_of(entry: zoo.Entry) -> Any:
     if entry.config is None:
         entry.build()  # says why it cannot be built
@@ -125,25 +117,15 @@ def _config_of(entry: zoo.Entry) -> Any:
 
 
 def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) -> Origin:
-    try:
-        kind, own, classes = zoo.network_of(header)
-    except (MaskwrightError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WeightsError(f"{file.path} describes no network that this maskwright can rebuild: {error}") from error
+    kind, own, classes = zoo.network_of(header, file.path)
     architecture, theirs, before = str(header["architecture"]), kind, own
-    if given is not None and _full_name(given) != _full_name(architecture):
+    if given is not None and zoo.full_name(given) != zoo.full_name(architecture):
         own = _config_of(zoo.resolve(given))
         architecture, kind = given, family_of(own).model
     if kind is not theirs:
         _check_same_images(str(file.path), str(header["architecture"]), before, architecture, own)
     found = Converted(file.tensors)
     return Origin(architecture, kind, own, str(file.path), found, classes, body_only=kind is not theirs)
-
-
-def _full_name(name: str) -> str:
-    try:
-        return zoo.resolve(name).name
-    except ConfigError:
-        return name
 
 
 def fitted(base: Any, config: TrainConfig, classes: int) -> Any:

@@ -56,6 +56,17 @@ class WeightsFile:
     left_out: tuple[str, ...] = field(default=())
 
 
+SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
+"""Of the files that hold weights."""
+
+
+def names_file(name: str | os.PathLike[str]) -> bool:
+    """Whether a name means a file and not a model of the zoo: it is a path, is written like one, or is there."""
+    text = os.fspath(name)
+    written = text.endswith(SUFFIXES) or "/" in text or os.sep in text
+    return not isinstance(name, str) or written or Path(text).is_file()
+
+
 def sniff(path: str | os.PathLike[str]) -> Format:
     """The kind of weights file at `path`, by its first bytes; WeightsError where it is none."""
     path = Path(path)

@@ -1,0 +1,156 @@
+"""Dataclasses to and from plain values: one set of rules for checkpoint headers, configs and settings files.
+
+`UNSET` is the one value for "nobody chose this". A field made with `open_field` begins with it, and names the fallback
+that it has where nothing else decides either.
+"""
+
+import dataclasses
+import enum
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, TypeVar
+
+from maskwright.errors import ConfigError, suggest
+
+C = TypeVar("C")
+T = TypeVar("T")
+
+
+class Unset(enum.Enum):
+    """The type of `UNSET`."""
+
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset.UNSET
+
+
+class FieldError(ConfigError):
+    """A value that does not fit its field. path: the names of the fields that lead to it, outermost first."""
+
+    def __init__(self, message: str, path: Sequence[str]) -> None:
+        super().__init__(message)
+        self.path = tuple(path)
+
+
+# ---- open fields ----------------------------------------------------------------------------------------------------
+
+
+def open_field(fallback: T) -> T:
+    """A dataclass field that is UNSET unless it is given. Readers of its type read values: `filled` makes them."""
+    field: T = dataclasses.field(default=UNSET, metadata={"fallback": fallback})  # type: ignore[assignment]
+    return field
+
+
+def unset(section: Any) -> tuple[str, ...]:
+    """The names of the fields of a dataclass that are UNSET."""
+    return tuple(f.name for f in dataclasses.fields(section) if getattr(section, f.name) is UNSET)
+
+
+def filled(section: C) -> C:
+    """The dataclass with the fallback of each field that is UNSET."""
+    fields = {f.name: f for f in dataclasses.fields(section)}  # type: ignore[arg-type]
+    changes: dict[str, Any] = {name: fields[name].metadata["fallback"] for name in unset(section)}
+    return dataclasses.replace(section, **changes)  # type: ignore[type-var]
+
+
+# ---- to plain values ------------------------------------------------------------------------------------------------
+
+
+def encode(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass and of those in it as plain values; what is UNSET is left out."""
+
+    def plain(inner: Any) -> Any:
+        return encode(inner) if dataclasses.is_dataclass(inner) else inner
+
+    values = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    return {name: plain(inner) for name, inner in values.items() if inner is not UNSET}
+
+
+# ---- from plain values ----------------------------------------------------------------------------------------------
+
+
+def decode(kind: type[C], values: Mapping[str, Any], *, off: bool = False, path: Sequence[str] = ()) -> C:
+    """The dataclass `kind` from a mapping of plain values, as `encode`, JSON and TOML give them.
+
+    Dataclasses in it are built in turn, lists become tuples and whole numbers of a field for any number become floats.
+    off: False stands for None, which TOML lacks, in fields that may be None and are not booleans. path: of `values`.
+    Raises FieldError for an unknown field, with a suggestion, for one that is missing or of another type, and
+    ConfigError where `kind` itself refuses the values.
+    """
+    assert dataclasses.is_dataclass(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for key in values:
+        if key not in fields:
+            raise FieldError(f"{kind.__name__} has no field '{key}'.{suggest(key, fields)}", (*path, key))
+    required = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
+    if missing := [n for n in required if n not in values]:
+        raise FieldError(f"{kind.__name__} needs {', '.join(missing)}.", path)
+    hints = typing.get_type_hints(kind)
+    built: dict[str, Any] = {}
+    for key, value in values.items():
+        try:
+            built[key] = _value(hints[key], value, off, (*path, key))
+        except TypeError:
+            raise FieldError(f"{key} is {named(hints[key], off)}, got {value!r}.", (*path, key)) from None
+    return kind(**built)
+
+
+def _value(hint: Any, value: Any, off: bool, path: Sequence[str]) -> Any:
+    """`value` as a field's type; TypeError where it is of another."""
+    if is_union(hint):
+        inner = [a for a in typing.get_args(hint) if a is not types.NoneType]
+        if value is None or (off and value is False and bool not in inner):
+            return None
+        return _value(inner[0], value, off, path)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, Mapping):
+            return decode(typing.cast(type[Any], hint), value, off=off, path=path)
+        return _exactly(typing.cast(type[Any], hint), value)
+    if typing.get_origin(hint) is Literal:
+        if value not in typing.get_args(hint):
+            raise TypeError
+        return value
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise TypeError
+        parts = typing.get_args(hint)
+        parts = (parts[0],) * len(value) if parts[1:] == (...,) else parts
+        if len(parts) != len(value):
+            raise TypeError
+        return tuple(_value(kind, inner, off, path) for kind, inner in zip(parts, value, strict=True))
+    return _exactly(hint, value)
+
+
+def _exactly(kind: type[Any], value: Any) -> Any:
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise TypeError
+    return value
+
+
+def is_union(hint: Any) -> bool:
+    """Written `int | None`, or, as Python makes it of choices, `Literal[...] | None`."""
+    return typing.get_origin(hint) in (types.UnionType, typing.Union)
+
+
+def named(hint: Any, off: bool = False) -> str:
+    """A field's type in words, for messages."""
+    if is_union(hint):
+        inner = [a for a in typing.get_args(hint) if a is not types.NoneType]
+        none = "" if bool in inner and off else f", or {'false for none' if off else 'None'}"
+        return named(inner[0], off) + none
+    if dataclasses.is_dataclass(hint):
+        return f"a table with the fields of {typing.cast(type[Any], hint).__name__}"
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(f"'{value}'" for value in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        parts = typing.get_args(hint)
+        what = {int: "whole numbers", float: "numbers"}.get(parts[0], "lists")
+        return f"a list of {what}" if parts[1:] == (...,) else f"a list of {len(parts)} {what}"
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[hint]
