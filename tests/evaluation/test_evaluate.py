@@ -1,7 +1,7 @@
 """Evaluation with predictors whose right answer is known, class names, unreadable images, and time by stage."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from maskwright.data import synthetic
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
 from maskwright.errors import ConfigError, DataError, ImageError
-from maskwright.evaluation.evaluate import Evaluation, evaluate, evaluate_results, match_classes
+from maskwright.evaluation.evaluate import Evaluation, evaluate, evaluate_results, match_classes, translated
 from maskwright.predictor.timing import StageTimer
+from maskwright.results.prediction import Prediction
 from maskwright.types import Classes, Instances, Masks
 
 
@@ -123,6 +124,31 @@ def test_repeated_names_match_by_id(data: Dataset) -> None:
     assert match_classes(Classes(["ring", "cell", "cell"], [9, 1, 0]), twice).tolist() == [2, 1, 0]
     with pytest.raises(DataError, match="no class for 2 of"):
         match_classes(Classes(["cell", "cell", "ring"], [7, 8, 5]), twice)
+
+
+def test_translated_labels_keep_every_field(data: Dataset) -> None:
+    """Keypoints, track ids and box scores travel with the rows that stay, and the type stays too."""
+    rows, size = 3, (20, 30)
+    found = Prediction(
+        boxes=np.arange(12).reshape(3, 4) + np.array([0, 0, 5, 5]),
+        scores=np.array([0.9, 0.8, 0.7]),
+        labels=np.array([0, 1, 2]),
+        classes=Classes(["a", "b", "c"]),
+        size=size,
+        crops=Masks(size, np.arange(6).reshape(3, 2), tuple(np.ones((2, k + 1), bool) for k in range(rows))),
+        keypoints=np.arange(18, dtype=np.float32).reshape(3, 2, 3),
+        track_ids=np.array([7, 8, 9]),
+        box_scores=np.array([0.3, 0.2, 0.1]),
+    )
+    moved = translated(found, np.array([1, -1, 0]), Classes(["c", "a"]))
+    assert type(moved) is Prediction
+    assert (moved.labels.tolist(), moved.classes) == ([1, 0], ["c", "a"])
+    for f in fields(Instances):
+        if f.name in ("labels", "classes", "size"):
+            continue
+        own, kept = getattr(moved, f.name), getattr(found[[0, 2]], f.name)
+        own, kept = (v.dense() if isinstance(v, Masks) else v for v in (own, kept))
+        np.testing.assert_array_equal(own, kept, err_msg=f.name)
 
 
 def test_a_class_without_annotations_may_be_unknown_to_the_model(data: Dataset) -> None:

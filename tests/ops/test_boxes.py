@@ -40,6 +40,14 @@ def test_iou_and_intersection_equal_the_twin(a: list[list[float]], b: list[list[
             assert float(overlap[i, j]) == pytest.approx(twin.iou(a[i], b[j]), abs=1e-12)
 
 
+def test_matched_iou_is_the_diagonal_of_the_table() -> None:
+    a, b = random_boxes(50, 5), random_boxes(50, 6)
+    torch.testing.assert_close(ops.matched_iou(a, b), ops.iou(a, b).diagonal(), rtol=0, atol=0)
+    empty = torch.tensor([[3.0, 3, 3, 9]])
+    assert ops.matched_iou(empty, empty).tolist() == [0]
+    assert ops.matched_iou(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([[2.0, 2, 3, 3]])).tolist() == [0]
+
+
 def test_iou_and_area_equal_torchvision() -> None:
     a, b = random_boxes(200, 0), random_boxes(150, 1)
     torch.testing.assert_close(ops.iou(a, b), box_iou(a, b), rtol=1e-6, atol=1e-7)

@@ -25,7 +25,7 @@ from maskwright.training.fit import History
 from maskwright.training.network import Origin
 from maskwright.training.train import Plan
 from maskwright.training.try_out import Trial, outline_faults, try_out
-from maskwright.types import Classes, InputSpec
+from maskwright.types import Classes, InputSpec, Instances
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -214,3 +214,27 @@ def test_outlines_that_are_elsewhere_than_their_boxes() -> None:
     assert "1 of 2 outlines do not lie in their boxes" in fault
     boxes_only = replace(data.annotations[0][0], segmentation=None)
     assert outline_faults(replace(data, annotations={0: (boxes_only,)})) == []
+
+
+def test_with_one_class_every_field_of_a_detection_is_kept() -> None:
+    found = Instances(
+        boxes=np.array([[0, 0, 5, 5], [1, 1, 6, 6]]),
+        scores=np.array([0.9, 0.8]),
+        labels=np.array([0, 1]),
+        classes=Classes(["a", "b"]),
+        size=(10, 10),
+        keypoints=np.ones((2, 3, 3), np.float32),
+        track_ids=np.array([4, 5]),
+        box_scores=np.array([0.5, 0.4]),
+    )
+
+    class Fixed:
+        floor, score_threshold = 0.0, 0.5
+
+        def predict(self, source: Any, **options: Any) -> Instances:
+            return found
+
+    same = module._AnyClass(Fixed()).predict(None)  # type: ignore[arg-type]
+    assert (same.labels.tolist(), same.classes) == ([0, 0], ["object"])
+    for name in ("boxes", "scores", "keypoints", "track_ids", "box_scores"):
+        np.testing.assert_array_equal(getattr(same, name), getattr(found, name))

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from maskwright.data.dataset import Annotation, Dataset
+from maskwright.ops import boxes as box_ops
 from maskwright.types import Size
 
 Array = NDArray[np.float64]
@@ -284,19 +286,14 @@ def _highest_iou(boxes: Array, labels: NDArray[np.int64]) -> tuple[Array, Array]
     """(N,) the highest IoU of each box with another, and with another of its class; 0 where there is none."""
     n = len(boxes)
     out, same = np.zeros(n), np.zeros(n)
-    areas = (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1)
+    rows = torch.from_numpy(boxes)
     for start in range(0, n if n > 1 else 0, _ROWS):
-        part = boxes[start : start + _ROWS]
-        low = np.maximum(part[:, None, :2], boxes[None, :, :2])
-        high = np.minimum(part[:, None, 2:], boxes[None, :, 2:])
-        inter = (high - low).clip(0).prod(axis=2)  # (rows, N)
-        union = areas[start : start + len(part), None] + areas - inter
-        iou = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
-        iou[np.arange(len(part)), start + np.arange(len(part))] = 0
-        out[start : start + len(part)] = iou.max(axis=1)
-        same[start : start + len(part)] = np.where(labels[start : start + len(part), None] == labels, iou, 0).max(
-            axis=1
-        )
+        part = slice(start, start + _ROWS)
+        iou = box_ops.iou(rows[part], rows).numpy()  # (_ROWS, N)
+        own = np.arange(len(iou))
+        iou[own, start + own] = 0
+        out[part] = iou.max(axis=1)
+        same[part] = np.where(labels[part, None] == labels, iou, 0).max(axis=1)
     return out, same
 
 

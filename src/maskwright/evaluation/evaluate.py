@@ -280,11 +280,8 @@ def _refuse(model: Classes, dataset: Dataset, lost: list[int]) -> None:
 
 def translated(found: Instances, translation: IntArray, classes: Classes) -> Instances:
     """`found` with the data set's labels; rows of classes it does not have are left out."""
-    labels = translation[found.labels]
-    rows = np.flatnonzero(labels >= 0)
-    crops = None if found.crops is None else found.crops[rows]
-    boxes, box_scores = found.boxes[rows], None if found.box_scores is None else found.box_scores[rows]
-    return Instances(boxes, found.scores[rows], labels[rows], classes, found.size, crops, box_scores=box_scores)
+    known = found[translation[found.labels] >= 0]
+    return replace(known, labels=translation[known.labels], classes=classes)
 
 
 def _class_notes(model: Classes, translation: IntArray, foreign: int) -> tuple[str, ...]:

@@ -8,15 +8,18 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from maskwright import draw
 from maskwright.data.dataset import Dataset
 from maskwright.metrics.disjoint import disjoint, half_inside
 from maskwright.metrics.nuclei import KEEP
+from maskwright.ops import boxes as box_ops
 from maskwright.report.page import Example
-from maskwright.types import BoolArray, FloatArray, Instances, IntArray
+from maskwright.types import BoolArray, Instances, IntArray
 
 Array = NDArray[np.float64]
 UInt8Array = NDArray[np.uint8]
@@ -77,7 +80,9 @@ def judge(found: Instances, truth: Instances, crowd: Instances) -> Verdict:
         for k in np.flatnonzero(~right).tolist() if len(crowd) else ():
             ignored[k] = half_inside(found.crops[k], crowd.crops[np.flatnonzero(crowd.labels == found.labels[k])])
     elif len(crowd):
-        near = (_inside(found.boxes, crowd.boxes) >= 0.5) & (found.labels[:, None] == crowd.labels)
+        boxes = _boxes(found)
+        inside = box_ops.intersection(boxes, _boxes(crowd)) / box_ops.area(boxes).clamp(min=1e-12)[:, None]
+        near = (inside.numpy() >= 0.5) & (found.labels[:, None] == crowd.labels)
         ignored = ~right & near.any(axis=1)
     wrong = int((~right & ~ignored).sum() + (~seen).sum())
     total = len(pairs) + wrong / 2
@@ -94,7 +99,8 @@ def _mask_pairs(found: Instances, truth: Instances) -> list[tuple[int, int, floa
 
 def _box_pairs(found: Instances, truth: Instances) -> list[tuple[int, int, float]]:
     """Best score first, each takes the free box of its class that it covers best."""
-    table = _box_iou(truth.boxes, found.boxes) * (truth.labels[:, None] == found.labels)  # (N, M)
+    overlap = box_ops.iou(_boxes(truth), _boxes(found)).numpy()
+    table = overlap * (truth.labels[:, None] == found.labels)  # (N, M)
     pairs = []
     for f in np.argsort(-found.scores, kind="stable").tolist() if len(truth) else ():
         t = int(table[:, f].argmax())
@@ -104,25 +110,8 @@ def _box_pairs(found: Instances, truth: Instances) -> list[tuple[int, int, float
     return pairs
 
 
-def _box_iou(a: FloatArray, b: FloatArray) -> Array:
-    """(N, M)."""
-    both, areas = _common(a, b), [(rows[:, 2:] - rows[:, :2]).astype(np.float64).prod(axis=1) for rows in (a, b)]
-    out: Array = both / np.maximum(areas[0][:, None] + areas[1] - both, 1e-12)
-    return out
-
-
-def _inside(a: FloatArray, b: FloatArray) -> Array:
-    """(N, M) the share of each box of a that lies in one of b."""
-    out: Array = _common(a, b) / np.maximum((a[:, 2:] - a[:, :2]).astype(np.float64).prod(axis=1), 1e-12)[:, None]
-    return out
-
-
-def _common(a: FloatArray, b: FloatArray) -> Array:
-    """(N, M) the area that two boxes share."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
-    out: Array = np.clip(sides, 0, None).prod(axis=2)
-    return out
+def _boxes(rows: Instances) -> Tensor:
+    return torch.from_numpy(rows.boxes.astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,12 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(common > 0, common / union, common.new_zeros(()))
 
 
+def matched_iou(a: Tensor, b: Tensor) -> Tensor:
+    """(N, 4), (N, 4) to (N,): IoU of each row of `a` with the same row of `b`; 0 where both boxes are empty."""
+    common = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp_(min=0).prod(dim=1)
+    return torch.where(common > 0, common / (area(a) + area(b) - common), common.new_zeros(()))
+
+
 def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """(..., 4) cut to an image of (H, W)."""
     height, width = size

@@ -57,19 +57,13 @@ def _pairs(truth: Tensor, priors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x0, y0, x1, y1 = truth[part].T[:, :, None]
         near = (sides[0] < x1) & (sides[2] > x0) & (sides[1] < y1) & (sides[3] > y0)  # (part, N)
         one, prior = torch.nonzero(near, as_tuple=True)
-        found.append((_iou(truth[part[one]], priors[prior]), part[one], prior))
+        found.append((box_ops.matched_iou(truth[part[one]], priors[prior]), part[one], prior))
     if not found:
         return truth.new_zeros(0), rows, rows
     value, row, prior = (torch.cat(column) for column in zip(*found, strict=True))
     order = torch.sort(value, descending=True, stable=True).indices
     order = order[value[order] > 0]
     return value[order], row[order], prior[order]
-
-
-def _iou(a: Tensor, b: Tensor) -> Tensor:
-    """(P,): of each pair of rows."""
-    common = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).prod(dim=1)
-    return common / (box_ops.area(a) + box_ops.area(b) - common)
 
 
 def _first(index: Tensor, places: Tensor, count: int) -> Tensor:

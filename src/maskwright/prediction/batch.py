@@ -13,6 +13,7 @@ from maskwright.errors import ConfigError, ImageError
 from maskwright.predictor.predictor import MaskOptions, Predictor
 from maskwright.results.outputs import WRITERS, Entry, NamedImage, Save, entries, parse_kinds, printable
 from maskwright.results.prediction import Prediction
+from maskwright.wording import counted
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Report:
         """One line: images, instances, time and place; after it, one line for each image that failed."""
         rate = f", {len(self.done) / self.seconds:.1f} a second" if self.seconds > 0 and len(self.done) > 1 else ""
         lines = [
-            f"{_counted(self.count, 'instance')} in {_counted(len(self.done), 'image')}, "
+            f"{counted(self.count, 'instance')} in {counted(len(self.done), 'image')}, "
             f"{self.seconds:.1f} s{rate}. Results: {self.out}"
         ]
         if self.failed:
-            lines.append(f"{_counted(len(self.failed), 'image')} could not be read:")
+            lines.append(f"{counted(len(self.failed), 'image')} could not be read:")
             lines += [f"  {f.source}: {f.reason}" for f in self.failed]
         return "\n".join(lines)
 
@@ -233,7 +234,3 @@ class _Run:
 
 def _failed(shown: str, error: Exception) -> Failed:
     return Failed(shown, str(error).removeprefix(f"{shown}: "))
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -13,11 +13,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 
 from maskwright.data.dataset import Dataset
 from maskwright.errors import DataError, TrainingError
 from maskwright.evaluation.evaluate import evaluate
 from maskwright.models.base import Model
+from maskwright.ops import boxes as box_ops
 from maskwright.predictor.predictor import Predictor
 from maskwright.samples.excerpt import typical, windows
 from maskwright.samples.loader import Batches, Sampling
@@ -169,11 +171,8 @@ class _AnyClass:
         self.floor, self.score_threshold = inner.floor, inner.score_threshold
 
     def predict(self, source: Any, **options: Any) -> Instances:
-        found = self.inner.predict(source, **options)
-        labels = np.zeros(len(found), np.int64)
-        return Instances(
-            found.boxes, found.scores, labels, self.classes, found.size, found.crops, box_scores=found.box_scores
-        )
+        found: Instances = self.inner.predict(source, **options)
+        return replace(found, labels=np.zeros(len(found), np.int64), classes=self.classes)
 
 
 def _measure(model: Model, data: Dataset) -> dict[str, float]:
@@ -263,7 +262,8 @@ def outline_faults(data: Dataset) -> list[str]:
         masks, boxes = data.masks(i)[rows], data.boxes(i)[rows]
         drawn, full = masks.boxes(), masks.areas() > 0
         total, empty = total + len(rows), empty + int((~full).sum())
-        apart += int((_iou(boxes[full], drawn[full]) < 0.5).sum())
+        overlap = box_ops.matched_iou(torch.from_numpy(boxes[full]), torch.from_numpy(drawn[full]))
+        apart += int((overlap < 0.5).sum())
     out = []
     if empty:
         out.append(f"{empty} of {total} outlines hold no pixel: run `maskwright data check`")
@@ -272,13 +272,6 @@ def outline_faults(data: Dataset) -> list[str]:
             f"{apart} of {total} outlines do not lie in their boxes (IoU below 0.5): run `maskwright data check`"
         )
     return out
-
-
-def _iou(a: Any, b: Any) -> Any:
-    """(N,) of boxes (N, 4) row by row."""
-    inter = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).clip(0).prod(axis=1)
-    union = (a[:, 2:] - a[:, :2]).clip(0).prod(axis=1) + (b[:, 2:] - b[:, :2]).clip(0).prod(axis=1) - inter
-    return inter / np.maximum(union, 1e-9)
 
 
 def _of_inputs(model: Model, data: Dataset) -> list[str]:

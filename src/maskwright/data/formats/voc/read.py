@@ -21,6 +21,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 from scipy import ndimage
@@ -31,6 +32,7 @@ from maskwright.data.formats.shared.outlines import Found, annotations, rle_of, 
 from maskwright.data.formats.shared.xml_tree import line, read_xml, text_of
 from maskwright.errors import DataError, suggest
 from maskwright.media import MAX_PIXELS, SUFFIXES
+from maskwright.ops import boxes as box_ops
 from maskwright.types import Classes, Size
 
 Index = NDArray[np.integer[Any]]
@@ -311,11 +313,12 @@ class _Reader:
         path = self.base / "Annotations" / f"{name}.xml"
         if not path.is_file() or not found:
             return found
-        tight = [a.box for a in annotations(ImageRecord(0, name, size), found, 0)]
+        tight = torch.tensor([a.box for a in annotations(ImageRecord(0, name, size), found, 0)], dtype=torch.float64)
         free = set(range(len(found)))
         for label, box, extra in _xml_objects(path, self.known.names):
-            best = max((k for k in free if found[k].label == label), key=lambda k: _iou(tight[k], box), default=None)
-            if best is None or _iou(tight[best], box) < _SAME:
+            ious = box_ops.iou(tight, tight.new_tensor([box]))[:, 0].tolist()
+            best = max((k for k in free if found[k].label == label), key=ious.__getitem__, default=None)
+            if best is None or ious[best] < _SAME:
                 self.odd["boxes"] += 1
                 continue
             free.remove(best)
@@ -365,11 +368,3 @@ def _number(where: str, element: Element, path: str) -> float:
     if not abs(value) < 1e9:
         raise DataError(f"{where}: {path} must be a number, got {short(text)}.")
     return value
-
-
-def _iou(one: Box, other: Box) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    areas = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (one, other))
-    return shared / (areas - shared) if areas > shared else 0.0
