@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from tests.reference.roi_align import bilinear
 from torch import Tensor
@@ -31,7 +32,6 @@ from maskwright.nn.roi_heads import Pooler
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import prototypes
 from maskwright.ops.paste import paste
-from maskwright.ops.roi_pool import roi_pool
 from maskwright.ops.warp import pad_batch
 from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.prepare import prepare
@@ -152,7 +152,7 @@ def test_the_cells_drawn_for_roi_pool_are_those_it_takes(box: list[float]) -> No
     torch.manual_seed(2)
     feature = torch.randn(1, 2, 16, 24)
     p = pooling(Pooler((1 / 4,), 3, 2, True), [feature], torch.tensor(box))
-    got = roi_pool([feature], torch.tensor([box]), torch.zeros(1, dtype=torch.int64), None, [1 / 4], 3)[0]
+    got = torchvision.ops.roi_pool(feature, [torch.tensor([box])], 3, 1 / 4)[0]
     for i, (y0, y1) in enumerate(p.rows.astype(int)):
         for j, (x0, x1) in enumerate(p.columns.astype(int)):
             cells: Tensor = feature[0, :, y0:y1, x0:x1].flatten(1)

@@ -174,7 +174,7 @@ def test_small_objects_on_a_large_map(monkeypatch: pytest.MonkeyPatch, whole: in
 
 @pytest.mark.parametrize("geometry", [Geometry.flip((9, 9), horizontal=True), Geometry.affine((9, 9), degrees=5)])
 def test_turned_and_mirrored_inputs_are_refused(geometry: Geometry) -> None:
-    with pytest.raises(ConfigError, match="turns or mirrors"):
+    with pytest.raises(ConfigError, match="rotates, shears or mirrors"):
         draw(torch.zeros(4, 4, 2), torch.zeros(0, 2), torch.zeros(0, 4), (9, 9), geometry)
 
 

@@ -1,6 +1,6 @@
-"""Boxes: area, overlap, clipping, and the coding of a box as an offset from an anchor.
+"""Boxes: area, intersection, IoU, clipping, and the encoding of a box as offsets from an anchor.
 
-Letters: N, M boxes; every box is xyxy in continuous pixels.
+Letters: B images, N, M boxes. Every box is xyxy in continuous pixels.
 """
 
 import math
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 MAX_LOG_SCALE = math.log(1000.0 / 16)
-"""Upper limit of the decoded log size ratios, so that a wild offset cannot overflow.
+"""Upper limit of the decoded log size ratios, so that an extreme offset cannot overflow.
 
-As in detectron2 and torchvision. YOLACT's original has none: a box 62 times its prior spans the image anyway.
+As in detectron2 and torchvision. The original YOLACT has no limit: a box 62 times its prior spans the image anyway.
 """
 
 Weights = tuple[float, float, float, float]
@@ -24,7 +24,7 @@ def area(boxes: Tensor) -> Tensor:
 
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
-    """(N, 4), (M, 4) to (N, M): area in common."""
+    """(N, 4), (M, 4) to (N, M): area of the intersection."""
     low = torch.maximum(a[:, None, :2], b[None, :, :2])
     high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
     return (high - low).clamp_(min=0).prod(dim=2)
@@ -44,7 +44,7 @@ def matched_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """(..., 4) cut to an image of (H, W)."""
+    """(..., 4) clipped to an image of size (H, W)."""
     height, width = size
     x = boxes[..., 0::2].clamp(0, width)
     y = boxes[..., 1::2].clamp(0, height)
@@ -52,7 +52,7 @@ def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def clip_each(boxes: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """(B, N, 4), each image's boxes cut to its own size (H, W)."""
+    """(B, N, 4), the boxes of each image clipped to its own size (H, W)."""
     limits = boxes.new_tensor([(width, height, width, height) for height, width in sizes])
     return torch.minimum(boxes.clamp(min=0), limits.view(-1, 1, 4))
 
@@ -69,7 +69,7 @@ def _centre_form(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def encode(boxes: Tensor, anchors: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
-    """(N, 4) boxes as offsets dx, dy, dw, dh from (N, 4) anchors (R-CNN, appendix C)."""
+    """(..., 4) boxes as offsets dx, dy, dw, dh from (..., 4) anchors, times `weights` (R-CNN, appendix C)."""
     x, y, w, h = _centre_form(boxes)
     ax, ay, aw, ah = _centre_form(anchors)
     deltas = [(x - ax) / aw, (y - ay) / ah, torch.log(w / aw), torch.log(h / ah)]
@@ -77,7 +77,7 @@ def encode(boxes: Tensor, anchors: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.
 
 
 def decode(deltas: Tensor, anchors: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
-    """The inverse of `encode`; dw and dh are limited from above. Computed in float32 at least."""
+    """The inverse of `encode`; dw and dh are clamped to `MAX_LOG_SCALE`. Half precision is computed in float32."""
     deltas = deltas.float() if deltas.dtype in (torch.float16, torch.bfloat16) else deltas
     ax, ay, aw, ah = _centre_form(anchors.to(deltas.dtype))
     dx, dy, dw, dh = (deltas[..., i] / weight for i, weight in enumerate(weights))

@@ -1,7 +1,4 @@
-"""The connected parts of masks.
-
-Pixels are connected through their sides, not their corners, as in `masks.to_polygons`.
-"""
+"""Connected components of masks, 4-connected as in `masks.to_polygons`."""
 
 import numpy as np
 from scipy import ndimage
@@ -10,7 +7,7 @@ from maskwright.types import BoolArray, Masks
 
 
 def largest(masks: Masks) -> Masks:
-    """Each mask with its largest connected part alone, the uppermost of equally large ones; empty ones stay empty."""
+    """Each mask reduced to its largest component, the topmost of equally large ones; empty masks stay empty."""
     return Masks(masks.size, masks.corners, tuple(_largest(crop) for crop in masks.bitmaps))
 
 

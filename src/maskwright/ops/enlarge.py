@@ -1,7 +1,9 @@
-"""Soft maps enlarged bilinearly and cut at a level, tile by tile of the image: only mixed tiles are work.
+"""Maps upsampled bilinearly and thresholded tile by tile: only tiles on an object's border are interpolated.
+
+A tile whose cells all lie above the threshold, or all below, is known without interpolation.
 
 Letters: N maps, r c rows and columns of a map (its samples are called cells), T tiles, a b height and width of a tile
-in pixels, k l most rows and columns of cells that the pixels of a tile look at.
+in pixels, k l largest number of rows and columns of cells that the pixels of a tile read.
 """
 
 from collections.abc import Iterator
@@ -15,23 +17,23 @@ from torch import Tensor
 from maskwright.types import BoolArray, FloatArray, IntArray, Size
 
 TILE: Size = (32, 64)
-"""Rows and columns of pixels at most: larger tiles are seldom all one value, and smaller ones are many."""
+"""Largest rows and columns of pixels: larger tiles are rarely uniform, smaller ones cost more overhead."""
 
 SHORT, LOOKS = 8, 8
-"""A side has fewer pixels, but not fewer than SHORT, where more would look at more cells than LOOKS."""
+"""A tile is shortened, down to SHORT pixels, so that its pixels read at most about LOOKS cells."""
 
 CACHED = 256
-"""Tiles that are worked out together: larger numbers leave the processor's cache, smaller ones are more calls."""
+"""Tiles computed in one product: more would not fit the processor's cache, fewer would mean more calls."""
 
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """One axis of an image over the cells of a map; the centre of cell j lies at j + 0.5 cells.
+    """One axis of an image and its bilinear weights on the cells of a map; the centre of cell j lies at j + 0.5 cells.
 
-    centre: each pixel's centre in cells. before: the cell whose middle lies before it, or the map's first. first: for
-    each cell from the one before the map on, the first pixel whose `before` is not less; at the end the number of
-    pixels. Of the tiles: `side` pixels each; start: the first cell that each looks at; weights: (tiles, side, k), how
-    much each pixel takes of each cell from there on, 0 for pixels behind the last.
+    centre: (pixels,) each pixel's centre, in cells. before: (pixels,) the cell at or before that centre, clamped to
+    the map. first: (cells + 2,) for each cell from -1 on, the first pixel whose `before` is not less; the last value
+    is the number of pixels. side: pixels per tile. start: (tiles,) the first cell that a tile reads. weights:
+    (tiles, side, k) of each pixel on the cells from `start` on, 0 for pixels beyond the image.
     """
 
     centre: NDArray[np.float64]
@@ -43,7 +45,10 @@ class Axis:
 
     @classmethod
     def of(cls, pixels: int, count: int, factor: float, shift: float, side: int) -> "Axis":
-        """Of an image whose pixel p lies at (p + 0.5) * factor + shift in a map of `count` cells; at most `side`."""
+        """The axis whose pixel p has its centre at (p + 0.5) * factor + shift of a map of `count` cells.
+
+        side: largest number of pixels per tile.
+        """
         centre = np.asarray((np.arange(pixels) + 0.5) * factor + shift, np.float64)
         side = min(side, max(SHORT, int(LOOKS / factor)))
         position = np.clip(centre - 0.5, 0, count - 1)
@@ -59,23 +64,23 @@ class Axis:
 
     @property
     def looks(self) -> int:
-        """The most cells that the pixels of a tile look at."""
+        """The largest number of cells that the pixels of a tile read, k or l."""
         return int(self.weights.shape[2])
 
     def tiles(self, begin: IntArray, end: IntArray) -> IntArray:
-        """How many tiles have a pixel of the spans from `begin` to `end`, the latter not included."""
+        """The number of tiles that the pixel spans [begin, end) touch."""
         return np.asarray(-(-end // self.side) - begin // self.side)
 
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where each of N maps may be above the level on the image: spans of rows and columns (N, 2) of its pixels."""
+    """Where each of N maps may exceed the threshold on the image: half-open pixel spans of rows and columns, (N, 2)."""
 
     rows: IntArray
     columns: IntArray
 
     def tiles(self, down: Axis, across: Axis) -> "Tiles":
-        """Those that have a pixel of it."""
+        """The tiles that the N places touch."""
         top, left = self.rows[:, 0] // down.side, self.columns[:, 0] // across.side
         m, n = down.tiles(*self.rows.T), across.tiles(*self.columns.T)
         first = np.cumsum(m * n) - m * n
@@ -86,10 +91,10 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Tiles:
-    """The tiles of N places, those of one after those of the other, row after row.
+    """The tiles of N places, place by place and row by row.
 
-    top, left: first tile row and column of each place; m, n: their numbers; first: which tile is its first. which, y,
-    x: (T,) the map, tile row and tile column of each tile.
+    Of each place, (N,): top, left, the first tile row and column; m, n, the numbers of tile rows and columns; first,
+    the index of its first tile. Of each tile, (T,): which, its map; y, x, its tile row and column.
     """
 
     top: IntArray
@@ -103,9 +108,9 @@ class Tiles:
 
 
 def cut(maps: Tensor, corners: IntArray, place: Place, down: Axis, across: Axis, level: float) -> Iterator[BoolArray]:
-    """Of each map, the pixels of its `place` whose value is above `level`.
+    """Yield for each map the bool pixels of its `place`: True where the interpolated value is above `level`.
 
-    maps (N, r, c): windows of maps that are 0 elsewhere; corners (N, 2): their first rows and columns.
+    maps: (N, r, c) windows of larger maps that are 0 elsewhere. corners: (N, 2) first row and column of each window.
     """
     tiles = place.tiles(down, across)
     first = np.stack([down.start[tiles.y], across.start[tiles.x]], 1) - corners[tiles.which]
@@ -117,7 +122,7 @@ def cut(maps: Tensor, corners: IntArray, place: Place, down: Axis, across: Axis,
         bits[full] = True
         mixed = np.flatnonzero((highest > level) & ~full)
         mixed = mixed[np.argsort(tiles.x[mixed], kind="stable")]
-        # Small products on one thread: waking others for each takes longer, and NumPy's are the faster ones.
+        # NumPy, because small products on one thread are faster than waking torch's threads for each.
         halves = np.empty((CACHED, down.looks, across.side), np.float32)
         values = np.empty((CACHED, down.side, across.side), np.float32)
         for some, x in _runs(mixed, tiles.x[mixed]):
@@ -127,7 +132,7 @@ def cut(maps: Tensor, corners: IntArray, place: Place, down: Axis, across: Axis,
 
 
 def _crops(bits: BoolArray, tiles: Tiles, place: Place) -> Iterator[BoolArray]:
-    """The pixels of each place, of the bits (T, a, b) of all tiles."""
+    """Yield the pixels of each place, joined from the bits (T, a, b) of all tiles."""
     _, a, b = bits.shape
     corners, sizes = np.stack([tiles.first, tiles.top * a, tiles.left * b], 1), np.stack([tiles.m, tiles.n], 1)
     for (t, y, x), (m, n), (top, bottom), (left, right) in zip(
@@ -138,7 +143,7 @@ def _crops(bits: BoolArray, tiles: Tiles, place: Place) -> Iterator[BoolArray]:
 
 
 def _runs(tiles: IntArray, x: IntArray) -> Iterator[tuple[IntArray, int]]:
-    """Of tiles in the order of their columns x, at most `CACHED` of one column, and the column."""
+    """Yield batches of at most `CACHED` tiles of one tile column, and that column; `tiles` are sorted by column x."""
     ends = np.flatnonzero(np.diff(x, append=-1)) + 1
     first = 0
     for end in ends.tolist():
@@ -148,7 +153,7 @@ def _runs(tiles: IntArray, x: IntArray) -> Iterator[tuple[IntArray, int]]:
 
 
 def _patches(maps: Tensor, which: IntArray, first: IntArray, shape: Size) -> Tensor:
-    """(T, k, l) of maps (N, r, c), from rows and columns `first` (T, 2) on; 0 outside of them."""
+    """(T, k, l) patches of maps (N, r, c) from row and column `first` (T, 2) on; 0 outside the maps."""
     padded = torch.nn.functional.pad(maps, (1, 1, 1, 1))
     _, height, width = padded.shape
     rows = np.clip(first[:, :1] + np.arange(shape[0]) + 1, 0, height - 1) + which[:, None] * height

@@ -1,6 +1,6 @@
-"""Loss terms shared by the models. All are computed in float32.
+"""Loss functions shared by the models, computed in float32.
 
-Each is a sum; what it is divided by stands beside it in a `Term`. Letters: R rows, M mask side, Q classes.
+Each returns a sum; the model puts it into a `Term` together with its divisor. Letters: R rows, M mask side, Q classes.
 """
 
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Term:
-    """One loss before its division: total / max(count, 1).
+    """A loss as numerator and denominator: total / max(count, 1).
 
-    total: scalar, connected to the graph also where there is nothing to learn from. count: what it is the mean over.
-    Of images that several processes share, totals and counts are added up first; so their losses are those of one
-    process with all the images.
+    total: scalar, connected to the graph even where no row contributes. count: number of rows that it is the mean over.
+    With several processes, totals and counts are summed over the processes before the division, so that the loss is
+    the one a single process would compute for all images.
     """
 
     total: Tensor
     count: float
 
     def mean(self) -> Tensor:
-        """The loss of these images alone."""
+        """The loss of this process's images."""
         return self.total / max(self.count, 1)
 
 
 def smooth_l1_sum(prediction: Tensor, target: Tensor, beta: float) -> Tensor:
-    """Sum of |d| - beta/2, quadratic below beta; beta 0 is the plain L1 sum."""
+    """Smooth L1 of equal shapes: |d| - beta / 2, quadratic (d^2 / 2 beta) below beta; beta 0 is plain L1."""
     prediction, target = prediction.float(), target.float()
     if beta == 0:
         return (prediction - target).abs().sum()
@@ -36,15 +36,15 @@ def smooth_l1_sum(prediction: Tensor, target: Tensor, beta: float) -> Tensor:
 
 
 def mask_bce_sum(logits: Tensor, target: Tensor) -> Tensor:
-    """Sum of binary cross-entropies over (R, M, M)."""
+    """Binary cross-entropy of mask logits (R, M, M) and targets in [0, 1] of the same shape."""
     return F.binary_cross_entropy_with_logits(logits.float(), target, reduction="sum")
 
 
 def class_cross_entropy_sum(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum of cross-entropies over (R, Q+1) rows."""
+    """Cross-entropy of class logits (R, Q + 1) and int64 labels (R,)."""
     return F.cross_entropy(logits.float(), labels, reduction="sum")
 
 
 def objectness_bce_sum(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum of binary cross-entropies of (R,) logits against 0/1 labels."""
+    """Binary cross-entropy of objectness logits (R,) and labels 0 or 1 (R,)."""
     return F.binary_cross_entropy_with_logits(logits.float(), labels.to(torch.float32), reduction="sum")

@@ -1,9 +1,9 @@
-"""True masks read at the cells of a coarse map that spans the whole input, only where they are asked for.
+"""Ground-truth masks sampled at single cells of a coarse map that spans the whole input.
 
 A cell belongs to a mask where the mask, resized bilinearly to the map (`align_corners=False`, not antialiased), is
-above one half; as YOLACT has it. Work and memory follow the cells and the masks' crops, not the image.
+> 0.5, as in YOLACT. Only requested cells are computed: work and memory follow cells and crops, not the image.
 
-Letters: N objects of all images, T cells asked for, h w map, H W input.
+Letters: N objects of all images, T requested cells, h w map (`shape`), H W input (`span`).
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from maskwright.types import Masks, Size
 
 @dataclass(frozen=True, eq=False)
 class Rectangles:
-    """Whole cells [top, bottom) x [left, right) of a map, one rectangle for each object: (N,) int64 each."""
+    """Half-open rectangles of map cells, [top, bottom) x [left, right), one per object: (N,) int64 each."""
 
     top: Tensor
     left: Tensor
@@ -27,7 +27,7 @@ class Rectangles:
 
     @classmethod
     def around(cls, boxes: Tensor, shape: Size, span: Size, margin: float = 1.0) -> "Rectangles":
-        """The cells of `ops.prototypes.window`: of a map (h, w) over an input (H, W), under boxes (N, 4) and around."""
+        """The rectangles of `ops.prototypes.window` for boxes (N, 4) in pixels of the input."""
         cells = boxes * boxes.new_tensor([shape[1] / span[1], shape[0] / span[0]] * 2)
         low = torch.minimum(cells[:, :2], cells[:, 2:]) - margin
         high = torch.maximum(cells[:, :2], cells[:, 2:]) + margin
@@ -42,11 +42,11 @@ class Rectangles:
 
     @property
     def areas(self) -> Tensor:
-        """(N,) cells."""
+        """(N,) numbers of cells."""
         return (self.bottom - self.top).clamp(min=0) * (self.right - self.left).clamp(min=0)
 
     def __or__(self, other: "Rectangles") -> "Rectangles":
-        """The smallest that hold both; an empty one does not count."""
+        """The smallest rectangles that contain both; empty ones are ignored."""
         mine, theirs = self.areas > 0, other.areas > 0
 
         def join(a: Tensor, b: Tensor, least: bool) -> Tensor:
@@ -76,7 +76,7 @@ class Rectangles:
 
 
 class MaskCells:
-    """The bitmaps of several images, all in input pixels, in one buffer; each has a frame of zeros around it."""
+    """The mask crops of several images, in input pixels, in one flat buffer, each with a border of zeros around it."""
 
     def __init__(self, masks: Sequence[Masks], device: torch.device) -> None:
         crops = [crop for one in masks for crop in one.bitmaps]
@@ -94,7 +94,7 @@ class MaskCells:
         return len(self.starts)
 
     def extents(self, shape: Size, span: Size) -> Rectangles:
-        """The cells of a map (h, w) over an input (H, W) that may belong: those whose middle lies in the crop."""
+        """The cells that may belong to each mask: those whose centre lies in its crop."""
         edges = []
         for axis in (0, 1):
             scale = shape[axis] / span[axis]
@@ -105,7 +105,7 @@ class MaskCells:
         return Rectangles(edges[0], edges[2], edges[1], edges[3])
 
     def at(self, which: Tensor, row: Tensor, column: Tensor, shape: Size, span: Size) -> Tensor:
-        """(T,) bool: whether cell (row, column) of the map belongs to object `which`."""
+        """(T,) bool: whether cell (row, column) belongs to the mask of object `which`."""
         (near_y, far_y), share_y = self._taps(which, row, 0, shape, span)
         (near_x, far_x), share_x = self._taps(which, column, 1, shape, span)
         stride, start = self.sides[which, 1] + 2, self.starts[which]
@@ -115,7 +115,7 @@ class MaskCells:
         return above * (1 - share_y) + below * share_y > 0.5
 
     def _taps(self, which: Tensor, cell: Tensor, axis: int, shape: Size, span: Size) -> tuple[list[Tensor], Tensor]:
-        """Of each cell the two pixels it lies between, counted in its object's frame, and the second one's share."""
+        """The two pixels around each cell's centre along an axis, in the bordered crop, and the weight of the second."""
         middle = torch.arange(shape[axis], dtype=torch.float32, device=cell.device) + 0.5
         position = (middle * np.float32(span[axis] / shape[axis]).item() - 0.5).clamp(min=0)
         near = position.long().clamp(max=span[axis] - 1)

@@ -1,6 +1,6 @@
-"""What the mask branch should answer: each ground-truth mask cut out at its RoI and resampled to M x M.
+"""Targets of the R-CNN mask branch: ground-truth masks cropped to their RoIs and resampled to M x M.
 
-Letters: R RoIs, M mask side, S samples per bin, h w a mask's crop, H W the image.
+Letters: R RoIs, M mask side, S samples per bin, h w crop of a mask, H W image.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ CHUNK_BYTES = 64 * 2**20
 
 
 def from_bitmaps(masks: Masks, rows: Tensor, boxes: Tensor, side: int, *, aligned: bool) -> Tensor:
-    """(R, M, M) float in [0, 1]: RoIAlign with adaptive sampling of mask `rows[r]` at `boxes[r]`.
+    """(R, M, M) float32 in [0, 1]: RoIAlign with adaptive sampling of mask `rows[r]` at `boxes[r]`.
 
-    Works on the masks' crops, so memory follows the objects; equals RoIAlign on the whole image.
-    rows (R,) int64; boxes (R, 4). aligned: the half-pixel shift of RoIAlign (detectron2), or none (torchvision).
+    rows: (R,) int64. boxes: (R, 4) in the masks' frame. side: M. aligned: RoIAlign with (detectron2) or without
+    (torchvision) the half-pixel shift. Equal to RoIAlign on the whole image, but works on the crops only.
     """
     out = torch.zeros((len(rows), side, side))
     if not len(rows):
@@ -43,10 +43,10 @@ def from_bitmaps(masks: Masks, rows: Tensor, boxes: Tensor, side: int, *, aligne
 def _axis_weights(
     low: Tensor, high: Tensor, first: Tensor, length: int, limit: int, side: int, *, aligned: bool
 ) -> Tensor:
-    """(R, M, length): how much each pixel of the crop counts for each bin along one axis.
+    """(R, M, length): weight of each pixel of the crop in each bin along one axis.
 
-    Bilinear weights and the mean over a bin's samples are separable, so RoIAlign is one such matrix for each axis.
-    A sample more than one pixel outside the image counts zero; others are clamped to the border pixel.
+    Bilinear interpolation and the mean over a bin's samples are separable, so RoIAlign is one such matrix per axis.
+    A sample more than one pixel outside the image counts as zero; others are clamped to the border pixel.
     """
     low, high = (low - 0.5, high - 0.5) if aligned else (low, high)
     extent = high - low if aligned else (high - low).clamp(min=1.0)
@@ -70,10 +70,10 @@ def _axis_weights(
 
 
 def from_polygons(polygons: Sequence[Sequence[NDArray[np.float64]]], rows: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """(R, M, M) of 0 and 1: the outlines of object `rows[r]`, scaled so that `boxes[r]` fills M x M, rasterised.
+    """(R, M, M) float32, 0 or 1: the polygons of object `rows[r]`, scaled so that `boxes[r]` fills M x M, rasterised.
 
-    The COCO rasteriser draws them, as in detectron2; a box side below 0.1 pixel counts as 0.1. A polygon is flat
-    x0, y0, x1, y1, ...; one of two points encloses nothing.
+    polygons: per object a list of flat x0, y0, x1, y1, ... arrays. Rasterised by the COCO API's rule, as in
+    detectron2; box sides below 0.1 pixel count as 0.1.
     """
     from hotcoco import mask as rle
 

@@ -1,9 +1,8 @@
-"""Masks in their other forms: COCO run lengths, polygons, and what can be measured on them.
+"""Masks to and from COCO run-length encoding (RLE) and polygons, and measurements of masks.
 
 Letters: N instances, H W image, h w crop, R runs.
-A run-length encoding ("RLE") lists the lengths of alternating background and mask runs of the image read column by
-column. Its compressed string is the one of the COCO API. Everything here works inside the crops: no step makes an
-(H, W) image per instance.
+An RLE lists the lengths of alternating background and mask runs of the image read column by column, beginning with
+background; its compressed string is that of the COCO API. Work and memory follow the crops, never H x W per instance.
 """
 
 import math
@@ -21,17 +20,14 @@ from maskwright.types import BoolArray, IntArray, Masks, Size
 __all__ = ["Part", "decode", "encode", "from_coco_polygons", "from_polygons", "measure", "to_polygons", "with_seams"]
 
 FARTHEST = 1e6
-"""Polygon coordinates beyond this many pixels are taken for damage: rasterising costs memory along every edge."""
+"""Polygon coordinates beyond this many pixels are refused as damaged: rasterising costs memory along every edge."""
 
 
 # ---- run lengths ------------------------------------------------------------------------------------------------
 
 
 def encode(masks: Masks) -> list[dict[str, Any]]:
-    """COCO compressed RLE of each mask, `{"size": [H, W], "counts": str}`, the same characters as the COCO API's.
-
-    Work and memory follow the crops, not the image.
-    """
+    """COCO compressed RLE of each mask, `{"size": [H, W], "counts": str}`, character for character the COCO API's."""
     height, width = masks.size
     out = []
     for crop, (top, left) in zip(masks.bitmaps, masks.corners, strict=True):
@@ -44,9 +40,9 @@ def encode(masks: Masks) -> list[dict[str, Any]]:
 def decode(rles: Sequence[dict[str, Any]], size: Size | None = None) -> Masks:
     """Masks of COCO RLEs, `counts` compressed (str, bytes) or a list of run lengths.
 
-    size: (H, W) that every RLE must have; needed only where `rles` may be empty.
-    Raises DataError, naming the position in `rles`, where one is not an RLE, does not fill its image or has another
-    size than the first.
+    size: (H, W) that every RLE must have; required only where `rles` may be empty.
+    Raises DataError, naming the index in `rles`, for what is not an RLE, whose runs do not add up to H x W, or whose
+    size differs from the first.
     """
     crops, corners = [], []
     for index, rle in enumerate(rles):
@@ -63,10 +59,10 @@ def decode(rles: Sequence[dict[str, Any]], size: Size | None = None) -> Masks:
 
 
 def _runs(crop: BoolArray, top: int, left: int, size: Size) -> IntArray:
-    """Run lengths of the whole image, column by column, beginning with background; (R,) int64."""
+    """Run lengths of the whole image, (R,) int64."""
     height, width = size
     h, w = crop.shape
-    stride = h if h == height else h + 1  # one row of background below keeps columns apart unless they do touch
+    stride = h if h == height else h + 1  # a background row separates the columns, unless the crop has full height
     line = np.zeros((w, stride), np.bool_)
     line[:, :h] = crop.T
     flat = np.concatenate([[False], line.ravel(), [False]])
@@ -89,7 +85,7 @@ def _size_of(rle: Any, index: int) -> Size:
 
 
 def _counts_of(counts: Any, size: Size, index: int) -> IntArray:
-    """Checked run lengths, (R,) int64, that add up to the image."""
+    """Validated run lengths, (R,) int64, that add up to H x W."""
     if isinstance(counts, str):
         if not counts.isascii():
             raise DataError(f"RLE {index}: compressed counts are ASCII text, got {_short(counts)}.")
@@ -117,7 +113,11 @@ def _counts_of(counts: Any, size: Size, index: int) -> IntArray:
 
 
 def _unpack(text: bytes, index: int) -> IntArray:
-    """Run lengths of a compressed string: base-32 digits, low first, bit 5 says "more", differences to two back."""
+    """Run lengths of a compressed string.
+
+    Each number is a sequence of base-32 digits, lowest first; bit 5 of a digit says that another one follows, and from
+    the third run on the number is the difference to the run two before.
+    """
     digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     if len(digits) == 0:
         return np.zeros(0, np.int64)
@@ -140,7 +140,7 @@ def _unpack(text: bytes, index: int) -> IntArray:
 
 
 def _crop_of_runs(runs: IntArray, size: Size) -> tuple[tuple[int, int], BoolArray]:
-    """(top, left) and the tight crop of the mask that `runs` describe."""
+    """(top, left) and the tight crop of the mask that `runs` encode."""
     height = size[0]
     ends = np.cumsum(runs)
     starts, stops = ends[0::2][: len(ends[1::2])], ends[1::2]
@@ -149,7 +149,7 @@ def _crop_of_runs(runs: IntArray, size: Size) -> tuple[tuple[int, int], BoolArra
         return (0, 0), np.zeros((0, 0), np.bool_)
     column, row = np.divmod(starts, height)
     last_column, last_row = np.divmod(stops - 1, height)
-    wraps = bool((column != last_column).any())  # such a run touches the top and the bottom of the image
+    wraps = bool((column != last_column).any())  # a run over several columns spans the image's full height
     top, bottom = (0, height) if wraps else (int(row.min()), int(last_row.max()) + 1)
     left, right = int(column[0]), int(last_column[-1]) + 1
     h, w = bottom - top, right - left
@@ -170,11 +170,11 @@ def _short(value: object) -> str:
 
 
 def from_coco_polygons(polygons_per_instance: Sequence[Sequence[Sequence[float]]], size: Size) -> Masks:
-    """Masks of COCO polygons, pixel for pixel as the COCO API's `frPyObjects` and `merge` rasterise them.
+    """Masks of COCO polygons, pixel for pixel equal to the COCO API's `frPyObjects` and `merge`.
 
-    polygons_per_instance: for each instance a list of flat x0, y0, x1, y1, ... lists; their union is the mask, and an
-    instance without any is empty. Two points enclose nothing, as in the COCO API; four numbers are never a box here.
-    Raises DataError, naming the instance, where a list is odd, too short, not finite or absurdly far away.
+    polygons_per_instance: per instance a list of flat lists x0, y0, x1, y1, ...; the mask is their union, empty without
+    any. Two points enclose nothing, as in the COCO API; four numbers are two points, never a box. size: (H, W).
+    Raises DataError, naming the instance, for a list that is odd, too short, not finite or beyond `FARTHEST`.
     """
     height, width = (int(v) for v in size)
     rles = []
@@ -199,16 +199,16 @@ def _flat(polygon: Sequence[float], index: int) -> list[float]:
     return [float(v) for v in values]
 
 
-# ---- measures ---------------------------------------------------------------------------------------------------
+# ---- measurements -----------------------------------------------------------------------------------------------
 
 
 def measure(masks: Masks) -> dict[str, NDArray[np.float64]]:
     """Area, perimeter and centroid of each mask: `area`, `perimeter`, `centroid_x`, `centroid_y`, each (N,) float64.
 
-    area: pixels set. perimeter: Crofton's estimate in four directions (pi/4 times the number of chords along rows and
-    columns plus, over the root of two, along both diagonals), within some percent for smooth shapes, where the length
-    of the pixel outline is up to 27% too long; holes count. centroid: continuous pixels, so a lone pixel (i, j) has
-    its centroid at (j + 0.5, i + 0.5). An empty mask has area and perimeter 0 and centroid NaN.
+    area: number of pixels. perimeter: Crofton's estimate in four directions, pi/4 times (chords along rows and columns
+    + chords along both diagonals / sqrt(2)), holes included; within some percent for smooth shapes, where the length
+    of the pixel outline is up to 27% too long. centroid: continuous pixels, so that the single pixel (i, j) has
+    (j + 0.5, i + 0.5). An empty mask has area and perimeter 0 and centroid NaN.
     """
     rows = [_measure(crop, int(t), int(le)) for crop, (t, le) in zip(masks.bitmaps, masks.corners, strict=True)]
     table = np.array(rows, np.float64).reshape(-1, 4)

@@ -1,6 +1,7 @@
-"""Which ground truth an anchor or proposal answers for, and which of them a training step looks at.
+"""Matching of anchors and proposals to ground truth (Faster R-CNN), and sampling of a minibatch for the loss.
 
-Letters: G ground-truth boxes, R anchors or proposals. Matches: index of a ground truth, or BACKGROUND, or IGNORED.
+Letters: G ground-truth boxes, R candidates (anchors or proposals). A match is the index of a ground-truth box,
+BACKGROUND, or IGNORED (left out of the loss).
 """
 
 import torch
@@ -15,11 +16,12 @@ IGNORED = -2
 def match(truth: Tensor, candidates: Tensor, *, low: float, high: float, keep_best: bool) -> tuple[Tensor, Tensor]:
     """(G, 4), (R, 4) to (matches (R,) int64, best (R,) int64).
 
-    A candidate takes the ground truth it overlaps most when that IoU is >= high, is BACKGROUND below low, and IGNORED
-    between. keep_best: the candidates that overlap a ground truth most (ties included) are foreground even below
-    `high`; as in both published code bases they then answer for THEIR OWN best ground truth. Unlike there, a ground
-    truth that no candidate overlaps (an empty box) has no best: it would make foreground of everything. `best` is the
-    index of its own best for every candidate (0 where there is no ground truth).
+    A candidate is matched to the ground truth of highest IoU if that IoU is >= high; it is BACKGROUND below low and
+    IGNORED in between. best: the ground truth of highest IoU for every candidate (0 where G is 0).
+    keep_best: the candidates of highest IoU for each ground truth (ties included) become foreground even below `high`.
+    As in detectron2 and torchvision, such a candidate is matched to the ground truth that is best for the candidate,
+    which may be another one. Deliberate difference: a ground truth that no candidate overlaps (an empty box) promotes
+    no candidate; with the published rule all candidates would tie at IoU 0 and become foreground.
     """
     if len(truth) == 0 or len(candidates) == 0:
         nothing = torch.full((len(candidates),), BACKGROUND, dtype=torch.int64, device=candidates.device)
@@ -36,7 +38,10 @@ def match(truth: Tensor, candidates: Tensor, *, low: float, high: float, keep_be
 
 
 def ignore_crowds(matches: Tensor, candidates: Tensor, crowds: Tensor, share: float = 0.5) -> Tensor:
-    """Background candidates that lie in a crowd region by `share` of their own area become IGNORED."""
+    """Matches (R,) in which BACKGROUND candidates (R, 4) become IGNORED if >= `share` of their area lies in one crowd.
+
+    A crowd region contains objects that are not annotated one by one, so a candidate there may be a true object.
+    """
     if len(crowds) == 0:
         return matches
     inside = box_ops.intersection(candidates, crowds).amax(dim=1) >= share * box_ops.area(candidates)
@@ -46,7 +51,10 @@ def ignore_crowds(matches: Tensor, candidates: Tensor, crowds: Tensor, share: fl
 def sample(
     matches: Tensor, count: int, foreground: float, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Row numbers (foreground, background) of a random choice: at most the share `foreground` of `count`."""
+    """Indices of randomly chosen foreground and background rows, at most `count` in all.
+
+    foreground: the largest share of `count` that foreground rows may take; background rows fill the rest.
+    """
     positive = torch.nonzero(matches >= 0).flatten()
     negative = torch.nonzero(matches == BACKGROUND).flatten()
     take = min(len(positive), int(count * foreground))

@@ -1,4 +1,4 @@
-"""Memory for large results, and what is no longer needed."""
+"""Allocation of large results, and return of freed memory to the system."""
 
 import ctypes
 import sys
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 HUGE_BYTES = 4 << 20
-"""Results from this size on are worth huge pages."""
+"""Smallest result for which huge pages pay."""
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """An uninitialised CPU tensor, contiguous; a big one lies in huge pages where the system has them.
+    """An uninitialised, contiguous CPU tensor, 64-byte aligned; a large one uses huge pages where the system has them.
 
-    NumPy asks the system for them and PyTorch by default does not; a fresh result then costs 512 times fewer page
-    faults, which for a feature map take as long as the arithmetic.
+    NumPy requests huge pages and PyTorch by default does not. A fresh result then causes 512 times fewer page faults,
+    which for a feature map would take as long as the arithmetic.
     """
     size = int(np.prod(shape)) * dtype.itemsize
     if size < HUGE_BYTES:
@@ -26,9 +26,9 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def give_back() -> None:
-    """Hand freed memory back to the system where the C library would keep it (glibc); elsewhere nothing.
+    """Return freed memory to the system where the C library would keep it (glibc); elsewhere do nothing.
 
-    After a model is loaded that is about as much as its weights: what was read, and what was folded.
+    After a model has been loaded this is about the size of its weights: the file's copy and the unfolded tensors.
     """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

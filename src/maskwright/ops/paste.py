@@ -1,6 +1,6 @@
-"""Small mask probabilities back onto the image, inside their boxes only, so that work and memory follow the objects.
+"""The R-CNNs' mask probabilities resampled into their boxes on the image, as crops: memory follows the objects.
 
-Letters: N instances, M mask side, H W image, h w the crop an instance covers.
+Letters: N instances, M mask side, H W image, h w crop of an instance.
 Bilinear interpolation is separable, so a crop is by_y (h, M) @ probabilities (M, M) @ by_x (M, w).
 """
 
@@ -18,10 +18,10 @@ Span = tuple[int, int]
 
 
 def paste(probs: Tensor, boxes: Tensor, size: Size, *, rule: Rule, threshold: float) -> Masks:
-    """Probabilities (N, M, M) drawn into boxes (N, 4) of an image of `size`: pixels >= threshold are set.
+    """Masks of probabilities (N, M, M) pasted into boxes (N, 4) of an image of `size`: set where >= threshold.
 
-    "sampled": the probability at each pixel centre, box not rounded, zero beyond the outermost samples (detectron2).
-    "integer": a margin of one zero cell, the box enlarged by it, truncated to whole pixels (torchvision).
+    rule: "sampled" interpolates at pixel centres in the unrounded box, zero beyond the outermost samples (detectron2);
+    "integer" pads by one zero cell, enlarges the box with it and truncates the box to whole pixels (torchvision).
     """
     probs, boxes = probs.detach().float().cpu(), boxes.detach().float().cpu()
     place = _sampled if rule == "sampled" else _integer
@@ -43,7 +43,7 @@ def _sampled(prob: Tensor, box: Tensor, size: Size, threshold: float) -> tuple[i
 
 
 def _centres(span: Span, low: float, high: float, side: int) -> Tensor:
-    """(h,) position of each pixel centre of `span`, in samples of the mask."""
+    """(h,) position of each pixel centre of `span`, in mask cells; the centre of the first cell is 0."""
     centre = torch.arange(span[0], span[1], dtype=torch.float32) + 0.5
     return (centre - low) / (high - low) * side - 0.5
 
@@ -60,7 +60,7 @@ def _integer(prob: Tensor, box: Tensor, size: Size, threshold: float) -> tuple[i
 
 
 def _resized(span: Span, low: int, length: int, side: int) -> Tensor:
-    """(h,) source position of each pixel of `span`: `side` samples are stretched over `length` pixels from `low`."""
+    """(h,) position, in mask cells, of each pixel of `span`: `side` cells stretched over `length` pixels from `low`."""
     centre = torch.arange(span[0], span[1], dtype=torch.float32) - low + 0.5
     return (centre * (side / length) - 0.5).clamp_(min=0)
 
@@ -71,7 +71,7 @@ def _inside(low: int, high: int, limit: int) -> Span:
 
 
 def _weights(position: Tensor, side: int, *, border: Literal["zero", "repeat"]) -> Tensor:
-    """(h, M): the bilinear weight of every sample for every position; beyond the border zero, or its last sample."""
+    """(h, M) bilinear weight of every cell for every position; beyond the border zero, or the border cell repeated."""
     cell = position.floor()
     far = position - cell
     out = torch.zeros((len(position), side))

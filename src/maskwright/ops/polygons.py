@@ -1,7 +1,7 @@
-"""Outlines of bitmaps and back: polygons with holes and several parts, exact on the pixel grid.
+"""Bitmaps to polygons with holes and several parts, and back, exact on the pixel grid.
 
-Letters: N instances, h w crop, C corners of outlines, S spans (runs of pixel centres inside a ring, row by row).
-Coordinates are continuous pixels: an outline runs on pixel borders, so a single pixel is a unit square.
+Letters: N instances, h w crop, C corners of outlines, S spans (horizontal runs of pixel centres inside a ring).
+Coordinates are continuous pixels: outlines run along pixel borders, so a single pixel is a unit square.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,22 +16,22 @@ from maskwright.errors import DataError
 from maskwright.types import BoolArray, IntArray, Masks, Size
 
 Ring = NDArray[np.float64]
-"""(n, 2) x, y; closed without repeating the first point."""
+"""(n, 2) x, y; closed, the first point is not repeated."""
 
 
 class Part(NamedTuple):
-    """One connected piece of an object: its outline and the outlines of its holes, each (n, 2) float64 x, y."""
+    """One connected component of an object: its outer ring and the rings of its holes."""
 
     outer: Ring
     holes: tuple[Ring, ...] = ()
 
 
 def to_polygons(masks: Masks) -> list[list[Part]]:
-    """Exact outlines on pixel borders: a list of parts per instance; `from_polygons` gives the same masks back.
+    """Exact outlines on pixel borders, a list of parts per instance; `from_polygons` inverts it.
 
-    A part is a piece of pixels joined by their sides (4-connectivity); pieces that touch in a corner are separate
-    parts, and no outline visits a point twice, so every part is a valid polygon. Outlines run clockwise on screen,
-    holes counter-clockwise; points in the middle of a straight line are left out.
+    A part is a 4-connected component; components that touch only in a corner are separate parts, and no ring visits a
+    point twice, so every part is a valid polygon. Outer rings run clockwise on screen, holes counter-clockwise; points
+    inside a straight edge are left out.
     """
     return [
         _parts(crop, np.array([left, top], np.float64))
@@ -40,10 +40,10 @@ def to_polygons(masks: Masks) -> list[list[Part]]:
 
 
 def with_seams(part: Part) -> Ring:
-    """(n, 2) one ring for an outline with holes: each hole is entered and left along the same shortest seam.
+    """(n, 2) a single ring for a part with holes, for formats without holes: each hole is joined by its shortest seam.
 
-    A seam is walked once each way, so it adds nothing to the area: filled by the even-odd rule, as the COCO API and
-    `from_polygons` do, the ring has exactly the pixels of the part.
+    A seam is traversed once in each direction, so it has no area: filled by the even-odd rule, as in the COCO API and
+    `from_polygons`, the ring covers exactly the pixels of the part.
     """
     ring = part.outer
     for hole in part.holes:
@@ -79,18 +79,18 @@ def _parts(crop: BoolArray, origin: Ring) -> list[Part]:
 
 
 def _corners(crop: BoolArray) -> tuple[IntArray, IntArray, IntArray]:
-    """Corners of all outlines of a bitmap and the order in which outlines visit them, the mask on the right hand.
+    """Corners of all outlines of a bitmap, and the next corner of each with the mask on the right-hand side.
 
     Returns points (C, 2) x, y; pixels (C, 2) row, column of a mask pixel at each corner; successor (C,).
-    At a lattice point the four pixels around it decide: one or three of them set make one corner, two set across the
-    diagonal make two corners, one for each.
+    The four pixels around a lattice point decide: one or three of them set give one corner, two set diagonally give
+    two corners, one for each pixel.
     """
     p = np.pad(crop, 1)
     nw, ne, sw, se = p[:-1, :-1], p[:-1, 1:], p[1:, :-1], p[1:, 1:]
     found = []
-    # An outer corner has exactly one pixel set in its 2x2, or two across; an inner one has exactly one not set.
-    # Each line: the pixel whose corner it is, its neighbours across sides, is the horizontal edge to the east?,
-    # is the vertical edge to the south?, does the outline leave horizontally?, offset of a mask pixel (row, column).
+    # Convex corners have one pixel of the 2 x 2 set, or two diagonally; concave corners have exactly one not set.
+    # Columns: the pixel whose corner it is, its side neighbours, horizontal edge to the east?, vertical edge to the
+    # south?, does the outline leave horizontally?, offset of a mask pixel (row, column).
     for own, beside, above, east, south, leaves, offset in (
         (se, sw, ne, True, True, True, (0, 0)),
         (sw, se, nw, False, True, False, (0, -1)),
@@ -121,14 +121,14 @@ def _describe(x: IntArray, y: IntArray, east: bool, south: bool, leaves: bool, o
 
 
 def _partners(order: IntArray) -> IntArray:
-    """Corners sorted along a line are the two ends of one edge, pair by pair."""
+    """(C,) the corner at the other end of each edge: corners sorted along a line are the ends of edges, in pairs."""
     out = np.empty_like(order)
     out[order[0::2]], out[order[1::2]] = order[1::2], order[0::2]
     return out
 
 
 def _rings(points: IntArray, successor: IntArray) -> list[list[int]]:
-    """The closed walks along `successor`, cut where one meets itself so that each visits a point once."""
+    """The cycles of `successor`, split where one visits a point twice."""
     nexts = successor.tolist()
     seen = bytearray(len(nexts))
     where = (points[:, 1] * (points[:, 0].max() + 1) + points[:, 0]).tolist()
@@ -149,7 +149,7 @@ def _rings(points: IntArray, successor: IntArray) -> list[list[int]]:
 
 
 def _simple(ring: list[int], where: list[int]) -> Iterator[list[int]]:
-    """Cut a walk at the points it visits twice."""
+    """Split a cycle at the points that it visits twice."""
     path: list[int] = []
     at: dict[int, int] = {}
     for corner in ring:
@@ -173,11 +173,11 @@ def _signed_area(ring: Ring) -> float:
 
 
 def from_polygons(parts_per_instance: Sequence[Sequence[Part]], size: Size) -> Masks:
-    """Masks of polygons with holes: a pixel belongs to an instance where its centre lies in a part, not in its hole.
+    """Masks of polygons with holes: a pixel is set if its centre lies in a part and not in one of its holes.
 
-    Each ring fills by the even-odd rule; parts are united; holes of a part lie inside it and do not overlap each
-    other. What lies outside the image is cut. Exact inverse of `to_polygons`.
-    Raises DataError where a ring is not (n, 2) or not finite.
+    Rings are filled by the even-odd rule; parts are united; the holes of a part must lie inside it and not overlap.
+    size: (H, W), to which everything is clipped. Exact inverse of `to_polygons`.
+    Raises DataError for a ring that is not (n, 2) or not finite.
     """
     filled = [_fill(parts, size, index) for index, parts in enumerate(parts_per_instance)]
     corners = np.array([corner for corner, _ in filled], np.int64).reshape(-1, 2)
@@ -210,7 +210,7 @@ def _fill(parts: Sequence[Part], size: Size, index: int) -> tuple[tuple[int, int
 
 
 def _spans(rings: Sequence[Ring], size: Size) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """Row, first column, end column and ring of every span of pixel centres inside a ring; (S,) each."""
+    """Row, first column, column after the last, and ring of every span of pixel centres inside a ring; (S,) each."""
     none = np.zeros(0, np.int64)
     if not rings:
         return none, none, none, none
@@ -227,7 +227,7 @@ def _spans(rings: Sequence[Ring], size: Size) -> tuple[IntArray, IntArray, IntAr
     row = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
     slope = (high[edge, 0] - low[edge, 0]) / (high[edge, 1] - low[edge, 1])
     x = low[edge, 0] + (row + 0.5 - low[edge, 1]) * slope
-    order = np.lexsort((x, row, owner[edge]))  # a closed ring crosses a row an even number of times
+    order = np.lexsort((x, row, owner[edge]))  # a ring crosses a row an even number of times
     column = np.ceil(np.clip(x[order], 0, size[1]) - 0.5).astype(np.int64)
     begin, end = column[0::2], column[1::2]
     keep = end > begin

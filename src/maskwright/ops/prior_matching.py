@@ -1,9 +1,9 @@
-"""Which object a prior box answers for where every object has a prior of its own (SSD, as YOLACT settles it).
+"""Matching of priors to ground truth in which every object gets at least one prior (SSD, section 2.2, as in YOLACT).
 
-Unlike `ops.matching` no two objects ever share the prior that is theirs whatever the overlap. Works on the pairs that
-overlap at all, which are few: memory follows the objects.
+Unlike in `ops.matching`, the prior forced for one object is never forced for another. Only pairs that overlap are
+stored, so that memory follows the objects and not N x G.
 
-Letters: G objects, N priors, P overlapping pairs, K crowds.
+Letters: G ground-truth boxes, N priors, P overlapping pairs sorted by falling IoU, K crowds.
 """
 
 import torch
@@ -13,19 +13,19 @@ from maskwright.ops import boxes as box_ops
 from maskwright.ops.matching import BACKGROUND, IGNORED
 
 CHUNK = 2**22
-"""Pairs that are looked at together, overlapping or not."""
+"""Largest number of pairs, overlapping or not, that are tested in one step; limits memory."""
 
 THINNEST = 0.01
-"""Pixels. What is thinner cannot be coded as an offset (the published code drops it from the data, at 0.0073)."""
+"""Pixels. A thinner box cannot be encoded as an offset (the published code removes it from the data, at 0.0073)."""
 
 
 def match_priors(truth: Tensor, priors: Tensor, *, low: float, high: float) -> Tensor:
-    """(G, 4), (N, 4) to matches (N,) int64: the row in `truth`, BACKGROUND, or IGNORED.
+    """(G, 4), (N, 4) to matches (N,) int64: the row in `truth`, BACKGROUND, or IGNORED. 0 < low <= high.
 
-    A prior takes the object it overlaps most where that IoU is >= high, is BACKGROUND below low, IGNORED between.
-    Besides, each object gets one prior of its own: the pair of the largest IoU is joined, both leave, and so on until
-    objects or overlapping priors have run out; ties go to the earlier object, then to the earlier prior. An object
-    that overlaps no prior, is not finite or is thinner than `THINNEST` gets none. 0 < low <= high.
+    A prior is matched to the object of highest IoU if that IoU is >= high; it is BACKGROUND below low, IGNORED between.
+    In addition one prior is forced for each object, whatever the IoU: the pair of highest IoU is matched, its object
+    and prior are removed, and so on; ties go to the lower object index, then to the lower prior index. An object that
+    overlaps no remaining prior, is not finite or is thinner than `THINNEST` gets none.
     """
     value, row, prior = _pairs(truth, priors)
     matches = torch.full((len(priors),), BACKGROUND, dtype=torch.int64, device=priors.device)
@@ -35,13 +35,13 @@ def match_priors(truth: Tensor, priors: Tensor, *, low: float, high: float) -> T
     matches[touched[value[best] >= low]] = IGNORED
     strong = value[best] >= high
     matches[touched[strong]] = row[best[strong]]
-    own = _joined(row, prior, len(truth), len(priors))
-    matches[prior[own]] = row[own]
+    forced = _forced(row, prior, len(truth), len(priors))
+    matches[prior[forced]] = row[forced]
     return matches
 
 
 def leave_out_crowds(matches: Tensor, priors: Tensor, crowds: Tensor, share: float) -> Tensor:
-    """Background priors (N,) of whose own area more than `share` lies in one of the crowds (K, 4) become IGNORED."""
+    """Matches (N,) in which BACKGROUND priors become IGNORED if > `share` of their area lies in one crowd (K, 4)."""
     if len(crowds) == 0:
         return matches
     inside = box_ops.intersection(priors, crowds).amax(dim=1) / box_ops.area(priors) > share
@@ -49,7 +49,7 @@ def leave_out_crowds(matches: Tensor, priors: Tensor, crowds: Tensor, share: flo
 
 
 def _pairs(truth: Tensor, priors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """IoU, object and prior of the pairs that overlap, each (P,): largest first, then by object, then by prior."""
+    """IoU, object and prior of the overlapping pairs, each (P,): highest IoU first, then by object, then by prior."""
     good = box_ops.sides_at_least(truth, THINNEST) & torch.isfinite(truth).all(dim=1)
     rows, sides = torch.nonzero(good).flatten(), priors.T.contiguous()  # (4, N)
     found = []
@@ -67,28 +67,29 @@ def _pairs(truth: Tensor, priors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _first(index: Tensor, places: Tensor, count: int) -> Tensor:
-    """(count,): the smallest of the `places` at which each number stands in `index`; beyond the last if nowhere."""
+    """(count,): for each value 0..count-1 the smallest of `places` where `index` has it; int64's maximum if it never
+    occurs."""
     nowhere = torch.full((count,), torch.iinfo(torch.int64).max, device=index.device)
     return nowhere.scatter_reduce(0, index, places, "amin")
 
 
 def _best_of_each(row: Tensor, objects: int) -> Tensor:
-    """Places of the best pairs of each object, as many as there are objects: nobody has to look further."""
+    """Indices of the `objects` best pairs of each object: enough, as the others hold at most `objects` - 1 priors."""
     order = torch.sort(row, stable=True).indices
     counts = torch.bincount(row, minlength=objects)
     rank = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row[order]]
     return torch.sort(order[rank < objects]).values
 
 
-def _joined(row: Tensor, prior: Tensor, objects: int, priors: int) -> Tensor:
-    """Places of the pairs that are joined, of pairs in falling order; nobody is in two of them.
+def _forced(row: Tensor, prior: Tensor, objects: int, priors: int) -> Tensor:
+    """Indices of the pairs that greedy one-to-one matching takes from pairs in falling order.
 
-    Deferred acceptance: every object without a prior asks for the best one that nobody better holds, and each prior
-    keeps the best who asks. Objects and priors agree on the order of pairs, so this is what joining the best pair
-    again and again gives, in as many rounds as there are conflicts in a row.
+    Deferred acceptance (Gale and Shapley): every object without a prior proposes to the best prior that no better pair
+    holds, and each prior keeps its best proposal. Objects and priors rank pairs by the same order, so the result
+    equals the greedy one, in as many rounds as the longest chain of conflicts, each a few tensor operations.
     """
     places = _best_of_each(row, objects)
-    held = _first(prior[:0], places[:0], priors)  # place of the pair that each prior is in
+    held = _first(prior[:0], places[:0], priors)  # index of the pair that each prior is in
     while True:
         alive = places < held[prior[places]]
         places = places[alive]

@@ -22,24 +22,24 @@ from maskwright.types import BoolArray, IntArray, Masks, Size
 Upsample = Literal["masks", "logits"]
 
 CELLS, TILES = 1 << 20, 1 << 12
-"""So many cells of windows, and so many tiles, are worked out together, which limits memory; one mask may have more."""
+"""Largest number of window cells and of tiles computed together, which limits memory; a single mask may exceed it."""
 
 WHOLE, GATHERED = 16, 1 << 16
-"""Windows of more than one part in 16 of a map are cut out of whole sums; of smaller ones so many cells are gathered at
-once."""
+"""Windows larger than 1 / WHOLE of the map are cut from sums over the whole map; for smaller ones the prototypes of
+GATHERED cells at a time are gathered and summed."""
 
 
 def logits(prototypes: Tensor, coefficients: Tensor) -> Tensor:
-    """(h, w, D), (N, D) to (N, h, w): the signed sums, before the sigmoid."""
+    """(h, w, D), (N, D) to (N, h, w): the linear combinations, before the sigmoid."""
     h, w, count = prototypes.shape
     return (coefficients @ prototypes.reshape(-1, count).T).view(len(coefficients), h, w)
 
 
 def window(boxes: Tensor, shape: Size, span: Size, margin: float = 1.0) -> Tensor:
-    """(N, h, w) bool: the cells of a map that each box (N, 4), in an input of size `span`, and a margin cover.
+    """(N, h, w) bool: the cells of a map of `shape` (h, w) inside each box, plus a margin in cells.
 
-    A cell counts where its whole number j lies in [x1 - margin, x2 + margin), x1 and x2 in cells, not rounded; as the
-    published code has it.
+    boxes: (N, 4) in pixels of the input of size `span`. A cell is inside if its index j lies in
+    [x1 - margin, x2 + margin) with x1 and x2 in cells, not rounded, as in the published code.
     """
     low, high = _reach(boxes, shape, span, margin)
     x = torch.arange(shape[1], device=boxes.device)
@@ -50,13 +50,13 @@ def window(boxes: Tensor, shape: Size, span: Size, margin: float = 1.0) -> Tenso
 
 
 def _reach(boxes: Tensor, shape: Size, span: Size, margin: float) -> tuple[Tensor, Tensor]:
-    """(N, 2) lowest and (N, 2) highest x, y of boxes and margin, in cells."""
+    """(N, 2) smallest and (N, 2) largest x, y of the boxes plus margin, in cells."""
     cells = boxes * boxes.new_tensor([shape[1] / span[1], shape[0] / span[0]] * 2)
     return torch.minimum(cells[:, :2], cells[:, 2:]) - margin, torch.maximum(cells[:, :2], cells[:, 2:]) + margin
 
 
 def soft_masks(prototypes: Tensor, coefficients: Tensor, boxes: Tensor, span: Size, margin: float = 1.0) -> Tensor:
-    """(N, h, w) probabilities at the prototypes' resolution, 0 outside the box and its margin; see `window`."""
+    """(N, h, w) probabilities at the prototypes' resolution, 0 outside the box plus margin; arguments as in `draw`."""
     inside = window(boxes, (prototypes.shape[0], prototypes.shape[1]), span, margin)
     return logits(prototypes, coefficients).sigmoid() * inside
 
@@ -75,14 +75,14 @@ def draw(
     upsample: Upsample = "masks",
     threshold: float = 0.5,
 ) -> Masks:
-    """The masks of N instances on an image, worked out where they can be: work and memory follow the objects.
+    """The masks of N instances on the image, computed only inside their boxes: work and memory follow the objects.
 
-    prototypes (h, w, D) that span an input of size `span`, coefficients (N, D), boxes (N, 4) in that input, not
-    clipped. geometry: the map image -> input. margin: cells around the box in which a mask may be.
-    upsample: "masks" crops the probabilities at the map's resolution and enlarges the result (YOLACT; a mask may reach
-    one cell beyond box and margin); "logits" enlarges the sums and crops at the image's resolution. Both bilinear,
-    beyond the map its border. A pixel is set where its probability is above `threshold`.
-    Raises ConfigError where the geometry turns or mirrors.
+    prototypes: (h, w, D), spanning the input of size `span`. coefficients: (N, D). boxes: (N, 4) in pixels of that
+    input, not clipped. geometry: image -> input. margin: cells around the box in which a mask may lie.
+    upsample: "masks" crops the probabilities at the map's resolution and upsamples the result (YOLACT; a mask may reach
+    one cell beyond box and margin); "logits" upsamples the sums and crops at the image's resolution. Both bilinear,
+    with the map's border repeated. A pixel is set where its probability is > `threshold`.
+    Raises ConfigError for a geometry that rotates or mirrors.
     """
     shape = (prototypes.shape[0], prototypes.shape[1])
     low, high = (v.double().cpu().numpy() for v in _reach(boxes.detach().float(), shape, span, margin))
@@ -97,7 +97,7 @@ def draw(
         if upsample == "masks":
             values.sigmoid_()
         outside = torch.from_numpy(~(r.inside[:, :, None] & c.inside[:, None, :]))
-        values.masked_fill_(outside, 0.0 if upsample == "masks" else level)  # not above it, and not looked at
+        values.masked_fill_(outside, 0.0 if upsample == "masks" else level)  # neither is above the level
         above: BoolArray = values.numpy() > level
         place = Place(r.narrowed(down, above, 2), c.narrowed(across, above, 1))
         corners[some] = np.stack([place.rows[:, 0], place.columns[:, 0]], 1)
@@ -108,7 +108,7 @@ def draw(
 
 
 def _alike(rows: "_Windows", columns: "_Windows", down: Axis, across: Axis) -> Iterator[IntArray]:
-    """Instances whose windows are about as large, which are drawn together; memory does not grow with their number."""
+    """Yield groups of instances with windows of similar size, limited by CELLS and TILES, to be drawn together."""
     height, width = rows.last - rows.first, columns.last - columns.first
     cells, tiles = height * width, down.tiles(rows.begin, rows.end) * across.tiles(columns.begin, columns.end)
     order = np.lexsort((width, height))
@@ -123,9 +123,9 @@ def _alike(rows: "_Windows", columns: "_Windows", down: Axis, across: Axis) -> I
 
 
 def _sums(prototypes: Tensor, coefficients: Tensor, rows: "_Windows", columns: "_Windows") -> Tensor:
-    """(N, r, c) signed sums of (h, w, D) prototypes in N windows, as large as the largest.
+    """(N, r, c) linear combinations of (h, w, D) prototypes in N windows, padded to the largest window.
 
-    Where the windows are large, they are cut out of whole sums, else the prototypes in them are summed.
+    Large windows are cut from sums over the whole map; for small ones only the prototypes inside are summed.
     """
     h, w, count = prototypes.shape
     if rows.largest * columns.largest * WHOLE < h * w:
@@ -147,7 +147,7 @@ def _sums(prototypes: Tensor, coefficients: Tensor, rows: "_Windows", columns: "
 
 @dataclass(frozen=True, eq=False)
 class _Windows:
-    """Where N masks may be along one axis, each (N,): first pixel, the one after the last, and the same of cells."""
+    """Half-open spans along an axis in which N masks may lie, each (N,): begin, end in pixels; first, last in cells."""
 
     begin: IntArray
     end: IntArray
@@ -159,30 +159,30 @@ class _Windows:
 
     @property
     def largest(self) -> int:
-        """Cells of the largest."""
+        """Number of cells of the longest span."""
         return int((self.last - self.first).max(initial=0))
 
     @property
     def inside(self) -> BoolArray:
-        """(N, largest) which of the cells from its first on are in a window."""
+        """(N, largest) bool: which of the cells from `first` on belong to the window."""
         return np.asarray(np.arange(self.largest) < (self.last - self.first)[:, None])
 
     def narrowed(self, axis: Axis, above: BoolArray, other: int) -> IntArray:
-        """(N, 2) the span in which a pixel may be set: it looks at a line with a cell that is `above` (N, r, c).
+        """(N, 2) the pixel spans that read at least one cell that is `above` (N, r, c) the threshold.
 
-        other: the dimension of `above` along which the lines run.
+        other: the dimension of `above` that belongs to the other axis.
         """
         lines = np.asarray(above.any(axis=other), np.bool_)
         if not lines.size:
             return np.zeros((len(lines), 2), np.int64)
         low, high = self.first + lines.argmax(1), self.first + lines.shape[1] - lines[:, ::-1].argmax(1)
-        high = np.minimum(high, self.last)  # where none is above
+        high = np.minimum(high, self.last)  # matters only where no cell is above
         begin, end = np.maximum(self.begin, axis.first[low]), np.minimum(self.end, axis.first[high + 1])
         return np.where(lines.any(axis=1, keepdims=True), np.stack([begin, end], 1), 0)
 
 
 def _windows(axis: Axis, low: NDArray[np.float64], high: NDArray[np.float64], upsample: Upsample) -> _Windows:
-    """Of each instance, whose box and margin reach from `low` (N,) to `high` (N,), in cells."""
+    """The windows of instances whose box plus margin spans [low, high), both (N,), in cells."""
     count = len(axis.first) - 2
     if upsample == "masks":
         first = np.clip(np.ceil(low), 0, count).astype(np.int64)
@@ -198,11 +198,11 @@ def _windows(axis: Axis, low: NDArray[np.float64], high: NDArray[np.float64], up
 
 
 def _axes(geometry: Geometry, shape: Size, span: Size) -> tuple[Axis, Axis]:
-    """Of x and of y."""
+    """The axes of x and y."""
     m = geometry.matrix
     if m[0, 1] or m[1, 0] or m[0, 0] <= 0 or m[1, 1] <= 0:
         raise ConfigError(
-            "Prototype masks are drawn through a geometry that scales and shifts; this one turns or mirrors."
+            "Prototype masks need a geometry that only scales and shifts; this one rotates, shears or mirrors."
         )
     height, width = geometry.source
     x, y = shape[1] / span[1], shape[0] / span[0]

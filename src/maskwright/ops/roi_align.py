@@ -1,18 +1,18 @@
-"""RoIAlign on the CPU as weighted sums of table rows: exact, differentiable, and short of arithmetic.
+"""RoIAlign on the CPU as weighted sums of table rows: exact, differentiable, with little arithmetic.
 
 A feature map in channels_last memory is a table with one row of C numbers per cell. The average of a bin's bilinear
 samples is a weighted sum of a few rows, and the weights are separable:
 
     out[r, :, i, j] = sum_s sum_t wy[r, i, s] * wx[r, j, t] * table[y[r, i, s] + x[r, j, t]]
 
-so the work per axis is tiny (NumPy: small arrays, no threads to wait for), and the rest is
-`torch.nn.functional.embedding_bag`. Three things make it fast. Samples that share cells share taps: n samples at most
-one cell apart touch n + 1 cells per axis, not 2n. RoIs of one level and one number of taps go together, so that no
-tap is padding. The result lies in huge pages and is filled in chunks: page faults of fresh memory would otherwise
-cost as much as the arithmetic.
+The weights per axis are small and computed in NumPy, which wakes no threads for them; the sums are
+`torch.nn.functional.embedding_bag`. It is fast for three reasons. Samples that share cells share taps: n samples at
+most one cell apart touch n + 1 cells per axis, not 2n. RoIs of the same level and number of taps are processed
+together, so that no tap is padding. The result lies in huge pages and is filled in chunks, because page faults of
+fresh memory would cost as much as the arithmetic.
 
 Letters: R RoIs, L levels, B images, C channels, h w cells of a map, P output side, K samples per bin and axis,
-T taps (rows with a weight) per bin and axis. A cell's centre is its integer coordinate here, as in the reference.
+T taps (cells with a weight) per bin and axis. A cell's centre is its integer coordinate here, as in the paper's code.
 
 Source: He et al. 2017, Mask R-CNN, section 3; results equal `torchvision.ops.roi_align`.
 """
@@ -35,8 +35,8 @@ from maskwright.ops import memory
 
 Array: TypeAlias = NDArray[Any]
 
-_CHUNK_BYTES = 16 << 20  # results of one chunk: small enough that its memory is used again and again
-_CHUNK_TAPS = 4 << 20  # taps listed at once: bounds the memory of boxes with very many samples
+_CHUNK_BYTES = 16 << 20  # size of the result of one chunk: small enough that the allocator reuses its memory
+_CHUNK_TAPS = 4 << 20  # taps listed at once: limits the memory of boxes with very many samples
 
 
 def roi_align(
@@ -52,14 +52,14 @@ def roi_align(
     """Features of each box, resampled to (R, C, output_size, output_size), channels_last, dtype of the features.
 
     features: L maps (B, C, h, w), fastest in channels_last memory. boxes: (R, 4) xyxy in input pixels. batch_index:
-    (R,) image of each box. levels: (R,) map of each box; None where L is 1. scales: map cells per input pixel.
-    sampling_ratio: samples per bin and axis; 0 means ceil(RoI side / output_size), of each box and axis.
+    (R,) image of each box. levels: (R,) map of each box; None where L is 1. scales: of each map, cells per input pixel.
+    sampling_ratio: samples per bin and axis; 0 is adaptive, ceil(RoI side / output_size) for each box and axis.
     aligned: False is the legacy form without the half-pixel shift, where a RoI is at least one cell wide and high.
 
-    Samples more than one cell outside the map are zero. Differentiable in the features, not in the boxes.
+    Samples more than one cell outside the map are zero. Differentiable with respect to the features, not the boxes.
     Raises ConfigError for arguments that do not fit together.
     """
-    levels = check_rois("roi_align", features, boxes, batch_index, levels, scales)
+    levels = _check(features, boxes, batch_index, levels, scales)
     if output_size < 1 or sampling_ratio < 0:
         raise ConfigError(
             f"roi_align: output_size must be >= 1 and sampling_ratio >= 0, got {output_size} and {sampling_ratio}."
@@ -71,53 +71,46 @@ def roi_align(
     return rows.permute(0, 3, 1, 2)
 
 
-def check_rois(
-    name: str,
-    features: Sequence[Tensor],
-    boxes: Tensor,
-    batch_index: Tensor,
-    levels: Tensor | None,
-    scales: Sequence[float],
+def _check(
+    features: Sequence[Tensor], boxes: Tensor, batch_index: Tensor, levels: Tensor | None, scales: Sequence[float]
 ) -> Tensor:
-    """The level of each box, (R,) int64, once all arguments are found to fit together; ConfigError otherwise."""
-    count = len(boxes)
-    if not features or len(features) != len(scales):
-        raise ConfigError(f"{name}: needs one scale per feature map, got {len(features)} maps, {len(scales)} scales.")
+    """The level of each box, (R,) int64, if all arguments fit together; ConfigError otherwise."""
+    count, maps = len(boxes), len(features)
+    if not features or maps != len(scales):
+        raise ConfigError(f"roi_align: needs one scale per feature map, got {maps} maps, {len(scales)} scales.")
     if any(f.ndim != 4 or f.shape[:2] != features[0].shape[:2] or 0 in f.shape[2:] for f in features):
         shapes = [tuple(f.shape) for f in features]
-        raise ConfigError(f"{name}: feature maps must be (B, C, h, w) with equal B and C, none empty; got {shapes}.")
+        raise ConfigError(f"roi_align: feature maps must be (B, C, h, w) with equal B and C, none empty; got {shapes}.")
     if boxes.shape != (count, 4) or batch_index.shape != (count,):
         got = f"{tuple(boxes.shape)} and {tuple(batch_index.shape)}"
-        raise ConfigError(f"{name}: boxes must be (R, 4) and batch_index (R,), got {got}.")
+        raise ConfigError(f"roi_align: boxes must be (R, 4) and batch_index (R,), got {got}.")
     if levels is None:
-        if len(features) != 1:
-            raise ConfigError(f"{name}: levels says which of the {len(features)} maps each box is for; got None.")
+        if maps != 1:
+            raise ConfigError(f"roi_align: levels must say which of the {maps} maps each box is read from; got None.")
         levels = batch_index.new_zeros(count)
     if levels.shape != (count,):
-        raise ConfigError(f"{name}: levels must be ({count},), one per box, got {tuple(levels.shape)}.")
+        raise ConfigError(f"roi_align: levels must be ({count},), one per box, got {tuple(levels.shape)}.")
     if count and boxes.device.type == "cpu":
         if not boxes.isfinite().all():
-            raise ConfigError(
-                f"{name}: boxes must be finite; row {int((~boxes.isfinite()).any(1).nonzero()[0])} is not."
-            )
-        for what, index, end in (("batch_index", batch_index, len(features[0])), ("levels", levels, len(features))):
-            if int(index.min()) < 0 or int(index.max()) >= end:
-                raise ConfigError(
-                    f"{name}: {what} must be in 0..{end - 1}, got {int(index.min())}..{int(index.max())}."
-                )
+            row = int((~boxes.isfinite()).any(1).nonzero()[0])
+            raise ConfigError(f"roi_align: boxes must be finite; row {row} is not.")
+        for what, index, end in (("batch_index", batch_index, len(features[0])), ("levels", levels, maps)):
+            low, high = int(index.min()), int(index.max())
+            if low < 0 or high >= end:
+                raise ConfigError(f"roi_align: {what} must be in 0..{end - 1}, got {low}..{high}.")
     return levels
 
 
 class _Axis(NamedTuple):
-    """Taps along one axis. cell: (R, P, T) int32, weight: (R, P, T), taps: (R,) how many of the T each box uses."""
+    """Taps along one axis. cell: (R, P, T) int32; weight: (R, P, T); taps: (R,) number of the T that each box uses."""
 
     cell: Array
     weight: Array
     taps: Array
 
 
-class TapGroup(NamedTuple):
-    """Rows start..stop of a plan: boxes of one level with `high` taps along y and `wide` along x."""
+class _Group(NamedTuple):
+    """Rows start..stop of a plan: boxes of one level with `high` taps per bin along y and `wide` along x."""
 
     level: int
     start: int
@@ -127,13 +120,13 @@ class TapGroup(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """Which table rows make which bins. order: (R,) the box of each row of y and x, which lie group by group."""
+    """The taps of all bins, sorted into groups. order: (R,) the box that each row of y and x belongs to."""
 
     side: int
     order: Array
-    y: _Axis  # its cells count table rows: those of the images before + y * w
+    y: _Axis  # its `cell` is a table row: (rows of the images before + y) * w
     x: _Axis
-    groups: list[TapGroup]
+    groups: list[_Group]
 
 
 def _plan(
@@ -154,15 +147,16 @@ def _plan(
     y = _axis(scaled[:, 1], scaled[:, 3], high, side, sampling, aligned)
     x = _axis(scaled[:, 0], scaled[:, 2], wide, side, sampling, aligned)
     y = y._replace(cell=((batch_index.numpy() * high)[:, None, None] + y.cell) * wide[:, None, None])
-    order, groups = group_by_taps(level, y.taps, x.taps)
+    order, groups = _grouped(level, y.taps, x.taps)
     y, x = (_Axis(axis.cell.astype(np.int32)[order], axis.weight[order], axis.taps[order]) for axis in (y, x))
     return _Plan(side, order, y, x, groups)
 
 
 def _axis(start: Array, end: Array, cells: Array, side: int, sampling: int, aligned: bool) -> _Axis:
-    """Taps of the bins of [start, end] along an axis of `cells` cells, all (R,), in cells.
+    """Taps of the bins of boxes [start, end] along an axis of `cells` cells, all (R,), in cells.
 
-    Samples whose cells lie together take one tap per cell of the window around them; samples far apart take two each.
+    Where samples are close, a bin has one tap per cell of the window around them; where they are far apart, two per
+    sample.
     """
     dtype, count = start.dtype, len(start)
     length = end - start if aligned else np.maximum(end - start, 1)
@@ -171,7 +165,7 @@ def _axis(start: Array, end: Array, cells: Array, side: int, sampling: int, alig
     divisor = samples.clip(1)
     k = np.arange(divisor.max(initial=1), dtype=dtype)
     live = k < samples  # (R, 1, K)
-    k = np.minimum(k, divisor - 1)  # the samples that a box does not have repeat its last
+    k = np.minimum(k, divisor - 1)  # samples that a box does not have repeat its last one, with weight 0
     i = np.arange(side, dtype=dtype)[:, None]
     at = start[:, None, None] + i * step + (k + dtype.type(0.5)) * step / divisor  # (R, P, K)
     cells = cells[:, None, None]
@@ -179,7 +173,7 @@ def _axis(start: Array, end: Array, cells: Array, side: int, sampling: int, alig
     at = np.minimum(at.clip(0), (cells - 1).astype(dtype))
     low = at.astype(np.int64)
     upper = (at - low) * share
-    first, last = low[..., :1], low[..., -1:]  # one of them is the least: samples are in order, or in reverse
+    first, last = low[..., :1], low[..., -1:]  # one of them is the smallest: samples rise, or fall if end < start
     window = abs(first - last) + 2
     taps = np.minimum(window.max(axis=1, keepdims=True), 2 * divisor).astype(np.int64)
     slot = np.where(window <= taps, low - np.minimum(first, last), (2 * k).astype(np.int64))
@@ -193,19 +187,20 @@ def _axis(start: Array, end: Array, cells: Array, side: int, sampling: int, alig
     return _Axis(np.minimum(cell, cells - 1), weight.astype(dtype).reshape(shape), taps[:, 0, 0])
 
 
-def group_by_taps(levels: Array, high: Array, wide: Array) -> tuple[Array, list[TapGroup]]:
-    """The order that brings boxes of one level and one number of taps together, and the groups in it."""
+def _grouped(levels: Array, high: Array, wide: Array) -> tuple[Array, list[_Group]]:
+    """The order (R,) that sorts boxes by level and numbers of taps, and the groups of equal ones."""
     span = max(high.max(initial=0), wide.max(initial=0)) + 1
     keys = (levels * span + high) * span + wide
     order = keys.argsort(kind="stable")
     found, counts = np.unique(keys, return_counts=True)
     stops = counts.cumsum()
     parts = zip(found // span**2, stops - counts, stops, found // span % span, found % span, strict=True)
-    return order, [TapGroup(*(int(v) for v in part)) for part in parts]
+    return order, [_Group(*(int(v) for v in part)) for part in parts]
 
 
 class _Matrix(NamedTuple):
-    """Sparse rows: the taps offsets[n]..offsets[n + 1] of `row` (a table row) and `weight` make result n."""
+    """A sparse matrix by rows: result n is the sum of the table rows row[i] times weight[i], i in
+    offsets[n]..offsets[n + 1]."""
 
     row: Array
     weight: Array
@@ -217,13 +212,13 @@ class _Matrix(NamedTuple):
         return F.embedding_bag(row, table, offsets, mode="sum", per_sample_weights=weight, include_last_offset=True)
 
     def transposed(self, columns: int) -> "_Matrix":
-        """The same numbers column by column, for a table of `columns` rows."""
+        """The transpose; `columns`: number of rows of the table."""
         by_column = csr_array((self.weight, self.row, self.offsets), (len(self.offsets) - 1, columns)).tocsc()
         return _Matrix(by_column.indices, by_column.data, by_column.indptr)
 
 
-def _chunks(plan: _Plan, row_bytes: int) -> Iterator[list[TapGroup]]:
-    """The plan's groups, cut and packed: each chunk is for one level and its result is of bounded size."""
+def _chunks(plan: _Plan, row_bytes: int) -> Iterator[list[_Group]]:
+    """The plan's groups, cut and packed into chunks: each is of one level, with a result of limited size."""
     for level in dict.fromkeys(g.level for g in plan.groups):
         own = [g for g in plan.groups if g.level == level]
         most = plan.side**2 * max(g.high * g.wide for g in own)
@@ -233,8 +228,8 @@ def _chunks(plan: _Plan, row_bytes: int) -> Iterator[list[TapGroup]]:
             yield [g for g in cut if g.start < g.stop]
 
 
-def _matrix(plan: _Plan, groups: list[TapGroup]) -> _Matrix:
-    """The taps of all bins of adjoining groups of one level."""
+def _matrix(plan: _Plan, groups: list[_Group]) -> _Matrix:
+    """The taps of all bins of consecutive groups of one level."""
     side = plan.side
     lengths = np.repeat([g.high * g.wide for g in groups], [(g.stop - g.start) * side**2 for g in groups])
     offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
@@ -252,8 +247,8 @@ def _matrix(plan: _Plan, groups: list[TapGroup]) -> _Matrix:
     return _Matrix(row, weight, offsets)
 
 
-def _spread(group: TapGroup, y: Array, x: Array) -> tuple[Array, Array]:
-    """A group's (n, P, 1, high * wide) of y and (n, 1, P, high * wide) of x: long last axes make a fast product."""
+def _spread(group: _Group, y: Array, x: Array) -> tuple[Array, Array]:
+    """A group's (n, P, 1, high * wide) of y and (n, 1, P, high * wide) of x; long last axes make the product fast."""
     own = slice(group.start, group.stop)
     return (
         np.repeat(y[own, :, None, : group.high], group.wide, axis=3),
@@ -262,7 +257,7 @@ def _spread(group: TapGroup, y: Array, x: Array) -> tuple[Array, Array]:
 
 
 class _WeightedRows(torch.autograd.Function):
-    """(plan, L maps) -> (R, P, P, C). The gradient of a map is weighted rows too: the plan read cell by cell."""
+    """(plan, L maps) -> (R, P, P, C). The gradient of a map is the product with the transposed matrix."""
 
     @staticmethod
     def forward(ctx: Any, plan: _Plan, *features: Tensor) -> Tensor:
@@ -286,7 +281,7 @@ class _WeightedRows(torch.autograd.Function):
 
 
 def _map_gradient(plan: _Plan, level: int, shape: torch.Size, grad: Tensor) -> Tensor:
-    """Gradient (B, C, h, w) of one map, channels_last. grad: (R * P * P, C) of the bins."""
+    """Gradient (B, C, h, w) of one map, channels_last. grad: (R * P * P, C), of the bins."""
     batch, channels, high, wide = shape
     groups = [g for g in plan.groups if g.level == level]
     if not groups:
@@ -300,7 +295,7 @@ def _map_gradient(plan: _Plan, level: int, shape: torch.Size, grad: Tensor) -> T
 
 
 def _place(out: Tensor, index: Tensor, rows: Tensor) -> None:
-    """`out[index] = rows`, 16 bytes at a time where the rows allow it, as PyTorch moves one number at a time."""
+    """`out[index] = rows`, 16 bytes at a time where possible, because PyTorch copies element by element."""
     if rows.nbytes and rows[0].nbytes % 16 == 0:
         out, rows = out.view(torch.complex128), rows.view(torch.complex128)
     out.index_copy_(0, index, rows)
@@ -316,7 +311,7 @@ def _by_torchvision(
     sampling: int,
     aligned: bool,
 ) -> Tensor:
-    """The same through torchvision's compiled kernel, level by level: the fast way on a GPU."""
+    """The same with torchvision's kernel, level by level, which is the fast way on a GPU."""
     dtype = torch.promote_types(features[0].dtype, torch.float32)
     rois = torch.cat([batch_index[:, None].to(dtype), boxes.to(dtype)], 1)
     out = rois.new_zeros(len(rois), features[0].shape[1], side, side)

@@ -1,6 +1,6 @@
-"""Image to network input: size rules, resizing, normalising and padding, as the published models were trained.
+"""Preprocessing from image to network input: resizing, normalisation and padding by the published models' rules.
 
-Letters: H W image, h w resized image, B batch.
+Letters: H W image, h w resized image, B batch. Sizes are (H, W).
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,12 @@ from maskwright.types import InputSpec, Size
 
 
 def input_size(size: Size, spec: InputSpec) -> Size:
-    """(h, w) an image of `size` is resized to, without padding. Neither side ever gets below one pixel.
+    """(h, w) to which an image of `size` is resized, before padding; each side is at least one pixel.
 
-    Of a short edge the two rounding rules differ in about four sizes out of ten. "pillow": each side to the nearest
-    pixel, the long-edge limit applied after the short edge (detectron2). "float": one factor, each side rounded down
-    (torchvision). A stretched image fills the square; a letterboxed one fits into it, each side to the nearest pixel.
+    spec.fit: "stretch" fills the square, "letterbox" fits into it with each side rounded to the nearest pixel.
+    "short_edge" has two rounding rules, which differ in about four sizes out of ten. spec.resize "pillow" rounds each
+    side to the nearest pixel and applies the long-edge limit after the short edge (detectron2); "float" uses one
+    factor and rounds down (torchvision).
     """
     if spec.fit == "stretch":
         return spec.size, spec.size
@@ -53,9 +54,10 @@ def _letterboxed(size: Size, spec: InputSpec) -> Size:
 
 
 def resize_normalise(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
-    """(H, W, 3) uint8 RGB to the float32 (3, h, w) input without padding.
+    """(H, W, 3) uint8 RGB to the float32 (3, h, w) input, not padded.
 
-    "float" resizes before it normalises: the same but for rounding, as both are linear, and less work.
+    "float" resizes before it normalises, unlike torchvision: both steps are linear, so results differ by rounding only,
+    and this order is less work.
     """
     h, w = input_size((image.shape[0], image.shape[1]), spec)
     if spec.resize == "pillow" and (h, w) != image.shape[:2]:
@@ -67,12 +69,12 @@ def resize_normalise(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
 
 
 def normalise(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
-    """(H, W, 3) uint8 RGB to float32 (3, H, W) at its own size."""
+    """(H, W, 3) uint8 RGB to float32 (3, H, W), not resized."""
     return _normalised(_floats(image, spec), spec)
 
 
 def _floats(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
-    """A copy in float32 and the network's order of channels: four times the image's bytes."""
+    """A float32 copy (3, H, W) in the network's channel order."""
     if spec.channels == "BGR":
         image = image[:, :, ::-1]
     return torch.from_numpy(image.astype(np.float32, order="C")).permute(2, 0, 1)
@@ -85,7 +87,7 @@ def _normalised(pixels: Tensor, spec: InputSpec) -> Tensor:
 
 
 def padded_size(sizes: Sequence[Size], multiple: int, least: int = 0) -> Size:
-    """The common (H, W) of a batch: the largest of each side, or `least` if that is more, rounded up to `multiple`.
+    """The common (H, W) of a batch: the largest of each side and of `least`, rounded up to `multiple`.
 
     least: `InputSpec.square` of the inputs.
     """
@@ -95,10 +97,7 @@ def padded_size(sizes: Sequence[Size], multiple: int, least: int = 0) -> Size:
 
 
 def pad_batch(images: Sequence[Tensor], multiple: int, least: int = 0) -> Tensor:
-    """(3, h, w) inputs as one (B, 3, H, W) batch in channels_last memory, padded right and bottom with zeros.
-
-    For its size see `padded_size`.
-    """
+    """(3, h, w) inputs as one (B, 3, H, W) batch of `padded_size`, zeros at the right and bottom, channels_last."""
     height, width = padded_size([(i.shape[1], i.shape[2]) for i in images], multiple, least)
     batch = images[0].new_zeros((len(images), height, width, images[0].shape[0])).permute(0, 3, 1, 2)
     for row, image in zip(batch, images, strict=True):
