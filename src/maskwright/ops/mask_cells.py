@@ -115,7 +115,7 @@ class MaskCells:
         return above * (1 - share_y) + below * share_y > 0.5
 
     def _taps(self, which: Tensor, cell: Tensor, axis: int, shape: Size, span: Size) -> tuple[list[Tensor], Tensor]:
-        """The two pixels around each cell's centre along an axis, in the bordered crop, and the weight of the second."""
+        """The two pixels around each cell's centre along an axis, in the bordered crop, and the second one's weight."""
         middle = torch.arange(shape[axis], dtype=torch.float32, device=cell.device) + 0.5
         position = (middle * np.float32(span[axis] / shape[axis]).item() - 0.5).clamp(min=0)
         near = position.long().clamp(max=span[axis] - 1)
