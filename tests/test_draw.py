@@ -1,5 +1,7 @@
 """Overlays, cut-outs and label maps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -145,7 +147,10 @@ class TestOverlay:
     def test_landmarks_alone_and_outside(self):
         points = np.array([[[-50, 4, 1], [500, 80, 1]]])
         found = Instances([[0, 0, 0, 0]], [1.0], [0], Classes(["fly"]), (90, 120), keypoints=points)
-        joined = overlay(GREY, found, labels=False, scores=False, landmarks=(Landmarks(("a", "b"), ((0, 1),)),))
+        marks = Landmarks(("a", "b"), ((0, 1),))
+        joined = overlay(GREY, found, labels=False, scores=False, landmarks=(marks,))
+        known = replace(found, classes=Classes(found.classes.names, found.classes.ids, [marks] * len(found.classes)))
+        assert (overlay(GREY, known, labels=False, scores=False) == joined).all()
         assert (joined != GREY).any()
         none = Instances(np.zeros((0, 4)), [], [], Classes(["fly"]), (90, 120), keypoints=np.zeros((0, 2, 3)))
         np.testing.assert_array_equal(overlay(GREY, none), GREY)

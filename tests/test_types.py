@@ -33,6 +33,16 @@ class TestClasses:
         assert a != "cat dog"
         assert len({a, Classes(["cat", "dog"])}) == 1
 
+    def test_landmarks(self):
+        wing = Landmarks(("left tip", "right tip"), ((0, 1),))
+        marked = Classes(["fly", "leaf"], landmarks=[wing, None])
+        assert (marked.landmarks, Classes(["fly", "leaf"]).landmarks) == ((wing, None), (None, None))
+        assert marked == Classes(["fly", "leaf"], landmarks=(wing, None)) != Classes(["fly", "leaf"])
+        assert marked == ["fly", "leaf"]
+        assert len({marked, Classes(["fly", "leaf"], landmarks=(wing, None)), Classes(["fly", "leaf"])}) == 2
+        assert repr(marked) == "Classes(2: fly, leaf; 1 with landmarks)"
+        assert Instances([[0, 0, 1, 1]], [1.0], [0], marked, (5, 5))[:0].classes.landmarks == (wing, None)
+
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
@@ -40,6 +50,7 @@ class TestClasses:
             (("cell",), r"give \['cell'\]"),
             ((["a"], [1, 2]), "1 names and 2 ids"),
             ((["a", "b"], [1, 1]), "distinct"),
+            ((["a", "b"], None, [None]), "2 names and 1"),
         ],
     )
     def test_errors(self, arguments, says):

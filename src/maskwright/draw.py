@@ -40,15 +40,16 @@ def overlay(
     opacity: float = 0.45,
     outline: int | None = None,
     colors: Literal["instance", "class"] | Sequence[int] = "instance",
-    landmarks: Sequence[Landmarks | None] = (),
+    landmarks: Sequence[Landmarks | None] | None = None,
 ) -> NDArray[np.uint8]:
     """The image with its instances drawn in: translucent masks, opaque outlines, landmarks, class names and scores.
 
     image: what `media.as_image` takes, of the instances' size. labels, scores: write the class name, the score.
     texts: which instances get theirs; None is all. boxes: draw boxes as well (always where there are no masks).
     opacity: of the fill, 0 to 1. outline: width in pixels, inside the object; None follows the image's size, 0 draws
-    none. colors: one colour per instance, or per class, or the index of each one's `color`. landmarks: by label, says
-    which points of an instance are joined by lines; its points with a score above 0 are drawn in any case.
+    none. colors: one colour per instance, or per class, or the index of each one's `color`. landmarks: by label, say
+    which points of an instance are joined by lines; None takes those of the instances' classes. Points with a score
+    above 0 are drawn in any case.
     Small objects lie over large ones. A text is left out where it would cover more than it says: on objects smaller
     than the text, over other texts, in crowds on all objects that cannot hold it, and in small images where it would
     hide an object.
@@ -73,7 +74,7 @@ def overlay(
         for box, shade in zip(instances.boxes, shades, strict=True):
             _rectangle(pen, box, shade, max(width, 1))
     if instances.keypoints is not None:
-        marks = dict(enumerate(landmarks))
+        marks = dict(enumerate(instances.classes.landmarks if landmarks is None else landmarks))
         for points, label, shade in zip(instances.keypoints, instances.labels, shades, strict=True):
             _points(pen, points, marks.get(int(label)), shade, max(2, round(math.sqrt(short) / 10)))
     if words:

@@ -10,10 +10,11 @@ import torch
 from torchvision.models import detection
 
 from maskwright.errors import ConfigError, WeightsError
+from maskwright.models import rcnn
 from maskwright.models.coco_classes import COCO, COCO_BY_ID
 from maskwright.models.families import family_of
-from maskwright.models.zoo import ZOO, candidates, resolve, table
-from maskwright.types import Classes
+from maskwright.models.zoo import ZOO, candidates, describe, network_of, resolve, table
+from maskwright.types import Classes, Landmarks
 from maskwright.weights.fetch import Digest
 from maskwright.weights.transfer import class_count
 
@@ -155,6 +156,21 @@ def test_models_in_the_package_are_rebuilt_from_their_files(name: str) -> None:
         pytest.skip(str(error))
     assert path.name == f"{name}.safetensors"
     assert path.stat().st_size <= 25e6
+
+
+def test_headers_carry_landmarks() -> None:
+    """Through JSON and back; a model without landmarks has the header it always had, and that loads."""
+    marks = Landmarks(("left wing", "right wing", "head"), ((0, 2), (1, 2)), (1, 0, 2))
+    model = rcnn.RCNN(rcnn.tiny("compact", 2))
+    plain = json.loads(json.dumps(describe(model, Classes(["leaf", "fly"], [3, 5]), "tiny")))
+    assert plain["classes"] == {"names": ["leaf", "fly"], "ids": [3, 5]}
+    assert network_of(plain)[2].landmarks == (None, None)
+    marked = Classes(["leaf", "fly"], [3, 5], [None, marks])
+    header = json.loads(json.dumps(describe(model, marked, "tiny")))
+    assert network_of(header)[2] == marked
+    header["classes"]["landmarks"][1]["links"] = [[0, 7]]
+    with pytest.raises(WeightsError, match=r"Landmarks: links join positions 0\.\.2"):
+        network_of(header)
 
 
 def test_candidates_are_told_apart() -> None:

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from maskwright.errors import DataError, MissingExtraError
 from maskwright.results.prediction import Prediction
-from maskwright.types import Classes, Masks
+from maskwright.types import Classes, Landmarks, Masks
 
 CLASSES = Classes(["cell", "Zelle, größer"], [7, 90])
 
@@ -68,6 +68,15 @@ def test_coco_entries_without_masks_have_the_area_of_the_box() -> None:
     entry = boxes_only().to_coco(1)[0]
     assert "segmentation" not in entry
     assert entry["area"] == 30.0
+
+
+def test_a_file_keeps_the_landmarks_of_the_classes(tmp_path: Path) -> None:
+    wing = Landmarks(("left tip", "root", "right tip"), ((0, 1), (1, 2)))
+    found = boxes_only()
+    found.classes = Classes(CLASSES.names, CLASSES.ids, [None, wing])
+    loaded = Prediction.load(found.save(tmp_path / "a.json"))
+    assert loaded.classes == found.classes
+    assert loaded.classes.landmarks == (None, wing)
 
 
 def boxes_only() -> Prediction:

@@ -93,6 +93,11 @@ class Dataset:
     class_extra: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if any(self.landmarks) and not any(self.classes.landmarks):
+            classes = Classes(self.classes.names, self.classes.ids, self.landmarks)
+            object.__setattr__(self, "classes", classes)
+
     def __len__(self) -> int:
         return len(self.images)
 

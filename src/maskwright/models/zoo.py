@@ -19,7 +19,7 @@ from maskwright.models.entry import Entry as Entry
 from maskwright.models.entry import Published as Published
 from maskwright.models.families import FAMILIES
 from maskwright.models.zoo_entries import ENTRIES
-from maskwright.types import Classes
+from maskwright.types import Classes, Landmarks
 from maskwright.weights.load import Shapes, shapes_of
 
 DEFAULT_PUBLISHER = "detectron2"
@@ -102,18 +102,25 @@ def _network_of(header: Mapping[str, Any]) -> tuple[type[Model], Any, Classes]:
     if family not in FAMILIES:
         raise WeightsError(f"There is no model family '{family}'.{suggest(str(family), FAMILIES)}")
     kind = FAMILIES[family]
-    classes = Classes(header["classes"]["names"], header["classes"]["ids"])
+    about = header["classes"]
+    marks = [None if row is None else decode(Landmarks, row) for row in about.get("landmarks") or ()]
+    classes = Classes(about["names"], about["ids"], marks or None)
     return kind.model, decode(kind.config, header["config"]), classes
 
 
 def describe(model: Model, classes: Classes, architecture: str) -> dict[str, Any]:
     """The header from which `rebuild` makes the same network again."""
     family = next(name for name, kind in FAMILIES.items() if type(model) is kind.model)
+    marks = [None if row is None else encode(row) for row in classes.landmarks]
     return {
         "architecture": architecture,
         "family": family,
         "config": encode(model.config),
-        "classes": {"names": list(classes.names), "ids": list(classes.ids)},
+        "classes": {
+            "names": list(classes.names),
+            "ids": list(classes.ids),
+            **({"landmarks": marks} if any(marks) else {}),  # headers of models without landmarks stay as they were
+        },
     }
 
 

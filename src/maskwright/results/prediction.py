@@ -9,7 +9,8 @@ The file that `save` writes is JSON, one line per instance:
      "box_scores": false, "instances": [{"label": 0, "name": "nucleus", "score": 0.93, "box": [x0, y0, x1, y1],
                     "segmentation": {"size": [H, W], "counts": "..."}}, ...]}
 
-`label` counts the classes from 0; `segmentation` is a COCO compressed RLE. The head says what the rows carry: `masks`
+`label` counts the classes from 0; `segmentation` is a COCO compressed RLE; a class with landmarks has the fields of
+`types.Landmarks` under `landmarks`. The head says what the rows carry: `masks`
 (true: each has a segmentation), `keypoints` (how many landmarks: each row has that many [x, y, score], or null),
 `track_ids` (true: each has a `track_id`) and `box_scores` (true: each has a `box_score` beside its `score`; files
 without the key have none). Every number is the shortest decimal that gives the same float32 back.
@@ -27,9 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.atomic import replacing
+from maskwright.codec import decode, encode
 from maskwright.errors import DataError, MaskwrightError, MissingExtraError
 from maskwright.ops import masks as mask_ops
-from maskwright.types import Classes, Instances, Masks, Size
+from maskwright.types import Classes, Instances, Landmarks, Masks, Size
 
 FORMAT = "maskwright.prediction"
 VERSION = 1
@@ -162,7 +164,7 @@ class Prediction(Instances):
             "version": VERSION,
             "image": image,
             "size": list(self.size),
-            "classes": [{"id": i, "name": n} for i, n in zip(self.classes.ids, self.classes, strict=True)],
+            "classes": _class_rows(self.classes),
             "masks": self.crops is not None,
             "keypoints": None if self.keypoints is None else int(self.keypoints.shape[1]),
             "track_ids": self.track_ids is not None,
@@ -241,13 +243,22 @@ def areas(prediction: Prediction) -> NDArray[np.float64]:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
+def _class_rows(classes: Classes) -> list[dict[str, Any]]:
+    return [
+        {"id": i, "name": name, **({} if marks is None else {"landmarks": encode(marks)})}
+        for i, name, marks in zip(classes.ids, classes, classes.landmarks, strict=True)
+    ]
+
+
 def _fields(document: dict[str, Any]) -> dict[str, Any]:
     """The fields of a Prediction from its JSON document."""
     size: Size = (int(document["size"][0]), int(document["size"][1]))
     rows, landmarks = document["instances"], document["keypoints"]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"instances must be a list of objects, got {str(rows)[:60]}.")
-    classes = Classes([c["name"] for c in document["classes"]], [c["id"] for c in document["classes"]])
+    about = document["classes"]
+    marks = [None if c.get("landmarks") is None else decode(Landmarks, c["landmarks"]) for c in about]
+    classes = Classes([c["name"] for c in about], [c["id"] for c in about], marks)
     return {
         "boxes": _column(rows, "box", (4,)),
         "scores": _column(rows, "score", ()),

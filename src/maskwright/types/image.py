@@ -22,48 +22,6 @@ BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
 
-class Classes(Sequence[str]):
-    """The class names of a model or data set in label order, with the data set's own category ids.
-
-    `classes[2]` is the name of label 2, `classes.ids[2]` its category id in annotation and result files.
-    Without `ids` they are 1..Q, as most COCO-style files have it.
-    """
-
-    def __init__(self, names: Sequence[str], ids: Sequence[int] | None = None) -> None:
-        if isinstance(names, str):
-            raise ConfigError(f"Classes is a list of names, got {names!r}; give [{names!r}].")
-        self.names = tuple(str(n) for n in names)
-        self.ids = tuple(int(i) for i in ids) if ids is not None else tuple(range(1, len(self.names) + 1))
-        if not self.names:
-            raise ConfigError("Classes needs at least one name, got none.")
-        if len(self.ids) != len(self.names):
-            raise ConfigError(f"Classes needs one id per name, got {len(self.names)} names and {len(self.ids)} ids.")
-        if len(set(self.ids)) != len(self.ids):
-            raise ConfigError("Classes needs distinct ids, got duplicates.")
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
-        return self.names[index]
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Classes):
-            return self.names == other.names and self.ids == other.ids
-        return isinstance(other, (tuple, list)) and self.names == tuple(other)
-
-    def __hash__(self) -> int:
-        return hash((self.names, self.ids))
-
-    def __repr__(self) -> str:
-        shown = ", ".join(self.names[:5]) + (", ..." if len(self) > 5 else "")
-        return f"Classes({len(self)}: {shown})"
-
-
 @dataclass(frozen=True)
 class Landmarks:
     """The named points of one class, as people have wrists and flies have wing tips.
@@ -100,6 +58,60 @@ class Landmarks:
                 if wanted in self.names:
                     return self.names.index(wanted)
         return k
+
+
+class Classes(Sequence[str]):
+    """The class names of a model or data set in label order, with the data set's own category ids.
+
+    `classes[2]` is the name of label 2, `classes.ids[2]` its category id in annotation and result files, and
+    `classes.landmarks[2]` its `Landmarks`, or None where the class has none. Without `ids` they are 1..Q, as most
+    COCO-style files have it. Equal: the same names, ids and landmarks; or a list of the same names.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        ids: Sequence[int] | None = None,
+        landmarks: Sequence[Landmarks | None] | None = None,
+    ) -> None:
+        if isinstance(names, str):
+            raise ConfigError(f"Classes is a list of names, got {names!r}; give [{names!r}].")
+        self.names = tuple(str(n) for n in names)
+        self.ids = tuple(int(i) for i in ids) if ids is not None else tuple(range(1, len(self.names) + 1))
+        self.landmarks = tuple(landmarks) if landmarks is not None else (None,) * len(self.names)
+        if not self.names:
+            raise ConfigError("Classes needs at least one name, got none.")
+        if len(self.ids) != len(self.names):
+            raise ConfigError(f"Classes needs one id per name, got {len(self.names)} names and {len(self.ids)} ids.")
+        if len(self.landmarks) != len(self.names):
+            raise ConfigError(
+                f"Classes needs landmarks or None per name, got {len(self.names)} names and {len(self.landmarks)}."
+            )
+        if len(set(self.ids)) != len(self.ids):
+            raise ConfigError("Classes needs distinct ids, got duplicates.")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        return self.names[index]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Classes):
+            return (self.names, self.ids, self.landmarks) == (other.names, other.ids, other.landmarks)
+        return isinstance(other, (tuple, list)) and self.names == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash((self.names, self.ids, self.landmarks))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self.names[:5]) + (", ..." if len(self) > 5 else "")
+        marked = sum(marks is not None for marks in self.landmarks)
+        return f"Classes({len(self)}: {shown}{f'; {marked} with landmarks' if marked else ''})"
 
 
 @dataclass(frozen=True, eq=False)
