@@ -37,7 +37,7 @@ def test_convert_writes_what_reads_back(source: Path, tmp_path: Path, name: str)
     assert ("crowd" in done.stdout.removeprefix(first)) == (name not in EXACT)
     before, back = coco.load(source, source.parent / "images"), formats.load(tmp_path / "out")
     assert back.classes.names == before.classes.names
-    assert back.check_files() == ()
+    assert back.missing_files() == ()
     for i in range(3):
         keep = np.flatnonzero(~before.crowd(i) | (name in EXACT))
         rows = [k for k in range(len(back.of(i))) if name in EXACT or not back.crowd(i)[k]]
@@ -65,7 +65,7 @@ def test_convert_leaves_the_images_where_they_are(source: Path, tmp_path: Path) 
         done = command("convert", source, "--to", name, "--out", tmp_path / out)
         assert done.exit_code == 0, done.stderr
         assert done.stderr == f"The images stay where they are: {source.parent / 'images'}\n"
-        assert formats.load(tmp_path / out, source.parent / "images").check_files() == ()
+        assert formats.load(tmp_path / out, source.parent / "images").missing_files() == ()
     done = command("convert", source, "--to", "voc", "--out", tmp_path / "voc", "--no-copy-images")
     assert "The images stay where they are" in done.stderr
     assert not (tmp_path / "voc/JPEGImages").exists()
@@ -122,7 +122,7 @@ def test_convert_unpacks_images_inside_labelme_files(tmp_path: Path) -> None:
     (tmp_path / "lm").mkdir()
     (tmp_path / "lm/a.json").write_text(json.dumps(document))
     done = command("convert", tmp_path / "lm", "--to", "coco", "--out", tmp_path / "x")
-    assert (done.exit_code, "--unpack" in done.stderr) == (2, True)
+    assert (done.exit_code, "Unpack them" in done.stderr) == (2, True)
     done = command("convert", tmp_path / "lm", "--to", "coco", "--out", tmp_path / "x", "--unpack")
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("Images unpacked: 1\n")

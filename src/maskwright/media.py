@@ -221,7 +221,8 @@ def load_pixels(image: Image.Image, name: str) -> None:
         raise
     except Exception as error:
         raise ImageError(
-            f"{name}: the {image.format} image is damaged or cut off ({_line(error)}). Fetch or export it again."
+            f"{name}: the {image.format} image is damaged or cut off ({_line(error)}). Fetch or export it again.",
+            code="damaged-pixels",
         ) from error
 
 

@@ -165,7 +165,7 @@ def test_unreadable_images(data: Dataset) -> None:
     with pytest.raises(ImageError, match=r"0001\.png"):
         evaluate(oracle, data, progress=False)
     data.path(3).unlink()
-    with pytest.raises(DataError, match=r"1 of 6 image files are not in .*\(0003\.png\)"):
+    with pytest.raises(DataError, match=r"1 of 6 image files are missing: .*0003\.png"):
         evaluate(oracle, data, progress=False)
     evaluation = evaluate(oracle, data, skip=True, progress=False)
     assert [name for name, _ in evaluation.failed] == ["0001.png", "0003.png"]

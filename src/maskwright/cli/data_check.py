@@ -57,19 +57,17 @@ def check(
 ) -> None:
     """Find every fault of an annotated data set; --fix writes a repaired copy and never touches the original."""
     from maskwright.atomic import replacing
-    from maskwright.data.faults import check as checking
+    from maskwright.data.faults.check import CheckOptions
+    from maskwright.data.faults.check import check as find_faults
     from maskwright.data.faults.repair import repair
 
     check_places({"--json": json_file}, overwrite)
-    places = {"format": format, "val": val, "val_images": val_images, "files": not no_images}
     with progress("check") as advance:
-        if fix is None:
-            report = after = checking.check(source, images, **places, progress=advance)  # type: ignore[arg-type]
-            made = None
-        else:
-            made = repair(source, fix, images, **places, progress=advance)  # type: ignore[arg-type]
-            report, after = made.before, made.after
-    typer.echo(report.text(examples))
+        options = CheckOptions(format=format, val=val, val_images=val_images, files=not no_images, progress=advance)
+        made = None if fix is None else repair(source, fix, images, **options)
+        report = find_faults(source, images, **options) if made is None else made.before
+        after = report if made is None else made.after
+    typer.echo(report.text(examples, repair="--fix"))
     if made is not None:
         typer.echo("\n" + made.text(examples))
     if json_file is not None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from maskwright import media
 from maskwright.errors import ConfigError, DataError
 from maskwright.ops import masks as mask_ops
-from maskwright.types import BoolArray, Classes, FloatArray, Instances, IntArray, Landmarks, Masks, Size
+from maskwright.types import BoolArray, Classes, FloatArray, Frame, Instances, IntArray, Landmarks, Masks, Size
 
 Polygons = tuple[NDArray[np.float64], ...]
 """The parts of one object, each a flat array x0, y0, x1, y1, ...; the object is their union."""
@@ -60,12 +60,17 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageRecord:
-    """One image of a data set. file_name: relative to the data set's root. extra: the file's other fields."""
+    """One image of a data set.
+
+    file_name: relative to the data set's root. extra: the file's other fields. frame: which frame of which clip it is,
+    or None for a still image.
+    """
 
     id: int
     file_name: str
     size: Size
     extra: Mapping[str, Any] = field(default_factory=dict)
+    frame: Frame | None = None
 
 
 def usual_part(name: object) -> str:
@@ -136,9 +141,20 @@ class Dataset:
             )
         return image
 
-    def check_files(self) -> tuple[Path, ...]:
-        """The image files that are missing, all of them, in order."""
+    def missing_files(self) -> tuple[Path, ...]:
+        """The image files that do not exist, in order."""
         return tuple(path for path in (self.path(i) for i in range(len(self))) if not path.is_file())
+
+    def require_files(self) -> None:
+        """Raises DataError, naming the first ones, where image files are missing."""
+        missing = self.missing_files()
+        if missing:
+            some = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+            raise DataError(
+                f"{self.source}: {len(missing)} of {len(self)} image files are missing: {some}. Give the "
+                f"folder that the file names are relative to.",
+                options=("images", "skip"),
+            )
 
     # ---- the annotations of one image, rows in the order of `of(i)` --------------------------------------------
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from maskwright.data.dataset import Annotation, Dataset
 from maskwright.ops import boxes as box_ops
 from maskwright.types import Size
+from maskwright.wording import counted
 
 Array = NDArray[np.float64]
 
@@ -137,7 +138,7 @@ class DataStats:
             lines.append("Parts: " + ", ".join(f"{name} {n}" for name, n in self.parts) + ".")
         kinds = {"polygons": self.polygons, "run lengths": self.lengths, "a box only": self.boxes_only}
         lines.append("Outlines: " + (", ".join(f"{n} {what}" for what, n in kinds.items() if n) or "none") + ".")
-        lines += [f"Landmarks: {_count(self.landmarks, 'object')}."] if self.landmarks else []
+        lines += [f"Landmarks: {counted(self.landmarks, 'object')}."] if self.landmarks else []
         lines += [f"Tracks: {self.tracks}."] if self.tracks else []
         shown = ", ".join(f"{h}x{w} {n}" for (h, w), n in self.sizes)
         more = f", ... ({self.distinct_sizes} in all)" if self.distinct_sizes > len(self.sizes) else ""
@@ -313,13 +314,9 @@ def summary(dataset: Dataset) -> str:
 
 
 def _headline(images: int, empty: int, objects: int, crowds: int, classes: int) -> str:
-    regions = f", {_count(crowds, 'crowd region')}" if crowds else ""
-    kinds = f"{classes} class{'' if classes == 1 else 'es'}"
-    return f"{_count(images, 'image')} ({empty} empty), {_count(objects, 'object')}{regions}, {kinds}."
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    regions = f", {counted(crowds, 'crowd region')}" if crowds else ""
+    kinds = counted(classes, "class", "es")
+    return f"{counted(images, 'image')} ({empty} empty), {counted(objects, 'object')}{regions}, {kinds}."
 
 
 def _short(value: float) -> str:

@@ -155,7 +155,7 @@ def evaluate(
     score_threshold = predictor.floor if score_threshold is None else score_threshold
     translation = match_classes(predictor.classes, dataset, class_names)
     if not skip:
-        _check_files(dataset)
+        dataset.require_files()
     meters, timer, start = _Meters(dataset, metrics), StageTimer(), time.perf_counter()
     if meters.nuclei is not None:
         nuclei_score = _nuclei_score(predictor, score_threshold, nuclei_score)
@@ -314,16 +314,6 @@ def opened(data: Data, images: str | os.PathLike[str] | None, limit: int | None,
     if not len(data):
         raise DataError(f"{data.source}: the data set has no images, so there is nothing to evaluate.")
     return data
-
-
-def _check_files(dataset: Dataset) -> None:
-    missing = dataset.check_files()
-    if missing:
-        shown = ", ".join(path.name for path in missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise DataError(
-            f"{dataset.source}: {len(missing)} of {len(dataset)} image files are not in {dataset.root} ({shown}). "
-            f"Name the folder its file names are relative to (--images), or leave missing images out (--skip)."
-        )
 
 
 def _watched(positions: Iterable[int], progress: bool) -> Iterable[int]:

@@ -9,14 +9,16 @@ annotation whose id is 0 counts like any other (pycocotools takes its match for 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskwright.data.dataset import Dataset, ImageRecord
+from maskwright.data.formats.coco import ResultRow
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
-from maskwright.types import Classes, Instances, IntArray, Size
+from maskwright.types import Instances, IntArray
 
 Array = NDArray[np.float64]
 
@@ -25,56 +27,6 @@ STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs
 
 _AREAS = {"s": "small", "m": "medium", "l": "large"}
 _LIMIT = 100
-
-
-class ImageLike(Protocol):
-    """What the metric needs to know of an image; `data.dataset.ImageRecord` has it."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def file_name(self) -> str: ...
-    @property
-    def size(self) -> Size: ...
-
-
-class Truth(Protocol):
-    """What the metric needs to know of an annotation; `data.dataset.Annotation` has it."""
-
-    @property
-    def label(self) -> int: ...
-    @property
-    def box(self) -> tuple[float, float, float, float]: ...
-    @property
-    def segmentation(self) -> Any: ...
-    @property
-    def area(self) -> float: ...
-    @property
-    def crowd(self) -> bool: ...
-
-
-class Row(Protocol):
-    """One row of a result file; `data.formats.coco.ResultRow` has it."""
-
-    @property
-    def label(self) -> int: ...
-    @property
-    def score(self) -> float: ...
-    @property
-    def box_xywh(self) -> tuple[float, float, float, float] | None: ...
-    @property
-    def rle(self) -> dict[str, Any] | None: ...
-
-
-class GroundTruth(Protocol):
-    """What the metric needs to know of a data set; `data.dataset.Dataset` has it."""
-
-    @property
-    def classes(self) -> Classes: ...
-    @property
-    def images(self) -> Sequence[ImageLike]: ...
-    @property
-    def annotations(self) -> Mapping[int, Sequence[Truth]]: ...
 
 
 @dataclass(frozen=True)
@@ -191,7 +143,7 @@ class CocoMetric:
     print(metric.result().table())
     """
 
-    def __init__(self, dataset: GroundTruth) -> None:
+    def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self._images = {p.id: p for p in dataset.images}
         self._found: dict[int, _Found] = {}
@@ -217,7 +169,7 @@ class CocoMetric:
         own, scores = found.scores if found.box_scores is None else found.box_scores, found.scores
         self._found[image_id] = _Found(boxes, own.astype(float), scores.astype(float), found.labels.copy(), rles)
 
-    def update_rows(self, image_id: int, rows: Sequence[Row]) -> None:
+    def update_rows(self, image_id: int, rows: Sequence[ResultRow]) -> None:
         """Add the rows of a result file for one image with all their digits; a missing box is its mask's."""
         self._expected(image_id)
         rles = [r.rle for r in rows if r.rle is not None]
@@ -232,7 +184,7 @@ class CocoMetric:
         labels = np.array([r.label for r in rows], np.int64)
         self._found[image_id] = _Found(boxes, scores, scores, labels, rles if len(rles) == len(rows) else None)
 
-    def _expected(self, image_id: int) -> ImageLike:
+    def _expected(self, image_id: int) -> ImageRecord:
         image = self._images.get(image_id)
         if image is None:
             raise DataError(f"CocoMetric: no image of the data set has the id {image_id}.")
@@ -292,8 +244,8 @@ class CocoMetric:
                 }
                 row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": int(a.crowd)}
                 if kind == "segm":
-                    is_rle = isinstance(a.segmentation, dict)
-                    row["segmentation"] = a.segmentation if is_rle else [np.asarray(p).tolist() for p in a.segmentation]
+                    rle = a.segmentation if isinstance(a.segmentation, dict) else None
+                    row["segmentation"] = rle or [np.asarray(p).tolist() for p in a.segmentation or ()]
                 rows.append(row)
         return {
             "images": [_image_row(self._images[i], rank) for i, rank in number.items()],
@@ -382,7 +334,7 @@ class CocoMetric:
         return int(np.bincount(labels).max()) if labels else 0
 
 
-def _image_row(image: ImageLike, rank: int) -> dict[str, Any]:
+def _image_row(image: ImageRecord, rank: int) -> dict[str, Any]:
     return {"id": rank, "height": image.size[0], "width": image.size[1], "file_name": image.file_name}
 
 

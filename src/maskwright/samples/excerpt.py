@@ -9,11 +9,11 @@ import numpy as np
 
 from maskwright import media
 from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord
-from maskwright.errors import DataError
 from maskwright.geometry import Geometry
 from maskwright.ops import masks as mask_ops
 from maskwright.ops.warp import input_size
 from maskwright.samples.augment import Choice, apply
+from maskwright.samples.loader import usable
 from maskwright.samples.sample import Objects, Sample
 from maskwright.types import InputSpec, Masks, Size
 
@@ -24,10 +24,7 @@ LEAST_SHARE = 0.4
 def typical(dataset: Dataset, count: int) -> list[int]:
     """Positions of up to `count` images with objects: all classes if possible, then the most usual object counts."""
     labels = [[a.label for a in dataset.of(i) if not a.crowd] for i in range(len(dataset))]
-    full = [i for i in range(len(dataset)) if labels[i]]
-    if not full:
-        text = f"none of the {len(dataset)} images to learn from has an object, nothing can be learnt."
-        raise DataError(f"{dataset.source}: {text}")
+    full = usable(dataset, keep_empty=False).tolist()
     median = float(np.median([len(labels[i]) for i in full]))
     full.sort(key=lambda i: (abs(np.log(len(labels[i]) / median)), i))
     frequency = np.bincount([k for i in full for k in set(labels[i])], minlength=len(dataset.classes))

@@ -131,7 +131,7 @@ def usable(dataset: Dataset, *, keep_empty: bool) -> IntArray:
     full = [i for i in range(len(dataset)) if any(not a.crowd for a in dataset.of(i))]
     if not full:
         text = f"none of the {len(dataset)} images to learn from has an object, nothing can be learnt."
-        raise DataError(f"{dataset.source}: {text}")
+        raise DataError(f"{dataset.source}: {text}", code="nothing-to-learn")
     return np.arange(len(dataset)) if keep_empty else np.array(full, np.int64)
 
 
@@ -276,7 +276,8 @@ class TrainingSamples(TorchDataset[Item]):
         if sampling.masks and not self.with_masks:
             raise DataError(
                 f"{dataset.source}: some annotations have a box but no outline. Complete them, or train a model of "
-                f"boxes alone, as faster_rcnn_small (--model)."
+                f"boxes alone, such as faster_rcnn_small.",
+                options=("model",),
             )
         if sampling.augment is not None and sampling.augment.copy_paste > 0 and not self.with_masks:
             raise ConfigError(f"{dataset.source}: copy_paste needs outlines, training is on boxes alone. Set it to 0.")

@@ -31,7 +31,7 @@ def parts(config: TrainConfig) -> Parts:
     data = formats.load(config.data, config.images or None, config.data_format)
     if not len(data):
         raise DataError(f"{data.source}: the data set has no images, so there is nothing to learn from.")
-    _check_files(data)
+    data.require_files()
     found = _chosen(config, data)
     _check_objects(data, found.data)
     return found
@@ -40,7 +40,7 @@ def parts(config: TrainConfig) -> Parts:
 def _chosen(config: TrainConfig, data: Dataset) -> Parts:
     if config.val:
         held_out = formats.load(config.val, config.val_images or config.images or None, None)
-        _check_files(held_out)
+        held_out.require_files()
         _check_classes(data, held_out)
         _check_measurable(held_out, str(config.val))
         return Parts(data, held_out, str(config.val))
@@ -78,13 +78,6 @@ def _divided(config: TrainConfig, data: Dataset, told: str) -> Parts:
     real = len(held_out) / len(data)
     about = f"about {real:.0%}" if real >= 0.01 else "under 1%"
     return Parts(learnt, held_out, f"{len(held_out)} of {len(data)}, {about}, chosen by their names{told}")
-
-
-def _check_files(data: Dataset) -> None:
-    missing = data.check_files()
-    if missing:
-        some = ", ".join(str(path) for path in missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise DataError(f"{data.source}: {len(missing)} of {len(data)} image files are missing: {some}.")
 
 
 def _check_objects(data: Dataset, learnt: Dataset) -> None:

@@ -1,8 +1,10 @@
 """The values that travel between stages: fields, shapes, checks, and nothing else.
 
-`image` holds those in an image's frame, `network` those at a network's two ends; import all of them from here.
+`image` holds those in an image's frame, `network` those at a network's two ends, `clip` the place of an image in a
+video; import all of them from here.
 """
 
+from maskwright.types.clip import Clip, Frame
 from maskwright.types.image import (
     BoolArray,
     Classes,
@@ -20,8 +22,10 @@ from maskwright.types.network import Fit, InputSpec, OutputSpec, RawDetections, 
 __all__ = [
     "BoolArray",
     "Classes",
+    "Clip",
     "Fit",
     "FloatArray",
+    "Frame",
     "InputSpec",
     "Instances",
     "IntArray",

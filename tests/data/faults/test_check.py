@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from maskwright.cli import app
 from maskwright.data import formats
-from maskwright.data.faults.check import Report, check
+from maskwright.data.faults.check import CheckReport, check
 from maskwright.data.faults.crossing import crosses_itself
 from maskwright.data.faults.fixes import FIXES
 from maskwright.data.faults.table import FAULTS, SEVERITIES
@@ -32,12 +32,12 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def look(folder: Path, *, val: bool = False) -> Report:
+def look(folder: Path, *, val: bool = False) -> CheckReport:
     sides = {"val": folder / "val/annotations.json", "val_images": folder / "val/images"} if val else {}
     return check(folder / "annotations.json", folder / "images", **sides)
 
 
-def counted(report: Report) -> Counter[str]:
+def counted(report: CheckReport) -> Counter[str]:
     return Counter(f.fault for f in report.findings)
 
 
@@ -273,7 +273,7 @@ def test_the_command_asks_for_the_folder_where_most_images_are_missing(clean: Pa
     assert "first:" not in said
     (tmp_path / "few" / names[0]).unlink()
     said = command(clean / "annotations.json", "--images", tmp_path / "few").stdout
-    assert f"first: give the right folder of the images with --images (looked in: {tmp_path / 'few'})\n  --fix" in said
+    assert f"first: give the right folder of the images (looked in: {tmp_path / 'few'})\n  --fix" in said
 
 
 def test_a_file_that_cannot_be_read_is_named_once(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_turned_images_that_validation_has_are_told_after_the_turn(upright: bool
 def test_an_unknown_hash_equals_none(tmp_path: Path) -> None:
     """A look that was not taken at the bytes or the pixels has empty hashes."""
     folder = photos(tmp_path / "set", SIX)
-    material, _ = prepare(folder, None, None, None, None, True, None)
+    material, _ = prepare(folder, None)
     bare = {at: replace(look, digest=b"", pixels=b"") for at, look in material.looks.items()}
     blind = Material(material.rows, material.folder, bare)
     assert {f.fault for f in examine(blind, blind)} & {"duplicate-image", "in-train-and-val"} == set()
@@ -228,10 +228,10 @@ def test_a_wrong_folder_does_not_empty_the_set(clean: Path, tmp_path: Path) -> N
     done = repair(clean / "annotations.json", tmp_path / "out", tmp_path / "nothing")
     assert done.done == ()
     assert len(result(tmp_path / "set")["images"]) == 6
-    assert "--images" in done.left[0][1]
+    assert "image folder" in done.left[0][1]
     same = repair(clean / "annotations.json", tmp_path / "two", clean / "images", val=clean / "annotations.json")
     assert same.done == ()
-    assert "--val" in same.left[0][1]
+    assert "validation set" in same.left[0][1]
 
 
 def misnamed(old: str, new: str, **more: Any) -> Seed:

@@ -217,7 +217,7 @@ def test_images_are_checked_when_opened(tmp_path: Path) -> None:
         data.image(0)
     with pytest.raises(DataError, match=r"b\.png: the image is 12x7 .*annotates it as 11x7.*resized"):
         data.image(1)
-    assert data.check_files() == (tmp_path / "empty.png",)
+    assert data.missing_files() == (tmp_path / "empty.png",)
     Image.new("RGB", (7, 11), (1, 2, 3)).save(tmp_path / "sub" / "b.png")
     np.testing.assert_array_equal(data.image(1), np.broadcast_to(np.uint8([1, 2, 3]), (11, 7, 3)))
     with pytest.raises(DataError, match="without an image folder"):
@@ -340,7 +340,7 @@ def test_real_files_load_without_complaint(shared: Path, name: str, images: int,
     data = coco.load(path, path.parents[1] / "images")
     assert (len(data), sum(len(rows) for rows in data.annotations.values())) == (images, annotations)
     assert data.notes == ()
-    assert data.check_files() == ()
+    assert data.missing_files() == ()
     for i in range(0, len(data), 10):
         assert data.image(i).shape[:2] == data.masks(i).size
 

@@ -16,7 +16,7 @@ from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.formats import coco, cvat
 from maskwright.errors import ConfigError, DataError
 from maskwright.ops import masks as mask_ops
-from maskwright.types import Classes, Landmarks, Masks
+from maskwright.types import Classes, Clip, Frame, Landmarks, Masks
 
 LABELS = """
 <label><name>car</name><type>any</type><attributes></attributes></label>
@@ -177,7 +177,7 @@ def test_files_of_several_tasks(tmp_path: Path) -> None:
         (0, "a.png", {"split": "train"}),
         (1, "val/b.png", {"split": "val"}),
     ]
-    assert data.check_files() == ()
+    assert data.missing_files() == ()
 
 
 def test_a_file_without_labels_takes_those_of_its_shapes(tmp_path: Path) -> None:
@@ -187,10 +187,10 @@ def test_a_file_without_labels_takes_those_of_its_shapes(tmp_path: Path) -> None
 
 def test_the_file_alone_finds_its_images(tmp_path: Path) -> None:
     write(tmp_path / "x", SQUARE.format(""))
-    assert formats.load(tmp_path / "x/annotations.xml").check_files() == ()
+    assert formats.load(tmp_path / "x/annotations.xml").missing_files() == ()
     (tmp_path / "x/images").rename(tmp_path / "photos")
-    assert formats.load(tmp_path / "x/annotations.xml", tmp_path / "photos").check_files() == ()
-    assert [p.name for p in cvat.load(tmp_path / "x").check_files()] == ["a.png"]
+    assert formats.load(tmp_path / "x/annotations.xml", tmp_path / "photos").missing_files() == ()
+    assert [p.name for p in cvat.load(tmp_path / "x").missing_files()] == ["a.png"]
 
 
 # ---- for video ------------------------------------------------------------------------------------------------------
@@ -215,14 +215,14 @@ def test_shapes_hold_until_the_next_row(tmp_path: Path) -> None:
     data = formats.load(tmp_path)
     assert len(data) == 6
     assert data.images[2].file_name == "frame_000002.PNG"
-    assert data.images[2].extra == {"video_id": 1, "frame_index": 2}
+    assert data.images[2].frame == Frame(Clip(1), 2)
     assert [[a.track_id for a in data.of(i)] for i in range(6)] == [[9], [7, 9], [7, 9], [9], [7, 9], [7, 9]]
     assert [data.of(i)[-1].box[0] for i in range(6)] == [10, 10, 2, 2, 2, 2]
     assert data.notes == (
         "Left out, being no objects: 1 tracks of points, lines or cuboids.",
         "6 shapes are held from an earlier frame, until the next row of their track.",
     )
-    assert data.check_files() == ()
+    assert data.missing_files() == ()
 
 
 def test_skeletons_and_masks_move_too(tmp_path: Path) -> None:

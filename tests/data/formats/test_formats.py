@@ -17,7 +17,7 @@ from maskwright.data.formats import FORMATS, coco
 from maskwright.errors import ConfigError, DataError
 from maskwright.media import write_image
 from maskwright.ops import masks as mask_ops
-from maskwright.types import Classes, Masks
+from maskwright.types import Classes, Clip, Frame, Masks
 
 NAMES = list(FORMATS)
 NO_OVERLAP = {"masks", "voc"}  # one object for each pixel
@@ -57,7 +57,7 @@ def test_what_is_written_is_recognised_and_reads_back(tmp_path: Path, scenes: Da
     assert formats.recognise(place).name == name
     again = formats.load(place)
     assert again.root is not None
-    assert again.check_files() == ()
+    assert again.missing_files() == ()
     assert_same(scenes, again)
     crowds = sum(a.crowd for rows in again.annotations.values() for a in rows)
     assert crowds == 1 or any("crowd" in text for text in lost)
@@ -89,11 +89,12 @@ def test_nothing_is_overwritten_and_a_failure_leaves_nothing(tmp_path: Path, sce
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_place_in_a_clip_is_kept_or_told(tmp_path: Path, scenes: Dataset, name: str) -> None:
-    place = {"video_id": 3, "video": "clip", "frame_index": 0}
-    clip = replace(scenes.subset([0]), images=(replace(scenes.images[0], extra=place),))
+    frame = Frame(Clip(3, "clip"), 0)
+    clip = replace(scenes.subset([0]), images=(replace(scenes.images[0], frame=frame),))
     lost = formats.save(tmp_path / "out", clip, name)
     again = formats.load(tmp_path / "out")
-    kept = all({"video_id", "frame_index"} <= set(r.extra) for r in again.images)
+    kept = again.images[0].frame is not None
+    assert not kept or again.images[0].frame.index == 0
     assert kept != any("the clip and the place in it" in text for text in lost)
 
 
@@ -262,7 +263,7 @@ def test_images_are_found_beside_a_coco_file(tmp_path: Path, scenes: Dataset) ->
     coco.save(tmp_path / "set" / "images" / "train.json", scenes)
     assert formats.load(tmp_path / "set" / "images" / "train.json").root == tmp_path / "set" / "images"
     coco.save(tmp_path / "lost.json", scenes)
-    assert len(formats.load(tmp_path / "lost.json").check_files()) == 6
+    assert len(formats.load(tmp_path / "lost.json").missing_files()) == 6
 
 
 def test_images_that_would_get_one_name_are_refused(tmp_path: Path, scenes: Dataset) -> None:
@@ -300,7 +301,7 @@ def test_backslashes_of_windows_are_understood(tmp_path: Path, scenes: Dataset, 
     for source, images in ((place, None), (file, place / source_images)):
         again = formats.load(source, images)
         assert again.images[0].file_name.startswith("sub/")
-        assert again.check_files() == ()
+        assert again.missing_files() == ()
         assert again.notes[-1].startswith("6 image names with \\ between folders read with /, as the files lie (sub\\0")
         assert_same(scenes, again)
     found = check(place)
@@ -318,4 +319,4 @@ def test_a_file_that_has_a_backslash_in_its_name_is_that_file(tmp_path: Path, sc
     data = formats.load(tmp_path / "a.json")
     assert [r.file_name for r in data.images] == ["sub\\a.png", "sub/b.png", "sub\\c.png"]
     assert data.image(0).max() == 10
-    assert [path.name for path in data.check_files()] == ["sub\\c.png"]
+    assert [path.name for path in data.missing_files()] == ["sub\\c.png"]

@@ -272,7 +272,7 @@ def test_images_are_found_whatever_system_wrote_the_path(tmp_path: Path, name: s
     place.mkdir(exist_ok=True)
     Image.new("RGB", (30, 20)).save(place / "a b.png")
     data = labelme.load(folder)
-    assert data.check_files() == ()
+    assert data.missing_files() == ()
     assert data.image(0).shape == (20, 30, 3)
     assert labelme.load(folder, place).images[0].file_name == "a b.png"
 
@@ -287,7 +287,7 @@ def test_size_comes_from_the_image_where_the_file_has_none(tmp_path: Path) -> No
 
 def test_a_missing_image_is_not_needed_until_it_is_read(tmp_path: Path) -> None:
     data = labelme.load(write(tmp_path, document(shape("a", SQUARE)), image=False))
-    assert [p.name for p in data.check_files()] == ["a.png"]
+    assert [p.name for p in data.missing_files()] == ["a.png"]
     with pytest.raises(DataError, match=r"1 of 1 image files are missing: .*a\.png"):
         labelme.save(tmp_path / "out", data, True)
     assert not (tmp_path / "out").exists()

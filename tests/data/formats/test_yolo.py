@@ -128,7 +128,7 @@ def test_places_as_people_write_them(tmp_path: Path, yaml: str) -> None:
     data = formats.load(folder)
     assert [Path(r.file_name).name for r in data.images] == ["a.png", "b.png", "c.png"]
     assert [len(data.of(i)) for i in range(3)] == [1, 0, 0]
-    assert data.check_files() == ()
+    assert data.missing_files() == ()
 
 
 def test_roboflow_and_moved_sets(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from maskwright.data import formats
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco, youtube_vis
 from maskwright.errors import DataError
-from maskwright.types import Classes
+from maskwright.types import Classes, Clip, Frame
 
 SQUARE = [[1, 1, 5, 1, 5, 4, 1, 4]]
 RUNS = {"size": [8, 10], "counts": [8, 3, 69]}
@@ -55,7 +55,7 @@ def test_frames_become_images_and_rows_tracks(tmp_path: Path) -> None:
     assert formats.recognise(path).name == formats.recognise(tmp_path).name == "youtube_vis"
     data = formats.load(path)
     assert data.root == tmp_path / "JPEGImages"
-    assert data.check_files() == ()
+    assert data.missing_files() == ()
     assert data.classes == Classes(["hen", "duck"], [1, 3])
     assert [(r.id, r.file_name, r.size) for r in data.images] == [
         (1, "v7/0.png", (8, 10)),
@@ -63,7 +63,7 @@ def test_frames_become_images_and_rows_tracks(tmp_path: Path) -> None:
         (3, "v7/10.png", (8, 10)),
         (4, "v0/a.png", (3, 4)),
     ]
-    assert data.images[2].extra == {"video_id": 7, "video": "v7", "frame_index": 2}
+    assert data.images[2].frame == Frame(Clip(7, "v7"), 2)
     assert data.extra == {"info": {"version": "1"}, "videos": [{"id": 7, "license": 2}, {"id": 0}]}
     first, second, third, last = (data.of(i) for i in range(4))
     assert [(a.track_id, a.label, a.box, a.area, a.extra) for a in (*first, *second, *third)] == [
@@ -88,7 +88,7 @@ def test_a_file_comes_back_as_it_was(tmp_path: Path) -> None:
     assert rows[5]["bboxes"] == [None, [1, 1, 4, 3], None]
     assert rows[9]["segmentations"] == [None]
     assert formats.save(tmp_path / "set", data, "youtube_vis") == ()
-    assert formats.load(tmp_path / "set").check_files() == ()
+    assert formats.load(tmp_path / "set").missing_files() == ()
 
 
 def test_through_coco_and_back(tmp_path: Path) -> None:
@@ -105,13 +105,13 @@ def test_sets_that_are_no_video(tmp_path: Path) -> None:
     data = formats.load(write(tmp_path, content()))
     box = data.annotations[4][0]
     rows = {**data.annotations, 4: (replace(box, track_id=12), replace(box, id=77, track_id=None))}
-    alone = replace(data.images[3], extra={})
+    alone = replace(data.images[3], frame=None)
     mixed = replace(data, images=(data.images[2], data.images[0], data.images[1], alone), annotations=rows)
     lost = youtube_vis.save(tmp_path / "m.json", mixed, copy=False)
     assert lost == ("1 track renumbered: another video uses the same ids.",)
     again = formats.load(tmp_path / "m.json")
     assert [r.file_name for r in again.images] == ["v7/0.png", "v7/5.png", "v7/10.png", "v0/a.png"]
-    assert [r.extra["video_id"] for r in again.images] == [7, 7, 7, 8]
+    assert [r.frame.clip.id for r in again.images] == [7, 7, 7, 8]
     assert [a.track_id for a in again.of(3)] == [13, 14]
     assert [a.track_id for a in again.of(0)] == [12]
 

@@ -190,15 +190,13 @@ def test_clip_refuses_nonsense_at_once():
 def test_clips_fixture_has_tracks(tmp_path):
     data = clips_fixture(5, tmp_path / "clips", clips=2, frames=6)
     assert len(data) == 12
-    assert [r.extra["video_id"] for r in data.images] == [1] * 6 + [2] * 6
-    assert [r.extra["frame_index"] for r in data.images] == [*range(6), *range(6)]
+    assert [r.frame.clip.id for r in data.images] == [1] * 6 + [2] * 6
+    assert [r.frame.index for r in data.images] == [*range(6), *range(6)]
     videos = {}
     for i, record in enumerate(data.images):
         for a in data.of(i):
-            assert videos.setdefault(a.track_id, (record.extra["video_id"], a.label)) == (
-                record.extra["video_id"],
-                a.label,
-            )
+            shown = (record.frame.clip.id, a.label)
+            assert videos.setdefault(a.track_id, shown) == shown
     assert len({v for v, _ in videos.values()}) == 2
     frame = next(clip(5001, 1, (96, 128), 6, 5, motion=Motion(speed=0.06, spin=0.1, period=40)))
     np.testing.assert_array_equal(data.image(6), frame.image)
@@ -209,4 +207,4 @@ def test_clips_fixture_has_tracks(tmp_path):
     coco.save(tmp_path / "clips.json", data)
     again = coco.load(tmp_path / "clips.json", data.root)
     assert [a.track_id for a in again.of(3)] == [a.track_id for a in data.of(3)]
-    assert again.images[3].extra == data.images[3].extra
+    assert again.images[3].frame == data.images[3].frame

@@ -74,7 +74,7 @@ def test_coco_fixture_loads_and_matches_its_scenes(tmp_path: Path) -> None:
     path = synthetic.coco_fixture(tmp_path, 2)
     data = coco.load(path, path.parent / "images")
     assert data.notes == ()
-    assert data.check_files() == ()
+    assert data.missing_files() == ()
     assert len(data.of(5)) == 0
     assert [a.crowd for a in data.of(0)].count(True) == 1
     kinds = {type(a.segmentation) for rows in data.annotations.values() for a in rows}

@@ -1,22 +1,22 @@
 """Looks for every known fault of an annotated data set at once, where a strict reader stops at the first.
 
-`check` gives a `Report`; `repair.repair` writes a repaired copy. The faults themselves are in `data/faults/`: a table,
-and small functions that each look for one or a few of them.
+`check` gives a `CheckReport`; `repair.repair` writes a repaired copy. `table` lists the faults; the modules
+named `..._checks` find them.
 """
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from maskwright.data.faults import image_checks, overlap_checks, raw_rows, record_checks, set_checks, view
 from maskwright.data.faults.looks import Folder, Look, look_all
 from maskwright.data.faults.raw_rows import GONE, Rows
 from maskwright.data.faults.table import FAULTS, SEVERITIES, Finding, Severity
+from maskwright.wording import counted
 
-Progress = Callable[[int], None]
-"""Called with the total number of images after each."""
+AnyPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Material:
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class CheckReport:
     """What was found. counts: images, annotations and classes of the file; images that were opened."""
 
     source: Path
@@ -53,8 +53,8 @@ class Report:
         order = sorted(FAULTS, key=lambda name: SEVERITIES.index(FAULTS[name].severity))
         return {name: groups[name] for name in order if name in groups}
 
-    def text(self, examples: int = 3) -> str:
-        """For people: one block for each fault, with its first `examples`."""
+    def text(self, examples: int = 3, *, repair: str = "repair") -> str:
+        """For people: one block for each fault, with its first `examples`. repair: what the repair is called."""
         lines = [_heading(self)]
         for name, found in self.by_fault().items():
             fault = FAULTS[name]
@@ -63,10 +63,10 @@ class Report:
             if len(found) > examples:
                 lines.append(f"    ... and {len(found) - examples} more")
             if name == "missing-image" and 2 * len(found) > self.counts["images"]:
-                lines.append(f"  first: give the right folder of the images with --images (looked in: {self.root})")
-            lines += [f"  --fix: {fault.repair}"] if fault.repair else []
+                lines.append(f"  first: give the right folder of the images (looked in: {self.root})")
+            lines += [f"  {repair}: {fault.repair}"] if fault.repair else []
             lines += [f"  by hand: {fault.advice}"] if fault.advice and not fault.repair else []
-        totals = ", ".join(_number(self.count(s), s) for s in SEVERITIES)
+        totals = ", ".join(counted(self.count(s), s) for s in SEVERITIES)
         return "\n".join([*lines, "", totals if self.findings else "No faults found."])
 
     def as_json(self) -> dict[str, Any]:
@@ -80,48 +80,44 @@ class Report:
         }
 
 
-def check(
-    path: str | os.PathLike[str],
-    images: str | os.PathLike[str] | None = None,
-    *,
-    format: str | None = None,
-    val: str | os.PathLike[str] | None = None,
-    val_images: str | os.PathLike[str] | None = None,
-    files: bool = True,
-    progress: Progress | None = None,
-) -> Report:
+class CheckOptions(TypedDict, total=False):
+    """What `check` and `repair` take by name.
+
+    format: of the annotations; None recognises it. val: the validation set to compare with; its own faults are not
+    listed. val_images: the folder of its images; None: `images`, or the format's own. files: also open every image
+    (True). progress: called with the total number of images after each.
+    """
+
+    format: str | None
+    val: AnyPath | None
+    val_images: AnyPath | None
+    files: bool
+    progress: Callable[[int], None] | None
+
+
+def check(path: AnyPath, images: AnyPath | None = None, **options: Unpack[CheckOptions]) -> CheckReport:
     """Everything that is wrong or odd with a data set.
 
     path: annotation file or folder of any known format. images: the folder of its images; None: the format's own.
-    val: the validation set, to be compared with; its own faults are not listed. val_images: the folder of its
-    images; None: `images`, or the format's own. files: also open every image.
     Raises DataError where there is no such file or folder, ConfigError for an unknown format; whatever is wrong
     inside the file is a finding.
     """
-    material, other = prepare(path, images, format, val, val_images, files, progress)
+    material, other = prepare(path, images, **options)
     return report(material, examine(material, other))
 
 
-def prepare(
-    path: str | os.PathLike[str],
-    images: str | os.PathLike[str] | None,
-    format: str | None,
-    val: str | os.PathLike[str] | None,
-    val_images: str | os.PathLike[str] | None,
-    files: bool,
-    progress: Progress | None,
-) -> tuple[Material, Material | None]:
-    """Read the annotations and look at the images of both set_checks."""
-    train = raw_rows.read(Path(path), None if images is None else Path(images), format)
-    beside = images if val_images is None else val_images
-    held = None if val is None else raw_rows.read(Path(val), None if beside is None else Path(beside), format)
-    sides = [Material(side, Folder(side.root if files else None)) for side in (train, held) if side is not None]
+def prepare(path: AnyPath, images: AnyPath | None, **options: Unpack[CheckOptions]) -> tuple[Material, Material | None]:
+    """Read the annotations and look at the images of both sets."""
+    format, val, val_images = options.get("format"), options.get("val"), options.get("val_images")
+    sources = [(path, images)] if val is None else [(path, images), (val, val_images or images)]
+    read = [raw_rows.read(Path(p), None if root is None else Path(root), format) for p, root in sources]
+    sides = [Material(side, Folder(side.root if options.get("files", True) else None)) for side in read]
     found = [_paths(side) for side in sides]
     every = list(dict.fromkeys(path for paths in found for path in paths.values()))
-    looks = dict(zip(every, look_all(every, progress), strict=True))
+    looks = dict(zip(every, look_all(every, options.get("progress")), strict=True))
     for side, paths in zip(sides, found, strict=True):
         side.looks.update({at: looks[path] for at, path in paths.items()})
-    return sides[0], sides[1] if held is not None else None
+    return sides[0], None if val is None else sides[1]
 
 
 def _paths(side: Material) -> dict[int, Path]:
@@ -176,11 +172,13 @@ def examine(
     return [f for f in found if f is not None]
 
 
-def report(material: Material, findings: list[Finding]) -> Report:
+def report(material: Material, findings: list[Finding]) -> CheckReport:
     """The findings with what a person wants to know about the data set."""
     lists = {"images": "images", "annotations": "annotations", "classes": "categories"}
     counts = {name: sum(r is not GONE for r in getattr(material.rows, s)) for name, s in lists.items()}
-    return Report(material.rows.path, material.rows.root, {**counts, "opened": len(material.looks)}, tuple(findings))
+    return CheckReport(
+        material.rows.path, material.rows.root, {**counts, "opened": len(material.looks)}, tuple(findings)
+    )
 
 
 def finding_json(finding: Finding) -> dict[str, Any]:
@@ -195,12 +193,8 @@ def finding_json(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _heading(found: Report) -> str:
+def _heading(found: CheckReport) -> str:
     counts = found.counts
-    images_, objects = _number(counts["images"], "image"), _number(counts["annotations"], "annotation")
-    classes = f"{counts['classes']} class{'' if counts['classes'] == 1 else 'es'}"
+    images_, objects = counted(counts["images"], "image"), counted(counts["annotations"], "annotation")
+    classes = counted(counts["classes"], "class", "es")
     return f"{found.source}: {images_} ({counts['opened']} opened), {objects}, {classes}"
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

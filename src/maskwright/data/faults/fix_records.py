@@ -107,14 +107,14 @@ def drop_image(bench: Bench, finding: Finding) -> str:
 def drop_shared(bench: Bench, finding: Finding) -> str:
     """An image that validation has too, unless that is most of the set."""
     if bench.shared > len(bench.rows.images) / 2:
-        raise NeedsPerson("more than half of the images would go: is --val the same file?")
+        raise NeedsPerson("more than half of the images would go: is the validation set the same file?")
     return bench.drop_image(finding.at)
 
 
 def find_missing(bench: Bench, finding: Finding) -> str:
     """The name becomes that of the one file that it surely means; else the image is left out."""
     if len(bench.looks) <= len(bench.rows.images) / 2:
-        raise NeedsPerson("more than half of the images are missing: is --images the right folder?")
+        raise NeedsPerson("more than half of the images are missing: is this the right image folder?")
     found = _surely(bench, finding)
     if found is None:
         return bench.drop_image(finding.at)

@@ -164,7 +164,7 @@ def look(path: Path) -> Look:
             known |= _decoded(image)
             known["deep"] = image.mode.startswith("I") or (known["kind"] == "PNG" and content[24:25] == b"\x10")
     except ImageError as error:
-        fault = "truncated-image" if "damaged or cut off" in str(error) else "unreadable-image"
+        fault = "truncated-image" if error.code == "damaged-pixels" else "unreadable-image"
         text = str(error)
         return Look(path, (fault, text.partition(": ")[2] or text), **known)
     return Look(path, **known)

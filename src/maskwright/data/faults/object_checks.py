@@ -17,6 +17,7 @@ from maskwright.data.formats.shared.fields import Box, short, whole
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Size
+from maskwright.wording import counted
 
 Found = Iterator[Finding | None]
 BEYOND = 1.0  # pixels that tools round by
@@ -180,7 +181,7 @@ def area(view: Index, thing: Thing) -> Found:
         yield thing.finding("zero-area", "the mask has no pixel")
         return
     if pixels < TINY:
-        yield thing.finding("tiny-object", f"{pixels} {'pixel' if pixels == 1 else 'pixels'}")
+        yield thing.finding("tiny-object", counted(pixels, "pixel"))
     stated: Any = thing.row.get("area")
     if finite(stated) and stated >= 0:
         outline = float(sum(abs(_signed_area(p)) for p in thing.polygons)) if thing.polygons else pixels

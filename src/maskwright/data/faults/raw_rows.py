@@ -162,7 +162,8 @@ def _of_json(path: Path, root: Path, content: Any) -> Rows:
         lists[name] = value if isinstance(value, list) else []
         if not isinstance(value, list):
             found = "is missing" if value is None else f"must be a list, got {short(value)}"
-            problems.append(Finding("unreadable-annotations", path.name, f"the section '{name}' {found}"))
+            text = f"the section '{name}' {found}"
+            problems.append(Finding("unreadable-annotations", path.name, text, detail=name))
     images, annotations, categories = (lists[name] for name in SECTIONS)
     return Rows(path, root, images, annotations, categories, content, tuple(problems))
 

@@ -9,8 +9,8 @@ from maskwright.data.faults.raw_rows import GONE, SECTIONS
 from maskwright.data.faults.table import Finding, Section
 from maskwright.data.faults.view import Index
 from maskwright.data.formats.coco.rows import Categories
-from maskwright.data.formats.shared.fields import Row, short, whole
-from maskwright.errors import ConfigError, DataError
+from maskwright.data.formats.shared.fields import RecordError, Row, short, whole
+from maskwright.errors import ConfigError
 
 Found = Iterator[Finding]
 _SINGULAR: dict[Section, str] = {"images": "image", "annotations": "annotation", "categories": "class"}
@@ -50,8 +50,10 @@ def _class_problem(row: Row) -> str | None:
     """What the strict reader says of a class record, its landmarks and their links included."""
     try:
         Categories(Path(), [row])
-    except (DataError, ConfigError) as error:
-        return str(error).partition(": ")[2] or str(error)
+    except RecordError as error:
+        return error.problem
+    except ConfigError as error:
+        return str(error)
     return None
 
 
@@ -96,7 +98,7 @@ def odd_ids(view: Index) -> Found:
 
 
 def references(view: Index) -> Found:
-    missing = {p.message.split("'")[1] for p in view.rows.problems if p.message.startswith("the section")}
+    missing = {p.detail for p in view.rows.problems}
     for k, row, number in _sound(view, "annotations"):
         where = f"annotation {number}"
         image, category = whole(row["image_id"]), whole(row["category_id"])

@@ -4,16 +4,24 @@ The original is never touched. Repairs are made in rounds, because one may bring
 changed at most once a round, and everything that could have changed is looked at again.
 """
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from maskwright import media
 from maskwright.atomic import new_folder
-from maskwright.data.faults.check import Material, Progress, Report, examine, finding_json, prepare, report
+from maskwright.data.faults.check import (
+    AnyPath,
+    CheckOptions,
+    CheckReport,
+    Material,
+    examine,
+    finding_json,
+    prepare,
+    report,
+)
 from maskwright.data.faults.draft import Bench, NeedsPerson
 from maskwright.data.faults.fixes import FIXES
 from maskwright.data.faults.looks import pixels_of
@@ -35,8 +43,8 @@ class Repair:
     """
 
     out: Path
-    before: Report
-    after: Report
+    before: CheckReport
+    after: CheckReport
     done: tuple[tuple[Finding, str], ...]
     left: tuple[tuple[Finding, str], ...]
     images: int
@@ -63,17 +71,7 @@ class Repair:
         }
 
 
-def repair(
-    path: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    images: str | os.PathLike[str] | None = None,
-    *,
-    format: str | None = None,
-    val: str | os.PathLike[str] | None = None,
-    val_images: str | os.PathLike[str] | None = None,
-    files: bool = True,
-    progress: Progress | None = None,
-) -> Repair:
+def repair(path: AnyPath, out: AnyPath, images: AnyPath | None = None, **options: Unpack[CheckOptions]) -> Repair:
     """Check a data set as `check.check` does and write a repaired copy of it.
 
     out: a new folder for annotations.json (COCO JSON, whatever the format of the original) and images/. Images are
@@ -84,7 +82,7 @@ def repair(
     folder = Path(out)
     if folder.exists():
         raise ConfigError(f"{folder} exists already. The repaired copy needs a new folder; nothing is overwritten.")
-    material, other = prepare(path, images, format, val, val_images, files, progress)
+    material, other = prepare(path, images, **options)
     before = report(material, examine(material, other))
     if material.rows.problems:
         raise ConfigError(f"{path}: cannot be repaired: {material.rows.problems[0].message}")
@@ -92,7 +90,7 @@ def repair(
     done, left, findings = _rounds(bench, other)
     after = report(Material(bench.rows, bench.folder, bench.looks), findings)
     with new_folder(folder) as part:
-        count = _write_images(bench, part / "images") if files else 0
+        count = _write_images(bench, part / "images") if options.get("files", True) else 0
         cleared = write(part / "annotations.json", bench.rows)
     if cleared:
         text = f"{cleared} numbers without a value (NaN, infinite) in other fields became null"

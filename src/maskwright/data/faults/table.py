@@ -23,7 +23,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault in one place. at: the position in the file's list `section`. detail: what the repair needs to know."""
+    """One fault in one place. at: the position in the file's list `section`. detail: facts for repairs and checks."""
 
     fault: str
     where: str

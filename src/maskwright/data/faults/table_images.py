@@ -7,7 +7,7 @@ FILE = (
         "unreadable-annotations",
         "The annotations cannot be read at all, or a section of the file is missing.",
         "",
-        "Export them again, or name the right format with --format.",
+        "Export them again, or name their format.",
     ),
     error(
         "malformed-record",
@@ -71,7 +71,7 @@ IMAGES = (
         "The image file does not exist.",
         "the name becomes that of the one file it surely means; else the image and its objects are left out, unless "
         "more than half are missing",
-        "Bring the file back, or give the right folder with --images.",
+        "Bring the file back, or give the right image folder.",
     ),
     error(
         "file-name-spelling",
@@ -176,7 +176,7 @@ SETS = (
         "in-train-and-val",
         "The same image is in training and validation, so the measured accuracy is too high.",
         "the training copy goes without it, unless that is more than half of it",
-        "Is --val the same file?",
+        "Is the validation set the same file?",
     ),
     warning(
         "near-duplicate-in-val",

@@ -16,6 +16,7 @@ from maskwright.data.formats import coco, cvat, labelme, masks, voc, yolo, youtu
 from maskwright.data.formats.shared.image_files import with_slashes
 from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.media import SUFFIXES
+from maskwright.wording import counted
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 _FILES = {"annotations.json": "coco", "instances.json": "youtube_vis", "annotations.xml": "cvat"}
@@ -202,10 +203,10 @@ def _content(folder: Path) -> str:
         return "an empty folder" if not any(folder.iterdir()) else "a folder without a file in it"
     images = sum(count for suffix, count in suffixes.items() if suffix in SUFFIXES)
     others = [(suffix, count) for suffix, count in suffixes.most_common() if suffix not in SUFFIXES]
-    words = [f"{images} image{'' if images == 1 else 's'}"] if images else []
+    words = [counted(images, "image")] if images else []
     for suffix, count in others[:_MOST_SUFFIXES]:
         kind = f"of suffix '{suffix}'" if suffix else "without suffix"
-        words.append(f"{count} file{'' if count == 1 else 's'} {kind}")
+        words.append(f"{counted(count, 'file')} {kind}")
     words += ["others"] if len(others) > _MOST_SUFFIXES else []
     first = "at least " if suffixes.total() == _MOST_LOOKED_AT else ""
     return f"a folder of {first}{', '.join(words)}{'' if others else ' and no annotations'}"

@@ -8,13 +8,13 @@ clips      clip: Frames with tracks, a moving camera and exact flow
 fixtures   all of these as data sets
 """
 
-from maskwright.data.synthetic.clips import Frame, Motion, clip
+from maskwright.data.synthetic.clips import ClipScene, Motion, clip
 from maskwright.data.synthetic.fixtures import clips_fixture, panoptic_fixture, save_panoptic, scenes_fixture
 from maskwright.data.synthetic.scenes import Look, Scene, compose
 from maskwright.data.synthetic.simple import class_names, coco_fixture, scene
 
 __all__ = [
-    "Frame",
+    "ClipScene",
     "Look",
     "Motion",
     "Scene",

@@ -47,7 +47,7 @@ class Motion:
 
 
 @dataclass(frozen=True, eq=False)
-class Frame(Scene):
+class ClipScene(Scene):
     """One frame of a clip; `instances.track_ids` name its objects, the same in every frame.
 
     A hidden or departed object is not listed. index: 0, 1, ... camera: (2, 3), world to image. moves: by segment of
@@ -90,7 +90,7 @@ def clip(
     classes: int = 5,
     look: Look | None = None,
     motion: Motion | None = None,
-) -> Iterator[Frame]:
+) -> Iterator[ClipScene]:
     """The frames of a clip, made one by one; the same arguments give the same clip, and more frames continue it.
 
     objects: how many are on their way at any time; one that has left the view makes room for a new one that enters.
@@ -103,7 +103,7 @@ def clip(
     return _play(seed, frames, _Stage(seed, size, objects, classes, look or Look(), motion or Motion()))
 
 
-def _play(seed: int, frames: int, stage: "_Stage") -> Iterator[Frame]:
+def _play(seed: int, frames: int, stage: "_Stage") -> Iterator[ClipScene]:
     before = None
     for t in range(frames):
         frame = stage.frame(t, before, np.random.default_rng([seed, 2, t]))
@@ -185,8 +185,8 @@ class _Stage:
         self.radii = tuple(max(0.75, r * min(size) / crowd) for r in look.radius)
         self.lives = [self._enter(0, self.rng.uniform(0.2, 0.8)) for _ in range(objects)]
 
-    def frame(self, t: int, before: NDArray[np.int32] | None, rng: np.random.Generator) -> Frame:
-        """Frame t. before: the panoptic ids of the previous one."""
+    def frame(self, t: int, before: NDArray[np.int32] | None, rng: np.random.Generator) -> ClipScene:
+        """ClipScene t. before: the panoptic ids of the previous one."""
         self.lives = [life if life.way(t) < 1 else self._enter(t, 0.0) for life in self.lives]
         camera, earlier = self.camera.at(t), self.camera.at(t - 1)
         ground = self._ground(camera)
@@ -203,7 +203,7 @@ class _Stage:
         }
         moves = np.array([moved.get(s.id, rest) for s in scene.panoptic.segments])
         parts = {f.name: getattr(scene, f.name) for f in fields(scene)}
-        return Frame(**parts, index=t, camera=camera, moves=moves, before=before)
+        return ClipScene(**parts, index=t, camera=camera, moves=moves, before=before)
 
     def _ground(self, camera: Array) -> Ground:
         """The ground as the camera sees it: stuff from the pixel under each centre, colours between pixels."""

@@ -20,7 +20,7 @@ from maskwright.data.synthetic.kinds import class_list, landmark_sets
 from maskwright.data.synthetic.scenes import Look, Scene, compose
 from maskwright.errors import ConfigError
 from maskwright.ops import masks as mask_ops
-from maskwright.types import Panoptic, Size
+from maskwright.types import Clip, Frame, Panoptic, Size
 
 _UNNAMED = Path("synthetic")
 
@@ -106,7 +106,7 @@ def clips_fixture(
 ) -> Dataset:
     """Clips as one data set in memory: an image for each frame, `track_id` for each object, as YouTube-VIS has it.
 
-    An image's `extra` has `video_id` (from 1) and `frame_index` (from 0). Track ids are unique over all clips. With a
+    Clip ids count from 1. Track ids are unique over all clips. With a
     `folder` the frames are written there, `clip_000/00000.png` and so on. Clip v shows `clip(1000 * seed + v, ...)`,
     and by default moves fast enough for much to happen in eight frames.
     """
@@ -117,8 +117,7 @@ def clips_fixture(
     for v in range(clips):
         for frame in clip(1000 * seed + v, frames, size, objects, classes, look, motion):
             name = f"clip_{v:03d}/{frame.index:05d}.png"
-            place = {"video_id": v + 1, "frame_index": frame.index}
-            record = ImageRecord(v * frames + frame.index + 1, name, size, place)
+            record = ImageRecord(v * frames + frame.index + 1, name, size, frame=Frame(Clip(v + 1), frame.index))
             if root is not None:
                 media.write_image(root / name, frame.image)
             found = frame.instances

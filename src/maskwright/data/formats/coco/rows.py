@@ -3,6 +3,7 @@
 Letters: H W image, P landmarks. In the files boxes are x, y, width, height; in memory xyxy.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.data.dataset import RLE, Annotation, ImageRecord, Polygons, draw_segmentations
-from maskwright.data.formats.shared.fields import Box, Record, Row, box_to_xywh, box_tuple, short
+from maskwright.data.formats.shared.fields import (
+    Box,
+    Record,
+    Row,
+    box_to_xywh,
+    box_tuple,
+    frame_fields,
+    short,
+    split_frame,
+)
 from maskwright.errors import DataError
 from maskwright.types import Classes, Landmarks, Masks
 
@@ -128,6 +138,7 @@ def category_rows(
 def read_images(source: Path, rows: list[Any]) -> tuple[ImageRecord, ...]:
     """The image rows, in the file's order."""
     records: dict[int, ImageRecord] = {}
+    frames = Counter[Any]()
     for position, row in enumerate(rows):
         at = Record(source, f"image {position} of the list")
         row = at.table(row)
@@ -145,14 +156,18 @@ def read_images(source: Path, rows: list[Any]) -> tuple[ImageRecord, ...]:
                 f"height {size[0]} and width {size[1]} make more pixels than run lengths can count ({_MOST_PIXELS}); "
                 f"correct the size of {name}."
             )
-        records[number] = ImageRecord(number, name, size, {k: v for k, v in row.items() if k not in _IMAGE})
+        video = row.get("video_id")
+        frame, extra = split_frame({k: v for k, v in row.items() if k not in _IMAGE}, frames[video])
+        frames[video] += 1
+        records[number] = ImageRecord(number, name, size, extra, frame)
     return tuple(records.values())
 
 
 def image_row(record: ImageRecord, file_name: str) -> Row:
     """The row to write."""
     height, width = record.size
-    return {**record.extra, "id": record.id, "file_name": file_name, "height": height, "width": width}
+    own = {"id": record.id, "file_name": file_name, "height": height, "width": width}
+    return {**record.extra, **frame_fields(record.frame), **own}
 
 
 # ---- annotations ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from maskwright.data.dataset import Dataset
 from maskwright.data.formats.coco.read import ANNOTATIONS
 from maskwright.data.formats.coco.rows import annotation_row, category_rows, image_row
 from maskwright.data.formats.shared.fields import write_sections
-from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_files
+from maskwright.data.formats.shared.image_files import copy_images, inner_names
 from maskwright.errors import ConfigError
 
 
@@ -37,7 +37,7 @@ def save_place(place: Path, dataset: Dataset, copy: bool = False) -> tuple[str, 
         save(place, dataset)
         return ()
     if copy:
-        require_files(dataset)
+        dataset.require_files()
     names = inner_names(dataset) if copy else [r.file_name for r in dataset.images]
     with new_folder(place) as folder:
         if copy:

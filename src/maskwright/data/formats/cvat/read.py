@@ -8,7 +8,7 @@ Letters: H W image, h w window of a mask, n points. Coordinates are continuous p
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -24,7 +24,7 @@ from maskwright.data.formats.shared.outlines import Found, annotations, ellipse,
 from maskwright.data.formats.shared.xml_tree import line, read_xml, text_of
 from maskwright.errors import DataError
 from maskwright.media import SUFFIXES
-from maskwright.types import Size
+from maskwright.types import Clip, Frame, Size
 
 ANNOTATIONS = "annotations.xml"
 """The annotation file of a data set that is a folder; its images are in `images` beside it."""
@@ -106,7 +106,7 @@ def _dataset(
     first = 1
     for k, image in enumerate(images):
         own = image.record
-        record = own if numbered else ImageRecord(k, own.file_name, own.size, own.extra)
+        record = own if numbered else replace(own, id=k)
         found = []
         for t in image.things:
             label = classes.names.index(t.label)
@@ -232,7 +232,7 @@ def _video(reader: "_Reader", tree: Element, tracks: Sequence[Element], root: Pa
                 things[frame].append(thing)
     reader.left_out += Counter()  # drops what is zero
     return [
-        _Image(ImageRecord(k, name, size, {"video_id": 1, "frame_index": k}), things[frame])
+        _Image(ImageRecord(k, name, size, frame=Frame(Clip(1), k)), things[frame])
         for k, (frame, name) in enumerate(zip(frames, names, strict=True))
     ]
 

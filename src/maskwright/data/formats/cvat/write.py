@@ -15,7 +15,7 @@ import numpy as np
 from maskwright.atomic import new_folder, replacing
 from maskwright.data.dataset import Annotation, Dataset
 from maskwright.data.formats.cvat.read import ANNOTATIONS, OWN
-from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_files
+from maskwright.data.formats.shared.image_files import copy_images, inner_names
 from maskwright.data.formats.shared.outlines import check_names, lost_frames, sentence
 from maskwright.data.formats.shared.xml_tree import node, plain, tag
 from maskwright.errors import ConfigError, DataError
@@ -44,7 +44,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
         raise FileExistsError(f"{place} exists already. Nothing is overwritten: name a new file, or remove it.")
     _check(place, dataset)
     if copy:
-        require_files(dataset)
+        dataset.require_files()
     names = inner_names(dataset) if copy else [r.file_name for r in dataset.images]
     if single:
         with replacing(place) as part:

@@ -22,7 +22,7 @@ import numpy as np
 from maskwright import media
 from maskwright.atomic import replacing
 from maskwright.data.dataset import RLE, Dataset, ImageRecord, Polygons
-from maskwright.data.formats.shared.fields import Record, Row, json_keys, read_json, read_text, short
+from maskwright.data.formats.shared.fields import Record, Row, json_keys, read_json, read_text, short, split_frame
 from maskwright.data.formats.shared.image_files import relative_names, size_of
 from maskwright.data.formats.shared.outlines import (
     Found,
@@ -102,7 +102,8 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     names = relative_names([sheet.image for sheet in sheets], root)
     records, rows, first = [], {}, 1
     for k, sheet in enumerate(sheets):
-        record = ImageRecord(k + 1, names[k], sheet.size, sheet.extra)
+        frame, extra = split_frame(sheet.extra)
+        record = ImageRecord(k + 1, names[k], sheet.size, extra, frame)
         found = [_found(o, sheet, classes, landmarks, boxes_only) for o in sheet.objects]
         records.append(record)
         rows[record.id] = annotations(record, found, first)
@@ -392,7 +393,7 @@ def _notes(sheets: Sequence[_Sheet], left_out: Counter[str], boxes: int) -> tupl
         notes.append(f"All {boxes} objects are rectangles: they are taken as boxes without masks.")
     if embedded:
         notes.append(
-            f"{embedded} of {len(sheets)} images exist only inside their JSON files. `maskwright data convert` with "
-            f"--unpack writes them beside these."
+            f"{embedded} of {len(sheets)} images exist only inside their JSON files. Unpack them first (the option "
+            f"`unpack` of convert): this writes them beside these files."
         )
     return tuple(notes)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset, Polygons
 from maskwright.data.formats.labelme.read import FILE_KEYS, LABELS, NO_CLASS, SHAPE_KEYS
-from maskwright.data.formats.shared.fields import Row
-from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_files
+from maskwright.data.formats.shared.fields import Row, frame_fields
+from maskwright.data.formats.shared.image_files import copy_images, inner_names
 from maskwright.data.formats.shared.outlines import check_names, polygons_of, sentence
 from maskwright.errors import DataError
 from maskwright.types import Landmarks
@@ -35,7 +35,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     if odd:
         raise DataError(f"{place}: LabelMe's {LABELS} cannot hold the class name {odd[0]!r}. Rename the class.")
     if copy:
-        require_files(dataset)
+        dataset.require_files()
     names = inner_names(dataset)
     sheets = [PurePosixPath(name).with_suffix(".json").as_posix() for name in names]
     twice = [name for name, count in Counter(s.casefold() for s in sheets).items() if count > 1]
@@ -83,6 +83,7 @@ def _document(dataset: Dataset, i: int, path: str, empty: list[str]) -> Row:
         "version": "5.5.0",
         "flags": {},
         **extra,
+        **frame_fields(record.frame),
         **({"landmarks": {n: _landmark_row(m) for n, m in named.items()}} if named else {}),
         "shapes": shapes,
         "imagePath": path,

@@ -79,7 +79,8 @@ def load_masks(place: Path, images: Path | None = None) -> Dataset:
         raise DataError(
             f"{place}: found {len(source_images)} images in {inside} and {len(masks)} masks in {folder}. Expected "
             f"images/ and masks/ with images of the same names, or a.png and a_masks.png side by side. Where the "
-            f"images lie elsewhere, give their folder (--images)."
+            f"images lie elsewhere, give their folder.",
+            options=("images",),
         )
     return _dataset(place, images or place, _paired(place, inside, source_images, folder, masks), _labelled)
 

@@ -14,7 +14,7 @@ from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset
 from maskwright.data.formats.masks.class_table import CLASSES, OBJECTS, classes_text, objects_text
 from maskwright.data.formats.masks.read import MASKS
-from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct, require_files
+from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct
 from maskwright.data.formats.shared.outlines import lost_frames, sentence
 from maskwright.errors import ConfigError, DataError
 from maskwright.types import Masks
@@ -33,7 +33,7 @@ def save_masks(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, .
     paths = [f"{MASKS}/{Path(name).with_suffix('.png').as_posix()}" for name in names]
     require_distinct(dataset, paths, "the mask")
     if copy:
-        require_files(dataset)
+        dataset.require_files()
     lost: Counter[str] = Counter()
     rows: _Rows = []
     with new_folder(place) as folder:
@@ -55,7 +55,7 @@ def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str,
     """
     if not copy:
         raise ConfigError("The layout 'dsb2018' has a folder for each image: its images must be copied too.")
-    require_files(dataset)
+    dataset.require_files()
     files = [Path(name) for name in inner_names(dataset)]
     ids = ["_".join(file.with_suffix("").parts) for file in files]
     require_distinct(dataset, ids, "the folder")

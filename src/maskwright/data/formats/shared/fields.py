@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from maskwright.atomic import replacing
 from maskwright.data.dataset import RLE, Polygons
 from maskwright.errors import DataError
-from maskwright.types import Size
+from maskwright.types import Clip, Frame, Size
 
 Box = tuple[float, float, float, float]
 Row = dict[str, Any]
+
+_FRAME = frozenset(("video_id", "video", "frame_index"))
 
 
 def whole(value: Any) -> int | None:
@@ -38,6 +40,14 @@ def whole(value: Any) -> int | None:
     return None
 
 
+class RecordError(DataError):
+    """A fault of one record of a file. problem: what is wrong, without the place."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(f"{place}: {problem}")
+        self.problem = problem
+
+
 @dataclass(frozen=True)
 class Record:
     """A place in a file, so that every fault says where it is."""
@@ -45,9 +55,9 @@ class Record:
     source: Path
     name: str
 
-    def fault(self, problem: str) -> DataError:
+    def fault(self, problem: str) -> RecordError:
         """The error to raise: where, and what is wrong."""
-        return DataError(f"{self.source}: {self.name}: {problem}")
+        return RecordError(f"{self.source}: {self.name}", problem)
 
     def table(self, row: Any) -> Row:
         """The row itself, if it is a JSON object."""
@@ -149,6 +159,25 @@ class Record:
         elif not isinstance(counts, str):
             raise self.fault(f"'counts' must be a string (compressed) or a list of whole numbers, got {short(counts)}.")
         return {"size": list(size), "counts": counts}
+
+
+def split_frame(row: Mapping[str, Any], index: int | None = None) -> tuple[Frame | None, Row]:
+    """The frame that "video_id", "frame_index" and "video" (the clip's name) state, and the other fields.
+
+    index: the frame's number where the row has none; without either there is no frame and all fields stay.
+    """
+    video, stated, name = row.get("video_id"), row.get("frame_index", index), row.get("video", "")
+    if type(video) is not int or type(stated) is not int or not isinstance(name, str):
+        return None, dict(row)
+    return Frame(Clip(video, name), stated), {k: v for k, v in row.items() if k not in _FRAME}
+
+
+def frame_fields(frame: Frame | None) -> Row:
+    """The fields that `split_frame` reads."""
+    if frame is None:
+        return {}
+    name = {"video": frame.clip.name} if frame.clip.name else {}
+    return {"video_id": frame.clip.id, **name, "frame_index": frame.index}
 
 
 def short(value: Any) -> str:

@@ -61,17 +61,6 @@ def require_distinct(dataset: Dataset, names: Sequence[str], what: str = "the na
         owner[name.casefold()] = record.file_name
 
 
-def require_files(dataset: Dataset) -> None:
-    """Raises DataError, naming some, where image files are missing."""
-    missing = dataset.check_files()
-    if missing:
-        some = ", ".join(str(path) for path in missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise DataError(
-            f"{dataset.source}: {len(missing)} of {len(dataset)} image files are missing: {some}. "
-            f"Give the folder that the file names are relative to."
-        )
-
-
 def copy_images(dataset: Dataset, folder: Path, names: Sequence[str]) -> None:
     """Copy every image file into `folder` under its new name, bytes and time unchanged.
 

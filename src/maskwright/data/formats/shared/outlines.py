@@ -168,8 +168,8 @@ def check_names(dataset: Dataset, place: Path) -> None:
 
 def lost_frames(dataset: Dataset) -> tuple[str, ...]:
     """The sentence about images that are frames of a clip, for formats that have no place for it."""
-    frames = [r.file_name for r in dataset.images if "video_id" in r.extra or "frame_index" in r.extra]
-    return sentence(len(frames), "image{s} without the clip and the place in it that they had")
+    frames = sum(r.frame is not None for r in dataset.images)
+    return sentence(frames, "image{s} without the clip and the place in it that they had")
 
 
 def sentence(count: int, what: str, examples: Sequence[str] = ()) -> tuple[str, ...]:

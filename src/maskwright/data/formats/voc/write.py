@@ -14,7 +14,7 @@ from PIL import Image
 
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset, usual_part
-from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_files
+from maskwright.data.formats.shared.image_files import copy_images, inner_names
 from maskwright.data.formats.shared.outlines import check_names, lost_frames, sentence
 from maskwright.data.formats.shared.xml_tree import node
 from maskwright.data.formats.voc.read import VOID, colours
@@ -91,7 +91,7 @@ def _check(place: Path, dataset: Dataset, copy: bool) -> list[str]:
     """The images' new names. Raises DataError for whatever the layout cannot hold."""
     check_names(dataset, place)
     if copy:
-        require_files(dataset)
+        dataset.require_files()
     if len(dataset.classes) > _MOST:
         raise DataError(f"{place}: VOC's masks hold {_MOST} classes, {dataset.source} has {len(dataset.classes)}.")
     odd = [n for n in dataset.classes.names if n != n.strip() or len(n.splitlines()) != 1 or ":" in n]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset, usual_part
-from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct, require_files
+from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct
 from maskwright.data.formats.shared.outlines import lost_frames, sentence
 from maskwright.data.formats.yolo.description import STAND_IN
 from maskwright.errors import ConfigError
@@ -29,7 +29,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """
     if not copy:
         raise ConfigError("YOLO finds labels by where the images lie, so the images must be copied too.")
-    require_files(dataset)
+    dataset.require_files()
     parts = _parts(dataset)
     names = _names(dataset, parts)
     require_distinct(dataset, [str(Path(n).with_suffix(".txt")) for n in names], "the label file")

@@ -14,6 +14,7 @@ from maskwright.data.formats.shared.fields import Record, Row, json_keys, read_j
 from maskwright.data.formats.shared.image_files import found_name
 from maskwright.data.formats.shared.outlines import sentence
 from maskwright.errors import DataError
+from maskwright.types import Clip, Frame
 
 ANNOTATIONS, IMAGES = "instances.json", "JPEGImages"
 """The file and the folder of a data set that is a folder, named as the publishers name them."""
@@ -36,8 +37,8 @@ def recognise(place: Path) -> bool:
 def load(place: Path, images: Path | None = None) -> Dataset:
     """Read the file, or the folder's instances.json.
 
-    Frames are numbered from 1 in the order of the file; `ImageRecord.extra` has video_id, video (its name, or else the
-    folder of its frames) and frame_index. `Dataset.extra["videos"]` keeps the videos' other fields.
+    Images are numbered from 1 in the order of the file; the name of a clip is that of the file, else the folder of its
+    frames. `Dataset.extra["videos"]` keeps the videos' other fields.
     images: the folder that the file names are relative to; without it the first of these that has the first frame:
     the file's own, JPEGImages in it, and in the folder that is called like the file.
     """
@@ -80,11 +81,9 @@ def _frames(source: Path, rows: list[Any]) -> dict[int, list[ImageRecord]]:
         size = at.whole(row, "height"), at.whole(row, "width")
         if min(size) < 1:
             raise at.fault(f"height and width must be at least 1, got {size[0]} and {size[1]}.")
-        name = row.get("name") or (PureWindowsPath(names[0]).parent.name if names else "") or str(number)
-        frames[number] = [
-            ImageRecord(first + k, file, size, {"video_id": number, "video": name, "frame_index": k})
-            for k, file in enumerate(names)
-        ]
+        name = row.get("name") or (PureWindowsPath(names[0]).parent.name if names else "")
+        clip = Clip(number, str(name or number))
+        frames[number] = [ImageRecord(first + k, file, size, {}, Frame(clip, k)) for k, file in enumerate(names)]
         first += len(names)
     return frames
 

@@ -9,7 +9,7 @@ from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset
 from maskwright.data.formats.coco.rows import annotation_row, category_rows
 from maskwright.data.formats.shared.fields import Row, write_sections
-from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_files
+from maskwright.data.formats.shared.image_files import copy_images, inner_names
 from maskwright.data.formats.shared.outlines import sentence
 from maskwright.data.formats.youtube_vis.read import ANNOTATIONS, IMAGES, PER_FRAME
 from maskwright.errors import ConfigError, DataError
@@ -19,8 +19,8 @@ from maskwright.types import Size
 def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """Write a new .json file (annotations alone), or a new folder of instances.json and, with `copy`, JPEGImages/.
 
-    An image that names no video ("video_id" in its extra) becomes a video of one frame, an object without a track id
-    a track of one frame. Where a track has the id 0 all ids are shifted to begin with 1.
+    An image that is no frame of a clip becomes a video of one frame, an object without a track id a track of one
+    frame. Where a track has the id 0 all ids are shifted to begin with 1.
     Raises DataError where a video's frames differ in size, or a track is twice in a frame or changes its class.
     """
     one_file = place.suffix.lower() == ".json"
@@ -29,7 +29,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     if one_file and place.exists():
         raise FileExistsError(f"{place} exists already. Nothing is overwritten: name a new file, or remove it.")
     if copy:
-        require_files(dataset)
+        dataset.require_files()
     names = inner_names(dataset) if copy else [r.file_name for r in dataset.images]
     sections, notes = _sections(dataset, names)
     if one_file:
@@ -71,19 +71,15 @@ def _sections(dataset: Dataset, names: list[str]) -> tuple[dict[str, Any], tuple
 
 
 def _videos(dataset: Dataset) -> list[_Video]:
-    found: dict[object, list[int]] = {}
+    free = 1 + max((r.frame.clip.id for r in dataset.images if r.frame is not None), default=0)
+    frames: dict[int, list[tuple[int, int]]] = {}  # by video: (number of the frame, position of the image)
     for i, record in enumerate(dataset.images):
-        number = record.extra.get("video_id")
-        found.setdefault(number if isinstance(number, int) else ("alone", i), []).append(i)
-    free = max((key for key in found if isinstance(key, int)), default=0) + 1
-    videos = []
-    for key, frames in found.items():
-        index = [dataset.images[i].extra.get("frame_index") for i in frames]
-        if all(isinstance(k, int) for k in index):
-            frames = [i for _, i in sorted(zip(index, frames, strict=True))]
-        videos.append(_Video(key if isinstance(key, int) else free, frames))
-        free += not isinstance(key, int)
-    return videos
+        if record.frame is None:
+            frames[free] = [(0, i)]
+            free += 1
+        else:
+            frames.setdefault(record.frame.clip.id, []).append((record.frame.index, i))
+    return [_Video(number, [i for _, i in sorted(own)]) for number, own in frames.items()]
 
 
 def _size(dataset: Dataset, video: _Video) -> Size:
