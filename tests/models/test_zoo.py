@@ -15,8 +15,8 @@ from maskwright.models.coco_classes import COCO, COCO_BY_ID
 from maskwright.models.families import family_of
 from maskwright.models.zoo import ZOO, candidates, describe, network_of, resolve, table
 from maskwright.types import Classes, Landmarks
+from maskwright.weights.class_rows import class_count
 from maskwright.weights.fetch import Digest
-from maskwright.weights.transfer import class_count
 
 BUILT = [name for name, entry in ZOO.items() if entry.config is not None]
 TORCHVISION = {

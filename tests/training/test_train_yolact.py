@@ -114,7 +114,7 @@ def test_a_run_begins_with_the_backbone_of_the_other_family(small_zoo: None, tmp
     assert_same({n: state[n] for n in body}, {n: theirs[n] for n in body})
     assert "fpn.lateral.0.0.weight" in moved.kept
     assert any(n.startswith("protonet.") for n in moved.began)
-    assert "began anew" in moved.report()
+    assert "start from random values" in moved.report()
     assert "not used" in moved.report()
     with pytest.raises(WeightsError, match=r"'one_stage_bgr' cannot begin with, it learnt otherwise: channels RGB"):
         origin(replace(config, model="one_stage_bgr"))

@@ -76,8 +76,9 @@ def test_rows_follow_the_names_of_the_classes() -> None:
         assert torch.equal(after[name], torch.stack([before[name][0], state[name][2], state[name][0]]))
     rest = [n for n in after if n not in BY_CLASS]
     assert all(torch.equal(after[n], state[n]) for n in rest)
-    assert "kept for 2 of 3 classes ('dog', 'cat'), the other rows began anew: box_predictor.classes.weight" in (
-        done.report()
+    assert (
+        "kept for 2 of 3 classes ('dog', 'cat'), the other rows start from random values: box_predictor.classes.weight"
+        in (done.report())
     )
 
 
@@ -87,7 +88,7 @@ def test_without_a_common_class_the_heads_begin_anew_whole(count: int) -> None:
     assert set(done.began) == BY_CLASS
     assert all(torch.equal(after[n], before[n]) for n in BY_CLASS)
     assert all(torch.equal(after[n], state[n]) for n in after if n not in BY_CLASS)
-    assert "began anew, 6:" in done.report()
+    assert "start from random values, 6:" in done.report()
 
 
 def test_weights_that_do_not_name_their_classes() -> None:
@@ -128,7 +129,7 @@ def test_another_backbone_is_refused_and_nothing_changes() -> None:
     model = tiny(2, 1)
     before = values(model)
     other = RCNN(replace(rcnn.tiny("compact", 2), backbone="resnet18"))
-    with pytest.raises(WeightsError, match=r"old\.pth is of another network: \d+ of the backbone's \d+ tensors"):
+    with pytest.raises(WeightsError, match=r"old\.pth belongs to another network: \d+ of the backbone's \d+ tensors"):
         transfer(model, values(other), "old.pth", Classes(["a", "b"]), None)
     assert all(torch.equal(values(model)[n], before[n]) for n in before)
 
@@ -177,7 +178,7 @@ def test_another_named_architecture_goes_before_the_files(ours: Path) -> None:
     config = TrainConfig(weights=str(ours), model="mask_rcnn_fpn.resnet18", device="cpu")
     start = origin(config)
     assert start.architecture == "mask_rcnn_fpn.resnet18"
-    with pytest.raises(WeightsError, match=r"old run\.safetensors is of another network"):
+    with pytest.raises(WeightsError, match=r"old run\.safetensors belongs to another network"):
         build(config, Classes(["dog"]), start)
 
 

@@ -199,7 +199,7 @@ CANDIDATES = {
         (yolact.published(), r"The file fits: yolact_r50\.$"),
         (
             yolact.published(7),
-            r"But for its number of classes \(7\) the file fits: yolact_r50\. Give the names of its 7",
+            r"Except for its number of classes \(7\) the file fits: yolact_r50\. Give the names of its 7",
         ),
         (yolact.plus(1), r"its number of classes \(1\) the file fits: yolact_plus_r50\."),
         (yolact.published(3, "darknet53"), r"its number of classes \(3\) the file fits: yolact_darknet53\."),

@@ -115,7 +115,7 @@ def test_the_error_says_which_model_the_file_fits(shared: Path, folder: str, hin
 def test_other_numbers_of_classes_are_recognised() -> None:
     with torch.device("meta"):
         model, file = (rcnn.RCNN(rcnn.detectron2_fpn(num_classes=q)) for q in (80, 3))
-    hint = r"But for its number of classes \(3\) the file fits: mask\.detectron2, mask\.torchvision\."
+    hint = r"Except for its number of classes \(3\) the file fits: mask\.detectron2, mask\.torchvision\."
     with pytest.raises(WeightsError, match=hint):
         load_into(model, file.state_dict(), "mine.pth", CANDIDATES)
 

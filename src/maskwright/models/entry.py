@@ -11,7 +11,7 @@ from maskwright.models.base import Model
 from maskwright.models.families import family_of
 from maskwright.nn.backbones import OUR_BODIES, check_backbone
 from maskwright.types import Classes
-from maskwright.weights.fetch import Report, fetch
+from maskwright.weights.fetch import OnBytes, fetch
 from maskwright.weights.files import read
 
 
@@ -83,7 +83,7 @@ class Entry:
         what = f"{self.summary.partition(' over ')[0]}, {whose}{backbone}"
         return replace(self, name=f"{self.name}.{backbone}", summary=what, config=self.over(backbone), over=None)
 
-    def path(self, progress: bool | Report = True) -> Path:
+    def path(self, progress: bool | OnBytes = True) -> Path:
         """The file of the weights: in the package, in the cache, or fetched now. WeightsError if there is none."""
         if self.inside:
             place = Path(str(files("maskwright.weights") / self.inside))

@@ -14,10 +14,11 @@ from maskwright.samples.loader import scaled_spec
 from maskwright.training.config import TrainConfig
 from maskwright.training.undecided import Undecided
 from maskwright.types import Classes, InputSpec
+from maskwright.weights.class_rows import class_count
 from maskwright.weights.files import WeightsFile, names_file, read
 from maskwright.weights.keymaps import Converted
 from maskwright.weights.load import converted
-from maskwright.weights.transfer import Transfer, class_count, transfer
+from maskwright.weights.transfer import Transfer, transfer
 
 SAME_COLOURS = 0.05
 """Share of the deviation by which the colours of two networks' inputs may differ."""

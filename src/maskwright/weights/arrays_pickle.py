@@ -1,9 +1,9 @@
-"""Read a pickle that holds NumPy arrays, and nothing else that a pickle can do.
+"""An unpickler for NumPy arrays only.
 
-A pickle is a program. This reader gives it a handful of words, all of them ours: builders of plain numeric arrays and
-`OrderedDict`. Any other name that the file asks for is refused before it is looked up, so nothing in the file is
-imported or called. NumPy's own reconstruction is not used either: the bytes of every array are checked against its
-shape and number type first.
+A pickle can name any function and have it called. This one resolves a few names, all to functions of its own that
+build plain numeric arrays, and `OrderedDict`. Any other name is refused before it is looked up, so nothing in the file
+is imported or called. NumPy's reconstruction functions are not used either: the bytes of every array are first checked
+against its shape and dtype.
 """
 
 import math
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from maskwright.errors import WeightsError
 
-_ARRAY_TYPE = "numpy.ndarray"  # stands for the class where a pickle names it; a str can neither be called nor changed
+_ARRAY_TYPE = "numpy.ndarray"  # stands for the class: a str can neither be called nor modified
 
 
 class _Dtype:
-    """A number type as a pickle spells it: a code such as "f4", then a state that carries the byte order."""
+    """A dtype as a pickle stores it: a code such as "f4", then a state with the byte order."""
 
     def __init__(self, code: Any) -> None:
         self.code = code.decode("ascii") if isinstance(code, bytes) else str(code)
@@ -33,7 +33,7 @@ class _Dtype:
         self.order = str(state[1])
 
     def numpy(self) -> "np.dtype[Any]":
-        """The NumPy type, if it is a plain number; WeightsError otherwise."""
+        """The NumPy dtype if it is a plain number; WeightsError otherwise."""
         order = "" if self.order == "|" else self.order
         code = self.code.lstrip("<>=|")
         if code[:1] not in "biuf" or not code[1:].isdigit() or order not in ("", "<", ">", "="):
@@ -42,7 +42,7 @@ class _Dtype:
 
 
 class _Array:
-    """An array that is being rebuilt: `_reconstruct` makes it empty, the state fills it."""
+    """An array under construction: `_reconstruct` makes it empty, its state fills it."""
 
     def __init__(self) -> None:
         self.array: NDArray[Any] = np.zeros(0)
@@ -53,8 +53,8 @@ class _Array:
 
 
 def _from_bytes(raw: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
-    """An array of `shape` copied from `raw`; WeightsError where their sizes disagree."""
-    if isinstance(raw, str):  # a pickle of Python 2 holds bytes as text
+    """An array of `shape` copied from `raw`; WeightsError if their sizes differ."""
+    if isinstance(raw, str):  # pickles of Python 2 store bytes as text
         raw = raw.encode("latin1")
     if not isinstance(dtype, _Dtype) or not isinstance(raw, (bytes, bytearray)):
         raise WeightsError("an array was found whose contents are not plain numbers")
@@ -77,7 +77,7 @@ def _scalar(dtype: Any, raw: Any) -> Any:
 
 
 def _latin1(text: Any, encoding: Any) -> bytes:
-    """How a protocol-2 pickle written by Python 3 spells bytes; no other codec is let in."""
+    """`_codecs.encode`, by which Python 3 writes bytes in protocol 2; only Latin-1 is allowed."""
     if encoding != "latin1" or not isinstance(text, str):
         raise WeightsError(f"text in the codec {encoding!r} was found where only array bytes are read")
     return text.encode("latin1")
@@ -90,7 +90,7 @@ _BUILDERS: Mapping[tuple[str, str], Callable[..., Any]] = MappingProxyType(
         ("numpy.core.numeric", "_frombuffer"): _filled,
         ("numpy", "dtype"): lambda code, *_: _Dtype(code),
         ("_codecs", "encode"): _latin1,
-        ("__builtin__", "bytes"): lambda: b"",  # how protocol 2 spells no bytes at all
+        ("__builtin__", "bytes"): lambda: b"",  # empty bytes in protocol 2
     }
 )
 
@@ -105,13 +105,13 @@ class _ArraysOnly(pickle.Unpickler):
         builder = _BUILDERS.get((known, name))
         if builder is None:
             raise WeightsError(f"it asks for '{module}.{name}', which is not a NumPy array; nothing was executed")
-        return partial(builder)  # a fresh object: what a file does to it ends with it
+        return partial(builder)  # a new object, so that a file cannot modify the builder itself
 
 
 def load(stream: BinaryIO) -> Any:
-    """The object in the pickle `stream`: dicts, lists, text, numbers and NumPy arrays.
+    """The object pickled in `stream`: dicts, lists, text, numbers and NumPy arrays.
 
-    Raises WeightsError, without naming a file, where it asks for anything else or is damaged.
+    Raises WeightsError, without the name of a file, if it has anything else or is damaged.
     """
     try:
         return _plain(_ArraysOnly(stream, encoding="latin1").load())
@@ -122,7 +122,7 @@ def load(stream: BinaryIO) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """`value` with finished arrays in the place of the builders, in dicts of any depth."""
+    """`value` with the finished arrays in place of their builders, in nested dicts."""
     if isinstance(value, _Array):
         return value.array
     if isinstance(value, dict):

@@ -1,12 +1,14 @@
-"""Fetch a file from its publisher once: progress, hash check, cache; nothing half-written ever stays.
+"""Download a file once into the cache: with progress, resumed connections and a check of its hash.
 
-The cache is `$MASKWRIGHT_CACHE`, else `$XDG_CACHE_HOME/maskwright`, else `~/.cache/maskwright`; inside it a file lies
-under its host and path, so that it can be found, copied and deleted by hand. A file appears there only after its
-length and hash were checked. A broken connection goes on from where it stopped, within one call.
+The cache is `$MASKWRIGHT_CACHE`, else `$XDG_CACHE_HOME/maskwright`, else `~/.cache/maskwright`. A file lies in it under
+its host and path, so that people can find, copy and delete it. It appears there only after its length and hash were
+checked; a partial file never stays. A broken connection is resumed within one call.
 
-Of a file whose publisher gives no hash nobody can say that it is the one that was published. What can be checked is:
-that all bytes came, that it has the hash which the server announces (hubs do), that it reads as what it should be,
-and that it is what came here before: its sha256 stays beside it in FILE.sha256, where `sha256sum -c` reads it.
+Where the publisher gives no hash, nothing can prove that a file is the published one. What is checked instead: all
+bytes arrived; the sha256 is the one that the server announces, if it does (hubs do); the file can be read; and it
+equals an earlier download, whose sha256 is kept in FILE.sha256, in the format of `sha256sum -c`.
+
+Most publishers use plain web servers, so a hub's own client could not replace this module.
 """
 
 import hashlib
@@ -32,26 +34,27 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from maskwright.atomic import replacing
 from maskwright.errors import DownloadError, MaskwrightError
 
-Report = Callable[[int, int | None], None]
-"""Called with the bytes that are here and, where known, the bytes in all."""
+OnBytes = Callable[[int, int | None], None]
+"""Progress callback: called with the number of bytes received so far and, if known, the total."""
 
 Check = Callable[[Path], object]
-"""Reads a file that was fetched; raises a MaskwrightError where it is not what it should be."""
+"""Reads a downloaded file; raises a MaskwrightError if it is not what it should be."""
 
 _BLOCK = 1 << 18
-_PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP answers worth a second try
+_TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # HTTP status codes after which another attempt makes sense
+_NETWORK = (OSError, http.client.HTTPException)
 
 
 @dataclass(frozen=True)
 class Digest:
-    """The first hexadecimal digits of a file's hash: as many as its publisher gives, at least 6."""
+    """The leading hexadecimal digits of a file's hash: as many as its publisher gives, at least 6."""
 
     algorithm: Literal["sha256", "md5"]
     digits: str
 
     @classmethod
     def parse(cls, text: str) -> "Digest":
-        """From "sha256:..." or "md5:..."; bare digits are sha256. DownloadError where it is neither."""
+        """From "sha256:..." or "md5:..."; digits alone are sha256. Raises DownloadError for anything else."""
         name, _, digits = text.lower().rpartition(":")
         name = name or "sha256"
         if not re.fullmatch(r"[0-9a-f]{6,64}", digits) or name not in ("sha256", "md5"):
@@ -59,15 +62,8 @@ class Digest:
         return cls("md5" if name == "md5" else "sha256", digits)
 
 
-@dataclass(frozen=True)
-class Unnamed:
-    """In place of a digest, where the publisher gives none."""
-
-    check: Check | None = None
-
-
 def cache_folder() -> Path:
-    """Where fetched files are kept."""
+    """The folder of downloaded files."""
     if own := os.environ.get("MASKWRIGHT_CACHE"):
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
@@ -75,7 +71,7 @@ def cache_folder() -> Path:
 
 
 def cache_path(url: str, cache: Path | None = None) -> Path:
-    """Where the file of `url` lies, or will lie, in the cache. DownloadError where the address is not http(s)."""
+    """The place of the file of `url` in the cache, present or not. DownloadError if the address is not http(s)."""
     parts = urlsplit(url)
     names = [re.sub(r"[^\w.-]", "_", p) for p in parts.path.split("/") if p not in ("", ".", "..")]
     if parts.scheme not in ("http", "https") or not parts.netloc or not names:
@@ -85,205 +81,200 @@ def cache_path(url: str, cache: Path | None = None) -> Path:
     return (cache or cache_folder()).joinpath(re.sub(r"[^\w.-]", "_", parts.netloc.rpartition("@")[2]), *names)
 
 
+def record_of(place: Path) -> Path:
+    """The file that keeps the sha256 of a downloaded file without a publisher's hash."""
+    return place.with_name(f"{place.name}.sha256")
+
+
 def fetch(
     url: str,
     digest: str | None,
     *,
     cache: Path | None = None,
     check: Check | None = None,
-    progress: bool | Report = True,
+    progress: bool | OnBytes = True,
     timeout: float = 30.0,
     attempts: int = 4,
 ) -> Path:
-    """The file at `url`, from the cache if it is there, else downloaded, checked and put there.
+    """The file at `url`: from the cache if it is there, else downloaded, checked and stored there.
 
-    digest: "sha256:" or "md5:" and the digits that are known (a prefix will do); None where the publisher gives none:
-        see above for what is checked then, `check` being what reads the file and raises a MaskwrightError.
-    progress: a bar on stderr (one line where stderr is no terminal), nothing, or a function that is called instead.
-    timeout: seconds without any byte after which an attempt ends. attempts: connections to try, each going on from the
-        bytes that are here.
-    Raises DownloadError with the address, what was expected, what came and what to do. Calls of several processes or
-    threads for one file wait for each other and download once.
+    digest: "sha256:" or "md5:" and the known leading digits; None if the publisher gives none. check: reads the file,
+        used only without a digest.
+    progress: True shows a bar on stderr (one line where stderr is no terminal), or a callback.
+    timeout: seconds without any byte after which an attempt fails. attempts: connections to try, each resuming the one
+        before.
+    Raises DownloadError with the address, what was expected, what was found and what to do. Concurrent calls for one
+    file, of several processes or threads, wait for each other and download once.
     """
     place = cache_path(url, cache)
-    expected = Digest.parse(digest) if digest is not None else None
+    expected = None if digest is None else Digest.parse(digest)
     if place.is_file():
         return place
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(place.parent, error) from error
-    with _alone(place):
+    with _locked(place):
         if not place.is_file():
             with _reporter(progress, place.name) as report:
-                _Download(url, place, expected or Unnamed(check), timeout, report).run(attempts)
+                _Download(url, place, expected, check, timeout, report).run(attempts)
     return place
 
 
 class _Download:
-    """One file on its way: `done` bytes are in `part`, beside `place`, and in the hash."""
+    """One download into `part`, a temporary file beside `place`."""
 
-    def __init__(self, url: str, place: Path, expected: Digest | Unnamed, timeout: float, report: Report) -> None:
-        self.url, self.place, self.expected, self.timeout, self.report = url, place, expected, timeout, report
-        self.redirects = _Redirects()
+    def __init__(
+        self, url: str, place: Path, digest: Digest | None, check: Check | None, timeout: float, report: OnBytes
+    ) -> None:
+        self.url, self.place, self.digest, self.check = url, place, digest, check
+        self.timeout, self.report = timeout, report
         self.part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
-        self.done, self.validator = 0, ""
+        self.redirects = _Redirects()
         self.total: int | None = None
-        self.hash = self._new_hash()
+        self.validator = ""  # ETag or date of the file that `part` is the beginning of
 
     def run(self, attempts: int) -> None:
-        """Download, check, move into place; the partial file is removed whatever happens."""
+        """Download, check, move into place; the partial file is removed in any case."""
         try:
             with self.part.open("wb") as stream:
-                for attempt in range(1, attempts + 1):
-                    failure = self._attempt(stream)
-                    if failure is None:
-                        break
-                    if attempt == attempts:
-                        raise DownloadError(f"{failure} Tried {attempts} times. Check the connection and try again.")
-                    time.sleep(0.5 * 2 ** (attempt - 1))
-            self._check()
+                self._download(stream, attempts)
+            self._verify()
             self.part.replace(self.place)
+        except DownloadError:
+            raise
         except OSError as error:
-            if isinstance(error, DownloadError):
-                raise
             raise _cannot_write(self.place.parent, error) from error
         finally:
             self.part.unlink(missing_ok=True)
 
+    def _download(self, stream: BinaryIO, attempts: int) -> None:
+        failure: str | None = ""
+        for attempt in range(attempts):
+            if attempt:
+                time.sleep(0.25 * 2**attempt)
+            if (failure := self._attempt(stream)) is None:
+                return
+        raise DownloadError(
+            f"Cannot fetch {self.url}: {failure}. Tried {attempts} times. Check the connection and try again."
+        )
+
     def _attempt(self, stream: BinaryIO) -> str | None:
-        """One connection; None when all bytes are here, else what went wrong and may pass."""
+        """One connection: None if the file is complete, else why not, for a reason that may be temporary."""
         try:
             opener = urllib.request.build_opener(self.redirects)
-            with opener.open(self._request(), timeout=self.timeout) as response:
-                self._begin(response, stream)
-                self._copy(response, stream)
+            response = opener.open(self._request(stream.tell()), timeout=self.timeout)
         except urllib.error.HTTPError as error:
             with error:
-                if error.code == 416:  # the server will not go on from here: begin again
-                    self.validator, self.total = "", None
+                if error.code == 416:  # the server cannot resume at this byte: start over
                     self._restart(stream)
-                elif error.code not in _PASSING:
-                    raise self._gone(error) from error
-                return f"Cannot fetch {self.url}: the server answered {error.code} ({error.reason})."
-        except (_DiskError, DownloadError):
-            raise
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            return f"Cannot fetch {self.url}: {type(error).__name__}: {reason}; {self._so_far()}."
-        if self.total is not None and self.done < self.total:
-            return f"Cannot fetch {self.url}: the connection ended early; {self._so_far()}."
+                elif error.code not in _TEMPORARY:
+                    raise DownloadError(
+                        f"Cannot fetch {self.url}: the server answered {error.code} ({error.reason}); expected the "
+                        "file. Check the address, or fetch the file another way and give its path."
+                    ) from error
+                return f"the server answered {error.code} ({error.reason})"
+        except _NETWORK as error:
+            return self._broken(error, stream)
+        with response:
+            if not self._begin(response, stream):
+                return "the server sent another part of the file than requested"
+            while True:
+                try:
+                    block = response.read1(_BLOCK)
+                except _NETWORK as error:
+                    return self._broken(error, stream)
+                if not block:
+                    break
+                stream.write(block)
+                self.report(stream.tell(), self.total)
+        if self.total is not None and stream.tell() < self.total:
+            return f"the connection ended early; {self._so_far(stream)}"
         return None
 
-    def _request(self) -> urllib.request.Request:
+    def _request(self, done: int) -> urllib.request.Request:
         headers = {"User-Agent": "maskwright", "Accept-Encoding": "identity"}
-        if self.done and (self.validator or isinstance(self.expected, Digest)):
-            headers["Range"] = f"bytes={self.done}-"
+        if done and (self.validator or self.digest):  # else nothing would show that two halves are of one file
+            headers["Range"] = f"bytes={done}-"
             if self.validator:
                 headers["If-Range"] = self.validator
         return urllib.request.Request(self.url, headers=headers)
 
-    def _begin(self, response: http.client.HTTPResponse, stream: BinaryIO) -> None:
-        """Read the answer's headers: go on from `done`, or begin again; see whether the disk has room."""
+    def _begin(self, response: http.client.HTTPResponse, stream: BinaryIO) -> bool:
+        """Resume or start over, as the headers say; False for another part of the file. Checks the free space."""
         span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-        goes_on = response.status == 206 and span is not None and int(span[1]) == self.done
-        if response.status == 206 and not goes_on:
+        if response.status != 206 or span is None or int(span[1]) != stream.tell():
             self._restart(stream)
-            raise http.client.HTTPException("the server sent another part of the file than was asked for")
-        if not goes_on:
-            self._restart(stream)
-            length = response.headers.get("Content-Length", "")
+            if response.status == 206:
+                return False
+            length, tag = response.headers.get("Content-Length", ""), response.headers.get("ETag", "")
             self.total = int(length) if length.isdigit() else None
-            tag = response.headers.get("ETag", "")
             self.validator = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
-        if self.total is not None:
-            free = shutil.disk_usage(self.place.parent).free
-            if free < self.total - self.done:
-                raise DownloadError(
-                    f"Cannot fetch {self.url}: it has {_mb(self.total)}, the disk of {self.place.parent} has "
-                    f"{_mb(free)} free. Make room, or set MASKWRIGHT_CACHE to another folder."
-                )
-
-    def _copy(self, response: http.client.HTTPResponse, stream: BinaryIO) -> None:
-        while block := response.read1(_BLOCK):
-            try:
-                stream.write(block)
-            except OSError as error:
-                raise _DiskError(error.errno, error.strerror) from error
-            self.hash.update(block)
-            self.done += len(block)
-            self.report(self.done, self.total)
+        free = shutil.disk_usage(self.place.parent).free
+        if self.total is not None and free < self.total - stream.tell():
+            raise DownloadError(
+                f"Cannot fetch {self.url}: it has {_mb(self.total)}, the disk of {self.place.parent} has "
+                f"{_mb(free)} free. Make room, or set MASKWRIGHT_CACHE to another folder."
+            )
+        return True
 
     def _restart(self, stream: BinaryIO) -> None:
-        if self.done:
-            try:
-                stream.seek(0)
-                stream.truncate()
-            except OSError as error:
-                raise _DiskError(error.errno, error.strerror) from error
-        self.done, self.hash = 0, self._new_hash()
+        if stream.tell():
+            stream.seek(0)
+            stream.truncate()
+        self.total, self.validator = None, ""
 
-    def _new_hash(self) -> "hashlib._Hash":
-        algorithm = self.expected.algorithm if isinstance(self.expected, Digest) else "sha256"
-        return hashlib.new(algorithm, usedforsecurity=False)
+    def _broken(self, error: Exception, stream: BinaryIO) -> str:
+        return f"{type(error).__name__}: {getattr(error, 'reason', None) or error}; {self._so_far(stream)}"
 
-    def _check(self) -> None:
-        found, expected = self.hash.hexdigest(), self.expected
-        if isinstance(expected, Unnamed):
-            self._check_unnamed(found, expected)
-        elif not found.startswith(expected.digits):
-            with self.part.open("rb") as stream:
-                page = stream.read(64).lstrip().startswith(b"<")
+    def _so_far(self, stream: BinaryIO) -> str:
+        total = self.total if self.total is not None else "an unknown number of"
+        return f"expected {total} bytes, got {stream.tell()}"
+
+    def _verify(self) -> None:
+        """Compare the hash with the publisher's, or without one with whatever else is known."""
+        algorithm = self.digest.algorithm if self.digest else "sha256"
+        with self.part.open("rb") as stream:
+            page = stream.read(64).lstrip().startswith(b"<")
+            stream.seek(0)
+            found = hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+        size = self.part.stat().st_size
+        if self.digest is None:
+            self._verify_unpublished(found, size)
+        elif not found.startswith(self.digest.digits):
             raise DownloadError(
-                f"{self.url} is not the file that was published: {expected.algorithm} should begin with "
-                f"{expected.digits}, found {found[: max(16, len(expected.digits))]} ({self.done} bytes"
-                f"{', a web page' if page else ''}). It was thrown away. Try again; if it stays so, fetch the file "
-                "another way and give its path."
+                f"{self.url} is not the file that was published: {algorithm} should begin with {self.digest.digits}, "
+                f"found {found[: max(16, len(self.digest.digits))]} ({size} bytes{', a web page' if page else ''}). It "
+                "was deleted. Try again; if that does not help, fetch the file another way and give its path."
             )
 
-    def _check_unnamed(self, found: str, expected: Unnamed) -> None:
-        """Compare with what the server announced and with an earlier download, read the file, remember its hash."""
+    def _verify_unpublished(self, found: str, size: int) -> None:
+        """Compare the sha256 with the server's and an earlier download's, read the file, store the sha256."""
         record = record_of(self.place)
         before = record.read_text(encoding="utf-8").split(maxsplit=1)[:1] if record.is_file() else []
         if (announced := self.redirects.announced) not in ("", found):
             raise DownloadError(
                 f"{self.url} is not the file that its server announced: sha256 should be {announced}, found {found} "
-                f"({self.done} bytes). It was thrown away. Try again."
+                f"({size} bytes). It was deleted. Try again."
             )
         if before not in ([], [found]):
             raise DownloadError(
-                f"{self.url} is not the file that it was before: sha256 should be {before[0]}, as {record} has it, "
-                f"found {found}. It was thrown away. If its publisher replaced it and you trust that, delete {record} "
-                "and try again."
+                f"{self.url} is not the file that it was before: sha256 should be {before[0]}, from {record}, found "
+                f"{found}. It was deleted. If its publisher replaced it and you trust that, delete {record} and try "
+                "again."
             )
-        if expected.check is not None:
+        if self.check is not None:
             try:
-                expected.check(self.part)
+                self.check(self.part)
             except MaskwrightError as error:
                 reason = str(error).replace(str(self.part), self.place.name)
-                raise DownloadError(
-                    f"{self.url} was fetched, but cannot be used and was thrown away: {reason}"
-                ) from error
+                raise DownloadError(f"{self.url} was fetched, but cannot be used and was deleted: {reason}") from error
         with replacing(record) as part:
             part.write_text(f"{found}  {self.place.name}\n", encoding="utf-8")
 
-    def _gone(self, error: urllib.error.HTTPError) -> DownloadError:
-        return DownloadError(
-            f"Cannot fetch {self.url}: the server answered {error.code} ({error.reason}); expected the file. "
-            "Check the address, or fetch the file another way and give its path."
-        )
-
-    def _so_far(self) -> str:
-        return f"expected {self.total if self.total is not None else 'an unknown number of'} bytes, got {self.done}"
-
-
-def record_of(place: Path) -> Path:
-    """Where the sha256 of a fetched file without a publisher's hash is kept."""
-    return place.with_name(f"{place.name}.sha256")
-
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirections, and notes the sha256 that a hub announces in them."""
+    """Follows redirects, and keeps the sha256 that a hub announces in them."""
 
     announced = ""
 
@@ -292,10 +283,6 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if re.fullmatch(r"[0-9a-f]{64}", tag):
             self.announced = tag
         return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-class _DiskError(OSError):
-    """Writing failed, as opposed to the connection."""
 
 
 def _cannot_write(folder: Path, error: OSError) -> DownloadError:
@@ -311,8 +298,8 @@ def _mb(size: int) -> str:
 
 
 @contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Hold the lock of one cached file; on file systems without locks go on (each call has its own partial file)."""
+def _locked(place: Path) -> Iterator[None]:
+    """Hold the lock of one cached file; on file systems without locks continue, as partial files have unique names."""
     lock = FileLock(place.with_name(f".{place.name}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -329,8 +316,8 @@ def _alone(place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _reporter(progress: bool | Report, name: str) -> Iterator[Report]:
-    """The function that is told the bytes: the caller's, a bar on stderr, or nobody."""
+def _reporter(progress: bool | OnBytes, name: str) -> Iterator[OnBytes]:
+    """The progress callback: the caller's, that of a bar on stderr, or one that does nothing."""
     console = Console(stderr=True)
     if callable(progress) or not progress:
         yield progress if callable(progress) else lambda done, total: None

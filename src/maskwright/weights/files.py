@@ -1,13 +1,13 @@
-"""Read any weights file into named tensors, safely; write our own.
+"""Read any weights file into named tensors, safely; write our own checkpoints.
 
-Three kinds of file are told apart by their first bytes, never by the suffix:
+Three formats are recognised by their first bytes, never by the suffix:
 
-    safetensors   ours (JSON header under the metadata key "maskwright") or anybody's
-    torch         torch.save, zip or the older layout: torchvision, own training runs of detectron2
-    pickle        detectron2's zoo: a pickle of NumPy arrays
+    safetensors   our checkpoints (with a JSON header under the metadata key "maskwright"), and other programs' files
+    torch         torch.save, zip or legacy layout: torchvision's files, training runs of detectron2
+    pickle        detectron2's model zoo: a pickle of NumPy arrays
 
-Nothing in a file is imported or executed: torch files are read with `weights_only=True`, pickles by a reader that
-knows arrays alone (`arrays_pickle`).
+Nothing in a file is imported or executed: torch files are read with `weights_only=True`, pickles by an unpickler that
+accepts arrays only (`arrays_pickle`).
 """
 
 import json
@@ -15,7 +15,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -37,7 +37,7 @@ KEY = "maskwright"
 """Metadata key of our header."""
 
 REQUIRED = ("architecture", "config", "classes")
-"""What a header must hold; `input`, `output`, `metrics`, `licence` and any other JSON value may join them."""
+"""Required keys of a header; it may have any others, such as `input`, `output`, `metrics` and `licence`."""
 
 _TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
@@ -47,13 +47,13 @@ _ACCEPTED = "a .safetensors file, a torch checkpoint (.pth, .pt) or a detectron2
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """What a file holds. tensors: by name. header: ours, or None. left_out: other entries, such as the optimizer."""
+    """The content of a file. header: of our checkpoints, else None. left_out: names of other entries."""
 
     path: Path
     format: Format
     tensors: dict[str, Tensor]
     header: dict[str, Any] | None = None
-    left_out: tuple[str, ...] = field(default=())
+    left_out: tuple[str, ...] = ()
 
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
@@ -68,7 +68,7 @@ def names_file(name: str | os.PathLike[str]) -> bool:
 
 
 def sniff(path: str | os.PathLike[str]) -> Format:
-    """The kind of weights file at `path`, by its first bytes; WeightsError where it is none."""
+    """The format of the weights file at `path`, by its first bytes; WeightsError if it is none or cannot be read."""
     path = Path(path)
     start, size = _first_bytes(path)
     if size == 0:
@@ -106,10 +106,10 @@ def _looks_like(start: bytes) -> str:
 
 
 def read(path: str | os.PathLike[str]) -> WeightsFile:
-    """All tensors of a weights file, on the CPU, in their stored number type.
+    """All tensors of a weights file, on the CPU, in their stored dtype.
 
-    A dict with "model" or "state_dict" is opened; the prefixes of DataParallel and torch.compile are taken off.
-    Raises WeightsError, naming the file, where it is missing, damaged, or holds something other than tensors.
+    A dict inside "model", "state_dict" or "model_state_dict" is unwrapped; prefixes of DataParallel and torch.compile
+    are removed. Raises WeightsError, naming the file, if it is missing, damaged, or has entries that are not tensors.
     """
     path = Path(path)
     kind = sniff(path)
@@ -166,13 +166,13 @@ def _damaged(path: Path, what: str, error: Exception) -> WeightsError:
 
 
 def _again(path: Path) -> str:
-    """What to do about a damaged file: one in the cache would be taken again and again."""
+    """What to do about a damaged file; one in the cache has to be deleted, or it would be used again."""
     kept = path.suffix != ".part" and path.resolve().is_relative_to(cache_folder().resolve())
-    return "Delete it: it is fetched anew then." if kept else "Fetch or copy it again."
+    return "Delete it; it will be fetched again." if kept else "Fetch or copy it again."
 
 
 def _state(content: Any, path: Path) -> tuple[Mapping[Any, Any], tuple[str, ...]]:
-    """The mapping that holds the tensors, and the names of the entries beside it."""
+    """The mapping of the tensors, and the names of the entries beside it."""
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} holds a {type(content).__name__}; expected tensors by name.")
     if "blobs" in content:
@@ -195,29 +195,11 @@ def _tensor(value: Any, name: Any, path: Path) -> Tensor:
 
 
 def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors without the prefix that wrappers of the model put before every name."""
+    """The same tensors without the prefixes that wrappers of the model add to every name."""
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             return _without_prefix({name[len(prefix) :]: tensor for name, tensor in tensors.items()})
     return tensors
-
-
-def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The JSON header of one of our checkpoints; the tensors are not read. WeightsError where it is not ours."""
-    path = Path(path)
-    header = None
-    if sniff(path) == "safetensors":
-        try:
-            with safe_open(path, framework="pt") as stream:
-                header = _header(stream.metadata() or {}, path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise error if isinstance(error, WeightsError) else _damaged(path, "safetensors file", error) from error
-    if header is None:
-        raise WeightsError(
-            f"{path} does not say which model it is for: it was not written by maskwright. "
-            "Name the architecture too: load(NAME, weights=PATH); `maskwright models` lists the names."
-        )
-    return header
 
 
 def _header(metadata: Mapping[str, str], path: Path) -> dict[str, Any] | None:
@@ -240,12 +222,13 @@ def _check_header(header: Any, where: str) -> None:
 def save_checkpoint(
     path: str | os.PathLike[str], state: Mapping[str, Tensor], header: Mapping[str, Any], *, half: bool = False
 ) -> Path:
-    """Write tensors and header as one .safetensors file, beside its place first, then renamed into it.
+    """Write tensors and header as one .safetensors file, in one step (see `atomic.replacing`); returns its path.
 
-    header: JSON values and paths; must hold "architecture", "config" and "classes"; "version" is added. A number in
-        "metrics" that is not finite is written as null.
-    half: store weights of two and more dimensions as float16 where their values fit; one-dimensional ones (biases,
-        statistics of norm layers) keep their type. Loading into a model widens them again.
+    header: JSON values and paths, with all of `REQUIRED`; "version" is added. Numbers in "metrics" that are not finite
+        are written as null.
+    half: store float tensors of two and more dimensions as float16 if their values fit; others (biases, statistics of
+        norm layers) keep their dtype. Loading into a model converts them back.
+    Raises WeightsError for a header that is incomplete or not JSON, and if the file cannot be written.
     """
     path = Path(path)
     _check_header(header, str(path))
@@ -268,7 +251,7 @@ def save_checkpoint(
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """As `save_file`, but what the system refuses is an OSError again."""
+    """`save_file`, with errors of the operating system as OSError, which safetensors hides in its own type."""
     try:
         save_file(tensors, path, metadata=metadata)
     except SafetensorError as error:
@@ -278,7 +261,7 @@ def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> N
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
-    """A contiguous copy on the CPU, so that tied weights are written twice and no storage is shared."""
+    """A contiguous copy on the CPU: safetensors refuses tensors that share storage, such as tied weights."""
     out = tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
     if half and out.ndim >= 2 and out.dtype in (torch.float32, torch.float64):
         small = out.to(torch.float16)

@@ -1,11 +1,11 @@
-"""Published names of weights to ours: explicit rules, each name matched by exactly one. YOLACT's: `keymaps_yolact`.
+"""Rules from published names of weights to ours, for torchvision and detectron2. YOLACT's are in `keymaps_yolact`.
 
 Ours: `backbone.*` with torchvision's and timm's ResNet names, `fpn.lateral.L.0`, `fpn.output.L.0` (level 0 has stride
 4; a norm is `.1`), `rpn.conv.I.0`, `rpn.logits`, `rpn.deltas`, `box_head.conv.I.{0,1}`, `box_head.fcN`,
 `box_predictor.{classes,deltas}`, `mask_head.conv.I.{0,1}`, `mask_head.{deconv,logits}`, `res5.B.*` (C4).
 
-Rows of classes: ours has the background last in `classes` and nowhere else. torchvision has it first everywhere, so
-there its row moves (`classes`) or goes (`deltas`, mask `logits`: they are never read for the background).
+Rows of classes: ours have the background last in `classes` and nowhere else. torchvision has it first everywhere, so
+its row is moved (`classes`) or dropped (`deltas`, mask `logits`: they are never read for the background).
 """
 
 import re
@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from maskwright.weights.keymaps_yolact import SIGN, from_yolact
-from maskwright.weights.keyrules import END as _END
-from maskwright.weights.keyrules import NORM as _NORM
-from maskwright.weights.keyrules import Converted, Publisher, Rule, apply
+from maskwright.weights.keyrules import END, NORM, Converted, Publisher, Rule, apply
 
 __all__ = ["Converted", "Publisher", "convert", "from_detectron2", "from_torchvision", "from_yolact", "publisher"]
 
@@ -38,18 +36,18 @@ _STAGE = {"res2": "layer1", "res3": "layer2", "res4": "layer3", "res5": "layer4"
 
 
 def _level(match: re.Match[str]) -> str:
-    """FPN levels are counted from 2 at detectron2."""
+    """detectron2 counts FPN levels from 2."""
     return f"fpn.{match[1]}.{int(match[2]) - 2}.{1 if match[3] else 0}.{match[4]}"
 
 
 def _counted_from_1(match: re.Match[str]) -> str:
-    """Head layers are counted from 1: groups are our prefix, the number, the norm, the ending."""
+    """Heads whose layers are counted from 1. Groups: their prefix, the number, the norm, the ending."""
     prefix = "mask_head" if "mask" in match[1] else "box_head"
     return f"{prefix}.conv.{int(match[2]) - 1}.{1 if match[3] else 0}.{match[4]}"
 
 
 def _detectron2_block(match: re.Match[str]) -> str:
-    """`res4.5.conv2.norm.weight` is `layer3.5.bn2.weight`; the C4 head keeps its own name."""
+    """`res4.5.conv2.norm.weight` becomes `layer3.5.bn2.weight`; the head of C4 stays `res5`."""
     stage = "res5" if match["head"] else f"backbone.{_STAGE[match['stage']]}"
     layer, norm, end = match["layer"], match["norm"], match["end"]
     if layer == "shortcut":
@@ -58,53 +56,53 @@ def _detectron2_block(match: re.Match[str]) -> str:
 
 
 _BODY = r"backbone\.(?:bottom_up\.)?"
-_BLOCK = r"(?P<block>\d+)\.(?P<layer>conv[123]|shortcut)\.(?P<norm>norm\.)?(?P<end>" + _NORM[1:]
+_BLOCK = r"(?P<block>\d+)\.(?P<layer>conv[123]|shortcut)\.(?P<norm>norm\.)?(?P<end>" + NORM[1:]
 
 DETECTRON2: tuple[Rule, ...] = (
     Rule(_BODY + r"stem\.conv1\.weight", "backbone.conv1.weight"),
-    Rule(_BODY + r"stem\.conv1\.norm\." + _NORM, r"backbone.bn1.\1"),
+    Rule(_BODY + r"stem\.conv1\.norm\." + NORM, r"backbone.bn1.\1"),
     Rule(r"(?P<head>)" + _BODY + r"(?P<stage>res[2-5])\." + _BLOCK, _detectron2_block),
     Rule(r"(?P<head>roi_heads)\.(?P<stage>res5)\." + _BLOCK, _detectron2_block),
-    Rule(r"backbone\.fpn_(lateral|output)([2-5])\.(norm\.)?" + _NORM, _level),
-    Rule(r"proposal_generator\.rpn_head\.conv\." + _END, r"rpn.conv.0.0.\1"),
-    Rule(r"proposal_generator\.rpn_head\.conv\.conv(\d+)\." + _END, r"rpn.conv.\1.0.\2"),
-    Rule(r"proposal_generator\.rpn_head\.objectness_logits\." + _END, r"rpn.logits.\1"),
-    Rule(r"proposal_generator\.rpn_head\.anchor_deltas\." + _END, r"rpn.deltas.\1"),
-    Rule(r"roi_heads\.(box_head\.conv)(\d+)\.(norm\.)?" + _NORM, _counted_from_1),
-    Rule(r"roi_heads\.box_head\.fc(\d+)\." + _END, r"box_head.fc\1.\2"),
-    Rule(r"roi_heads\.box_predictor\.cls_score\." + _END, r"box_predictor.classes.\1"),
-    Rule(r"roi_heads\.box_predictor\.bbox_pred\." + _END, r"box_predictor.deltas.\1"),
-    Rule(r"roi_heads\.(mask_head\.mask_fcn)(\d+)\.(norm\.)?" + _NORM, _counted_from_1),
-    Rule(r"roi_heads\.mask_head\.deconv\." + _END, r"mask_head.deconv.\1"),
-    Rule(r"roi_heads\.mask_head\.predictor\." + _END, r"mask_head.logits.\1"),
+    Rule(r"backbone\.fpn_(lateral|output)([2-5])\.(norm\.)?" + NORM, _level),
+    Rule(r"proposal_generator\.rpn_head\.conv\." + END, r"rpn.conv.0.0.\1"),
+    Rule(r"proposal_generator\.rpn_head\.conv\.conv(\d+)\." + END, r"rpn.conv.\1.0.\2"),
+    Rule(r"proposal_generator\.rpn_head\.objectness_logits\." + END, r"rpn.logits.\1"),
+    Rule(r"proposal_generator\.rpn_head\.anchor_deltas\." + END, r"rpn.deltas.\1"),
+    Rule(r"roi_heads\.(box_head\.conv)(\d+)\.(norm\.)?" + NORM, _counted_from_1),
+    Rule(r"roi_heads\.box_head\.fc(\d+)\." + END, r"box_head.fc\1.\2"),
+    Rule(r"roi_heads\.box_predictor\.cls_score\." + END, r"box_predictor.classes.\1"),
+    Rule(r"roi_heads\.box_predictor\.bbox_pred\." + END, r"box_predictor.deltas.\1"),
+    Rule(r"roi_heads\.(mask_head\.mask_fcn)(\d+)\.(norm\.)?" + NORM, _counted_from_1),
+    Rule(r"roi_heads\.mask_head\.deconv\." + END, r"mask_head.deconv.\1"),
+    Rule(r"roi_heads\.mask_head\.predictor\." + END, r"mask_head.logits.\1"),
     Rule(r"proposal_generator\.anchor_generator\.cell_anchors\.\d+", None),
     Rule(r"pixel_(mean|std)", None),
 )
 
-_TV_BLOCK = r"layer[1-4]\.\d+\.(?:conv[123]|bn[123]|downsample\.[01])\." + _NORM
+_TV_BLOCK = r"layer[1-4]\.\d+\.(?:conv[123]|bn[123]|downsample\.[01])\." + NORM
 _TV_FPN = r"backbone\.fpn\.{}_blocks\.(\d+)\."
 _TV_BOX, _TV_MASK = r"roi_heads\.box_predictor\.", r"roi_heads\.mask_predictor\."
 
 TORCHVISION: tuple[Rule, ...] = (
-    Rule(r"backbone\.body\.(conv1\.weight|bn1\." + _NORM + r"|" + _TV_BLOCK + r")", r"backbone.\1"),
-    Rule(_TV_FPN.format("inner") + r"([01])\." + _NORM, r"fpn.lateral.\1.\2.\3"),
-    Rule(_TV_FPN.format("inner") + _END, r"fpn.lateral.\1.0.\2"),  # files from before 2022
-    Rule(_TV_FPN.format("layer") + r"([01])\." + _NORM, r"fpn.output.\1.\2.\3"),
-    Rule(_TV_FPN.format("layer") + _END, r"fpn.output.\1.0.\2"),  # files from before 2022
-    Rule(r"rpn\.head\.conv\.(\d+)\.0\." + _END, r"rpn.conv.\1.0.\2"),
-    Rule(r"rpn\.head\.conv\." + _END, r"rpn.conv.0.0.\1"),  # files from before 2022
-    Rule(r"rpn\.head\.cls_logits\." + _END, r"rpn.logits.\1"),
-    Rule(r"rpn\.head\.bbox_pred\." + _END, r"rpn.deltas.\1"),
-    Rule(r"roi_heads\.box_head\.fc6\." + _END, r"box_head.fc1.\1"),
-    Rule(r"roi_heads\.box_head\.fc7\." + _END, r"box_head.fc2.\1"),
-    Rule(r"roi_heads\.box_head\.([0-3])\.([01])\." + _NORM, r"box_head.conv.\1.\2.\3"),
-    Rule(r"roi_heads\.box_head\.5\." + _END, r"box_head.fc1.\1"),  # after 4 convolutions and the flattening
-    Rule(_TV_BOX + r"cls_score\." + _END, r"box_predictor.classes.\1", _background_last),
-    Rule(_TV_BOX + r"bbox_pred\." + _END, r"box_predictor.deltas.\1", _without_background_box),
-    Rule(r"roi_heads\.mask_head\.(\d+)\.([01])\." + _NORM, r"mask_head.conv.\1.\2.\3"),
-    Rule(r"roi_heads\.(mask_head\.mask_fcn)(\d+)()\." + _END, _counted_from_1),  # files from before 2022
-    Rule(_TV_MASK + r"conv5_mask\." + _END, r"mask_head.deconv.\1"),
-    Rule(_TV_MASK + r"mask_fcn_logits\." + _END, r"mask_head.logits.\1", _without_background),
+    Rule(r"backbone\.body\.(conv1\.weight|bn1\." + NORM + r"|" + _TV_BLOCK + r")", r"backbone.\1"),
+    Rule(_TV_FPN.format("inner") + r"([01])\." + NORM, r"fpn.lateral.\1.\2.\3"),
+    Rule(_TV_FPN.format("inner") + END, r"fpn.lateral.\1.0.\2"),  # files from before 2022
+    Rule(_TV_FPN.format("layer") + r"([01])\." + NORM, r"fpn.output.\1.\2.\3"),
+    Rule(_TV_FPN.format("layer") + END, r"fpn.output.\1.0.\2"),  # files from before 2022
+    Rule(r"rpn\.head\.conv\.(\d+)\.0\." + END, r"rpn.conv.\1.0.\2"),
+    Rule(r"rpn\.head\.conv\." + END, r"rpn.conv.0.0.\1"),  # files from before 2022
+    Rule(r"rpn\.head\.cls_logits\." + END, r"rpn.logits.\1"),
+    Rule(r"rpn\.head\.bbox_pred\." + END, r"rpn.deltas.\1"),
+    Rule(r"roi_heads\.box_head\.fc6\." + END, r"box_head.fc1.\1"),
+    Rule(r"roi_heads\.box_head\.fc7\." + END, r"box_head.fc2.\1"),
+    Rule(r"roi_heads\.box_head\.([0-3])\.([01])\." + NORM, r"box_head.conv.\1.\2.\3"),
+    Rule(r"roi_heads\.box_head\.5\." + END, r"box_head.fc1.\1"),  # after 4 convolutions and the flattening
+    Rule(_TV_BOX + r"cls_score\." + END, r"box_predictor.classes.\1", _background_last),
+    Rule(_TV_BOX + r"bbox_pred\." + END, r"box_predictor.deltas.\1", _without_background_box),
+    Rule(r"roi_heads\.mask_head\.(\d+)\.([01])\." + NORM, r"mask_head.conv.\1.\2.\3"),
+    Rule(r"roi_heads\.(mask_head\.mask_fcn)(\d+)()\." + END, _counted_from_1),  # files from before 2022
+    Rule(_TV_MASK + r"conv5_mask\." + END, r"mask_head.deconv.\1"),
+    Rule(_TV_MASK + r"mask_fcn_logits\." + END, r"mask_head.logits.\1", _without_background),
 )
 
 _SIGNS: tuple[tuple[str, Publisher], ...] = (
@@ -115,7 +113,7 @@ _SIGNS: tuple[tuple[str, Publisher], ...] = (
 
 
 def publisher(names: Mapping[str, Tensor]) -> Publisher | None:
-    """Whose names these are; None where they are nobody's that is known here."""
+    """The publisher whose naming scheme these are; None if unknown."""
     for sign, who in _SIGNS:
         if any(re.match(sign, name) for name in names):
             return who
@@ -123,7 +121,7 @@ def publisher(names: Mapping[str, Tensor]) -> Publisher | None:
 
 
 def convert(state: Mapping[str, Tensor]) -> Converted:
-    """Weights of any publisher under our names; those of nobody known stay as they are."""
+    """Weights of any known publisher under our names; others are kept unchanged."""
     who = publisher(state)
     if who is None:
         return Converted(dict(state))
@@ -131,12 +129,12 @@ def convert(state: Mapping[str, Tensor]) -> Converted:
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> Converted:
-    """torchvision's detection models, with the names of today or those of files published before 2022."""
+    """Weights of torchvision's detection models, with the current names or those of files published before 2022."""
     return apply(TORCHVISION, state, "torchvision")
 
 
 def from_detectron2(state: Mapping[str, Tensor]) -> Converted:
-    """detectron2's R-CNN models, FPN and C4. Where a very old file has no statistics at all: mean 0, variance 1."""
+    """Weights of detectron2's R-CNNs, FPN and C4. Very old files without norm statistics get mean 0, variance 1."""
     out = apply(DETECTRON2, state, "detectron2")
     if not any(name.endswith(".running_var") for name in out.state):
         norms = [n for n in out.state if re.fullmatch(r"(backbone|res5)\..*(bn\d|downsample\.1)\.weight", n)]

@@ -1,13 +1,13 @@
-"""Names of dbolya's YOLACT and YOLACT++ files, and of YolactEdge's in image mode, to ours.
+"""Rules from the names of dbolya's YOLACT and YOLACT++ files, and of YolactEdge's in image mode, to ours.
 
 Ours: `backbone.*` (torchvision's names of a ResNet and of MobileNetV2's `features`; `stem` and `stages.S.B` of
 DarkNet), `fpn.{lateral,output}.L.0` with level 0 the finest (theirs is the coarsest), `fpn.extra.K.0`,
 `protonet.{before.I.0,after.0,prototypes.0}`, `head.conv.I.conv`, `head.{deltas,logits,coefficients}`, `semantic`,
 `scorer.conv.I.0`.
 
-Rows of classes: in `head.logits` each prior's background comes last, theirs comes first; nothing else has one.
+Rows of classes: in `head.logits` the background of each prior is last, in theirs it is first; no other tensor has one.
 
-Letters: A priors of a cell, Q classes, S stage, B block, L level, N number of a layer in a sequence.
+Letters: A priors of a cell, Q classes, S stage, B block, L level, I K number of a layer.
 """
 
 import re
@@ -19,10 +19,10 @@ from torch import Tensor
 from maskwright.weights.keyrules import END, NORM, Converted, Rule, apply
 
 SIGN = r"(module\.)?(net\.)?(proto_net|prediction_layers|semantic_seg_conv|fpn\.lat_layers|fpn_phase_1)\."
-"""Begins names that nobody else's files have."""
+"""Matches the beginning of names that only these files have."""
 
 _MOBILENET_STARTS = (0, 1, 2, 4, 7, 11, 14)
-"""Number of the first block of each stage of MobileNetV2, counted through as torchvision does."""
+"""torchvision's number of the first block of each stage of MobileNetV2; it counts blocks across stages."""
 
 _RESNET: tuple[Rule, ...] = (
     Rule(r"backbone\.(conv1\.weight|bn1\." + NORM + r")", r"backbone.\1"),
@@ -34,7 +34,7 @@ _RESNET: tuple[Rule, ...] = (
         r"backbone\.layers\.([0-3])\.(\d+\.conv2)\.conv_offset_mask\." + END,
         lambda m: f"backbone.layer{int(m[1]) + 1}.{m[2]}.sampling.{m[3]}",
     ),
-    Rule(r"backbone\.layer(?!s\.).*", None),  # files of version 1.0 hold every stage twice
+    Rule(r"backbone\.layer(?!s\.).*", None),  # files of version 1.0 contain every stage twice
 )
 _DARKNET: tuple[Rule, ...] = (
     Rule(r"backbone\._preconv\.([01])\." + NORM, r"backbone.stem.\1.\2"),
@@ -42,7 +42,7 @@ _DARKNET: tuple[Rule, ...] = (
     Rule(r"backbone\.layers\.([0-4]\.\d+\.conv[12]\.[01])\." + NORM, r"backbone.stages.\1.\2"),
 )
 _MOBILENET: tuple[Rule, ...] = (
-    Rule(r"backbone\.layers\.(7\.\d+|8)\.(conv\.)?\d+\.(\d+\.)?" + NORM, None),  # run, but nothing reads their output
+    Rule(r"backbone\.layers\.(7\.\d+|8)\.(conv\.)?\d+\.(\d+\.)?" + NORM, None),  # computed there, but never used
     Rule(r"backbone\.layers\.0\.([01])\." + NORM, r"backbone.features.0.\1.\2"),
     Rule(
         r"backbone\.layers\.([1-6])\.(\d+)\.(conv\.\d+\.(?:\d+\.)?" + NORM + r")",
@@ -56,19 +56,19 @@ _HEAD: tuple[Rule, ...] = (
     Rule(r"semantic_seg_conv\." + END, r"semantic.\1"),
     Rule(r"maskiou_net\.maskiou_net\.(\d+)\." + END, lambda m: f"scorer.conv.{int(m[1]) // 2}.0.{m[2]}"),
     Rule(r"(?:fpn|fpn_phase_2)\.downsample_layers\.([01])\." + END, r"fpn.extra.\1.0.\2"),
-    Rule(r"(?:fpn|fpn_phase_2)\.downsample_layers\.(\d+)\." + END, None),  # left from older configs, never run
+    Rule(r"(?:fpn|fpn_phase_2)\.downsample_layers\.(\d+)\." + END, None),  # left over from older configs, never used
 )
 
 
 def from_yolact(state: Mapping[str, Tensor]) -> Converted:
-    """dbolya's models over ResNet, DarkNet and MobileNetV2, as published or as users trained them: any number of
-    classes, priors and layers. Parts that only YolactEdge's video models have stay under their names."""
+    """Weights of dbolya's models over ResNet, DarkNet and MobileNetV2, published or trained by users, with any number
+    of classes, priors and layers. Parts that only YolactEdge's video models have keep their names."""
     state = _bare(state)
     return apply(rules(state), state, "yolact")
 
 
 def rules(state: Mapping[str, Tensor]) -> tuple[Rule, ...]:
-    """The rules for one file: how many levels, prototype layers and priors it has decides where its values go."""
+    """The rules for one file: some depend on its numbers of levels, prototype layers and priors."""
     levels = _numbers(state, r"(?:fpn|fpn_phase_1)\.lat_layers\.(\d+)\." + END)
     layers = _numbers(state, r"proto_net\.(\d+)\." + END)
     boxes = state.get("prediction_layers.0.bbox_layer.bias")
@@ -86,7 +86,7 @@ def rules(state: Mapping[str, Tensor]) -> tuple[Rule, ...]:
 
 
 def _bare(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Without what wrappers for several GPUs put before every name."""
+    """The state without the prefixes of multi-GPU wrappers."""
     for prefix in ("module.", "net."):
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
@@ -94,17 +94,17 @@ def _bare(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 
 def _numbers(names: Iterable[str], pattern: str) -> list[int]:
-    """The numbers that `pattern` captures, in order."""
+    """The different numbers that `pattern` captures, sorted."""
     return sorted({int(match[1]) for name in names if (match := re.fullmatch(pattern, name))})
 
 
 def _level(kind: str, levels: list[int], match: re.Match[str]) -> str:
-    """Theirs are counted from the coarsest level."""
+    """Their levels are counted from the coarsest one."""
     return f"fpn.{kind}.{len(levels) - 1 - int(match[1])}.0.{match[2]}"
 
 
 def _prototype_layer(layers: list[int], match: re.Match[str]) -> str:
-    """The last convolution makes the prototypes, the one before it follows the enlargement."""
+    """The last convolution outputs the prototypes, the one before it follows the upsampling."""
     place = layers.index(int(match[1])) if int(match[1]) in layers else -1
     from_end = len(layers) - place
     names = {1: "prototypes", 2: "after"}
@@ -112,7 +112,7 @@ def _prototype_layer(layers: list[int], match: re.Match[str]) -> str:
 
 
 def _background_last(priors: int) -> Callable[[Tensor], Tensor]:
-    """Rows of A priors, Q + 1 each, the first of each to its end; rows that do not divide so are left to the loader."""
+    """Move the first of each prior's Q + 1 rows to its end; another number of rows is left for loading to report."""
 
     def edit(rows: Tensor) -> Tensor:
         if len(rows) % priors:

@@ -1,8 +1,8 @@
-"""Renaming by explicit rules: what published weights are turned into, and how. The rules are in `keymaps*`."""
+"""Conversion of published weights to our names by explicit rules; the rules are in `keymaps` and `keymaps_yolact`."""
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -19,18 +19,23 @@ NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 class Converted:
     """Weights under our names.
 
-    publisher: whose names the file had, None if they were ours (or nobody's we know). unknown: names no rule covers;
-    they stay in `state` as they are, so that loading can name them. ignored: names known to be of no use here.
+    publisher: whose names the file had; None if they were ours or unknown. unknown: names that no rule covers; they are
+    kept in `state` unchanged, so that loading can report them. ignored: names of tensors that are not needed.
     """
 
     state: dict[str, Tensor]
     publisher: Publisher | None = None
-    unknown: tuple[str, ...] = field(default=())
-    ignored: tuple[str, ...] = field(default=())
+    unknown: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, weights: "Converted | Mapping[str, Tensor]") -> "Converted":
+        """The weights themselves; a plain mapping is taken to have our names."""
+        return weights if isinstance(weights, Converted) else cls(dict(weights))
 
 
 class Rule(NamedTuple):
-    """A whole name that matches `pattern` becomes `target` (None: ignored) and its value `edit(value)`."""
+    """A name that `pattern` matches as a whole becomes `target` (None: ignored), and its value `edit(value)`."""
 
     pattern: str
     target: str | Callable[[re.Match[str]], str] | None
@@ -38,7 +43,7 @@ class Rule(NamedTuple):
 
 
 def apply(rules: tuple[Rule, ...], state: Mapping[str, Tensor], who: Publisher) -> Converted:
-    """Every name by the first rule that matches it. WeightsError where two names become one."""
+    """Convert every name by the first rule that matches it. WeightsError if two names become the same one."""
     out: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     unknown, ignored = [], []
@@ -54,6 +59,6 @@ def apply(rules: tuple[Rule, ...], state: Mapping[str, Tensor], who: Publisher) 
             target = match.expand(rule.target) if isinstance(rule.target, str) else rule.target(match)
             value = rule.edit(value) if rule.edit and value.ndim else value
         if target in out:
-            raise WeightsError(f"'{origin[target]}' and '{name}' are both '{target}' here; expected one of them.")
+            raise WeightsError(f"'{origin[target]}' and '{name}' both become '{target}'; expected one of them.")
         out[target], origin[target] = value, name
     return Converted(out, who, tuple(unknown), tuple(ignored))

@@ -1,67 +1,38 @@
-"""Begin with the weights of a model that was trained for other classes.
+"""Initialise a model with the weights of one that was trained for other classes.
 
-What both models have is kept. Class rows are kept for classes of equal names; the other rows, and parts that the file
-lacks or has in another shape, keep the random values they were built with. Nothing of this happens in silence: a
-`Transfer` names and counts it.
-
-Letters: Q classes. Class rows: see `keymaps`.
+Tensors of equal name and shape are copied. Of tensors with rows for classes, the rows of classes with equal names are
+copied. Everything else keeps its random initialisation. A `Transfer` reports all of it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from maskwright.errors import WeightsError
 from maskwright.types import Classes
+from maskwright.weights.class_rows import class_count, class_rows
 from maskwright.weights.keymaps import Converted
-from maskwright.weights.load import check_finite, listed
-
-
-class Rows(NamedTuple):
-    """Rows of a class, and of the background behind all of them. blocks: of these rows in a tensor, one a prior."""
-
-    each: int
-    background: int = 0
-    blocks: bool = False
-
-    def of(self, classes: int) -> int:
-        """Rows of a block for so many classes."""
-        return classes * self.each + self.background
-
-
-CLASS_ROWS: Mapping[str, Rows] = {
-    "box_predictor.classes.": Rows(1, 1),
-    "box_predictor.deltas.": Rows(4),
-    "mask_head.logits.": Rows(1),
-    "head.logits.": Rows(1, 1, blocks=True),
-    "semantic.": Rows(1),
-    "scorer.conv.5.": Rows(1),
-}
-"""Tensors with rows for classes, by the start of their names."""
-
-COUNTS: Mapping[str, Rows] = {"box_predictor.classes.bias": Rows(1, 1), "semantic.bias": Rows(1)}
-"""Tensors whose length tells the number of classes."""
+from maskwright.weights.load import COUNTER, check_finite, listed
 
 BODY = "backbone."
-"""What must fit entirely: without it there is nothing worth keeping."""
+"""Begins the names of tensors that must all fit: without the backbone nothing is worth keeping."""
 
-Pair = tuple[int, int]
-ALL: Sequence[Pair] = ()
-"""Every row, in order."""
+RowPair = tuple[int, int]
+"""A row of the model's tensor and the row of the file's tensor that is copied into it."""
 
-_COUNTER = "num_batches_tracked"
+ALL: Sequence[RowPair] = ()
+"""In place of a list of pairs: the whole tensor."""
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What became of each tensor.
+    """What was done with each tensor.
 
-    kept: taken over whole. by_row: taken over for the classes in `classes`, the other rows began anew. began: began
-    anew whole. unused: in the file, but not in the model. in_order: the file does not name its classes, and has as many
-    as the model, so that its rows were taken in their order.
+    kept: copied whole. by_row: copied for the classes in `classes`; the other rows start from random values. began:
+    starts from random values. unused: in the file, but not in the model. of: number of the model's classes. in_order:
+    the file does not name its classes but has as many as the model, so that its rows were copied in order.
     """
 
     source: str
@@ -75,41 +46,42 @@ class Transfer:
 
     @property
     def whole(self) -> bool:
-        """Whether everything was taken over."""
+        """Whether every tensor was copied whole."""
         return not (self.by_row or self.began or self.unused)
 
     def report(self) -> str:
-        """What a person should know, a line for each kind."""
+        """A summary, one line for each kind of tensor."""
         lines = [f"weights: {len(self.kept)} tensors kept of {self.source}"]
         if self.by_row:
             some = ", ".join(f"'{name}'" for name in self.classes[:8]) + (", ..." if len(self.classes) > 8 else "")
             lines.append(
-                f"  kept for {len(self.classes)} of {self.of} classes ({some}), the other rows began anew: "
-                f"{', '.join(self.by_row)}"
+                f"  kept for {len(self.classes)} of {self.of} classes ({some}), the other rows start from random "
+                f"values: {', '.join(self.by_row)}"
             )
         if self.began:
-            lines.append(f"  began anew, {len(self.began)}: {listed(self.began)}")
+            lines.append(f"  start from random values, {len(self.began)}: {listed(self.began)}")
         if self.unused:
             lines.append(f"  not used, {len(self.unused)}: {listed(self.unused)}")
         if self.in_order:
-            lines.append(f"  the file does not name its {self.of} classes: its rows were taken in their order")
+            lines.append(f"  the file does not name its {self.of} classes: its rows were copied in order")
         return "\n".join(lines)
 
 
 def transfer(
     model: nn.Module, weights: Converted | Mapping[str, Tensor], source: str, own: Classes, theirs: Classes | None
 ) -> Transfer:
-    """Copy into `model` what fits; the model is unchanged where an error is raised.
+    """Copy what fits into `model`; it is unchanged if an error is raised.
 
-    own, theirs: the classes of the model and of the weights (None: the file does not say).
-    Raises WeightsError where the backbone does not fit entirely, or a value that would be used is not finite.
+    source: the file, for messages. own, theirs: the classes of the model and of the weights (None: not known; if there
+    are as many as in `own`, they are taken to be those).
+    Raises WeightsError if the backbone does not fit entirely, or a value to be copied is not finite.
     """
-    weights = weights if isinstance(weights, Converted) else Converted(dict(weights))
-    state, mine = weights.state, model.state_dict()
-    theirs, in_order = _named(state, own, theirs)
+    state, mine = Converted.of(weights).state, model.state_dict()
+    in_order = theirs is None and class_count(state) == len(own)
+    theirs = own if in_order else theirs
     pairs = same_names(own, theirs) if theirs is not None else []
     plan = {name: _rows_to_take(name, tensor, state.get(name), own, theirs, pairs) for name, tensor in mine.items()}
-    began = tuple(n for n, rows in plan.items() if rows is None and not n.endswith(_COUNTER))
+    began = tuple(n for n, rows in plan.items() if rows is None and not n.endswith(COUNTER))
     _check_body(mine, began, state, source)
     check_finite({n: state[n] for n, rows in plan.items() if rows is not None}, source)
     with torch.no_grad():
@@ -122,7 +94,7 @@ def transfer(
         kept=tuple(n for n in plan if n in whole),
         by_row=tuple(n for n, rows in plan.items() if rows and n not in whole),
         began=began,
-        unused=tuple(n for n in state if n not in mine and not n.endswith(_COUNTER)),
+        unused=tuple(n for n in state if n not in mine and not n.endswith(COUNTER)),
         classes=tuple(own.names[a] for a, _ in pairs),
         of=len(own),
         in_order=in_order,
@@ -130,17 +102,17 @@ def transfer(
 
 
 def _rows_to_take(
-    name: str, tensor: Tensor, given: Tensor | None, own: Classes, theirs: Classes | None, pairs: Sequence[Pair]
-) -> Sequence[Pair] | None:
-    """(own row, their row) of what is taken over of a tensor; `ALL`, or None for nothing."""
+    name: str, tensor: Tensor, given: Tensor | None, own: Classes, theirs: Classes | None, pairs: Sequence[RowPair]
+) -> Sequence[RowPair] | None:
+    """The rows of one tensor to copy: pairs, `ALL`, or None for nothing. pairs: of labels with equal names."""
     if given is None or given.is_floating_point() != tensor.is_floating_point():
         return None
-    by_class = next((rows for start, rows in CLASS_ROWS.items() if name.startswith(start)), None)
+    by_class = class_rows(name)
     if by_class is None:
         return ALL if given.shape == tensor.shape else None
     if theirs is None or not pairs:
         return None
-    mine, others = by_class.of(len(own)), by_class.of(len(theirs))
+    mine, others = by_class.count(len(own)), by_class.count(len(theirs))
     blocks = len(tensor) // mine if by_class.blocks else 1
     if given.shape != (blocks * others, *tensor.shape[1:]):
         return None
@@ -150,28 +122,16 @@ def _rows_to_take(
     return [(block * mine + a, block * others + b) for block in range(blocks) for a, b in rows]
 
 
-def _named(state: Mapping[str, Tensor], own: Classes, theirs: Classes | None) -> tuple[Classes | None, bool]:
-    """The classes of the file; where it names none but has as many as the model, they are the model's own."""
-    if theirs is not None:
-        return theirs, False
-    return (own, True) if class_count(state) == len(own) else (None, False)
-
-
-def class_count(state: Mapping[str, Tensor]) -> int | None:
-    """The number of classes that weights under our names are for; None where they have no heads that tell it."""
-    found = (((len(state[name]) - rows.background) // rows.each) for name, rows in COUNTS.items() if name in state)
-    return next(found, None)
-
-
-def same_names(own: Classes, theirs: Classes) -> list[Pair]:
-    """(own label, their label) of the classes of equal names; a name that occurs twice on one side is left out."""
+def same_names(own: Classes, theirs: Classes) -> list[RowPair]:
+    """(own label, their label) of classes with equal names; a name that occurs twice on one side is ambiguous and left
+    out, unless both lists are equal."""
     once = {n: i for i, n in enumerate(theirs.names) if theirs.names.count(n) == 1}
     if own.names == theirs.names:
         return [(i, i) for i in range(len(own))]
     return [(i, once[n]) for i, n in enumerate(own.names) if n in once and own.names.count(n) == 1]
 
 
-def _copy(tensor: Tensor, given: Tensor, rows: Sequence[Pair]) -> None:
+def _copy(tensor: Tensor, given: Tensor, rows: Sequence[RowPair]) -> None:
     if rows == ALL:
         tensor.copy_(given)
         return
@@ -183,10 +143,11 @@ def _check_body(mine: Mapping[str, Tensor], began: Sequence[str], state: Mapping
     lost = [n for n in began if n.startswith(BODY)]
     if not lost:
         return
-    of = sum(n.startswith(BODY) and not n.endswith(_COUNTER) for n in mine)
+    of = sum(n.startswith(BODY) and not n.endswith(COUNTER) for n in mine)
     shapes = [n for n in lost if n in state]
     why = "has other shapes in" if shapes else "lacks"
     raise WeightsError(
-        f"{source} is of another network: {len(lost)} of the backbone's {of} tensors do not fit, it {why} "
-        f"{listed(shapes or lost)}. Choose the --model that the weights are of; `maskwright models` lists them."
+        f"{source} belongs to another network: {len(lost)} of the backbone's {of} tensors do not fit, it {why} "
+        f"{listed(shapes or lost)}. Choose the model that the weights belong to; `maskwright models` lists them.",
+        options=("model",),
     )
