@@ -1,0 +1,117 @@
+"""Where images come from: files, folders, patterns, lists, URLs and bytes."""
+
+import glob
+import http.client
+import io
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+from maskwright.errors import ImageError
+
+Source = str | os.PathLike[str] | bytes
+"""A path, an http(s) URL, or the content of a file."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".ppm", ".pgm", ".avif")
+"""Suffixes by which `find_images` finds images in folders and patterns; reading goes by content."""
+
+MAX_DOWNLOAD = 200 * 2**20
+"""Largest size of an image behind a URL, in bytes."""
+
+
+def find_images(sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str | Path]:
+    """The images that `sources` name, in order, without duplicates.
+
+    A source is a file (of any suffix), a folder (the images directly in it, sorted by name; for subfolders use a
+    pattern such as "photos/**/*.jpg"), a pattern with * ? [ ] (sorted), a .txt list (one file or URL per line, relative
+    to the list; empty lines and lines that begin with # are skipped; missing entries are reported when they are read),
+    or an http(s) URL, which stays a str.
+    Raises ImageError, naming the source, if it has no images.
+    """
+    if isinstance(sources, (str, os.PathLike)):
+        sources = [sources]
+    found: dict[str, str | Path] = {}
+    for source in sources:
+        for item in _expand(os.fspath(source)):
+            found.setdefault(item if isinstance(item, str) else os.path.realpath(item), item)
+    if not found:
+        raise ImageError("No images were given: the list of sources is empty.")
+    return list(found.values())
+
+
+def _expand(source: str) -> list[str | Path]:
+    if _is_url(source):
+        return [source]
+    path = Path(source)
+    if path.is_dir():
+        inside = sorted(p for p in path.iterdir() if _looks_like_image(p))
+        if not inside:
+            raise ImageError(f"{source}: no image in this folder (looked for {', '.join(SUFFIXES)}).")
+        return list(inside)
+    if path.is_file():
+        return _listed(path) if path.suffix.lower() == ".txt" else [path]
+    if not glob.has_magic(source):
+        raise ImageError(f"{source}: no such file or folder (working folder: {os.getcwd()}).")
+    matches = [Path(m) for m in sorted(glob.glob(source, recursive=True))]
+    images = [p for p in matches if _looks_like_image(p)]
+    if not images:
+        raise ImageError(f"{source}: the pattern matches {len(matches)} files, none of them an image by its suffix.")
+    return list(images)
+
+
+def _listed(path: Path) -> list[str | Path]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImageError(f"{path}: expected a text list of images, one per line ({one_line(error)}).") from error
+    entries = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not entries:
+        raise ImageError(f"{path}: the list names no image.")
+    return [entry if _is_url(entry) else path.parent / entry for entry in entries]
+
+
+def _looks_like_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def open_source(source: Source) -> tuple[str, IO[bytes]]:
+    """The name of the source for messages, and its bytes as an open file. Raises ImageError."""
+    if isinstance(source, bytes):
+        return f"<{len(source)} bytes>", io.BytesIO(source)
+    name = os.fspath(source)
+    if _is_url(name):
+        return name, io.BytesIO(_download(name))
+    if os.path.isdir(name):
+        raise ImageError(f"{name}: expected an image file, found a folder; find_images lists the images in it.")
+    try:
+        return name, open(name, "rb")
+    except FileNotFoundError:
+        raise ImageError(f"{name}: no such file (working folder: {os.getcwd()}).") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{name}: the file cannot be opened ({one_line(error)}).") from error
+
+
+def _is_url(name: str) -> bool:
+    return name.lower().startswith(("http://", "https://"))
+
+
+def _download(url: str, timeout: float = 30.0) -> bytes:
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "maskwright"})
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            content: bytes = answer.read(MAX_DOWNLOAD + 1)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        raise ImageError(f"{url}: could not be fetched ({one_line(error)}).") from error
+    if len(content) > MAX_DOWNLOAD:
+        raise ImageError(f"{url}: larger than {MAX_DOWNLOAD} bytes. Fetch it yourself and give the file.")
+    return content
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error without line breaks, or its type if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
