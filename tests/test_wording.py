@@ -18,11 +18,11 @@ def test_counted(count: int, said: str) -> None:
         (InputSpec(size=550, fit="stretch", channels="BGR"), "stretched to 550 x 550 pixels; BGR"),
         (
             InputSpec(size=96, fit="letterbox", enlarge=2.0),
-            "filled up to 96 x 96 pixels, enlarged at most 2 times; RGB",
+            "fitted into 96 x 96 pixels and padded, enlarged at most 2 times; RGB",
         ),
         (
             InputSpec(max_size=None, shrink=False),
-            "short edge 800 pixels, not made smaller for the short edge; RGB",
+            "short edge 800 pixels, never shrunk to the short edge; RGB",
         ),
     ],
 )

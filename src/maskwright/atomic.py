@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all: written beside their place, then renamed into it."""
+"""Atomic writing of files and folders: written beside their place, then renamed, so that they are never incomplete."""
 
 import errno
 import os
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TypeGuard
 
 DEVICES = Path("/dev")
-"""Folder of the machine's devices: no file in it is made or replaced."""
+"""The folder of devices: no file in it is created or replaced."""
 
 FULL = {
     errno.ENOSPC: "the disk is full",
     getattr(errno, "EDQUOT", errno.ENOSPC): "the space that you may use on the disk is used up",
     errno.EFBIG: "no file may become so large there",
 }
-"""Why there is no room, by error number. Only writing fails so; Python does not say which file it was."""
+"""Reasons for a lack of space, by error number. Only writing causes these; Python does not say for which file."""
 
 WHY = {
     **FULL,
@@ -25,16 +25,16 @@ WHY = {
     errno.EPERM: "you have no permission to write there",
     errno.EROFS: "the disk can only be read",
 }
-"""Why something cannot be written, by error number."""
+"""Reasons why something cannot be written, by error number."""
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, keep_part: bool = False, durable: bool = False) -> Iterator[Path]:
-    """The path of a new file to write, which takes the place of `path` in one step when the block ends well.
+    """The path of a temporary file to write, which replaces `path` in one step when the block ends without error.
 
-    The folder is made if it is missing. Where the block fails, `path` is untouched and what was written is removed, or
-    stays in `path`.part (keep_part). durable: the new content survives a power cut once the block has ended.
-    Raises FileExistsError where `path` is no regular file, OSError where the folder or the file cannot be written.
+    Missing folders are made. If the block fails, `path` is unchanged and the temporary file is removed, or kept as
+    `path`.part (keep_part). durable: once the block has ended, the new content survives a power failure.
+    Raises FileExistsError if `path` is not a regular file, OSError, in words, if it cannot be written.
     """
     target = Path(path)
     require_file_or_nothing(target)
@@ -50,7 +50,7 @@ def replacing(path: str | os.PathLike[str], *, keep_part: bool = False, durable:
             _sync(target.parent)
     except BaseException as error:
         if not keep_part:
-            with suppress(OSError):  # what stopped the writing is what is to be told
+            with suppress(OSError):  # must not hide the error that stopped the writing
                 part.unlink()
         if _concerns(error, part):
             raise _told(error, target) from error
@@ -58,7 +58,7 @@ def replacing(path: str | os.PathLike[str], *, keep_part: bool = False, durable:
 
 
 def require_file_or_nothing(path: str | os.PathLike[str]) -> None:
-    """Refuse what a new file must not replace: folders, devices, pipes. Raises FileExistsError."""
+    """Raises FileExistsError if `path` is something that a file must not replace: a folder, a device or a pipe."""
     target = Path(path)
     if target.is_dir():
         raise FileExistsError(f"{target} is a folder, expected the name of a file. Name a file in it, or another one.")
@@ -68,9 +68,10 @@ def require_file_or_nothing(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder to fill, which becomes `path` in one step when the block ends well; otherwise nothing stays.
+    """A temporary folder to fill, which becomes `path` in one step when the block ends without error, else is removed.
 
-    Raises FileExistsError where `path` is a file or a folder that is not empty, OSError where it cannot be written.
+    Raises FileExistsError if `path` is a file or a folder that is not empty, OSError, in words, if it cannot be
+    written.
     """
     target = Path(os.path.abspath(path))
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
@@ -85,16 +86,16 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(part, target)
     except BaseException as error:
         shutil.rmtree(part, ignore_errors=True)
-        for cause in (error, error.__cause__):  # as where an image that is copied into it does not fit
+        for cause in (error, error.__cause__):  # the cause: writers wrap it in errors of their own
             if _concerns(cause, part):
                 raise _told(cause, Path(path)) from error
         raise
 
 
 def reason(error: BaseException) -> str | None:
-    """Why something could not be written, in words, from the error or one that led to it; None where it is not known.
+    """Why something could not be written, in words, from the error or its causes; None if unknown.
 
-    torch hides the error of the disk behind one of its own.
+    torch wraps errors of the disk in errors of its own.
     """
     seen: list[BaseException] = []
     cause: BaseException | None = error
@@ -107,7 +108,7 @@ def reason(error: BaseException) -> str | None:
 
 
 def _make(folder: Path, target: Path) -> None:
-    """Make the folder that `target` is to lie in, if it is missing."""
+    """Make the parent folder of `target` if it is missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -118,14 +119,14 @@ def _make(folder: Path, target: Path) -> None:
 
 
 def _concerns(error: BaseException | None, part: Path) -> TypeGuard[OSError]:
-    """Whether the error is one of writing to `part`, or in it."""
+    """Whether the error is about writing to `part`, or to a file in it."""
     if not isinstance(error, OSError) or error.errno is None:
         return False
     return error.errno in FULL or str(part) in str(error.filename or error)
 
 
 def _told(error: OSError, target: Path) -> OSError:
-    """The error in words, with the name that the user gave and what to do; of the same type and number."""
+    """The same error in words, with the name that the user gave and advice; type and number are kept."""
     advice = "Free some space, or name a place on another disk." if error.errno in FULL else "Name another place."
     why = WHY.get(error.errno or 0) or os.strerror(error.errno or 0)
     told = type(OSError(error.errno, ""))(f"{target} cannot be written: {why}. {advice}")
@@ -134,7 +135,7 @@ def _told(error: OSError, target: Path) -> OSError:
 
 
 def _widen(part: Path) -> None:
-    """The permissions that the user's umask gives to new files; some writers make files only their owner may read."""
+    """Set the permissions that the umask gives to new files: some writers create files that only the owner can read."""
     if os.name == "posix":
         mask = os.umask(0)
         os.umask(mask)

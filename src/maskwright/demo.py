@@ -1,8 +1,8 @@
 """`python -m maskwright.demo --out demo`: outline the nuclei of a real microscopy image.
 
-The image shows stained colon tissue; scikit-image (the `demo` extra) carries it. Its blue stain, which marks nuclei,
-is told from the brown one by its colour and shown as fluorescence, of which the model has seen most. The weights are
-in this package.
+The image, stained colon tissue, comes with scikit-image (the `demo` extra). Its blue stain, which marks nuclei, is
+separated from the brown one by colour and rendered like fluorescence, the kind that the model has seen most. The
+weights are in this package.
 """
 
 import argparse
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
 
 
 SCORE = 0.4
-"""Lower than the model's own: of this stain it has seen nothing, so it is less sure of what it finds."""
-
+"""Score threshold, lower than the model's default: it was not trained on this stain, so its scores are lower."""
 
 BRIGHT = 200
-"""Grey value of the most blue."""
+"""Grey value of the strongest stain."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Outline the nuclei, and say what was found and where the results are."""
+    """Parse the arguments and run `outline`."""
     parser = argparse.ArgumentParser(prog="python -m maskwright.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
     out: Path = parser.parse_args(arguments).out
@@ -37,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def outline(out: Path) -> None:
-    """Write the overlay and the JSON into the folder `out`, made if missing."""
+    """Outline the nuclei, write overlay and JSON into the folder `out` (made if missing), and print a summary."""
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch is imported: see cli.main
     from maskwright.media import write_image
     from maskwright.predictor.load import load
@@ -56,7 +55,7 @@ def outline(out: Path) -> None:
 
 
 def nuclei_image() -> Any:
-    """The (512, 512, 3) uint8 RGB image; raises MissingExtraError where scikit-image is not installed."""
+    """The (512, 512, 3) uint8 RGB image; raises MissingExtraError if scikit-image is not installed."""
     try:
         from skimage import data
     except ImportError as error:
@@ -65,10 +64,10 @@ def nuclei_image() -> Any:
 
 
 def blue_stain(image: Any) -> Any:
-    """(H, W, 3) uint8: how much haematoxylin each pixel of a haematoxylin-DAB image holds, bright is much.
+    """The haematoxylin of a haematoxylin-DAB image (H, W, 3) as grey uint8 (H, W, 3), bright where there is much.
 
-    Colour deconvolution (Ruifrok and Johnston 2001), smoothed by a pixel; what less than the 40th percentile holds
-    becomes black, the 99.7th as bright as nuclei in fluorescence mostly are.
+    Colour deconvolution (Ruifrok and Johnston 2001), smoothed by a Gaussian of one pixel; scaled so that the 40th
+    percentile becomes black and the 99.7th `BRIGHT`, the typical brightness of nuclei in fluorescence.
     """
     import numpy as np
     from scipy.ndimage import gaussian_filter
@@ -81,7 +80,7 @@ def blue_stain(image: Any) -> Any:
 
 
 def found(prediction: "Prediction", seconds: float) -> str:
-    """One sentence: how many, how large, how long."""
+    """One sentence: number of nuclei, mean area, seconds."""
     masks = prediction.crops
     mean = float(masks.areas().mean()) if masks is not None and len(masks) else 0.0
     height, width = prediction.size

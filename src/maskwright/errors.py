@@ -1,13 +1,13 @@
 """Every error this package raises on purpose.
 
     MaskwrightError
-    ├── ImageError        an image cannot be read, or an array is not one         (also ValueError)
-    ├── DataError         an annotation file or result file is not what it should be  (also ValueError)
-    ├── ConfigError       an option, name or combination of options is wrong       (also ValueError)
-    ├── WeightsError      a checkpoint does not fit, is damaged or is not trusted  (also ValueError)
-    │   └── DownloadError a file could not be fetched or its hash is wrong         (also OSError)
-    ├── TrainingError     training cannot go on (non-finite loss, nothing to learn from)
-    └── MissingExtraError an optional package is needed                            (also ImportError)
+    ├── ImageError        an image cannot be read, or an array is not an image      (also ValueError)
+    ├── DataError         an annotation or result file has wrong or missing content (also ValueError)
+    ├── ConfigError       an option, name or combination of options is wrong        (also ValueError)
+    ├── WeightsError      a checkpoint does not fit, is damaged or is unsafe        (also ValueError)
+    │   └── DownloadError a file could not be fetched or its hash is wrong          (also OSError)
+    ├── TrainingError     training cannot continue                                  (also RuntimeError)
+    └── MissingExtraError an optional package is needed                             (also ImportError)
 
 A message says what failed, what was expected, what was found, where, and what to do.
 """
@@ -36,7 +36,7 @@ class ImageError(MaskwrightError, ValueError):
 
 
 class DataError(MaskwrightError, ValueError):
-    """An annotation or result file is not what it should be."""
+    """An annotation or result file has wrong or missing content."""
 
 
 class ConfigError(MaskwrightError, ValueError):
@@ -44,15 +44,15 @@ class ConfigError(MaskwrightError, ValueError):
 
 
 class WeightsError(MaskwrightError, ValueError):
-    """A checkpoint does not fit the model, is damaged, or holds something other than tensors."""
+    """A checkpoint does not fit the model, is damaged, or has content other than tensors."""
 
 
 class DownloadError(WeightsError, OSError):
-    """A file could not be fetched, or what was fetched has the wrong hash."""
+    """A file could not be fetched, or has the wrong hash."""
 
 
 class TrainingError(MaskwrightError, RuntimeError):
-    """Training cannot go on."""
+    """Training cannot continue: the loss is not finite, or there is nothing to learn from."""
 
 
 class MissingExtraError(MaskwrightError, ImportError):
@@ -63,11 +63,11 @@ class MissingExtraError(MaskwrightError, ImportError):
 
 
 MOST_NAMED = 60
-"""Names that one message lists at most."""
+"""Largest number of names that a message lists."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """`" Did you mean 'x' or 'y'?"` for near misses of `name` among `known`, else all of `known` if that is little."""
+    """`" Did you mean 'x' or 'y'?"` for near misses of `name` among `known`, else all of `known` unless too many."""
     options = sorted(known)
     near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     if near:

@@ -1,7 +1,7 @@
-"""How an image was moved: one affine map with an inverse, the only place where coordinates change frame.
+"""Affine maps between image frames, with an inverse: the only place where coordinates change frame.
 
-A point (x, y) of the source image lands at `matrix @ (x, y, 1)` in the result. Coordinates are continuous pixels:
-the image covers [0, W) x [0, H), pixel centres lie at half-integers, a flip is x -> W - x.
+A point (x, y) of the source image is mapped to `matrix @ (x, y, 1)`. Coordinates are continuous pixels: an image covers
+[0, W) x [0, H), pixel centres lie at half-integers, a flip is x -> W - x.
 """
 
 import math
@@ -23,7 +23,7 @@ Matrix = NDArray[np.float64]
 class Geometry:
     """An affine map from an image of size `source` to one of size `size`, both (H, W).
 
-    matrix: (3, 3) float64 acting on (x, y, 1); must be invertible.
+    matrix: (3, 3) float64 acting on (x, y, 1). Raises ConfigError if it is not invertible, or a side is below 1.
     """
 
     matrix: Matrix
@@ -42,16 +42,16 @@ class Geometry:
         matrix.setflags(write=False)
         object.__setattr__(self, "matrix", matrix)
 
-    # ---- making one -------------------------------------------------------------------------------------------
+    # ---- construction -----------------------------------------------------------------------------------------
 
     @classmethod
     def identity(cls, size: Size) -> "Geometry":
-        """The map that changes nothing."""
+        """The identity map."""
         return cls(np.eye(3), size, size)
 
     @classmethod
     def resize(cls, source: Size, size: Size) -> "Geometry":
-        """Stretch `source` onto `size`, each axis by its own factor."""
+        """Resize `source` to `size`, each axis by its own factor."""
         return cls(np.diag([size[1] / source[1], size[0] / source[0], 1.0]), source, size)
 
     @classmethod
@@ -66,7 +66,7 @@ class Geometry:
 
     @classmethod
     def crop(cls, source: Size, top: int, left: int, size: Size) -> "Geometry":
-        """The window of `size` whose corner is at (top, left); it may reach outside (that part is padding)."""
+        """The window of `size` with its corner at (top, left); parts outside the source are padding."""
         return cls(np.array([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]]), source, size)
 
     @classmethod
@@ -97,7 +97,7 @@ class Geometry:
     # ---- combining --------------------------------------------------------------------------------------------
 
     def then(self, *others: "Geometry") -> "Geometry":
-        """This map followed by the others, as one."""
+        """This map followed by the others, as one. Raises ConfigError where their sizes do not match."""
         return reduce(Geometry._followed_by, others, self)
 
     def _followed_by(self, other: "Geometry") -> "Geometry":
@@ -106,24 +106,27 @@ class Geometry:
         return Geometry(other.matrix @ self.matrix, self.source, other.size)
 
     def inverse(self) -> "Geometry":
-        """The way back."""
+        """The inverse map."""
         return Geometry(_inverse(self.matrix), self.size, self.source)
 
     # ---- applying ---------------------------------------------------------------------------------------------
 
     def points(self, points: ArrayLike) -> NDArray[np.float64]:
-        """(..., 2) x, y to the new frame; float64."""
+        """(..., 2) x, y mapped to the new frame; float64."""
         points = np.asarray(points, dtype=np.float64)
         return points @ self.matrix[:2, :2].T + self.matrix[:2, 2]
 
     def boxes(self, boxes: ArrayLike) -> FloatArray:
-        """(N, 4) xyxy to the boxes that enclose the moved corners; not clipped. float32."""
+        """(N, 4) xyxy to the bounding boxes of the mapped corners; float32, not clipped."""
         boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
         corners = self.points(boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2))
         return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
 
     def masks(self, masks: Masks) -> Masks:
-        """Each bitmap sampled at the centres of the new pixels (nearest); work follows the objects' area."""
+        """The masks in the new frame, each pixel read at its centre (nearest neighbour); work follows the masks' area.
+
+        Raises ConfigError for masks of another size than `source`.
+        """
         if masks.size != self.source:
             raise ConfigError(f"Geometry.masks: the masks are for {masks.size}, this map starts at {self.source}.")
         back = _inverse(self.matrix)
@@ -144,7 +147,7 @@ class Geometry:
         if x0 >= x1 or y0 >= y1:
             return empty
         centre_x, centre_y = np.meshgrid(np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5)
-        # A hair inwards, so that centres which fall on a pixel border by rounding alone stay on one side.
+        # 1e-9: centres that lie on a pixel border up to rounding errors are all assigned to the same side.
         from_x = np.floor(back[0, 0] * centre_x + back[0, 1] * centre_y + back[0, 2] + 1e-9).astype(np.int64) - left
         from_y = np.floor(back[1, 0] * centre_x + back[1, 1] * centre_y + back[1, 2] + 1e-9).astype(np.int64) - top
         inside = (from_x >= 0) & (from_x < w) & (from_y >= 0) & (from_y < h)
@@ -152,9 +155,10 @@ class Geometry:
         return ((y0, x0), out) if out.any() else empty
 
     def image(self, image: NDArray[np.uint8], fill: tuple[int, int, int] = (0, 0, 0)) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 moved with bilinear sampling, antialiased where it shrinks; outside is `fill`.
+        """The uint8 image (H, W, 3) in the new frame: bilinear, antialiased where it shrinks; `fill` outside.
 
-        Flips, whole-pixel crops and padding copy pixels exactly.
+        Flips, crops and padding by whole pixels copy pixels exactly. Raises ImageError for another kind of array,
+        ConfigError for another size than `source`.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ImageError(f"Geometry.image needs a uint8 image (H, W, 3), got {image.dtype} {image.shape}.")
@@ -176,7 +180,7 @@ def _inverse(matrix: Matrix) -> Matrix:
 
 
 def _sample(pixels: torch.Tensor, back: Matrix, size: Size) -> torch.Tensor:
-    """Bilinear samples of `pixels` (1, C, h, w) at `back @ centre` for each new pixel centre; zeros outside."""
+    """Bilinear samples of `pixels` (1, C, h, w) at `back @ centre` of each new pixel; zeros outside."""
     h, w = pixels.shape[-2:]
     x = torch.arange(size[1], dtype=torch.float64)[None, :] + 0.5
     y = torch.arange(size[0], dtype=torch.float64)[:, None] + 0.5

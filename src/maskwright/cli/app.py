@@ -21,7 +21,7 @@ from maskwright.errors import MaskwrightError
 
 
 def _flags(error: MaskwrightError, ctx: Any) -> str:
-    """The options of the running command that the error names, as they are typed: ` (--images)`; else nothing."""
+    """The options that the error names, as the running command spells them: ` (--images)`; empty if it has none."""
     command = ctx.command.get_command(ctx, ctx.invoked_subcommand)
     known = {p.name: max(p.opts, key=len) for p in command.params} if command is not None else {}
     found = [known[name] for name in error.options if name in known]
@@ -29,7 +29,7 @@ def _flags(error: MaskwrightError, ctx: Any) -> str:
 
 
 def _words(error: Exception) -> str:
-    """The error as a sentence: ours as it is, one of the system with what it is about, why, and what to do."""
+    """The error as a sentence: ours unchanged; of the operating system the file, the reason and advice."""
     if not isinstance(error, OSError) or isinstance(error, MaskwrightError) or not error.strerror:
         return str(error) or type(error).__name__
     name, why, advice = error.filename, error.strerror, ""
@@ -45,7 +45,7 @@ def _words(error: Exception) -> str:
 
 
 class Commands(TyperGroup):
-    """Turns our own errors into one line and an exit code; with --debug they are raised."""
+    """Prints our own errors as one line and sets the exit code; with --debug they are raised."""
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -27,7 +27,7 @@ def models(
 
 
 def _listing(rows: list[dict[str, Any]]) -> str:
-    """The numbers of each model on a line; below it what it is and where its weights come from."""
+    """A line of numbers for each model, then its description and the address of its weights."""
     lines = [f"{'NAME':36}{'PARAMETERS':>10}{'SIZE':>10}{'BOX AP':>8}{'MASK AP':>10}  LICENCE"]
     for row in rows:
         name = row["name"]
@@ -43,10 +43,10 @@ def _listing(rows: list[dict[str, Any]]) -> str:
     lines.append(
         "\nAP in percent on COCO val2017, with * on test-dev, as published. No size: the publisher gives none."
     )
-    lines.append("What stands in [ ] may be left out of a name.")
+    lines.append("The part of a name in [ ] may be omitted.")
     return "\n".join(lines)
 
 
 def _ap(row: dict[str, Any], key: str) -> str:
-    """A published value and a column for its mark."""
+    """A published AP, with * if it is of test-dev."""
     return "" if row[key] is None else f"{row[key]:.1f}{'*' if row['measured_on'] == 'COCO test-dev' else ' '}"

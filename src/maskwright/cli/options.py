@@ -1,4 +1,4 @@
-"""What several commands share: their common options, words on stderr, the progress bar."""
+"""What several commands share: common options, messages on stderr, the progress bar."""
 
 import os
 import sys
@@ -64,15 +64,15 @@ FitKind = Literal["short_edge", "stretch", "letterbox"]
 Fit = Annotated[
     FitKind | None,
     typer.Option(
-        help="How images become input: by their short edge, stretched to a square, or filled up to one with their "
-        "shape kept.  [default: the model's]",
+        help="How images are resized to the input: by their short edge, stretched to a square, or fitted into one and "
+        "padded.  [default: the model's]",
     ),
 ]
 Nms = Annotated[
     Literal["fast", "fast_cross", "exact"] | None,
     typer.Option(
-        help="YOLACT: how boxes of one object are told from those of two: all at once, the same over all classes "
-        "together, or one after the other.  [default: the model's]",
+        help="YOLACT: non-maximum suppression: Fast NMS, Fast NMS over all classes together, or exact (greedy) NMS.  "
+        "[default: the model's]",
     ),
 ]
 CropMargin = Annotated[
@@ -80,15 +80,15 @@ CropMargin = Annotated[
     typer.Option(
         min=0,
         metavar="CELLS",
-        help="YOLACT: how far a mask may reach out of its box, in prototype cells; inf: anywhere.  [default: the "
+        help="YOLACT: how far a mask may extend beyond its box, in prototype cells; inf: anywhere.  [default: the "
         "model's]",
     ),
 ]
 Upsample = Annotated[
     Literal["masks", "logits"] | None,
     typer.Option(
-        help="YOLACT: crop masks, then enlarge them; or enlarge first and crop exactly at the box.  [default: the "
-        "model's]",
+        help="YOLACT: crop the masks, then upsample them; or upsample the logits and crop exactly at the box.  "
+        "[default: the model's]",
     ),
 ]
 LargestComponent = Annotated[

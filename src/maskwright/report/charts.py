@@ -1,6 +1,6 @@
-"""Line and bar charts as inline SVG that follows the page's light or dark colours; values appear under the pointer.
+"""Line and bar charts as inline SVG in the page's light or dark colours; values are shown as tooltips.
 
-Coordinates inside a chart are the SVG's own units, y downwards. Everything that is written is escaped.
+Coordinates inside a chart are SVG units, y downwards. All text is escaped.
 """
 
 import math
@@ -13,23 +13,23 @@ from maskwright.report.page import Html, escape, joined
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 76, 22, 12, 46
 COLORS = 8
-"""Series colours that the page's style defines; further series begin again."""
+"""Number of series colours that the page's style defines; further series reuse them."""
 
 MOST_POINTS = 200
-"""A longer line is drawn through the means of as many stretches."""
+"""A longer line is drawn through the means of this many intervals."""
 
 DOTS = 30
-"""Up to this many points of a line get a dot each."""
+"""Up to this many points of a line are marked with dots."""
 
 LEGEND = 12
-"""More series than this are named under the pointer only."""
+"""With more series than this, their names are shown as tooltips only."""
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line. points: (x, y), x rising; a y that is not finite leaves a gap. thin: for one among very many."""
+    """One line. points: (x, y) with rising x; a y that is not finite leaves a gap. thin: one of very many lines."""
 
     name: str
     points: Sequence[Point]
@@ -38,7 +38,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Bars:
-    """One group of bars: its name and a value per bar, None where there is nothing to measure."""
+    """One group of bars: its name and a value per bar, None where there is no value."""
 
     name: str
     values: Sequence[float | None]
@@ -53,7 +53,7 @@ def line_chart(
     x_range: Point | None = None,
     y_range: Point | None = None,
 ) -> Html:
-    """Lines over a common x axis. Without ranges the axes fit the values, y from 0. Says so where there are none."""
+    """Lines over a common x axis. Without ranges the axes fit the values, y from 0. Without values, a placeholder."""
     lines = [Series(s.name, shortened(s.points), s.thin) for s in series]
     known = [p for s in lines for p in s.points if math.isfinite(p[1])]
     if not known:
@@ -69,7 +69,7 @@ def line_chart(
 
 
 def bar_chart(title: str, names: Sequence[str], groups: Sequence[Bars], *, y_label: str) -> Html:
-    """Bars from 0 to 1 side by side: `names` are the places on the x axis, each group has a value for each."""
+    """Grouped bars of values in 0..1: `names` label the x axis, and each group has one value per name."""
     up = _Axis((0.0, 1.0), HEIGHT - BOTTOM, TOP)
     step = (WIDTH - LEFT - RIGHT) / max(len(names), 1)
     width = min(46.0, step * 0.8 / max(len(groups), 1))
@@ -98,7 +98,7 @@ def _bar(group: Bars, k: int, color: int, x: float, width: float, up: "_Axis") -
 
 
 def shortened(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
-    """At most `most` points: the means of stretches of equal length, gaps left out of them."""
+    """At most `most` points: the means of intervals with equally many points, ignoring gaps."""
     if len(points) <= most:
         return list(points)
     out = []
@@ -134,7 +134,7 @@ class _Axis:
 
 
 def number(value: float) -> str:
-    """A number for people: at most four digits, thousands as k, the very small with a power of ten."""
+    """A number in at most four digits, thousands as k, very small ones with a power of ten."""
     if 0 < abs(value) < 1e-2:
         digits, power = f"{value:.3e}".split("e")
         return f"{float(digits):g}e{int(power)}"
@@ -186,7 +186,7 @@ def _line(series: Series, color: int, across: _Axis, up: _Axis) -> Html:
 
 
 def _bands(series: Sequence[Series], across: _Axis, x_label: str) -> Html:
-    """Upright stripes, one for each x, that know all values there."""
+    """Invisible vertical bands, one for each x, whose tooltips show all values there."""
     shown = [s for s in series if not s.thin]
     values: dict[float, list[str]] = {}
     for s in shown:

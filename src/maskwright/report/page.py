@@ -1,7 +1,7 @@
-"""The parts of a report page, each as HTML in which everything that came from outside is escaped.
+"""The elements of a report page, as HTML in which all text from outside is escaped.
 
-A page is one file: its style, its script, its charts and its images are inside, and a policy in its head forbids the
-browser to ask for anything else. Without the script it still shows everything.
+A page is one self-contained file: style, script, charts and images are embedded, and a Content-Security-Policy forbids
+the browser to request anything. Without JavaScript it still shows everything.
 """
 
 import base64
@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import NewType
 
 Html = NewType("Html", str)
-"""Markup that is safe to write into the page; plain text becomes it through `escape`."""
+"""Markup that is safe to put into the page; `escape` makes it from plain text."""
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -22,7 +22,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-s
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. hint: shown under the pointer. share: values lie in 0..1 and get a bar behind them."""
+    """A column of a table. hint: its tooltip. share: values lie in 0..1 and are drawn over a bar."""
 
     name: str
     hint: str = ""
@@ -31,7 +31,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Example:
-    """An image of the data set: what was found on the left, the annotation on the right, both as JPEG."""
+    """An image of the data set, as two JPEGs: `found` with the predictions, `truth` with the annotations."""
 
     name: str
     caption: str
@@ -40,18 +40,18 @@ class Example:
 
 
 def escape(text: object) -> Html:
-    """Text as HTML, also inside attributes; characters that no HTML file may hold become U+FFFD."""
+    """Text as HTML, also for attributes; characters that are not allowed in HTML become U+FFFD."""
     clean = _FORBIDDEN.sub("\ufffd", str(text))
     return Html(html.escape(clean, quote=True))
 
 
 def joined(parts: Iterable[Html]) -> Html:
-    """One piece of several."""
+    """Concatenate pieces of markup."""
     return Html("".join(parts))
 
 
 def page(title: str, subtitle: str, content: Sequence[Html]) -> str:
-    """The whole file."""
+    """The whole HTML file."""
     here = files("maskwright.report")
     style, script = ((here / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     lines = "\n".join(content)
@@ -67,37 +67,37 @@ def page(title: str, subtitle: str, content: Sequence[Html]) -> str:
 
 
 def section(title: str, content: Sequence[Html], lead: str = "") -> Html:
-    """A heading, a sentence and what belongs to them."""
+    """A section with a heading, an optional sentence `lead` and its content."""
     words = f"<p>{escape(lead)}</p>" if lead else ""
     return Html(f"<section>\n<h2>{escape(title)}</h2>{words}\n" + "\n".join(content) + "\n</section>")
 
 
 def grid(parts: Sequence[Html]) -> Html:
-    """Charts side by side where there is room."""
+    """Charts side by side if the page is wide enough."""
     return Html(f'<div class="charts">{joined(parts)}</div>')
 
 
 def tiles(values: Sequence[tuple[str, str]]) -> Html:
-    """The numbers one looks for first: (name, value)."""
+    """The main figures as large tiles: (name, value)."""
     cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in values)
     return Html(f'<dl class="tiles">{cells}</dl>')
 
 
 def facts(title: str, values: Sequence[tuple[str, object]], *, closed: bool = False) -> Html:
-    """A list of names and values that can be folded away."""
+    """A collapsible list of names and values; closed: collapsed at first."""
     rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in values)
     return Html(f"<details{'' if closed else ' open'}><summary>{escape(title)}</summary><dl>{rows}</dl></details>")
 
 
 def notes(title: str, lines: Sequence[str]) -> Html:
-    """Sentences as a list; nothing where there are none."""
+    """A section with a list of sentences; empty without any."""
     if not lines:
         return Html("")
     return section(title, [Html(f'<ul class="notes">{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>')])
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str | float | None]]) -> Html:
-    """A table that sorts by the column whose head is pressed. None: nothing to measure."""
+    """A table, sortable by clicking on a column's head. None: no value."""
     heads = "".join(
         f'<th scope="col" aria-sort="none"><button type="button" title="{escape(c.hint)}">{escape(c.name)}'
         "</button></th>"
@@ -121,7 +121,7 @@ def _cell(column: Column, value: str | float | None) -> Html:
 
 
 def examples(rows: Sequence[Example]) -> Html:
-    """Images with what was found and what is annotated side by side."""
+    """Images with predictions and annotations side by side."""
     return Html(f'<div class="examples">{joined(_example(row) for row in rows)}</div>')
 
 
@@ -138,7 +138,7 @@ def _example(row: Example) -> Html:
 
 
 def swatches(values: Sequence[tuple[str, str]]) -> Html:
-    """What colours mean: (colour as #rrggbb, meaning)."""
+    """A colour key: (colour as #rrggbb, meaning)."""
     entries = "".join(f'<li><i style="background:{escape(c)}"></i>{escape(text)}</li>' for c, text in values)
     return Html(f'<ul class="legend">{entries}</ul>')
 
