@@ -38,7 +38,7 @@ def test_outlines_held_out_fluorescence_images(predictor: "maskwright.Predictor"
     rows = [i for i, record in enumerate(data.images) if record.extra["kind"] == "fluorescence"][::12]
     metric = NucleiMetric(data.classes)
     for i in rows:
-        metric.update(predictor.predict(data.path(i)), data.truth(i))
+        metric.add(predictor.predict(data.path(i)), data.truth(i))
     overall = metric.result().overall
     for iou, least in ((0.5, 0.8), (0.75, 0.62), (0.9, 0.25)):
         assert overall.at(iou).ap_by_image >= least

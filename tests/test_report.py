@@ -243,7 +243,7 @@ def test_the_counts_are_those_of_the_images(tmp_path: Path) -> None:
     for i in range(4):
         found = data.truth(i)[: i + 1]  # one more right on each image, the rest missed
         quality.append(judge(found, data.truth(i), data.truth(i)[:0]).quality)
-        gallery(i, data.image(i), found)
+        gallery.add(i, found)
     assert gallery.counts.sum(axis=0).tolist() == [1 + 2 + 3 + 4, 0, 4 + 3 + 2 + 1]
     assert quality == sorted(quality)
     worst, best = gallery.examples()
@@ -262,7 +262,7 @@ def test_few_images_are_shared_between_the_worst_and_the_best(
     for i in range(images):
         found = data.truth(i)[: i + 1]
         quality.append(judge(found, data.truth(i), data.truth(i)[:0]).quality)
-        gallery(i, data.image(i), found)
+        gallery.add(i, found)
     shown = [[e.name for e in side] for side in gallery.examples()]
     names = [data.images[i].file_name for i in np.argsort(quality)]
     assert shown == [names[:worst], names[worst:][::-1]]
@@ -299,7 +299,7 @@ def test_images_are_made_smaller_until_they_fit(tmp_path: Path) -> None:
     data = scenes(tmp_path / "in", ["a"], 3, 2, size=700)
     gallery = Gallery(data, 0.5)
     for i in range(3):
-        gallery(i, data.image(i), data.truth(i))
+        gallery.add(i, data.truth(i))
     sizes = []
     for most in (10_000_000, 300_000):
         sides = [jpeg for rows in gallery.examples(most) for row in rows for jpeg in (row.found, row.truth)]
@@ -311,7 +311,7 @@ def test_images_are_made_smaller_until_they_fit(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((20000, 50, 3), np.uint8)).save(tmp_path / "narrow" / narrow.images[0].file_name)
     narrow = replace(narrow, images=(replace(narrow.images[0], size=(20000, 50)),))
     gallery = Gallery(narrow, 0.5)
-    gallery(0, narrow.image(0), narrow.truth(0))
+    gallery.add(0, narrow.truth(0))
     assert max(Image.open(io.BytesIO(gallery.examples()[0][0].found)).size) == 2000
 
 

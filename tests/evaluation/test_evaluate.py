@@ -1,7 +1,7 @@
 """Evaluation with predictors whose right answer is known, class names, unreadable images, and time by stage."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,13 @@ from maskwright.data import synthetic
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
 from maskwright.errors import ConfigError, DataError, ImageError
-from maskwright.evaluation.evaluate import Evaluation, evaluate, evaluate_results, match_classes, translated
+from maskwright.evaluation.classes import match_classes, translated
+from maskwright.evaluation.evaluate import Evaluation, evaluate, evaluate_results
+from maskwright.evaluation.report import report_results
+from maskwright.metrics import table
+from maskwright.metrics.metric import GroundTruth, MetricKind, MetricOptions, Section
 from maskwright.predictor.timing import StageTimer
+from maskwright.report.page import Column
 from maskwright.results.prediction import Prediction
 from maskwright.types import Classes, Instances, Masks
 
@@ -244,7 +249,7 @@ def test_what_the_nuclei_metric_refuses(data: Dataset) -> None:
     oracle = Oracle(data)
     with pytest.raises(ConfigError, match="Did you mean 'nuclei'"):
         evaluate(oracle, data, metrics=["nucle"], progress=False)
-    with pytest.raises(ConfigError, match="nuclei_score"):
+    with pytest.raises(ConfigError, match="lowest score that counts"):
         evaluate(oracle, data, metrics=["nuclei"], nuclei_score=0.2, score_threshold=0.3, progress=False)
     bare = {k: tuple(replace(a, segmentation=None) for a in rows) for k, rows in data.annotations.items()}
     with pytest.raises(DataError, match="needs masks"):
@@ -262,11 +267,116 @@ def test_images_can_be_watched(data: Dataset) -> None:
     assert seen == [(i, True, len(data.truth(i))) for i in range(len(data))]
 
 
+def result_file(path: Path, data: Dataset, shift: int = 0) -> Path:
+    """What the oracle finds, as COCO results with file names."""
+    rows = []
+    for i, record in enumerate(data.images):
+        found = Oracle(data, shift=shift).predict(data.image(i), timer=StageTimer())
+        entries = Prediction(**vars(found)).to_coco(record.id)
+        rows += [{**entry, "file_name": f"some/where/{record.file_name}"} for entry in entries]
+    path.write_text(json.dumps(rows))
+    return path
+
+
 def test_result_files(tmp_path: Path, data: Dataset) -> None:
-    coco.save_results(tmp_path / "r.json", ((r.id, data.truth(i)) for i, r in enumerate(data.images)))
-    result = evaluate_results(tmp_path / "r.json", data.source)
-    assert result.masks is not None
-    assert result.masks["AP"] == pytest.approx(1.0)
+    """The numbers are those of the model that wrote the file; no image is opened."""
+    path = result_file(tmp_path / "r.json", data, shift=2)
+    metrics = ["coco", "nuclei"]
+    direct = evaluate(Oracle(data, shift=2), data, metrics=metrics, progress=False)
+    for i in range(len(data)):
+        data.path(i).unlink()
+    seen: list[int] = []
+    measured = evaluate_results(path, data.source, metrics=metrics, watch=lambda i, found: seen.append(len(found)))
+    assert 0 < measured.values["segm/AP"] < 1
+    assert measured.values == pytest.approx(direct.values, abs=1e-6)
+    assert measured.nuclei is not None
+    assert measured.nuclei.score_threshold == 0.5
+    assert seen == [len(data.truth(i)) for i in range(len(data))]
+    assert measured.images_per_second == 0
+    assert "images per second" not in measured.report()
+    assert json.loads(json.dumps(measured.to_dict()))["segm"] == direct.to_dict()["segm"]
+    first = evaluate_results(path, data.source, limit=2)
+    assert (first.images, first.result.images) == (2, 2)
+
+
+def test_result_files_that_lack_images_say_so(tmp_path: Path, data: Dataset) -> None:
+    (tmp_path / "r.json").write_text("[]")
+    measured = evaluate_results(tmp_path / "r.json", data)
+    assert measured.values["bbox/AP"] == 0
+    assert "6 images have no result in" in measured.report()
+
+
+def test_result_files_with_the_ids_of_other_images_are_refused(tmp_path: Path, data: Dataset) -> None:
+    """Every id exists in the data set, but the images were numbered in another order."""
+    path = result_file(tmp_path / "r.json", data)
+    ids = [record.id for record in data.images]
+    rows = [{**row, "image_id": ids[::-1][ids.index(row["image_id"])]} for row in json.loads(path.read_text())]
+    path.write_text(json.dumps(rows))
+    with pytest.raises(DataError, match=r"result 0: image_id \d+ is 0005\.png in .*, but the result is of 0000\.png"):
+        evaluate_results(path, data)
+
+
+# ---- the table of metrics -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Count:
+    """Detections for each annotated object."""
+
+    share: float
+    notes: tuple[str, ...] = ("Counted.",)
+
+    def values(self) -> dict[str, float]:
+        return {"count/share": self.share}
+
+    def table(self) -> str:
+        return f"count: {self.share:.2f} found for each annotated object"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"count": {"share": self.share}}
+
+    def section(self) -> Section:
+        return Section([("found for each object", f"{self.share:.2f}")], [], [(Column("double"), [2.0, 4.0, 6.0])])
+
+
+class CountMetric:
+    def __init__(self, dataset: Dataset, options: MetricOptions) -> None:
+        self.options, self.found, self.truth = options, 0, 0
+
+    def update(self, found: Instances, truth: GroundTruth) -> None:
+        self.found += int((found.scores >= self.options.score).sum())
+        self.truth += len(truth.objects)
+
+    def result(self) -> Count:
+        return Count(self.found / self.truth)
+
+
+def test_a_metric_is_a_row_of_the_table(tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts, JSON, page and result files know a new one without any other change."""
+    rows = {**table.METRICS, "count": MetricKind(CountMetric, "detections", uses_score=True)}
+    monkeypatch.setattr(table, "METRICS", rows)
+    evaluation = evaluate(Oracle(data), data, metrics=["count"], progress=False)
+    assert list(evaluation.results) == ["coco", "count"]
+    assert evaluation.values["count/share"] == 1.0
+    assert "count: 1.00 found for each annotated object" in evaluation.report()
+    assert evaluation.to_dict()["count"] == {"share": 1.0}
+    of_file = report_results(
+        tmp_path / "r.html", result_file(tmp_path / "r.json", data), data, metrics=["count"], nuclei_score=1.0
+    )
+    assert of_file.values["count/share"] == 1.0
+    page = (tmp_path / "r.html").read_text()
+    for words in ("found for each object", "double", ">6<", "Counted.", "Worst images", "r.json"):
+        assert words in page
+    with pytest.raises(ConfigError, match=r"no metric 'cont'. Did you mean 'count'"):
+        evaluate(Oracle(data), data, metrics=["cont"], progress=False)
+
+
+def test_a_page_of_a_result_file_whose_images_are_gone(tmp_path: Path, data: Dataset) -> None:
+    path = result_file(tmp_path / "r.json", data)
+    for i in range(len(data)):
+        data.path(i).unlink()
+    report_results(tmp_path / "r.html", path, data)
+    assert "No images are shown" in (tmp_path / "r.html").read_text()
 
 
 def fail() -> None:

@@ -13,7 +13,9 @@ from maskwright.data import synthetic
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
 from maskwright.errors import DataError
-from maskwright.metrics.coco import STATS, CocoMetric, CocoResult
+from maskwright.metrics.coco import CocoMetric
+from maskwright.metrics.coco_result import STATS, CocoResult
+from maskwright.metrics.metric import GroundTruth
 from maskwright.types import Classes, Instances, Masks
 
 
@@ -23,10 +25,10 @@ def both_ways(folder: Path, truth: dict[str, Any], results: list[dict[str, Any]]
     (folder / "results.json").write_text(json.dumps(results))
     data = coco.load(folder / "truth.json")
     exact, rounded = CocoMetric(data), CocoMetric(data)
-    for image_id, rows in coco.read_results(folder / "results.json", data).items():
-        exact.update_rows(image_id, rows)
-    for image_id, found in coco.load_results(folder / "results.json", data).items():
-        rounded.update(image_id, found)
+    rows = coco.read_results(folder / "results.json", data)
+    for i, record in enumerate(data.images):
+        exact.update_rows(record.id, rows[record.id])
+        rounded.update(coco.instances_of(rows[record.id], record, data.classes), GroundTruth(data, i))
     return exact.result(), rounded.result()
 
 
@@ -110,7 +112,7 @@ def test_mask_results_are_ranged_by_mask_area(tmp_path: Path) -> None:
     found = Instances(masks.boxes(), [0.5, 0.9], [0, 0], data.classes, (200, 200), masks)
     found.boxes[1] = 100, 100, 150, 150
     metric = CocoMetric(data)
-    metric.update(1, found)
+    metric.update(found, GroundTruth(data, 0))
     result = metric.result()
     assert result.masks is not None
     assert (result.masks["APm"], result.masks["AP"]) == pytest.approx((1.0, 0.5))
@@ -137,8 +139,8 @@ def scenes(tmp_path: Path) -> Dataset:
 
 def test_truth_scores_one_and_is_reported(scenes: Dataset) -> None:
     metric = CocoMetric(scenes)
-    for i, record in enumerate(scenes.images):
-        metric.update(record.id, scenes.truth(i))
+    for i in range(len(scenes)):
+        metric.update(scenes.truth(i), GroundTruth(scenes, i))
     result = metric.result()
     assert result.masks is not None
     for scores in (result.boxes, result.masks):
@@ -165,23 +167,23 @@ def test_annotation_id_zero_counts(tmp_path: Path) -> None:
     data = one_image(tmp_path, mask, [0])
     assert data.of(0)[0].id == 0
     metric = CocoMetric(data)
-    metric.update(1, data.truth(0))
+    metric.update(data.truth(0), GroundTruth(data, 0))
     assert metric.result().boxes["AP"] == pytest.approx(1.0)
 
 
 def test_what_cannot_be_measured_is_said(tmp_path: Path, scenes: Dataset) -> None:
     empty = one_image(tmp_path, Masks.empty((9, 9)), [])
     metric = CocoMetric(empty)
-    metric.update(1, Instances([], [], [], empty.classes, (9, 9)))
+    metric.update(Instances([], [], [], empty.classes, (9, 9)), GroundTruth(empty, 0))
     result = metric.result()
     assert set(result.boxes.stats) == {-1.0}
     assert result.notes == ("The images have no annotated objects, so there is nothing to measure (-1).",)
 
     metric = CocoMetric(scenes)
-    for i, record in enumerate(scenes.images):
+    for i in range(len(scenes)):
         boxes_only = scenes.truth(i)
         boxes_only.crops = None
-        metric.update(record.id, boxes_only)
+        metric.update(boxes_only, GroundTruth(scenes, i))
     result = metric.result()
     assert result.masks is None
     assert result.notes[0] == "Masks were not measured: the results of 5 images have only boxes."
@@ -190,7 +192,7 @@ def test_what_cannot_be_measured_is_said(tmp_path: Path, scenes: Dataset) -> Non
     crowded = one_image(tmp_path, Masks.from_dense(np.ones((101, 4, 4), bool)), [0] * 101)
     metric = CocoMetric(crowded)
     stray = Instances([[0, 0, 4, 4]], [0.5], [1], crowded.classes, (4, 4), Masks.from_dense(np.ones((1, 4, 4), bool)))
-    metric.update(1, stray)
+    metric.update(stray, GroundTruth(crowded, 0))
     notes = "\n".join(metric.result().notes)
     assert "No ground truth of 1 classes (b)" in notes
     assert "1 detections of them do not count" in notes
@@ -199,20 +201,18 @@ def test_what_cannot_be_measured_is_said(tmp_path: Path, scenes: Dataset) -> Non
 
 def test_updates_are_checked(scenes: Dataset) -> None:
     metric = CocoMetric(scenes)
-    first, record = scenes.truth(0), scenes.images[0]
-    metric.update(record.id, first)
+    first = scenes.truth(0)
+    metric.update(first, GroundTruth(scenes, 0))
     with pytest.raises(DataError, match=r"0000\.png \(id 3\) was given twice"):
-        metric.update(record.id, first)
+        metric.update(first, GroundTruth(scenes, 0))
     with pytest.raises(DataError, match="no image of the data set has the id 4"):
-        metric.update(4, first)
+        metric.update_rows(4, [])
     with pytest.raises(DataError, match=r"image \(96, 128\) \(H, W\), the data set says \(99, 133\)"):
-        metric.update(scenes.images[1].id, first)
+        metric.update(first, GroundTruth(scenes, 1))
     other = scenes.truth(3)
     other.classes = Classes(["x", "y", "z"])
     with pytest.raises(DataError, match=r"\['x', 'y', 'z'\]"):
-        metric.update(scenes.images[3].id, other)
-    with pytest.raises(DataError, match=r"5 of 6 images have no result \(first: 0001\.png\)"):
-        metric.result()
-    part = metric.result(partial=True)
+        metric.update(other, GroundTruth(scenes, 3))
+    part = metric.result()
     assert (part.images, part.notes[0]) == (1, "Measured on 1 of 6 images.")
     assert part.boxes["AP"] == pytest.approx(1.0)

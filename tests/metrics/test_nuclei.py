@@ -68,7 +68,7 @@ def source_images(draw: st.DrawFn) -> tuple[Instances, Instances, Instances]:
 def test_equals_the_slow_twin(sets: list[tuple[Instances, ...]], keep: float, score: float) -> None:
     metric = NucleiMetric(TWO, keep=keep, thresholds=(0.5, 0.75, 0.9))
     for found, truth, crowd in sets:
-        metric.update(found, truth, crowd)
+        metric.add(found, truth, crowd)
     result = metric.result(score)
     for label, scores in ((None, result.overall), (0, result.per_class[0]), (1, result.per_class[1])):
         for row in scores.rows:
@@ -88,8 +88,8 @@ def test_counts_worked_out_by_hand() -> None:
     truth = boxes((20, 40), (0, 0, 10, 10), (20, 0, 30, 10), (0, 12, 5, 17))
     found = boxes((20, 40), (0, 0, 10, 8), (20, 0, 30, 6), (30, 12, 35, 17))  # IoU 0.8, 0.6, 0
     metric = NucleiMetric(ONE)
-    metric.update(instances(found, [0.9, 0.8, 0.7]), instances(truth), name="one.png")
-    metric.update(instances(boxes((4, 4), (0, 0, 2, 2))), instances(boxes((4, 4), (0, 0, 2, 2))), name="two.png")
+    metric.add(instances(found, [0.9, 0.8, 0.7]), instances(truth), name="one.png")
+    metric.add(instances(boxes((4, 4), (0, 0, 2, 2))), instances(boxes((4, 4), (0, 0, 2, 2))), name="two.png")
     result = metric.result()
     half, high = result.overall.at(0.5), result.overall.at(0.65)
     assert (half.tp, half.fp, half.fn) == (3, 1, 1)
@@ -111,7 +111,7 @@ def test_doubles_are_dropped_and_pixels_belong_to_the_best() -> None:
     rows = [(0, 0, 10, 10), (0, 0, 10, 9), (8, 0, 20, 10)]  # right, its double, its neighbour reaching over
     found = instances(boxes((10, 30), *rows), [0.9, 0.8, 0.7])
     metric = NucleiMetric(ONE)
-    metric.update(found, truth)
+    metric.add(found, truth)
     row = metric.result().overall.at(0.95)
     assert (row.tp, row.fp, row.fn, row.matched_iou) == (2, 0, 0, 1.0)
     assert metric.result().dropped == 1
@@ -123,7 +123,7 @@ def test_doubles_are_dropped_and_pixels_belong_to_the_best() -> None:
 def test_an_iou_of_the_threshold_itself_counts(threshold: float) -> None:
     pixels = round(threshold * 20)
     metric = NucleiMetric(ONE)
-    metric.update(instances(boxes((1, 30), (0, 0, pixels, 1))), instances(boxes((1, 30), (0, 0, 20, 1))))
+    metric.add(instances(boxes((1, 30), (0, 0, pixels, 1))), instances(boxes((1, 30), (0, 0, 20, 1))))
     tps = [row.tp for row in metric.result().overall.rows]
     assert tps == [int(t <= threshold) for t in THRESHOLDS]
 
@@ -132,7 +132,7 @@ def test_exact_halves_count_once() -> None:
     whole, halves = boxes((2, 8), (0, 0, 8, 2)), boxes((2, 8), (0, 0, 4, 2), (4, 0, 8, 2))
     for found, truth, expected in ((whole, halves, (1, 0, 1)), (halves, whole, (1, 1, 0))):
         metric = NucleiMetric(ONE)
-        metric.update(instances(found), instances(truth))
+        metric.add(instances(found), instances(truth))
         row = metric.result().overall.at(0.5)
         assert (row.tp, row.fp, row.fn) == expected
 
@@ -140,12 +140,12 @@ def test_exact_halves_count_once() -> None:
 def test_empty_images() -> None:
     some, none = instances(boxes((5, 5), (0, 0, 3, 3))), instances(boxes((5, 5)))
     right = NucleiMetric(ONE)
-    right.update(none, none)
+    right.add(none, none)
     row = right.result().overall.at(0.5)
     assert (row.ap_by_image, row.ap, row.precision, row.panoptic_quality) == (1.0, -1.0, -1.0, -1.0)
     for found, truth in ((some, none), (none, some)):
         wrong = NucleiMetric(ONE)
-        wrong.update(found, truth)
+        wrong.add(found, truth)
         row = wrong.result().overall.at(0.5)
         assert (row.ap_by_image, row.ap, row.f1, row.matched_iou) == (0.0, 0.0, 0.0, 0.0)
     nothing = NucleiMetric(TWO).result()
@@ -160,7 +160,7 @@ def test_classes() -> None:
     truth = instances(boxes((9, 9), (0, 0, 4, 4), (5, 5, 9, 9)), labels=[0, 1], classes=TWO)
     found = instances(boxes((9, 9), (0, 0, 4, 4), (5, 5, 9, 9)), labels=[0, 0], classes=TWO)
     metric = NucleiMetric(TWO)
-    metric.update(found, truth)
+    metric.add(found, truth)
     result = metric.result()
     assert result.overall.at(0.5).ap == 1
     first, second = (s.at(0.5) for s in result.per_class)
@@ -168,7 +168,7 @@ def test_classes() -> None:
     assert (second.tp, second.fp, second.fn, second.ap) == (0, 0, 1, 0.0)
     assert "cell" in result.table()
     single = NucleiMetric(ONE)
-    single.update(instances(boxes((2, 2))), instances(boxes((2, 2))))
+    single.add(instances(boxes((2, 2))), instances(boxes((2, 2))))
     assert single.result().per_class[0].rows == single.result().overall.rows
     assert single.result().per_class[0].name == "nucleus"
 
@@ -178,7 +178,7 @@ def test_crowds_excuse_what_lies_in_them_by_half() -> None:
     truth = instances(boxes((10, 40), (30, 0, 40, 10)), labels=[0], classes=TWO)
     rows = [(15, 0, 25, 5), (16, 5, 26, 10), (0, 0, 5, 5), (30, 0, 40, 10)]  # half in, 0.4 in, in as class 1, found
     metric = NucleiMetric(TWO)
-    metric.update(instances(boxes((10, 40), *rows), labels=[0, 0, 1, 0], classes=TWO), truth, crowd)
+    metric.add(instances(boxes((10, 40), *rows), labels=[0, 0, 1, 0], classes=TWO), truth, crowd)
     result = metric.result()
     found = [(s.at(0.5).tp, s.at(0.5).fp, s.at(0.5).fn) for s in (result.overall, *result.per_class)]
     assert found == [(1, 1, 0), (1, 1, 0), (0, 1, 0)]
@@ -188,7 +188,7 @@ def test_equal_scores_come_in_the_given_order() -> None:
     """Thirty doubles of one object, all equally sure: the first, which fits best, keeps its pixels."""
     truth = instances(boxes((9, 30), (0, 0, 20, 9)))
     metric = NucleiMetric(ONE)
-    metric.update(instances(boxes((9, 30), *((0, 0, 20 - k // 3, 9) for k in range(30))), np.full(30, 0.5)), truth)
+    metric.add(instances(boxes((9, 30), *((0, 0, 20 - k // 3, 9) for k in range(30))), np.full(30, 0.5)), truth)
     row = metric.result().overall.at(0.95)
     assert (row.tp, row.fp, row.matched_iou) == (1, 0, 1.0)
 
@@ -198,7 +198,7 @@ def test_the_best_threshold() -> None:
     truth = instances(boxes((9, 30), (0, 0, 5, 5), (10, 0, 15, 5)))
     found = boxes((9, 30), (0, 0, 5, 5), (10, 0, 15, 5), (20, 0, 25, 5))
     metric = NucleiMetric(ONE)
-    metric.update(instances(found, [0.8, 0.6, 0.4]), truth)
+    metric.add(instances(found, [0.8, 0.6, 0.4]), truth)
     assert metric.best_threshold() == pytest.approx(0.6)
     assert metric.best_threshold([0.3, 0.45, 0.9]) == 0.45
     assert metric.result(0.6).overall.mean == 1
@@ -206,7 +206,7 @@ def test_the_best_threshold() -> None:
 
 def test_hidden_and_overlapping_annotations_are_told() -> None:
     metric = NucleiMetric(ONE)
-    metric.update(instances(boxes((9, 9))), instances(boxes((9, 9), (0, 0, 5, 5), (0, 0, 5, 5), (4, 4, 9, 9))))
+    metric.add(instances(boxes((9, 9))), instances(boxes((9, 9), (0, 0, 5, 5), (0, 0, 5, 5), (4, 4, 9, 9))))
     result = metric.result()
     assert result.overall.objects == 2
     assert any("no pixel of their own" in note for note in result.notes)
@@ -218,11 +218,11 @@ def test_wrong_input_is_refused() -> None:
     bare = Instances(square.boxes, square.scores, square.labels, ONE, (5, 5))
     metric = NucleiMetric(ONE)
     with pytest.raises(DataError, match="only boxes"):
-        metric.update(bare, square, name="a.png")
+        metric.add(bare, square, name="a.png")
     with pytest.raises(DataError, match=r"a\.png.*\(4, 5\)"):
-        metric.update(instances(boxes((4, 5))), square, name="a.png")
+        metric.add(instances(boxes((4, 5))), square, name="a.png")
     with pytest.raises(DataError, match="classes"):
-        metric.update(instances(boxes((5, 5)), classes=TWO), square)
+        metric.add(instances(boxes((5, 5)), classes=TWO), square)
     for wrong in ((), (0.4, 0.5), (0.5, 1.2)):
         with pytest.raises(ConfigError, match="one partner"):
             NucleiMetric(ONE, thresholds=wrong)
@@ -244,7 +244,7 @@ def test_a_large_image_stays_small_in_memory() -> None:
     many = Instances(masks.boxes(), rng.random(1000), np.zeros(1000), ONE, masks.size, masks)
     metric = NucleiMetric(ONE)
     tracemalloc.start()
-    metric.update(many, many)
+    metric.add(many, many)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 200e6

@@ -13,9 +13,11 @@ from tests.reference.coco_sets import random_set
 
 from maskwright.data.formats import coco
 from maskwright.errors import DataError
-from maskwright.evaluation.evaluate import translated
+from maskwright.evaluation.classes import translated
 from maskwright.geometry import Geometry
-from maskwright.metrics.coco import CocoMetric, CocoResult
+from maskwright.metrics.coco import CocoMetric
+from maskwright.metrics.coco_result import CocoResult
+from maskwright.metrics.metric import GroundTruth
 from maskwright.ops import masks as mask_ops
 from maskwright.ops.components import largest
 from maskwright.ops.prototypes import draw
@@ -179,10 +181,12 @@ def test_boxes_are_ranked_by_their_own_score_and_masks_by_theirs(tmp_path: Path,
 
     def measured(boxes: str, masks: str) -> CocoResult:
         metric, rng = CocoMetric(data), np.random.default_rng(seed)
-        for image_id, found in coco.load_results(tmp_path / "results.json", data).items():
+        rows = coco.read_results(tmp_path / "results.json", data)
+        for i, record in enumerate(data.images):
+            found = coco.instances_of(rows[record.id], record, data.classes)
             scores = {"class": found.scores, "rated": found.scores * rng.random(len(found)).astype(np.float32)}
             own = None if boxes == masks else scores[boxes]
-            metric.update(image_id, replace(found, scores=scores[masks], box_scores=own))
+            metric.update(replace(found, scores=scores[masks], box_scores=own), GroundTruth(data, i))
         return metric.result()
 
     both, plain, rated = measured("class", "rated"), measured("class", "class"), measured("rated", "rated")

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+import json
 import warnings
 from typing import Any
 
@@ -31,6 +32,7 @@ def random_set(seed: int) -> tuple[Row, list[Row]]:
         for row in truth:
             annotations.append({**row, "id": len(annotations) + 1})
         results += [_result(rng, image, classes, truth) for _ in range(rng.choice([0, 1, 5, 40, 150]))]
+    results = list({json.dumps(row): row for row in results}.values())  # no row twice: such files are refused
     rng.shuffle(results)
     categories = [{"id": k, "name": f"class {k}"} for k in classes]
     return {"images": images, "annotations": annotations, "categories": categories}, results

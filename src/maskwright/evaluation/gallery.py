@@ -16,6 +16,7 @@ from torch import Tensor
 from maskwright import draw
 from maskwright.data.dataset import Dataset
 from maskwright.metrics.disjoint import disjoint, half_inside
+from maskwright.metrics.metric import GroundTruth
 from maskwright.metrics.nuclei import KEEP
 from maskwright.ops import boxes as box_ops
 from maskwright.report.page import Example
@@ -122,7 +123,7 @@ class _Entry:
 
 
 class Gallery:
-    """Sees each image of an evaluation (`evaluate(..., watch=gallery)`), and keeps a few.
+    """Judges each image of an evaluation, and keeps a few.
 
     score_threshold: what is found below it is not shown and does not count. worst, best: images kept at most; where
     there are not more than that, the better half is among the best, as far as it may.
@@ -137,23 +138,23 @@ class Gallery:
         self._worst: list[_Entry] = []
         self._best: list[_Entry] = []
 
-    def __call__(self, i: int, image: UInt8Array, found: Instances) -> None:
-        """Judge what was found on image `i`."""
+    def add(self, i: int, found: Instances) -> None:
+        """Judge what was found in image `i`."""
         shown = found[found.scores >= self.score_threshold]
-        truth, crowd = self._truth(i)
-        verdict = judge(shown, truth, crowd)
+        truth = GroundTruth(self.dataset, i)
+        verdict = judge(shown, truth.objects, truth.crowd)
         for column, labels in enumerate(
-            (truth.labels[verdict.truth], shown.labels[~verdict.found & ~verdict.ignored], truth.labels[~verdict.truth])
+            (
+                truth.objects.labels[verdict.truth],
+                shown.labels[~verdict.found & ~verdict.ignored],
+                truth.objects.labels[~verdict.truth],
+            )
         ):
             self.counts[:, column] += np.bincount(labels, minlength=len(self.counts))
         entry, (worst, best) = _Entry(i, shown, verdict), self._kept.values()
         self._seen += 1
         self._worst = sorted([*self._worst, entry], key=_badness)[:worst]
         self._best = sorted([*self._best, entry], key=_goodness)[: worst + best]
-
-    def _truth(self, i: int) -> tuple[Instances, Instances]:
-        every, crowd = self.dataset.truth(i, crowd=True), self.dataset.crowd(i)
-        return every[~crowd], every[crowd]
 
     def examples(self, most_bytes: int = 2_400_000) -> tuple[list[Example], list[Example]]:
         """The worst and the best images, none twice, JPEGs of at most `most_bytes` together. Reads them again."""
@@ -174,7 +175,7 @@ class Gallery:
         return examples[: len(worst)], examples[len(worst) :]
 
     def _drawn(self, entry: _Entry) -> tuple[Image.Image, Image.Image]:
-        image, (truth, _) = self.dataset.image(entry.position), self._truth(entry.position)
+        image, truth = self.dataset.image(entry.position), GroundTruth(self.dataset, entry.position).objects
         found = entry.found[~entry.verdict.ignored]
         right = entry.verdict.found[~entry.verdict.ignored]
         return (

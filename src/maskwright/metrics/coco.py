@@ -1,132 +1,31 @@
 """COCO's average precision and recall of boxes and masks, equal to the COCO API's numbers.
 
-Letters: T IoU thresholds (10: 0.50 to 0.95), R recall levels (101), Q classes, K area ranges (all, small, medium,
-large), M detection limits (1, 10, 100). -1 stands where there is nothing to measure, as in the COCO API.
+Letters: T IoU thresholds (10: 0.50 to 0.95), R recall levels (101), Q classes. -1 stands where there is nothing to
+measure, as in the COCO API.
 
 The matching itself is hotcoco's; the tests hold it to pycocotools within 1e-9. One deliberate difference: an
 annotation whose id is 0 counts like any other (pycocotools takes its match for no match).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from maskwright.data.dataset import Dataset, ImageRecord
+from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.formats.coco import ResultRow
 from maskwright.errors import DataError
+from maskwright.metrics.coco_result import AREAS, LIMIT, Array, ClassScore, CocoResult, CocoScores
+from maskwright.metrics.metric import GroundTruth, MetricOptions
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Instances, IntArray
-
-Array = NDArray[np.float64]
-
-STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-"""The twelve numbers in their usual order; s, m, l: small (under 32² pixels), medium, large (over 96²) objects."""
-
-_AREAS = {"s": "small", "m": "medium", "l": "large"}
-_LIMIT = 100
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """One row of the per-class table. objects: annotated, crowds not counted. found: detections."""
-
-    name: str
-    objects: int
-    found: int
-    ap: float
-    ap50: float
-    ap75: float
-    ar: float
-
-
-@dataclass(frozen=True, eq=False)
-class CocoScores:
-    """The numbers of one kind of outline.
-
-    stats: (12,) in the order of `STATS`. precision: (T, R, Q), recall: (T, Q), thresholds: (T, R, Q) the score at
-    which each precision is reached; all at any area and 100 detections.
-    """
-
-    kind: Literal["bbox", "segm"]
-    stats: Array
-    per_class: tuple[ClassScore, ...]
-    precision: Array
-    recall: Array
-    thresholds: Array
-
-    def __getitem__(self, name: str) -> float:
-        """A number by its name: `scores["AP50"]`."""
-        return float(self.stats[STATS.index(name)])
-
-    def curve(self, iou: float, label: int | None = None) -> Array:
-        """Precision (R,) at recall 0, 0.01 ... 1 of one class, or the mean of all that were measured; -1: none were."""
-        rows = self.precision[round((iou - 0.5) / 0.05)]  # (R, Q)
-        rows = rows[:, rows[0] > -1] if label is None else rows[:, [label]]
-        return rows.mean(axis=1) if rows.shape[1] else np.full(len(rows), -1.0)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON, without the curves."""
-        return {
-            **{name: float(v) for name, v in zip(STATS, self.stats, strict=True)},
-            "per_class": [vars(row) for row in self.per_class],
-        }
-
-    def table(self) -> str:
-        """The twelve lines as the COCO API prints them, then one line per class."""
-        lines = [f"{self.kind}:"]
-        for name, value in zip(STATS, self.stats, strict=True):
-            long = "Average Precision" if name.startswith("AP") else "Average Recall   "
-            tail = name[2:]
-            iou = f"0.{tail}" if tail in ("50", "75") else "0.50:0.95"
-            limit = int(tail) if name.startswith("AR") and tail.isdecimal() else _LIMIT
-            lines.append(
-                f" {long}  ({name[:2]}) @[ IoU={iou:<9} | area={_AREAS.get(tail, 'all'):>6} | maxDets={limit:>3} ]"
-                f" = {value:0.3f}"
-            )
-        return "\n".join([*lines, "", *self._class_lines()])
-
-    def _class_lines(self) -> list[str]:
-        width = max(5, *(len(row.name) for row in self.per_class))
-        lines = [f" {'class':<{width}}  objects    found     AP   AP50   AP75     AR"]
-        for row in self.per_class:
-            numbers = "".join(f"  {_show(v)}" for v in (row.ap, row.ap50, row.ap75, row.ar))
-            lines.append(f" {row.name:<{width}}  {row.objects:7d}  {row.found:7d}{numbers}")
-        return lines
-
-
-@dataclass(frozen=True, eq=False)
-class CocoResult:
-    """What an evaluation found.
-
-    masks: None where masks could not be measured. notes: why not, and what else a reader of the numbers should know.
-    """
-
-    boxes: CocoScores
-    masks: CocoScores | None
-    images: int
-    notes: tuple[str, ...]
-
-    def table(self) -> str:
-        """Both tables and the notes as plain text."""
-        parts = [s.table() for s in (self.boxes, self.masks) if s is not None]
-        return "\n\n".join([*parts, *(["\n".join(f"Note: {n}" for n in self.notes)] if self.notes else [])])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "images": self.images,
-            "bbox": self.boxes.to_dict(),
-            "segm": None if self.masks is None else self.masks.to_dict(),
-            "notes": list(self.notes),
-        }
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One image's result as it is kept until the end: no pixels. rles: one per row, or None. scores: of the masks."""
+    """The detections of one image as they are kept until the end: no pixels. rles: one per row, or None where some
+    have no mask. scores: those of the masks."""
 
     boxes_xywh: Array
     box_scores: Array
@@ -136,21 +35,26 @@ class _Found:
 
 
 class CocoMetric:
-    """Collects results image by image and measures them against a data set.
+    """Collects detections image by image and measures them against a data set.
 
     metric = CocoMetric(dataset)
-    metric.update(image_id, instances)      # once for each image, also where nothing was found
+    metric.update(found, GroundTruth(dataset, 0))      # once for each image, also where nothing was found
     print(metric.result().table())
     """
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
-        self._images = {p.id: p for p in dataset.images}
+        self._images = {record.id: record for record in dataset.images}
         self._found: dict[int, _Found] = {}
 
-    def update(self, image_id: int, found: Instances) -> None:
-        """Add what was found on an image. Raises DataError where it cannot belong to it or came before."""
-        image = self._expected(image_id)
+    @classmethod
+    def make(cls, dataset: Dataset, options: MetricOptions) -> "CocoMetric":
+        """As the table of metrics makes it; AP counts all detections, so that no option concerns it."""
+        return cls(dataset)
+
+    def update(self, found: Instances, truth: GroundTruth) -> None:
+        """Add the detections of an image. Raises DataError where they cannot belong to it or came before."""
+        image = self._expected(truth.record.id)
         if found.size != image.size:
             raise DataError(
                 f"CocoMetric: the result for {image.file_name} is of an image {found.size} (H, W), the data set "
@@ -167,7 +71,7 @@ class CocoMetric:
         boxes[:, 2:] -= boxes[:, :2]
         rles = [] if not len(found) else None if found.crops is None else mask_ops.encode(found.crops)
         own, scores = found.scores if found.box_scores is None else found.box_scores, found.scores
-        self._found[image_id] = _Found(boxes, own.astype(float), scores.astype(float), found.labels.copy(), rles)
+        self._found[image.id] = _Found(boxes, own.astype(float), scores.astype(float), found.labels.copy(), rles)
 
     def update_rows(self, image_id: int, rows: Sequence[ResultRow]) -> None:
         """Add the rows of a result file for one image with all their digits; a missing box is its mask's."""
@@ -192,28 +96,19 @@ class CocoMetric:
             raise DataError(f"CocoMetric: image {image.file_name} (id {image_id}) was given twice.")
         return image
 
-    def result(self, *, partial: bool = False) -> CocoResult:
-        """Measure everything given so far.
-
-        partial: measure only the images that were given; otherwise a missing one is a DataError.
-        """
-        missing = [p.file_name for p in self.dataset.images if p.id not in self._found]
-        if missing and not partial:
-            raise DataError(
-                f"CocoMetric: {len(missing)} of {len(self._images)} images have no result (first: {missing[0]}). "
-                f"Call update for every image, with zero instances where nothing was found, or ask for "
-                f"result(partial=True)."
-            )
+    def result(self) -> CocoResult:
+        """Measure the images given so far; a note says so where that is not all of them."""
         # Numbered by rank, because the COCO API goes through images in the order of their ids, and equal scores
         # keep that order; any integer may be an id that way.
         number = {image_id: rank for rank, image_id in enumerate(sorted(self._found), start=1)}
         why = self._why_no_masks()
         boxes = self._measure("bbox", number)
         masks = None if why else self._measure("segm", number)
-        notes = ([f"Measured on {len(number)} of {len(self._images)} images."] if missing else []) + why
-        return CocoResult(boxes, masks, len(number), tuple(notes + self._notes(boxes, masks)))
+        count, every = len(number), len(self._images)
+        notes = [f"Measured on {count} of {every} images."] if count < every else []
+        return CocoResult(boxes, masks, count, (*notes, *why, *self._notes(boxes, masks)))
 
-    # ---- how ------------------------------------------------------------------------------------------------------
+    # ---- measuring ------------------------------------------------------------------------------------------------
 
     def _measure(self, kind: Literal["bbox", "segm"], number: Mapping[int, int]) -> CocoScores:
         import hotcoco
@@ -234,7 +129,7 @@ class CocoMetric:
     def _truth(self, kind: str, number: Mapping[int, int]) -> dict[str, Any]:
         rows: list[dict[str, Any]] = []
         for image_id, rank in number.items():
-            for a in self.dataset.annotations.get(image_id, ()):
+            for a in self.dataset.annotations[image_id]:
                 x1, y1, x2, y2 = a.box
                 row: dict[str, Any] = {
                     "id": len(rows) + 1,
@@ -289,16 +184,19 @@ class CocoMetric:
             for k, name in enumerate(self.dataset.classes.names)
         )
 
+    def _annotated(self) -> Iterator[Annotation]:
+        """The annotations of the measured images."""
+        return (a for image_id in self._found for a in self.dataset.annotations[image_id])
+
     def _objects(self) -> IntArray:
         """(Q,) annotated objects on the measured images, crowds not counted."""
-        labels = [a.label for i in self._found for a in self.dataset.annotations.get(i, ()) if not a.crowd]
+        labels = [a.label for a in self._annotated() if not a.crowd]
         return np.bincount(np.array(labels, np.int64), minlength=len(self.dataset.classes))
 
-    # ---- what a reader should know ----------------------------------------------------------------------------------
+    # ---- notes ------------------------------------------------------------------------------------------------------
 
     def _why_no_masks(self) -> list[str]:
-        annotations = (a for i in self._found for a in self.dataset.annotations.get(i, ()))
-        bare = sum(a.segmentation is None for a in annotations)
+        bare = sum(a.segmentation is None for a in self._annotated())
         if bare:
             return [f"Masks were not measured: {bare} annotations have only a box."]
         without = sum(f.rles is None for f in self._found.values())
@@ -318,19 +216,19 @@ class CocoMetric:
             notes.append(f"No ground truth of {len(absent)} classes ({names}): left out of the means (-1){tail}.")
         for scores in (boxes, masks):
             if scores is not None and boxes["AP"] >= 0:
-                empty = [long for short, long in _AREAS.items() if scores[f"AP{short}"] < 0]
+                empty = [long for short, long in AREAS.items() if scores[f"AP{short}"] < 0]
                 if empty:
                     notes.append(f"{scores.kind}: no {' or '.join(empty)} objects are annotated (-1).")
-        crowded = sum(self._most_of_a_class(i) > _LIMIT for i in self._found)
+        crowded = sum(self._most_of_a_class(i) > LIMIT for i in self._found)
         if crowded:
             notes.append(
-                f"{crowded} images have more than {_LIMIT} objects of one class; COCO's rule counts the best "
-                f"{_LIMIT} detections per image and class, so AP and AR cannot reach 1 there."
+                f"{crowded} images have more than {LIMIT} objects of one class; COCO's rule counts the best "
+                f"{LIMIT} detections per image and class, so AP and AR cannot reach 1 there."
             )
         return notes
 
     def _most_of_a_class(self, image_id: int) -> int:
-        labels = [a.label for a in self.dataset.annotations.get(image_id, ()) if not a.crowd]
+        labels = [a.label for a in self.dataset.annotations[image_id] if not a.crowd]
         return int(np.bincount(labels).max()) if labels else 0
 
 
@@ -346,7 +244,3 @@ def _mean(values: Array) -> float:
     """The mean of what was measured, -1 where nothing was."""
     values = values[values > -1]
     return float(values.mean()) if len(values) else -1.0
-
-
-def _show(value: float) -> str:
-    return f"{value:5.3f}" if value >= 0 else "    -"

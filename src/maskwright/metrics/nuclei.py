@@ -18,14 +18,18 @@ of which lies in a crowd region, and which has no partner, is not counted.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError
 from maskwright.metrics.disjoint import Pairs, disjoint, half_inside
+from maskwright.metrics.metric import GroundTruth, MetricOptions, Section, shown
+from maskwright.report import charts
+from maskwright.report.charts import Series
 from maskwright.types import BoolArray, Classes, FloatArray, Instances, IntArray, Masks, Size
 
 Array = NDArray[np.float64]
@@ -98,9 +102,10 @@ class NucleiImage:
 
 @dataclass(frozen=True, eq=False)
 class NucleiResult:
-    """What a measurement found. overall: with the class ignored. per_class: a pair needs equal classes.
+    """The numbers at one score threshold. overall: with the class ignored. per_class: a pair needs equal classes.
 
-    dropped: found objects that were doubles of better ones, at or above the score threshold.
+    dropped: found objects that were duplicates of better ones, at or above the score threshold. best: the same at the
+    score threshold that suits the images best, where that was asked for.
     """
 
     score_threshold: float
@@ -109,9 +114,30 @@ class NucleiResult:
     per_image: tuple[NucleiImage, ...]
     dropped: int
     notes: tuple[str, ...]
+    best: "NucleiResult | None" = None
+
+    def values(self) -> dict[str, float]:
+        """Means over the images: `nuclei/AP50`, `nuclei/AP75` ... and over the IoU thresholds as well, `nuclei/AP`."""
+        rows = {f"nuclei/AP{round(100 * row.iou)}": row.ap_by_image for row in self.overall.rows}
+        return {"nuclei/AP": self.overall.mean, **rows}
+
+    def section(self) -> Section:
+        """AP over the IoU thresholds."""
+        rows = self.overall.rows
+        series = [
+            Series("mean over images", [(row.iou, row.ap_by_image) for row in rows if row.ap_by_image >= 0]),
+            Series("summed over images", [(row.iou, row.ap) for row in rows if row.ap >= 0]),
+        ]
+        title = f"TP / (TP + FP + FN) at score {self.score_threshold:.2f} and more"
+        chart = charts.line_chart(title, series, x_label="IoU threshold", y_label="AP", y_range=(0, 1))
+        tiles = [(f"TP/(TP+FP+FN) at IoU {r.iou:g}", shown(r.ap_by_image, "–")) for r in rows if r.iou in (0.5, 0.75)]
+        return Section(tiles, [chart])
 
     def table(self) -> str:
         """The numbers as plain text: one line per threshold, then one per class where there are several."""
+        if self.best is not None:
+            own = replace(self, best=None).table()
+            return f"{own}\n\nAt the score threshold that suits these images best:\n{self.best.table()}"
         every = self.overall
         lines = [
             f"nuclei: AP = TP / (TP + FP + FN) at score {self.score_threshold:.2f} and more, "
@@ -120,30 +146,31 @@ class NucleiResult:
         ]
         few = len(every.rows) <= len(SHOWN)
         lines += [
-            f"  {r.iou:4.2f}  {_show(r.ap_by_image):>10}  {_show(r.ap):>6}  {r.tp:6d}  {r.fp:6d}  {r.fn:6d}"
-            f"  {_show(r.precision):>9}  {_show(r.recall):>6}  {_show(r.f1):>5}  {_show(r.matched_iou):>8}"
-            f"  {_show(r.panoptic_quality):>5}"
+            f"  {r.iou:4.2f}  {shown(r.ap_by_image):>10}  {shown(r.ap):>6}  {r.tp:6d}  {r.fp:6d}  {r.fn:6d}"
+            f"  {shown(r.precision):>9}  {shown(r.recall):>6}  {shown(r.f1):>5}  {shown(r.matched_iou):>8}"
+            f"  {shown(r.panoptic_quality):>5}"
             for r in every.rows
             if few or r.iou in SHOWN
         ]
         first, last = every.rows[0].iou, every.rows[-1].iou
-        lines.append(f"  mean  {_show(every.mean):>10}  {_show(every.mean_summed):>6}   IoU {first:g} to {last:g}")
+        lines.append(f"  mean  {shown(every.mean):>10}  {shown(every.mean_summed):>6}   IoU {first:g} to {last:g}")
         if len(self.per_class) > 1:
             lines += ["", *self._class_lines()]
         return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
 
     def _class_lines(self) -> list[str]:
         width = max(5, *(len(s.name) for s in self.per_class))
-        shown = [r.iou for r in self.overall.rows if r.iou in (0.5, 0.75, 0.9)]
-        lines = [f" {'class':<{width}}  objects    found   mean" + "".join(f"  AP@{iou:<4g}" for iou in shown)]
+        levels = [r.iou for r in self.overall.rows if r.iou in (0.5, 0.75, 0.9)]
+        lines = [f" {'class':<{width}}  objects    found   mean" + "".join(f"  AP@{iou:<4g}" for iou in levels)]
         for s in self.per_class:
-            cells = "".join(f"  {_show(s.at(iou).ap_by_image):>7}" for iou in shown)
-            lines.append(f" {s.name:<{width}}  {s.objects:7d}  {s.found:7d}  {_show(s.mean):>5}{cells}")
+            cells = "".join(f"  {shown(s.at(iou).ap_by_image):>7}" for iou in levels)
+            lines.append(f" {s.name:<{width}}  {s.objects:7d}  {s.found:7d}  {shown(s.mean):>5}{cells}")
         return lines
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
+        """Plain values for JSON, under `nuclei` and, where it was asked for, `nuclei_best`."""
+        best = {} if self.best is None else {"nuclei_best": self.best.to_dict()["nuclei"]}
+        own = {
             "score_threshold": self.score_threshold,
             "overall": _plain(self.overall),
             "per_class": [_plain(s) for s in self.per_class],
@@ -151,6 +178,7 @@ class NucleiResult:
             "dropped": self.dropped,
             "notes": list(self.notes),
         }
+        return {"nuclei": own, **best}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +204,21 @@ class NucleiMetric:
     """Collects images and measures them; any score threshold can be asked for afterwards.
 
     metric = NucleiMetric(classes)
-    metric.update(found, truth)              # once for each image, also where nothing was found
+    metric.add(found, objects)               # once for each image, also where nothing was found
     print(metric.result(0.5).table())
 
     thresholds: IoU, increasing, in [0.5, 1]. keep: share of itself that a found object must keep, in [0, 1].
     """
 
-    def __init__(self, classes: Classes, *, thresholds: Sequence[float] = THRESHOLDS, keep: float = KEEP) -> None:
-        self.classes = classes
+    def __init__(
+        self,
+        classes: Classes,
+        options: MetricOptions | None = None,
+        *,
+        thresholds: Sequence[float] = THRESHOLDS,
+        keep: float = KEEP,
+    ) -> None:
+        self.classes, self.options = classes, options or MetricOptions()
         self.thresholds = np.array(sorted(float(t) for t in thresholds))
         if not len(self.thresholds) or self.thresholds[0] < 0.5 or self.thresholds[-1] > 1:
             raise ConfigError(
@@ -196,7 +231,16 @@ class NucleiMetric:
         self._images: list[_Image] = []
         self._hidden, self._sharing = 0, 0
 
-    def update(self, found: Instances, truth: Instances, crowd: Instances | None = None, *, name: str = "") -> None:
+    @classmethod
+    def make(cls, dataset: Dataset, options: MetricOptions) -> "NucleiMetric":
+        """As the table of metrics makes it."""
+        return cls(dataset.classes, options)
+
+    def update(self, found: Instances, truth: GroundTruth) -> None:
+        """Add an image; see `add`."""
+        self.add(found, truth.objects, truth.crowd, name=truth.record.file_name)
+
+    def add(self, found: Instances, truth: Instances, crowd: Instances | None = None, *, name: str = "") -> None:
         """Add an image. found: with all its scores. crowd: regions that are neither object nor background.
 
         Raises DataError where masks are missing or sizes or classes differ.
@@ -242,8 +286,16 @@ class NucleiMetric:
 
     # ---- the numbers --------------------------------------------------------------------------------------------
 
-    def result(self, score_threshold: float = 0.0) -> NucleiResult:
-        """Measure all images given so far with what was found at a score of `score_threshold` and more."""
+    def result(self, score_threshold: float | None = None) -> NucleiResult:
+        """Measure all images given so far with what was found at a score of `score_threshold` and more.
+
+        None takes the score of the options, and adds the best one where they ask for it.
+        """
+        if score_threshold is None:
+            lowest = self.options.lowest
+            steps = [lowest, *(k / 100 for k in range(100) if k / 100 > lowest)]
+            best = self.result(self.best_threshold(steps)) if self.options.best_threshold else None
+            return replace(self.result(self.options.score), best=best)
         score_threshold = float(score_threshold)  # a NumPy number would turn the float32 scores into float64
         overall, tables = self._scores("all", None, score_threshold)
         per_class = tuple(self._scores(n, k, score_threshold)[0] for k, n in enumerate(self.classes.names))
@@ -341,7 +393,3 @@ def _row(threshold: float, tp: int, fp: int, fn: int, iou: float, by_image: floa
 
 def _plain(scores: NucleiScores) -> dict[str, Any]:
     return {**vars(scores), "rows": [vars(row) for row in scores.rows]}
-
-
-def _show(value: float) -> str:
-    return f"{value:.3f}" if value >= 0 else "-"

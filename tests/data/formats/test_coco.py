@@ -1,6 +1,7 @@
 """COCO files: what is read, what is refused and how it is said, and that writing gives the same back."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from maskwright.data import synthetic
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
 from maskwright.errors import ConfigError, DataError
-from maskwright.types import Classes, Instances
+from maskwright.results.prediction import Prediction
+from maskwright.types import Classes
 
 
 def content() -> dict[str, Any]:
@@ -250,10 +252,11 @@ def test_results_keep_every_bit(tmp_path: Path, scenes: Dataset) -> None:
     for found in given.values():
         found.scores = rng.random(len(found), np.float32)
         found.boxes += rng.random(found.boxes.shape, np.float32)
-    path = tmp_path / "out" / "results.json"
-    coco.save_results(path, given.items())
-    read = coco.load_results(path, scenes)
-    assert list(read) == list(given)
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([row for i, found in given.items() for row in Prediction(**vars(found)).to_coco(i)]))
+    rows = coco.read_results(path, scenes)
+    assert list(rows) == list(given)
+    read = {r.id: coco.instances_of(rows[r.id], r, scenes.classes) for r in scenes.images}
     for image_id, found in given.items():
         for name in ("boxes", "scores", "labels"):
             np.testing.assert_array_equal(getattr(read[image_id], name), getattr(found, name))
@@ -263,15 +266,19 @@ def test_results_keep_every_bit(tmp_path: Path, scenes: Dataset) -> None:
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
+    path = tmp_path / "copy" / "annotations.json"
+    path.parent.mkdir()
     path.write_text("old")
-    bad = Instances(np.full((1, 4), np.nan), [0.5], [0], Classes(["a"]), (5, 5))
+    scenes = coco.load(synthetic.coco_fixture(tmp_path / "scenes", 1))
+    bad = replace(scenes.of(0)[0], area=float("nan"))
     with pytest.raises(ValueError, match="JSON compliant"):
-        coco.save_results(path, [(1, bad)])
-    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("results.json", "old")]
+        coco.save(path, replace(scenes, annotations={**scenes.annotations, scenes.images[0].id: (bad,)}))
+    assert [(p.name, p.read_text()) for p in path.parent.iterdir()] == [("annotations.json", "old")]
 
 
-RESULT_FAULTS = [
+ROW = {"image_id": 3, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}
+
+RESULT_FAULTS: list[tuple[Any, str]] = [
     ({"images": []}, "read it with load"),
     ([{"image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}], "result 0: image_id 5 is not an image"),
     ([{"image_id": 3, "category_id": 9, "bbox": [0, 0, 1, 1], "score": 1}], "category_id 9 is not a class"),
@@ -279,6 +286,10 @@ RESULT_FAULTS = [
     ([{"image_id": 3, "category_id": 1, "bbox": [0, 0, 1, 1]}], "'score' must be a finite number, got None"),
     ([{"image_id": 3, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 87}], "must lie in 0..1, got 87"),
     ([{"image_id": 3, "category_id": 1, "segmentation": rle(9, 9), "score": 1}], "size"),
+    ([{"category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}], "'image_id' is missing"),
+    ([{"image_id": 3, "bbox": [0, 0, 1, 1], "score": 1}], "'category_id' is missing"),
+    ([{**ROW, "file_name": "images/0001.png"}], "image_id 3 is 0000.png"),
+    ([{**ROW, "file_name": r"C:\images\0000.png"}, {**ROW, "score": 0.5}, ROW], "result 2: repeats result 0"),
 ]
 
 
@@ -287,7 +298,7 @@ def test_result_faults_say_where_and_what(tmp_path: Path, scenes: Dataset, value
     path = tmp_path / "results.json"
     path.write_text(json.dumps(value))
     with pytest.raises(DataError) as caught:
-        coco.load_results(path, scenes)
+        coco.read_results(path, scenes)
     assert said in str(caught.value)
     assert str(path) in str(caught.value)
 
@@ -295,8 +306,9 @@ def test_result_faults_say_where_and_what(tmp_path: Path, scenes: Dataset, value
 def test_results_some_with_masks_are_refused(tmp_path: Path, scenes: Dataset) -> None:
     row = {"image_id": 3, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}
     (tmp_path / "r.json").write_text(json.dumps([row, {**row, "segmentation": rle(16, 20)}]))
+    rows = coco.read_results(tmp_path / "r.json", scenes)
     with pytest.raises(DataError, match=r"1 of 2 results of 0000\.png"):
-        coco.load_results(tmp_path / "r.json", scenes)
+        coco.instances_of(rows[3], scenes.images[0], scenes.classes)
 
 
 def test_split_is_fixed_and_stable(scenes: Dataset) -> None:

@@ -1,17 +1,16 @@
 """COCO JSON: annotated data sets and result lists."""
 
 from maskwright.data.formats.coco.read import load, load_place, recognise
-from maskwright.data.formats.coco.results import ResultRow, load_results, read_results, save_results
+from maskwright.data.formats.coco.results import ResultRow, instances_of, read_results
 from maskwright.data.formats.coco.write import save, save_place
 
 __all__ = [
     "ResultRow",
+    "instances_of",
     "load",
     "load_place",
-    "load_results",
     "read_results",
     "recognise",
     "save",
     "save_place",
-    "save_results",
 ]

@@ -4,16 +4,16 @@ Letters: H W image. In the files boxes are x, y, width, height; in memory xyxy.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
 from maskwright.data.dataset import RLE, Dataset, ImageRecord
 from maskwright.data.formats.coco.rows import drawn, known
-from maskwright.data.formats.shared.fields import Box, Record, Row, box_to_xywh, read_json, write_sections
+from maskwright.data.formats.shared.fields import Box, Record, read_json
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Instances
@@ -29,28 +29,13 @@ class ResultRow:
     rle: RLE | None
 
 
-def save_results(path: str | os.PathLike[str], results: Iterable[tuple[int, Instances]]) -> None:
-    """Write (image id, instances) pairs as a COCO result list: bbox, score, category id, and RLE where masks exist.
-
-    Numbers are written in full, so that `load_results` gives the same float32 values back.
-    """
-    rows = (row for image_id, found in results for row in _result_rows(image_id, found))
-    write_sections(Path(path), {"": rows})
-
-
-def load_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, Instances]:
-    """Read a COCO result list for `dataset`: instances by image id, every image present, file order kept.
-
-    A row without bbox takes its box from its mask. Raises DataError for unknown images and categories, and where
-    only some rows of one image have masks. Instances hold float32; to measure the file, use `read_results`, which
-    keeps its digits: an overlap may lie exactly on a threshold.
-    """
-    found = read_results(path, dataset)
-    return {r.id: _to_instances(Path(path), r, found[r.id], dataset.classes) for r in dataset.images}
-
-
 def read_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, tuple[ResultRow, ...]]:
-    """The rows of a COCO result list by image id, checked, numbers untouched; every image present, maybe empty."""
+    """The rows of a COCO result list by image id, in the file's order; every image of `dataset` has an entry.
+
+    Numbers keep all their digits: an overlap may lie exactly on a threshold. Raises DataError, naming the row, for
+    an image or category that the data set does not have, a missing or impossible field, a row that repeats another, and
+    a `file_name` (which COCO's results need not have) that is not that of the image with this id.
+    """
     source = Path(path)
     rows = read_json(source)
     if not isinstance(rows, list):
@@ -59,8 +44,14 @@ def read_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, tu
     images = {r.id: r for r in dataset.images}
     label_of = {c: k for k, c in enumerate(dataset.classes.ids)}
     by_image: dict[int, list[ResultRow]] = {i: [] for i in images}
+    first: dict[object, int] = {}
     for position, row in enumerate(rows):
-        image_id, result = _read_result(Record(source, f"result {position}"), row, images, label_of, dataset)
+        at = Record(source, f"result {position}")
+        image_id, result = _read_result(at, row, images, label_of, dataset)
+        outline = None if result.rle is None else result.rle["counts"]
+        same = first.setdefault((image_id, result.label, result.score, result.box_xywh, outline), position)
+        if same != position:
+            raise at.fault(f"repeats result {same}: same image, class, score and outline. Remove one of them.")
         by_image[image_id].append(result)
         rows[position] = None
     return {i: tuple(found) for i, found in by_image.items()}
@@ -78,6 +69,7 @@ def _read_result(
         raise at.fault(
             f"image_id {row['image_id']} is not an image of {dataset.source}. Do the two files belong together?"
         )
+    _check_name(at, row, image, dataset)
     label = label_of.get(at.whole(row, "category_id"))
     if label is None:
         raise at.fault(
@@ -97,17 +89,34 @@ def _read_result(
     return image.id, ResultRow(label, score, box, outline)
 
 
-def _to_instances(source: Path, image: ImageRecord, rows: Sequence[ResultRow], classes: Classes) -> Instances:
+def _check_name(at: Record, row: Mapping[str, Any], image: ImageRecord, dataset: Dataset) -> None:
+    """Ids that another program gave may all exist and mean other images; the file names tell."""
+    name = row.get("file_name")
+    if not isinstance(name, str):
+        return
+    own, known = (PureWindowsPath(text).name for text in (name, image.file_name))  # splits at / and \\
+    if own != known:
+        raise at.fault(
+            f"image_id {image.id} is {known} in {dataset.source}, but the result is of {own}: the ids were given in "
+            "another order. Write the results again with the ids of the annotation file."
+        )
+
+
+def instances_of(rows: Sequence[ResultRow], image: ImageRecord, classes: Classes) -> Instances:
+    """The rows of one image as instances, whose numbers are float32; a row without bbox has the box of its mask.
+
+    Raises DataError where only some rows have masks.
+    """
     lengths = [r.rle for r in rows if r.rle is not None]
     if len(lengths) not in (0, len(rows)):
         raise DataError(
-            f"{source}: {len(lengths)} of {len(rows)} results of {image.file_name} (image id {image.id}) have masks. "
-            f"Give all of them one, or none."
+            f"{len(lengths)} of {len(rows)} results of {image.file_name} (image id {image.id}) have masks. "
+            "Give all of them one, or none."
         )
     try:
         masks = mask_ops.decode(lengths) if lengths else None
     except DataError as error:
-        raise DataError(f"{source}: {image.file_name} (image id {image.id}): {error}") from error
+        raise DataError(f"The results of {image.file_name} (image id {image.id}): {error}") from error
     boxes = np.zeros((len(rows), 4)) if masks is None else masks.boxes().astype(np.float64)
     for box, row in zip(boxes, rows, strict=True):
         if row.box_xywh is not None:
@@ -121,14 +130,3 @@ def _to_instances(source: Path, image: ImageRecord, rows: Sequence[ResultRow], c
         size=image.size,
         crops=masks,
     )
-
-
-def _result_rows(image_id: int, found: Instances) -> list[Row]:
-    lengths = [None] * len(found) if found.crops is None else mask_ops.encode(found.crops)
-    rows = []
-    for box, score, label, rle in zip(
-        found.boxes.astype(np.float64).tolist(), found.scores.tolist(), found.labels.tolist(), lengths, strict=True
-    ):
-        row: Row = {"image_id": int(image_id), "category_id": found.classes.ids[label], "bbox": box_to_xywh(box)}
-        rows.append(row | {"score": score} | ({} if rle is None else {"segmentation": rle}))
-    return rows

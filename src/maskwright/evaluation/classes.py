@@ -1,0 +1,75 @@
+"""The classes of a model and those of a data set: which is which, by name.
+
+Letters: Q classes of the model.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from maskwright.data.dataset import Dataset
+from maskwright.errors import ConfigError, DataError, suggest
+from maskwright.types import Classes, Instances, IntArray
+
+
+def match_classes(model: Classes, dataset: Dataset, class_names: Mapping[str, str] | None = None) -> IntArray:
+    """(Q,) the data set's label of each of the model's labels, -1 where the data set does not have the class.
+
+    Classes match by name; where a name occurs twice, by name and category id. class_names translates the model's
+    names first. Raises DataError, with both lists and near misses, if an annotated class has no counterpart.
+    """
+    data, renamed = dataset.classes, dict(class_names or {})
+    for old, new in renamed.items():
+        if old not in model.names:
+            raise ConfigError(f"class_names: the model has no class '{old}'.{suggest(old, model.names)}")
+        if new not in data.names:
+            raise ConfigError(f"class_names: {dataset.source} has no class '{new}'.{suggest(new, data.names)}")
+    names = [renamed.get(name, name) for name in model.names]
+    translation = np.full(len(model), -1, np.int64)
+    for label, (name, category) in enumerate(zip(names, model.ids, strict=True)):
+        same = [k for k, n in enumerate(data.names) if n == name]
+        if len(same) > 1 or names.count(name) > 1:
+            same = [k for k in same if data.ids[k] == category]
+        if same:
+            translation[label] = same[0]
+    annotated = {a.label for i in range(len(dataset)) for a in dataset.of(i)}
+    lost = sorted(annotated - set(translation.tolist()))
+    if lost or (translation < 0).all():
+        _refuse(model, dataset, lost)
+    return translation
+
+
+def _refuse(model: Classes, dataset: Dataset, lost: list[int]) -> None:
+    data = dataset.classes
+    missing = [data.names[k] for k in lost] or list(data.names)
+    hints = {name: suggest(name, model.names) for name in missing[:5]}
+    near = "".join(f" '{name}':{hint}" for name, hint in hints.items() if "Did you mean" in hint)
+    raise DataError(
+        f"{dataset.source}: the model has no class for {len(missing)} of the data set's classes ({_listed(missing)}), "
+        f"so their AP would be 0 whatever it finds.{near}\n"
+        f"  model ({len(model)}): {_listed(model.names)}\n"
+        f"  data  ({len(data)}): {_listed(data.names)}\n"
+        "If two names mean the same class, map the model's name to the data set's with class_names.",
+        options=("class_names",),
+    )
+
+
+def translated(found: Instances, translation: IntArray, classes: Classes) -> Instances:
+    """`found` with the data set's labels; rows of classes it does not have are left out."""
+    known = found[translation[found.labels] >= 0]
+    return replace(known, labels=translation[known.labels], classes=classes)
+
+
+def class_notes(model: Classes, translation: IntArray, foreign: int) -> tuple[str, ...]:
+    absent = [name for name, k in zip(model.names, translation, strict=True) if k < 0]
+    if not absent:
+        return ()
+    return (
+        f"{len(absent)} of the model's classes are not in the data set ({_listed(absent[:10])}"
+        f"{', ...' if len(absent) > 10 else ''}); {foreign} detections of them were left out.",
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,125 @@
+"""What a metric is: made for a data set, updated image by image, then asked for its result. `table` lists them all.
+
+Letters: N objects, Q classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+from maskwright.data.dataset import Annotation, Dataset, ImageRecord
+from maskwright.report.page import Column, Html
+from maskwright.types import Instances
+
+
+class GroundTruth:
+    """The annotations of one image. Masks are drawn when they are first asked for, once for all metrics."""
+
+    def __init__(self, dataset: Dataset, position: int) -> None:
+        self._dataset, self._position = dataset, position
+
+    @property
+    def record(self) -> ImageRecord:
+        """Id, file name and size of the image."""
+        return self._dataset.images[self._position]
+
+    @property
+    def annotations(self) -> tuple[Annotation, ...]:
+        """As in the file, crowd regions included."""
+        return self._dataset.of(self._position)
+
+    @property
+    def objects(self) -> Instances:
+        """The annotated objects, crowd regions left out."""
+        return self._parts[0]
+
+    @property
+    def crowd(self) -> Instances:
+        """The crowd regions, which are neither object nor background."""
+        return self._parts[1]
+
+    @cached_property
+    def _parts(self) -> tuple[Instances, Instances]:
+        every, crowd = self._dataset.truth(self._position, crowd=True), self._dataset.crowd(self._position)
+        return every[~crowd], every[crowd]
+
+
+@dataclass(frozen=True)
+class MetricOptions:
+    """What metrics are made with, beside the data set.
+
+    lowest: the lowest score of the detections that are measured. score: the lowest that counts for a metric that needs
+    one decision for every object. best_threshold: such a metric also reports the score threshold that suits it best.
+    """
+
+    lowest: float = 0.0
+    score: float = 0.0
+    best_threshold: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """What a result adds to the page of an evaluation.
+
+    tiles: its main numbers, as (name, text). charts: drawn side by side. columns: for the table of classes, each with
+    one value per class; None where there is nothing to measure.
+    """
+
+    tiles: Sequence[tuple[str, str]] = ()
+    charts: Sequence[Html] = ()
+    columns: Sequence[tuple[Column, Sequence[float | None]]] = ()
+
+
+class Result(Protocol):
+    """What a metric measured."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader of the numbers should know, one sentence each."""
+
+    def values(self) -> Mapping[str, float]:
+        """The main numbers by name; -1 where there is nothing to measure. No two metrics share a name."""
+
+    def table(self) -> str:
+        """All numbers and notes as plain text."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers as plain values for JSON, under keys that no other metric has."""
+
+    def section(self) -> Section:
+        """The numbers as a part of an HTML page."""
+
+
+class Metric(Protocol):
+    """Collects detections image by image."""
+
+    def update(self, found: Instances, truth: GroundTruth) -> None:
+        """Add an image: what was found in it, with the data set's labels, and its annotations."""
+
+    def result(self) -> Result:
+        """Measure the images given so far."""
+
+
+@dataclass(frozen=True)
+class MetricKind:
+    """A row of the table of metrics.
+
+    make: the metric for a data set. about: what it measures. needs_masks: it cannot be made of boxes alone.
+    uses_score: it counts what reaches `MetricOptions.score`.
+    """
+
+    make: Callable[[Dataset, MetricOptions], Metric]
+    about: str
+    needs_masks: bool = False
+    uses_score: bool = False
+
+
+def shown(value: float, none: str = "-") -> str:
+    """A number of 0 to 1 with three digits; -1, where there is nothing to measure, is `none`."""
+    return f"{value:.3f}" if value >= 0 else none
+
+
+def measured(value: float) -> float | None:
+    """The number, or None for -1, where there is nothing to measure."""
+    return value if value >= 0 else None
