@@ -70,8 +70,9 @@ def test_extents_are_tight(size: Size, shape: Size) -> None:
     extent = MaskCells([Masks.from_dense(dense)], torch.device("cpu")).extents(shape, size)
     true = resized(dense, shape)[0]
     down, across = int(true.any(dim=1).sum()), int(true.any(dim=0).sum())
-    assert down <= int(extent.bottom - extent.top) <= down + 2
-    assert across <= int(extent.right - extent.left) <= across + 2
+    height, width = (extent.end - extent.first)[0].tolist()
+    assert down <= height <= down + 2
+    assert across <= width <= across + 2
 
 
 def test_masks_of_the_image_lie_in_the_padded_input() -> None:
@@ -107,10 +108,10 @@ def test_windows_are_those_of_the_prototypes(
 
 
 def test_the_union_of_rectangles() -> None:
-    a = Rectangles(*torch.tensor([[0, 2, 5], [0, 2, 5], [3, 4, 5], [3, 4, 9]]).unbind(0))
-    b = Rectangles(*torch.tensor([[1, 9, 1], [5, 9, 1], [2, 9, 2], [6, 9, 2]]).unbind(0))
+    a = Rectangles(*torch.tensor([[[0, 0], [2, 2], [5, 5]], [[3, 3], [4, 4], [5, 9]]]))
+    b = Rectangles(*torch.tensor([[[1, 5], [9, 9], [1, 1]], [[2, 6], [9, 9], [2, 2]]]))
     both = a | b
-    assert torch.stack([both.top, both.left, both.bottom, both.right], 1).tolist() == [
+    assert torch.cat([both.first, both.end], 1).tolist() == [
         [0, 0, 3, 6],
         [2, 2, 4, 4],  # the other is empty
         [1, 1, 2, 2],  # the first is empty

@@ -13,66 +13,54 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskwright.ops.prototypes import reach
 from maskwright.types import Masks, Size
 
 
 @dataclass(frozen=True, eq=False)
 class Rectangles:
-    """Half-open rectangles of map cells, [top, bottom) x [left, right), one per object: (N,) int64 each."""
+    """Half-open rectangles of map cells, one per object: the first row and column, and the ends, (N, 2) int64 each."""
 
-    top: Tensor
-    left: Tensor
-    bottom: Tensor
-    right: Tensor
+    first: Tensor
+    end: Tensor
 
     @classmethod
     def around(cls, boxes: Tensor, shape: Size, span: Size, margin: float = 1.0) -> "Rectangles":
         """The rectangles of `ops.prototypes.window` for boxes (N, 4) in pixels of the input."""
-        cells = boxes * boxes.new_tensor([shape[1] / span[1], shape[0] / span[0]] * 2)
-        low = torch.minimum(cells[:, :2], cells[:, 2:]) - margin
-        high = torch.maximum(cells[:, :2], cells[:, 2:]) + margin
-        first = low.clamp(min=0).ceil().long()
-        left, top = torch.minimum(first, first.new_tensor([shape[1], shape[0]])).unbind(1)
-        end = high.clamp(min=0).ceil().long()
-        right, bottom = torch.minimum(end, end.new_tensor([shape[1], shape[0]])).unbind(1)
-        return cls(top, left, bottom, right)
+        limit = torch.tensor(shape, device=boxes.device)
+        low, high = reach(boxes, shape, span, margin)
+        return cls(*(torch.minimum(edge.flip(1).clamp(min=0).ceil().long(), limit) for edge in (low, high)))
 
     def __getitem__(self, rows: Tensor) -> "Rectangles":
-        return Rectangles(self.top[rows], self.left[rows], self.bottom[rows], self.right[rows])
+        return Rectangles(self.first[rows], self.end[rows])
 
     @property
     def areas(self) -> Tensor:
         """(N,) numbers of cells."""
-        return (self.bottom - self.top).clamp(min=0) * (self.right - self.left).clamp(min=0)
+        return (self.end - self.first).clamp(min=0).prod(dim=1)
 
     def __or__(self, other: "Rectangles") -> "Rectangles":
         """The smallest rectangles that contain both; empty ones are ignored."""
-        mine, theirs = self.areas > 0, other.areas > 0
-
-        def join(a: Tensor, b: Tensor, least: bool) -> Tensor:
-            both = torch.minimum(a, b) if least else torch.maximum(a, b)
-            return torch.where(mine & theirs, both, torch.where(theirs, b, a))
-
+        mine, theirs = (self.areas > 0)[:, None], (other.areas > 0)[:, None]
+        first, end = torch.minimum(self.first, other.first), torch.maximum(self.end, other.end)
         return Rectangles(
-            join(self.top, other.top, True),
-            join(self.left, other.left, True),
-            join(self.bottom, other.bottom, False),
-            join(self.right, other.right, False),
+            torch.where(mine & theirs, first, torch.where(theirs, other.first, self.first)),
+            torch.where(mine & theirs, end, torch.where(theirs, other.end, self.end)),
         )
 
     def cells(self) -> tuple[Tensor, Tensor, Tensor]:
         """Object, row and column of every cell, (T,) each: object by object, row by row."""
-        areas = self.areas
+        areas, (top, left) = self.areas, self.first.unbind(1)
         which = torch.repeat_interleave(areas)
         inside = torch.arange(len(which), device=areas.device) - (areas.cumsum(0) - areas)[which]
-        width = (self.right - self.left)[which]
+        width = (self.end[:, 1] - left)[which]
         down = torch.div(inside, width, rounding_mode="floor")
-        return which, self.top[which] + down, self.left[which] + inside - down * width
+        return which, top[which] + down, left[which] + inside - down * width
 
     def hold(self, which: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """(T,) bool: cells that lie inside the rectangle of their object."""
-        down = (row >= self.top[which]) & (row < self.bottom[which])
-        return down & (column >= self.left[which]) & (column < self.right[which])
+        (top, left), (bottom, right) = self.first.unbind(1), self.end.unbind(1)
+        return (row >= top[which]) & (row < bottom[which]) & (column >= left[which]) & (column < right[which])
 
 
 class MaskCells:
@@ -95,14 +83,11 @@ class MaskCells:
 
     def extents(self, shape: Size, span: Size) -> Rectangles:
         """The cells that may belong to each mask: those whose centre lies in its crop."""
-        edges = []
-        for axis in (0, 1):
-            scale = shape[axis] / span[axis]
-            low = self.corners[:, axis].double() * scale - 0.5
-            high = (self.corners[:, axis] + self.sides[:, axis]).double() * scale - 0.5
-            edges += [torch.ceil(low - 1e-3).long().clamp(min=0), torch.floor(high + 1e-3).long() + 1]
-            edges[-1] = edges[-1].clamp(max=shape[axis])
-        return Rectangles(edges[0], edges[2], edges[1], edges[3])
+        limit = torch.tensor(shape, device=self.corners.device)
+        scale = limit.double() / limit.new_tensor(span)
+        low, high = self.corners.double() * scale - 0.5, (self.corners + self.sides).double() * scale - 0.5
+        first = torch.ceil(low - 1e-3).long().clamp(min=0)
+        return Rectangles(first, torch.minimum(torch.floor(high + 1e-3).long() + 1, limit))
 
     def at(self, which: Tensor, row: Tensor, column: Tensor, shape: Size, span: Size) -> Tensor:
         """(T,) bool: whether cell (row, column) belongs to the mask of object `which`."""

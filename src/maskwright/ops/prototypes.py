@@ -41,7 +41,7 @@ def window(boxes: Tensor, shape: Size, span: Size, margin: float = 1.0) -> Tenso
     boxes: (N, 4) in pixels of the input of size `span`. A cell is inside if its index j lies in
     [x1 - margin, x2 + margin) with x1 and x2 in cells, not rounded, as in the published code.
     """
-    low, high = _reach(boxes, shape, span, margin)
+    low, high = reach(boxes, shape, span, margin)
     x = torch.arange(shape[1], device=boxes.device)
     y = torch.arange(shape[0], device=boxes.device)
     columns = (x >= low[:, :1].clamp(min=0)) & (x < high[:, :1].clamp(max=shape[1]))
@@ -49,7 +49,7 @@ def window(boxes: Tensor, shape: Size, span: Size, margin: float = 1.0) -> Tenso
     return rows[:, :, None] & columns[:, None, :]
 
 
-def _reach(boxes: Tensor, shape: Size, span: Size, margin: float) -> tuple[Tensor, Tensor]:
+def reach(boxes: Tensor, shape: Size, span: Size, margin: float) -> tuple[Tensor, Tensor]:
     """(N, 2) smallest and (N, 2) largest x, y of the boxes plus margin, in cells."""
     cells = boxes * boxes.new_tensor([shape[1] / span[1], shape[0] / span[0]] * 2)
     return torch.minimum(cells[:, :2], cells[:, 2:]) - margin, torch.maximum(cells[:, :2], cells[:, 2:]) + margin
@@ -85,7 +85,7 @@ def draw(
     Raises ConfigError for a geometry that rotates or mirrors.
     """
     shape = (prototypes.shape[0], prototypes.shape[1])
-    low, high = (v.double().cpu().numpy() for v in _reach(boxes.detach().float(), shape, span, margin))
+    low, high = (v.double().cpu().numpy() for v in reach(boxes.detach().float(), shape, span, margin))
     across, down = _axes(geometry, shape, span)
     columns, rows = _windows(across, low[:, 0], high[:, 0], upsample), _windows(down, low[:, 1], high[:, 1], upsample)
     maps, sums = prototypes.detach().float().cpu(), coefficients.detach().float().cpu()
