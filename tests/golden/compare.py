@@ -14,19 +14,6 @@ MASK_IOU = 0.99
 VALUES = 1e-3  # of the deviation of the whole tensor
 
 
-def partners(
-    boxes: NDArray[Any], labels: NDArray[Any], own_boxes: NDArray[Any], own_labels: NDArray[Any], limit: float = BOX_PX
-) -> dict[int, int]:
-    """For each recorded row the own row of the same class with the nearest box, within `limit` px; each used once."""
-    found: dict[int, int] = {}
-    for i, (box, label) in enumerate(zip(boxes, labels, strict=True)):
-        distance = np.abs(own_boxes - box).max(axis=1, initial=0) + np.where(own_labels == label, 0, np.inf)
-        distance[list(found.values())] = np.inf
-        if len(distance) and distance.min() <= limit:
-            found[i] = int(distance.argmin())
-    return found
-
-
 def mask_ious(recorded: Sequence[bytes], own: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
     """IoU of each recorded run-length encoding with the own one beside it; 1 where both are empty."""
     out = np.ones(len(recorded))

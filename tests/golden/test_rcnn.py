@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.golden.compare import MASK_IOU, SCORE, assert_stats, assert_values, mask_ious, partners, rows_as_recorded
+from tests.golden.compare import BOX_PX, MASK_IOU, SCORE, assert_stats, assert_values, mask_ious, rows_as_recorded
+from tests.golden.match import Rows, match
 from tests.golden.recorded import IMAGES, ZOO_NAMES, Extract, publisher, strided
 
 import maskwright
@@ -57,14 +58,10 @@ def loaded(request: pytest.FixtureRequest, checkpoint: Callable[[str], Path]) ->
 def test_images_end_to_end(loaded: Loaded, key: str) -> None:
     golden = loaded.golden
     found = loaded.at(key).predict(golden.image(key))
-    assert len(found) == len(golden[f"{key}/boxes"])
-    pairs = partners(golden[f"{key}/boxes"], golden[f"{key}/labels"], found.boxes, found.labels)
-    lost = sorted(set(range(len(found))) - pairs.keys())
-    assert not lost, f"recorded detections {lost} are not found"
-    rows = [pairs[i] for i in range(len(found))]
-    assert np.abs(found.scores[rows] - golden[f"{key}/scores"]).max() <= SCORE
+    recorded = Rows(golden[f"{key}/boxes"], golden[f"{key}/labels"], golden[f"{key}/scores"])
+    pairs = match(recorded, Rows(found.boxes, found.labels, found.scores), box=BOX_PX, score=SCORE)
     assert found.crops is not None
-    crops = found.crops[rows]
+    crops = found.crops[pairs.own]
     own = mask_ops.encode(crops[golden[f"{key}/rle_rows"]])
     assert mask_ious([bytes(r) for r in golden[f"{key}/rles"]], own).min() >= MASK_IOU
     areas = golden[f"{key}/areas"]

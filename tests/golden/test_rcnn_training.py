@@ -20,7 +20,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from tests.golden.compare import BOX_PX, partners
+from tests.golden.compare import BOX_PX
+from tests.golden.match import Rows, match
 from tests.golden.recorded import ZOO_NAMES, Extract, publisher
 from torch import Tensor
 
@@ -229,14 +230,12 @@ def test_sampled_regions(case: tuple[Lesson, str], monkeypatch: pytest.MonkeyPat
         assert len(own.labels) == len(recorded)
         foreground = recorded[recorded < background]
         boxes, labels = lesson.golden[f"{which}/boxes{i}"], own.labels[: len(own.truth)].numpy()
-        assert len(boxes) == len(own.truth)
-        pairs = partners(boxes, foreground, own.boxes[: len(own.truth)].numpy(), labels)
-        assert len(pairs) == len(boxes)
+        sampled = Rows(own.boxes[: len(own.truth)].numpy(), labels)
+        pairs = match(Rows(boxes, foreground), sampled, box=BOX_PX, score=0)
         if f"{which}/offsets{i}" in lesson.golden.arrays:
             offsets = box_ops.encode(own.truth, own.boxes[: len(own.truth)], (10.0, 10.0, 5.0, 5.0))
             wanted = lesson.golden[f"{which}/offsets{i}"]
-            rows = [pairs[r] for r in range(len(boxes))]
-            assert np.abs(offsets[rows].numpy() - wanted).max() <= BOX_PX
+            assert np.abs(offsets[pairs.own].numpy() - wanted).max() <= BOX_PX
 
 
 def test_mask_targets(case: tuple[Lesson, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pycocotools import mask as coco_mask
-from tests.golden.test_yolact import BOX_PX, MASK_IOU, RELATIVE, SCORE, Answers, relative
+from tests.golden.compare import mask_ious
+from tests.golden.test_yolact import (
+    MASK_IOU,
+    RELATIVE,
+    THRESHOLD,
+    Answers,
+    match_kept,
+    match_shown,
+    recorded_rows,
+    relative,
+)
 from tests.golden.test_yolact_training import LOSS, TERMS
 from tests.golden.yolact_recorded import SIZE, Recording, steps, unpacked
 
@@ -64,26 +73,18 @@ def test_key_frames(recording: Recording, model: Yolact, number: int) -> None:
         strides = (ROWS[name], 1) if name in ROWS else steps(kind, tuple(own.shape))
         cut = own[tuple(slice(None, None, step) for step in strides)]
         assert relative(cut, recording[key]) <= RELATIVE, key
-    boxes, scores, labels, _ = answers.chosen("fast")
-    assert labels.tolist() == recording[f"det{number}_class"].tolist()
-    assert np.abs(scores.numpy() - recording[f"det{number}_score"]).max() <= SCORE
-    assert np.abs(boxes.numpy() - recording[f"det{number}_box"] * SIZE).max() <= BOX_PX
+    match_kept(recorded_rows(recording, f"det{number}"), answers.chosen("fast"))
 
 
 @pytest.mark.parametrize("number", [0, 5])
 def test_key_frames_end_to_end(recording: Recording, model: Yolact, number: int) -> None:
     predictor = Predictor(model, Classes([f"class {i}" for i in range(CLASSES)]))
-    found = predictor.predict(frame(recording, number), score_threshold=0.05)
-    assert found.labels.tolist() == recording[f"pp{number}_class"].tolist()
-    assert found.boxes.tolist() == recording[f"pp{number}_box"].tolist()
+    found = predictor.predict(frame(recording, number), score_threshold=THRESHOLD)
+    pairs = match_shown(recorded_rows(recording, f"pp{number}"), found)
     assert found.crops is not None
-    own = mask_ops.encode(found.crops)
-    ious = [
-        coco_mask.iou([a], [coco_mask.encode(np.asfortranarray(b))], [0])[0, 0]
-        for a, b in zip(own, recording.masks(f"pp{number}"), strict=True)
-        if coco_mask.area(a)
-    ]
-    assert min(ious) >= MASK_IOU
+    own = mask_ops.encode(found.crops[pairs.own])
+    recorded = mask_ops.encode(Masks.from_dense(recording.masks(f"pp{number}")[pairs.recorded]))
+    assert mask_ious([rle["counts"] for rle in recorded], own).min() >= MASK_IOU
 
 
 def test_losses_of_a_frame_that_goes_all_the_way(recording: Recording, model: Yolact) -> None:
