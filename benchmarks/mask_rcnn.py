@@ -2,11 +2,11 @@
 
     python -m benchmarks.mask_rcnn [--precision float32|bf16] [--runs N] [--short-edge 800]
 
-Both run in turn in one process on 2 threads, about as long each; the figure is the median of the turns. Then the
-time of each of our stages, the arithmetic of each, and how near it comes to this machine's measured matrix product.
-Arithmetic is counted for direct convolution; where Winograd's form saves multiplications the share can exceed 1.
-Peak memory (Linux) is that of a process of its own for each model. Weights are made from the names of the tensors, as
-the recorded tests have them, so that about 100 objects are found.
+Both alternate in one process on 2 threads, for about the same time each; the figure is the median over the turns. Then
+for each of our stages the time, the arithmetic, and its rate as a share of this machine's measured matrix-product peak.
+Arithmetic is counted as direct convolution; Winograd convolutions save multiplications, so that the share can exceed 1.
+Peak memory (Linux) is that of a separate process for each model. Weights are generated from the names of the tensors,
+as in the golden tests, so that about 100 objects are found.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from maskwright.weights.load import load_file
 
 
 def peer(short_edge: int) -> torch.nn.Module:
-    """torchvision's model as its builder makes it for COCO weights: frozen norms with eps 0."""
+    """torchvision's model with generated weights, built as for its COCO weights: frozen norms with eps 0."""
     model = torchvision.models.detection.maskrcnn_resnet50_fpn(
         weights=None, weights_backbone=None, min_size=short_edge, norm_layer=lambda n: FrozenBatchNorm2d(n, eps=0.0)
     )
@@ -95,7 +95,7 @@ def one_by_one(model: Any, image: np.ndarray, timer: StageTimer, dtype: torch.dt
 
 
 def plain(spec: InputSpec, weights: Path) -> RCNN:
-    """The same in the form in which it is trained, so that its arithmetic can be counted."""
+    """The same model without acceleration, so that its arithmetic can be counted."""
     model = RCNN(torchvision_v1()).eval()
     load_file(model, weights)
     model.spec = spec
@@ -115,7 +115,7 @@ def memory_of(arguments: argparse.Namespace, image: np.ndarray) -> None:
 
 
 def compare(arguments: argparse.Namespace, image: np.ndarray, folder: Path) -> dict[str, Any]:
-    """Ratio in turns, median seconds of both, and peak memory."""
+    """Median ratio over the turns, median seconds of both, stages and peak memory."""
     model = peer(arguments.short_edge)
     weights = folder / "weights.pth"
     torch.save(model.state_dict(), weights)

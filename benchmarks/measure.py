@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: runs in turn, stages, arithmetic, the machine's peak, memory of a process."""
+"""Shared by the speed benchmarks: alternating runs, stage times, arithmetic, the machine's peak, peak memory."""
 
 import statistics
 import subprocess
@@ -16,7 +16,7 @@ from maskwright.predictor.timing import StageTimer
 THREADS = 2
 
 Stages = Callable[[StageTimer], None]
-"""Runs a network stage by stage under the timer it is given."""
+"""Runs a network stage by stage with the given timer."""
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -31,11 +31,11 @@ def best(call: Callable[[], object], runs: int = 7) -> float:
 
 
 def in_turn(peer: Callable[[], object], ours: Callable[[], object], turns: int) -> dict[str, float]:
-    """Median seconds of both, and the median over the turns of the ratio between the medians of a turn.
+    """Median seconds of both, and the median over the turns of the ratio between a turn's medians.
 
-    In a turn the slower one runs once, then the other for about as long: each is measured as it is when it is used
-    again and again. (A single short run after a long one of another program found its memory given back to the host
-    of a virtual machine, and took half as long again.) best_ratio: of the fastest run of each.
+    In a turn the slower one runs once, then the other repeatedly for about the same time, so that each is measured in
+    steady state. (A single short run after a long one of the other took half as long again in a virtual machine, which
+    had reclaimed its memory.) best_ratio: of the fastest run of each.
     """
     longest = max(seconds(peer), seconds(ours))
     times = [(_about_as_long(peer, longest), _about_as_long(ours, longest)) for _ in range(turns)]
@@ -49,7 +49,7 @@ def in_turn(peer: Callable[[], object], ours: Callable[[], object], turns: int) 
 
 
 def _about_as_long(call: Callable[[], object], span: float) -> list[float]:
-    """Seconds of runs one after the other, until half a run more would last longer than `span`; at least one."""
+    """Seconds of consecutive runs that last about `span` in all; at least one run."""
     times = [seconds(call)]
     while sum(times) + times[-1] / 2 < span:
         times.append(seconds(call))
@@ -68,7 +68,7 @@ def stage_seconds(run: Stages, runs: int) -> dict[str, float]:
 
 
 def stage_gflop(run: Stages) -> dict[str, float]:
-    """GFLOP of each stage, where `run` is that of the plain model: what direct convolutions need."""
+    """GFLOP of each stage as direct convolutions; `run` must run the model without acceleration."""
     counter = FlopCounterMode(display=False)
 
     class Counting(StageTimer):
@@ -92,7 +92,7 @@ def stage_gflop(run: Stages) -> dict[str, float]:
 
 
 def matrix_peak(dtype: torch.dtype) -> float:
-    """GFLOP/s of the best of some matrix products of 2048 x 2048 and of a 256-channel 3x3 convolution."""
+    """GFLOP/s of the faster of a matrix product of 2048 x 2048 and a 256-channel 3x3 convolution, best of 7 runs."""
     a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
     x = torch.randn(1, 256, 100, 152).to(dtype).to(memory_format=torch.channels_last)
     w = torch.randn(256, 256, 3, 3).to(dtype).to(memory_format=torch.channels_last)
@@ -103,19 +103,19 @@ def matrix_peak(dtype: torch.dtype) -> float:
 
 
 def peak_memory(module: str, *arguments: str) -> float:
-    """MB that `python -m module arguments` needs at most; it ends with `print_peak_memory`. Linux only."""
+    """Peak memory of `python -m module arguments` in MB; it must end with `print_peak_memory`. Linux only."""
     command = [sys.executable, "-m", module, *arguments]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def print_peak_memory() -> None:
-    """MB that this process needed at most. Not getrusage: a child's figure there begins with its parent's."""
+    """Print this process's peak memory in MB. Not by getrusage, whose figure for a child starts with its parent's."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     print(int(status["VmHWM"].split()[0]) / 1024)
 
 
 def print_stages(stages: dict[str, float], gflop: dict[str, float], peak: float) -> None:
-    """Seconds, share of the sum, arithmetic, rate and share of the peak of each stage."""
+    """Print time, share of the sum, arithmetic, rate and share of the peak of each stage."""
     total = sum(stages.values())
     print(f"  {'stage':<26}{'ms':>8}{'share':>8}{'GFLOP':>9}{'GFLOP/s':>9}{'of peak':>9}")
     for name, value in stages.items():

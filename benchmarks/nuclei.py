@@ -1,12 +1,12 @@
-"""What the `nuclei` model reaches on the held-out fifth of the Data Science Bowl images, overall and by kind.
+"""Accuracy of the `nuclei` model on the held-out fifth of the Data Science Bowl images, overall and by kind of image.
 
     python -m benchmarks.nuclei --data instances_train.json --images images/ [--model nuclei] [--overlays DIR]
 
-Two tables: COCO AP, and AP = TP / (TP + FP + FN) of disjoint masks at the score that predictions show by default, as
-mean over the images and of the counts summed over them. Publications on this data set report the latter for its
-fluorescence images. The fifth is the one that training holds out (`Dataset.split(0.2)`); --all takes every image.
---against NAME also predicts with another model, image by image in turn, and tells how much faster this one is.
---overlays writes images of each kind with what was found on the left and the annotation on the right.
+Two tables: COCO AP, and AP = TP / (TP + FP + FN) of disjoint masks at the default score threshold, as mean over the
+images and from the counts summed over them. Publications on this data set report the latter for fluorescence images.
+The fifth is the one that training holds out (`Dataset.split(0.2)`); --all uses every image. --against NAME compares the
+time with that of another model, alternating image by image. --overlays writes some images of each kind, predictions on
+the left and annotations on the right.
 """
 
 import argparse
@@ -30,7 +30,7 @@ SHOWN = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
 
 
 def by_kind(data: Dataset) -> dict[str, Dataset]:
-    """The images of each kind, as their records say it."""
+    """The images by the kind that their records name."""
     kinds = [str(record.extra.get("kind", "unknown")) for record in data.images]
     return {kind: data.subset([i for i, k in enumerate(kinds) if k == kind]) for kind in sorted(set(kinds))}
 
@@ -44,7 +44,7 @@ def draw(predictor: maskwright.Predictor, data: Dataset, kind: str, folder: Path
 
 
 def print_nuclei(results: dict[str, NucleiResult]) -> None:
-    """AP at the IoU thresholds that are published, mean over images / counts summed."""
+    """Print AP at the published IoU thresholds, mean over images / from summed counts."""
     heads = "".join(f"{f'AP@{iou:g}':>15}" for iou in SHOWN)
     print(f"\n{'images':<20}{'score':>8}{heads}{'mean':>15}")
     for kind, result in results.items():
@@ -56,7 +56,7 @@ def print_nuclei(results: dict[str, NucleiResult]) -> None:
 def print_times(
     names: tuple[str, str], predictors: tuple[maskwright.Predictor, ...], parts: dict[str, Dataset]
 ) -> None:
-    """Of each kind, the seconds that both models take for its images; of each image the better of two runs."""
+    """Print for each kind the seconds of both models, with the better of two runs for each image."""
     for kind, part in parts.items():
         images = [part.image(i) for i in range(len(part))]
         seconds = [[best(lambda m=m, p=p: m.predict(p).masks, 2) for m in predictors] for p in images]

@@ -1,9 +1,9 @@
-"""RoIAlign against torchvision's CPU kernel: time in alternating pairs, difference, distance from the memory's limit.
+"""RoIAlign against torchvision's CPU kernel: time in alternating pairs, difference, and the limit set by the memory.
 
     python -m benchmarks.roi_align [--threads 2] [--pairs 9]
 
-"floor" is the time to read every feature cell in use once and to write the result once, at the copy bandwidth that is
-measured in the same run. "taps" is the number of rows summed per bin; the plain form needs 4 per sample.
+"floor" is the time to read every used feature cell once and to write the result once, at the copy bandwidth measured in
+the same run. "taps" is the number of table rows summed per bin; the direct form needs 4 per sample.
 """
 
 import argparse
@@ -50,7 +50,7 @@ LOADS = (
 
 
 def make_boxes(count: int) -> Tensor:
-    """Boxes of sides 12 to 700 px, evenly spread in the logarithm, of aspect 1:2 to 2:1, anywhere in the input."""
+    """Boxes with log-uniform sides of 12 to 700 px and aspects of 1:2 to 2:1, anywhere in the input."""
     generator = torch.Generator().manual_seed(0)
     rand = torch.rand(4, count, generator=generator)
     side, aspect = 12 * (700 / 12) ** rand[0], torch.exp((rand[1] - 0.5) * math.log(4))
@@ -70,7 +70,7 @@ def level_of(boxes: Tensor, count: int) -> Tensor:
 
 
 def torchvision_way(maps: list[Tensor], boxes: Tensor, levels: Tensor, load: Load) -> Tensor:
-    """What torchvision's MultiScaleRoIAlign does: each level by itself, then put into place."""
+    """torchvision's MultiScaleRoIAlign: one call per level, results scattered to their rows."""
     rois = torch.cat([torch.zeros(len(boxes), 1), boxes], 1)
     out = torch.zeros(len(boxes), load.channels, load.side, load.side)
     for level, (feature, stride) in enumerate(zip(maps, load.strides, strict=True)):
@@ -80,9 +80,9 @@ def torchvision_way(maps: list[Tensor], boxes: Tensor, levels: Tensor, load: Loa
 
 
 def pairs(one: Callable[[], object], other: Callable[[], object], count: int) -> tuple[float, float, float, float]:
-    """Median ms of both, run in turns, and median ratios one / other of time and of processor time; about 5 s in all.
+    """Median ms of both, alternating, and median ratios one / other of wall time and of CPU time; about 5 s in all.
 
-    The ratio of processor time says what the ratio of time is on a machine that nobody else uses.
+    The ratio of CPU time is what the ratio of wall time would be on an otherwise idle machine.
     """
     times: list[tuple[float, ...]] = []
     while len(times) < count and (len(times) < 3 or sum(t[0] + t[1] for t in times) < 5):

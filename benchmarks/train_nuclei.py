@@ -1,10 +1,9 @@
-"""Train `nuclei` or `nuclei_fast` from random weights as benchmarks/NAME.toml says, and pack it as it is shipped.
+"""Train `nuclei` or `nuclei_fast` from random weights by the recipe benchmarks/NAME.toml, and pack it for the package.
 
     python -m benchmarks.train_nuclei --data instances_train.json --images images/ [--model nuclei] [--minutes 600]
     python -m benchmarks.train_nuclei --pack runs/nuclei/best.safetensors [--model nuclei]
 
-Writes OUT/NAME.safetensors in half precision; OUT is runs/NAME unless given. A run that was stopped goes on with the
-same command.
+Writes OUT/NAME.safetensors in half precision; OUT is runs/NAME unless given. The same command resumes a stopped run.
 """
 
 import argparse
@@ -25,9 +24,9 @@ def recipe(model: str) -> Path:
 
 
 def pack(best: Path, model: str, place: Path) -> None:
-    """The checkpoint as it is shipped: half precision, without the run's paths, the recipe's score.
+    """Write the checkpoint for the package: half precision, the recipe's score threshold, without the run's paths.
 
-    Masks of prototypes keep their largest part alone: the others are mostly strips of neighbours.
+    Prototype masks keep only their largest component: the others are mostly strips of neighbours.
     """
     file, predictor = read(best), load(best)
     assert file.header is not None

@@ -1,10 +1,10 @@
-"""Make synthetic scenes of five classes that hide each other, and train a light YOLACT on them from random weights.
+"""Generate synthetic scenes of five classes that occlude each other, and train a light YOLACT on them from scratch.
 
     python -m benchmarks.train_scenes --out runs/scenes
 
-3000 scenes of 192 x 256 pixels to learn from, 200 others to measure on. Two parts: benchmarks/scenes.toml, then
-benchmarks/scenes_fine.toml with the weights of the first. Prints the COCO mask AP of the best checkpoint of each. A run
-that was stopped goes on with the same command.
+3000 scenes of 192 x 256 pixels for training, 200 others for evaluation. Two parts: benchmarks/scenes.toml, then
+benchmarks/scenes_fine.toml from the weights of the first. Prints the COCO mask AP of the best checkpoint of each. The
+same command resumes a stopped run.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def recipe(part: str) -> Path:
 
 
 def scenes(folder: Path, seed: int, images: int) -> Path:
-    """The annotation file of a data set of scenes, made unless it is there."""
+    """The annotation file of a data set of scenes, generated unless it exists."""
     file = folder / "annotations.json"
     if not file.is_file():
         scenes_fixture(folder, seed, images=images, size=SIZE, objects=OBJECTS, classes=CLASSES)

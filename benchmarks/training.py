@@ -1,19 +1,18 @@
-"""Training on the same images for the same time: ours against torchvision's Mask R-CNN with its reference recipe.
+"""Training for the same time on the same images: maskwright against torchvision's Mask R-CNN and reference recipe.
 
     python -m benchmarks.training --data instances_train.json --images images/ --minutes 60 [--only ours|peer]
 
-Both hold out the same fifth of the images, begin with random weights, and are Mask R-CNNs of full width over
-ResNet-18 with a feature pyramid; both bring every image to the same short edge (512). The peer's recipe is its
-reference script's: SGD, momentum 0.9, weight decay 1e-4, learning rate 0.02 for 16 images in proportion to the batch,
-linear warm-up through the first epoch (1000 steps at most), a tenth of the rate after 16/26 and 22/26 of the run,
-mirrored images, float32, batches of 2; with batch norm that learns, as there are no published weights to freeze.
-Ours is benchmarks/nuclei.toml with windows of 384 x 384 instead of whole images, bf16, anchors of the nuclei's size,
-AdamW, batches of 4; on a GPU of 16, at twice the learning rate. `--model mask_rcnn_small` is the lighter network that
-`nuclei` has.
+Both hold out the same fifth of the images, start from random weights, and are Mask R-CNNs of full width with a
+ResNet-18 and a feature pyramid; both resize every image to the same short edge (512). The peer's recipe is that of its
+reference script: SGD, momentum 0.9, weight decay 1e-4, learning rate 0.02 for 16 images, scaled with the batch, linear
+warm-up over the first epoch (at most 1000 steps), a tenth of the rate after 16/26 and 22/26 of the run, horizontal
+flips, float32, batches of 2; batch norms are trained, as there are no published weights to freeze. Ours is
+benchmarks/nuclei.toml with windows of 384 x 384 instead of whole images, bf16, anchors of the nuclei's size, AdamW,
+batches of 4, on a GPU 16 at twice the learning rate. `--model mask_rcnn_small` is the lighter network of `nuclei`.
 
-One after the other; for each: images a second, the share of the time spent waiting for data, and the mask AP of what
-was learnt, measured by the same code. With --only, --threads 1 and twice the minutes the two can run side by side.
---workers: processes that prepare images, the same number for both.
+One after the other; for each: images per second, the share of the time spent waiting for data, and the mask AP after
+training, measured by the same code. With --only, --threads 1 and twice the minutes the two can run at the same time.
+--workers: data-loading processes, the same number for both.
 """
 
 import argparse
@@ -47,7 +46,7 @@ ANCHORS = (12.0, 24.0, 48.0, 96.0, 192.0)  # of the five levels; mask_rcnn_small
 
 @dataclass
 class Outcome:
-    """What one side did in its time."""
+    """The result of one side."""
 
     name: str
     images: int
@@ -87,7 +86,7 @@ def train_ours(arguments: argparse.Namespace, held_out: Dataset | None) -> Outco
 
 
 class Peer:
-    """torchvision's model behind the interface that `evaluate` measures."""
+    """torchvision's model with the interface that `evaluate` needs."""
 
     floor = 0.05
 
@@ -131,7 +130,7 @@ def peer_sample(data: Dataset, i: int, mirrored: bool) -> Pair:
 
 
 class PeerEpochs(IterableDataset[Pair]):
-    """Endless epochs of shuffled images; with workers each takes its share of every epoch."""
+    """Endless epochs of shuffled images, each divided among the workers."""
 
     def __init__(self, data: Dataset) -> None:
         self.data = data

@@ -3,15 +3,15 @@
     python -m benchmarks.yolact [--precision float32|bf16] [--runs N] [--model yolact_r50]
     python -m benchmarks.yolact --nuclei
 
-torchvision's network is float32 both times. Both run in turn in one process on 2 threads, about as long each, on an
-image of 1280 x 720; the figure is the median of the turns. Weights are made from the names of the tensors, as the
-recorded tests have them, so that each finds about 100 objects, and all of ours are drawn. Then the time of each of our
-stages, its arithmetic, counted for direct convolution, and how near it comes to this machine's measured matrix
-product; where Winograd's form saves multiplications the share can exceed 1. Peak memory (Linux) is that of a process of
-its own for each.
+torchvision's network is always float32. Both alternate in one process on 2 threads, for about the same time each, on an
+image of 1280 x 720; the figure is the median over the turns. Weights are generated from the names of the tensors, as in
+the golden tests, so that each finds about 100 objects, all of which are drawn. Then for each of our stages the time, the
+arithmetic, counted as direct convolution, and its rate as a share of this machine's measured matrix-product peak;
+Winograd convolutions save multiplications, so that the share can exceed 1. Peak memory (Linux) is that of a separate
+process for each.
 
---nuclei compares the two models in the package, `nuclei_fast` (YOLACT) with `nuclei` (Mask R-CNN), on made images of
-bright nuclei on a dark ground, of 256 x 256 and 520 x 696, each at the score from which on it shows nuclei.
+--nuclei compares the two models in the package, `nuclei_fast` (YOLACT) with `nuclei` (Mask R-CNN), on synthetic images of
+bright nuclei on a dark background, of 256 x 256 and 520 x 696, each at its default score threshold.
 """
 
 import argparse
@@ -51,7 +51,7 @@ from maskwright.types import Classes, RawDetections
 from maskwright.weights.load import load_file
 
 SHORT_EDGE, IMAGE = 800, (1280, 720)
-IMAGED = (((256, 256), 24), ((520, 696), 90))
+SYNTHETIC = (((256, 256), 24), ((520, 696), 90))
 
 
 def source_image() -> np.ndarray:
@@ -59,7 +59,7 @@ def source_image() -> np.ndarray:
 
 
 def checkpoint(model: str, folder: Path) -> Path:
-    """The recorded tests' weights, in the published form."""
+    """The golden tests' weights, in the published format."""
     recorded = next(name for name, known in ZOO_NAMES.items() if known == model)
     return write_checkpoint(Extract(recorded), folder)
 
@@ -84,7 +84,7 @@ def one_by_one(
     dtype: torch.dtype = torch.float32,
     score: float = 0.0,
 ) -> None:
-    """`Predictor.predict`, stage by stage, for models that do not rate masks."""
+    """`Predictor.predict`, stage by stage, for models without a mask scorer."""
     output = replace(model.output, score_threshold=score)
     with timer.stage("resize, normalise, pad"):
         pixels, geometry = prepare(image, model.spec)
@@ -122,7 +122,7 @@ def memory_of(arguments: argparse.Namespace) -> None:
 
 
 def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Ratio in turns, median seconds of both, stages and peak memory."""
+    """Median ratio over the turns, median seconds of both, stages and peak memory."""
     image, model, weights = source_image(), peer(SHORT_EDGE), checkpoint(arguments.model, folder)
     predictor = ours(arguments.model, weights, arguments.precision)
     network, dtype = predictor.model, DTYPES[predictor.precision]
@@ -146,7 +146,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def imaged(size: tuple[int, int], count: int) -> np.ndarray:
+def synthetic_image(size: tuple[int, int], count: int) -> np.ndarray:
     """An image (H, W, 3) of about `count` soft bright ellipses."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
@@ -159,7 +159,7 @@ def imaged(size: tuple[int, int], count: int) -> np.ndarray:
 
 
 def compare_nuclei(size: tuple[int, int], count: int, turns: int) -> dict[str, Any]:
-    image, model, small = imaged(size, count), maskwright.load("nuclei"), maskwright.load("nuclei_fast")
+    image, model, small = synthetic_image(size, count), maskwright.load("nuclei"), maskwright.load("nuclei_fast")
     network, score = small.model, small.score_threshold
     assert isinstance(network, Yolact)
     plain = Yolact(network.config).eval()
@@ -213,7 +213,7 @@ def main() -> None:
         memory_of(arguments)
         return
     if arguments.nuclei:
-        rows = [compare_nuclei(size, count, arguments.runs) for size, count in IMAGED]
+        rows = [compare_nuclei(size, count, arguments.runs) for size, count in SYNTHETIC]
         print(json.dumps(rows, indent=2)) if arguments.json else report_nuclei(rows)
         return
     with tempfile.TemporaryDirectory() as folder:
