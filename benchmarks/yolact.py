@@ -3,15 +3,15 @@
     python -m benchmarks.yolact [--precision float32|bf16] [--runs N] [--model yolact_r50]
     python -m benchmarks.yolact --nuclei
 
-torchvision's network is always float32. Both alternate in one process on 2 threads, for about the same time each, on an
-image of 1280 x 720; the figure is the median over the turns. Weights are generated from the names of the tensors, as in
-the golden tests, so that each finds about 100 objects, all of which are drawn. Then for each of our stages the time, the
-arithmetic, counted as direct convolution, and its rate as a share of this machine's measured matrix-product peak;
-Winograd convolutions save multiplications, so that the share can exceed 1. Peak memory (Linux) is that of a separate
-process for each.
+torchvision's network is always float32. Both alternate in one process on 2 threads, for about the same time each, on
+an image of 1280 x 720; the figure is the median over the turns. Weights are generated from the names of the tensors,
+as in the golden tests, so that each finds about 100 objects, all of which are drawn. Then for each of our stages the
+time, the arithmetic, counted as direct convolution, and its rate as a share of this machine's measured matrix-product
+peak; Winograd convolutions save multiplications, so that the share can exceed 1. Peak memory (Linux) is that of a
+separate process for each.
 
---nuclei compares the two models in the package, `nuclei_fast` (YOLACT) with `nuclei` (Mask R-CNN), on synthetic images of
-bright nuclei on a dark background, of 256 x 256 and 520 x 696, each at its default score threshold.
+--nuclei compares the two models in the package, `nuclei_fast` (YOLACT) with `nuclei` (Mask R-CNN), on synthetic images
+of bright nuclei on a dark background, of 256 x 256 and 520 x 696, each at its default score threshold.
 """
 
 import argparse
