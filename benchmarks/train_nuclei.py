@@ -30,7 +30,7 @@ def pack(best: Path, model: str, place: Path) -> None:
     """
     file, predictor = read(best), load(best)
     assert file.header is not None
-    network, score = predictor.model, settings.read(recipe(model))["score_threshold"]
+    network, score = predictor.model, settings.read(recipe(model)).network.score_threshold
     output = replace(network.config.output, largest_component=network.prototype_masks)
     network.config = replace(network.config, output=replace(output, score_threshold=score))
     header = {
@@ -57,7 +57,7 @@ def main() -> None:
     out = arguments.out or Path("runs") / arguments.model
     minutes = {} if arguments.minutes is None else {"max_minutes": arguments.minutes}
     best = arguments.pack or maskwright.train(
-        settings.config_of(
+        settings.read(
             recipe(arguments.model),
             data=arguments.data,
             images=arguments.images,

@@ -14,7 +14,7 @@ import maskwright
 from maskwright.data.formats import coco
 from maskwright.data.synthetic import scenes_fixture
 from maskwright.evaluation.evaluate import evaluate
-from maskwright.training.settings import config_of
+from maskwright.training import settings
 
 PARTS = ("scenes", "scenes_fine")
 SIZE, OBJECTS, CLASSES = (192, 256), 8, 5
@@ -42,7 +42,7 @@ def main() -> None:
         run, weights = arguments.out / part, None if best is None else str(best)
         resume = (run / "last.state").exists()
         best = maskwright.train(
-            config_of(recipe(part), data=str(train), val=str(val), out=str(run), weights=weights, resume=resume)
+            settings.read(recipe(part), data=str(train), val=str(val), out=str(run), weights=weights, resume=resume)
         )
         masks = evaluate(maskwright.load(best), coco.load(val, val.parent / "images"), progress=False).result.masks
         assert masks is not None

@@ -35,7 +35,7 @@ from benchmarks.train_nuclei import recipe
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
 from maskwright.evaluation.evaluate import evaluate
-from maskwright.training.settings import config_of
+from maskwright.training import settings
 from maskwright.types import Classes, Instances, Masks
 
 SHORT_EDGE, BATCH, WARMUP = 512, 2, 1000
@@ -66,16 +66,17 @@ class Outcome:
 
 def train_ours(arguments: argparse.Namespace, held_out: Dataset | None) -> Outcome:
     out = arguments.out / "ours"
-    config = config_of(
+    config = settings.read(
         recipe("nuclei"), data=str(arguments.data), images=str(arguments.images), out=str(out), model=arguments.model,
         anchors=ANCHORS[:4] if arguments.model == "mask_rcnn_small" else ANCHORS, size=SHORT_EDGE, shrink=True,
         max_minutes=arguments.minutes, evaluate_every=10_000, progress=False, report=False, workers=arguments.workers,
         device=arguments.device, seed=5, warmup=60, **OURS[arguments.device],
     )  # fmt: skip
     assert config.augment is not None
-    best = maskwright.train(replace(config, augment=replace(config.augment, crop=WINDOW)))
+    best = maskwright.train(config.changed(augment=replace(config.augment, crop=WINDOW)))
     rows = np.atleast_1d(np.genfromtxt(out / "log.csv", delimiter=",", names=True))
-    images = np.diff(rows["iteration"], prepend=0) * config.batch_size  # of each row; evaluations are not counted
+    steps = np.diff(rows["iteration"], prepend=0)  # of each row; evaluations are not counted
+    images = steps * config.batches.batch_size
     seconds = images / rows["images_per_second"]
     waiting = float((rows["waiting_share"] * seconds).sum())
     learnt = maskwright.load(best, device=arguments.device)

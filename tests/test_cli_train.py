@@ -12,7 +12,7 @@ from maskwright.cli import app
 from maskwright.data.synthetic import coco_fixture
 from maskwright.training import settings
 from maskwright.training.config import TrainConfig
-from maskwright.training.defaults import is_open
+from maskwright.training.try_out import Advice
 
 
 def command(*words: str | Path) -> Result:
@@ -27,7 +27,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
 
     def train(config: TrainConfig) -> Path:
         configs.append(config)
-        return Path(config.out, "best.safetensors")
+        return Path(config.run.out, "best.safetensors")
 
     monkeypatch.setattr("maskwright.training.train.train", train)
     return configs
@@ -48,13 +48,14 @@ def test_it_makes_a_config_and_says_where_the_weights_are(
     assert done.exit_code == 0, done.stderr
     assert done.stdout == f"{Path('runs/leaf/best.safetensors')}\n"
     (config,) = runs
-    assert (config.data, config.images, config.out) == (str(Path("d/a.json")), "", str(Path("runs/leaf")))
-    assert (config.max_minutes, config.batch_size, config.resume) == (5, 2, True)
-    assert not is_open(config, "batch_size")
-    assert is_open(config, "epochs")
+    assert (config.dataset.data, config.dataset.images) == (str(Path("d/a.json")), "")
+    assert config.run.out == str(Path("runs/leaf"))
+    assert (config.length.max_minutes, config.batches.batch_size, config.run.resume) == (5, 2, True)
+    assert not config.is_open("batch_size")
+    assert config.is_open("epochs")
     command("--data", "a.json", "--images", "b", "--epochs", "3", "--lr", "0.1", "--precision", "bf16")
-    assert (runs[1].epochs, runs[1].lr, runs[1].precision, runs[1].resume) == (3, 0.1, "bf16", False)
-    assert runs[1].out == "runs/train"
+    assert [runs[1].value(name) for name in ("epochs", "lr", "precision", "resume")] == [3, 0.1, "bf16", False]
+    assert runs[1].run.out == "runs/train"
 
 
 def test_every_option_is_a_setting(runs: list[TrainConfig]) -> None:
@@ -72,21 +73,21 @@ def test_options_go_before_the_file(runs: list[TrainConfig], tmp_path: Path) -> 
     file = tmp_path / "leaf.toml"
     file.write_text('data = "a.json"\nlr = 0.25\nseed = 3\n[augment]\nhue = 0.1\n')
     assert command("--config", file, "--lr", "0.5").exit_code == 0
-    assert (runs[0].lr, runs[0].seed, runs[0].data) == (0.5, 3, "a.json")
+    assert [runs[0].value(name) for name in ("lr", "seed", "data")] == [0.5, 3, "a.json"]
     assert runs[0].augment is not None
     assert runs[0].augment.hue == 0.1
     file.write_text("lrr = 0.25\n")
     wrong = command("--config", file)
     assert wrong.exit_code == 2
-    assert re.search(r"leaf\.toml, line 1: there is no setting 'lrr'\. Did you mean 'lr'", wrong.stderr)
+    assert re.search(r"leaf\.toml, line 1: There is no setting 'lrr'\. Did you mean 'lr'", wrong.stderr)
 
 
 def test_a_run_is_resumed_by_its_folder_alone(runs: list[TrainConfig], tmp_path: Path) -> None:
     settings.write(tmp_path / "run" / "train.toml", TrainConfig(data="a.json", seed=5, out="elsewhere"))
     done = command("--out", tmp_path / "run", "--resume")
     assert done.exit_code == 0, done.stderr
-    assert (runs[0].data, runs[0].seed, runs[0].resume) == ("a.json", 5, True)
-    assert runs[0].out == str(tmp_path / "run")
+    assert [runs[0].value(name) for name in ("data", "seed", "resume")] == ["a.json", 5, True]
+    assert runs[0].run.out == str(tmp_path / "run")
     assert command("--out", tmp_path / "run").exit_code == 2
 
 
@@ -117,7 +118,7 @@ def test_a_run_that_is_not_there_is_not_resumed(
     ("words", "message"),
     [
         ([], "give --data PATH, or --config"),
-        (["--data", "a.json", "--orientation", "sideways"], "orientation is one of upright, free"),
+        (["--data", "a.json", "--orientation", "sideways"], "orientation is 'upright' or 'free', got 'sideways'"),
         (["--data", "gone.json"], r"gone\.json"),
         (["--config", "gone.toml"], r"no settings file at gone\.toml"),
     ],
@@ -138,8 +139,8 @@ def test_settings_are_written_with_their_reasons_and_train_the_same(data: Path, 
     assert "size = " in done.stderr
     assert "lr" not in [line.split()[0] for line in done.stderr.splitlines()]
     assert re.search(r"^size = \d+  # objects are \d+ pixels", file.read_text(), re.MULTILINE)
-    config = settings.config_of(file)
-    assert (config.lr, config.data) == (0.125, str(data))
+    config = settings.read(file)
+    assert (config.learning.lr, config.dataset.data) == (0.125, str(data))
     assert not (tmp_path / "run").exists()
     again = command(*words, "--write-config", file)
     assert again.exit_code == 2
@@ -153,12 +154,13 @@ def test_a_trial_prints_its_verdict_and_gives_the_exit_code(
     calls: list[Any] = []
 
     def try_out(plan: Any, seconds: float) -> Any:
-        calls.append((plan.config.out, seconds))
-        return SimpleNamespace(learns=learns, report=lambda: "VERDICT")
+        calls.append((plan.settings.run.out, seconds))
+        advice = Advice("size", "raise"), Advice("data show", "run")
+        return SimpleNamespace(learns=learns, report=lambda spell: ", ".join(map(spell, advice)))
 
     monkeypatch.setattr("maskwright.training.try_out.try_out", try_out)
     done = command("--data", data, "--images", data.parent / "images", "--out", tmp_path / "run", "--check")
-    assert (done.exit_code, done.stdout) == (0 if learns else 1, "VERDICT\n")
+    assert (done.exit_code, done.stdout) == (0 if learns else 1, "raise --size, run `maskwright data show`\n")
     assert "images to learn from" in done.stderr
     command("--data", data, "--images", data.parent / "images", "--check", "--minutes", "5")
     assert [seconds for _, seconds in calls] == [60.0, 300.0]

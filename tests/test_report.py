@@ -23,8 +23,8 @@ from maskwright.models.rcnn import RCNN
 from maskwright.predictor.timing import StageTimer
 from maskwright.report import charts, page
 from maskwright.report.charts import Bars, Series, line_chart, shortened
-from maskwright.training.config import TrainConfig
 from maskwright.training.report import report_run
+from maskwright.training.resolved import Resolved
 from maskwright.types import Classes, InputSpec, Instances, Masks
 from maskwright.weights.files import save_checkpoint
 
@@ -340,10 +340,10 @@ def test_a_run_without_held_out_images_and_one_whose_report_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "log.csv").write_text("iteration,epoch,loss\n1,0,2\n2,0,1\n")
-    report_run(tmp_path / "last.safetensors", None, TrainConfig(data=EVIL))
+    report_run(tmp_path / "last.safetensors", None, Resolved(data=EVIL))
     assert "Losses" in "".join(checked((tmp_path / "report.html").read_text()).words)
     data = scenes(tmp_path / "in", ["a"], 1, 1)
-    report_run(tmp_path / "last.safetensors", data, TrainConfig(data="x"))
+    report_run(tmp_path / "last.safetensors", data, Resolved(data="x"))
     assert "could not be written" in capsys.readouterr().err
 
 
@@ -352,7 +352,7 @@ def test_a_network_of_boxes_on_images_with_outlines_has_its_report(tmp_path: Pat
     model, data = RCNN(replace(rcnn.tiny("compact", 1), masks=False)), scenes(tmp_path / "in", ["a"], 2, 1)
     weights = tmp_path / "best.safetensors"
     save_checkpoint(weights, model.state_dict(), zoo.describe(model, data.classes, "tiny"))
-    assert report_run(weights, data, TrainConfig(data="x")) == tmp_path / "report.html"
+    assert report_run(weights, data, Resolved(data="x")) == tmp_path / "report.html"
 
 
 def test_wrong_names_are_refused_before_anything_is_measured(tmp_path: Path) -> None:

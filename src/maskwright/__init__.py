@@ -17,7 +17,7 @@ _HOME = {
     "Masks": "types",
     "MaskwrightError": "errors",
     "Predictor": "predictor.predictor",
-    "TrainConfig": "training.train",
+    "TrainConfig": "training.config",
     "build": "predictor.load",
     "evaluate": "evaluation.evaluate",
     "load": "predictor.load",
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from maskwright.predictor.load import build as build
     from maskwright.predictor.load import load as load
     from maskwright.predictor.predictor import Predictor as Predictor
-    from maskwright.training.train import TrainConfig as TrainConfig
+    from maskwright.training.config import TrainConfig as TrainConfig
     from maskwright.training.train import train as train
     from maskwright.types import Classes as Classes
     from maskwright.types import InputSpec as InputSpec

@@ -6,6 +6,7 @@ that it has where nothing else decides either.
 
 import dataclasses
 import enum
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,11 @@ def open_field(fallback: T) -> T:
 def unset(section: Any) -> tuple[str, ...]:
     """The names of the fields of a dataclass that are UNSET."""
     return tuple(f.name for f in dataclasses.fields(section) if getattr(section, f.name) is UNSET)
+
+
+def is_unset(value: object) -> bool:
+    """Whether a value, which its type says is there, is UNSET."""
+    return value is UNSET
 
 
 def filled(section: C) -> C:
@@ -97,7 +103,11 @@ def decode(kind: type[C], values: Mapping[str, Any], *, off: bool = False, path:
             built[key] = _value(hints[key], value, off, (*path, key))
         except TypeError:
             raise FieldError(f"{key} is {named(hints[key], off)}, got {value!r}.", (*path, key)) from None
-    return kind(**built)
+    try:
+        return kind(**built)
+    except ConfigError as error:
+        inner = error.path if isinstance(error, FieldError) else ()
+        raise FieldError(str(error), (*path, *inner)) from None
 
 
 def _value(hint: Any, value: Any, off: bool, path: Sequence[str]) -> Any:
@@ -154,3 +164,30 @@ def named(hint: Any, off: bool = False) -> str:
         what = {int: "whole numbers", float: "numbers"}.get(parts[0], "lists")
         return f"a list of {what}" if parts[1:] == (...,) else f"a list of {len(parts)} {what}"
     return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[hint]
+
+
+# ---- checks that sections share -------------------------------------------------------------------------------------
+
+
+def check_choices(section: Any) -> None:
+    """Raises FieldError where a field for named choices holds something else."""
+    for name, hint in typing.get_type_hints(type(section)).items():
+        optional = [a for a in typing.get_args(hint) if a is not types.NoneType] if is_union(hint) else [hint]
+        value, known = getattr(section, name), typing.get_args(optional[0])
+        if typing.get_origin(optional[0]) is not Literal or value is UNSET or (value is None and is_union(hint)):
+            continue
+        if value not in known:
+            near = suggest(str(value), known)
+            raise FieldError(f"{name} is {named(optional[0])}, got {value!r}.{near}", (name,))
+
+
+def check_range(section: Any, *names: str, low: float, high: float = math.inf, open_low: bool = False) -> None:
+    """Raises FieldError where one of these fields is out of range; None and UNSET are where the types allow them."""
+    for name in names:
+        value = getattr(section, name)
+        if value is None or value is UNSET:
+            continue
+        if not ((low < value if open_low else low <= value) and value <= high and value < math.inf):
+            above = f"above {low:g}" if open_low else f"at least {low:g}"
+            most = "finite" if high == math.inf else f"at most {high if isinstance(high, int) else f'{high:g}'}"
+            raise FieldError(f"{name} is {above} and {most}, got {value}.", (name,))

@@ -62,6 +62,9 @@ class MissingExtraError(MaskwrightError, ImportError):
         super().__init__(f"{purpose} needs the package '{package}'. Install it with: pip install 'maskwright[{extra}]'")
 
 
+NOTHING_TO_LEARN = "nothing-to-learn"
+"""Code of the DataError of a data set in which no image has an object to learn from."""
+
 MOST_NAMED = 60
 """Largest number of names that a message lists."""
 

@@ -8,8 +8,7 @@ import torch
 
 from maskwright.errors import WeightsError
 from maskwright.models import zoo
-from maskwright.training.config import TrainConfig
-from maskwright.training.network import build, origin
+from maskwright.training.network import NetworkSettings, build, find_start
 from maskwright.types import Classes
 from maskwright.weights.files import read
 from maskwright.weights.keymaps import convert
@@ -29,8 +28,8 @@ def test_classes_of_the_same_name_keep_their_rows(
 ) -> None:
     path = checkpoint(recorded)
     monkeypatch.setattr(zoo.Entry, "path", lambda self, progress=True: path)
-    config = TrainConfig(weights=name, device="cpu")
-    start = origin(config)
+    config = NetworkSettings(weights=name)
+    start = find_start(config)
     assert start.architecture == name
     assert start.classes == zoo.resolve(name).classes
     model, done = build(config, Classes(["leaf", "dog", "person"]), start)
@@ -48,4 +47,4 @@ def test_classes_of_the_same_name_keep_their_rows(
     assert torch.equal(mine["box_predictor.classes.weight"][3], state["box_predictor.classes.weight"][-1])
     assert torch.equal(mine["backbone.layer3.2.conv2.weight"], state["backbone.layer3.2.conv2.weight"])
     with pytest.raises(WeightsError, match="'s, this model follows"):
-        origin(TrainConfig(model=other, weights=str(path)))
+        find_start(NetworkSettings(model=other, weights=str(path)))

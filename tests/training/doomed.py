@@ -21,7 +21,7 @@ from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
 from maskwright.models.base import Model
 from maskwright.training import checkpoint
-from maskwright.training.train import TrainConfig
+from maskwright.training.config import TrainConfig
 
 WHERE = ("in a step", "between steps", "writing the state", "renaming the state", "in an evaluation", "saving the best")
 

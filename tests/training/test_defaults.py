@@ -1,8 +1,9 @@
 """Each rule with a data set that triggers it and a neighbour that does not; what was chosen is never changed."""
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,12 @@ from maskwright.models import rcnn
 from maskwright.models.rcnn import RCNN
 from maskwright.ops.warp import input_size
 from maskwright.samples.augment import Augment
-from maskwright.training.config import TrainConfig
-from maskwright.training.defaults import Device, Facts, Reason, is_open, resolve, with_network
-from maskwright.training.network import Origin, fitted, input_spec, origin
+from maskwright.training.compute import Device
+from maskwright.training.config import PATHS, TrainConfig
+from maskwright.training.defaults import Decision, default_model, resolve
+from maskwright.training.network import NetworkSettings, Start, find_start, fitted, input_spec
+from maskwright.training.resolved import Resolved
+from maskwright.training.survey import Survey
 from maskwright.types import Classes
 from maskwright.weights.keymaps import Converted
 
@@ -39,17 +43,25 @@ def data(*images: tuple[tuple[int, int], Sides], classes: int = 1, crowd: bool =
     return Dataset(Classes([f"c{k}" for k in range(classes)]), tuple(records), annotations, None, Path("made.json"))
 
 
-def decided(dataset: Dataset, device: Device = CPU, start: Origin | None = None, **chosen: Any) -> TrainConfig:
-    return resolve(TrainConfig(**chosen), dataset, start, device)[0]
+def resolved(dataset: Dataset, device: Device = CPU, start: Start | None = None, **chosen: Any) -> Resolved:
+    return resolve(TrainConfig(**chosen), dataset, start or find_start(TrainConfig(**chosen).network), device)
 
 
-def reasons(dataset: Dataset, device: Device = CPU, start: Origin | None = None, **chosen: Any) -> dict[str, Reason]:
-    return {r.field: r for r in resolve(TrainConfig(**chosen), dataset, start, device)[1]}
+def decided(*args: Any, **chosen: Any) -> SimpleNamespace:
+    """Every setting by its name alone."""
+    found = resolved(*args, **chosen)
+    return SimpleNamespace(network=found.network, **{name: found.value(name) for name in PATHS})
 
 
-def trained(config: Any = None) -> Origin:
-    """An origin with weights."""
-    return Origin("mask_rcnn_small", RCNN, config or rcnn.compact(), "old.safetensors", Converted({}), Classes(["c0"]))
+def reasons(*args: Any, **chosen: Any) -> dict[str, Decision]:
+    found = resolved(*args, **chosen)
+    names = [name for name in PATHS if PATHS[name] in found.reasons]
+    return {name: Decision(name, found.value(name), found.reasons[PATHS[name]]) for name in names}
+
+
+def trained(config: Any = None) -> Start:
+    """A start with weights."""
+    return Start("mask_rcnn_small", RCNN, config or rcnn.compact(), "old.safetensors", Converted({}), Classes(["c0"]))
 
 
 PLAIN = data(*[((400, 500), [60.0, 45.0, 70.0])] * 100)
@@ -60,16 +72,15 @@ PLAIN = data(*[((400, 500), [60.0, 45.0, 70.0])] * 100)
 
 def test_only_what_nobody_chose_is_open() -> None:
     fresh = TrainConfig()
-    open_fields = {f.name for f in fields(TrainConfig) if is_open(fresh, f.name)}
-    assert {"model", "size", "anchors", "batch_size", "epochs", "lr", "warmup", "augment", "norm"} <= open_fields
-    assert not open_fields & {"data", "out", "seed", "clip", "ema", "optimizer", "weights", "device"}
-    for name in ("batch_size", "epochs", "lr", "warmup", "precision", "workers", "evaluate_every", "model"):
-        chosen = replace(fresh, **{name: type(getattr(fresh, name)).__mro__[1](getattr(fresh, name))})
-        assert getattr(chosen, name) == getattr(fresh, name)
-        assert not is_open(chosen, name), name
-    assert not is_open(replace(fresh, augment=Augment()), "augment")
-    assert not is_open(replace(fresh, augment=None), "augment")
-    assert is_open(replace(fresh, seed=3), "augment")
+    open_ = {name for name in PATHS if fresh.is_open(name)}
+    assert {"model", "size", "anchors", "batch_size", "epochs", "lr", "warmup", "augment", "norm"} <= open_
+    assert not open_ & {"data", "out", "seed", "clip", "ema", "optimizer", "weights", "device"}
+    for name in open_ - {"augment"}:
+        assert not fresh.changed(**{name: Resolved().value(name)}).is_open(name), name
+    assert not replace(fresh, augment=Augment()).is_open("augment")
+    assert not replace(fresh, augment=None).is_open("augment")
+    assert replace(fresh, seed=3).is_open("augment")
+    assert not any(Resolved().is_open(name) for name in PATHS)
 
 
 @settings(max_examples=50, deadline=None)
@@ -86,22 +97,19 @@ def test_what_was_chosen_stays(draw: st.DataObject) -> None:
     sides = draw.draw(st.lists(st.floats(1, 900), min_size=1, max_size=30))
     edges = draw.draw(st.lists(st.integers(1, 5000), min_size=2, max_size=6))
     dataset = data(*[((h, edges[0]), sides) for h in edges])
-    config, told = resolve(TrainConfig(**chosen), dataset, None, draw.draw(st.sampled_from([CPU, GPU])))
-    assert all(getattr(config, name) == value for name, value in chosen.items())
-    assert not names & {r.field for r in told}
-    assert all(str(r) for r in told)
-    assert len(fitted(rcnn.compact(), config, 1).rpn.sizes) == 4  # what was decided makes a network
-    again, _ = resolve(config, dataset, None, CPU)
-    assert replace(
-        again, max_instances=None, score_threshold=None, max_size=None, enlarge=None, shrink=None
-    ) == replace(config, max_instances=None, score_threshold=None, max_size=None, enlarge=None, shrink=None)
+    config = resolve(TrainConfig(**chosen), dataset, None, draw.draw(st.sampled_from([CPU, GPU])))
+    assert all(config.value(name) == value for name, value in chosen.items())
+    assert not {PATHS[name] for name in names} & config.reasons.keys()
+    assert len(config.told()) == len(config.reasons)
+    assert len(fitted(rcnn.compact(), config.network, 1).rpn.sizes) == 4  # what was decided makes a network
+    assert resolve(config, dataset, None, CPU) == config
 
 
 def test_without_objects_nothing_is_decided() -> None:
     for dataset in (data(((50, 50), [])), data(((50, 50), [9.0]), crowd=True)):
-        config, told = resolve(TrainConfig(), dataset, None, CPU)
-        assert config == TrainConfig()
-        assert told == []
+        config = resolve(TrainConfig(), dataset, None, CPU)
+        assert config == Resolved()
+        assert config.reasons == {}
 
 
 # ---- input ----------------------------------------------------------------------------------------------------------
@@ -134,19 +142,19 @@ def test_objects_of_one_size_in_images_of_many() -> None:
     sizes = [(256, 256), (512, 512), (1024, 1024)] * 10
     fixed = decided(data(*[(s, [18.0, 20.0, 22.0]) for s in sizes]))
     assert fixed.enlarge == pytest.approx(2.0, abs=0.1) or fixed.enlarge is None
-    spec = input_spec(rcnn.compact().spec, fixed)
+    spec = input_spec(rcnn.compact().spec, fixed.network)
     assert not spec.shrink
     assert input_size((1024, 1024), spec)[0] >= 1024
     assert input_size((256, 256), spec)[0] >= 384
     photos = decided(data(*[(s, [s[0] * 0.2, s[0] * 0.25]) for s in sizes]))
-    spec = input_spec(rcnn.compact().spec, photos)
+    spec = input_spec(rcnn.compact().spec, photos.network)
     assert input_size((256, 256), spec) == input_size((1024, 1024), spec)
 
 
 def test_large_images_with_small_objects_among_small_ones_are_not_shrunk() -> None:
     mixed = [((256, 256), [15.0] * 5)] * 30 + [((360, 360), [48.0] * 5)] * 6 + [((520, 520), [30.0] * 5)] * 6
     lost = decided(data(*mixed, *[((1024, 1024), [18.0] * 5)] * 2))
-    spec = input_spec(rcnn.compact().spec, lost)
+    spec = input_spec(rcnn.compact().spec, lost.network)
     assert (lost.size, spec.shrink) == (512, False)
     kept = reasons(data(*mixed, *[((1024, 1024), [90.0] * 5)] * 9))
     assert kept["shrink"].value is True
@@ -157,13 +165,13 @@ def test_long_images_raise_the_limit_and_very_long_ones_do_not_break_it() -> Non
     wide = reasons(data(*[((400, 2600), [60.0])] * 20))
     assert wide["max_size"].value >= 2048
     strip = decided(data(*[((50, 20000), [30.0])] * 20))
-    h, w = input_size((50, 20000), input_spec(rcnn.compact().spec, strip))
+    h, w = input_size((50, 20000), input_spec(rcnn.compact().spec, strip.network))
     assert max(h, w) <= 2048
 
 
 def test_large_images_of_specks_are_not_enlarged() -> None:
     huge = decided(data(*[((4000, 6000), [16.0] * 9)] * 20))
-    assert input_size((4000, 6000), input_spec(rcnn.compact().spec, huge))[0] in (3968, 4000)
+    assert input_size((4000, 6000), input_spec(rcnn.compact().spec, huge.network))[0] in (3968, 4000)
     assert reasons(data(*[((1000, 1500), [8.0] * 9)] * 20))["size"].value == 1984  # twice
 
 
@@ -192,7 +200,7 @@ def test_trained_anchors_stay() -> None:
     dataset = data(*[((600, 800), [200.0, 300.0])] * 20)
     assert "anchors" in reasons(dataset)
     assert "anchors" not in reasons(dataset, start=trained())
-    c4 = Origin("mask_rcnn_r50_c4", RCNN, replace(rcnn.detectron2_c4(), norm="live"))
+    c4 = Start("mask_rcnn_r50_c4", RCNN, replace(rcnn.detectron2_c4(), norm="live"))
     assert "anchors" not in reasons(dataset, start=c4)
 
 
@@ -300,13 +308,13 @@ def test_precision_and_workers_by_device() -> None:
 def test_room_for_the_fullest_image() -> None:
     full = data(*[((800, 800), [20.0] * 500)], *[((800, 800), [20.0])] * 20)
     assert reasons(full)["max_instances"].value == 750
-    assert reasons(PLAIN, start=Origin("x", RCNN, rcnn.detectron2_fpn())).get("max_instances") is None
+    assert reasons(PLAIN, start=Start("x", RCNN, rcnn.detectron2_fpn())).get("max_instances") is None
     assert reasons(data(*[((9000, 9000), [20.0] * 5000)] * 2))["max_instances"].value == 1000
 
 
 def test_threshold_for_people() -> None:
     assert "score_threshold" not in reasons(PLAIN)  # mask_rcnn_small has it
-    wide = Origin("x", RCNN, rcnn.timm_fpn("resnet18"))
+    wide = Start("x", RCNN, rcnn.timm_fpn("resnet18"))
     assert reasons(PLAIN, start=wide)["score_threshold"].value == 0.5
     rare = data(*[((400, 500), [60.0])] * 10, *[((400, 500), [])] * 30)
     assert reasons(rare)["score_threshold"].value == 0.7
@@ -315,36 +323,33 @@ def test_threshold_for_people() -> None:
 
 
 def test_a_model_that_is_built_is_not_fitted() -> None:
-    built = Origin("mine", RCNN, rcnn.compact(), built=True)
+    built = Start("mine", RCNN, rcnn.compact(), built=True)
     told = reasons(data(*[((256, 256), [10.0] * 500)] * 40), start=built)
     assert not {"model", "size", "anchors", "norm", "max_instances"} & told.keys()
     assert {"batch_size", "epochs", "lr"} <= told.keys()
 
 
 def test_annotations_without_a_single_outline_get_a_network_of_boxes_alone() -> None:
-    config = with_network(TrainConfig(), PLAIN)  # squares without outlines
-    assert config.model == "faster_rcnn_small"
-    assert is_open(config, "model")
-    told = {r.field: r for r in resolve(config, PLAIN, None, CPU)[1]}["model"]
-    assert "boxes but no outlines" in told.why
+    assert default_model(PLAIN) == "faster_rcnn_small"  # squares without outlines
+    config = resolve(TrainConfig(), PLAIN, None, CPU)
+    assert config.network.model == "faster_rcnn_small"
+    assert "boxes but no outlines" in config.reasons["network.model"]
     rows = dict(PLAIN.annotations)
     rows[0] = (replace(rows[0][0], segmentation=(np.zeros(6),)), *rows[0][1:])
-    for other, dataset in (
-        (TrainConfig(), replace(PLAIN, annotations=rows)),
-        (TrainConfig(model="yolact_small"), PLAIN),
-    ):
-        assert with_network(other, dataset).model == other.model
-    assert with_network(TrainConfig(weights="nuclei"), PLAIN).model == "mask_rcnn_small"
+    assert default_model(replace(PLAIN, annotations=rows)) == "mask_rcnn_small"
+    assert resolve(TrainConfig(model="yolact_small"), PLAIN, None, CPU).network.model == "yolact_small"
+    assert resolve(TrainConfig(weights="nuclei"), PLAIN, None, CPU).network.model == "mask_rcnn_small"
 
 
 def test_mirroring_is_told_in_any_case() -> None:
-    assert str(reasons(PLAIN)["augment"]).startswith("augment = flip_horizontal 0.5, ")
+    (told,) = resolved(PLAIN).told("augment")
+    assert told.startswith("augment = flip_horizontal 0.5, ")
 
 
 def test_the_model_is_that_of_the_weights() -> None:
     assert reasons(PLAIN)["model"].value == "mask_rcnn_small"
-    assert origin(TrainConfig()).architecture == "mask_rcnn_small"
-    nuclei = origin(TrainConfig(weights="nuclei"))
+    assert find_start(NetworkSettings()).architecture == "mask_rcnn_small"
+    nuclei = find_start(NetworkSettings(weights="nuclei"))
     told = reasons(PLAIN, start=nuclei)
     assert told["model"].value == nuclei.architecture
-    assert Facts(TrainConfig(), PLAIN, nuclei, CPU).pretrained
+    assert Survey(TrainConfig(), PLAIN, nuclei, CPU).pretrained

@@ -16,7 +16,10 @@ from maskwright.errors import ConfigError, DataError, TrainingError
 from maskwright.models import rcnn
 from maskwright.models.rcnn import RCNN
 from maskwright.training import train as training
-from maskwright.training.train import History, TrainConfig, ending, fit, train
+from maskwright.training.config import TrainConfig
+from maskwright.training.fit import History, fit
+from maskwright.training.resolved import Resolved
+from maskwright.training.train import ending, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,19 +83,19 @@ DONE = History(6, 2, 200.0, metrics=METRICS, best=0.25, best_iteration=3)
         ({}, "Best segm/AP 0.250 at iteration 3 (epoch 1)."),
         ({"stopped": "time", "iterations": 1, "seconds": 5.0}, "the time is used up: 1 step, 2 epochs in under a min"),
         ({"stopped": "no progress"}, "ended, no gain in 1 evaluation: 6 steps"),
-        ({"stopped": "SIGINT"}, "Go on with: maskwright train --out 'my runs/leaf' --resume"),
+        ({"stopped": "SIGINT"}, "To go on, train again with resume and out 'my runs/leaf'."),
         ({"metrics": METRICS[1:]}, "Best segm/AP 0.250 at iteration 3.\n"),  # measured before it was resumed
         ({"metrics": []}, "Best AP 0.250 at iteration 3.\n"),
         ({}, "Report: page.html\nWeights: best.safetensors"),
     ],
 )
 def test_the_end_of_a_run_is_told(changes: dict[str, Any], said: str) -> None:
-    config = TrainConfig(out="my runs/leaf", patience=1)
+    config = Resolved(out="my runs/leaf", patience=1)
     assert said in ending(replace(DONE, **changes), config, Path("best.safetensors"), Path("page.html"))
 
 
 def test_what_was_not_done_is_not_told() -> None:
-    said = ending(History(1, 0, 9.0), TrainConfig(), Path("last.safetensors"), None)
+    said = ending(History(1, 0, 9.0), Resolved(), Path("last.safetensors"), None)
     assert said.splitlines() == [
         "The run ended, all epochs are done: 1 step, 0 epochs in under a minute.", "Weights: last.safetensors",
     ]  # fmt: skip

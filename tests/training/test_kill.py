@@ -21,7 +21,8 @@ from torch import Tensor
 from maskwright.data.synthetic import coco_fixture
 from maskwright.errors import DataError, ImageError, TrainingError
 from maskwright.training import checkpoint
-from maskwright.training.train import fit, train
+from maskwright.training.fit import fit
+from maskwright.training.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

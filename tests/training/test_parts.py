@@ -11,7 +11,8 @@ from maskwright.data.formats import coco
 from maskwright.data.synthetic import coco_fixture
 from maskwright.errors import DataError
 from maskwright.training.config import TrainConfig
-from maskwright.training.parts import parts
+from maskwright.training.parts import Parts
+from maskwright.training.parts import parts as parts_of
 from maskwright.training.train import plan
 
 
@@ -22,6 +23,10 @@ def source(tmp_path: Path) -> Path:
 
 def given(source: Path, **more: Any) -> TrainConfig:
     return TrainConfig(data=str(source), images=str(source.parent / "images"), **more)
+
+
+def parts(config: TrainConfig) -> Parts:
+    return parts_of(config.dataset)
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -53,12 +58,12 @@ def test_no_side_is_empty_and_the_real_share_is_told(tmp_path: Path, images: int
     held = len(found.held_out)
     assert 0 < held < images
     assert len(found.data) == images - held
-    assert found.origin == f"{held} of {images}, about {held / images:.0%}, chosen by their names"
+    assert found.chosen_by == f"{held} of {images}, about {held / images:.0%}, chosen by their names"
 
 
 def test_a_share_that_rounds_to_nothing_is_told_as_such(tmp_path: Path) -> None:
     source = coco_fixture(tmp_path / "many", 1, images=120, size=(8, 8), objects=1)
-    assert parts(given(source, val_fraction=1e-9)).origin == "1 of 120, under 1%, chosen by their names"
+    assert parts(given(source, val_fraction=1e-9)).chosen_by == "1 of 120, under 1%, chosen by their names"
 
 
 def test_where_nothing_is_measured_the_plan_names_the_weights_to_use(tmp_path: Path, source: Path) -> None:
@@ -109,7 +114,7 @@ def test_the_parts_that_a_file_names_are_used(source: Path) -> None:
     found = parts(given(source))
     assert found.held_out is not None
     assert (len(found.data), len(found.held_out)) == (5, 2)
-    assert found.origin == "the part 'val' of the data; left out: 1 of 'test'"
+    assert found.chosen_by == "the part 'val' of the data; left out: 1 of 'test'"
     chosen = parts(given(source, val_fraction=0.5))  # what a person says goes first
     assert len(chosen.data) + len(chosen.held_out or ()) == 8
 
@@ -127,16 +132,16 @@ def test_parts_are_known_in_any_case_and_a_test_part_is_never_learnt_from(source
     found = parts(given(source))
     assert found.held_out is not None
     assert (len(found.data), len(found.held_out)) == (5, 2)
-    assert found.origin == "the part 'Validation' of the data; left out: 1 of 'Test'"
+    assert found.chosen_by == "the part 'Validation' of the data; left out: 1 of 'Test'"
     in_parts(source, "train", "train", "train", "test", "train", "test", "train", "train")
     found = parts(given(source))
     assert found.held_out is not None
     assert len(found.data) + len(found.held_out) == 6
-    assert found.origin.endswith("chosen by their names; left out: 2 of 'test'")
+    assert found.chosen_by.endswith("chosen by their names; left out: 2 of 'test'")
     in_parts(source, *"aabbaabb")
     found = parts(given(source))
     assert len(found.data) + len(found.held_out or ()) == 8
-    assert found.origin.endswith("; not by the parts of the data ('a', 'b'), none is called train")
+    assert found.chosen_by.endswith("; not by the parts of the data ('a', 'b'), none is called train")
 
 
 def without_objects(source: Path, *filled: int) -> Path:
@@ -177,7 +182,7 @@ def test_with_one_image_that_has_an_object_nothing_is_measured(source: Path) -> 
     assert parts(given(source)).held_out is not None
     left = [i for i, name in enumerate(names(parts(given(source)).data))]
     found = parts(given(without_objects(source, left[0]), val_fraction=0.02))
-    assert (found.held_out, found.origin) == (None, "fewer than two images have an object")
+    assert (found.held_out, found.chosen_by) == (None, "fewer than two images have an object")
 
 
 def test_a_data_set_without_images_is_told(source: Path) -> None:
@@ -190,7 +195,7 @@ def test_annotations_of_their_own_are_measured_on(source: Path, tmp_path: Path) 
     other = coco_fixture(tmp_path / "val", 2, images=3, size=(20, 30), objects=2)
     found = parts(given(source, val=str(other), val_images=str(other.parent / "images")))
     assert found.held_out is not None
-    assert (len(found.data), len(found.held_out), found.origin) == (8, 3, str(other))
+    assert (len(found.data), len(found.held_out), found.chosen_by) == (8, 3, str(other))
 
 
 def test_annotations_of_other_classes_are_refused(source: Path, tmp_path: Path) -> None:

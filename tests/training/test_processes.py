@@ -17,8 +17,8 @@ from maskwright.errors import ConfigError
 from maskwright.nn.sync_norm import synchronised_norms
 from maskwright.ops.losses import Term
 from maskwright.training import checkpoint
+from maskwright.training.fit import fit
 from maskwright.training.processes import Team
-from maskwright.training.train import fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -32,11 +32,19 @@ from maskwright.samples.augment import Augment
 from maskwright.samples.loader import Batches, Sampling
 from maskwright.training import checkpoint
 from maskwright.training.checkpoint import Ema
-from maskwright.training.train import Run, TrainConfig, build_optimizer, fit, learning_rate, train, validation_loss
+from maskwright.training.config import TrainConfig
+from maskwright.training.fit import fit, validation_loss
+from maskwright.training.learning import LearningSettings, build_optimizer, learning_rate
+from maskwright.training.resolved import Resolved
+from maskwright.training.run import Run
+from maskwright.training.train import train
 from maskwright.types import Classes, InputSpec, OutputSpec, Target
 from maskwright.weights import files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+EARLIER = Path(__file__).parent / "earlier"
+"""Files that an earlier version wrote."""
 
 GEOMETRIC = Augment(flip_horizontal=0.5, flip_vertical=0.5, rot90=0.5, scale=(0.8, 1.25), crop=(32, 32), noise=4.0)
 
@@ -306,6 +314,19 @@ def test_a_finished_run_resumed_changes_nothing(data: Dataset, tmp_path: Path) -
     assert_same(before, checkpoint.load(tmp_path / "run" / "last.state")["model"])
 
 
+def test_a_state_of_the_version_without_sections_goes_on(data: Dataset, tmp_path: Path) -> None:
+    """`earlier/last.state` was written by it after step 7 of this run, with settings that had no sections."""
+    straight, resumed = make_model(), make_model()
+    fit(straight, data, None, make_config(tmp_path / "straight"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.state").write_bytes((EARLIER / "last.state").read_bytes())
+    with pytest.raises(ConfigError, match=r"learning\.lr: 0\.01 -> 0\.02\. "):
+        fit(make_model(), data, None, make_config(tmp_path / "run", resume=True, lr=0.02))
+    history = fit(resumed, data, None, make_config(tmp_path / "run", resume=True))
+    assert (len(history.losses), history.iterations) == (5, 12)
+    torch.testing.assert_close(weights(resumed), weights(straight), rtol=1e-3, atol=1e-4)  # equal on one processor
+
+
 def test_a_run_is_not_overwritten_or_resumed_by_another(data: Dataset, tmp_path: Path) -> None:
     config = make_config(tmp_path / "run", epochs=1)
     fit(make_model(), data, None, config)
@@ -435,9 +456,9 @@ def test_a_model_of_boxes_alone_needs_no_outlines(tmp_path: Path, data: Dataset)
     rows = {k: tuple(replace(a, segmentation=None) for a in own) for k, own in data.annotations.items()}
     boxes, model = replace(data, annotations=rows), make_model()
     with pytest.raises(DataError, match=r"no outline.*faster_rcnn"):
-        Run(model, boxes, make_config(tmp_path / "masks"))
+        Run(model, boxes, Resolved.of(make_config(tmp_path / "masks")))
     model.config = SimpleNamespace(masks=False)
-    assert not Run(model, boxes, make_config(tmp_path / "boxes")).batches.samples.with_masks
+    assert not Run(model, boxes, Resolved.of(make_config(tmp_path / "boxes"))).batches.samples.with_masks
 
 
 def test_a_run_must_end_and_have_something_to_learn(tmp_path: Path, data: Dataset) -> None:
@@ -451,7 +472,7 @@ def test_a_run_must_end_and_have_something_to_learn(tmp_path: Path, data: Datase
 
 
 def test_learning_rate_rises_and_falls() -> None:
-    config = TrainConfig(lr=1.0, warmup=10, lr_end=0.1)
+    config = LearningSettings(lr=1.0, warmup=10, lr_end=0.1)
     assert learning_rate(config, 0, 0.0) == pytest.approx(0.1)
     assert learning_rate(config, 9, 0.0) == pytest.approx(1.0)
     assert learning_rate(config, 50, 0.5) == pytest.approx(0.55)
@@ -459,7 +480,7 @@ def test_learning_rate_rises_and_falls() -> None:
 
 
 def test_the_rate_steps_or_stays() -> None:
-    config = TrainConfig(lr=1.0, warmup=10, schedule="step", milestones=(0.5, 0.75), gamma=0.1)
+    config = LearningSettings(lr=1.0, warmup=10, schedule="step", milestones=(0.5, 0.75), gamma=0.1)
     rates = [learning_rate(config, 99, progress) for progress in (0.0, 0.49, 0.5, 0.74, 0.75, 1.0)]
     assert rates == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01, 0.01])
     assert learning_rate(config, 4, 0.0) == pytest.approx(0.5)
@@ -468,10 +489,10 @@ def test_the_rate_steps_or_stays() -> None:
 
 
 def test_optimizers_are_the_ones_asked_for() -> None:
-    sgd = build_optimizer(make_model(), TrainConfig(optimizer="sgd", momentum=0.8, nesterov=True))
+    sgd = build_optimizer(make_model(), LearningSettings(lr=0.1, optimizer="sgd", momentum=0.8, nesterov=True))
     assert isinstance(sgd, torch.optim.SGD)
     assert all((g["momentum"], g["nesterov"]) == (0.8, True) for g in sgd.param_groups)
-    assert isinstance(build_optimizer(make_model(), TrainConfig()), torch.optim.AdamW)
+    assert isinstance(build_optimizer(make_model(), LearningSettings(lr=0.1)), torch.optim.AdamW)
 
 
 def test_frozen_statistics_stay_while_their_weights_learn(data: Dataset, tmp_path: Path) -> None:
@@ -507,7 +528,7 @@ def test_a_run_without_progress_ends_and_stays_ended(data: Dataset, tmp_path: Pa
 
 
 def test_repeats_show_each_image_again_and_varied_anew(data: Dataset) -> None:
-    sampling = make_config(Path(), epochs=1, repeats=3, batch_size=8).sampling()
+    sampling = Resolved.of(make_config(Path(), epochs=1, repeats=3, batch_size=8)).sampling()
     batches = list(Batches(data, Tiny().spec, sampling).start())
     assert [sorted(b.image_ids) for b in batches] == [list(range(8))] * 3
     first = {b.keys[b.image_ids.index(3)].repeat: b.images[b.image_ids.index(3)] for b in batches}
@@ -531,7 +552,7 @@ def test_shares_are_the_batches_cut_apart(images: int, size: int, processes: int
 
 
 def test_norms_and_biases_do_not_decay() -> None:
-    groups = build_optimizer(make_model(), TrainConfig(weight_decay=0.1)).param_groups
+    groups = build_optimizer(make_model(), LearningSettings(lr=0.1, weight_decay=0.1)).param_groups
     assert [g["weight_decay"] for g in groups] == [0.1, 0.0]
     assert all(p.ndim > 1 for p in groups[0]["params"])
     assert len(groups[1]["params"]) == 4
@@ -565,7 +586,7 @@ def test_the_model_is_shown_in_eval_mode_and_trained_in_train_mode(data: Dataset
 
 
 def test_groups_never_span_two_epochs(data: Dataset, tmp_path: Path) -> None:
-    run = Run(make_model(), data, make_config(tmp_path / "run", accumulate=2, epochs=2))
+    run = Run(make_model(), data, Resolved.of(make_config(tmp_path / "run", accumulate=2, epochs=2)))
     sizes = []
     for group, _ in run.groups():
         assert len({b.epoch for b in group}) == 1

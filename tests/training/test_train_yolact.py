@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,9 +18,9 @@ from maskwright.models.rcnn import RCNN
 from maskwright.models.yolact import Yolact, YolactConfig
 from maskwright.predictor.load import load
 from maskwright.training import checkpoint
-from maskwright.training.config import TrainConfig
+from maskwright.training.config import PATHS, TrainConfig
 from maskwright.training.defaults import resolve
-from maskwright.training.network import Origin, build, fitted, origin
+from maskwright.training.network import NetworkSettings, Start, build, find_start, fitted
 from maskwright.training.train import plan, train
 from maskwright.training.try_out import try_out
 from maskwright.types import Classes
@@ -104,8 +105,8 @@ def test_a_run_begins_with_the_backbone_of_the_other_family(small_zoo: None, tmp
     assert torch_seed is not None
     other = RCNN(rcnn.tiny("compact", 1))
     path = saved(other, "two_stage", classes, tmp_path / "two.safetensors")
-    config = TrainConfig(model="one_stage", weights=str(path))
-    start = origin(config)
+    config = NetworkSettings(model="one_stage", weights=str(path))
+    start = find_start(config)
     assert (start.kind, start.config, start.body_only) == (Yolact, SMALL, True)
     model, moved = build(config, classes, start)
     assert moved is not None
@@ -117,22 +118,22 @@ def test_a_run_begins_with_the_backbone_of_the_other_family(small_zoo: None, tmp
     assert "start from random values" in moved.report()
     assert "not used" in moved.report()
     with pytest.raises(WeightsError, match=r"'one_stage_bgr' cannot begin with, it learnt otherwise: channels RGB"):
-        origin(replace(config, model="one_stage_bgr"))
-    same = origin(TrainConfig(model="two_stage", weights=str(path)))
+        find_start(replace(config, model="one_stage_bgr"))
+    same = find_start(NetworkSettings(model="two_stage", weights=str(path)))
     assert not same.body_only
 
 
 def test_the_input_is_fitted_as_asked() -> None:
-    published = origin(TrainConfig(model="yolact.resnet18"))
-    asked = origin(TrainConfig(model="yolact.resnet18", fit="letterbox"))
+    published = find_start(NetworkSettings(model="yolact.resnet18"))
+    asked = find_start(NetworkSettings(model="yolact.resnet18", fit="letterbox"))
     assert (published.config.spec.fit, asked.config.spec.fit) == ("stretch", "letterbox")
-    model, _ = build(TrainConfig(model="yolact.resnet18", fit="letterbox", size=256), Classes(["a"]), asked)
+    model, _ = build(NetworkSettings(model="yolact.resnet18", fit="letterbox", size=256), Classes(["a"]), asked)
     assert (model.spec.fit, model.spec.size) == ("letterbox", 256)
     for name, fit in (("yolact_small", "letterbox"), ("mask_rcnn_small", "stretch")):  # images are not shrunk there
-        spec = origin(TrainConfig(model=name, fit=fit)).config.spec  # type: ignore[arg-type]
+        spec = find_start(NetworkSettings(model=name, fit=fit)).config.spec  # type: ignore[arg-type]
         assert (spec.fit, spec.shrink, spec.enlarge) == (fit, True, 2.0 if fit == "letterbox" else None)
-    with pytest.raises(ConfigError, match="fit is one of short_edge, stretch, letterbox, got 'box'"):
-        TrainConfig(fit="box")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="fit is 'short_edge' or 'stretch' or 'letterbox', got 'box'"):
+        NetworkSettings(fit="box")  # type: ignore[arg-type]
 
 
 def test_a_published_backbone_serves_the_other_family(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -141,12 +142,12 @@ def test_a_published_backbone_serves_the_other_family(monkeypatch: pytest.Monkey
     monkeypatch.setattr(zoo.Entry, "path", lambda self, progress=True: path)
     body = {"backbone.body.conv1.weight": torch.zeros(64, 3, 7, 7)}
     torch.save(body, path)
-    start = origin(TrainConfig(model="yolact_r50", weights="mask_rcnn_r50_fpn.torchvision"))
+    start = find_start(NetworkSettings(model="yolact_r50", weights="mask_rcnn_r50_fpn.torchvision"))
     assert (start.architecture, start.kind, start.body_only) == ("yolact_r50", Yolact, True)
     assert start.weights is not None
     assert list(start.weights.state) == ["backbone.conv1.weight"]
     with pytest.raises(WeightsError, match=r"channels BGR, not RGB.*strides in other convolutions"):
-        origin(TrainConfig(model="yolact_r50", weights="mask_rcnn_r50_fpn.detectron2"))
+        find_start(NetworkSettings(model="yolact_r50", weights="mask_rcnn_r50_fpn.detectron2"))
 
 
 # ---- what is decided ------------------------------------------------------------------------------------------------
@@ -156,8 +157,9 @@ def settings_of(
     dataset: Any, config: YolactConfig, weights: bool = False, body_only: bool = False, **given: Any
 ) -> Any:
     found = Converted({}) if weights or body_only else None
-    start = Origin("yolact_small", Yolact, config, "old.safetensors", found, None, body_only=body_only)
-    return resolve(TrainConfig(**given), dataset, start, CPU)[0]
+    start = Start("yolact_small", Yolact, config, "old.safetensors", found, None, body_only=body_only)
+    found = resolve(TrainConfig(**given), dataset, start, CPU)
+    return SimpleNamespace(network=found.network, **{name: found.value(name) for name in PATHS})
 
 
 def test_priors_fit_the_objects_and_keep_their_steps() -> None:
@@ -166,16 +168,18 @@ def test_priors_fit_the_objects_and_keep_their_steps() -> None:
     assert config.size == 384  # 32 x 12: twice, in whole strides
     assert config.anchors is not None
     assert len(config.anchors) == 4
-    new = fitted(yolact.compact(), config, 1)
+    new = fitted(yolact.compact(), config.network, 1)
     assert new.sizes == tuple((side, side * 2**0.5) for side in config.anchors)
     assert Yolact(new).config.num_classes == 1
     assert settings_of(tiny_objects, yolact.compact(), weights=True).anchors is None
-    plus = fitted(yolact.plus(), TrainConfig(anchors=(10, 20, 40, 80, 160), max_instances=300, score_threshold=0.01), 2)
+    plus = fitted(
+        yolact.plus(), NetworkSettings(anchors=(10, 20, 40, 80, 160), max_instances=300, score_threshold=0.01), 2
+    )
     assert plus.sizes[1] == pytest.approx((20.0, 20 * 2 ** (1 / 3), 20 * 2 ** (2 / 3)))
     assert (plus.nms.keep, plus.nms.before, plus.nms.score) == (300, 600, 0.01)
     assert (plus.output.max_instances, plus.output.score_threshold) == (300, 0.01)
     with pytest.raises(ConfigError, match="one entry for each of the 5 levels"):
-        Yolact(fitted(yolact.published(), TrainConfig(anchors=(10, 20)), 2))
+        Yolact(fitted(yolact.published(), NetworkSettings(anchors=(10, 20)), 2))
 
 
 def test_new_heads_on_a_trained_backbone_are_trained_as_new() -> None:

@@ -13,8 +13,7 @@ from maskwright.errors import ConfigError, WeightsError
 from maskwright.models import rcnn, yolact, zoo
 from maskwright.models.rcnn import RCNN
 from maskwright.predictor.load import load
-from maskwright.training.config import TrainConfig
-from maskwright.training.network import build, fitted, origin
+from maskwright.training.network import NetworkSettings, build, find_start, fitted
 from maskwright.types import Classes
 from maskwright.weights.files import read, save_checkpoint
 from maskwright.weights.transfer import Transfer, same_names, transfer
@@ -159,8 +158,8 @@ def ours(tmp_path: Path) -> Path:
 
 
 def test_our_checkpoint_brings_its_own_network(ours: Path) -> None:
-    config = TrainConfig(weights=str(ours))
-    start = origin(config)
+    config = NetworkSettings(weights=str(ours))
+    start = find_start(config)
     assert start.architecture == "mask_rcnn_small"
     assert start.classes == Classes(["cat", "dog"], [7, 3])
     model, done = build(config, Classes(["dog", "leaf"]), start)
@@ -175,16 +174,16 @@ def test_our_checkpoint_brings_its_own_network(ours: Path) -> None:
 
 
 def test_another_named_architecture_goes_before_the_files(ours: Path) -> None:
-    config = TrainConfig(weights=str(ours), model="mask_rcnn_fpn.resnet18", device="cpu")
-    start = origin(config)
+    config = NetworkSettings(weights=str(ours), model="mask_rcnn_fpn.resnet18")
+    start = find_start(config)
     assert start.architecture == "mask_rcnn_fpn.resnet18"
     with pytest.raises(WeightsError, match=r"old run\.safetensors belongs to another network"):
         build(config, Classes(["dog"]), start)
 
 
 def test_the_model_in_the_package_can_be_trained_on(tmp_path: Path) -> None:
-    for config in (TrainConfig(model="nuclei"), TrainConfig(weights="nuclei")):
-        start = origin(config)
+    for config in (NetworkSettings(model="nuclei"), NetworkSettings(weights="nuclei")):
+        start = find_start(config)
         assert start.architecture == "mask_rcnn_small"
         assert start.classes == Classes(["nucleus"])
         model, done = build(config, Classes(["cell", "nucleus"]), start)
@@ -195,23 +194,23 @@ def test_the_model_in_the_package_can_be_trained_on(tmp_path: Path) -> None:
 
 def test_what_cannot_be_a_beginning_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no model 'mask_rcnn_smal'"):
-        origin(TrainConfig(weights="mask_rcnn_smal"))
+        find_start(NetworkSettings(weights="mask_rcnn_smal"))
     with pytest.raises(WeightsError, match="no weights file at"):
-        origin(TrainConfig(weights=str(tmp_path / "gone.pth")))
+        find_start(NetworkSettings(weights=str(tmp_path / "gone.pth")))
     torch.save(tiny(2, 1).state_dict(), tmp_path / "anonymous.pth")
-    with pytest.raises(ConfigError, match=r"anonymous\.pth .* does not say of which network.*--model"):
-        origin(TrainConfig(weights=str(tmp_path / "anonymous.pth")))
-    config = TrainConfig(model="mask_rcnn_r50_fpn.torchvision")
-    start = origin(config)
-    with pytest.raises(ConfigError, match=r"frozen norms.*--weights mask_rcnn_r50_fpn"):
+    with pytest.raises(ConfigError, match=r"anonymous\.pth .* does not say of which network.*Name its model"):
+        find_start(NetworkSettings(weights=str(tmp_path / "anonymous.pth")))
+    config = NetworkSettings(model="mask_rcnn_r50_fpn.torchvision")
+    start = find_start(config)
+    with pytest.raises(ConfigError, match=r"frozen norms.*weights: mask_rcnn_r50_fpn"):
         build(config, Classes(["a"]), start)
     with pytest.raises(WeightsError, match="has no weights that can be fetched"):
-        origin(TrainConfig(weights="mask_rcnn_small"))
+        find_start(NetworkSettings(weights="mask_rcnn_small"))
 
 
 def test_what_is_fitted_to_the_data() -> None:
     given = {"size": 96, "max_size": 500, "shrink": True, "enlarge": 3.0, "anchors": (6, 12, 24, 48)}
-    config = TrainConfig(**given, score_threshold=0.02, max_instances=900)
+    config = NetworkSettings(**given, score_threshold=0.02, max_instances=900)
     new = fitted(rcnn.compact(), config, 5)
     assert new.num_classes == 5
     assert (new.spec.size, new.spec.max_size, new.spec.shrink, new.spec.enlarge) == (96, 500, True, 3.0)
@@ -219,11 +218,11 @@ def test_what_is_fitted_to_the_data() -> None:
     assert (new.output.score_threshold, new.output.max_instances) == (0.02, 900)
     assert (new.roi.score, new.roi.keep) == (0.02, 900)
     assert new.rpn.after >= 1800
-    assert fitted(rcnn.compact(3), TrainConfig(), 3) == rcnn.compact(3)
-    c4 = fitted(rcnn.detectron2_c4(), TrainConfig(anchors=(8, 16, 32, 64, 128)), 2)
+    assert fitted(rcnn.compact(3), NetworkSettings(), 3) == rcnn.compact(3)
+    c4 = fitted(rcnn.detectron2_c4(), NetworkSettings(anchors=(8, 16, 32, 64, 128)), 2)
     assert c4.rpn.sizes == ((8.0, 16.0, 32.0, 64.0, 128.0),)
     with pytest.raises(ConfigError, match="one entry for each of the 4 levels"):
-        RCNN(fitted(rcnn.tiny("compact"), TrainConfig(anchors=(8, 16)), 2))
+        RCNN(fitted(rcnn.tiny("compact"), NetworkSettings(anchors=(8, 16)), 2))
 
 
 def test_the_same_shapes_with_other_conventions_are_refused(tmp_path: Path) -> None:
@@ -234,5 +233,5 @@ def test_the_same_shapes_with_other_conventions_are_refused(tmp_path: Path) -> N
     with pytest.raises(WeightsError, match=own):
         load("yolact.mobilenetv2", weights=path)
     with pytest.raises(WeightsError, match=own):
-        origin(TrainConfig(model="yolact.mobilenetv2", weights=str(path)))
+        find_start(NetworkSettings(model="yolact.mobilenetv2", weights=str(path)))
     assert load("yolact_edge_mnv2", weights=path).model.config == config

@@ -20,11 +20,11 @@ from maskwright.models import rcnn
 from maskwright.models.rcnn import RCNN
 from maskwright.samples.excerpt import typical, windows
 from maskwright.training import try_out as module
-from maskwright.training.config import TrainConfig
 from maskwright.training.fit import History
-from maskwright.training.network import Origin
+from maskwright.training.network import Start
+from maskwright.training.resolved import Resolved
 from maskwright.training.train import Plan
-from maskwright.training.try_out import Trial, outline_faults, try_out
+from maskwright.training.try_out import Trial, outline_faults, said, try_out
 from maskwright.types import Classes, InputSpec, Instances
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -39,19 +39,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture
 def trial(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trial]:
     """Runs a trial of so many epochs with a small network."""
-    usual = module._config
+    usual = module.shortened
 
     def run(data: Dataset, epochs: int, **changes: Any) -> Trial:
-        def short(config: TrainConfig, seconds: float, folder: str) -> TrainConfig:
-            return replace(usual(config, seconds, folder), epochs=epochs, max_minutes=None)
+        def short(settings: Resolved, seconds: float, folder: str) -> Resolved:
+            return usual(settings, seconds, folder).changed(epochs=epochs, max_minutes=None)
 
-        monkeypatch.setattr(module, "_config", short)
+        monkeypatch.setattr(module, "shortened", short)
         small = rcnn.tiny("compact", len(data.classes))
         roi = replace(small.roi, box_width=128, mask_width=32, samples=48)
         network = replace(small, channels=32, roi=roi)
-        config = TrainConfig(**{"lr": 2e-3, "device": "cpu", "progress": False, **changes})
+        config = Resolved(**{"lr": 2e-3, "device": "cpu", "progress": False, **changes})
         torch.manual_seed(0)
-        return try_out(Plan(config, (), Origin("x", RCNN, network, built=True), data, None), RCNN(network))
+        return try_out(Plan(config, Start("x", RCNN, network, built=True), data, None), RCNN(network))
 
     return run
 
@@ -70,13 +70,13 @@ def test_what_can_be_learnt_passes(data: Dataset, trial: Callable[..., Trial], t
 
 
 def test_a_trial_of_boxes_alone_leaves_the_callers_model(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = module._config
-    monkeypatch.setattr(module, "_config", lambda *a: replace(usual(*a), epochs=1, max_minutes=None))
+    usual = module.shortened
+    monkeypatch.setattr(module, "shortened", lambda *a: usual(*a).changed(epochs=1, max_minutes=None))
     rows = {k: tuple(replace(a, segmentation=None) for a in own) for k, own in data.annotations.items()}
     network = replace(rcnn.tiny("compact", len(data.classes)), masks=False)
-    model, config = RCNN(network), TrainConfig(device="cpu", progress=False)
+    model, config = RCNN(network), Resolved(device="cpu", progress=False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    plan = Plan(config, (), Origin("x", RCNN, network, built=True), replace(data, annotations=rows), None)
+    plan = Plan(config, Start("x", RCNN, network, built=True), replace(data, annotations=rows), None)
     found = try_out(plan, model)
     assert found.steps > 0
     assert model.spec == network.spec
@@ -97,7 +97,7 @@ def test_annotations_of_other_images_are_not_learnt(data: Dataset, trial: Callab
     rows = {r.id: tuple(turned(a, r) for a in groups[(i + 1) % len(groups)]) for i, r in enumerate(data.images)}
     found = trial(replace(data, annotations=rows), 30)
     assert not found.learns, found.report()
-    assert any("not found yet" in cause or "hardly moved" in cause for cause in found.causes), found.report()
+    assert any("not found yet" in cause.text or "hardly moved" in cause.text for cause in found.causes), found.report()
 
 
 def test_empty_outlines_leave_nothing_to_learn(data: Dataset, trial: Callable[..., Trial]) -> None:
@@ -113,10 +113,10 @@ def test_empty_outlines_leave_nothing_to_learn(data: Dataset, trial: Callable[..
 def test_a_hopeless_rate_is_named(data: Dataset, trial: Callable[..., Trial]) -> None:
     slow = trial(data, 10, lr=1e-9)
     assert not slow.learns
-    assert any("1e-09 is probably too low" in cause for cause in slow.causes), slow.report()
+    assert any("1e-09 is probably too low" in cause.text for cause in slow.causes), slow.report()
     fast = trial(data, 10, lr=1e30, clip=None, optimizer="sgd")
     assert not fast.learns
-    assert any("try a tenth of the rate" in cause or "too high" in cause for cause in fast.causes), fast.report()
+    assert any("learning rate 1e+30" in cause.text for cause in fast.causes), fast.report()
 
 
 # ---- the parts ------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def judged(first: float, last: float, steps: int = 200, peak: float = 0.0, **ap:
     losses[1]["loss"] = peak or first
     history = History(iterations=steps, seconds=60.0, losses=losses)  # type: ignore[arg-type]
     named = {k.replace("_", " "): v for k, v in ap.items()}
-    return module._judge(("a.png",), 128, history, named, [], TrainConfig(lr=0.5))
+    return module._judge(("a.png",), 128, history, named, [], 0.5)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def judged(first: float, last: float, steps: int = 200, peak: float = 0.0, **ap:
 )
 def test_verdicts(trial: Trial, learns: bool, cause: str) -> None:
     assert trial.learns is learns
-    assert cause in "\n".join(trial.causes)
+    assert cause in "\n".join(found.text for found in trial.causes)
     assert bool(trial.causes) is not learns
 
 
@@ -211,7 +211,8 @@ def test_outlines_that_are_elsewhere_than_their_boxes() -> None:
     assert outline_faults(data) == []
     away = replace(data.annotations[0][0], box=(30.0, 30.0, 40.0, 40.0))
     (fault,) = outline_faults(replace(data, annotations={0: (away, data.annotations[0][1])}))
-    assert "1 of 2 outlines do not lie in their boxes" in fault
+    assert "1 of 2 outlines do not lie in their boxes" in fault.text
+    assert said(fault.advice[0]) == "run data check"
     boxes_only = replace(data.annotations[0][0], segmentation=None)
     assert outline_faults(replace(data, annotations={0: (boxes_only,)})) == []
 

@@ -22,8 +22,9 @@ from maskwright.models.rcnn import RCNN
 from maskwright.models.yolact import Yolact
 from maskwright.nn.sync_norm import synchronised_norms
 from maskwright.ops.losses import Term
+from maskwright.training.config import TrainConfig
+from maskwright.training.fit import History, fit
 from maskwright.training.processes import Team, is_first
-from maskwright.training.train import History, TrainConfig, fit
 
 STYLES = ("detectron2", "torchvision_v2", "compact", "yolact plus")
 """Frozen norms; live norms also in a head; live norms everywhere; one-stage with frozen norms."""

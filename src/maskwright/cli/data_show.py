@@ -47,25 +47,29 @@ def show(
 ) -> None:
     """Write a sheet of training samples with their outlines, boxes and landmarks, beside the originals."""
     from maskwright import media
+    from maskwright.codec import UNSET
     from maskwright.data import formats
     from maskwright.samples.augment import STRONG
-    from maskwright.training.config import UNDECIDED_AUGMENT, TrainConfig
-    from maskwright.training.settings import config_of
-    from maskwright.training.sheet import sheet
+    from maskwright.samples.sheet import sheet
+    from maskwright.training import settings
+    from maskwright.training.config import TrainConfig
+    from maskwright.training.defaults import default_model, resolve
+    from maskwright.training.network import find_start, input_spec
 
     if augment is not None and augment not in KINDS:
         raise ConfigError(f"--augment is one of {', '.join(KINDS)}, got '{augment}'.{suggest(augment, KINDS)}")
     if out.exists():
         raise ConfigError(f"{out} is there already; it is not written over. Choose another name.")
     given: dict[str, Any] = {k: v for k, v in {"size": size, "seed": seed}.items() if v is not None}
-    run = TrainConfig(**given) if config is None else config_of(config, **given)
+    run = TrainConfig(**given) if config is None else settings.read(config, **given)
     dataset = formats.load(source, images, data_format)
     if augment is not None:
         strong = STRONG if dataset.has_masks else replace(STRONG, copy_paste=0.0)
-        run = replace(run, augment={"default": UNDECIDED_AUGMENT, "none": None, "strong": strong}[augment])
-    made = sheet(run, dataset, count)
-    media.write_image(out, made.image)
-    for reason in made.reasons:
-        if reason.field in ("size", "max_size", "shrink", "enlarge", "augment"):
-            say(str(reason))
+        run = run.changed(augment={"default": UNSET, "none": None, "strong": strong}[augment])
+    start = find_start(run.network, default_model(dataset))
+    decided = resolve(run, dataset, start)
+    spec = input_spec(start.config.spec, decided.network)
+    media.write_image(out, sheet(dataset, spec, decided.sampling(), count))
+    for line in decided.told("size", "max_size", "shrink", "enlarge", "augment"):
+        say(line)
     typer.echo(str(out))

@@ -10,6 +10,7 @@ from maskwright.cli.options import Debug, FitKind, say
 
 if TYPE_CHECKING:
     from maskwright.training.config import TrainConfig
+    from maskwright.training.try_out import Advice
 
 FIRST = "What to train"
 LENGTH = "How long and how"
@@ -174,7 +175,7 @@ def train(
     elif write_config is not None:
         planned = plan(chosen)
         say(planned.report())
-        typer.echo(settings.write(write_config, planned.config, planned.reasons))
+        typer.echo(settings.write(write_config, planned.settings))
     else:
         best = run(chosen)
         if is_first():  # of the processes that torchrun started
@@ -187,15 +188,16 @@ def _config(given: dict[str, Any], file: Path | None) -> "TrainConfig":
     from maskwright.training import settings
     from maskwright.training.config import TrainConfig
     from maskwright.training.train import SETTINGS
+    from maskwright.training.watch import RunSettings
 
-    started = Path(given.get("out", TrainConfig.out)) / SETTINGS
+    started = Path(given.get("out", RunSettings.out)) / SETTINGS
     if file is None and given.get("resume") and started.exists():
         file = started
         given = {"out": str(started.parent), **given}
-    config = TrainConfig(**given) if file is None else settings.config_of(file, **given)
-    if config.resume:
-        _check_run(Path(config.out), config.data)
-    if not config.data:
+    config = TrainConfig(**given) if file is None else settings.read(file, **given)
+    if config.run.resume:
+        _check_run(Path(config.run.out), config.dataset.data)
+    if not config.dataset.data:
         raise ConfigError("train needs annotated images: give --data PATH, or --config FILE.toml with a `data` in it.")
     return config
 
@@ -219,14 +221,21 @@ def _check_run(folder: Path, data: str) -> None:
 
 
 def _check(config: "TrainConfig", minutes: float | None) -> None:
-    from dataclasses import replace
-
     from maskwright.training.train import plan
     from maskwright.training.try_out import SECONDS, try_out
 
-    planned = plan(replace(config, resume=False))
+    planned = plan(config.changed(resume=False))
     say(planned.report())
     trial = try_out(planned, seconds=SECONDS if minutes is None else 60 * minutes)
-    typer.echo(trial.report())
+    typer.echo(trial.report(_typed))
     if not trial.learns:
         raise typer.Exit(1)
+
+
+def _typed(advice: "Advice") -> str:
+    """A piece of advice as it is typed: `--size` for the setting size, a command in quotes."""
+    from dataclasses import replace
+
+    from maskwright.training.try_out import said
+
+    return said(replace(advice, name=f"`maskwright {advice.name}`" if advice.change == "run" else f"--{advice.name}"))

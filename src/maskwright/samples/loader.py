@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from maskwright.data.dataset import Dataset
-from maskwright.errors import ConfigError, DataError, MaskwrightError, TrainingError
+from maskwright.errors import NOTHING_TO_LEARN, ConfigError, DataError, MaskwrightError, TrainingError
 from maskwright.geometry import Geometry
 from maskwright.ops.warp import input_size, normalise, pad_batch, resize_normalise
 from maskwright.samples.augment import Augment, Choice, move_objects
@@ -131,7 +131,7 @@ def usable(dataset: Dataset, *, keep_empty: bool) -> IntArray:
     full = [i for i in range(len(dataset)) if any(not a.crowd for a in dataset.of(i))]
     if not full:
         text = f"none of the {len(dataset)} images to learn from has an object, nothing can be learnt."
-        raise DataError(f"{dataset.source}: {text}", code="nothing-to-learn")
+        raise DataError(f"{dataset.source}: {text}", code=NOTHING_TO_LEARN)
     return np.arange(len(dataset)) if keep_empty else np.array(full, np.int64)
 
 

@@ -7,7 +7,7 @@ earlier one stays whole. It is read with `weights_only=True`: nothing in it is e
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,33 +17,13 @@ from torch import nn
 from maskwright.atomic import FULL, reason, replacing
 from maskwright.errors import TrainingError
 from maskwright.samples.loader import telling_of_workers
+from maskwright.training.position import Position
 
 FORMAT = 2
 """Of the file; a reader refuses others. 2: random samples follow the image, not the batch."""
 
 
 M = TypeVar("M", bound=nn.Module)
-
-
-@dataclass
-class Position:
-    """How far a run is.
-
-    iteration: optimiser steps done. epoch, number: the batch that comes next. seconds: time used so far.
-    due: an evaluation is to be done before the next step. validated: iteration of the last evaluation, or -1.
-    best: the best value so far, or None; best_iteration: where it was reached. stale: evaluations since the last that
-    was clearly better.
-    """
-
-    iteration: int = 0
-    epoch: int = 0
-    number: int = 0
-    seconds: float = 0.0
-    due: bool = False
-    validated: int = -1
-    best: float | None = None
-    best_iteration: int = -1
-    stale: int = 0
 
 
 class Ema(Generic[M]):
@@ -77,16 +57,16 @@ def capture(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler | None,
     position: Position,
-    facts: Mapping[str, str],
+    fingerprint: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Everything that decides how a run goes on. facts: names that must be the same on resuming (config, data).
+    """Everything that decides how a run goes on. fingerprint: what must be the same on resuming (settings, data).
 
     There are no random states in it: each step draws from seed, epoch and image.
     """
     return {
         "format": FORMAT,
         "position": asdict(position),
-        "facts": json.dumps(dict(facts)),
+        "facts": json.dumps(dict(fingerprint)),
         "model": model.state_dict(),
         "ema": None if ema is None else {"updates": ema.updates, "model": ema.model.state_dict()},
         "optimizer": optimizer.state_dict(),
@@ -118,11 +98,10 @@ def restore(
     return Position(**state["position"])
 
 
-def differing_facts(state: Mapping[str, Any], facts: Mapping[str, str]) -> list[str]:
-    """`name: then -> now` for each fact that is not as it was when the state was captured."""
-    then: dict[str, str] = json.loads(state["facts"])
-    names = sorted(set(then) | set(facts))
-    return [f"{n}: {then.get(n)} -> {facts.get(n)}" for n in names if then.get(n) != facts.get(n)]
+def fingerprint_in(state: Mapping[str, Any]) -> dict[str, str]:
+    """The fingerprint with which a state was captured."""
+    found: dict[str, str] = json.loads(state["facts"])
+    return found
 
 
 def save(path: Path, state: Mapping[str, Any]) -> Path:

@@ -1,7 +1,7 @@
-"""Settings that fit the data: what nobody chose is decided here, each with the reason that a person is shown.
+"""Settings that fit the data: what is UNSET is decided here, each setting with its reason.
 
 Sizes: a side is the square root of a box's area; an image's edge is the short one, or what the network's way to fit
-images into its input makes of it (`facts`). "At the input" is after the resizing that the network sees.
+images into its input makes of it (`survey`). "At the input" is after the resizing that the network sees.
 
 Letters: L levels of the pyramid. Sides and edges in pixels.
 """
@@ -16,14 +16,12 @@ import numpy as np
 from maskwright.data.dataset import Dataset
 from maskwright.models.families import family_of
 from maskwright.samples.augment import Augment
-from maskwright.training.config import UNDECIDED_AUGMENT, TrainConfig
-from maskwright.training.facts import Device, Facts
-from maskwright.training.network import Origin, origin
-from maskwright.training.undecided import Undecided, undecided
+from maskwright.training.compute import Device
+from maskwright.training.config import PATHS, TrainConfig
+from maskwright.training.network import DEFAULT_MODEL, Start, Trained, find_start
+from maskwright.training.resolved import Resolved
+from maskwright.training.survey import Survey
 from maskwright.wording import counted
-
-OPEN_WHEN_NONE = ("size", "max_size", "shrink", "enlarge", "anchors", "score_threshold", "max_instances")
-"""Fields in which None means that nobody chose."""
 
 GOOD_SIDE = 40.0
 """Side at the input at which objects are learnt and outlined well: RoIAlign then reads 10 cells of stride 4."""
@@ -46,9 +44,16 @@ CPU_PIXELS, CPU_BATCH = 1.1e6, 8
 GPU_PIXEL, GPU_SHARE, GPU_BATCH = 2.2e-3, 0.7, 16
 """Memory in MB of one input pixel while training, the share of the memory that is used, and the most images."""
 
-SEEN = {"random weights": 20_000, "a trained backbone": 10_000, "trained weights": 5_000}
-RATE = {"random weights": 4e-4, "a trained backbone": 2e-4, "trained weights": 1e-4}
-"""Images that a run shows in all, and AdamW's rate for 4 images a step, by what it begins with."""
+SEEN: dict[Trained, int] = {"nothing": 20_000, "backbone": 10_000, "network": 5_000}
+RATE: dict[Trained, float] = {"nothing": 4e-4, "backbone": 2e-4, "network": 1e-4}
+"""Images that a run shows in all, and AdamW's rate for 4 images a step, by what is trained already."""
+
+BEGUN: dict[Trained, str] = {
+    "nothing": "random weights",
+    "backbone": "a trained backbone",
+    "network": "trained weights",
+}
+"""The same in words."""
 
 BOXES_ALONE = "faster_rcnn_small"
 """The network for annotations without outlines."""
@@ -64,81 +69,54 @@ FROZEN_BELOW = 8
 
 
 @dataclass(frozen=True)
-class Reason:
-    """A decision: the field of `TrainConfig`, its value, and why."""
+class Decision:
+    """A setting by its name alone, its value, and why."""
 
-    field: str
+    name: str
     value: Any
     why: str
 
-    def __str__(self) -> str:
-        return f"{self.field} = {_shown(self.value)}: {self.why}"
 
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "no limit"
-    if isinstance(value, Augment):
-        plain = {k: getattr(Augment(), k) for k in vars(value)}
-        changed = {"flip_horizontal": value.flip_horizontal}  # told in any case: left and right may differ in meaning
-        changed |= {k: v for k, v in vars(value).items() if v != plain[k]}
-        return ", ".join(f"{k} {_shown(v)}" for k, v in changed.items())
-    if isinstance(value, tuple):
-        return " ".join(_shown(v) for v in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def is_open(config: TrainConfig, field: str) -> bool:
-    """Whether nobody chose this field."""
-    value = getattr(config, field)
-    if field in OPEN_WHEN_NONE:
-        return value is None
-    return isinstance(value, Undecided) or value is UNDECIDED_AUGMENT or (field == "norm" and value == "auto")
-
-
-def with_network(config: TrainConfig, dataset: Dataset) -> TrainConfig:
-    """The settings with a network of boxes alone where nobody chose one and not one annotation has an outline."""
-    if not isinstance(config.model, Undecided) or config.weights is not None:
-        return config
+def default_model(dataset: Dataset) -> str:
+    """The network where nobody chose one: one of boxes alone where not one annotation has an outline."""
     rows = [a for rows in dataset.annotations.values() for a in rows]
     outlined = any(a.segmentation is not None for a in rows)
-    return config if outlined or not rows else replace(config, model=undecided(BOXES_ALONE))
+    return DEFAULT_MODEL if outlined or not rows else BOXES_ALONE
 
 
 def resolve(
-    config: TrainConfig, dataset: Dataset, start: Origin | None = None, device: Device | None = None
-) -> tuple[TrainConfig, list[Reason]]:
-    """The settings with everything that nobody chose decided for this data set, and the reasons.
+    config: TrainConfig, dataset: Dataset, start: Start | None = None, device: Device | None = None
+) -> Resolved:
+    """The settings with everything that is UNSET decided for this data set, and the reasons.
 
-    dataset: the images to learn from. start: `network.origin(config)`. device: found from the config.
-    What was given is never changed. A data set without objects, from which nothing can be learnt, decides nothing.
+    dataset: the images to learn from. start: where the network comes from; device: both found from the config.
+    What was given is never changed. For a data set without objects, from which nothing can be learnt, nothing is
+    decided: what is UNSET has its fallback then, as has what no rule decides.
     """
-    start = start or origin(config)
-    reasons: list[Reason] = []
-    facts = Facts(config, dataset, start, device or Device.find(config))
-    if not len(facts.sides):
-        return config, reasons
-    for rule in RULES:
-        for reason in () if start.built and rule in OF_NETWORK else rule(facts):
-            if is_open(facts.config, reason.field):
-                facts.config = replace(facts.config, **{reason.field: reason.value})
-                reasons.append(reason)
-    return facts.config, reasons
+    start = start or find_start(config.network, default_model(dataset))
+    survey = Survey(config, dataset, start, device or Device.find(config.compute))
+    reasons: dict[str, str] = {}
+    for rule in RULES if len(survey.sides) else ():
+        for decision in () if start.built and rule in OF_NETWORK else rule(survey):
+            if survey.config.is_open(decision.name):
+                survey.config = survey.config.changed(**{decision.name: decision.value})
+                reasons[PATHS[decision.name]] = decision.why
+    return Resolved.of(survey.config, reasons)
 
 
 # ---- the rules, in the order in which they build on each other ------------------------------------------------------
 
 
-def _model(f: Facts) -> Sequence[Reason]:
+def _model(f: Survey) -> Sequence[Decision]:
     if f.start.weights is not None:
-        return [Reason("model", f.start.architecture, "the network that the weights are of")]
-    boxes = "the annotations have boxes but no outlines; " if f.config.model == BOXES_ALONE else ""
-    return [Reason("model", str(f.config.model), f"{boxes}light, made to learn from random weights")]
+        return [Decision("model", f.start.architecture, "the network that the weights are of")]
+    boxes = "the annotations have boxes but no outlines; " if f.start.architecture == BOXES_ALONE else ""
+    return [Decision("model", f.start.architecture, f"{boxes}light, made to learn from random weights")]
 
 
-def _input(f: Facts) -> Sequence[Reason]:
+def _input(f: Survey) -> Sequence[Decision]:
     """Small objects are enlarged, images of large ones shrunk, the long edge limited; trained weights keep theirs."""
-    if not is_open(f.config, "size") or (f.pretrained and f.typical_input() >= LEAST_SIDE):
+    if not f.config.is_open("size") or (f.pretrained and f.typical_input() >= LEAST_SIDE):
         return []
     short, edges = f.typical_edge, f.edges()
     low, typical = float(np.quantile(f.small / edges, 0.1)), float(np.median(f.typical / edges))
@@ -160,46 +138,46 @@ def _input(f: Facts) -> Sequence[Reason]:
     else:
         why = f"{here}: kept"
     if not keeps_shape:
-        return [Reason("size", size, why)]
+        return [Decision("size", size, why)]
     return _fixed(f, size, why) if f.fixed_scale and size >= short else _framed(f, size, why)
 
 
-def _fixed(f: Facts, size: int, why: str) -> Sequence[Reason]:
+def _fixed(f: Survey, size: int, why: str) -> Sequence[Decision]:
     """One factor for images of all sizes, but none is enlarged beyond 800."""
     factor = round(size / f.typical_edge, 2)
     wanted = max(size, min(800, 32 * round(factor * float(f.edge.max()) / 32)))
-    out = [Reason("size", wanted, why)]
-    out.append(Reason("enlarge", factor, "objects have the same size in pixels in small and in large images"))
+    out = [Decision("size", wanted, why)]
+    out.append(Decision("enlarge", factor, "objects have the same size in pixels in small and in large images"))
     if f.start.config.spec.shrink:
-        out.append(Reason("shrink", False, "objects have the same size in pixels in small and in large images"))
+        out.append(Decision("shrink", False, "objects have the same size in pixels in small and in large images"))
     return [*out, *_limit(f, wanted)]
 
 
-def _framed(f: Facts, size: int, why: str) -> Sequence[Reason]:
+def _framed(f: Survey, size: int, why: str) -> Sequence[Decision]:
     """Images of all sizes are brought to one short edge, unless the objects of the larger ones got lost by it."""
-    base, out = f.start.config.spec, [Reason("size", size, why)]
+    base, out = f.start.config.spec, [Decision("size", size, why)]
     larger = f.edge > 1.1 * size
     left = f.sides[larger[f.owner]] * size / f.edge[f.owner][larger[f.owner]]
     lost = len(left) > 0 and float(np.median(left)) < LEAST_SIDE
     if larger.any() and base.shrink == lost:
         what = f"in the {counted(int(larger.sum()), 'larger image')} objects"
         why = f"{what} would be {np.median(left):.0f} pixels" if lost else "larger images shrink to the size"
-        out.append(Reason("shrink", not lost, why))
+        out.append(Decision("shrink", not lost, why))
     if not lost and base.enlarge is not None and size > base.enlarge * f.edge.min():
-        out.append(Reason("enlarge", round(size / float(f.edge.min()), 2), "the smallest images reach the size"))
+        out.append(Decision("enlarge", round(size / float(f.edge.min()), 2), "the smallest images reach the size"))
     return [*out, *_limit(f, size)]
 
 
-def _limit(f: Facts, size: int) -> Sequence[Reason]:
+def _limit(f: Survey, size: int) -> Sequence[Decision]:
     """The limit of the long edge, raised where the images are longer than the model expects."""
     base, length = f.start.config.spec, float(np.quantile(f.sizes.max(axis=1) / f.edge, 0.95))
     if base.max_size is None or round(base.max_size * size / base.size) >= length * size:
         return []
     limit = 32 * math.ceil(min(length * size, max(LONGEST, 2.0 * size)) / 32)
-    return [Reason("max_size", limit, f"images are up to {length:.1f} times as long as wide")]
+    return [Decision("max_size", limit, f"images are up to {length:.1f} times as long as wide")]
 
 
-def _anchors(f: Facts) -> Sequence[Reason]:
+def _anchors(f: Survey) -> Sequence[Decision]:
     """One side for each level, from the small objects to the large ones; trained weights keep theirs."""
     own = family_of(f.start.config).anchors(f.start.config)
     if f.pretrained or len(own) < 2:
@@ -212,24 +190,24 @@ def _anchors(f: Facts) -> Sequence[Reason]:
     ladder = tuple(float(round(max(first * step**k, 2 * stride * 2**k))) for k in range(len(own)))
     if all(abs(math.log(a / b)) < math.log(1.2) for a, b in zip(ladder, own, strict=True)):
         return []
-    return [Reason("anchors", ladder, f"objects are {low:.0f} to {high:.0f} pixels at the input (10 % to 95 %)")]
+    return [Decision("anchors", ladder, f"objects are {low:.0f} to {high:.0f} pixels at the input (10 % to 95 %)")]
 
 
-def _augment(f: Facts) -> Sequence[Reason]:
+def _augment(f: Survey) -> Sequence[Decision]:
     few = f.images < FEW
     grey, scale = (0.2, (0.75, 1.33)) if few else (0.1, (0.85, 1.2))
     augment = Augment(scale=scale, brightness=grey, contrast=grey, saturation=grey)
     why = [counted(f.images, "image") + (": stronger variations" if few else ": mild variations")]
-    if f.config.orientation == "free":
+    if f.config.batches.orientation == "free":
         augment = replace(augment, flip_vertical=0.5, rot90=0.75)
         why.append("no up and down: all mirrorings and quarter turns")
     if (window := _window(f)) is not None:
         augment = replace(augment, crop=(window, window))
         why.append(f"inputs are large and objects small: learnt from in windows of {window}")
-    return [Reason("augment", augment, "; ".join(why))]
+    return [Decision("augment", augment, "; ".join(why))]
 
 
-def _window(f: Facts) -> int | None:
+def _window(f: Survey) -> int | None:
     """Side of the training windows, which hold the large objects four times over; None for whole images."""
     sides, pixels = f.inputs()
     large = float(np.quantile(sides, 0.95))
@@ -237,7 +215,7 @@ def _window(f: Facts) -> int | None:
     return window if np.median(pixels) > CROP_PIXELS and window <= 1024 else None
 
 
-def _batch(f: Facts) -> Sequence[Reason]:
+def _batch(f: Survey) -> Sequence[Decision]:
     pixels, device = f.step_pixels(), f.device
     if device.kind == "cuda":
         fit, most = GPU_SHARE * device.megabytes / (GPU_PIXEL * pixels), GPU_BATCH
@@ -250,42 +228,43 @@ def _batch(f: Facts) -> Sequence[Reason]:
     if size > (share := max(device.processes, f.images // 4)):
         several = ": an epoch has several steps" if f.images > share else ""
         size, why = share, counted(f.images, "image") + several
-    return [Reason("batch_size", size, why)]
+    return [Decision("batch_size", size, why)]
 
 
-def _norm(f: Facts) -> Sequence[Reason]:
-    config = f.config
+def _norm(f: Survey) -> Sequence[Decision]:
+    batch = f.config.batches.batch_size
     if f.start.config.norm == "frozen":
-        return [Reason("norm", "frozen", "the published statistics go with the weights")]
-    if f.pretrained and config.batch_size < FROZEN_BELOW:
-        return [Reason("norm", "frozen", f"batches of {config.batch_size} are too small to improve trained statistics")]
-    why = {
-        "random weights": "random weights have no statistics yet",
-        "a trained backbone": "the new parts have no statistics yet",
-        "trained weights": "trained weights, batches large enough",
+        return [Decision("norm", "frozen", "the published statistics go with the weights")]
+    if f.pretrained and batch < FROZEN_BELOW:
+        return [Decision("norm", "frozen", f"batches of {batch} are too small to improve trained statistics")]
+    why: dict[Trained, str] = {
+        "nothing": "random weights have no statistics yet",
+        "backbone": "the new parts have no statistics yet",
+        "network": "trained weights, batches large enough",
     }
-    return [Reason("norm", "live", why[f.weights])]
+    return [Decision("norm", "live", why[f.start.trained])]
 
 
-def _length(f: Facts) -> Sequence[Reason]:
+def _length(f: Survey) -> Sequence[Decision]:
     """Epochs, warm-up and how often to evaluate."""
-    c, n = f.config, max(1, f.images * f.config.repeats)
-    steps = math.ceil(n / (c.batch_size * c.accumulate))
-    epochs = min(300, max(12, round(SEEN[f.weights] / n)))
-    if is_open(f.config, "epochs") and c.max_minutes is not None:
-        out = [Reason("epochs", None, "max_minutes ends the run")]
+    batches, length, is_open = f.config.batches, f.config.length, f.config.is_open("epochs")
+    n = max(1, f.images * batches.repeats)
+    steps = math.ceil(n / (batches.batch_size * batches.accumulate))
+    epochs = min(300, max(12, round(SEEN[f.start.trained] / n)))
+    if is_open and length.max_minutes is not None:
+        out = [Decision("epochs", None, "max_minutes ends the run")]
         warmup, total = min(500, max(50, 2 * steps)), None
     else:
-        why = f"{counted(f.images, 'image')}, from {f.weights}: {epochs * n} images are seen"
-        out = [Reason("epochs", epochs, why)]
-        total = steps * (epochs if is_open(f.config, "epochs") else c.epochs or epochs)
+        why = f"{counted(f.images, 'image')}, from {BEGUN[f.start.trained]}: {epochs * n} images are seen"
+        out = [Decision("epochs", epochs, why)]
+        total = steps * (epochs if is_open else length.epochs or epochs)
         warmup = min(500, max(1, total // 10))
     of = "" if total is None else f" of {total}"
-    out.append(Reason("warmup", warmup, f"{'step' if warmup == 1 else 'steps'}{of}, {steps} an epoch"))
+    out.append(Decision("warmup", warmup, f"{'step' if warmup == 1 else 'steps'}{of}, {steps} an epoch"))
     return [*out, _measuring(f, n, None if total is None else total // steps)]
 
 
-def _measuring(f: Facts, n: int, epochs: int | None) -> Reason:
+def _measuring(f: Survey, n: int, epochs: int | None) -> Decision:
     """How often to evaluate: at most 30 times; on a GPU, which learns faster than it measures, rarely, but 5 times."""
     gpu = f.device.kind == "cuda"
     seen = GPU_BETWEEN if gpu else BETWEEN
@@ -294,48 +273,50 @@ def _measuring(f: Facts, n: int, epochs: int | None) -> Reason:
         if gpu and every > epochs // 5:
             every, why = epochs // 5, "five times in the run"
         every = max(every, epochs // 30, 1)
-    return Reason("evaluate_every", every, f"epochs: {why}{', as a GPU learns faster than it measures' if gpu else ''}")
+    return Decision(
+        "evaluate_every", every, f"epochs: {why}{', as a GPU learns faster than it measures' if gpu else ''}"
+    )
 
 
-def _rate(f: Facts) -> Sequence[Reason]:
-    c, batch = f.config, f.config.batch_size * f.config.accumulate
-    each, base = counted(batch, "image"), RATE[f.weights]
-    if c.optimizer == "sgd":
-        return [Reason("lr", float(f"{0.02 * batch / 16:.2g}"), f"SGD, {each} a step: 0.02 for 16")]
+def _rate(f: Survey) -> Sequence[Decision]:
+    batch = f.config.batches.batch_size * f.config.batches.accumulate
+    each, base = counted(batch, "image"), RATE[f.start.trained]
+    if f.config.learning.optimizer == "sgd":
+        return [Decision("lr", float(f"{0.02 * batch / 16:.2g}"), f"SGD, {each} a step: 0.02 for 16")]
     rate = float(f"{base * math.sqrt(batch / 4):.2g}")
-    return [Reason("lr", rate, f"AdamW from {f.weights}, {each} a step: {base:g} for 4, by the root")]
+    return [Decision("lr", rate, f"AdamW from {BEGUN[f.start.trained]}, {each} a step: {base:g} for 4, by the root")]
 
 
-def _precision(f: Facts) -> Sequence[Reason]:
+def _precision(f: Survey) -> Sequence[Decision]:
     if f.device.kind == "cuda" and f.device.bf16:
-        return [Reason("precision", "bf16", "this GPU computes it fast; weights and losses stay float32")]
+        return [Decision("precision", "bf16", "this GPU computes it fast; weights and losses stay float32")]
     hint = "; this processor is fast at bf16: try precision bf16" if f.device.bf16 else ""
-    return [Reason("precision", "float32", f"the safe choice{hint}")]
+    return [Decision("precision", "float32", f"the safe choice{hint}")]
 
 
-def _output(f: Facts) -> Sequence[Reason]:
+def _output(f: Survey) -> Sequence[Decision]:
     """What the trained model reports: room for the fullest images, and a threshold for people."""
     most, own = int(f.counts.max()), f.start.config.output
     out = []
     room = min(1000, max(100, 50 * math.ceil(1.5 * most / 50)))
     if room > own.max_instances or own.max_instances > 4 * room:
-        out.append(Reason("max_instances", room, f"up to {most} objects in an image"))
+        out.append(Decision("max_instances", room, f"up to {most} objects in an image"))
     empty = int((f.counts == 0).sum())
     if 2 * empty > f.images:
-        out.append(Reason("score_threshold", 0.7, f"{empty} of {f.images} images are empty: few false alarms"))
+        out.append(Decision("score_threshold", 0.7, f"{empty} of {f.images} images are empty: few false alarms"))
     elif own.score_threshold != 0.5:
-        out.append(Reason("score_threshold", 0.5, "what people look at; evaluation uses all scores"))
+        out.append(Decision("score_threshold", 0.5, "what people look at; evaluation uses all scores"))
     return out
 
 
-def _workers(f: Facts) -> Sequence[Reason]:
+def _workers(f: Survey) -> Sequence[Decision]:
     if f.device.kind == "cuda" and f.device.cores > 1:
         each = max(1, min(8, (f.device.cores - 1) // f.device.processes))
-        return [Reason("workers", each, "processes keep the GPU supplied with images")]
+        return [Decision("workers", each, "processes keep the GPU supplied with images")]
     return []
 
 
-RULES: tuple[Callable[[Facts], Sequence[Reason]], ...] = (
+RULES: tuple[Callable[[Survey], Sequence[Decision]], ...] = (
     _model, _input, _anchors, _augment, _batch, _norm, _length, _rate, _precision, _output, _workers,
 )  # fmt: skip
 """Each gives what it would decide; fields that were chosen stay."""

@@ -19,7 +19,8 @@ from maskwright.models.base import Model
 from maskwright.samples.loader import Batch, Batches, Sampling, telling_of_workers
 from maskwright.training.config import TrainConfig
 from maskwright.training.processes import saved
-from maskwright.training.run import STATE, Run, learning_rate
+from maskwright.training.resolved import Resolved
+from maskwright.training.run import STATE, Run
 from maskwright.training.watch import Log, StopRequest, TrainingBar
 
 Evaluate = Callable[[Model, Dataset], Mapping[str, float]]
@@ -57,15 +58,15 @@ def train_step(run: Run, group: Sequence[Batch]) -> dict[str, float]:
     Raises TrainingError, naming the term and the images, where a loss or the gradient is not finite; the weights are
     then still those of the step before, and all processes stop.
     """
-    lr = learning_rate(run.config, run.position.iteration, run.progress())
+    lr = run.rate()
     for parameters in run.optimizer.param_groups:
         parameters["lr"] = lr
     means: dict[str, float] = {}
     for part, batch in enumerate(group):
         batch = run.team.same_size(batch.to(run.accelerator.device))
-        torch.manual_seed(_stream(run.config.seed, run.position.iteration, part, run.team.rank))  # for dropout
+        torch.manual_seed(_stream(run.seed, run.position.iteration, part, run.team.rank))  # for dropout
         with run.accelerator.autocast(), run.team.together():
-            terms = run.model.terms(batch.images, batch.sizes, batch.targets, draws(run.config.seed, batch))
+            terms = run.model.terms(batch.images, batch.sizes, batch.targets, draws(run.seed, batch))
         losses, values = run.team.divide(terms)
         check_finite(values, run, batch)
         with run.team.together():
@@ -111,7 +112,7 @@ def update(run: Run, group: Sequence[Batch]) -> float:
     run.team.add_gradients(parameters)
     if scaler is not None:
         scaler.unscale_(run.optimizer)
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, run.config.clip or math.inf))
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, run.learning.clip or math.inf))
     overflow = scaler is not None and scaler.get_scale() > 1 and not math.isfinite(norm)
     if not overflow:
         check_finite({"the gradient norm": norm}, run, *group)
@@ -145,20 +146,16 @@ def validate(run: Run, data: Dataset, evaluate: Evaluate, save: SaveWeights | No
     """
 
     def measure() -> dict[str, float]:
-        run.shown.eval()
-        return {name: float(value) for name, value in evaluate(run.shown, data).items()}
+        run.evaluated.eval()
+        return {name: float(value) for name, value in evaluate(run.evaluated, data).items()}
 
     metrics = run.team.from_first(measure)
-    run.learn()
+    run.train_mode()
     if not metrics:
         raise TrainingError("The evaluation returned no number, so the best weights cannot be told.")
-    at, value = run.position, next(iter(metrics.values()))
-    at.due, at.validated = False, at.iteration
-    at.stale = 0 if at.best is None or value > at.best + run.config.min_delta else at.stale + 1
-    if at.best is None or value > at.best:
-        at.best, at.best_iteration = value, at.iteration
-        if save is not None and run.team.first:
-            save(run.shown, run.out / "best.safetensors", metrics)
+    best = run.position.measured(next(iter(metrics.values())), run.length)
+    if best and save is not None and run.team.first:
+        save(run.evaluated, run.out / "best.safetensors", metrics)
     return metrics
 
 
@@ -174,26 +171,28 @@ def fit(
     save: SaveWeights | None = None,
     begun: Callable[[], object] | None = None,
 ) -> History:
-    """Train `model` in place; what it learns is in `config.out` at any time.
+    """Train `model` in place; what it learns is in the run's folder at any time.
 
-    evaluate: without it the validation loss decides which weights are best. save: writes best.safetensors and
-    last.safetensors. begun: called by the first process once nothing refused the run.
+    config: what is UNSET in it has its fallback. evaluate: without it the validation loss decides which weights are
+    best. save: writes best.safetensors and last.safetensors. begun: called by the first process once nothing refused
+    the run.
     SIGTERM or one Ctrl-C ends the run after the step it is at, with its state saved.
     Raises TrainingError where the run cannot go on; ConfigError, DataError where it cannot begin.
     """
-    measure, history = evaluate or validation_loss, History()
+    settings, measure, history = Resolved.of(config), evaluate or validation_loss, History()
     with ExitStack() as stack:
         stop = stack.enter_context(StopRequest())
         stack.enter_context(telling_of_workers())
         stack.enter_context(_own_random_numbers())
-        torch.manual_seed(config.seed)
-        run = Run(model, train_data, config)
+        torch.manual_seed(settings.compute.seed)
+        run = Run(model, train_data, settings)
         run.team.state = run.out / STATE
         stack.enter_context(run.shared_norms())
         stop.heeded = True
         folder = run.out if run.team.first else None
-        log = stack.enter_context(Log(folder, run.position, config.log_every, tensorboard=config.tensorboard))
-        bar = stack.enter_context(TrainingBar(config.progress and run.team.first))
+        told = settings.run
+        log = stack.enter_context(Log(folder, run.position, told.log_every, tensorboard=told.tensorboard))
+        bar = stack.enter_context(TrainingBar(told.progress and run.team.first))
         if begun is not None and run.team.first:
             begun()
 
@@ -221,10 +220,10 @@ def fit(
         if history.stopped in ("finished", "time"):
             history.losses += log.rest(run.position)  # of a run that brought nothing better any more
             check_up()
-            history.stopped = "no progress" if run.stalled() else history.stopped
+            history.stopped = "no progress" if run.position.stalled(run.length) else history.stopped
         run.save_state()
         if save is not None and run.team.first:
-            save(run.shown, run.out / "last.safetensors", history.metrics[-1] if history.metrics else {})
+            save(run.evaluated, run.out / "last.safetensors", history.metrics[-1] if history.metrics else {})
         run.team.leave()
     at = run.position
     history.iterations, history.epochs, history.seconds, history.best = at.iteration, at.epoch, run.elapsed(), at.best

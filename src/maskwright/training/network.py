@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from maskwright.codec import FieldError, check_choices, check_range, filled, is_unset, open_field
 from maskwright.errors import ConfigError, WeightsError
 from maskwright.models import zoo
 from maskwright.models.base import Model
 from maskwright.models.families import family_of
 from maskwright.samples.loader import scaled_spec
-from maskwright.training.config import TrainConfig
-from maskwright.training.undecided import Undecided
-from maskwright.types import Classes, InputSpec
+from maskwright.types import Classes, Fit, InputSpec
 from maskwright.weights.class_rows import class_count
 from maskwright.weights.files import WeightsFile, names_file, read
 from maskwright.weights.keymaps import Converted
@@ -23,10 +22,48 @@ from maskwright.weights.transfer import Transfer, transfer
 SAME_COLOURS = 0.05
 """Share of the deviation by which the colours of two networks' inputs may differ."""
 
+Trained = Literal["nothing", "backbone", "network"]
+"""What begins with trained weights."""
+
+
+DEFAULT_MODEL = "mask_rcnn_small"
+"""Made to learn from random weights, light."""
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The network, how images become its input, and what it reports once trained.
+
+    model: zoo name. weights: checkpoint or zoo name to begin with, of any classes; of another family the backbone is
+    taken. None begins with random weights. size: input short edge, or side of the square. fit, max_size, shrink,
+    enlarge: as in `InputSpec`. anchors: sides in input pixels, one for each level (C4: all of its one level).
+    score_threshold, max_instances: what the trained model reports unless asked otherwise.
+    None keeps what the model has.
+    """
+
+    model: str = open_field(DEFAULT_MODEL)
+    weights: str | None = None
+    size: int | None = open_field(None)
+    fit: Fit | None = None
+    max_size: int | None = open_field(None)
+    shrink: bool | None = open_field(None)
+    enlarge: float | None = open_field(None)
+    anchors: tuple[float, ...] | None = open_field(None)
+    score_threshold: float | None = open_field(None)
+    max_instances: int | None = open_field(None)
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_range(self, "size", "max_size", "enlarge", "max_instances", low=1)
+        check_range(self, "score_threshold", low=0, high=1)
+        sides = self.anchors
+        if sides is not None and not is_unset(sides) and not (sides and all(side > 0 for side in sides)):
+            raise FieldError(f"anchors are positive pixels, at least one, got {sides}.", ("anchors",))
+
 
 @dataclass(frozen=True, eq=False)
-class Origin:
-    """Where a run's network comes from, before anything is fitted to the data.
+class Start:
+    """What a run's network begins as, before anything is fitted to the data.
 
     architecture: its name in checkpoints. kind, config: the network as it was published or trained.
     source, weights, classes: the first weights, the file they are from and the classes they are for (None: not said);
@@ -43,43 +80,47 @@ class Origin:
     body_only: bool = False
     built: bool = False
 
+    @property
+    def trained(self) -> Trained:
+        """How much of the network begins with trained weights."""
+        return "nothing" if self.weights is None else "backbone" if self.body_only else "network"
 
-def origin(config: TrainConfig) -> Origin:
-    """Find the architecture and the first weights that `config.model` and `config.weights` name.
+
+def find_start(settings: NetworkSettings, default: str = DEFAULT_MODEL) -> Start:
+    """Find the architecture and the first weights that `model` and `weights` name.
 
     weights: a file, or a zoo name whose published weights are fetched. Our own checkpoints describe their network:
-    it is taken as it is unless another architecture is named.
-    Its input is fitted as `config` says.
+    it is taken as it is unless another architecture is named. default: the model where neither is chosen.
+    Its input is fitted as `fit` says.
     Raises ConfigError, WeightsError, DownloadError.
     """
-    found = _named(config)
-    if config.fit is None:
+    found = _named(None if is_unset(settings.model) else settings.model, settings.weights, default)
+    if settings.fit is None:
         return found
-    return replace(found, config=replace(found.config, spec=found.config.spec.fitted_by(config.fit)))
+    return replace(found, config=replace(found.config, spec=found.config.spec.fitted_by(settings.fit)))
 
 
-def _named(config: TrainConfig) -> Origin:
-    given = None if isinstance(config.model, Undecided) else config.model
-    weights = config.weights
+def _named(given: str | None, weights: str | None, default: str) -> Start:
     if weights is None and given is not None and zoo.resolve(given).inside:
         weights, given = given, None  # exists only as a checkpoint, which says of which network it is
     if weights is None:
-        own = _config_of(zoo.resolve(config.model))
-        return Origin(str(config.model), family_of(own).model, own)
+        own = _config_of(zoo.resolve(given or default))
+        return Start(given or default, family_of(own).model, own)
     named = None if names_file(weights) else zoo.resolve(weights)
     file = read(weights if named is None else named.path())
     if file.header is not None:
         return _from_ours(file, file.header, given)
     if given is None and named is None:
         raise ConfigError(
-            f"{file.path} holds weights but does not say of which network. Name it too (--model); `maskwright models` "
-            "lists the names."
+            f"{file.path} holds weights but does not say of which network. Name its model too; `maskwright models` "
+            "lists the names.",
+            options=("model",),
         )
     entry = named if given is None and named is not None else zoo.resolve(str(given))
     return _from_published(file, named or entry, entry)
 
 
-def _from_published(file: WeightsFile, theirs: zoo.Entry, entry: zoo.Entry) -> Origin:
+def _from_published(file: WeightsFile, theirs: zoo.Entry, entry: zoo.Entry) -> Start:
     """The network of `entry` with the weights of `theirs`, the same or, for its backbone, one of another family."""
     own = _config_of(entry)
     body_only = family_of(_config_of(theirs)) is not family_of(own)
@@ -89,7 +130,7 @@ def _from_published(file: WeightsFile, theirs: zoo.Entry, entry: zoo.Entry) -> O
         theirs = entry
     found = converted(file, zoo.candidates(), theirs.publisher)
     published = theirs.classes if class_count(found.state) == len(theirs.classes) else None
-    return Origin(entry.name, family_of(own).model, own, str(file.path), found, published, body_only=body_only)
+    return Start(entry.name, family_of(own).model, own, str(file.path), found, published, body_only=body_only)
 
 
 def _check_same_images(source: str, their_name: str, theirs: Any, own_name: str, own: Any) -> None:
@@ -107,7 +148,8 @@ def _check_same_images(source: str, their_name: str, theirs: Any, own_name: str,
     if odd:
         raise WeightsError(
             f"{source} ('{their_name}') has a backbone that '{own_name}' cannot begin with, it learnt otherwise: "
-            f"{'; '.join(odd)}. Choose weights of '{own_name}' itself, or train without --weights."
+            f"{'; '.join(odd)}. Choose weights of '{own_name}' itself, or train without weights.",
+            options=("weights",),
         )
 
 
@@ -117,7 +159,7 @@ def _config_of(entry: zoo.Entry) -> Any:
     return entry.config
 
 
-def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) -> Origin:
+def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) -> Start:
     kind, own, classes = zoo.network_of(header, file.path)
     architecture, theirs, before = str(header["architecture"]), kind, own
     if given is not None and zoo.full_name(given) != zoo.full_name(architecture):
@@ -126,44 +168,50 @@ def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) 
     if kind is not theirs:
         _check_same_images(str(file.path), str(header["architecture"]), before, architecture, own)
     found = Converted(file.tensors)
-    return Origin(architecture, kind, own, str(file.path), found, classes, body_only=kind is not theirs)
+    return Start(architecture, kind, own, str(file.path), found, classes, body_only=kind is not theirs)
 
 
-def fitted(base: Any, config: TrainConfig, classes: int) -> Any:
-    """The architecture's config with what `config` says of input, anchors and output, for so many classes."""
-    family, spec, output = family_of(base), input_spec(base.spec, config), base.output
-    if config.anchors is not None:
-        base = family.with_anchors(base, tuple(float(side) for side in config.anchors))
-    if config.score_threshold is not None:
-        output = replace(output, score_threshold=config.score_threshold)
-    if config.max_instances is not None:
-        output = replace(output, max_instances=config.max_instances)
-    base = family.with_rows(base, config.score_threshold, config.max_instances)
+# ---- fitted to the data ---------------------------------------------------------------------------------------------
+
+
+def fitted(base: Any, settings: NetworkSettings, classes: int) -> Any:
+    """The architecture's config with the input, anchors and output of the settings, for so many classes."""
+    settings = filled(settings)
+    family, spec, output = family_of(base), input_spec(base.spec, settings), base.output
+    if settings.anchors is not None:
+        base = family.with_anchors(base, tuple(float(side) for side in settings.anchors))
+    if settings.score_threshold is not None:
+        output = replace(output, score_threshold=settings.score_threshold)
+    if settings.max_instances is not None:
+        output = replace(output, max_instances=settings.max_instances)
+    base = family.with_rows(base, settings.score_threshold, settings.max_instances)
     return replace(base, num_classes=classes, spec=spec, output=output)
 
 
-def input_spec(spec: InputSpec, config: TrainConfig) -> InputSpec:
-    """The spec with the fields that `config` gives; another size moves the limit of the long edge in proportion."""
-    if config.size is not None:
-        spec = scaled_spec(spec, config.size)
-    given = {k: getattr(config, k) for k in ("max_size", "shrink", "enlarge")}
+def input_spec(spec: InputSpec, settings: NetworkSettings) -> InputSpec:
+    """The spec with the fields that the settings give; another size moves the limit of the long edge in proportion."""
+    settings = filled(settings)
+    if settings.size is not None:
+        spec = scaled_spec(spec, settings.size)
+    given = {k: getattr(settings, k) for k in ("max_size", "shrink", "enlarge")}
     return replace(spec, **{k: v for k, v in given.items() if v is not None})
 
 
-def build(config: TrainConfig, classes: Classes, start: Origin) -> tuple[Model, Transfer | None]:
-    """The model a run begins with, its random weights drawn from the run's seed, and what was taken of other weights.
+def build(settings: NetworkSettings, classes: Classes, start: Start, seed: int = 0) -> tuple[Model, Transfer | None]:
+    """The model a run begins with, its random weights drawn from the seed, and what was taken of other weights.
 
     Raises ConfigError for frozen norms without weights, WeightsError where the weights are of another network.
     """
     if start.config.norm == "frozen" and start.weights is None:
         raise ConfigError(
-            f"'{config.model}' has frozen norms, which only fit its published weights; from random weights it would "
-            f"learn next to nothing. Begin with them (--weights {start.architecture}, or a file), or train "
-            f"{family_of(start.config).untrained}."
+            f"'{start.architecture}' has frozen norms, which only fit its published weights; from random weights it "
+            f"would learn next to nothing. Begin with weights: {start.architecture}, or a file; or train "
+            f"{family_of(start.config).untrained}.",
+            options=("weights", "model"),
         )
     with torch.random.fork_rng([]):  # built on the processor
-        torch.default_generator.manual_seed(config.seed)
-        model = start.kind(fitted(start.config, config, len(classes)))
+        torch.default_generator.manual_seed(seed)
+        model = start.kind(fitted(start.config, settings, len(classes)))
     if start.weights is None:
         return model, None
     return model, transfer(model, start.weights, start.source, classes, start.classes)

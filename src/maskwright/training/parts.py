@@ -3,48 +3,70 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from maskwright.codec import check_range
 from maskwright.data import formats
 from maskwright.data.dataset import Annotation, Dataset, usual_part
-from maskwright.errors import DataError, suggest
-from maskwright.training.config import TrainConfig
+from maskwright.errors import NOTHING_TO_LEARN, DataError, suggest
 
 SHARE = 0.2
-"""Of the images, held out where nobody and nothing says which."""
+"""Of the images, held out where neither the settings nor the data say which."""
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What to learn from and what to measure on.
+
+    data: annotation file or folder; data_format: a name of `data.formats.FORMATS`, None recognises it. images: the
+    images' folder where it is not the format's own. val, val_images: annotations of the images to measure on, and
+    their folder. val_fraction: without them, the share of the images that is held out, chosen by a hash of the file
+    name and `split_salt`; None takes the parts train and val that the data names, or else a fifth.
+    """
+
+    data: str = ""
+    images: str = ""
+    data_format: str | None = None
+    val: str | None = None
+    val_images: str = ""
+    val_fraction: float | None = None
+    split_salt: str = ""
+
+    def __post_init__(self) -> None:
+        check_range(self, "val_fraction", low=0, high=0.9)
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """data: to learn from. held_out: to measure on, or None. origin: where it comes from, for a person."""
+    """data: to learn from. held_out: to measure on, or None. chosen_by: where that comes from, in words."""
 
     data: Dataset
     held_out: Dataset | None
-    origin: str
+    chosen_by: str
 
 
-def parts(config: TrainConfig) -> Parts:
+def parts(settings: DataSettings) -> Parts:
     """Annotations of their own (`val`), else the parts the file names, else a share chosen by a hash of the names.
 
     A `val_fraction` that is given goes before the file's own parts. Of a single image nothing is held out. Raises
     DataError where images are missing, no object is left to learn from or to measure on, or the two sides do not
     belong together.
     """
-    data = formats.load(config.data, config.images or None, config.data_format)
+    data = formats.load(settings.data, settings.images or None, settings.data_format)
     if not len(data):
         raise DataError(f"{data.source}: the data set has no images, so there is nothing to learn from.")
     data.require_files()
-    found = _chosen(config, data)
+    found = _chosen(settings, data)
     _check_objects(data, found.data)
     return found
 
 
-def _chosen(config: TrainConfig, data: Dataset) -> Parts:
-    if config.val:
-        held_out = formats.load(config.val, config.val_images or config.images or None, None)
+def _chosen(settings: DataSettings, data: Dataset) -> Parts:
+    if settings.val:
+        held_out = formats.load(settings.val, settings.val_images or settings.images or None, None)
         held_out.require_files()
         _check_classes(data, held_out)
-        _check_measurable(held_out, str(config.val))
-        return Parts(data, held_out, str(config.val))
-    named = data.parts() if config.val_fraction is None else {}
+        _check_measurable(held_out, str(settings.val))
+        return Parts(data, held_out, str(settings.val))
+    named = data.parts() if settings.val_fraction is None else {}
     first, second = (next((n for n in named if usual_part(n) == part), None) for part in ("train", "val"))
     first = first or next((n for n in named if n.lower() == "trainval"), None)
     left = [f"{len(part)} of '{name}'" for name, part in named.items() if name not in (first, second)]
@@ -53,24 +75,25 @@ def _chosen(config: TrainConfig, data: Dataset) -> Parts:
         _check_measurable(named[second], f"the part '{second}' of the data")
         return Parts(named[first], named[second], f"the part '{second}' of the data{rest}")
     if first:
-        return _divided(config, named[first], rest)
+        return _divided(settings, named[first], rest)
     unknown = ", ".join(f"'{name}'" for name in named)
-    return _divided(config, data, f"; not by the parts of the data ({unknown}), none is called train" if named else "")
+    rest = f"; not by the parts of the data ({unknown}), none is called train" if named else ""
+    return _divided(settings, data, rest)
 
 
-def _divided(config: TrainConfig, data: Dataset, told: str) -> Parts:
+def _divided(settings: DataSettings, data: Dataset, told: str) -> Parts:
     """A share held out by a hash of the names; with it at least one image that has an object, if two have."""
-    share = SHARE if config.val_fraction is None else config.val_fraction
+    share = SHARE if settings.val_fraction is None else settings.val_fraction
     if share == 0:
         return Parts(data, None, f"val_fraction is 0{told}")
     if len(data) == 1:
         return Parts(data, None, f"a single image cannot be divided{told}")
-    learnt, held_out = data.split(share, config.split_salt)
+    learnt, held_out = data.split(share, settings.split_salt)
     if not _filled(held_out):
         filled = data.subset(i for i, record in enumerate(data.images) if _has_object(data.annotations[record.id]))
         if len(filled) < 2:
             return Parts(data, None, f"fewer than two images have an object{told}")
-        held = {record.id for part in (held_out, filled.split(share, config.split_salt)[1]) for record in part.images}
+        held = {record.id for part in (held_out, filled.split(share, settings.split_salt)[1]) for record in part.images}
         learnt, held_out = (
             data.subset(i for i, record in enumerate(data.images) if (record.id in held) == inside)
             for inside in (False, True)
@@ -86,7 +109,8 @@ def _check_objects(data: Dataset, learnt: Dataset) -> None:
         return
     others = _filled(data)
     if not others:
-        raise DataError(f"{data.source}: none of the {len(data)} images has an object, nothing can be learnt.")
+        text = f"none of the {len(data)} images has an object, nothing can be learnt."
+        raise DataError(f"{data.source}: {text}", code=NOTHING_TO_LEARN)
     raise DataError(
         f"{data.source}: none of the {len(learnt)} images to learn from has an object; those that have one "
         f"({others}) are held out or left out. Annotate more images, or hold out others (val, val_fraction)."

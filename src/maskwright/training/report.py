@@ -1,20 +1,17 @@
 """The page of a training run: its curves, and what its best weights reach."""
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
-
-import torch
 
 from maskwright.data.dataset import Dataset
 from maskwright.errors import MaskwrightError
 from maskwright.evaluation.report import curves, report, setting, write
 from maskwright.predictor.load import load
 from maskwright.report import page
-from maskwright.training.config import TrainConfig
+from maskwright.training.resolved import Resolved
 
 
-def report_run(weights: Path, data: Dataset | None, config: TrainConfig) -> Path | None:
+def report_run(weights: Path, data: Dataset | None, settings: Resolved) -> Path | None:
     """Write `report.html` of a training run beside its weights, which are measured on `data` once more; gives its path.
 
     Where that fails the run has its weights nevertheless: the reason is told on stderr, and None is given.
@@ -22,17 +19,17 @@ def report_run(weights: Path, data: Dataset | None, config: TrainConfig) -> Path
     path, what = weights.with_name("report.html"), str(weights.parent)
     try:
         if data is None or not len(data):
-            about = page.facts("Settings of the run", [(k, setting(v)) for k, v in asdict(config).items()])
+            about = page.facts("Settings of the run", [(k, setting(v)) for k, v in settings.values().items()])
             write(path, what, "No images were held out to measure on.", [*curves(weights.parent), about])
             return path
-        device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+        device = "cuda" if settings.compute.on_gpu else "cpu"
         predictor = load(weights, device=device)
         report(
             path,
             predictor,
             data,
             title=what,
-            config=asdict(config),
+            config=settings.values(),
             metrics=("coco", "nuclei") if data.has_masks and predictor.model.draws_masks else ("coco",),
             progress=False,
         )

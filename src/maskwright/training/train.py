@@ -3,26 +3,24 @@
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from maskwright.codec import encode, filled
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError
 from maskwright.models import zoo
 from maskwright.models.base import Model
-from maskwright.training import settings
+from maskwright.training import settings as files
 from maskwright.training.config import TrainConfig
-from maskwright.training.defaults import Reason, resolve, with_network
-from maskwright.training.fit import Evaluate, fit, validation_loss
-from maskwright.training.fit import History as History
-from maskwright.training.fit import SaveWeights as SaveWeights
-from maskwright.training.network import Origin, build, origin
+from maskwright.training.defaults import default_model, resolve
+from maskwright.training.fit import Evaluate, History, fit
+from maskwright.training.network import Start, build, find_start
 from maskwright.training.parts import parts
 from maskwright.training.processes import is_first
+from maskwright.training.report import report_run
+from maskwright.training.resolved import Resolved
 from maskwright.training.run import STATE
-from maskwright.training.run import Run as Run
-from maskwright.training.run import build_optimizer as build_optimizer
-from maskwright.training.run import learning_rate as learning_rate
 from maskwright.types import Classes
 from maskwright.weights.files import save_checkpoint
 from maskwright.wording import counted
@@ -30,34 +28,17 @@ from maskwright.wording import counted
 SETTINGS = "train.toml"
 """File of a run's settings in its folder."""
 
-__all__ = [
-    "Evaluate",
-    "History",
-    "Plan",
-    "Run",
-    "SaveWeights",
-    "TrainConfig",
-    "average_precision",
-    "build_optimizer",
-    "fit",
-    "learning_rate",
-    "plan",
-    "train",
-    "validation_loss",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A run before its first step.
 
-    config: with everything decided. reasons: of what was decided from the data. start: where the network comes from.
-    data: to learn from; held_out: to measure on, or None; held_out_from: where that comes from.
+    settings: with everything decided, and why. start: where the network comes from. data: to learn from; held_out: to
+    measure on, or None; held_out_from: where that comes from.
     """
 
-    config: TrainConfig
-    reasons: tuple[Reason, ...]
-    start: Origin
+    settings: Resolved
+    start: Start
     data: Dataset
     held_out: Dataset | None
     held_out_from: str = ""
@@ -70,18 +51,19 @@ class Plan:
         if not held:
             measured = f"none to measure on ({self.held_out_from}; the weights to use are last.safetensors)"
         first = f"{learnt} to learn from, {measured}, {classes}"
-        return "\n".join([first, *(f"  {reason}" for reason in self.reasons)])
+        return "\n".join([first, *(f"  {line}" for line in self.settings.told())])
 
 
 def plan(config: TrainConfig, model: Model | None = None) -> Plan:
     """Read the annotations, split them, and decide what nobody chose. Raises ConfigError, DataError, WeightsError."""
-    if config.resume:
-        config = settings.as_started(config, Path(config.out) / SETTINGS)
-    chosen = parts(config)
-    config = config if model is not None else with_network(config, chosen.data)
-    start = origin(config) if model is None else Origin(str(config.model), type(model), model.config, built=True)
-    config, reasons = resolve(config, chosen.data, start)
-    return Plan(config, tuple(reasons), start, chosen.data, chosen.held_out, chosen.origin)
+    if config.run.resume:
+        config = files.as_started(config, Path(config.run.out) / SETTINGS)
+    chosen = parts(config.dataset)
+    if model is None:
+        start = find_start(config.network, default_model(chosen.data))
+    else:
+        start = Start(filled(config.network).model, type(model), model.config, built=True)
+    return Plan(resolve(config, chosen.data, start), start, chosen.data, chosen.held_out, chosen.chosen_by)
 
 
 def train(config: TrainConfig, model: Model | None = None) -> Path:
@@ -89,46 +71,43 @@ def train(config: TrainConfig, model: Model | None = None) -> Path:
 
     What nobody chose is decided from the data; the decisions are told on stderr with their reasons, and kept in
     `train.toml` and in the checkpoints.
-    model: one that was built for the file's classes, instead of `config.model` with random weights.
+    model: one that was built for the file's classes, instead of the configured one with random weights.
     """
-    out = Path(config.out)
+    out = Path(config.run.out)
     if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file; a run needs a folder. Give another `out`.")
+        raise ConfigError(f"{out} is a file; a run needs a folder. Give another `out`.", options=("out",))
     run = plan(config, model)
-    config, classes = run.config, run.data.classes
-    _tell(config, run.report())
+    settings, classes = run.settings, run.data.classes
+    tell = print_to_stderr if settings.run.progress and is_first() else str
+    tell(run.report())
     if model is None:
-        model, moved = build(config, classes, run.start)
+        model, moved = build(settings.network, classes, run.start, settings.compute.seed)
         if moved is not None:
-            _tell(config, moved.report())
+            tell(moved.report())
 
     def begun() -> None:
         if not (out / STATE).exists():
-            settings.write(out / SETTINGS, config, run.reasons, over=True)
+            files.write(out / SETTINGS, settings, over=True)
 
     def save(trained: Model, path: Path, metrics: Mapping[str, float]) -> None:
         about = zoo.describe(trained, classes, run.start.architecture)
-        decided = {reason.field: reason.why for reason in run.reasons}
-        header = {**about, "metrics": dict(metrics), "training": asdict(config), "decided": decided}
-        save_checkpoint(path, trained.state_dict(), header)
+        decided = {"training": encode(settings), "decided": dict(settings.reasons)}
+        save_checkpoint(path, trained.state_dict(), {**about, "metrics": dict(metrics), **decided})
 
-    history = fit(model, run.data, run.held_out, config, average_precision(classes), save, begun)
+    history = fit(model, run.data, run.held_out, settings, average_precision(classes), save, begun)
     measured = history.best is not None  # else a file of that name is of another run
     best, page = out / ("best.safetensors" if measured else "last.safetensors"), None
-    if config.report and is_first() and history.stopped in ("finished", "time", "no progress"):
-        from maskwright.training.report import report_run
-
-        page = report_run(best, run.held_out, config)
-    _tell(config, ending(history, config, best, page))
+    if settings.run.report and is_first() and history.stopped in ("finished", "time", "no progress"):
+        page = report_run(best, run.held_out, settings)
+    tell(ending(history, settings, best, page))
     return best
 
 
-def _tell(config: TrainConfig, text: str) -> None:
-    if config.progress and is_first():
-        print(text, file=sys.stderr, flush=True)
+def print_to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
-def ending(history: History, config: TrainConfig, weights: Path, page: Path | None) -> str:
+def ending(history: History, settings: Resolved, weights: Path, page: Path | None) -> str:
     """What a person is told after the run: why it ended, the best value and where it was reached, and the files.
 
     page: the report, or None where there is none.
@@ -136,7 +115,7 @@ def ending(history: History, config: TrainConfig, weights: Path, page: Path | No
     why = {
         "finished": "all epochs are done",
         "time": "the time is used up",
-        "no progress": f"no gain in {counted(config.patience or 0, 'evaluation')}",
+        "no progress": f"no gain in {counted(settings.length.patience or 0, 'evaluation')}",
     }.get(history.stopped, f"stopped by {history.stopped}")
     took = "under a minute" if history.seconds < 60 else f"{history.seconds / 60:.0f} min"
     done = f"{counted(history.iterations, 'step')}, {counted(history.epochs, 'epoch')}"
@@ -150,7 +129,7 @@ def ending(history: History, config: TrainConfig, weights: Path, page: Path | No
         lines.append(f"Report: {page}")
     lines.append(f"Weights: {weights}")
     if history.stopped.startswith("SIG"):
-        lines.append(f"Go on with: maskwright train --out {shlex.quote(config.out)} --resume")
+        lines.append(f"To go on, train again with resume and out {shlex.quote(settings.run.out)}.")
     return "\n".join(lines)
 
 

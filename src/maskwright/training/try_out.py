@@ -6,7 +6,7 @@ images, without variations. Letters: N objects.
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,16 +16,17 @@ import numpy as np
 import torch
 
 from maskwright.data.dataset import Dataset
-from maskwright.errors import DataError, TrainingError
+from maskwright.errors import NOTHING_TO_LEARN, DataError, MaskwrightError, TrainingError
 from maskwright.evaluation.evaluate import evaluate
+from maskwright.evaluation.report import NOT_LOSSES
 from maskwright.models.base import Model
 from maskwright.ops import boxes as box_ops
 from maskwright.predictor.predictor import Predictor
 from maskwright.samples.excerpt import typical, windows
 from maskwright.samples.loader import Batches, Sampling
-from maskwright.training.config import TrainConfig
 from maskwright.training.fit import History, fit
 from maskwright.training.network import build
+from maskwright.training.resolved import Resolved
 from maskwright.training.train import Plan
 from maskwright.types import Classes, Instances
 from maskwright.wording import counted
@@ -53,6 +54,33 @@ TINY = 12.0
 
 
 @dataclass(frozen=True)
+class Advice:
+    """A setting, or a command, that may help, by its name. change: "raise", "lower", "lighter", "run" or a value."""
+
+    name: str
+    change: str
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A likely reason of a failure, and what may help against it."""
+
+    text: str
+    advice: tuple[Advice, ...] = ()
+
+
+MINUTES = "minutes"
+"""The length of the trial itself, in advice."""
+
+
+def said(advice: Advice) -> str:
+    """The advice in words, with the names that settings have in code."""
+    if advice.change in ("raise", "lower", "run"):
+        return f"{advice.change} {advice.name}"
+    return f"a lighter {advice.name}" if advice.change == "lighter" else f"{advice.name} {advice.change}"
+
+
+@dataclass(frozen=True)
 class Trial:
     """What a trial found.
 
@@ -69,10 +97,10 @@ class Trial:
     first: dict[str, float]
     last: dict[str, float]
     ap: dict[str, float]
-    causes: tuple[str, ...]
+    causes: tuple[Cause, ...]
 
-    def report(self) -> str:
-        """The findings and the verdict, as plain text."""
+    def report(self, spell: Callable[[Advice], str] = said) -> str:
+        """The findings and the verdict, as plain text. spell: writes a piece of advice."""
         lines = [f"{counted(len(self.files), 'image')}, windows of {self.side} pixels: {', '.join(self.files)}"]
         lines.append(f"{counted(self.steps, 'step')} in {self.seconds:.0f} s")
         if self.first:
@@ -80,7 +108,9 @@ class Trial:
             lines += [f"  {name:<9} {self.first[name]:7.3f}  {self.last[name]:7.3f}" for name in _terms(self.first)]
         if self.ap:
             lines.append("AP50 on these images: " + ", ".join(f"{k} {v:.2f}" for k, v in self.ap.items()))
-        lines += [f"- {cause}" for cause in self.causes]
+        for cause in self.causes:
+            advice = ", or ".join(spell(one) for one in cause.advice)
+            lines.append(f"- {cause.text}" + (f": {advice}" if advice else ""))
         lines.append("The set-up can learn." if self.learns else "The set-up did NOT learn these images.")
         return "\n".join(lines)
 
@@ -94,7 +124,7 @@ def try_out(plan: Plan, model: Model | None = None, *, seconds: float = SECONDS)
     positions = typical(plan.data, IMAGES)
     faults = outline_faults(plan.data.subset(positions))
     if model is None:
-        model, _ = build(plan.config, plan.data.classes, plan.start)
+        model, _ = build(plan.settings.network, plan.data.classes, plan.start, plan.settings.compute.seed)
     else:
         model = copy.deepcopy(model)
     with TemporaryDirectory(prefix="maskwright-") as folder:
@@ -104,32 +134,31 @@ def try_out(plan: Plan, model: Model | None = None, *, seconds: float = SECONDS)
             model.spec, fit="short_edge", size=1, max_size=None, shrink=False, enlarge=None
         )
         files = tuple(plan.data.images[i].file_name for i in positions)
-        config = _config(plan.config, seconds, folder)
+        settings = shortened(plan.settings, seconds, folder)
         began = time.perf_counter()
         try:
-            history = fit(model, data, None, config)
+            history = fit(model, data, None, settings)
         except (TrainingError, DataError) as error:
-            faults += _of_error(error, config)
+            faults += _of_error(error, settings)
             return Trial(False, files, side, 0, time.perf_counter() - began, {}, {}, {}, tuple(faults))
         ap = _measure(model, data)
         faults += _of_inputs(model, data)
-    return _judge(files, side, history, ap, faults, config)
+    return _judge(files, side, history, ap, faults, settings.learning.lr)
 
 
-def _config(config: TrainConfig, seconds: float, folder: str) -> TrainConfig:
+def shortened(settings: Resolved, seconds: float, folder: str) -> Resolved:
     """The run's settings, but short, on few images, and without anything that is kept."""
-    return replace(
-        config,
+    return settings.changed(
         out=str(Path(folder) / "run"),
         epochs=None,
         max_minutes=seconds / 60,
-        batch_size=min(BATCH, config.batch_size),
+        batch_size=min(BATCH, settings.batches.batch_size),
         accumulate=1,
         repeats=1,
         short_edges=(),
         augment=None,
         ema=None,
-        warmup=min(WARMUP, config.warmup),
+        warmup=min(WARMUP, settings.learning.warmup),
         evaluate_every=1_000_000,
         patience=None,
         checkpoint_minutes=1e9,
@@ -198,15 +227,14 @@ def _curve(history: History) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def _terms(row: dict[str, float]) -> list[str]:
-    extra = ("iteration", "epoch", "lr", "grad_norm", "images_per_second", "waiting_share")
-    return [k for k in row if k not in extra]
+    return [k for k in row if k not in NOT_LOSSES]
 
 
 # ---- judging --------------------------------------------------------------------------------------------------------
 
 
 def _judge(
-    files: tuple[str, ...], side: int, history: History, ap: dict[str, float], faults: list[str], config: TrainConfig
+    files: tuple[str, ...], side: int, history: History, ap: dict[str, float], faults: list[Cause], lr: float
 ) -> Trial:
     first, last = _curve(history)
     peak = max(row["loss"] for row in history.losses) / max(history.losses[0]["loss"], 1e-9)
@@ -214,45 +242,43 @@ def _judge(
     fall = last["loss"] / max(first["loss"], 1e-9)
     mixed = ap.get("boxes of any class", 0.0) >= LEARNT and ap["boxes"] < 0.6 * ap["boxes of any class"]
     learns = not mixed and (main >= LEARNT or (main >= LEARNING and fall <= FALLEN))
-    causes = [] if learns else _causes(history, ap, fall, peak, mixed, config)
+    causes = [] if learns else _causes(history, ap, fall, peak, mixed, lr)
     return Trial(learns, files, side, history.iterations, history.seconds, first, last, ap, (*causes, *faults))
 
 
-def _causes(
-    history: History, ap: dict[str, float], fall: float, peak: float, mixed: bool, config: TrainConfig
-) -> list[str]:
+def _causes(history: History, ap: dict[str, float], fall: float, peak: float, mixed: bool, lr: float) -> list[Cause]:
     """fall: last losses over the first ones. peak: the largest loss over that of the first step, before any update."""
     out = []
     if history.iterations < FEW_STEPS:
-        out.append(
-            f"only {counted(history.iterations, 'step')} in {history.seconds:.0f} s, too few to tell: give it more "
-            "time (--minutes 5), a smaller --size, a lighter --model, or --precision bf16"
-        )
+        few = f"only {counted(history.iterations, 'step')} in {history.seconds:.0f} s, too few to tell"
+        faster = (Advice("size", "lower"), Advice("model", "lighter"), Advice("precision", "bf16"))
+        out.append(Cause(few, (Advice(MINUTES, "raise"), *faster)))
     if mixed:
-        out.append("objects are found, but not their classes: are class names mixed up in the annotations?")
+        out.append(Cause("objects are found, but not their classes: are class names mixed up in the annotations?"))
     if "masks" in ap and ap["boxes"] >= LEARNT and ap["masks"] < 0.5 * ap["boxes"]:
-        out.append("boxes are found, but not the masks: do the outlines belong to these objects and images?")
+        out.append(Cause("boxes are found, but not the masks: do the outlines belong to these objects and images?"))
     if fall > 1.05 or peak > BLOWN_UP:
         rose = "the loss rose" if fall > 1.05 else f"the loss first rose to {peak:.0f} times its beginning"
-        out.append(f"{rose}: the learning rate {config.lr:g} is probably too high; try a tenth of it")
+        slower = Advice("lr", f"{lr / 10:g}")
+        out.append(Cause(f"{rose}, the learning rate {lr:g} is probably too high; try a tenth of it", (slower,)))
     elif fall > 0.9:
-        out.append(f"the loss hardly moved: the learning rate {config.lr:g} is probably too low; try ten times as much")
+        low = f"the loss hardly moved, the learning rate {lr:g} is probably too low; try ten times as much"
+        out.append(Cause(low, (Advice("lr", f"{lr * 10:g}"),)))
     if not out:
-        out.append(
-            f"the loss fell to {fall:.0%}, but objects are not found yet: look at the annotations on the images "
-            "(maskwright data show), try a larger --size, or give it more time (--minutes 5)"
-        )
+        help_ = (Advice("data show", "run"), Advice("size", "raise"), Advice(MINUTES, "raise"))
+        out.append(Cause(f"the loss fell to {fall:.0%}, but objects are not found yet", help_))
     return out
 
 
-def _of_error(error: Exception, config: TrainConfig) -> list[str]:
-    text = str(error)
-    if "nothing can be learnt" in text:
-        return ["after drawing them at the network's scale no object is left to learn from"]
-    return [text, f"learning rate {config.lr:g}, precision {config.precision}: try a tenth of the rate, or float32"]
+def _of_error(error: MaskwrightError, settings: Resolved) -> list[Cause]:
+    if error.code == NOTHING_TO_LEARN:
+        return [Cause("after drawing them at the network's scale no object is left to learn from")]
+    lr, precision = settings.learning.lr, settings.compute.precision
+    slower = (Advice("lr", f"{lr / 10:g}"), Advice("precision", "float32"))
+    return [Cause(str(error)), Cause(f"learning rate {lr:g}, precision {precision}", slower)]
 
 
-def outline_faults(data: Dataset) -> list[str]:
+def outline_faults(data: Dataset) -> list[Cause]:
     """What is wrong with the annotations of these images: outlines without a pixel, or elsewhere than their boxes."""
     empty, apart, total = 0, 0, 0
     for i in range(len(data)):
@@ -264,34 +290,32 @@ def outline_faults(data: Dataset) -> list[str]:
         total, empty = total + len(rows), empty + int((~full).sum())
         overlap = box_ops.matched_iou(torch.from_numpy(boxes[full]), torch.from_numpy(drawn[full]))
         apart += int((overlap < 0.5).sum())
-    out = []
+    check, out = (Advice("data check", "run"),), []
     if empty:
-        out.append(f"{empty} of {total} outlines hold no pixel: run `maskwright data check`")
+        out.append(Cause(f"{empty} of {total} outlines hold no pixel", check))
     if apart:
-        out.append(
-            f"{apart} of {total} outlines do not lie in their boxes (IoU below 0.5): run `maskwright data check`"
-        )
+        out.append(Cause(f"{apart} of {total} outlines do not lie in their boxes (IoU below 0.5)", check))
     return out
 
 
-def _of_inputs(model: Model, data: Dataset) -> list[str]:
+def _of_inputs(model: Model, data: Dataset) -> list[Cause]:
     """What is odd about the inputs: objects too small, more than the model reports, images without contrast."""
     sides, counts = _input_sides(data, model)
     out = []
     if len(sides) and np.median(sides) < TINY:
-        out.append(f"objects are {np.median(sides):.0f} pixels at the input (median), hard to find: a larger --size")
+        found = f"objects are {np.median(sides):.0f} pixels at the input (median), hard to find"
+        out.append(Cause(found, (Advice("size", "raise"),)))
     if counts.max(initial=0) > model.output.max_instances:
-        out.append(f"a window holds {counts.max()} objects, the model reports {model.output.max_instances} at most")
+        most = f"a window holds {counts.max()} objects, the model reports {model.output.max_instances} at most"
+        out.append(Cause(most))
     batches = Batches(data, model.spec, Sampling(batch_size=1, masks=model.draws_masks))
     flat, off = [], []
     for batch in batches.start():
         flat.append(float(batch.images.std()))
         off.append(abs(float(batch.images.mean())))
     if np.median(flat) < 0.05:
-        out.append(f"images have next to no contrast after normalisation (deviation {np.median(flat):.3f} of about 1)")
+        flatness = f"deviation {np.median(flat):.3f} of about 1"
+        out.append(Cause(f"images have next to no contrast after normalisation ({flatness})"))
     if np.median(off) > 5 * max(1.0, float(np.median(flat))):
-        out.append(f"images are far from the expected brightness (mean {np.median(off):.1f} of about 0)")
+        out.append(Cause(f"images are far from the expected brightness (mean {np.median(off):.1f} of about 0)"))
     return out
-
-
-__all__: Sequence[str] = ("IMAGES", "SECONDS", "Trial", "outline_faults", "try_out")

@@ -8,14 +8,38 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any, Self
 
 from maskwright.atomic import reason
+from maskwright.codec import check_range
 from maskwright.errors import MissingExtraError, TrainingError
-from maskwright.training.checkpoint import Position
+from maskwright.training.position import Position
 from maskwright.training.processes import is_one_of_several
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """A run's files and messages; none of them changes what is learnt.
+
+    out: the run's folder. resume: continue the run in it; it starts where there is none. checkpoint_minutes: between
+    saved states. log_every: iterations. tensorboard: write events for it as well. report: write report.html at the
+    end, which costs one more evaluation. progress: a bar on stderr.
+    """
+
+    out: str = "runs/train"
+    resume: bool = False
+    checkpoint_minutes: float = 10.0
+    log_every: int = 10
+    tensorboard: bool = False
+    report: bool = True
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        check_range(self, "log_every", low=1)
+        check_range(self, "checkpoint_minutes", low=0)
 
 
 class StopRequest:

@@ -5,7 +5,7 @@ Letters: H W image, h w input.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,11 @@ from maskwright import draw
 from maskwright.data.dataset import Dataset
 from maskwright.geometry import Geometry
 from maskwright.samples.augment import Choice, move_objects
-from maskwright.samples.loader import Item, Key, TrainingSamples, order
+from maskwright.samples.loader import Item, Key, Sampling, TrainingSamples, order
 from maskwright.samples.resample import warp
 from maskwright.samples.sample import ImageArray, Objects, Sample
-from maskwright.training.config import TrainConfig
-from maskwright.training.defaults import Reason, resolve
-from maskwright.training.network import input_spec, origin
 from maskwright.types import Classes, InputSpec, Instances
+from maskwright.wording import counted
 
 LARGEST = 512
 """Long edge in pixels up to which samples are enlarged, by a whole factor, or to which they are shrunk."""
@@ -32,26 +30,15 @@ PER_IMAGE = 3
 GROUND, INK, GAP, LINE = (255, 255, 255), (40, 40, 40), 8, 18
 
 
-@dataclass(frozen=True, eq=False)
-class Sheet:
-    """A contact sheet: the image (H, W, 3) uint8, the settings it shows, what was decided for them and why."""
+def sheet(data: Dataset, spec: InputSpec, sampling: Sampling, count: int = 12) -> NDArray[np.uint8]:
+    """`count` training samples (H, W, 3), each image's own ones in a row behind the original.
 
-    image: NDArray[np.uint8]
-    config: TrainConfig
-    reasons: Sequence[Reason]
-
-
-def sheet(config: TrainConfig, data: Dataset, count: int = 12) -> Sheet:
-    """`count` training samples of a run with these settings, each image's own ones in a row behind the original.
-
-    What nobody chose in `config` is decided from the data, as for training. The samples are those that the run's first
-    epochs show of its first images, input frame and colours, cut to what the sheet has room for; crowds are marked.
+    The samples are those that the first epochs of a run show of its first images, input frame and colours, cut to
+    what the sheet has room for; crowds are marked.
     Raises DataError where nothing can be learnt from the data, or an image cannot be used.
     """
-    config, reasons = resolve(config, data)
-    spec = input_spec(origin(config).config.spec, config)
-    samples = TrainingSamples(data, spec, replace(config.sampling(), masks=data.has_masks))
-    positions = order(samples.shown, config.seed, 0)[: math.ceil(count / PER_IMAGE)]
+    samples = TrainingSamples(data, spec, replace(sampling, masks=data.has_masks))
+    positions = order(samples.shown, sampling.seed, 0)[: math.ceil(count / PER_IMAGE)]
     each = math.ceil(count / len(positions))
     originals, seen = [], []
     for row, position in enumerate(int(p) for p in positions):
@@ -65,7 +52,7 @@ def sheet(config: TrainConfig, data: Dataset, count: int = 12) -> Sheet:
         cells = [_cell(original, data, caption, _factor(max(original.size)))]
         cells += [_cell(one, data, f"epoch {k}, {described(one)}", factor) for k, one in enumerate(varied)]
         rows.append(cells)
-    return Sheet(_grid(rows), config, reasons)
+    return _grid(rows)
 
 
 def _factor(long: int) -> float:
@@ -94,7 +81,7 @@ def as_seen(item: Item, spec: InputSpec, like: Objects) -> Sample:
 def described(sample: Sample) -> str:
     """Height, width and objects of a sample, as captions say it."""
     count = len(sample.objects)
-    return f"{sample.size[0]}x{sample.size[1]}, {count} object{'' if count == 1 else 's'}"
+    return f"{sample.size[0]}x{sample.size[1]}, {counted(count, 'object')}"
 
 
 # ---- drawing --------------------------------------------------------------------------------------------------------

@@ -15,11 +15,11 @@ from maskwright.data.synthetic import scenes_fixture
 from maskwright.errors import DataError
 from maskwright.samples.augment import STRONG, Augment
 from maskwright.samples.loader import Key, Sampling, TrainingSamples
-from maskwright.training.config import TrainConfig
-from maskwright.training.sheet import GAP, LINE, as_seen, described, sheet
+from maskwright.samples.sheet import GAP, LINE, as_seen, described, sheet
 from maskwright.types import InputSpec
 
 SIZE = (60, 80)
+SPEC = InputSpec(size=60, max_size=120, resize="pillow")
 
 
 @pytest.fixture(scope="module")
@@ -40,51 +40,44 @@ def test_seen_is_the_input_in_colours(data: Dataset, channels: str) -> None:
 
 
 def test_originals_are_beside_their_variations(data: Dataset) -> None:
-    still = TrainConfig(size=60, augment=None)
-    made = sheet(still, data, 5)
+    made = sheet(data, SPEC, Sampling(), 5)
     cell = (6 * SIZE[0] + LINE, 6 * SIZE[1])  # enlarged to the whole factor that fits
-    assert made.image.shape == (2 * cell[0] + 3 * GAP, 4 * cell[1] + 5 * GAP, 3)
-    shown = [made.image[GAP + LINE : GAP + cell[0], GAP + k * (cell[1] + GAP) :][:, : cell[1]] for k in range(4)]
+    assert made.shape == (2 * cell[0] + 3 * GAP, 4 * cell[1] + 5 * GAP, 3)
+    shown = [made[GAP + LINE : GAP + cell[0], GAP + k * (cell[1] + GAP) :][:, : cell[1]] for k in range(4)]
     for one in shown[1:]:
         np.testing.assert_array_equal(one, shown[0])  # nothing varies: the input is the image
-    below = made.image[2 * GAP + cell[0] :]
+    below = made[2 * GAP + cell[0] :]
     assert (below[:, GAP : cell[1]] != 255).any()
     assert (below[: cell[0], 4 * GAP + 3 * cell[1] :] == 255).all()  # five samples: three and two
 
 
 def test_a_sheet_repeats_and_varies_with_the_seed(data: Dataset) -> None:
-    one, two, other = (sheet(TrainConfig(size=60, augment=STRONG, seed=s), data, 3).image for s in (0, 0, 1))
+    one, two, other = (sheet(data, SPEC, Sampling(augment=STRONG, seed=s), 3) for s in (0, 0, 1))
     np.testing.assert_array_equal(one, two)
     assert one.shape != other.shape or (one != other).any()
 
 
-def test_defaults_are_decided_from_the_data(data: Dataset) -> None:
-    made = sheet(TrainConfig(), data, 1)
-    assert {r.field for r in made.reasons} >= {"augment"}
-    assert made.config.augment != Augment()
-
-
 @pytest.mark.parametrize("size", [(1, 1), (2000, 5), (7, 600)])
 def test_odd_images(tmp_path: Path, size: tuple[int, int]) -> None:
-    made = sheet(TrainConfig(augment=STRONG), scenes_fixture(tmp_path, 2, images=1, size=size, objects=2), 2)
-    assert made.image.ndim == 3
+    data = scenes_fixture(tmp_path, 2, images=1, size=size, objects=2)
+    assert sheet(data, SPEC, Sampling(augment=STRONG), 2).ndim == 3
 
 
 def test_boxes_alone_and_crowds(data: Dataset) -> None:
     rows = {i: tuple(replace(a, segmentation=None, crowd=k == 0) for k, a in enumerate(found))
             for i, found in data.annotations.items()}  # fmt: skip
     bare = replace(data, annotations=rows, landmarks=())
-    assert (sheet(TrainConfig(size=60), bare, 3).image != 255).any()
+    assert (sheet(bare, SPEC, Sampling(augment=Augment()), 3) != 255).any()
     empty = replace(data, annotations=dict.fromkeys(data.annotations, ()))
     with pytest.raises(DataError, match="has an object"):
-        sheet(TrainConfig(size=60), empty, 3)
+        sheet(empty, SPEC, Sampling(), 3)
 
 
 def test_the_global_stream_is_left_alone(data: Dataset) -> None:
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
-    sheet(TrainConfig(size=60, augment=STRONG), data, 2)
+    sheet(data, SPEC, Sampling(augment=STRONG), 2)
     assert torch.equal(torch.rand(1), expected)
 
 

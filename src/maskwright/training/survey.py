@@ -1,4 +1,4 @@
-"""What the rules of `defaults` look at: the data set measured once, the network a run starts from, the device.
+"""What the rules of `defaults` look at: the data set measured once, the network a run begins with, the device.
 
 Sizes: a side is the square root of a box's area; the edge is that of an image that the input's size is about. "At the
 input" is after the resizing that the network sees.
@@ -7,27 +7,25 @@ Letters: N objects, P images. Arrays are float64; sides and edges in pixels.
 """
 
 import math
-import os
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from maskwright.data.dataset import Dataset
 from maskwright.ops.warp import input_size, padded_size
+from maskwright.training.compute import Device
 from maskwright.training.config import TrainConfig
-from maskwright.training.network import Origin, input_spec
+from maskwright.training.network import Start, input_spec
 from maskwright.types import InputSpec
 
 Array = NDArray[np.float64]
 
 
-class Facts:
-    """What the rules look at: the settings so far, the network they start from, and the data set, measured once."""
+class Survey:
+    """The settings so far, the network they begin with, the device, and the data set, measured once."""
 
-    def __init__(self, config: TrainConfig, dataset: Dataset, start: Origin, device: "Device") -> None:
+    def __init__(self, config: TrainConfig, dataset: Dataset, start: Start, device: Device) -> None:
         self.config, self.dataset, self.start, self.device = config, dataset, start, device
         self.images = len(dataset)
         rows = [[a for a in dataset.of(i) if not a.crowd] for i in range(self.images)]
@@ -41,19 +39,13 @@ class Facts:
         starts = np.cumsum(self.counts) - self.counts
         spread = [np.quantile(self.sides[starts[i] : starts[i] + self.counts[i]], [0.1, 0.5]) for i in self.used]
         small, typical = np.array(spread, np.float64).reshape(-1, 2).clip(1e-3).T
-        self.small: Array = small  # a small side in each of them
+        self.small: Array = small  # the small side in each of them
         self.typical: Array = typical  # and the typical one
 
     @property
     def pretrained(self) -> bool:
         """Whether the weights are of such a network, heads included."""
-        return self.start.weights is not None and not self.start.body_only
-
-    @property
-    def weights(self) -> str:
-        """What the run begins with, in words."""
-        new = "random weights" if self.start.weights is None else "a trained backbone"
-        return "trained weights" if self.pretrained else new
+        return self.start.trained == "network"
 
     @cached_property
     def typical_edge(self) -> float:
@@ -83,7 +75,7 @@ class Facts:
 
     def inputs(self) -> tuple[Array, Array]:
         """(N,) sides at the input and (P,) padded input pixels of each image, with the settings so far."""
-        spec = input_spec(self.start.config.spec, self.config)
+        spec = input_spec(self.start.config.spec, self.config.network)
         sizes = [(int(h), int(w)) for h, w in self.sizes]
         inputs = [input_size(size, spec) for size in sizes]
         scale = np.array([math.sqrt(a * b / (h * w)) for (a, b), (h, w) in zip(inputs, sizes, strict=True)])
@@ -102,24 +94,3 @@ def _edge(sizes: Array, spec: InputSpec) -> Array:
     if spec.fit == "stretch":
         return np.asarray(np.sqrt(sizes.prod(axis=1)), np.float64)
     return np.asarray(sizes.max(axis=1) if spec.fit == "letterbox" else sizes.min(axis=1), np.float64)
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where the run computes: "cpu" or "cuda", memory in MB, cores, whether bf16 is fast, how many processes."""
-
-    kind: str
-    megabytes: float = 0.0
-    cores: int = 1
-    bf16: bool = False
-    processes: int = 1
-
-    @staticmethod
-    def find(config: TrainConfig) -> "Device":
-        cores, processes = os.cpu_count() or 1, int(os.environ.get("WORLD_SIZE", "1"))  # torchrun sets the latter
-        if config.device == "cpu" or not torch.cuda.is_available():
-            able = torch.cpu.get_capabilities()
-            fast = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-            return Device("cpu", 0.0, cores, fast, processes)
-        memory = torch.cuda.get_device_properties(0).total_memory / 1e6
-        return Device("cuda", memory, cores, torch.cuda.is_bf16_supported(including_emulation=False), processes)

@@ -1,0 +1,33 @@
+"""What each training step shows of the images."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from maskwright.codec import FieldError, check_choices, check_range, open_field
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """Which images make a step, besides their variations.
+
+    batch_size: images at once, in all processes together. accumulate: batches for one optimiser step. repeats: times
+    an epoch shows each image, each time varied anew; for small data sets. short_edges: draw the input's short edge
+    from these, instead of the network's own size. keep_empty: learn also from images without objects. orientation:
+    "free" where images have no up and down, as seen through a microscope or from above. workers: processes that
+    prepare images, for each process that trains.
+    """
+
+    batch_size: int = open_field(4)
+    accumulate: int = 1
+    repeats: int = 1
+    short_edges: tuple[int, ...] = ()
+    keep_empty: bool = True
+    orientation: Literal["upright", "free"] = "upright"
+    workers: int = open_field(0)
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_range(self, "batch_size", "accumulate", "repeats", low=1)
+        check_range(self, "workers", low=0)
+        if any(edge < 1 for edge in self.short_edges):
+            raise FieldError(f"short_edges are positive pixels, got {self.short_edges}.", ("short_edges",))

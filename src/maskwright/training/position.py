@@ -1,0 +1,76 @@
+"""How far a run is, and when it ends."""
+
+from dataclasses import dataclass
+
+from maskwright.codec import FieldError, check_range, open_field
+
+
+@dataclass(frozen=True)
+class LengthSettings:
+    """When the run ends, and how often it measures.
+
+    epochs, max_minutes: the run ends with the first that is reached; one may be None. With max_minutes the learning
+    rate follows the share of the time that is used, or of the epochs if that is further. evaluate_every: epochs.
+    patience: stop after this many evaluations in a row that are not better than the best by more than min_delta; None
+    never does.
+    """
+
+    epochs: int | None = open_field(50)
+    max_minutes: float | None = None
+    evaluate_every: int = open_field(1)
+    patience: int | None = None
+    min_delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_range(self, "epochs", "evaluate_every", "patience", low=1)
+        check_range(self, "max_minutes", low=0, open_low=True)
+        check_range(self, "min_delta", low=0)
+        if self.epochs is None and self.max_minutes is None:
+            raise FieldError("Set epochs or max_minutes, or the run would never end.", ("epochs",))
+
+
+@dataclass
+class Position:
+    """How far a run is.
+
+    iteration: optimiser steps done. epoch, number: the batch that comes next. seconds: time used so far.
+    due: an evaluation is to be done before the next step. validated: iteration of the last evaluation, or -1.
+    best: the best value so far, or None; best_iteration: where it was reached. stale: evaluations since the last that
+    was better by more than min_delta.
+    """
+
+    iteration: int = 0
+    epoch: int = 0
+    number: int = 0
+    seconds: float = 0.0
+    due: bool = False
+    validated: int = -1
+    best: float | None = None
+    best_iteration: int = -1
+    stale: int = 0
+
+    def advance(self, batches: int, per_epoch: int, length: LengthSettings) -> None:
+        """Count a step over so many batches."""
+        self.iteration, self.number = self.iteration + 1, self.number + batches
+        if self.number >= per_epoch:
+            self.epoch, self.number = self.epoch + 1, 0
+            self.due = self.epoch % length.evaluate_every == 0
+
+    def measured(self, value: float, length: LengthSettings) -> bool:
+        """Note an evaluation; gives whether it is the best so far."""
+        self.due, self.validated = False, self.iteration
+        self.stale = 0 if self.best is None or value > self.best + length.min_delta else self.stale + 1
+        if self.best is not None and value <= self.best:
+            return False
+        self.best, self.best_iteration = value, self.iteration
+        return True
+
+    def progress(self, per_epoch: int, length: LengthSettings) -> float:
+        """Share of the run that is over, by epochs or time, whichever is further; in [0, 1]."""
+        done = (self.epoch + self.number / per_epoch) / length.epochs if length.epochs else 0.0
+        used = self.seconds / (60 * length.max_minutes) if length.max_minutes else 0.0
+        return min(1.0, max(done, used))
+
+    def stalled(self, length: LengthSettings) -> bool:
+        """Whether `patience` evaluations in a row brought nothing better."""
+        return length.patience is not None and self.stale >= length.patience
