@@ -18,6 +18,8 @@ from typer.testing import CliRunner, Result
 
 from maskwright import __version__, demo
 from maskwright.cli import app
+from maskwright.data.formats import coco
+from maskwright.data.synthetic import coco_fixture
 from maskwright.errors import WeightsError
 from maskwright.models.zoo import ZOO
 from maskwright.results.outputs import WRITERS
@@ -197,6 +199,36 @@ def test_evaluate_passes_its_options_on(
     wrong = command("evaluate", "--data", "a.json", "--rename", "cell")
     assert wrong.exit_code == 2
     assert "--rename takes MODEL=DATA" in wrong.stderr
+
+
+def test_evaluate_measures_a_result_file(images: Path, tmp_path: Path) -> None:
+    """Without a model; ids of other images, and options that concern a model, are refused."""
+    data = coco.load(coco_fixture(tmp_path / "scenes", 3, images=2))
+    rows = [
+        {**row, "file_name": record.file_name}
+        for i, record in enumerate(data.images)
+        for row in Prediction(**vars(data.truth(i))).to_coco(record.id)
+    ]
+    place, words = (
+        tmp_path / "results.json",
+        ["evaluate", "--data", data.source, "--results", tmp_path / "results.json"],
+    )
+    place.write_text(json.dumps(rows))
+    done = command(*words, "--metric", "nuclei", "--out", tmp_path / "n.json", "--report", tmp_path / "r.html")
+    assert done.exit_code == 0
+    assert "nuclei: AP = TP / (TP + FP + FN) at score 0.50 and more" in done.stdout
+    assert json.loads((tmp_path / "n.json").read_text())["bbox"]["AP"] == pytest.approx(1.0)
+    assert "Precision and recall of masks" in (tmp_path / "r.html").read_text()
+    done = command(*words, "--model", "nuclei", "--size", "100")
+    assert (done.exit_code, done.stderr) == (2, "error: A result file is measured without a model: leave out what "
+                                                "concerns a model. (--model, --size)\n")  # fmt: skip
+    ids = [record.id for record in data.images]
+    place.write_text(json.dumps([{**row, "image_id": ids[row["image_id"] == ids[0]]} for row in rows]))
+    done = command(*words)
+    assert done.exit_code == 2
+    assert "but the result is of" in done.stderr
+    done = command(*words, "--score", "0.5")
+    assert "belong to --metric nuclei" in done.stderr
 
 
 def test_evaluate_refuses_to_write_over_files_before_it_begins(

@@ -33,6 +33,12 @@ class TestClasses:
         assert a != "cat dog"
         assert len({a, Classes(["cat", "dog"])}) == 1
 
+    def test_match(self):
+        data = Classes(["ring", "cell", "cell"], [9, 1, 0])
+        assert Classes(["cell", "star", "ring", "cell"], [0, 4, 7, 1]).match(data).tolist() == [2, -1, 0, 1]
+        assert Classes(["cell"], [5]).match(data).tolist() == [-1]
+        assert Classes(["cell"], [5]).match(Classes(["cell"], [6])).tolist() == [0]
+
     def test_landmarks(self):
         wing = Landmarks(("left tip", "right tip"), ((0, 1),))
         marked = Classes(["fly", "leaf"], landmarks=[wing, None])

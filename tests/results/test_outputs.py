@@ -13,9 +13,10 @@ from PIL import Image
 from tests.reference.brightness import CLASSES, Brightness
 
 from maskwright import draw, media
-from maskwright.errors import ConfigError, ImageError
+from maskwright.data.formats import coco
+from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.prediction.batch import Done, Failed, RunOptions, predict_files
-from maskwright.results.outputs import WRITERS, entries, parse_kinds
+from maskwright.results.outputs import WRITERS, parse_kinds, run_images
 from maskwright.results.prediction import Prediction
 from maskwright.types import Masks
 
@@ -208,7 +209,7 @@ def test_results_that_are_there_are_replaced_only_when_asked(tmp_path: Path) -> 
     source = source_image(tmp_path / "a.png", ring_and_two_parts())
     run([source], tmp_path / "out", save=["cutouts", "csv"])
     source_image(source)
-    with pytest.raises(ConfigError, match=r"a and 1 more exist already. Add --overwrite"):
+    with pytest.raises(ConfigError, match=r"a and 1 more exist already\. Name another folder"):
         run([source], tmp_path / "out", save=["cutouts", "csv"])
     run([source], tmp_path / "out", save=["json"])  # another kind beside them is no conflict
     run([source], tmp_path / "out", save=["cutouts", "csv"], overwrite=True)
@@ -241,7 +242,7 @@ def test_kinds_that_need_masks_are_refused_for_boxes(tmp_path: Path) -> None:
     (first, _) = table(tmp_path / "boxes")
     assert (first["area"], first["perimeter"]) == ("72", "")
     for kind in set(WRITERS) - set(boxes):
-        with pytest.raises(ConfigError, match=f"--save {kind} needs masks"):
+        with pytest.raises(ConfigError, match=f"{kind} cannot be made without masks"):
             predict_files(predictor, [source], tmp_path / "out", RunOptions(["labelme", kind]))  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()  # nothing is begun that cannot be finished
 
@@ -272,7 +273,7 @@ def test_wrong_options_are_refused_before_anything_is_read(tmp_path: Path) -> No
 @given(st.lists(st.lists(st.text("aAß. :é~", min_size=1, max_size=4), min_size=1, max_size=3), max_size=8))
 def test_names_never_meet_and_never_leave_the_folder(paths: list[list[str]]) -> None:
     sources = [Path("/in", *parts) for parts in paths]
-    names = [entry.name for entry in entries(sources)]
+    names = [entry.name for entry in run_images(sources)]
     assert len({name.casefold() for name in names}) == len(names)
     for name in names:
         assert Path("/out", name).resolve().parent == Path("/out")
@@ -280,17 +281,64 @@ def test_names_never_meet_and_never_leave_the_folder(paths: list[list[str]]) -> 
 
 
 def test_long_names_are_cut_and_still_differ() -> None:
-    names = [e.name for e in entries([Path("/in/" + "ü" * 120 + end) for end in ("a.png", "b.png")])]
+    names = [e.name for e in run_images([Path("/in/" + "ü" * 120 + end) for end in ("a.png", "b.png")])]
     assert len(set(names)) == 2
     assert all(len(name.encode()) <= 200 for name in names)
 
 
 def test_addresses_are_named_by_their_path() -> None:
     urls = ["https://host/a/cells%20one.png?size=3", "https://host/b/../..", "https://host/"]
-    assert [entry.name for entry in entries(urls)] == ["cells one", "image", "host"]
+    assert [entry.name for entry in run_images(urls)] == ["cells one", "image", "host"]
 
 
 def test_numbers_of_coco_images_are_kept() -> None:
-    assert [e.image_id for e in entries([Path("000000000139.jpg"), Path("285.jpg")])] == [139, 285]
-    assert [e.image_id for e in entries([Path("000000000139.jpg"), Path("x.jpg")])] == [1, 2]
-    assert [e.image_id for e in entries([Path("a/7.jpg"), Path("b/07.jpg")])] == [1, 2]
+    assert [e.image_id for e in run_images([Path("000000000139.jpg"), Path("285.jpg")])] == [139, 285]
+    assert [e.image_id for e in run_images([Path("000000000139.jpg"), Path("x.jpg")])] == [1, 2]
+    assert [e.image_id for e in run_images([Path("a/7.jpg"), Path("b/07.jpg")])] == [1, 2]
+
+
+# ---- ids of an annotation file --------------------------------------------------------------------------------------
+
+
+def annotations(path: Path, names: list[str], classes: list[str], ids: list[int]) -> Path:
+    """COCO JSON of images that are numbered from 30 down."""
+    images = [{"id": 30 - k, "file_name": name, "height": 5, "width": 7} for k, name in enumerate(names)]
+    categories = [{"id": k, "name": name} for k, name in zip(ids, classes, strict=True)]
+    path.write_text(json.dumps({"images": images, "annotations": [], "categories": categories}))
+    return path
+
+
+def test_results_take_the_ids_of_an_annotation_file(tmp_path: Path) -> None:
+    """Ten images whose order by name is not that of their ids; the categories are numbered otherwise too."""
+    pixels = np.ones((5, 7, 3), np.uint8)
+    names = [f"v{k}.png" for k in range(12)]
+    for name in names:
+        source_image(tmp_path / "in" / name, pixels)
+    known = annotations(tmp_path / "val.json", names, ["ring", *CLASSES], [4, 9, 5])
+    _, done, failed = run([tmp_path / "in"], tmp_path / "out", save=("coco", "json"), ids=known)
+    assert (len(done), failed) == (12, [])
+    rows = json.loads((tmp_path / "out/results.json").read_text())
+    assert {(row["image_id"], Path(row["file_name"]).name) for row in rows} == {
+        (30 - k, n) for k, n in enumerate(names)
+    }
+    assert {row["category_id"] for row in rows} == {9}
+    assert Prediction.load(tmp_path / "out/json/v3.json").classes.ids == (9, 5)
+    data = coco.load(known)
+    assert {i: len(found) for i, found in coco.read_results(tmp_path / "out/results.json", data).items()} == {
+        record.id: 1 for record in data.images
+    }
+
+
+def test_images_and_classes_that_the_annotation_file_does_not_have(tmp_path: Path) -> None:
+    paths = [source_image(tmp_path / name) for name in ("a/x.png", "b/x.png", "c/x.png")]
+    known = annotations(tmp_path / "val.json", ["a/x.png", "b/x.png"], [CLASSES[0]], [3])
+    with pytest.raises(ConfigError, match="has no class 'a/b: ü', which the model finds"):
+        run(paths[:2], tmp_path / "out", ids=known)
+    kept = {"ids": known, "save": ("coco",), "classes": CLASSES[:1]}
+    with pytest.raises(DataError, match=r"c/x\.png is not an image of .*val\.json\. There is a/x\.png\."):
+        run(paths, tmp_path / "out", **kept)
+    assert not (tmp_path / "out").exists()
+    run(paths[:2], tmp_path / "out", **kept)
+    bare = annotations(tmp_path / "bare.json", ["x.png"], [CLASSES[0]], [3])
+    with pytest.raises(DataError, match="are both image 30"):
+        run(paths[:2], tmp_path / "more", **(kept | {"ids": bare}))

@@ -1,4 +1,4 @@
-"""`maskwright evaluate`: Measure a model."""
+"""`maskwright evaluate`: measure a model, or a file of results."""
 
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,12 @@ from maskwright.cli.options import (
 )
 from maskwright.errors import ConfigError
 
+OF_MODELS = (
+    *("model", "weights", "classes", "class_names", "skip", "size", "fit", "nms", "crop_margin", "upsample"),
+    *("largest_component", "device", "precision"),
+)
+"""Parameters that mean nothing where a result file is measured."""
+
 
 @app.command(
     epilog="""Examples:
@@ -44,17 +50,26 @@ from maskwright.errors import ConfigError
 
 `maskwright evaluate --data cells.json --images cells/ --model nuclei --rename nucleus=cell --metric nuclei`
 
+`maskwright evaluate --data instances_val2017.json --results results.json`
+
 Prints AP and AR of boxes and masks, a table by class and the time of each stage; `--metric nuclei` adds
 TP / (TP + FP + FN) of disjoint masks at IoU 0.5 to 0.95, as the Data Science Bowl and StarDist report it. Exit code 1:
 images were left out because of --skip; they are listed."""
 )
 def evaluate(
+    ctx: typer.Context,
     data: Data,
     images: Images = None,
     data_format: DataFormat = None,
     model: Model = "nuclei",
     weights: Weights = None,
-    class_names: ClassNames = None,
+    classes: ClassNames = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json", help="Measure this COCO result file, of whatever program, instead of a model."
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N images.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write all numbers to this file as well.")
@@ -63,24 +78,31 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE.html", help="Write a page with curves, tables and the worst and best images."),
     ] = None,
-    rename: Annotated[
+    class_names: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODEL=DATA", help="A class that the model and the data call differently. Repeatable."),
+        typer.Option(
+            "--rename",
+            metavar="MODEL=DATA",
+            help="A class that the model and the data call differently. Repeatable.",
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the files of --out and --report that are there already.")
     ] = False,
     skip: Annotated[bool, typer.Option("--skip", help="Leave out images that cannot be read, and list them.")] = False,
-    metric: Annotated[
-        list[str] | None, typer.Option(metavar="coco|nuclei", help="What to measure beside COCO AP. Repeatable.")
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="NAME", help="What to measure beside COCO AP, such as nuclei. Repeatable."),
     ] = None,
-    score: Annotated[
+    nuclei_score: Annotated[
         float | None,
         typer.Option(
+            "--score",
             min=0,
             max=1,
             metavar="0..1",
-            help="Lowest score that counts for --metric nuclei.  [default: that of `maskwright predict`]",
+            help="Lowest score that counts for --metric nuclei.  [default: that of `maskwright predict`; 0.5 with "
+            "--results]",
         ),
     ] = None,
     best_threshold: Annotated[
@@ -97,37 +119,37 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure a model on annotated images: COCO box and mask AP, by class, and the time of each stage."""
-    from maskwright.evaluation.evaluate import evaluate as run
-    from maskwright.evaluation.report import report as run_and_report
+    from maskwright.evaluation import evaluate as rooms
+    from maskwright.evaluation import report as pages
+    from maskwright.metrics.table import uses_score
     from maskwright.predictor.load import load
 
     check_places({"--out": out, "--report": report}, overwrite)
-    same = pairs(rename or [])
-    asked: dict[str, Any] = {"metrics": metric, "nuclei_score": score, "best_threshold": best_threshold or None}
-    if (score is not None or best_threshold) and "nuclei" not in (metric or ()):
+    if (nuclei_score is not None or best_threshold) and not uses_score(metrics or ()):
         raise ConfigError("--score and --best-threshold belong to --metric nuclei: give that too.")
-    predictor = load(
-        model,
-        weights=weights,
-        classes=names(class_names),
-        size=size,
-        fit=fit,
-        nms=nms,
-        device=device,
-        precision=precision,
-    )
-    evaluation = (run if report is None else partial(run_and_report, report))(
-        predictor,
-        data,
-        images,
-        data_format=data_format,
-        limit=limit,
-        skip=skip,
-        class_names=same,
-        progress=Console(stderr=True).is_terminal,
-        **{name: value for name, value in asked.items() if value is not None},
-        **mask_options(crop_margin, upsample, largest_component),
-    )
+    asked = {"metrics": metrics, "nuclei_score": nuclei_score, "best_threshold": best_threshold or None}
+    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    options |= {"data_format": data_format, "limit": limit}
+    if results is not None:
+        _refuse_options_of_models(ctx)
+        run = rooms.evaluate_results if report is None else partial(pages.report_results, report)
+        evaluation = run(results, data, images, **options)
+    else:
+        options |= {"skip": skip, "class_names": pairs(class_names or []), "progress": Console(stderr=True).is_terminal}
+        predictor = load(
+            model,
+            weights=weights,
+            classes=names(classes),
+            size=size,
+            fit=fit,
+            nms=nms,
+            device=device,
+            precision=precision,
+        )
+        measure = rooms.evaluate if report is None else partial(pages.report, report)
+        evaluation = measure(
+            predictor, data, images, **options, **mask_options(crop_margin, upsample, largest_component)
+        )
     typer.echo(evaluation.report())
     if out is not None:
         evaluation.save(out)
@@ -136,3 +158,10 @@ def evaluate(
         say(f"Report: {report}")
     if evaluation.failed:
         raise typer.Exit(1)
+
+
+def _refuse_options_of_models(ctx: typer.Context) -> None:
+    sources = {name: ctx.get_parameter_source(name) for name in OF_MODELS}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if given:
+        raise ConfigError("A result file is measured without a model: leave out what concerns a model.", options=given)

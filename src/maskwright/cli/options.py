@@ -48,6 +48,7 @@ Weights = Annotated[
 ClassNames = Annotated[
     str | None,
     typer.Option(
+        "--class-names",
         metavar="NAME,...",
         help="Names of the classes that --weights were trained for.  [default: those of the published ones]",
     ),

@@ -80,6 +80,13 @@ def predict(
         int | None,
         typer.Option(min=0, metavar="N", help="Largest image to read, height x width; 0: any.  [default: 200000000]"),
     ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Annotations whose image and category ids the results get, so that they can be measured against them.",
+        ),
+    ] = None,
     bits: Annotated[
         int, typer.Option(min=1, max=16, metavar="N", help="Bits that 16-bit grey images use; often 12.")
     ] = 16,
@@ -99,6 +106,7 @@ def predict(
         batch=batch,
         overwrite=overwrite,
         bits=bits,
+        ids=ids,
         **({} if max_pixels is None else {"max_pixels": max_pixels or None}),
     )
     predictor = load(

@@ -6,8 +6,6 @@ Letters: Q classes of the model.
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.types import Classes, Instances, IntArray
@@ -25,14 +23,7 @@ def match_classes(model: Classes, dataset: Dataset, class_names: Mapping[str, st
             raise ConfigError(f"class_names: the model has no class '{old}'.{suggest(old, model.names)}")
         if new not in data.names:
             raise ConfigError(f"class_names: {dataset.source} has no class '{new}'.{suggest(new, data.names)}")
-    names = [renamed.get(name, name) for name in model.names]
-    translation = np.full(len(model), -1, np.int64)
-    for label, (name, category) in enumerate(zip(names, model.ids, strict=True)):
-        same = [k for k, n in enumerate(data.names) if n == name]
-        if len(same) > 1 or names.count(name) > 1:
-            same = [k for k in same if data.ids[k] == category]
-        if same:
-            translation[label] = same[0]
+    translation = Classes([renamed.get(name, name) for name in model.names], model.ids).match(data)
     annotated = {a.label for i in range(len(dataset)) for a in dataset.of(i)}
     lost = sorted(annotated - set(translation.tolist()))
     if lost or (translation < 0).all():

@@ -116,7 +116,7 @@ def _boxes(rows: Instances) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _Judged:
     position: int
     found: Instances
     verdict: Verdict
@@ -135,8 +135,8 @@ class Gallery:
         self.counts = np.zeros((len(dataset.classes), 3), np.int64)
         self._kept = {"worst": worst, "best": best}
         self._seen = 0
-        self._worst: list[_Entry] = []
-        self._best: list[_Entry] = []
+        self._worst: list[_Judged] = []
+        self._best: list[_Judged] = []
 
     def add(self, i: int, found: Instances) -> None:
         """Judge what was found in image `i`."""
@@ -151,45 +151,45 @@ class Gallery:
             )
         ):
             self.counts[:, column] += np.bincount(labels, minlength=len(self.counts))
-        entry, (worst, best) = _Entry(i, shown, verdict), self._kept.values()
+        judged, (worst, best) = _Judged(i, shown, verdict), self._kept.values()
         self._seen += 1
-        self._worst = sorted([*self._worst, entry], key=_badness)[:worst]
-        self._best = sorted([*self._best, entry], key=_goodness)[: worst + best]
+        self._worst = sorted([*self._worst, judged], key=_badness)[:worst]
+        self._best = sorted([*self._best, judged], key=_goodness)[: worst + best]
 
     def examples(self, most_bytes: int = 2_400_000) -> tuple[list[Example], list[Example]]:
         """The worst and the best images, none twice, JPEGs of at most `most_bytes` together. Reads them again."""
         few = min(self._kept["best"], self._seen // 2)
         worst = self._worst[: self._seen - few]
-        shown = {entry.position for entry in worst}
-        best = [entry for entry in self._best if entry.position not in shown][:few]
-        entries = [*worst, *best]
-        drawn = [self._drawn(entry) for entry in entries]
+        shown = {judged.position for judged in worst}
+        best = [judged for judged in self._best if judged.position not in shown][:few]
+        chosen = [*worst, *best]
+        drawn = [self._drawn(judged) for judged in chosen]
         for pixels, quality in ENCODINGS:
             jpegs = [[_jpeg(side, pixels, quality) for side in sides] for sides in drawn]
             if sum(len(jpeg) for sides in jpegs for jpeg in sides) <= most_bytes:
                 break
         examples = [
-            Example(self.dataset.images[entry.position].file_name, _caption(entry.verdict), *sides)
-            for entry, sides in zip(entries, jpegs if entries else [], strict=True)
+            Example(self.dataset.images[judged.position].file_name, _caption(judged.verdict), *sides)
+            for judged, sides in zip(chosen, jpegs if chosen else [], strict=True)
         ]
         return examples[: len(worst)], examples[len(worst) :]
 
-    def _drawn(self, entry: _Entry) -> tuple[Image.Image, Image.Image]:
-        image, truth = self.dataset.image(entry.position), GroundTruth(self.dataset, entry.position).objects
-        found = entry.found[~entry.verdict.ignored]
-        right = entry.verdict.found[~entry.verdict.ignored]
+    def _drawn(self, judged: _Judged) -> tuple[Image.Image, Image.Image]:
+        image, truth = self.dataset.image(judged.position), GroundTruth(self.dataset, judged.position).objects
+        found = judged.found[~judged.verdict.ignored]
+        right = judged.verdict.found[~judged.verdict.ignored]
         return (
             _overlay(image, found, np.where(right, RIGHT, FALSE), scores=True),
-            _overlay(image, truth, np.where(entry.verdict.truth, RIGHT, MISSED), scores=False),
+            _overlay(image, truth, np.where(judged.verdict.truth, RIGHT, MISSED), scores=False),
         )
 
 
-def _badness(entry: _Entry) -> tuple[float, int, int]:
-    return entry.verdict.quality, -entry.verdict.false - entry.verdict.missed, entry.position
+def _badness(judged: _Judged) -> tuple[float, int, int]:
+    return judged.verdict.quality, -judged.verdict.false - judged.verdict.missed, judged.position
 
 
-def _goodness(entry: _Entry) -> tuple[float, int, int]:
-    return -entry.verdict.quality, -entry.verdict.right, entry.position
+def _goodness(judged: _Judged) -> tuple[float, int, int]:
+    return -judged.verdict.quality, -judged.verdict.right, judged.position
 
 
 def _caption(verdict: Verdict) -> str:

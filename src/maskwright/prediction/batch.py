@@ -4,15 +4,18 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 from maskwright import media
+from maskwright.data import formats
 from maskwright.errors import ConfigError, ImageError
+from maskwright.prediction.ids import image_ids, with_category_ids
 from maskwright.predictor.predictor import MaskOptions, Predictor
-from maskwright.results.outputs import WRITERS, Entry, NamedImage, Save, entries, parse_kinds, printable
+from maskwright.results.outputs import WRITERS, LoadedImage, RunImage, Writer, parse_kinds, printable, run_images
 from maskwright.results.prediction import Prediction
+from maskwright.types import Classes
 from maskwright.wording import counted
 
 
@@ -33,7 +36,7 @@ class Failed:
 
 
 @dataclass
-class Report:
+class BatchResult:
     """What a run did. done, failed: in the order of the run. seconds: from the first image to the last file."""
 
     out: Path
@@ -64,8 +67,10 @@ class RunOptions:
     """How a run predicts and writes.
 
     save: kinds of results, keys of `outputs.WRITERS`. score_threshold, max_instances: None takes the model's own.
-    classes: names to keep, None for all. masks: see `predict.MaskOptions`. batch: images that go through the network
-    together. overwrite: replace results that are there already. max_pixels, bits: see `media.read_image`.
+    classes: names to keep, None for all. masks: see `predictor.MaskOptions`. batch: images that go through the network
+    together. overwrite: replace results that exist already. max_pixels, bits: see `media.read_image`. ids: an
+    annotation file or folder of any format, whose image and category ids the results have; without it images have the
+    numbers that are their names, or 1, 2, ..., and categories the ids of the model.
     """
 
     save: Sequence[str] = ("overlay", "json")
@@ -77,6 +82,7 @@ class RunOptions:
     overwrite: bool = False
     max_pixels: int | None = media.MAX_PIXELS
     bits: int = 16
+    ids: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "save", parse_kinds(self.save))
@@ -96,43 +102,48 @@ def predict_files(
     out: str | os.PathLike[str],
     options: RunOptions | None = None,
     on_image: Callable[[Done | Failed, int], None] | None = None,
-) -> Report:
+) -> BatchResult:
     """Predict every image of `sources` and write the chosen results under the folder `out`.
 
     sources: files, folders, globs, .txt lists, URLs (see `media.find_images`). on_image: called after each image
     with what became of it and the number of images in all.
-    An image that cannot be found or read is kept in `Report.failed` and the others are done. Before anything is
-    written, raises ConfigError where an option is wrong or a result is there already, ImageError where no source
-    leads to an image.
+    An image that cannot be found or read is kept in `BatchResult.failed` and the others are done. Before anything is
+    written, raises ConfigError where an option is wrong or a result exists already, ImageError where no source leads to
+    an image, DataError where the annotation file of the ids does not have an image.
     """
-    options = options or RunOptions()
-    out = Path(out)
-    run = _Run(predictor, out, options, {})
-    run.predict([])  # a wrong class or score is told before anything is read
+    options, out = options or RunOptions(), Path(out)
+    worker = _Worker(predictor, out, options)
+    worker.predict([])  # raises for a wrong class or score before anything is read
     _check_kinds(predictor, options)
     images, missing = _find(sources)
-    todo = entries(images)
+    ids = None
+    if options.ids is not None:
+        known = formats.load(options.ids)
+        worker.classes = with_category_ids(predictor.classes, known, options.classes)
+        ids = image_ids(images, known)
+    todo = run_images(images, ids)
     _check_places(todo, out, options)
-    report = Report(out)
+    result = BatchResult(out)
     start = time.perf_counter()
 
-    def note(result: Done | Failed) -> None:
-        if isinstance(result, Done):
-            report.done.append(result)
+    def note(image: Done | Failed) -> None:
+        if isinstance(image, Done):
+            result.done.append(image)
         else:
-            report.failed.append(result)
+            result.failed.append(image)
         if on_image is not None:
-            on_image(result, len(todo) + len(missing))
+            on_image(image, len(todo) + len(missing))
 
     for failed in missing:
         note(failed)
     with ExitStack() as stack:
-        run.savers.update(_open(todo, out, options, stack))
-        for batch in _batches(todo, options.batch):
-            for result in run.batch(batch):
-                note(result)
-    report.seconds = time.perf_counter() - start
-    return report
+        worker.writers = _open(todo, out, options, stack)
+        rest = iter(todo)
+        while batch := list(islice(rest, options.batch)):
+            for image in worker.batch(batch):
+                note(image)
+    result.seconds = time.perf_counter() - start
+    return result
 
 
 def _find(sources: Sequence[str | os.PathLike[str]]) -> tuple[list[str | Path], list[Failed]]:
@@ -156,66 +167,69 @@ def _check_kinds(predictor: Predictor, options: RunOptions) -> None:
     """Refuse before the first image what a network without masks cannot give."""
     lacking = [kind for kind in options.save if WRITERS[kind].needs_masks and not predictor.model.draws_masks]
     if lacking:
-        raise ConfigError(f"--save {','.join(lacking)} needs masks, and this model finds boxes only. Leave that out.")
+        raise ConfigError(
+            f"{', '.join(lacking)} cannot be made without masks, and this model finds boxes only. Leave that out.",
+            options=("save",),
+        )
 
 
-def _check_places(todo: Sequence[Entry], out: Path, options: RunOptions) -> None:
+def _check_places(todo: Sequence[RunImage], out: Path, options: RunOptions) -> None:
     """Refuse before the first image what would fail, or destroy something, after the last."""
     if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file; results need a folder. Give another --out.")
+        raise ConfigError(f"{out} is a file; results need a folder. Name another place.", options=("out",))
     if options.overwrite or not out.exists():
         return
-    places = {WRITERS[kind].place(out, entry) for kind in options.save for entry in todo}
+    places = {WRITERS[kind].place(out, item) for kind in options.save for item in todo}
     taken = sorted(str(place) for place in places if place.exists())
     if taken:
         more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
-        raise ConfigError(f"{taken[0]}{more} exist already. Add --overwrite to replace them, or give another --out.")
+        raise ConfigError(
+            f"{taken[0]}{more} exist already. Name another folder, or let them be replaced.",
+            options=("out", "overwrite"),
+        )
 
 
-def _open(todo: Sequence[Entry], out: Path, options: RunOptions, stack: ExitStack) -> dict[str, Save]:
+def _open(todo: Sequence[RunImage], out: Path, options: RunOptions, stack: ExitStack) -> dict[str, Writer]:
     """Make the folders and open the run's files."""
-    savers = {}
+    writers = {}
     for kind in options.save:
         place = WRITERS[kind].place(out, todo[0])
         place.parent.mkdir(parents=True, exist_ok=True)
-        savers[kind] = stack.enter_context(WRITERS[kind].open(place))
-    return savers
+        writers[kind] = stack.enter_context(WRITERS[kind].open(place))
+    return writers
 
 
-def _batches(todo: Sequence[Entry], size: int) -> Iterator[list[Entry]]:
-    rest = iter(todo)
-    while batch := list(islice(rest, size)):
-        yield batch
+@dataclass
+class _Worker:
+    """Reads, predicts and writes images. classes: with the ids that results are written with; None is the model's."""
 
-
-@dataclass(frozen=True)
-class _Run:
     predictor: Predictor
     out: Path
     options: RunOptions
-    savers: dict[str, Save]
+    classes: Classes | None = None
+    writers: dict[str, Writer] = field(default_factory=dict)
 
-    def batch(self, batch: Sequence[Entry]) -> Iterator[Done | Failed]:
+    def batch(self, batch: Sequence[RunImage]) -> Iterator[Done | Failed]:
         """Read, predict and write these images; results in their order."""
-        read = [self.read(entry) for entry in batch]
-        found = iter(self.predict([image for image in read if isinstance(image, NamedImage)]))
+        read = [self.read(item) for item in batch]
+        found = iter(self.predict([image for image in read if isinstance(image, LoadedImage)]))
         for image in read:
             if isinstance(image, Failed):
                 yield image
                 continue
             prediction = next(found)
-            self.save(image, prediction)
-            yield Done(image.entry.shown, len(prediction))
+            self.write(image, prediction)
+            yield Done(image.item.shown, len(prediction))
 
-    def read(self, entry: Entry) -> NamedImage | Failed:
+    def read(self, item: RunImage) -> LoadedImage | Failed:
         """The image, or why there is none."""
         try:
-            pixels = media.read_image(entry.source, max_pixels=self.options.max_pixels, bits=self.options.bits)
+            pixels = media.read_image(item.source, max_pixels=self.options.max_pixels, bits=self.options.bits)
         except (ImageError, OSError) as error:
-            return _failed(entry.shown, error)
-        return NamedImage(entry, pixels)
+            return _failed(item.shown, error)
+        return LoadedImage(item, pixels)
 
-    def predict(self, images: Sequence[NamedImage]) -> list[Prediction]:
+    def predict(self, images: Sequence[LoadedImage]) -> list[Prediction]:
         """One prediction for each image."""
         return self.predictor.predict(
             [image.pixels for image in images],
@@ -226,10 +240,12 @@ class _Run:
             **self.options.masks,
         )
 
-    def save(self, image: NamedImage, prediction: Prediction) -> None:
+    def write(self, image: LoadedImage, prediction: Prediction) -> None:
         """Write every chosen kind."""
-        for kind, save in self.savers.items():
-            save(prediction, image, WRITERS[kind].place(self.out, image.entry))
+        if self.classes is not None:
+            prediction = replace(prediction, classes=self.classes)
+        for kind, write in self.writers.items():
+            write(prediction, image, WRITERS[kind].place(self.out, image.item))
 
 
 def _failed(shown: str, error: Exception) -> Failed:

@@ -31,8 +31,8 @@ from maskwright.results.prediction import Prediction, areas, decimal, text_file
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One image of a run and what its results are called.
+class RunImage:
+    """An image of a run before it is read, and the name of its results.
 
     source: the path or address to read. name: its results' file name without suffix, unique in the run.
     image_id: its number in COCO results.
@@ -49,19 +49,19 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class NamedImage:
-    """An entry with its pixels, (H, W, 3) uint8 RGB."""
+class LoadedImage:
+    """An image of a run with its pixels, (H, W, 3) uint8 RGB."""
 
-    entry: Entry
+    item: RunImage
     pixels: NDArray[np.uint8]
 
 
-Save = Callable[[Prediction, NamedImage, Path], None]
-"""Takes one image's prediction; the path is where this kind keeps it."""
+Writer = Callable[[Prediction, LoadedImage, Path], None]
+"""Writes the prediction of one image; the path is the place of its result of this kind."""
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputKind:
     """One kind of result.
 
     pattern: its place under the output folder; {name} and {ext} are the image's ("jpg" for JPEG images, else
@@ -71,29 +71,29 @@ class Output:
 
     pattern: str
     about: str
-    open: Callable[[Path], AbstractContextManager[Save]]
+    open: Callable[[Path], AbstractContextManager[Writer]]
     needs_masks: bool = False
 
-    def place(self, out: Path, entry: Entry) -> Path:
+    def place(self, out: Path, image: RunImage) -> Path:
         """Where the result of this image (or of the whole run) goes."""
-        jpeg = _suffix(entry.source) in (".jpg", ".jpeg")
-        return out / self.pattern.format(name=entry.name, ext="jpg" if jpeg else "png")
+        jpeg = _suffix(image.source) in (".jpg", ".jpeg")
+        return out / self.pattern.format(name=image.name, ext="jpg" if jpeg else "png")
 
 
 # ---- one file for each image ------------------------------------------------------------------------------------
 
 
-def save_overlay(prediction: Prediction, image: NamedImage, path: Path) -> None:
+def save_overlay(prediction: Prediction, image: LoadedImage, path: Path) -> None:
     """The image with its instances drawn on it."""
     media.write_image(path, draw.overlay(image.pixels, prediction))
 
 
-def save_json(prediction: Prediction, image: NamedImage, path: Path) -> None:
+def save_json(prediction: Prediction, image: LoadedImage, path: Path) -> None:
     """Our own JSON, which `Prediction.load` reads back."""
-    prediction.save(path, image=image.entry.shown)
+    prediction.save(path, image=image.item.shown)
 
 
-def save_polygons(prediction: Prediction, image: NamedImage, path: Path) -> None:
+def save_polygons(prediction: Prediction, image: LoadedImage, path: Path) -> None:
     """A GeoJSON FeatureCollection in pixels: a Polygon (one part) or MultiPolygon for each instance, with holes.
 
     An instance without any pixel has a null geometry. `objectType` and `classification` are what QuPath looks for.
@@ -128,15 +128,15 @@ def _closed(ring: list[list[float]]) -> list[list[float]]:
     return [*whole, whole[0]]
 
 
-def save_labelme(prediction: Prediction, image: NamedImage, path: Path) -> None:
+def save_labelme(prediction: Prediction, image: LoadedImage, path: Path) -> None:
     """LabelMe 5 JSON that finds its image where it lies; an address is written as it is."""
-    source = image.entry.source
+    source = image.item.source
     where = source if isinstance(source, str) else Path(os.path.relpath(source, path.parent)).as_posix()
     with text_file(path) as file:
         json.dump(prediction.to_labelme(printable(where)), file, ensure_ascii=False, indent=1)
 
 
-def save_cutouts(prediction: Prediction, image: NamedImage, path: Path) -> None:
+def save_cutouts(prediction: Prediction, image: LoadedImage, path: Path) -> None:
     """A folder with one transparent PNG for each instance, named by its row and class; an older folder is replaced.
 
     An instance without any pixel has no PNG; its number is missing in the folder.
@@ -154,7 +154,7 @@ def save_cutouts(prediction: Prediction, image: NamedImage, path: Path) -> None:
     part.rename(path)
 
 
-def save_labels(prediction: Prediction, image: NamedImage, path: Path) -> None:
+def save_labels(prediction: Prediction, image: LoadedImage, path: Path) -> None:
     """16-bit grey PNG: 0 is background, k is row k - 1 of the prediction."""
     media.write_image(path, draw.label_map(prediction))
 
@@ -166,7 +166,7 @@ MEASURES = ("perimeter", "centroid_x", "centroid_y")
 
 
 @contextmanager
-def csv_table(path: Path) -> Iterator[Save]:
+def csv_table(path: Path) -> Iterator[Writer]:
     """One row for each instance, in pixels; `instance` counts from 0 in each image as the rows of its other files.
 
     Without masks the area is the box's, and perimeter and centroid are empty. If the run is cut short, the rows of
@@ -176,8 +176,8 @@ def csv_table(path: Path) -> Iterator[Save]:
         rows = csv.writer(file)
         rows.writerow((*COLUMNS, *MEASURES))
 
-        def save(prediction: Prediction, image: NamedImage, path: Path) -> None:
-            rows.writerows(_measurements(prediction, image.entry.shown))
+        def save(prediction: Prediction, image: LoadedImage, path: Path) -> None:
+            rows.writerows(_measurements(prediction, image.item.shown))
             file.flush()
 
         yield save
@@ -202,7 +202,7 @@ def _number(value: float) -> float | int | str:
 
 
 @contextmanager
-def coco_results(path: Path) -> Iterator[Save]:
+def coco_results(path: Path) -> Iterator[Writer]:
     """A JSON array of COCO result entries, each with the image's `image_id` and `file_name`.
 
     If the run is cut short, the entries of the images done stay, one a line, in `path`.part.
@@ -211,11 +211,11 @@ def coco_results(path: Path) -> Iterator[Save]:
         file.write("[")
         first = True
 
-        def save(prediction: Prediction, image: NamedImage, path: Path) -> None:
+        def save(prediction: Prediction, image: LoadedImage, path: Path) -> None:
             nonlocal first
-            for entry in prediction.to_coco(image.entry.image_id):
-                entry["file_name"] = image.entry.shown
-                file.write(("\n" if first else ",\n") + json.dumps(entry, ensure_ascii=False))
+            for row in prediction.to_coco(image.item.image_id):
+                row["file_name"] = image.item.shown
+                file.write(("\n" if first else ",\n") + json.dumps(row, ensure_ascii=False))
                 first = False
             file.flush()
 
@@ -226,19 +226,19 @@ def coco_results(path: Path) -> Iterator[Save]:
 # ---- the table ----------------------------------------------------------------------------------------------------
 
 
-def _each(save: Save) -> Callable[[Path], AbstractContextManager[Save]]:
+def _each(save: Writer) -> Callable[[Path], AbstractContextManager[Writer]]:
     return lambda place: nullcontext(save)
 
 
-WRITERS: dict[str, Output] = {
-    "overlay": Output("overlay/{name}.{ext}", "the image with the instances drawn on it", _each(save_overlay)),
-    "json": Output("json/{name}.json", "boxes, scores, classes and COCO-RLE masks", _each(save_json)),
-    "polygons": Output("polygons/{name}.geojson", "outlines with holes, as GeoJSON", _each(save_polygons), True),
-    "labelme": Output("labelme/{name}.json", "annotations to correct in LabelMe", _each(save_labelme)),
-    "cutouts": Output("cutouts/{name}", "a folder of transparent PNGs, one an instance", _each(save_cutouts), True),
-    "labels": Output("labels/{name}.png", "16-bit PNG, pixel value = instance number", _each(save_labels), True),
-    "csv": Output("measurements.csv", "one table of measurements for the run", csv_table),
-    "coco": Output("results.json", "one file of COCO results for the run", coco_results),
+WRITERS: dict[str, OutputKind] = {
+    "overlay": OutputKind("overlay/{name}.{ext}", "the image with the instances drawn on it", _each(save_overlay)),
+    "json": OutputKind("json/{name}.json", "boxes, scores, classes and COCO-RLE masks", _each(save_json)),
+    "polygons": OutputKind("polygons/{name}.geojson", "outlines with holes, as GeoJSON", _each(save_polygons), True),
+    "labelme": OutputKind("labelme/{name}.json", "annotations to correct in LabelMe", _each(save_labelme)),
+    "cutouts": OutputKind("cutouts/{name}", "a folder of transparent PNGs, one an instance", _each(save_cutouts), True),
+    "labels": OutputKind("labels/{name}.png", "16-bit PNG, pixel value = instance number", _each(save_labels), True),
+    "csv": OutputKind("measurements.csv", "one table of measurements for the run", csv_table),
+    "coco": OutputKind("results.json", "one file of COCO results for the run", coco_results),
 }
 
 
@@ -256,19 +256,20 @@ def parse_kinds(words: Sequence[str]) -> tuple[str, ...]:
 # ---- names --------------------------------------------------------------------------------------------------------
 
 
-def entries(sources: Sequence[Path | str]) -> list[Entry]:
-    """An entry for each source, in order, with names and numbers that differ.
+def run_images(sources: Sequence[Path | str], ids: Sequence[int] | None = None) -> list[RunImage]:
+    """The images of a run, one for each source, in order, with names and numbers that differ.
 
     The name is the file's stem. Images whose stems are alike (also if only in upper and lower case) get the folders
     in which they differ in front, joined by "__", and, where that is not enough, the suffix and then a number behind.
-    image_id is the stem where every stem is a number and they differ (COCO's own images), else 1, 2, ... in order.
+    image_id is that of `ids`; without it the stem where every stem is a number and they differ (COCO's own images),
+    else 1, 2, ... in order.
     """
-    names = _unique_names(sources)
-    stems = [_parts(source)[-1] for source in sources]
-    numbers = [int(stem) for stem in stems if stem.isascii() and stem.isdigit() and len(stem) <= 18]
-    if len(set(numbers)) != len(sources):
-        numbers = list(range(1, len(sources) + 1))
-    return [Entry(s, name, number) for s, name, number in zip(sources, names, numbers, strict=True)]
+    if ids is None:
+        stems = [_parts(source)[-1] for source in sources]
+        ids = [int(stem) for stem in stems if stem.isascii() and stem.isdigit() and len(stem) <= 18]
+        if len(set(ids)) != len(sources):
+            ids = range(1, len(sources) + 1)
+    return [RunImage(s, name, k) for s, name, k in zip(sources, _unique_names(sources), ids, strict=True)]
 
 
 def _unique_names(sources: Sequence[Path | str]) -> list[str]:
@@ -301,7 +302,7 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _path(source: Path | str) -> PurePosixPath:
+def path_of(source: Path | str) -> PurePosixPath:
     """The source as a path; of an address, the host and the path."""
     if isinstance(source, str):
         address = urlsplit(source)
@@ -311,12 +312,12 @@ def _path(source: Path | str) -> PurePosixPath:
 
 def _parts(source: Path | str) -> list[str]:
     """Folders and stem."""
-    path = _path(source)
+    path = path_of(source)
     return [*path.parent.parts, path.stem]
 
 
 def _suffix(source: Path | str) -> str:
-    return _path(source).suffix.lower()
+    return path_of(source).suffix.lower()
 
 
 def printable(text: str | os.PathLike[str]) -> str:

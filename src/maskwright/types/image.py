@@ -100,6 +100,20 @@ class Classes(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
         return self.names[index]
 
+    def match(self, other: "Classes") -> IntArray:
+        """(Q,) the label in `other` of each class, -1 where it does not have the class.
+
+        Classes match by name; where a name occurs twice, by name and id.
+        """
+        labels = np.full(len(self), -1, np.int64)
+        for label, (name, own) in enumerate(zip(self.names, self.ids, strict=True)):
+            same = [k for k, n in enumerate(other.names) if n == name]
+            if len(same) > 1 or self.names.count(name) > 1:
+                same = [k for k in same if other.ids[k] == own]
+            if same:
+                labels[label] = same[0]
+        return labels
+
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Classes):
             return (self.names, self.ids, self.landmarks) == (other.names, other.ids, other.landmarks)
