@@ -1,7 +1,7 @@
 """Convolution or full layer, its norm, its sum with another tensor and its activation, in one pass over memory.
 
-oneDNN does this on a CPU; elsewhere, and for types it does not know, the same values come from separate calls. Nothing
-here is used while training.
+oneDNN does this on a CPU; elsewhere, and for types it does not know, the same values come from separate calls. On a
+processor without instructions for bf16 they are worked out in float32 and rounded. Nothing here is used while training.
 """
 
 import copy
@@ -32,6 +32,8 @@ WINOGRAD_CELLS, WINOGRAD_FEW_CELLS = 4000, 300
 in a network whose maps are small anyway, and its other memory with them. Below the second nothing is saved."""
 
 _FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if torch.backends.mkldnn.is_available() else None
+
+_BF16 = _FUSED is not None and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class FusedConv(nn.Module):
@@ -75,6 +77,9 @@ class FusedConv(nn.Module):
     def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """(B, C, h, w) to (B, O, h', w'). `add` is overwritten with the result: a fresh buffer costs page faults."""
         if on_cpu(x):
+            if not multiplies(x.dtype):
+                y = self._fused(x.float(), None if add is None else add.float())
+                return y.to(x.dtype) if add is None else add.copy_(y)
             return self._winograd([x])[0] if add is None and self._takes_winograd([x]) else self._fused(x, add)
         y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
         if add is not None:
@@ -100,23 +105,20 @@ class FusedConv(nn.Module):
     def _kernel(self, x: Tensor) -> Tensor:
         """The weight for this input, in bf16 in the order that it wants; in float32 that would take too much memory."""
         if x.dtype != torch.bfloat16:
-            return self.weight
+            return self.weight.to(x.dtype)
         if self.packed is None:
             self.packed = PackedKernel(self.padding, self.stride, self.dilation, self.groups)
         return self.packed.of(self.weight, x.shape)
 
     def _fused(self, x: Tensor, add: Tensor | None) -> Tensor:
-        weight, shape = self._kernel(x), (self.padding, self.stride, self.dilation, self.groups)
+        weight, bias = self._kernel(x), self.bias.to(x.dtype)
+        shape = (self.padding, self.stride, self.dilation, self.groups)
         if add is None:
-            y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-                x, weight, self.bias, *shape, self.kind, self.numbers, ""
-            )
+            y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *shape, self.kind, self.numbers, "")
             return y
         assert self.kind in ("none", "relu")
         after = None if self.kind == "none" else self.kind
-        y = torch.ops.mkldnn._convolution_pointwise_.binary(
-            add, x, weight, self.bias, *shape, "add", 1.0, after, [], None
-        )
+        y = torch.ops.mkldnn._convolution_pointwise_.binary(add, x, weight, bias, *shape, "add", 1.0, after, [], None)
         return y
 
 
@@ -131,9 +133,11 @@ class FusedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if on_cpu(x):
+            kind = x.dtype if multiplies(x.dtype) else torch.float32
+            weight, bias = self.weight.to(kind), self.bias.to(kind)
             after = "relu" if self.relu else "none"
-            y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, after, [], "")
-            return y
+            y: Tensor = torch.ops.mkldnn._linear_pointwise(x.to(kind), weight, bias, after, [], "")
+            return y.to(x.dtype)
         y = F.linear(x, self.weight, self.bias)
         return y.relu_() if self.relu else y
 
@@ -141,6 +145,11 @@ class FusedLinear(nn.Module):
 def on_cpu(x: Tensor) -> bool:
     """Whether oneDNN's fused kernels take this tensor."""
     return x.device.type == "cpu" and _FUSED is not None and x.dtype in (torch.float32, torch.bfloat16) and len(x) > 0
+
+
+def multiplies(kind: torch.dtype) -> bool:
+    """Whether oneDNN multiplies numbers of this type on this processor: bf16 takes AVX-512 or better."""
+    return kind == torch.float32 or (kind == torch.bfloat16 and _BF16)
 
 
 def _activation(after: nn.Module | None) -> tuple[str, list[float]]:
