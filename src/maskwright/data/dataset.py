@@ -219,23 +219,14 @@ class Dataset:
 
     def draw(self, i: int, rows: Sequence[Annotation]) -> Masks:
         """The masks of some annotations of image `i`, in their order. Raises DataError, naming the annotation."""
-        outlines, name = [], self.images[i].file_name
+        outlines = []
         for a in rows:
+            where = f"{self.source}: annotation {a.id} of {self.images[i].file_name}"
             if a.segmentation is None:
-                raise DataError(
-                    f"{self.source}: annotation {a.id} of {name} has no segmentation, so it has no mask. "
-                    f"Add one, remove the annotation, or use boxes only."
-                )
-            outlines.append(a.segmentation)
-        try:
-            return draw_segmentations(outlines, self.images[i].size)
-        except DataError:
-            for a, outline in zip(rows, outlines, strict=True):  # once more, one by one, to say which it is
-                try:
-                    draw_segmentations([outline], self.images[i].size)
-                except DataError as error:
-                    raise DataError(f"{self.source}: annotation {a.id} of {name}: {error}") from error
-            raise
+                advice = "Add one, remove the annotation, or use boxes only."
+                raise DataError(f"{where} has no segmentation, so it has no mask. {advice}")
+            outlines.append((a.segmentation, where))
+        return draw_named(outlines, self.images[i].size)
 
     # ---- parts of the data set ------------------------------------------------------------------------------------
 
@@ -279,6 +270,19 @@ def _place(file_name: str, salt: str) -> float:
     """A number in [0, 1) that depends on the two strings alone."""
     digest = hashlib.sha256(f"{salt}{file_name}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def draw_named(outlines: Sequence[tuple[Polygons | RLE, str]], size: Size) -> Masks:
+    """The masks of (outline, where) pairs, in order. Raises DataError that begins with the `where` at fault."""
+    try:
+        return draw_segmentations([outline for outline, _ in outlines], size)
+    except DataError:
+        for outline, where in outlines:  # once more, one by one, to find which it is
+            try:
+                draw_segmentations([outline], size)
+            except DataError as error:
+                raise DataError(f"{where}: {error}") from error
+        raise
 
 
 def draw_segmentations(segmentations: list[Polygons | RLE], size: Size) -> Masks:

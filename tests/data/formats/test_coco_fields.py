@@ -135,7 +135,7 @@ def test_faulty_landmarks_say_where(tmp_path: Path, value: Any, said: str) -> No
 def test_a_skeleton_from_zero_is_noted(tmp_path: Path) -> None:
     data = coco.load(write(tmp_path, changed({"skeleton": [[0, 2], [1, 2]]})))
     assert data.landmarks[0] == Landmarks(("left eye", "right eye", "nose"), ((0, 2), (1, 2)))
-    assert data.notes[0] == "The skeleton of category 'person' counts from 0, COCO counts from 1; it was read as meant."
+    assert data.notes[0] == "The skeleton of category 'person' counts from 0 (COCO: from 1) and was read so."
 
 
 def test_a_panoptic_file_is_told_apart(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_real_landmarks(shared: Path, tmp_path: Path, name: str, points: int, li
     assert [partners[p] for p in partners] == list(range(points))
     assert sum(p == k for k, p in enumerate(partners)) == own
     assert first.notes == (
-        ("The 'swap' of category 'fly' does not pair all landmarks (midlegR3); its pairs were taken.",)
+        ("The 'swap' of category 'fly' does not pair all landmarks (midlegR3); the pairs in it are used.",)
         if "fly" in name  # as the file was published, midlegR3 and midlegR2 both name midlegL2
         else ()
     )

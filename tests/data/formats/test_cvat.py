@@ -378,7 +378,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=message):
             cvat.save(tmp_path / "out", broken, False)
-    with pytest.raises(ConfigError, match="an XML file holds no images"):
+    with pytest.raises(ConfigError, match="one XML file holds no images"):
         cvat.save(tmp_path / "out.xml", data(["a"]), True)
     with pytest.raises(DataError, match="1 of 1 image files are missing"):
         cvat.save(tmp_path / "out", data(["a"]), True)

@@ -237,6 +237,6 @@ def test_masks_alone_and_what_they_cannot_hold(tmp_path: Path) -> None:
     assert again.image(0).shape == (10, 10, 3)
     with pytest.raises(ConfigError, match="must be copied"):
         masks.save_objects(tmp_path / "more", data, copy=False)
-    with pytest.raises(DataError, match=r"class names must differ"):
+    with pytest.raises(DataError, match=r"several classes called|class name"):
         formats.save(tmp_path / "more", replace(data, classes=Classes(["a", " b"])), "masks")
     assert not (tmp_path / "more").exists()

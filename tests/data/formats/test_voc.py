@@ -130,7 +130,7 @@ def test_an_image_of_several_lists_is_told(tmp_path: Path) -> None:
     data = voc.load(tmp_path)
     assert data.images[0].extra == {"split": "train"}
     (said,) = [note for note in data.notes if "ImageSets" in note]
-    assert said == "1 image named by several lists of ImageSets/Segmentation; each was taken for the first of them (a)."
+    assert said == "1 image named by several lists of ImageSets/Segmentation; each belongs to the first of them (a)."
     assert any("several lists" in note for note in voc.load(lists / "val.txt").notes)
 
 
@@ -317,8 +317,8 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
 
     for broken, message in (
         (data(["a", "a"], []), "several classes called 'a'"),
-        (data(["a:b"], []), "the class name 'a:b' cannot stand in labelmap.txt"),
-        (data(["a"], ["x.png", "x.jpg"]), r"x\.png and x\.jpg would share their masks"),
+        (data(["a:b"], []), "cannot hold the class name 'a:b'"),
+        (data(["a"], ["x.png", "x.jpg"]), r"'x\.png' and 'x\.jpg' would both get the mask 'x\.png'"),
         (data(["a"], ["x.png"], split="../up"), "part '../up', which cannot name a file"),
     ):
         with pytest.raises(DataError, match=message):
@@ -348,9 +348,7 @@ def test_masks_that_disagree(tmp_path: Path) -> None:
     classes = CLASSES.copy()
     classes[2, 3] = 8
     png(path, classes)
-    assert (
-        "1 objects have several classes in SegmentationClass; the most frequent is taken." in voc.load(tmp_path).notes
-    )
+    assert "1 object of several classes got the most frequent of them." in voc.load(tmp_path).notes
     for value, what in ((0, "background"), (255, "void"), (21, "class 21")):
         png(path, np.where(OBJECTS == 2, value, CLASSES).astype(np.uint8))
         with pytest.raises(DataError, match=rf"2007_000032\.png: object 2 is {what} in SegmentationClass"):

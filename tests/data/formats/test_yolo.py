@@ -284,7 +284,7 @@ def test_missing_and_damaged_images(tmp_path: Path) -> None:
     (tmp_path / "images" / "val" / "c.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"data\.yaml: its image cannot be read: .*c\.png.*empty"):
         yolo.load(tmp_path)
-    with pytest.raises(DataError, match=r"other: the folder of .* does not exist"):
+    with pytest.raises(DataError, match=r"other: the image folder of .* does not exist"):
         yolo.load(tmp_path, tmp_path / "other")
 
 

@@ -1,4 +1,4 @@
-"""The rows of COCO JSON and of files made like it: categories, images and annotations, every fault named.
+"""The rows of COCO JSON and of files built like it: categories, images and annotations, every fault named.
 
 Letters: H W image, P landmarks. In the files boxes are x, y, width, height; in memory xyxy.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.data.dataset import RLE, Annotation, ImageRecord, Polygons, draw_segmentations
+from maskwright.data.dataset import RLE, Annotation, ImageRecord, Polygons, draw_named
 from maskwright.data.formats.shared.fields import (
     Box,
     Record,
@@ -19,9 +19,11 @@ from maskwright.data.formats.shared.fields import (
     box_to_xywh,
     box_tuple,
     frame_fields,
+    read_json,
     short,
     split_frame,
 )
+from maskwright.data.formats.shared.outlines import extent
 from maskwright.errors import DataError
 from maskwright.types import Classes, Landmarks, Masks
 
@@ -33,14 +35,25 @@ _ANNOTATION = frozenset(("id", "image_id", "category_id", "bbox", "area", "iscro
 _LANDMARKS = frozenset(("keypoints", "num_keypoints"))
 
 
-def section(source: Path, content: Row, name: str, kind: str = "COCO") -> list[Any]:
-    """One of the file's lists. Raises DataError where it is missing or no list."""
-    rows = content.get(name)
-    if not isinstance(rows, list):
-        found = f"found {short(sorted(content))}" if rows is None else f"it is {short(rows)}"
-        hint = ' A set without annotations says so with "annotations": [].' if name == "annotations" else ""
-        raise DataError(f"{source}: a {kind} data set needs the list '{name}'; {found}.{hint}")
-    return rows
+def read_sections(source: Path, first: str, kind: str = "COCO") -> tuple[dict[str, list[Any]], Row]:
+    """The lists `first`, annotations and categories of a JSON file, and its other sections.
+
+    Raises DataError where the file is no object, or a list is missing or no list.
+    """
+    content, names = read_json(source), (first, "annotations", "categories")
+    if not isinstance(content, dict):
+        hint = ""
+        if isinstance(content, list):
+            hint = " This looks like a result list, that is, predictions. Give the annotation file that it belongs to."
+        wanted = f"{first}, annotations and categories"
+        raise DataError(f"{source}: expected an object of {wanted}, got {type(content).__name__}.{hint}")
+    for name in names:
+        rows = content.get(name)
+        if not isinstance(rows, list):
+            found = f"found {short(sorted(content))}" if rows is None else f"it is {short(rows)}"
+            hint = ' A set without annotations has the empty list "annotations": [].' if name == "annotations" else ""
+            raise DataError(f"{source}: a {kind} data set needs the list '{name}'; {found}.{hint}")
+    return {name: content.pop(name) for name in names}, content
 
 
 def known(classes: Classes) -> str:
@@ -91,7 +104,7 @@ class Categories:
         first = 1
         if any(0 in pair for pair in links):
             first = 0
-            self.notes.append(f"The skeleton of {at.name} counts from 0, COCO counts from 1; it was read as meant.")
+            self.notes.append(f"The skeleton of {at.name} counts from 0 (COCO: from 1) and was read so.")
         if any(not first <= end < first + len(names) for pair in links for end in pair):
             raise at.fault(
                 f"'skeleton' joins landmarks 1 to {len(names)} (COCO counts from 1), got {short(row['skeleton'])}."
@@ -99,9 +112,9 @@ class Categories:
         return Landmarks(tuple(names), tuple((a - first, b - first) for a, b in links), self._mirrored(at, row, names))
 
     def _mirrored(self, at: Record, row: Row, names: list[str]) -> tuple[int, ...] | None:
-        """The field "swap", which some files have: for each landmark its mirror twin's name, "" where it has none.
+        """The field "swap", which some files have: for each landmark the name of its mirror image, "" where none.
 
-        Twins that name each other are taken first, then those that one of two lone landmarks names.
+        Pairs that name each other come first, then pairs that only one of two unpaired landmarks names.
         """
         swap = row.get("swap")
         if not isinstance(swap, list) or len(swap) != len(names) or not all(s == "" or s in names for s in swap):
@@ -113,7 +126,7 @@ class Categories:
                 partner[k], partner[p] = p, k
         if partner != stated:
             odd = ", ".join(names[k] for k, p in enumerate(stated) if partner[k] != p)
-            self.notes.append(f"The 'swap' of {at.name} does not pair all landmarks ({odd}); its pairs were taken.")
+            self.notes.append(f"The 'swap' of {at.name} does not pair all landmarks ({odd}); the pairs in it are used.")
         return tuple(partner)
 
 
@@ -148,9 +161,7 @@ def read_images(source: Path, rows: list[Any]) -> tuple[ImageRecord, ...]:
             raise at.fault(f"the id is used twice, for {records[number].file_name} and {short(name)}. Ids must differ.")
         if not isinstance(name, str) or not name:
             raise at.fault(f"'file_name' must be the name of the image file, got {short(name)}.")
-        size = at.whole(row, "height"), at.whole(row, "width")
-        if min(size) < 1:
-            raise at.fault(f"height and width must be at least 1, got {size[0]} and {size[1]} ({name}).")
+        size = at.size(row)
         if size[0] * size[1] > _MOST_PIXELS:
             raise at.fault(
                 f"height {size[0]} and width {size[1]} make more pixels than run lengths can count ({_MOST_PIXELS}); "
@@ -174,7 +185,7 @@ def image_row(record: ImageRecord, file_name: str) -> Row:
 
 
 class AnnotationReader:
-    """Turns annotation rows into `Annotation`s by image, and remembers what was odd."""
+    """Turns annotation rows into `Annotation`s by image, and counts what is unusual."""
 
     def __init__(
         self, source: Path, images: Iterable[ImageRecord], classes: Classes, landmarks: Sequence[Landmarks | None]
@@ -185,7 +196,7 @@ class AnnotationReader:
         self.odd: dict[str, list[int]] = {}
 
     def read(self, rows: list[Any]) -> dict[int, tuple[Annotation, ...]]:
-        """Annotations by image id. Empties `rows` on the way: the parsed JSON is ten times larger than the result."""
+        """Annotations by image id. Frees each row once it is read: parsed JSON is ten times larger than the result."""
         by_image: dict[int, list[Annotation]] = {}
         seen: set[int] = set()
         for position, row in enumerate(rows):
@@ -243,8 +254,7 @@ class AnnotationReader:
         elif isinstance(outline, dict):
             box = box_tuple(drawn(at, outline, image).boxes()[0])
         elif outline is not None:
-            points = np.concatenate(outline).reshape(-1, 2)
-            box = box_tuple(np.concatenate([points.min(axis=0), points.max(axis=0)]))
+            box = extent(outline)
         else:
             raise at.fault("has neither 'bbox' nor 'segmentation'. One of them is needed to know where the object is.")
         height, width = image.size
@@ -288,7 +298,7 @@ class AnnotationReader:
         return points
 
     def notes(self) -> tuple[str, ...]:
-        """What was odd, one sentence each."""
+        """What is unusual, one sentence each."""
         return tuple(
             f"Annotations that {what}: {len(ids)} (ids {', '.join(map(str, ids[:5]))}"
             f"{', ...' if len(ids) > 5 else ''}); {'counted again' if 'num_keypoints' in what else 'kept as they are'}."
@@ -297,11 +307,8 @@ class AnnotationReader:
 
 
 def drawn(at: Record, outline: Polygons | RLE, image: ImageRecord) -> Masks:
-    """The mask of one outline; the error says whose it is."""
-    try:
-        return draw_segmentations([outline], image.size)
-    except DataError as error:
-        raise at.fault(str(error)) from error
+    """The mask of one outline; the error names its record."""
+    return draw_named([(outline, f"{at.source}: {at.name}")], image.size)
 
 
 def annotation_row(a: Annotation, category_ids: Sequence[int]) -> Row:

@@ -6,22 +6,14 @@ called "NAME landmarks" beside a label NAME: then it is part of that class.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 from xml.etree.ElementTree import Element
 
+from maskwright.data.formats.shared.shapes import ShapeGroup
 from maskwright.data.formats.shared.xml_tree import attributes, line, parse_xml, text_of
 from maskwright.errors import DataError, suggest
 from maskwright.types import Classes, Landmarks
 
 _NO_CLASS = ("tag", "points", "polyline", "cuboid")  # label types whose shapes are no objects here
-
-
-class Shape(Protocol):
-    """What is needed of an object: its label, the label of its skeleton, its landmarks by name."""
-
-    label: str
-    skeleton: str | None
-    points: dict[str, tuple[float, float, float]]
 
 
 class Labels:
@@ -59,7 +51,7 @@ class Labels:
         own = skeleton.removesuffix(" landmarks")
         return own if own != skeleton and own in self.types else None
 
-    def classes(self, things: Sequence[Shape]) -> Classes:
+    def classes(self, things: Sequence[ShapeGroup]) -> Classes:
         """The classes, in the order of the file."""
         used, lent = {t.label for t in things}, {t.skeleton for t in things if t.skeleton not in (None, t.label)}
         names = [
@@ -90,7 +82,7 @@ class Labels:
         return Landmarks(names, tuple((names.index(a), names.index(b)) for a, b in ends if a in names and b in names))
 
 
-def landmark_sets(classes: Classes, labels: Labels, things: Sequence[Shape]) -> tuple[Landmarks | None, ...]:
+def landmark_sets(classes: Classes, labels: Labels, things: Sequence[ShapeGroup]) -> tuple[Landmarks | None, ...]:
     """By label of `classes`: the skeleton's points, then others in the order in which they come; None for no point."""
     out: list[Landmarks | None] = []
     for name in classes.names:

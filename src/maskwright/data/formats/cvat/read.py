@@ -1,33 +1,33 @@
 """CVAT XML 1.1, "for images" and "for video", read: an .xml file, or a folder of annotations.xml and images/.
 
-Polygons, masks, ellipses, boxes and skeletons are objects; shapes of one label and one `group_id` in an image are the
-parts of one object, and a skeleton or points in the group of exactly one object are its landmarks. The attributes
-`is_crowd` and `track_id` say what the format has no field for. In video a shape holds until the track's next row.
+Polygons, masks, ellipses, boxes and skeletons are objects. Shapes of one label and one `group_id` in an image are the
+parts of one object; a skeleton or points in the group of exactly one object are its landmarks. The attributes
+`is_crowd` and `track_id` stand in for fields that the format does not have. In video a shape is valid until the next
+row of its track.
 Letters: H W image, h w window of a mask, n points. Coordinates are continuous pixels.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons
+from maskwright.data.dataset import RLE, Dataset, ImageRecord
 from maskwright.data.formats.cvat.labels import Labels, landmark_sets
 from maskwright.data.formats.shared.fields import short
-from maskwright.data.formats.shared.image_files import size_of
-from maskwright.data.formats.shared.outlines import Found, annotations, ellipse, extent, rle_of, turned, union
+from maskwright.data.formats.shared.image_files import image_files, require_folder, size_of
+from maskwright.data.formats.shared.outlines import FileObject, collect, ellipse, rle_of, turned
+from maskwright.data.formats.shared.saving import FileOrFolder
+from maskwright.data.formats.shared.shapes import LoosePoints, ShapeGroup, give_points, left_out_notes
 from maskwright.data.formats.shared.xml_tree import line, read_xml, text_of
 from maskwright.errors import DataError
-from maskwright.media import SUFFIXES
 from maskwright.types import Clip, Frame, Size
 
-ANNOTATIONS = "annotations.xml"
-"""The annotation file of a data set that is a folder; its images are in `images` beside it."""
+LAYOUT = FileOrFolder("annotations.xml", "images")
 
 OWN = frozenset(("is_crowd", "track_id"))
 """The attributes that are fields here."""
@@ -37,29 +37,14 @@ _OTHERS = {"polyline": "lines", "cuboid": "cuboids", "tag": "tags of whole image
 
 
 @dataclass
-class Thing:
-    """The shapes of one object of one image. points: landmarks by name; skeleton: the label they come from."""
-
-    where: str
-    label: str
-    outlines: list[Polygons | RLE] = field(default_factory=list)
-    boxes: list[NDArray[np.float64]] = field(default_factory=list)  # four corners each; parts of an outline
-    points: dict[str, tuple[float, float, float]] = field(default_factory=dict)
-    skeleton: str | None = None
-    crowd: bool = False
-    track_id: int | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
 class _Image:
     record: ImageRecord
-    things: list[Thing]
+    things: list[ShapeGroup]
 
 
 def recognise(place: Path) -> bool:
     """An .xml file, or a folder's annotations.xml, whose first element is <annotations>."""
-    path = place / ANNOTATIONS if place.is_dir() else place
+    path = LAYOUT.file(place)
     try:
         with open(path, "rb") as file:
             return path.suffix.lower() == ".xml" and b"<annotations" in file.read(4096)
@@ -74,9 +59,8 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     cuboids, tags, and points that belong to no object are left out and counted in `Dataset.notes`.
     Raises DataError, with file and line, for what cannot be meant.
     """
-    path = place / ANNOTATIONS if place.is_dir() else place
-    if images is not None and not images.is_dir():
-        raise DataError(f"{images}: the image folder of {place} does not exist or is not a folder.")
+    path = LAYOUT.file(place)
+    require_folder(images, place)
     beside = path.parent / "images"
     root = images or (beside if beside.is_dir() else path.parent)
     tree = read_xml(path)
@@ -101,28 +85,17 @@ def _dataset(
     classes = labels.classes(things)
     landmarks = landmark_sets(classes, labels, things)
     numbered = len({p.record.id for p in images}) == len(images)
-    records: list[ImageRecord] = []
-    rows: dict[int, tuple[Annotation, ...]] = {}
-    first = 1
-    for k, image in enumerate(images):
-        own = image.record
-        record = own if numbered else replace(own, id=k)
-        found = []
-        for t in image.things:
-            label = classes.names.index(t.label)
-            marks, keypoints = landmarks[label], None
-            if marks is not None and t.points:
-                keypoints = np.array([t.points.get(n, (0.0, 0.0, 0.0)) for n in marks.names], np.float64)
-            outline = union([*t.outlines, *((box,) for box in t.boxes)], record.size) if t.outlines else None
-            box = extent(tuple(t.boxes)) if t.boxes and outline is None else None
-            found.append(Found(t.where, label, outline, box, t.crowd, keypoints, t.track_id, t.extra))
-        records.append(record)
-        rows[record.id] = annotations(record, found, first)
-        first += len(found)
-    notes = tuple(f"Left out, being no objects: {count} {what}." for what, count in left_out.items() if what != "held")
-    if left_out["held"]:
-        notes += (f"{left_out['held']} shapes are held from an earlier frame, until the next row of their track.",)
-    return Dataset(classes, tuple(records), rows, root, place, notes, landmarks if any(landmarks) else ())
+
+    def stated(k: int, image: _Image) -> tuple[ImageRecord, list[FileObject]]:
+        record = image.record if numbered else replace(image.record, id=k)
+        return record, [t.stated(classes, landmarks, record.size) for t in image.things]
+
+    records, rows = collect(stated(k, image) for k, image in enumerate(images))
+    held = left_out.pop("held", 0)
+    notes = left_out_notes(left_out)
+    if held:
+        notes += (f"{held} shapes are held from an earlier frame, until the next row of their track.",)
+    return Dataset(classes, records, rows, root, place, notes, landmarks if any(landmarks) else ())
 
 
 # ---- images and frames --------------------------------------------------------------------------------------------
@@ -141,71 +114,42 @@ def _still(reader: "_Reader", element: Element, root: Path) -> _Image:
     if not (root / name).is_file() and (root / subset / name).is_file():
         name = f"{subset}/{name}"
     record = ImageRecord(reader.whole(element, "id"), name, size, extra)
-    groups: dict[tuple[str, object], Thing] = {}
-    points: list[tuple[str, Element]] = []
+    groups: dict[tuple[str, Hashable], ShapeGroup] = {}
+    points: list[LoosePoints] = []
     for k, shape in enumerate(element):
         group = shape.attrib.get("group_id", "0")
         if shape.tag in _OTHERS:
             reader.left_out[_OTHERS[shape.tag]] += 1
         elif shape.tag == "points":
-            points.append((group, shape))
+            points.append(reader.loose(shape, group))
         elif shape.tag in _OBJECTS:
             thing = reader.thing(shape, reader.label(shape), size)
             if thing is not None:
-                key = (thing.label, k if group == "0" else f"group {group}")
+                key = (thing.label, ("alone", k) if group == "0" else group)
                 if groups.setdefault(key, thing) is not thing:
-                    _join(groups[key], thing)
+                    groups[key].join(thing)
         else:
             raise reader.fault(shape, f"<{shape.tag}> is not a known shape ({', '.join(_OBJECTS)}, points).")
     return _Image(record, _with_landmarks(reader, groups, points))
 
 
-def _join(whole: Thing, part: Thing) -> None:
-    """Add a part, another one, to its object."""
-    whole.outlines += part.outlines
-    whole.boxes += part.boxes
-    _add_points(whole, part.points, part.where)
-    whole.skeleton = whole.skeleton or part.skeleton
-    whole.crowd |= part.crowd
-    whole.track_id = part.track_id if whole.track_id is None else whole.track_id
-    whole.extra = {**part.extra, **whole.extra}
-
-
-def _add_points(thing: Thing, points: dict[str, tuple[float, float, float]], where: str) -> None:
-    """Add landmarks; one that is outside the image is no second one of its name."""
-    for name, point in points.items():
-        if point[2] and name in thing.points and thing.points[name][2]:
-            raise DataError(f"{where}: the group has two points called '{name}'. Rename one, or group them apart.")
-        thing.points[name] = point if point[2] else thing.points.get(name, point)
-
-
 def _with_landmarks(
-    reader: "_Reader", groups: dict[tuple[str, object], Thing], points: list[tuple[str, Element]]
-) -> list[Thing]:
+    reader: "_Reader", groups: dict[tuple[str, Hashable], ShapeGroup], points: list[LoosePoints]
+) -> list[ShapeGroup]:
     """The objects, each with the skeleton and the points of its group."""
-    by_group: dict[object, list[Thing]] = {}
-    for (_, key), thing in groups.items():
-        if isinstance(key, str):
-            by_group.setdefault(key, []).append(thing)
-    merged: set[int] = set()
-    for members in by_group.values():
+    by_group: dict[Hashable, list[ShapeGroup]] = {}
+    for (_, group), thing in groups.items():
+        by_group.setdefault(group, []).append(thing)
+    for group, members in by_group.items():
         bodies = [t for t in members if t.outlines or t.boxes]
-        for t in members:
-            if len(bodies) == 1 and t is not bodies[0]:
-                _join(bodies[0], t)
-                merged.add(id(t))
-    for group, element in points:
-        owners = [t for t in by_group.get(f"group {group}", []) if id(t) not in merged]
-        if group == "0" or len(owners) != 1:
-            what = "points of a group with several objects" if owners else "points that belong to no object"
-            reader.left_out[what] += 1
-            continue
-        places = reader.points(element, 1)
-        name, hidden = reader.label(element, known=False), element.attrib.get("occluded") == "1"
-        for k, (x, y) in enumerate(places.tolist()):
-            found = {name if len(places) == 1 else f"{name} {k + 1}": (x, y, 1.0 if hidden else 2.0)}
-            _add_points(owners[0], found, f"{reader.path}: line {line(element)}")
-    return [t for t in groups.values() if id(t) not in merged]
+        if len(bodies) == 1:
+            for t in members:
+                if t is not bodies[0]:
+                    bodies[0].join(t)
+            by_group[group] = bodies
+    give_points(points, by_group, reader.left_out)
+    kept = {id(t) for members in by_group.values() for t in members}
+    return [t for t in groups.values() if id(t) in kept]
 
 
 def _video(reader: "_Reader", tree: Element, tracks: Sequence[Element], root: Path) -> list[_Image]:
@@ -213,7 +157,7 @@ def _video(reader: "_Reader", tree: Element, tracks: Sequence[Element], root: Pa
     frames = _frames(reader, tree)
     names = _frame_names(root, frames)
     size = _frame_size(reader, tree, root / names[0] if names else root)
-    things: dict[int, list[Thing]] = {frame: [] for frame in frames}
+    things: dict[int, list[ShapeGroup]] = {frame: [] for frame in frames}
     for k, track in enumerate(tracks):
         label, number = reader.label(track), int(track.attrib["id"]) if track.attrib.get("id", "").isdecimal() else k
         rows = sorted((e for e in track if e.tag in _OBJECTS), key=lambda e: reader.whole(e, "frame"))
@@ -260,7 +204,7 @@ def _frames(reader: "_Reader", tree: Element) -> range:
 
 def _frame_names(root: Path, frames: range) -> list[str]:
     """The files of the frames: CVAT's frame_000012; where there are none, as many images in order of name."""
-    there = sorted(p.name for p in root.iterdir() if p.suffix.lower() in SUFFIXES) if root.is_dir() else []
+    there = [p.name for p in image_files(root)]
     by_stem = {Path(name).stem.lower(): name for name in there}
     wanted = [f"frame_{frame:06d}" for frame in frames]
     if not any(name in by_stem for name in wanted) and len(there) == len(wanted):
@@ -326,9 +270,15 @@ class _Reader:
             raise self.fault(element, f"a {element.tag} needs at least {least} points 'x,y;x,y;...', got {text}.")
         return self._floats(element, [v for pair in pairs for v in pair], "points").reshape(-1, 2)
 
-    def thing(self, element: Element, label: str, size: Size) -> Thing | None:
+    def loose(self, element: Element, group: str) -> LoosePoints:
+        """A <points> element."""
+        where, name = f"{self.path}: line {line(element)}", self.label(element, known=False)
+        hidden = element.attrib.get("occluded") == "1"
+        return LoosePoints(where, None if group == "0" else group, name, self.points(element, 1).tolist(), hidden)
+
+    def thing(self, element: Element, label: str, size: Size) -> ShapeGroup | None:
         """A shape as an object of its own; None for a skeleton of which no point is inside."""
-        thing = Thing(f"{self.path}: line {line(element)}", label)
+        thing = ShapeGroup(f"{self.path}: line {line(element)}", label, box_only=True)
         if element.tag == "polygon":
             thing.outlines.append((self.points(element, 3).reshape(-1),))
         elif element.tag == "mask":
@@ -350,7 +300,7 @@ class _Reader:
     def _turn(self, element: Element) -> float:
         return self.number(element, "rotation") if "rotation" in element.attrib else 0.0
 
-    def _box(self, element: Element, thing: Thing) -> None:
+    def _box(self, element: Element, thing: ShapeGroup) -> None:
         """A box; one that is turned is an outline."""
         x0, y0, x1, y1 = (self.number(element, key) for key in ("xtl", "ytl", "xbr", "ybr"))
         if x1 < x0 or y1 < y0:
@@ -385,7 +335,7 @@ class _Reader:
         flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
         return rle_of(flat.reshape(height, width), top, left, size)
 
-    def _remarks(self, element: Element, thing: Thing) -> None:
+    def _remarks(self, element: Element, thing: ShapeGroup) -> None:
         """Occlusion, depth and attributes."""
         if element.attrib.get("occluded") == "1":
             thing.extra["occluded"] = True

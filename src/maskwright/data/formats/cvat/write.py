@@ -12,13 +12,12 @@ from typing import TextIO
 
 import numpy as np
 
-from maskwright.atomic import new_folder, replacing
+from maskwright.atomic import replacing
 from maskwright.data.dataset import Annotation, Dataset
-from maskwright.data.formats.cvat.read import ANNOTATIONS, OWN
-from maskwright.data.formats.shared.image_files import copy_images, inner_names
-from maskwright.data.formats.shared.outlines import check_names, lost_frames, sentence
+from maskwright.data.formats.cvat.read import LAYOUT, OWN
+from maskwright.data.formats.shared.losses import check_names, lost_frames, sentence
 from maskwright.data.formats.shared.xml_tree import node, plain, tag
-from maskwright.errors import ConfigError, DataError
+from maskwright.errors import DataError
 from maskwright.types import BoolArray, Landmarks, Masks
 
 _SUFFIX = " landmarks"
@@ -26,7 +25,7 @@ _SUFFIX = " landmarks"
 
 @dataclass
 class _State:
-    """What goes on from image to image: the number of the last group, what was left out."""
+    """What passes from image to image: the number of the last group, and objects that were left out."""
 
     group: int = 0
     empty: list[str] = field(default_factory=list)
@@ -35,24 +34,10 @@ class _State:
 def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """Write a new .xml file (annotations alone), or a new folder of annotations.xml and, with `copy`, images/.
 
-    Masks without a pixel are left out and counted in the answer.
+    Objects of no pixels are left out and counted.
     """
-    single = place.suffix.lower() == ".xml"
-    if single and copy:
-        raise ConfigError(f"{place}: an XML file holds no images. Name a folder, or leave the images out.")
-    if single and place.exists():
-        raise FileExistsError(f"{place} exists already. Nothing is overwritten: name a new file, or remove it.")
     _check(place, dataset)
-    if copy:
-        dataset.require_files()
-    names = inner_names(dataset) if copy else [r.file_name for r in dataset.images]
-    if single:
-        with replacing(place) as part:
-            return _write(part, dataset, names)
-    with new_folder(place) as folder:
-        if copy:
-            copy_images(dataset, folder / "images", names)
-        return _write(folder / ANNOTATIONS, dataset, names)
+    return LAYOUT.save(place, dataset, copy, lambda path, names: _write(path, dataset, names))
 
 
 def _check(place: Path, dataset: Dataset) -> None:
@@ -70,7 +55,7 @@ def _check(place: Path, dataset: Dataset) -> None:
 
 def _write(path: Path, dataset: Dataset, names: list[str]) -> tuple[str, ...]:
     state = _State()
-    with open(path, "w", encoding="utf-8", newline="\n") as out:
+    with replacing(path) as part, open(part, "w", encoding="utf-8", newline="\n") as out:
         out.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n')
         _write_head(out, dataset)
         for i, name in enumerate(names):

@@ -1,10 +1,10 @@
 """LabelMe: a folder with one JSON file for each image, usually beside it.
 
-A shape is a polygon, rectangle, oriented rectangle, circle, bitmap ("mask") or point; shapes of one label and one
-`group_id` are the parts of one object, and points of that group its landmarks, named by their labels. A hole is a seam
-in the polygon (see `ops.polygons.with_seams`). What LabelMe has no field for stands where LabelMe keeps what it does
-not know: `track_id` and `box_only` in a shape, `landmarks` (by class: names, links, mirrored) at the file's top, the
-flag `crowd` of a shape and the flag `hidden` of a point.
+A shape is a polygon, rectangle, oriented rectangle, circle, bitmap ("mask") or point. Shapes of one label and one
+`group_id` are the parts of one object, points of that group its landmarks, named by their labels. A hole is joined to
+the polygon by a seam (see `ops.polygons.with_seams`). Fields that LabelMe does not have are written where it keeps
+unknown ones: `track_id` and `box_only` in a shape, `landmarks` (by class: names, links, mirrored) at the top of the
+file, the flag `crowd` of a shape and the flag `hidden` of a point.
 Letters: H W image, n points. Coordinates are continuous pixels.
 """
 
@@ -12,8 +12,8 @@ import base64
 import binascii
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -22,23 +22,17 @@ import numpy as np
 from maskwright import media
 from maskwright.atomic import replacing
 from maskwright.data.dataset import RLE, Dataset, ImageRecord, Polygons
-from maskwright.data.formats.shared.fields import Record, Row, json_keys, read_json, read_text, short, split_frame
-from maskwright.data.formats.shared.image_files import relative_names, size_of
-from maskwright.data.formats.shared.outlines import (
-    Found,
-    annotations,
-    ellipse,
-    extent,
-    rle_of,
-    union,
-)
+from maskwright.data.formats.shared.fields import Record, Row, json_keys, read_json, read_names, short, split_frame
+from maskwright.data.formats.shared.image_files import relative_names, require_folder, size_of
+from maskwright.data.formats.shared.outlines import FileObject, collect, ellipse, rle_of
+from maskwright.data.formats.shared.shapes import LoosePoints, ShapeGroup, give_points, left_out_notes
 from maskwright.errors import ConfigError, DataError, ImageError, suggest
 from maskwright.types import Classes, Landmarks, Size
 
 LABELS = "labels.txt"
-"""The file that gives the classes and their order, one name a line; without it the labels are sorted."""
+"""The file with the classes in their order, one name a line; without it the labels are sorted."""
 
-NO_CLASS = ("__ignore__", "_background_")  # what LabelMe's own tools write into labels.txt beside the classes
+NO_CLASS = ("__ignore__", "_background_")  # LabelMe's own tools write them into labels.txt beside the classes
 _AREAS = ("polygon", "rectangle", "oriented_rectangle", "rotation", "circle", "mask")
 _POINTS = ("point", "points")
 FILE_KEYS = frozenset(("version", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth", "landmarks"))
@@ -46,28 +40,13 @@ SHAPE_KEYS = frozenset(("label", "points", "group_id", "shape_type", "mask", "tr
 
 
 @dataclass
-class _Object:
-    """The shapes of one object: their outlines, whether all are rectangles, and the landmarks by name."""
-
-    where: str
-    label: str
-    outlines: list[Polygons | RLE] = field(default_factory=list)
-    rectangles: bool = True
-    box_only: bool = False
-    points: dict[str, tuple[float, float, float]] = field(default_factory=dict)
-    crowd: bool = False
-    track_id: int | None = None
-    extra: Row = field(default_factory=dict)
-
-
-@dataclass
 class _Sheet:
-    """One file, read."""
+    """One file, read. extra: its fields that have no place of their own."""
 
     at: Record
     image: Path
     size: Size
-    objects: list[_Object]
+    objects: list[ShapeGroup]
     extra: Row
     landmarks: dict[str, Landmarks]
 
@@ -84,38 +63,36 @@ def load(place: Path, images: Path | None = None) -> Dataset:
 
     Without `images`, images are where the files say, or beside them. Rectangles are boxes without a mask where the
     whole set has nothing else, and outlines otherwise. Lines, and points that belong to no object, are left out and
-    counted in `Dataset.notes`. Raises DataError, naming file and shape, for what cannot be meant.
+    counted in `Dataset.notes`. Raises DataError, naming file and shape, for any fault.
     """
     base = place if place.is_dir() else place.parent
     files = sorted(_json_files(place)) if place.is_dir() else [place]
     if not files:
         raise DataError(f"{place}: no JSON file in this folder. LabelMe writes one for each image.")
-    if images is not None and not images.is_dir():
-        raise DataError(f"{images}: the image folder of {place} does not exist or is not a folder.")
+    require_folder(images, place)
     left_out: Counter[str] = Counter()
     sheets = [_sheet(file, base, images, left_out) for file in files]
     objects = [o for sheet in sheets for o in sheet.objects]
     classes = _classes(base / LABELS, objects)
     landmarks = _landmarks(classes, sheets)
-    boxes_only = all(o.rectangles for o in objects)
+    boxes_only = all(o.boxes and not o.outlines for o in objects)
     root = _root([sheet.image for sheet in sheets], base) if images is None else images
     names = relative_names([sheet.image for sheet in sheets], root)
-    records, rows, first = [], {}, 1
-    for k, sheet in enumerate(sheets):
+
+    def stated(k: int, sheet: _Sheet) -> tuple[ImageRecord, list[FileObject]]:
         frame, extra = split_frame(sheet.extra)
         record = ImageRecord(k + 1, names[k], sheet.size, extra, frame)
-        found = [_found(o, sheet, classes, landmarks, boxes_only) for o in sheet.objects]
-        records.append(record)
-        rows[record.id] = annotations(record, found, first)
-        first += len(found)
-    notes = _notes(sheets, left_out, sum(o.rectangles for o in objects) if boxes_only else 0)
-    return Dataset(classes, tuple(records), rows, root, place, notes, landmarks if any(landmarks) else ())
+        return record, [o.stated(classes, landmarks, sheet.size, boxes=boxes_only) for o in sheet.objects]
+
+    records, rows = collect(stated(k, sheet) for k, sheet in enumerate(sheets))
+    notes = _notes(sheets, left_out, len(objects) if boxes_only else 0)
+    return Dataset(classes, records, rows, root, place, notes, landmarks if any(landmarks) else ())
 
 
 def unpack(place: Path) -> tuple[Path, ...]:
-    """Write the images that exist only inside their JSON files (imageData) where these say they are; gives those.
+    """Write the images that exist only inside their JSON files (imageData) beside these; gives their paths.
 
-    Raises DataError where the data is not an image. An image that is there already is never touched.
+    Raises DataError where the data is not an image. Existing images are never touched.
     """
     written = []
     for file in sorted(_json_files(place)) if place.is_dir() else [place]:
@@ -164,7 +141,7 @@ def _name(value: Any, at: Record) -> PurePosixPath:
 
 
 def _image(file: Path, document: Row, base: Path, images: Path | None) -> Path:
-    """Where the image is: the first of the sensible places that has it, else the first of them."""
+    """The first of the possible places that has the image, else the first of them."""
     name = _name(document.get("imagePath"), Record(file, "the file"))
     if images is None:
         places = [file.parent / name, file.parent / document["imagePath"], file.parent / name.name]
@@ -175,7 +152,7 @@ def _image(file: Path, document: Row, base: Path, images: Path | None) -> Path:
 
 
 def _root(images: Sequence[Path], base: Path) -> Path:
-    """The folder of the files, or where that holds none of the images, what these have in common."""
+    """The folder of the files, or where that holds none of the images, the folder that they have in common."""
     full = [Path(os.path.abspath(p)) for p in images]
     own = Path(os.path.abspath(base))
     if any(p.is_relative_to(own) for p in full):
@@ -195,8 +172,8 @@ def _size(at: Record, document: Row, image: Path) -> Size:
         size = _header(at, _base64(at, document["imageData"]))
     else:
         raise at.fault(
-            f"it has no imageHeight and imageWidth, and the image {image} is not there to tell them. "
-            f"Give the images' folder."
+            f"it has no imageHeight and imageWidth, and the image {image}, which would give them, "
+            f"does not exist. Give the images' folder."
         )
     if min(size) < 1:
         raise at.fault(f"imageHeight and imageWidth must be at least 1, got {size[0]} and {size[1]}.")
@@ -219,9 +196,9 @@ def _base64(at: Record, value: Any) -> bytes:
         raise at.fault(f"the image is not base64 text ({error}): {short(value)}. Was the file cut off?") from error
 
 
-def _objects(file: Path, shapes: Sequence[Any], size: Size, left_out: Counter[str]) -> list[_Object]:
-    objects: dict[tuple[str, Any], _Object] = {}
-    points: list[tuple[Any, str, list[tuple[float, float]], bool]] = []
+def _objects(file: Path, shapes: Sequence[Any], size: Size, left_out: Counter[str]) -> list[ShapeGroup]:
+    objects: dict[tuple[str, Hashable], ShapeGroup] = {}
+    points: list[LoosePoints] = []
     for k, row in enumerate(shapes):
         at = Record(file, f"shape {k}")
         row = at.table(row)
@@ -236,38 +213,38 @@ def _objects(file: Path, shapes: Sequence[Any], size: Size, left_out: Counter[st
         if name in NO_CLASS:
             left_out[f"shapes labelled {name}"] += 1
         elif kind in _POINTS:
-            points.append((group, name, _corners(at, row, 1), bool(flags and flags.get("hidden"))))
+            hidden = bool(flags and flags.get("hidden"))
+            points.append(LoosePoints(f"{file}: {at.name}", group, name, _corners(at, row, 1), hidden))
         elif kind in _AREAS:
-            key = (name, k if group is None else f"group {group}")
-            _add(objects.setdefault(key, _Object(f"{file}: {at.name}", name)), at, row, kind, size)
+            shape = _shape(at, name, row, kind, size)
+            key = (name, ("alone", k) if group is None else group)
+            if objects.setdefault(key, shape) is not shape:
+                objects[key].join(shape)
         elif kind in ("line", "linestrip"):
             left_out["lines"] += 1
         else:
             raise at.fault(f"the shape type {short(kind)} is not known.{suggest(str(kind), (*_AREAS, *_POINTS))}")
-    for group, name, places, hidden in points:
-        owners = [o for (_, key), o in objects.items() if group is not None and key == f"group {group}"]
-        if len(owners) != 1:
-            left_out["points of a group with several objects" if owners else "points that belong to no object"] += 1
-            continue
-        for k, (x, y) in enumerate(places):
-            own = name if len(places) == 1 else f"{name} {k + 1}"
-            if own in owners[0].points:
-                raise DataError(f"{owners[0].where}: its group {group} has two points called '{own}'. Rename one.")
-            owners[0].points[own] = (x, y, 1.0 if hidden else 2.0)
+    owners: dict[Hashable, list[ShapeGroup]] = {}
+    for (_, group), own in objects.items():
+        owners.setdefault(group, []).append(own)
+    give_points(points, owners, left_out)
     return list(objects.values())
 
 
-def _add(thing: _Object, at: Record, row: Row, kind: str, size: Size) -> None:
-    """One more shape of an object."""
-    thing.outlines.append(_outline(at, row, kind, size))
-    thing.rectangles &= kind == "rectangle"
-    thing.box_only |= kind == "rectangle" and bool(row.get("box_only"))
+def _shape(at: Record, name: str, row: Row, kind: str, size: Size) -> ShapeGroup:
+    """A shape as an object of its own."""
+    own = ShapeGroup(f"{at.source}: {at.name}", name)
+    outline = _outline(at, row, kind, size)
+    if kind == "rectangle" and isinstance(outline, tuple):
+        own.boxes, own.box_only = list(outline), bool(row.get("box_only"))
+    else:
+        own.outlines = [outline]
     if row.get("track_id") is not None:
-        thing.track_id = at.whole(row, "track_id")
+        own.track_id = at.whole(row, "track_id")
     flags = dict(row["flags"]) if isinstance(row.get("flags"), dict) else {}
-    thing.crowd |= bool(flags.pop("crowd", False))
-    extra = {k: v for k, v in {**row, "flags": flags}.items() if k not in SHAPE_KEYS and v not in (None, "", {})}
-    thing.extra = {**extra, **thing.extra}
+    own.crowd = bool(flags.pop("crowd", False))
+    own.extra = {k: v for k, v in {**row, "flags": flags}.items() if k not in SHAPE_KEYS and v not in (None, "", {})}
+    return own
 
 
 def _outline(at: Record, row: Row, kind: str, size: Size) -> Polygons | RLE:
@@ -314,14 +291,13 @@ def _bitmap(at: Record, row: Row, size: Size) -> RLE:
 # ---- classes and landmarks ------------------------------------------------------------------------------------------
 
 
-def _classes(labels: Path, objects: Sequence[_Object]) -> Classes:
+def _classes(labels: Path, objects: Sequence[ShapeGroup]) -> Classes:
     used = dict.fromkeys(o.label for o in objects)
     if not labels.is_file():
         if not used:
             raise DataError(f"{labels.parent}: no object in any file, so no class. Name the classes in {labels.name}.")
         return Classes(sorted(used))
-    lines = read_text(labels).splitlines()
-    names = [name.strip() for name in lines if name.strip() and name.strip() not in NO_CLASS]
+    names = [name for name in read_names(labels) if name not in NO_CLASS]
     if not names or len(set(names)) < len(names):
         raise DataError(f"{labels}: expected one class name a line, each once; got {short(names)}.")
     unknown = next((o for o in objects if o.label not in names), None)
@@ -352,7 +328,7 @@ def _named_landmarks(at: Record, value: Any) -> dict[str, Landmarks]:
 
 
 def _landmarks(classes: Classes, sheets: Sequence[_Sheet]) -> tuple[Landmarks | None, ...]:
-    """By label: what the files say at their top, then other names in the order in which they come."""
+    """By label: the landmarks stated at the top of the files, then other names in order of appearance."""
     stated: dict[str, Landmarks] = {}
     for sheet in sheets:
         for name, marks in sheet.landmarks.items():
@@ -372,23 +348,9 @@ def _merged(stated: Landmarks | None, names: tuple[str, ...]) -> Landmarks | Non
     return stated if stated.names == names else Landmarks(names, stated.links)
 
 
-def _found(
-    thing: _Object, sheet: _Sheet, classes: Classes, landmarks: Sequence[Landmarks | None], boxes_only: bool
-) -> Found:
-    label = classes.names.index(thing.label)
-    marks, keypoints = landmarks[label], None
-    if marks is not None and thing.points:
-        keypoints = np.array([thing.points.get(n, (0.0, 0.0, 0.0)) for n in marks.names], np.float64)
-    outline: Polygons | RLE | None = union(thing.outlines, sheet.size)
-    box = None
-    if (boxes_only or thing.box_only) and thing.rectangles and isinstance(outline, tuple):
-        box, outline = extent(outline), None
-    return Found(thing.where, label, outline, box, thing.crowd, keypoints, thing.track_id, thing.extra)
-
-
 def _notes(sheets: Sequence[_Sheet], left_out: Counter[str], boxes: int) -> tuple[str, ...]:
     embedded = left_out.pop("embedded", 0)
-    notes = [f"Left out, being no objects: {count} {what}." for what, count in left_out.items()]
+    notes = [*left_out_notes(left_out)]
     if boxes:
         notes.append(f"All {boxes} objects are rectangles: they are taken as boxes without masks.")
     if embedded:

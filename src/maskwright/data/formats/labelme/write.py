@@ -5,7 +5,6 @@ Letters: H W image. Coordinates are continuous pixels.
 
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -18,45 +17,38 @@ from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset, Polygons
 from maskwright.data.formats.labelme.read import FILE_KEYS, LABELS, NO_CLASS, SHAPE_KEYS
 from maskwright.data.formats.shared.fields import Row, frame_fields
-from maskwright.data.formats.shared.image_files import copy_images, inner_names
-from maskwright.data.formats.shared.outlines import check_names, polygons_of, sentence
-from maskwright.errors import DataError
+from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct
+from maskwright.data.formats.shared.losses import check_names, sentence
+from maskwright.data.formats.shared.outlines import polygons_of
+from maskwright.data.formats.shared.saving import write_text
 from maskwright.types import Landmarks
 
 
 def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """Write a new folder: a JSON file for each image, `labels.txt`, and with `copy` the images beside the files.
 
-    Without `copy` the files point at the images where they are. Objects that cannot be told from nothing (a mask
-    without a pixel) are left out and counted in the answer.
+    Without `copy` the files point at the images where they are. Objects of no pixels are left out and counted.
     """
-    check_names(dataset, place)
-    odd = [n for n in dataset.classes.names if n in NO_CLASS or n != n.strip() or len(n.splitlines()) != 1]
-    if odd:
-        raise DataError(f"{place}: LabelMe's {LABELS} cannot hold the class name {odd[0]!r}. Rename the class.")
+    check_names(dataset, place, reserved=NO_CLASS)
     if copy:
         dataset.require_files()
     names = inner_names(dataset)
     sheets = [PurePosixPath(name).with_suffix(".json").as_posix() for name in names]
-    twice = [name for name, count in Counter(s.casefold() for s in sheets).items() if count > 1]
-    if twice:
-        both = [n for n, s in zip(names, sheets, strict=True) if s.casefold() == twice[0]]
-        raise DataError(f"{place}: the images {' and '.join(both)} would share the file {twice[0]}. Rename one.")
+    require_distinct(dataset, sheets, "the file")
     empty: list[str] = []
     with new_folder(place) as folder:
         if copy:
             copy_images(dataset, folder, names)
-        (folder / LABELS).write_text("".join(f"{n}\n" for n in dataset.classes.names), encoding="utf-8", newline="\n")
+        write_text(folder / LABELS, "".join(f"{n}\n" for n in dataset.classes.names))
         for i, (name, sheet) in enumerate(zip(names, sheets, strict=True)):
             path = PurePosixPath(name).name if copy else _path_from(place / sheet, dataset, i)
             document = _document(dataset, i, path, empty)
-            (folder / sheet).parent.mkdir(parents=True, exist_ok=True)
-            (folder / sheet).write_text(json.dumps(document, ensure_ascii=False, indent=1, default=str) + "\n", "utf-8")
+            write_text(folder / sheet, json.dumps(document, ensure_ascii=False, indent=1, default=str) + "\n")
     return sentence(len(empty), "object{s} without a single pixel left out", empty)
 
 
 def _path_from(sheet: Path, dataset: Dataset, i: int) -> str:
-    """The image's place as the JSON file `sheet` will name it."""
+    """The path of the image as the JSON file `sheet` names it."""
     if dataset.root is None:
         return dataset.images[i].file_name
     try:

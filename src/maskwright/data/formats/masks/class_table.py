@@ -10,9 +10,8 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from maskwright.data.formats.shared.fields import Record, read_text, short
+from maskwright.data.formats.shared.fields import Record, read_names, read_text, short
 from maskwright.errors import DataError
-from maskwright.types import Classes
 
 CLASSES, OBJECTS = "classes.txt", "objects.csv"
 ONLY_CLASS = "object"
@@ -68,7 +67,7 @@ class ClassTable:
     def _stated(self, path: Path) -> list[str]:
         if not path.is_file():
             return []
-        names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        names = read_names(path)
         if not names or len(set(names)) < len(names):
             raise DataError(f"{path}: needs at least one class name, one a line and each once; got {short(names)}.")
         return names
@@ -93,14 +92,6 @@ class ClassTable:
             if key in self._class:
                 raise at.fault(f"this object has a class already, on line {self._lines[key]}.")
             self._lines[key], self._class[key] = rows.line_num, row["class"]
-
-
-def classes_text(place: Path, classes: Classes) -> str:
-    """classes.txt. Raises DataError for names that lines cannot hold."""
-    bad = [n for n in classes.names if n != n.strip() or not n or len(n.splitlines()) != 1]
-    if bad or len(set(classes.names)) < len(classes.names):
-        raise DataError(f"{place}: class names must differ, without spaces around them or line ends; got {short(bad)}.")
-    return "".join(name + "\n" for name in classes.names)
 
 
 def objects_text(rows: Iterable[tuple[str, int | None, str]]) -> str:

@@ -23,8 +23,8 @@ from maskwright import media
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.formats.masks.class_table import CLASSES, ClassTable
 from maskwright.data.formats.shared.fields import box_tuple
-from maskwright.data.formats.shared.image_files import relative_names, size_of
-from maskwright.data.formats.shared.outlines import sentence
+from maskwright.data.formats.shared.image_files import image_files, relative_names, size_of
+from maskwright.data.formats.shared.losses import sentence
 from maskwright.errors import DataError, ImageError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Masks, Size
@@ -39,8 +39,8 @@ _COUNTABLE = 1 << 20  # values up to which a table with one entry for each is ma
 
 
 @dataclass(frozen=True)
-class _Own:
-    """An image, its masks, and the class that each mask's folder names, or None."""
+class _Masked:
+    """An image, its masks, and the class that the folder of each mask names, or None."""
 
     image: Path
     masks: list[tuple[Path, str | None]] = field(default_factory=list)
@@ -55,7 +55,7 @@ def recognise_masks(place: Path) -> bool:
         return True
     if any(_has_images(place / name) for name in _MASK_FOLDERS) and _has_images(place / "images"):
         return True
-    stems = {p.stem for p in _images(place)}
+    stems = {p.stem for p in image_files(place)}
     return any(_bare(s, _MASK_ENDS) in stems or f"{_bare(s, _MASK_ENDS)}_img" in stems for s in stems if _is_mask(s))
 
 
@@ -70,11 +70,11 @@ def load_masks(place: Path, images: Path | None = None) -> Dataset:
     Raises DataError, naming the files, where an image has no mask, a mask no image, or their sizes differ.
     """
     folder = next((place / name for name in _MASK_FOLDERS if _has_images(place / name)), place)
-    masks = _images(folder, deep=folder != place)
+    masks = image_files(folder, deep=folder != place)
     if folder == place:
         masks = [p for p in masks if _is_mask(p.stem)]
     inside = images or (place if folder == place else place / "images")
-    source_images = [p for p in _images(inside, deep=inside != place) if p not in set(masks)]
+    source_images = [p for p in image_files(inside, deep=inside != place) if p not in set(masks)]
     if not masks or not source_images:
         raise DataError(
             f"{place}: found {len(source_images)} images in {inside} and {len(masks)} masks in {folder}. Expected "
@@ -93,13 +93,13 @@ def load_objects(place: Path, images: Path | None = None) -> Dataset:
     rows = []
     for sample in sorted(_samples(place)):
         inside = (images or place) / sample.name / "images"
-        source_images = _images(inside)
+        source_images = image_files(inside)
         if len(source_images) != 1:
             raise DataError(
                 f"{inside}: expected the one image that {sample / MASKS} is of, found {len(source_images)}."
             )
-        masks = _images(sample / MASKS, deep=True)
-        rows.append(_Own(source_images[0], [(m, None if m.parent.name == MASKS else m.parent.name) for m in masks]))
+        masks = image_files(sample / MASKS, deep=True)
+        rows.append(_Masked(source_images[0], [(m, None if m.parent.name == MASKS else m.parent.name) for m in masks]))
     if not rows:
         raise DataError(f"{place}: expected folders ID with ID/images/ID.png and ID/masks/*.png, found none.")
     return _dataset(place, images or place, rows, _whole)
@@ -108,19 +108,8 @@ def load_objects(place: Path, images: Path | None = None) -> Dataset:
 # ---- which masks belong to which image ----------------------------------------------------------------------------
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in media.SUFFIXES and path.name[0] != "." and path.is_file()
-
-
 def _has_images(folder: Path) -> bool:
-    return folder.is_dir() and any(_is_image(p) for p in folder.rglob("*"))
-
-
-def _images(folder: Path, deep: bool = False) -> list[Path]:
-    """The images in a folder (deep: and below it), sorted; none where there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in (folder.rglob("*") if deep else folder.iterdir()) if _is_image(p))
+    return bool(image_files(folder, deep=True))
 
 
 def _is_mask(stem: str) -> bool:
@@ -137,14 +126,14 @@ def _samples(place: Path) -> Iterator[Path]:
         yield from (p.parent for p in place.glob(f"*/{MASKS}") if p.is_dir() and (p.parent / "images").is_dir())
 
 
-def _paired(place: Path, inside: Path, images: list[Path], folder: Path, masks: list[Path]) -> list[_Own]:
+def _paired(place: Path, inside: Path, images: list[Path], folder: Path, masks: list[Path]) -> list[_Masked]:
     """Each image with its masks, by their names below their folders, suffixes and usual endings aside."""
-    own: dict[str, _Own] = {}
+    own: dict[str, _Masked] = {}
     for path in images:
         key = path.relative_to(inside).with_suffix("").as_posix()
         if key in own:
             raise DataError(f"{place}: {own[key].image.name} and {path.name} would have the same mask. Rename one.")
-        own[key] = _Own(path)
+        own[key] = _Masked(path)
     by_bare = {_bare(key, _IMAGE_ENDS): row for key, row in own.items()}
     spare = []
     for path in masks:
@@ -176,7 +165,7 @@ def _some(paths: Sequence[Path]) -> str:
 
 
 def _dataset(
-    place: Path, root: Path, rows: Sequence[_Own], split: Callable[[NDArray[np.int64]], tuple[Masks, list[int]]]
+    place: Path, root: Path, rows: Sequence[_Masked], split: Callable[[NDArray[np.int64]], tuple[Masks, list[int]]]
 ) -> Dataset:
     """split: a mask's values to its objects and the value of each."""
     table = ClassTable(place, (group for row in rows for _, group in row.masks if group is not None))

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from maskwright import media
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset
-from maskwright.data.formats.masks.class_table import CLASSES, OBJECTS, classes_text, objects_text
+from maskwright.data.formats.masks.class_table import CLASSES, OBJECTS, objects_text
 from maskwright.data.formats.masks.read import MASKS
 from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct
-from maskwright.data.formats.shared.outlines import lost_frames, sentence
+from maskwright.data.formats.shared.losses import check_names, lost_frames, sentences
+from maskwright.data.formats.shared.saving import write_text
 from maskwright.errors import ConfigError, DataError
 from maskwright.types import Masks
 
@@ -45,7 +46,7 @@ def save_masks(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, .
         _write_classes(place, folder, dataset, rows)
         if copy:
             copy_images(dataset, folder / "images", names)
-    return (*_sentences(lost), *lost_frames(dataset))
+    return (*sentences(lost), *lost_frames(dataset))
 
 
 def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
@@ -71,7 +72,7 @@ def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str,
                 rows.append((path, None, dataset.classes[a.label]))
         _write_classes(place, folder, dataset, rows)
         copy_images(dataset, folder, [f"{n}/images/{n}{f.suffix}" for n, f in zip(ids, files, strict=True)])
-    return (*_sentences(lost), *lost_frames(dataset))
+    return (*sentences(lost), *lost_frames(dataset))
 
 
 def _drawn(dataset: Dataset, i: int, lost: Counter[str]) -> tuple[list[Annotation], Masks]:
@@ -104,10 +105,7 @@ def _label_image(masks: Masks, name: str, lost: Counter[str]) -> NDArray[np.uint
 
 
 def _write_classes(place: Path, folder: Path, dataset: Dataset, rows: _Rows) -> None:
-    (folder / CLASSES).write_text(classes_text(place, dataset.classes), encoding="utf-8", newline="\n")
+    check_names(dataset, place)
+    write_text(folder / CLASSES, "".join(name + "\n" for name in dataset.classes.names))
     if len(dataset.classes) > 1:
-        (folder / OBJECTS).write_text(objects_text(rows), encoding="utf-8", newline="\n")
-
-
-def _sentences(lost: Counter[str]) -> tuple[str, ...]:
-    return tuple(text for what, count in lost.items() for text in sentence(count, what))
+        write_text(folder / OBJECTS, objects_text(rows))

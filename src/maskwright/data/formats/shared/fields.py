@@ -75,6 +75,13 @@ class Record:
             raise self.fault(f"'{key}' is missing. Add it as an integer; the fields here are {short(sorted(row))}.")
         raise self.fault(f"'{key}' must be an integer, got {short(value)}. Number the records instead of naming them.")
 
+    def size(self, row: Row) -> Size:
+        """(H, W) from the fields height and width."""
+        size = self.whole(row, "height"), self.whole(row, "width")
+        if min(size) < 1:
+            raise self.fault(f"height and width must be at least 1, got {size[0]} and {size[1]}.")
+        return size
+
     def number(self, row: Row, key: str) -> float:
         """A finite number field."""
         return self.numbers([row.get(key)], 1, f"'{key}'")[0]
@@ -202,7 +209,7 @@ def read_json(source: Path) -> Any:
 
 
 def read_text(source: Path) -> str:
-    """The text of a UTF-8 file, with or without its mark. Raises DataError, naming line and file, where it is not."""
+    """The text of a UTF-8 file, with or without byte order mark. Raises DataError, naming the line, where it is not."""
     try:
         content = source.read_bytes()
     except OSError as error:
@@ -212,6 +219,11 @@ def read_text(source: Path) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise DataError(f"{source}: line {line}: not UTF-8 text ({error.reason}). Save it as UTF-8.") from error
+
+
+def read_names(source: Path) -> list[str]:
+    """The lines of a text file, without empty ones and the spaces around them."""
+    return [line.strip() for line in read_text(source).splitlines() if line.strip()]
 
 
 def box_tuple(values: NDArray[Any]) -> Box:

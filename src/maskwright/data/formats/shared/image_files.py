@@ -11,9 +11,24 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from maskwright import media
 from maskwright.data.dataset import Dataset
-from maskwright.data.formats.shared.outlines import sentence
+from maskwright.data.formats.shared.losses import sentence
 from maskwright.errors import DataError, ImageError
 from maskwright.types import Size
+
+
+def require_folder(images: Path | None, place: Path) -> None:
+    """Raises DataError where a folder of images is given that is none."""
+    if images is not None and not images.is_dir():
+        text = f"{images}: the image folder of {place} does not exist or is not a folder."
+        raise DataError(text, options=("images",))
+
+
+def image_files(folder: Path, *, deep: bool = False) -> list[Path]:
+    """The image files in a folder (deep: and below it), sorted, without hidden ones; none where it does not exist."""
+    if not folder.is_dir():
+        return []
+    inside = folder.rglob("*") if deep else folder.iterdir()
+    return sorted(p for p in inside if p.suffix.lower() in media.SUFFIXES and p.name[0] != "." and p.is_file())
 
 
 def found_name(folder: Path, name: str) -> str | None:
@@ -22,17 +37,18 @@ def found_name(folder: Path, name: str) -> str | None:
 
 
 def with_slashes(dataset: Dataset) -> Dataset:
-    r"""The same with / for \ in the names of images that lie under the name with / alone, which a note tells."""
-    if dataset.root is None or not any("\\" in r.file_name for r in dataset.images):
+    r"""The data set with / for \ in the names of images whose files are found only so; a note counts them."""
+    root, changed, images = dataset.root, [], []
+    for record in dataset.images:
+        name = found_name(root, record.file_name) if root is not None and "\\" in record.file_name else None
+        if name not in (None, record.file_name):
+            changed.append(record.file_name)
+            record = replace(record, file_name=str(name))
+        images.append(record)
+    if not changed:
         return dataset
-    root = dataset.root
-    names = [
-        found_name(root, r.file_name) or r.file_name if "\\" in r.file_name else r.file_name for r in dataset.images
-    ]
-    changed = [r.file_name for r, name in zip(dataset.images, names, strict=True) if r.file_name != name]
-    images = tuple(replace(r, file_name=name) for r, name in zip(dataset.images, names, strict=True))
     notes = sentence(len(changed), "image name{s} with \\ between folders read with /, as the files lie", changed)
-    return replace(dataset, images=images, notes=(*dataset.notes, *notes))
+    return replace(dataset, images=tuple(images), notes=(*dataset.notes, *notes))
 
 
 def inner_names(dataset: Dataset) -> list[str]:

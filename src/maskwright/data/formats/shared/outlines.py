@@ -1,30 +1,27 @@
-"""From what annotation formats say of an object to an `Annotation`, and back to plain polygons.
+"""From the objects that a file states to annotations, and from annotations back to polygons.
 
 Letters: N objects of one image, n points of a ring. Boxes are xyxy in the image's continuous pixels.
 """
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons, draw_segmentations
+from maskwright.data.dataset import RLE, Annotation, ImageRecord, Polygons, draw_named, draw_segmentations
 from maskwright.data.formats.shared.fields import Box, box_tuple
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
-from maskwright.types import BoolArray, Masks, Size
+from maskwright.types import BoolArray, Landmarks, Masks, Size
 
 _CIRCLE_ERROR = 0.05  # pixels by which the polygon of a circle may miss it
-_MOST_LOST = 5  # examples that a sentence names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class FileObject:
     """One object as a file states it. where: the record, for messages. The fields are those of `Annotation`.
 
     box: None where it follows from the outline, or from the landmarks where there is no outline.
@@ -40,60 +37,56 @@ class Found:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-def annotations(record: ImageRecord, found: Sequence[Found], first_id: int) -> tuple[Annotation, ...]:
-    """The annotations of one image, numbered from `first_id`; a missing box is the extent, the area is that drawn.
+def collect(
+    images: Iterable[tuple[ImageRecord, Sequence[FileObject]]],
+) -> tuple[tuple[ImageRecord, ...], dict[int, tuple[Annotation, ...]]]:
+    """The records, and their annotations by image id, numbered from 1 through all images."""
+    records, rows, first = [], {}, 1
+    for record, objects in images:
+        records.append(record)
+        rows[record.id] = annotations(record, objects, first)
+        first += len(objects)
+    return tuple(records), rows
+
+
+def annotations(record: ImageRecord, objects: Sequence[FileObject], first_id: int) -> tuple[Annotation, ...]:
+    """The annotations of one image, numbered from `first_id`; a missing box is the extent, the area that of the mask.
 
     Raises DataError, beginning with the object's `where`, for an outline that cannot be drawn.
     """
-    drawn = _drawn(record.size, [f for f in found if f.segmentation is not None])
-    areas = iter(drawn.areas().tolist())
-    tight = iter(drawn.boxes())
+    outlined = [(o.segmentation, o.where) for o in objects if o.segmentation is not None]
+    masks = draw_named(outlined, record.size)
+    areas, tight = iter(masks.areas().tolist()), iter(masks.boxes())
     rows = []
-    for k, f in enumerate(found):
-        if f.segmentation is None:
-            box = _box_of_points(f) if f.box is None else f.box
+    for k, o in enumerate(objects):
+        if o.segmentation is None:
+            box = o.box or _box_of_points(o)
             area = (box[2] - box[0]) * (box[3] - box[1])
         else:
             own, area = next(tight), float(next(areas))
-            box = f.box or (box_tuple(own) if isinstance(f.segmentation, dict) else extent(f.segmentation))
-        rows.append(
-            Annotation(
-                id=first_id + k,
-                image_id=record.id,
-                label=f.label,
-                box=box,
-                segmentation=f.segmentation,
-                area=area,
-                crowd=f.crowd,
-                keypoints=f.keypoints,
-                track_id=f.track_id,
-                extra=f.extra,
-            )
-        )
+            box = o.box or (box_tuple(own) if isinstance(o.segmentation, dict) else extent(o.segmentation))
+        found = Annotation(first_id + k, record.id, o.label, box, o.segmentation, area)
+        rows.append(replace(found, crowd=o.crowd, keypoints=o.keypoints, track_id=o.track_id, extra=o.extra))
     return tuple(rows)
 
 
-def _drawn(size: Size, found: Sequence[Found]) -> Masks:
-    outlines = [f.segmentation for f in found if f.segmentation is not None]
-    try:
-        return draw_segmentations(outlines, size)
-    except DataError:
-        for f, outline in zip(found, outlines, strict=True):  # once more, one by one, to say which it is
-            try:
-                draw_segmentations([outline], size)
-            except DataError as error:
-                raise DataError(f"{f.where}: {error}") from error
-        raise
-
-
-def _box_of_points(found: Found) -> Box:
-    seen = found.keypoints[found.keypoints[:, 2] > 0, :2] if found.keypoints is not None else np.zeros((0, 2))
+def _box_of_points(o: FileObject) -> Box:
+    seen = o.keypoints[o.keypoints[:, 2] > 0, :2] if o.keypoints is not None else np.zeros((0, 2))
     if not len(seen):
-        raise DataError(f"{found.where}: has no outline, no box and no visible landmark. Remove it or draw it again.")
-    return box_tuple(np.concatenate([seen.min(axis=0), seen.max(axis=0)]))
+        raise DataError(f"{o.where}: has no outline, no box and no visible landmark. Remove it or draw it again.")
+    return extent((seen,))
 
 
-def extent(polygons: Polygons) -> Box:
+def keypoints_of(
+    marks: Landmarks | None, points: Mapping[str, tuple[float, float, float]]
+) -> NDArray[np.float64] | None:
+    """(P, 3) the named points in the order of the class's landmarks, zeros for those that are missing."""
+    if marks is None or not points:
+        return None
+    return np.array([points.get(name, (0.0, 0.0, 0.0)) for name in marks.names], np.float64)
+
+
+def extent(polygons: Sequence[NDArray[np.float64]]) -> Box:
     """The box around all points of some polygons."""
     points = np.concatenate(polygons).reshape(-1, 2)
     return box_tuple(np.concatenate([points.min(axis=0), points.max(axis=0)]))
@@ -151,32 +144,3 @@ def turned(points: NDArray[np.float64], x: float, y: float, degrees: float) -> N
         return points
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return np.asarray((points - [x, y]) @ np.array([[c, s], [-s, c]]) + [x, y])
-
-
-# ---- what a format cannot hold --------------------------------------------------------------------------------------
-
-
-def check_names(dataset: Dataset, place: Path) -> None:
-    """Raises DataError where two classes have one name: formats that know classes by name would merge them."""
-    twice = sorted(n for n, count in Counter(dataset.classes.names).items() if count > 1)
-    if twice:
-        raise DataError(
-            f"{place}: {dataset.source} has several classes called '{twice[0]}', and this format knows classes by "
-            f"name. Rename them, or write COCO, which keeps them apart by their ids."
-        )
-
-
-def lost_frames(dataset: Dataset) -> tuple[str, ...]:
-    """The sentence about images that are frames of a clip, for formats that have no place for it."""
-    frames = sum(r.frame is not None for r in dataset.images)
-    return sentence(frames, "image{s} without the clip and the place in it that they had")
-
-
-def sentence(count: int, what: str, examples: Sequence[str] = ()) -> tuple[str, ...]:
-    """`("3 crowd regions ... (a.png, b.png).",)`, or nothing where the count is 0. what: with {s}, {es} for plurals."""
-    if count == 0:
-        return ()
-    shown = list(dict.fromkeys(examples))
-    more = ", ..." if len(shown) > _MOST_LOST else ""
-    where = f" ({', '.join(shown[:_MOST_LOST])}{more})" if shown else ""
-    return (f"{count} {what.format(s='' if count == 1 else 's', es='' if count == 1 else 'es')}{where}.",)

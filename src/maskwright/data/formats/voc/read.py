@@ -7,8 +7,8 @@
     ImageSets/Segmentation/*.txt     the names in train, val ...; may be missing
     class_names.txt or labelmap.txt  the classes; without them the 20 of the challenge
 
-Void is the border that VOC draws around its objects, and what its annotators left undecided: here it belongs to no
-object, and how much there is stands in the notes. Coloured PNGs are read by VOC's colours, or those of labelmap.txt.
+Void pixels are the border that VOC draws around its objects and undecided regions. Here they belong to no object, and a
+note counts them. Coloured PNGs are read by VOC's colours, or those of labelmap.txt.
 Letters: H W image, h w box of an object. Boxes in the XML count pixels from 1, the last one included.
 """
 
@@ -27,13 +27,16 @@ from PIL.PngImagePlugin import PngImageFile
 from scipy import ndimage
 
 from maskwright.data.dataset import Dataset, ImageRecord
-from maskwright.data.formats.shared.fields import Box, read_text, short
-from maskwright.data.formats.shared.outlines import Found, annotations, rle_of, sentence
+from maskwright.data.formats.shared.fields import Box, read_names, short
+from maskwright.data.formats.shared.image_files import require_folder
+from maskwright.data.formats.shared.losses import sentence
+from maskwright.data.formats.shared.outlines import FileObject, annotations, collect, rle_of
 from maskwright.data.formats.shared.xml_tree import line, read_xml, text_of
 from maskwright.errors import DataError, suggest
 from maskwright.media import MAX_PIXELS, SUFFIXES
 from maskwright.ops import boxes as box_ops
 from maskwright.types import Classes, Size
+from maskwright.wording import counted
 
 Index = NDArray[np.integer[Any]]
 
@@ -41,27 +44,9 @@ VOID = 255
 """The index of pixels that are neither object nor background."""
 
 CHALLENGE = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
 """The classes of the challenge, in the order of their indices."""
 
 _BACKGROUND = ("_background_", "background")
@@ -86,27 +71,25 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     if not masks.is_dir():
         raise DataError(f"{place}: a VOC data set has the folder SegmentationObject; there is none in {base}.")
     root = base / "JPEGImages" if images is None else images
-    if images is not None and not root.is_dir():
-        raise DataError(f"{root}: the image folder of {place} does not exist or is not a folder.")
+    require_folder(images, place)
     splits, twice = _splits(base)
     names = _listed(place) if place.is_file() else _stems(masks, (".png",))
     files = _stems(root, SUFFIXES) if root.is_dir() else {}
     reader = _Reader(base)
-    records, rows, first = [], {}, 1
-    for k, name in enumerate(names):
+
+    def stated(k: int, name: str) -> tuple[ImageRecord, list[FileObject]]:
         if not _mask(masks, name).is_file():
             raise DataError(f"{place}: '{name}' has no mask {masks / f'{name}.png'}. Add it, or remove the line.")
         extra = {"split": splits[name]} if name in splits else {}
         size, found = reader.read(name)
-        record = ImageRecord(k + 1, files.get(name, f"{name}.jpg"), size, extra)
-        rows[record.id] = annotations(record, found, first)
-        records.append(record)
-        first += len(found)
+        return ImageRecord(k + 1, files.get(name, f"{name}.jpg"), size, extra), found
+
+    records, rows = collect(stated(k, name) for k, name in enumerate(names))
     notes = [*reader.notes(), *_several_lists([name for name in names if name in twice])]
     unmasked = len(files.keys() - names.keys())
     if unmasked and not place.is_file():
         notes.append(f"{unmasked} images in {root} have no mask and are not read.")
-    return Dataset(reader.classes, tuple(records), rows, root, place, tuple(notes))
+    return Dataset(reader.classes, records, rows, root, place, tuple(notes))
 
 
 def colours() -> NDArray[np.uint8]:
@@ -140,9 +123,8 @@ def _mask(folder: Path, name: str) -> Path:
 
 
 def _listed(path: Path) -> dict[str, str]:
-    """The lines of a list, without those that are empty."""
-    lines = [name.strip() for name in read_text(path).splitlines()]
-    return {name: name for name in lines if name}
+    """The names of a list, by themselves."""
+    return {name: name for name in read_names(path)}
 
 
 def _splits(base: Path) -> tuple[dict[str, str], set[str]]:
@@ -158,7 +140,7 @@ def _splits(base: Path) -> tuple[dict[str, str], set[str]]:
 
 
 def _several_lists(twice: Sequence[str]) -> tuple[str, ...]:
-    what = "image{s} named by several lists of ImageSets/Segmentation; each was taken for the first of them"
+    what = "image{s} named by several lists of ImageSets/Segmentation; each belongs to the first of them"
     return sentence(len(twice), what, twice)
 
 
@@ -248,12 +230,12 @@ def _from_colours(path: Path, rgb: NDArray[np.uint8], known: Mapping[int, int] |
 
 @dataclass
 class _Reader:
-    """Reads one image's masks and boxes after the other, and remembers what was odd."""
+    """Reads the masks and boxes of one image after the other, and counts what is unusual."""
 
     base: Path
     known: _Names = field(init=False)
     used: set[int] = field(default_factory=set)
-    odd: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.known = _class_names(self.base)
@@ -264,7 +246,7 @@ class _Reader:
     def classes(self) -> Classes:
         return Classes(self.known.names)
 
-    def read(self, name: str) -> tuple[Size, list[Found]]:
+    def read(self, name: str) -> tuple[Size, list[FileObject]]:
         """The size of an image and its objects."""
         path, other = (_mask(self.base / kind, name) for kind in ("SegmentationObject", "SegmentationClass"))
         objects = _indices(path)
@@ -275,10 +257,10 @@ class _Reader:
             raise DataError(f"{path} is {objects.shape}, {other} is {classes.shape} (H, W). They must be of one size.")
         size: Size = (objects.shape[0], objects.shape[1])
         void = int((objects == VOID).sum())
-        self.odd["void pixels"] += void
-        self.odd["void images"] += void > 0
+        self.counts["void pixels"] += void
+        self.counts["void images"] += void > 0
         found = [
-            Found(f"{path}: object {index}", label, rle_of(crop, top, left, size))
+            FileObject(f"{path}: object {index}", label, rle_of(crop, top, left, size))
             for index, label, top, left, crop in self._objects(path, objects, classes)
         ]
         return size, self._with_boxes(name, found, size)
@@ -297,7 +279,7 @@ class _Reader:
             crop = objects[window] == value
             votes = np.bincount(classes[window][crop])
             index = int(votes.argmax())
-            self.odd["mixed"] += int((votes > 0).sum()) > 1
+            self.counts["mixed"] += int((votes > 0).sum()) > 1
             if index in (0, VOID) or index > len(self.known.names):
                 what = "background" if index == 0 else "void" if index == VOID else f"class {index}"
                 raise DataError(
@@ -308,7 +290,7 @@ class _Reader:
             self.used.add(index - 1)
             yield value, index - 1, window[0].start, window[1].start, crop
 
-    def _with_boxes(self, name: str, found: list[Found], size: Size) -> list[Found]:
+    def _with_boxes(self, name: str, found: list[FileObject], size: Size) -> list[FileObject]:
         """The same objects with the boxes and remarks of the XML file, where there is one."""
         path = self.base / "Annotations" / f"{name}.xml"
         if not path.is_file() or not found:
@@ -319,29 +301,29 @@ class _Reader:
             ious = box_ops.iou(tight, tight.new_tensor([box]))[:, 0].tolist()
             best = max((k for k in free if found[k].label == label), key=ious.__getitem__, default=None)
             if best is None or ious[best] < _SAME:
-                self.odd["boxes"] += 1
+                self.counts["boxes"] += 1
                 continue
             free.remove(best)
             own = found[best]
-            found[best] = Found(own.where, own.label, own.segmentation, box, extra=extra)
+            found[best] = FileObject(own.where, own.label, own.segmentation, box, extra=extra)
         return found
 
     def notes(self) -> Iterator[str]:
-        """What a person should know."""
+        """What is unusual, one sentence each."""
         if self.known.source is None:
             yield (
                 "No class_names.txt and no labelmap.txt: the classes are taken as the 20 of the VOC challenge "
                 f"(used: {', '.join(self.known.names[k] for k in sorted(self.used)) or 'none'})."
             )
-        if self.odd["void pixels"]:
+        if self.counts["void pixels"]:
             yield (
-                f"Void: {self.odd['void pixels']} pixels of {self.odd['void images']} images belong to no object; "
-                f"they count as background."
+                f"Void: {self.counts['void pixels']} pixels of {self.counts['void images']} images belong to no "
+                f"object; they count as background."
             )
-        if self.odd["mixed"]:
-            yield f"{self.odd['mixed']} objects have several classes in SegmentationClass; the most frequent is taken."
-        if self.odd["boxes"]:
-            yield f"{self.odd['boxes']} boxes in Annotations have no mask and are left out."
+        if self.counts["mixed"]:
+            yield f"{counted(self.counts['mixed'], 'object')} of several classes got the most frequent of them."
+        if self.counts["boxes"]:
+            yield f"{self.counts['boxes']} boxes in Annotations have no mask and are left out."
 
 
 # ---- the XML files --------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ Letters: H W image. An index mask holds one object a pixel: where objects overla
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,8 +13,9 @@ from PIL import Image
 
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset, usual_part
-from maskwright.data.formats.shared.image_files import copy_images, inner_names
-from maskwright.data.formats.shared.outlines import check_names, lost_frames, sentence
+from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct
+from maskwright.data.formats.shared.losses import check_names, lost_frames, sentence
+from maskwright.data.formats.shared.saving import write_text
 from maskwright.data.formats.shared.xml_tree import node
 from maskwright.data.formats.voc.read import VOID, colours
 from maskwright.errors import DataError
@@ -24,31 +24,15 @@ from maskwright.types import Size
 _MOST = VOID - 1  # objects of an image, and classes
 
 
-@dataclass
-class _Lost:
-    """What the layout cannot hold, by image."""
+_HIDDEN = "object{s} without the pixels that another object lies over"
+_GONE = "object{s} hidden wholly by others, or without a pixel, left out"
+_CROWDS = "crowd region{s} turned into void, which names no class"
+_BOXES = "object{s} with a box only: they are in Annotations alone, and not read back"
+_LANDMARKS = "object{s} without the landmarks they had"
+_TRACKS = "object{s} without the track id they had"
 
-    hidden: list[str] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
-    crowds: list[str] = field(default_factory=list)
-    boxes: list[str] = field(default_factory=list)
-    landmarks: list[str] = field(default_factory=list)
-    tracks: list[str] = field(default_factory=list)
-
-    def sentences(self) -> tuple[str, ...]:
-        """One for each kind that occurred."""
-        return (
-            *sentence(len(self.hidden), "object{s} without the pixels that another object lies over", self.hidden),
-            *sentence(len(self.gone), "object{s} hidden wholly by others, or without a pixel, left out", self.gone),
-            *sentence(len(self.crowds), "crowd region{s} turned into void, which names no class", self.crowds),
-            *sentence(
-                len(self.boxes),
-                "object{s} with a box only: they are in Annotations alone, and not read back",
-                self.boxes,
-            ),
-            *sentence(len(self.landmarks), "object{s} without the landmarks they had", self.landmarks),
-            *sentence(len(self.tracks), "object{s} without the track id they had", self.tracks),
-        )
+_Lost = dict[str, list[str]]
+"""What the layout cannot hold: the images' names, by the sentence that counts them."""
 
 
 def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
@@ -58,7 +42,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """
     names = _check(place, dataset, copy)
     stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
-    lost = _Lost()
+    lost: _Lost = {what: [] for what in (_HIDDEN, _GONE, _CROWDS, _BOXES, _LANDMARKS, _TRACKS)}
     with new_folder(place) as folder:
         if copy:
             copy_images(dataset, folder / "JPEGImages", names)
@@ -66,13 +50,14 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
             objects, classes = _draw(dataset, i, lost)
             _write_png(folder / "SegmentationObject" / f"{stem}.png", objects)
             _write_png(folder / "SegmentationClass" / f"{stem}.png", classes)
-            _write(folder / "Annotations" / f"{stem}.xml", _xml(dataset, i, names[i]))
+            write_text(folder / "Annotations" / f"{stem}.xml", _xml(dataset, i, names[i]))
         for split, members in _lists(dataset, stems).items():
-            _write(folder / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{m}\n" for m in members))
+            write_text(folder / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{m}\n" for m in members))
         (folder / "SegmentationObject").mkdir(exist_ok=True)
-        _write(folder / "class_names.txt", "\n".join(("_background_", *dataset.classes.names)) + "\n")
-        _write(folder / "labelmap.txt", _labelmap(dataset.classes.names))
-    return (*lost.sentences(), *lost_frames(dataset))
+        write_text(folder / "class_names.txt", "\n".join(("_background_", *dataset.classes.names)) + "\n")
+        write_text(folder / "labelmap.txt", _labelmap(dataset.classes.names))
+    told = (text for what, names in lost.items() for text in sentence(len(names), what, names))
+    return (*told, *lost_frames(dataset))
 
 
 def _lists(dataset: Dataset, stems: Sequence[str]) -> dict[str, list[str]]:
@@ -89,14 +74,11 @@ def _lists(dataset: Dataset, stems: Sequence[str]) -> dict[str, list[str]]:
 
 def _check(place: Path, dataset: Dataset, copy: bool) -> list[str]:
     """The images' new names. Raises DataError for whatever the layout cannot hold."""
-    check_names(dataset, place)
+    check_names(dataset, place, forbidden=":")
     if copy:
         dataset.require_files()
     if len(dataset.classes) > _MOST:
         raise DataError(f"{place}: VOC's masks hold {_MOST} classes, {dataset.source} has {len(dataset.classes)}.")
-    odd = [n for n in dataset.classes.names if n != n.strip() or len(n.splitlines()) != 1 or ":" in n]
-    if odd:
-        raise DataError(f"{place}: the class name {odd[0]!r} cannot stand in labelmap.txt. Rename it.")
     for i, record in enumerate(dataset.images):
         count = sum(not a.crowd and a.segmentation is not None for a in dataset.of(i))
         if count > _MOST:
@@ -108,11 +90,7 @@ def _check(place: Path, dataset: Dataset, copy: bool) -> list[str]:
         if split is not None and (not isinstance(split, str) or Path(split).name != split or not split):
             raise DataError(f"{place}: {record.file_name} is in the part {split!r}, which cannot name a file.")
     names = inner_names(dataset)
-    owner: dict[str, str] = {}
-    for name in names:
-        other = owner.setdefault(PurePosixPath(name).with_suffix("").as_posix().casefold(), name)
-        if other != name:
-            raise DataError(f"{place}: the images {other} and {name} would share their masks. Rename one.")
+    require_distinct(dataset, [PurePosixPath(name).with_suffix(".png").as_posix() for name in names], "the mask")
     return names
 
 
@@ -133,22 +111,22 @@ def _draw(dataset: Dataset, i: int, lost: _Lost) -> tuple[NDArray[np.uint8], NDA
     _note(lost, dataset.of(i), record.file_name)
     for k, number in index.items():
         if seen[number] == 0:
-            lost.gone.append(record.file_name)
+            lost[_GONE].append(record.file_name)
         elif seen[number] < areas[k]:
-            lost.hidden.append(record.file_name)
+            lost[_HIDDEN].append(record.file_name)
     return objects, classes
 
 
 def _note(lost: _Lost, rows: Sequence[Annotation], name: str) -> None:
     for row in rows:
         if row.crowd:
-            lost.crowds.append(name)
+            lost[_CROWDS].append(name)
         elif row.segmentation is None:
-            lost.boxes.append(name)
+            lost[_BOXES].append(name)
         if row.keypoints is not None and (row.keypoints[:, 2] > 0).any():
-            lost.landmarks.append(name)
+            lost[_LANDMARKS].append(name)
         if row.track_id is not None:
-            lost.tracks.append(name)
+            lost[_TRACKS].append(name)
 
 
 def _write_png(path: Path, index: NDArray[np.uint8]) -> None:
@@ -156,11 +134,6 @@ def _write_png(path: Path, index: NDArray[np.uint8]) -> None:
     image = Image.fromarray(index)
     image.putpalette(colours().tobytes())
     image.save(path, "PNG")
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _labelmap(names: Sequence[str]) -> str:

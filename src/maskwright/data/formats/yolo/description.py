@@ -1,4 +1,4 @@
-"""data.yaml of a YOLO data set: which classes, which folders, which landmarks; and its predecessor, classes.txt."""
+"""data.yaml of a YOLO data set (classes, folders, landmarks), and its predecessor classes.txt."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskwright.data.formats.shared.fields import Record, read_text, short
+from maskwright.data.formats.shared.fields import Record, read_names, read_text, short
+from maskwright.data.formats.shared.image_files import require_folder
 from maskwright.errors import ConfigError, DataError
 from maskwright.types import Landmarks
 
 _PARTS = ("train", "val", "test")
 STAND_IN = "stand_in"
-"""Our own field: the parts that have no images of their own and name those of another, because both must be there."""
+"""Our own field: the parts without images of their own, which name those of another part (train and val must exist)."""
 _FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
@@ -37,7 +38,7 @@ class Description:
 
 
 def find_description(place: Path) -> Path | None:
-    """The data.yaml or classes.txt that a file or folder means, None where it is something else."""
+    """The data.yaml or classes.txt of a place; None where it is no YOLO data set."""
     if place.is_file():
         return place if place.suffix.lower() in (".yaml", ".yml") and _has_names(place) else None
     for name in _FILES:
@@ -62,10 +63,9 @@ def _has_names(path: Path) -> bool:
 
 def describe(source: Path, images: Path | None) -> Description:
     """Read the file. images: the folder its entries are relative to, instead of the one it names."""
-    if images is not None and not images.is_dir():
-        raise DataError(f"{images}: the folder of {source}'s images does not exist or is not a folder.")
+    require_folder(images, source)
     if source.suffix.lower() == ".txt":
-        names = tuple(line.strip() for line in read_text(source).splitlines() if line.strip())
+        names = tuple(read_names(source))
         base = images or source.parent
         if not names:
             raise DataError(f"{source}: names no class; it needs one name on each line.")
@@ -79,7 +79,7 @@ def describe(source: Path, images: Path | None) -> Description:
 
 
 def _parts(at: Record, table: Mapping[str, Any], base: Path) -> tuple[dict[str, tuple[Path, ...]], tuple[str, ...]]:
-    """Folders, images or lists by part, those that exist, and notes on the others."""
+    """The existing folders, images or lists by part, and notes on the others."""
     parts: dict[str, tuple[Path, ...]] = {}
     notes: tuple[str, ...] = ()
     for part in _PARTS:
@@ -110,7 +110,7 @@ def _parse(source: Path) -> dict[str, Any]:
     import yaml  # type: ignore[import-untyped]
 
     try:
-        table = yaml.load(read_text(source), Loader=yaml.BaseLoader)  # all words stay words: a class may be called no
+        table = yaml.load(read_text(source), Loader=yaml.BaseLoader)  # no conversion: a class may be called "no"
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark is not None else ""
@@ -143,7 +143,7 @@ def _base(source: Path, table: Mapping[str, Any]) -> tuple[Path, tuple[str, ...]
         for folder in (source.parent / word, word):  # an absolute path stays what it is
             if folder.is_dir():
                 return folder, ()
-    note = f"'path' names {base}, which does not exist; the folder of {source.name} was taken instead."
+    note = f"'path' names {base}, which does not exist; the folder of {source.name} is used instead."
     return source.parent, (note,)
 
 

@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright import media
 from maskwright.data.dataset import Dataset, ImageRecord
 from maskwright.data.formats.shared.fields import Box, Record, read_text, short
-from maskwright.data.formats.shared.image_files import relative_names, size_of
-from maskwright.data.formats.shared.outlines import Found, annotations, sentence
+from maskwright.data.formats.shared.image_files import image_files, relative_names, size_of
+from maskwright.data.formats.shared.losses import sentence
+from maskwright.data.formats.shared.outlines import FileObject, collect
 from maskwright.data.formats.yolo.description import Description, describe, find_description
 from maskwright.errors import DataError
 from maskwright.types import Classes, Landmarks, Size
 
-_SLACK = 0.01  # how far normalised coordinates may leave 0..1: Ultralytics allows as much
-_DECIMALS = 3  # of a pixel, in outlines read: gives back the file's numbers where a writer's division rounded them
+_SLACK = 0.01  # how far normalised coordinates may leave 0..1, as in Ultralytics
+_DECIMALS = 3  # of a pixel, to which outlines are rounded: undoes the rounding of the writer's division
 
 
 def recognise(place: Path) -> bool:
@@ -37,8 +37,8 @@ def load(place: Path, images: Path | None = None) -> Dataset:
 
     images: what `path` in data.yaml names, the folder that train, val and test are relative to.
     An image's label file lies in the twin folder (the last `images` in its path becomes `labels`), else beside the
-    image; without one it has no objects. The parts are told by "split" in `ImageRecord.extra`.
-    Raises DataError, naming file and line, for whatever cannot be meant.
+    image; without one it has no objects. "split" in `ImageRecord.extra` is the part an image is in.
+    Raises DataError, naming file and line, for any fault.
     """
     source = find_description(place)
     if source is None:
@@ -53,19 +53,17 @@ def load(place: Path, images: Path | None = None) -> Dataset:
             f"{source}: none of the {len(found)} images has a label file; that of {found[0][0]} would be {labels[0]}."
         )
     reader = _Reader(about.names, about.landmarks, about.visibility)
-    records, by_image, first = [], {}, 1
-    for number, (name, (path, part), text) in enumerate(
-        zip(relative_names([p for p, _ in found], about.base), found, labels, strict=True), start=1
-    ):
-        record = ImageRecord(number, name, size_of(path, source), {"split": part} if part else {})
-        rows = annotations(record, reader.read(text, record.size) if text.is_file() else [], first)
-        records.append(record)
-        by_image[number] = rows
-        first += len(rows)
+    names = relative_names([path for path, _ in found], about.base)
+
+    def stated(k: int) -> tuple[ImageRecord, list[FileObject]]:
+        path, part = found[k]
+        record = ImageRecord(k + 1, names[k], size_of(path, source), {"split": part} if part else {})
+        return record, reader.read(labels[k], record.size) if labels[k].is_file() else []
+
+    records, rows = collect(map(stated, range(len(found))))
     classes = Classes(about.names, range(len(about.names)))
-    marks = () if about.landmarks is None else tuple(about.landmarks)
-    notes += _orphans(labels)
-    return Dataset(classes, tuple(records), by_image, about.base, source, (*about.notes, *notes), marks)
+    notes = (*about.notes, *notes, *_orphans(labels))
+    return Dataset(classes, records, rows, about.base, source, notes, about.landmarks or ())
 
 
 # ---- the images and their label files -----------------------------------------------------------------------------
@@ -82,16 +80,14 @@ def _images(about: Description) -> tuple[list[tuple[Path, str]], tuple[str, ...]
                 twice.append(path.name)
             found.setdefault(own, (path, part))
     return list(found.values()), sentence(
-        len(twice), "image{s} named by several parts of the file; each was taken for the first of them", twice
+        len(twice), "image{s} named by several parts of the file; each belongs to the first of them", twice
     )
 
 
 def _listed(about: Description, entry: Path) -> Iterator[Path]:
     """The images of a folder and those below it, or of a list of files."""
     if entry.is_dir():
-        yield from sorted(
-            p for p in entry.rglob("*") if p.suffix.lower() in media.SUFFIXES and p.is_file() and p.name[0] != "."
-        )
+        yield from image_files(entry, deep=True)
         return
     if entry.suffix.lower() != ".txt":
         yield entry
@@ -139,7 +135,7 @@ class _Reader:
     landmarks: Sequence[Landmarks] | None
     visibility: bool
 
-    def read(self, source: Path, size: Size) -> list[Found]:
+    def read(self, source: Path, size: Size) -> list[FileObject]:
         scale = np.array([size[1], size[0]], np.float64)
         return [
             self._object(Record(source, f"line {line}"), text.split(), scale)
@@ -147,7 +143,7 @@ class _Reader:
             if text.strip()
         ]
 
-    def _object(self, at: Record, words: list[str], scale: NDArray[np.float64]) -> Found:
+    def _object(self, at: Record, words: list[str], scale: NDArray[np.float64]) -> FileObject:
         try:
             values = np.array(words, np.float64)
         except ValueError:
@@ -159,9 +155,9 @@ class _Reader:
             raise at.fault(f"coordinates must be finite, got {short(' '.join(words))}.")
         if self.landmarks is not None and len(rest) == 4 + len(self.landmarks[label]) * (2 + self.visibility):
             points = self._points(at, rest[4:], scale)
-            return Found(where, label, None, self._box(at, rest[:4], scale), keypoints=points)
+            return FileObject(where, label, None, self._box(at, rest[:4], scale), keypoints=points)
         if len(rest) == 4:
-            return Found(where, label, None, self._box(at, rest, scale))
+            return FileObject(where, label, None, self._box(at, rest, scale))
         if len(rest) < 6 or len(rest) % 2:
             pose = "" if self.landmarks is None else f", or {4 + len(self.landmarks[label]) * (2 + self.visibility)}"
             raise at.fault(
@@ -170,7 +166,7 @@ class _Reader:
             )
         self._inside(at, rest)
         outline = np.round(rest.reshape(-1, 2) * scale, _DECIMALS)
-        return Found(where, label, (outline.reshape(-1),))
+        return FileObject(where, label, (outline.reshape(-1),))
 
     def _label(self, at: Record, value: float) -> int:
         if not (0 <= value < len(self.names) and float(value).is_integer()):

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset, usual_part
 from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct
-from maskwright.data.formats.shared.outlines import lost_frames, sentence
+from maskwright.data.formats.shared.losses import lost_frames, sentence, sentences
+from maskwright.data.formats.shared.saving import write_text
 from maskwright.data.formats.yolo.description import STAND_IN
 from maskwright.errors import ConfigError
 from maskwright.ops import masks as mask_ops
@@ -23,9 +24,10 @@ from maskwright.types import Landmarks, Size
 def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """Write data.yaml, images/PART/... and labels/PART/...; PART is train, or what the images' "split" says.
 
-    data.yaml must name train and val: where one of them has no images, those of another stand in, and it says so.
-    Outlines are written as one polygon each: parts and holes are joined by seams, lines walked once each way, which
-    enclose nothing. Landmarks are written where no object has an outline and all classes have equally many.
+    data.yaml must name train and val: where one of them has no images, it names those of another (`STAND_IN`).
+    Outlines are written as one polygon each: parts and holes are joined by seams, lines that are passed in both
+    directions and enclose nothing. Landmarks are written where no object has an outline and all classes have equally
+    many.
     """
     if not copy:
         raise ConfigError("YOLO finds labels by where the images lie, so the images must be copied too.")
@@ -38,13 +40,10 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     with new_folder(place) as folder:
         for i, name in enumerate(names):
             lines = _lines(dataset, i, marks, lost)
-            target = (folder / "labels" / name).with_suffix(".txt")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
+            write_text((folder / "labels" / name).with_suffix(".txt"), "".join(line + "\n" for line in lines))
         copy_images(dataset, folder / "images", names)
-        (folder / "data.yaml").write_text(_yaml(dataset, parts, marks), encoding="utf-8", newline="\n")
-    counted = (text for what, count in lost.items() for text in sentence(count, what))
-    return (*counted, *_lost_landmarks(dataset, marks), *lost_frames(dataset))
+        write_text(folder / "data.yaml", _yaml(dataset, parts, marks))
+    return (*sentences(lost), *_lost_landmarks(dataset, marks), *lost_frames(dataset))
 
 
 # ---- the layout -----------------------------------------------------------------------------------------------------
@@ -57,9 +56,9 @@ def _parts(dataset: Dataset) -> list[str]:
 
 
 def _names(dataset: Dataset, parts: Sequence[str]) -> list[str]:
-    """PART/name of each image; a folder of that name which the image is already in is not repeated.
+    """PART/name of each image; if its name begins with PART/ already, that is not repeated.
 
-    Folders called "images" are dropped: a reader replaces the last one of the path by "labels" to find the label file.
+    Folders called "images" are dropped: readers replace the last one of the path by "labels" to find the label file.
     """
     paths = [PurePosixPath(name) for name in inner_names(dataset)]
     names = ["/".join([*(f for f in p.parts[:-1] if f != "images"), p.name]) for p in paths]
@@ -86,7 +85,7 @@ def _yaml(dataset: Dataset, parts: Sequence[str], marks: Landmarks | None) -> st
 
 
 def _remark(missing: Sequence[str], used: str) -> str:
-    """What a person who opens the file should know of parts that are named without having images."""
+    """A comment at the top of the file about parts without images of their own."""
     if not missing:
         return ""
     return f"# No images of their own: {', '.join(missing)} (those of {used} stand in, as both must be named).\n"

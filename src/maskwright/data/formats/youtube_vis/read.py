@@ -9,15 +9,14 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
-from maskwright.data.formats.coco.rows import AnnotationReader, Categories, section
-from maskwright.data.formats.shared.fields import Record, Row, json_keys, read_json, short
-from maskwright.data.formats.shared.image_files import found_name
-from maskwright.data.formats.shared.outlines import sentence
-from maskwright.errors import DataError
+from maskwright.data.formats.coco.rows import AnnotationReader, Categories, read_sections
+from maskwright.data.formats.shared.fields import Record, Row, json_keys, short
+from maskwright.data.formats.shared.image_files import require_folder
+from maskwright.data.formats.shared.losses import sentence
+from maskwright.data.formats.shared.saving import FileOrFolder, folder_of_first
 from maskwright.types import Clip, Frame
 
-ANNOTATIONS, IMAGES = "instances.json", "JPEGImages"
-"""The file and the folder of a data set that is a folder, named as the publishers name them."""
+LAYOUT = FileOrFolder("instances.json", "JPEGImages")
 
 _OF_VIDEO = frozenset(("id", "file_names", "length", "width", "height"))
 _OF_TRACK = frozenset(
@@ -28,7 +27,7 @@ PER_FRAME = {"segmentations": "segmentation", "bboxes": "bbox", "areas": "area"}
 
 def recognise(place: Path) -> bool:
     """A JSON file with videos and their file_names, or a folder with such an instances.json."""
-    path = place / ANNOTATIONS if place.is_dir() else place
+    path = LAYOUT.file(place)
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
     return json_keys(path, ("videos", "file_names", "images")) == {"videos", "file_names"}
@@ -42,23 +41,18 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     images: the folder that the file names are relative to; without it the first of these that has the first frame:
     the file's own, JPEGImages in it, and in the folder that is called like the file.
     """
-    source = place / ANNOTATIONS if place.is_dir() else place
-    if images is not None and not images.is_dir():
-        raise DataError(f"{images}: the image folder of {source} does not exist or is not a folder.")
-    content = read_json(source)
-    if not isinstance(content, dict):
-        raise DataError(f"{source}: expected an object of videos, annotations and categories, got {short(content)}.")
-    videos, tracks, categories = (
-        section(source, content, name, "YouTube-VIS") for name in ("videos", "annotations", "categories")
-    )
-    found = Categories(source, categories)
-    frames = _frames(source, videos)
+    source = LAYOUT.file(place)
+    require_folder(images, source)
+    rows, extra = read_sections(source, "videos", "YouTube-VIS")
+    found = Categories(source, rows["categories"])
+    frames = _frames(source, rows["videos"])
     records = tuple(record for row in frames.values() for record in row)
     reader = AnnotationReader(source, records, found.classes, found.landmarks)
-    by_image, notes = _annotations(source, tracks, frames, reader)
-    extra = {k: v for k, v in content.items() if k not in ("videos", "annotations", "categories")}
-    extra["videos"] = [{k: v for k, v in row.items() if k == "id" or k not in _OF_VIDEO} for row in videos]
-    root = images or _root(source, records)
+    by_image, notes = _annotations(source, rows["annotations"], frames, reader)
+    extra["videos"] = [{k: v for k, v in row.items() if k == "id" or k not in _OF_VIDEO} for row in rows["videos"]]
+    beside = source.with_suffix("")
+    near = (source.parent, source.parent / LAYOUT.images, beside / LAYOUT.images, beside)
+    root = images or folder_of_first(near, records[0].file_name if records else "")
     notes = (*found.notes, *notes, *reader.notes())
     return Dataset(found.classes, records, by_image, root, source, notes, found.landmarks, found.extra, extra)
 
@@ -78,9 +72,7 @@ def _frames(source: Path, rows: list[Any]) -> dict[int, list[ImageRecord]]:
             raise at.fault(f"'file_names' must be the list of its frames' files, got {short(names)}.")
         if row.get("length") is not None and at.whole(row, "length") != len(names):
             raise at.fault(f"'length' says {row['length']} frames, but 'file_names' has {len(names)}.")
-        size = at.whole(row, "height"), at.whole(row, "width")
-        if min(size) < 1:
-            raise at.fault(f"height and width must be at least 1, got {size[0]} and {size[1]}.")
+        size = at.size(row)
         name = row.get("name") or (PureWindowsPath(names[0]).parent.name if names else "")
         clip = Clip(number, str(name or number))
         frames[number] = [ImageRecord(first + k, file, size, {}, Frame(clip, k)) for k, file in enumerate(names)]
@@ -135,9 +127,3 @@ def _track(at: Record, row: Row, track: int, frames: Mapping[int, list[ImageReco
         if values.get("segmentation") or values.get("bbox"):
             fixed = {"image_id": record.id, "category_id": row.get("category_id"), "iscrowd": row.get("iscrowd") or 0}
             yield {**extra, **values, **fixed, "track_id": track, "frame": k}
-
-
-def _root(source: Path, records: tuple[ImageRecord, ...]) -> Path:
-    near = (source.parent, source.parent / IMAGES, source.with_suffix("") / IMAGES, source.with_suffix(""))
-    first = records[0].file_name if records else ""
-    return next((folder for folder in near if found_name(folder, first)), source.parent)

@@ -3,16 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset
 from maskwright.data.formats.coco.rows import annotation_row, category_rows
 from maskwright.data.formats.shared.fields import Row, write_sections
-from maskwright.data.formats.shared.image_files import copy_images, inner_names
-from maskwright.data.formats.shared.outlines import sentence
-from maskwright.data.formats.youtube_vis.read import ANNOTATIONS, IMAGES, PER_FRAME
-from maskwright.errors import ConfigError, DataError
+from maskwright.data.formats.shared.losses import sentence
+from maskwright.data.formats.youtube_vis.read import LAYOUT, PER_FRAME
+from maskwright.errors import DataError
 from maskwright.types import Size
 
 
@@ -23,23 +20,25 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     frame. Where a track has the id 0 all ids are shifted to begin with 1.
     Raises DataError where a video's frames differ in size, or a track is twice in a frame or changes its class.
     """
-    one_file = place.suffix.lower() == ".json"
-    if one_file and copy:
-        raise ConfigError(f"{place}: a JSON file holds no images. Name a folder, or leave the images out.")
-    if one_file and place.exists():
-        raise FileExistsError(f"{place} exists already. Nothing is overwritten: name a new file, or remove it.")
-    if copy:
-        dataset.require_files()
-    names = inner_names(dataset) if copy else [r.file_name for r in dataset.images]
-    sections, notes = _sections(dataset, names)
-    if one_file:
-        write_sections(place, sections)
-        return notes
-    with new_folder(place) as folder:
-        write_sections(folder / ANNOTATIONS, sections)
-        if copy:
-            copy_images(dataset, folder / IMAGES, names)
-    return notes
+    return LAYOUT.save(place, dataset, copy, lambda path, names: _save(path, dataset, names))
+
+
+def _save(path: Path, dataset: Dataset, names: list[str]) -> tuple[str, ...]:
+    videos = _videos(dataset)
+    tracks, lost = _tracks(dataset, videos)
+    known = {row.get("id"): row for row in dataset.extra.get("videos", ()) if isinstance(row, dict)}
+    sections = {k: v for k, v in dataset.extra.items() if k not in ("videos", "images")}
+    sections["videos"] = (_video_row(dataset, video, names, known.get(video.id, {})) for video in videos)
+    sections["annotations"] = tracks
+    sections["categories"] = category_rows(dataset.classes, dataset.landmarks, dataset.class_extra)
+    write_sections(path, sections)
+    return lost
+
+
+def _video_row(dataset: Dataset, video: "_Video", names: list[str], other: Row) -> Row:
+    """other: the fields that the data set keeps of this video."""
+    files = [names[i] for i in video.frames]
+    return {**other, "id": video.id, "file_names": files, "length": len(files), **_size_fields(_size(dataset, video))}
 
 
 @dataclass
@@ -48,26 +47,6 @@ class _Video:
 
     id: int
     frames: list[int]
-
-
-def _sections(dataset: Dataset, names: list[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    videos = _videos(dataset)
-    tracks, notes = _tracks(dataset, videos)
-    known = {row.get("id"): row for row in dataset.extra.get("videos", ()) if isinstance(row, dict)}
-    sections = {k: v for k, v in dataset.extra.items() if k not in ("videos", "images")}
-    sections["videos"] = (
-        {
-            **known.get(video.id, {}),
-            "id": video.id,
-            "file_names": [names[i] for i in video.frames],
-            "length": len(video.frames),
-            **_size_fields(_size(dataset, video)),
-        }
-        for video in videos
-    )
-    sections["annotations"] = tracks
-    sections["categories"] = category_rows(dataset.classes, dataset.landmarks, dataset.class_extra)
-    return sections, notes
 
 
 def _videos(dataset: Dataset) -> list[_Video]:

@@ -1,0 +1,49 @@
+"""What a format cannot hold: refused before anything is written, or left out and counted in a sentence."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from maskwright.data.dataset import Dataset
+from maskwright.errors import DataError
+
+_MOST_NAMED = 5  # examples that a sentence names
+
+
+def check_names(dataset: Dataset, place: Path, forbidden: str = "", reserved: Sequence[str] = ()) -> None:
+    """Raises DataError for class names that a format of names on lines cannot hold.
+
+    Names must differ and have no line end and no space around them, no character of `forbidden`, and none may be one
+    of `reserved`.
+    """
+    names = dataset.classes.names
+    twice = sorted(n for n, count in Counter(names).items() if count > 1)
+    if twice:
+        raise DataError(
+            f"{place}: {dataset.source} has several classes called '{twice[0]}', and this format knows classes by "
+            f"name. Rename them, or write COCO, which keeps them apart by their ids."
+        )
+    for n in names:
+        if not n or n != n.strip() or len(n.splitlines()) != 1 or set(n) & set(forbidden) or n in reserved:
+            raise DataError(f"{place}: this format cannot hold the class name {n!r}. Rename the class.")
+
+
+def lost_frames(dataset: Dataset) -> tuple[str, ...]:
+    """The sentence about images that are frames of a clip, for formats that have no place for it."""
+    frames = sum(r.frame is not None for r in dataset.images)
+    return sentence(frames, "image{s} without the clip and the place in it that they had")
+
+
+def sentences(lost: Mapping[str, int]) -> tuple[str, ...]:
+    """A sentence for each kind of loss that occurred; see `sentence`."""
+    return tuple(text for what, count in lost.items() for text in sentence(count, what))
+
+
+def sentence(count: int, what: str, examples: Sequence[str] = ()) -> tuple[str, ...]:
+    """`("3 crowd regions ... (a.png, b.png).",)`, or nothing where the count is 0. what: with {s}, {es} for plurals."""
+    if count == 0:
+        return ()
+    shown = list(dict.fromkeys(examples))
+    more = ", ..." if len(shown) > _MOST_NAMED else ""
+    where = f" ({', '.join(shown[:_MOST_NAMED])}{more})" if shown else ""
+    return (f"{count} {what.format(s='' if count == 1 else 's', es='' if count == 1 else 'es')}{where}.",)

@@ -1,0 +1,103 @@
+"""Objects that a file states as a group of shapes, with loose points as their landmarks (LabelMe, CVAT)."""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright.data.dataset import RLE, Polygons
+from maskwright.data.formats.shared.outlines import FileObject, extent, keypoints_of, union
+from maskwright.errors import DataError
+from maskwright.types import Classes, Landmarks, Size
+
+Point = tuple[float, float, float]
+"""x, y, visibility (0 not annotated, 1 hidden, 2 seen)."""
+
+
+@dataclass
+class ShapeGroup:
+    """The shapes of one object of one image.
+
+    where: the first of them, for messages. boxes: four corners each. box_only: boxes alone are no outline.
+    points: landmarks by name. skeleton: the label that they come from, where that is another one.
+    """
+
+    where: str
+    label: str
+    outlines: list[Polygons | RLE] = field(default_factory=list)
+    boxes: list[NDArray[np.float64]] = field(default_factory=list)
+    box_only: bool = False
+    points: dict[str, Point] = field(default_factory=dict)
+    skeleton: str | None = None
+    crowd: bool = False
+    track_id: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def join(self, part: "ShapeGroup") -> None:
+        """Add another part of the same object."""
+        self.outlines += part.outlines
+        self.boxes += part.boxes
+        self.box_only |= part.box_only
+        self.add_points(part.points, part.where)
+        self.skeleton = self.skeleton or part.skeleton
+        self.crowd |= part.crowd
+        self.track_id = part.track_id if self.track_id is None else self.track_id
+        self.extra = {**part.extra, **self.extra}
+
+    def add_points(self, points: Mapping[str, Point], where: str) -> None:
+        """Add landmarks; only annotated ones can clash."""
+        for name, point in points.items():
+            if point[2] and self.points.get(name, point)[2] and name in self.points:
+                raise DataError(f"{where}: the group has two points called '{name}'. Rename one, or group them apart.")
+            self.points[name] = point if point[2] else self.points.get(name, point)
+
+    def stated(
+        self, classes: Classes, landmarks: Sequence[Landmarks | None], size: Size, *, boxes: bool = False
+    ) -> FileObject:
+        """The object with its label and landmarks. boxes: an object of boxes alone has no outline, only a box."""
+        label = classes.names.index(self.label)
+        only_box = bool(self.boxes) and not self.outlines and (boxes or self.box_only)
+        outlines = [*self.outlines, *((box,) for box in self.boxes)]
+        return FileObject(
+            where=self.where,
+            label=label,
+            segmentation=None if only_box or not outlines else union(outlines, size),
+            box=extent(self.boxes) if only_box else None,
+            crowd=self.crowd,
+            keypoints=keypoints_of(landmarks[label], self.points),
+            track_id=self.track_id,
+            extra=self.extra,
+        )
+
+
+@dataclass(frozen=True)
+class LoosePoints:
+    """One or several points of a label. group: that of the object they belong to; None: no object's."""
+
+    where: str
+    group: Hashable
+    name: str
+    places: Sequence[Sequence[float]]
+    hidden: bool
+
+
+def give_points(
+    loose: Iterable[LoosePoints], owners: Mapping[Hashable, Sequence[ShapeGroup]], left_out: Counter[str]
+) -> None:
+    """Add the points to the only object of their group; those without one are counted. owners: objects by group."""
+    for one in loose:
+        own = owners.get(one.group, ()) if one.group is not None else ()
+        if len(own) != 1:
+            left_out["points of a group with several objects" if own else "points that belong to no object"] += 1
+            continue
+        for k, (x, y) in enumerate(one.places):
+            name = one.name if len(one.places) == 1 else f"{one.name} {k + 1}"
+            own[0].add_points({name: (x, y, 1.0 if one.hidden else 2.0)}, one.where)
+
+
+def left_out_notes(left_out: Counter[str]) -> tuple[str, ...]:
+    """A sentence for each kind of shape that is no object."""
+    return tuple(f"Left out, being no objects: {count} {what}." for what, count in left_out.items() if count)
