@@ -273,7 +273,7 @@ def test_the_command_asks_for_the_folder_where_most_images_are_missing(clean: Pa
     assert "first:" not in said
     (tmp_path / "few" / names[0]).unlink()
     said = command(clean / "annotations.json", "--images", tmp_path / "few").stdout
-    assert f"first: give the right folder of the images (looked in: {tmp_path / 'few'})\n  --fix" in said
+    assert f"first: give the right folder of the images (searched: {tmp_path / 'few'})\n  --fix" in said
 
 
 def test_a_file_that_cannot_be_read_is_named_once(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from tests.data.faults.seeded_faults import SEEDS, Content, Seed, exif, make, ou
 
 from maskwright import media
 from maskwright.data import formats
-from maskwright.data.faults.check import Material, examine, prepare
+from maskwright.data.faults.check import CheckedSet, examine, prepare
 from maskwright.data.faults.fixes import FIXES
-from maskwright.data.faults.repair import Repair, repair
+from maskwright.data.faults.repair import RepairReport, repair
 from maskwright.data.formats import coco
 from maskwright.errors import ConfigError
 
@@ -29,7 +29,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def mend(folder: Path, *, val: bool = False) -> Repair:
+def mend(folder: Path, *, val: bool = False) -> RepairReport:
     sides = {"val": folder / "val/annotations.json", "val_images": folder / "val/images"} if val else {}
     return repair(folder / "annotations.json", folder.parent / "out", folder / "images", **sides)
 
@@ -192,7 +192,7 @@ def test_an_unknown_hash_equals_none(tmp_path: Path) -> None:
     folder = photos(tmp_path / "set", SIX)
     material, _ = prepare(folder, None)
     bare = {at: replace(look, digest=b"", pixels=b"") for at, look in material.looks.items()}
-    blind = Material(material.rows, material.folder, bare)
+    blind = CheckedSet(material.rows, material.folder, bare)
     assert {f.fault for f in examine(blind, blind)} & {"duplicate-image", "in-train-and-val"} == set()
 
 

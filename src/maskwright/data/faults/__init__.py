@@ -1,1 +1,1 @@
-"""The faults of annotated data sets: a table of them, and the small functions that find and repair each."""
+"""Faults of annotated data sets: a table, the functions that find them, and those that repair them."""

@@ -1,4 +1,4 @@
-"""Looks for every known fault of an annotated data set at once, where a strict reader stops at the first.
+"""Finds all known faults of an annotated data set, where a strict reader stops at the first.
 
 `check` gives a `CheckReport`; `repair.repair` writes a repaired copy. `table` lists the faults; the modules
 named `..._checks` find them.
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from maskwright.data.faults import image_checks, overlap_checks, raw_rows, record_checks, set_checks, view
-from maskwright.data.faults.looks import Folder, Look, look_all
-from maskwright.data.faults.raw_rows import GONE, Rows
+from maskwright.data.faults.looks import Folder, ImageLook, look_all
+from maskwright.data.faults.raw_rows import GONE, RawRows
 from maskwright.data.faults.table import FAULTS, SEVERITIES, Finding, Severity
 from maskwright.wording import counted
 
@@ -20,12 +20,12 @@ AnyPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
-    """What the checks work on. looks: by position in `images`, empty where images are not looked at."""
+class CheckedSet:
+    """What the checks read. looks: facts of the image files by position in `images`, empty where none was opened."""
 
-    rows: Rows
+    rows: RawRows
     folder: Folder
-    looks: dict[int, Look] = field(default_factory=dict)
+    looks: dict[int, ImageLook] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class CheckReport:
         return {name: groups[name] for name in order if name in groups}
 
     def text(self, examples: int = 3, *, repair: str = "repair") -> str:
-        """For people: one block for each fault, with its first `examples`. repair: what the repair is called."""
+        """As text: a block for each fault, with its first `examples`. repair: what the repair is called."""
         lines = [_heading(self)]
         for name, found in self.by_fault().items():
             fault = FAULTS[name]
@@ -63,14 +63,14 @@ class CheckReport:
             if len(found) > examples:
                 lines.append(f"    ... and {len(found) - examples} more")
             if name == "missing-image" and 2 * len(found) > self.counts["images"]:
-                lines.append(f"  first: give the right folder of the images (looked in: {self.root})")
+                lines.append(f"  first: give the right folder of the images (searched: {self.root})")
             lines += [f"  {repair}: {fault.repair}"] if fault.repair else []
             lines += [f"  by hand: {fault.advice}"] if fault.advice and not fault.repair else []
         totals = ", ".join(counted(self.count(s), s) for s in SEVERITIES)
         return "\n".join([*lines, "", totals if self.findings else "No faults found."])
 
     def as_json(self) -> dict[str, Any]:
-        """For programs: everything, JSON types only."""
+        """Everything, as JSON types."""
         return {
             "source": str(self.source),
             "images": None if self.root is None else str(self.root),
@@ -96,22 +96,24 @@ class CheckOptions(TypedDict, total=False):
 
 
 def check(path: AnyPath, images: AnyPath | None = None, **options: Unpack[CheckOptions]) -> CheckReport:
-    """Everything that is wrong or odd with a data set.
+    """All faults of a data set.
 
     path: annotation file or folder of any known format. images: the folder of its images; None: the format's own.
     Raises DataError where there is no such file or folder, ConfigError for an unknown format; whatever is wrong
     inside the file is a finding.
     """
-    material, other = prepare(path, images, **options)
-    return report(material, examine(material, other))
+    checked, other = prepare(path, images, **options)
+    return report(checked, examine(checked, other))
 
 
-def prepare(path: AnyPath, images: AnyPath | None, **options: Unpack[CheckOptions]) -> tuple[Material, Material | None]:
+def prepare(
+    path: AnyPath, images: AnyPath | None, **options: Unpack[CheckOptions]
+) -> tuple[CheckedSet, CheckedSet | None]:
     """Read the annotations and look at the images of both sets."""
     format, val, val_images = options.get("format"), options.get("val"), options.get("val_images")
     sources = [(path, images)] if val is None else [(path, images), (val, val_images or images)]
     read = [raw_rows.read(Path(p), None if root is None else Path(root), format) for p, root in sources]
-    sides = [Material(side, Folder(side.root if options.get("files", True) else None)) for side in read]
+    sides = [CheckedSet(side, Folder(side.root if options.get("files", True) else None)) for side in read]
     found = [_paths(side) for side in sides]
     every = list(dict.fromkeys(path for paths in found for path in paths.values()))
     looks = dict(zip(every, look_all(every, options.get("progress")), strict=True))
@@ -120,7 +122,7 @@ def prepare(path: AnyPath, images: AnyPath | None, **options: Unpack[CheckOption
     return sides[0], None if val is None else sides[1]
 
 
-def _paths(side: Material) -> dict[int, Path]:
+def _paths(side: CheckedSet) -> dict[int, Path]:
     """The file of each image record whose file is there, under its name or another spelling of it."""
     out = {}
     for image in view.index(side.rows).images:
@@ -134,15 +136,15 @@ def _paths(side: Material) -> dict[int, Path]:
 
 
 def examine(
-    material: Material, val: Material | None = None, known: dict[int, list[Finding]] | None = None
+    checked: CheckedSet, val: CheckedSet | None = None, known: dict[int, list[Finding]] | None = None
 ) -> list[Finding]:
-    """All faults of what was read. Causes are looked for before what follows from them.
+    """All faults of a data set. Causes are checked before their consequences.
 
-    known: findings on the objects of an image, by its position; taken where they are there, else put there.
+    known: a cache of the findings on the objects of each image, by its position; read and filled.
     """
     known = {} if known is None else known
-    seen = view.index(material.rows)
-    looks, folder = material.looks, material.folder
+    seen = view.index(checked.rows)
+    looks, folder = checked.looks, checked.folder
     found: list[Finding | None] = [f for one in record_checks.CHECKS for f in one(seen)]
     for image in seen.images:
         for of_record in image_checks.RECORD_CHECKS:
@@ -167,18 +169,16 @@ def examine(
     found += [f for f in bare if f.at not in broken or f.fault != "box-only-object"]
     if val is not None and val.rows.problems:
         found += [replace(p, message=f"validation: {p.message}") for p in val.rows.problems]
-    elif val is not None and not material.rows.problems:
+    elif val is not None and not checked.rows.problems:
         found += set_checks.between(seen, looks, view.index(val.rows), val.looks, files=folder.root is not None)
     return [f for f in found if f is not None]
 
 
-def report(material: Material, findings: list[Finding]) -> CheckReport:
-    """The findings with what a person wants to know about the data set."""
+def report(checked: CheckedSet, findings: list[Finding]) -> CheckReport:
+    """The report of the findings, with the counts of the data set."""
     lists = {"images": "images", "annotations": "annotations", "classes": "categories"}
-    counts = {name: sum(r is not GONE for r in getattr(material.rows, s)) for name, s in lists.items()}
-    return CheckReport(
-        material.rows.path, material.rows.root, {**counts, "opened": len(material.looks)}, tuple(findings)
-    )
+    counts = {name: sum(r is not GONE for r in getattr(checked.rows, s)) for name, s in lists.items()}
+    return CheckReport(checked.rows.path, checked.rows.root, {**counts, "opened": len(checked.looks)}, tuple(findings))
 
 
 def finding_json(finding: Finding) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Whether a polygon crosses itself: exact, without rounding.
 
 Letters: n corners and edges of one ring, C candidate pairs of edges. Edge i runs from corner i to corner i + 1.
-A crossing is where the ring passes from one side of itself to the other. Touching itself is none: outlines of pixels
+A crossing is where the ring passes from one side of itself to the other. Touching is no crossing: outlines of pixels
 meet in corners, and thin spikes run back along their own edge.
 """
 
@@ -75,7 +75,7 @@ def _any_crossing(ring: Points, i: IntArray, j: IntArray) -> bool:
 
 
 def _side(a: Points, b: Points, p: Points) -> NDArray[np.int8]:
-    """On which side of the line a, b point p lies: -1 or 1 where that is sure, 0 where rounding leaves it open."""
+    """On which side of the line a, b point p lies: -1 or 1 where that is sure, 0 where rounding could change it."""
     left, right = (b[:, 0] - a[:, 0]) * (p[:, 1] - a[:, 1]), (b[:, 1] - a[:, 1]) * (p[:, 0] - a[:, 0])
     value = left - right
     return np.where(np.abs(value) > _ROUNDING * (np.abs(left) + np.abs(right)), np.sign(value), 0).astype(np.int8)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from maskwright.data.faults import object_checks, view
-from maskwright.data.faults.looks import Folder, Look
-from maskwright.data.faults.raw_rows import GONE, Rows
+from maskwright.data.faults.looks import Folder, ImageLook
+from maskwright.data.faults.raw_rows import GONE, RawRows
 from maskwright.data.faults.table import Finding, Section
-from maskwright.data.faults.view import Thing
+from maskwright.data.faults.view import CheckedObject
 from maskwright.data.formats.shared.fields import Row, whole
 
 
@@ -17,22 +17,22 @@ class NeedsPerson(Exception):
 
 
 @dataclass(eq=False)
-class Bench:
-    """The records under repair, and what is planned for the images.
+class Draft:
+    """The records under repair, and the planned changes of images.
 
     rows, folder, looks: this repair's own. turned: positions of images whose pixels are written anew without an EXIF
     tag: True upright, False as stored. doubtful: positions of image records whose size or axes are in doubt, so that
-    nothing on them is changed. shared: how many images validation has too. seen: the view of the records as of the
-    last `refresh`.
+    nothing on them is changed. shared: how many images are in the validation set too. seen: the index of the records
+    as of the last `refresh`.
     """
 
-    rows: Rows
+    rows: RawRows
     folder: Folder
-    looks: dict[int, Look]
+    looks: dict[int, ImageLook]
     turned: dict[int, bool] = field(default_factory=dict)
     doubtful: set[int] = field(default_factory=set)
     shared: int = 0
-    seen: view.Index = field(init=False)
+    seen: view.RecordIndex = field(init=False)
     _next: dict[str, int] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
 
@@ -41,7 +41,7 @@ class Bench:
         self._names = {image.name.casefold(): image.at for image in self.seen.images}
 
     def refresh(self) -> None:
-        """Look at the records again after they were changed."""
+        """ImageLook at the records again after they were changed."""
         self.seen = view.index(self.rows)
 
     def row(self, finding: Finding) -> Row:
@@ -61,7 +61,7 @@ class Bench:
         number = whole(row.get("image_id")) if isinstance(row, dict) else None
         return None if number is None else self.seen.by_id.get(number)
 
-    def thing(self, finding: Finding) -> Thing:
+    def obj(self, finding: Finding) -> CheckedObject:
         """The annotation, its geometry parsed on its image."""
         image = self.owner(finding)
         look = None if image is None else self.looks.get(image.at)
@@ -91,7 +91,7 @@ class Bench:
         return f"left out with its {len(mine)} annotations"
 
     def rename(self, at: int, wish: str) -> str:
-        """Give an image's copy a name that no other has, near to the wish."""
+        """Give the copy of an image the wished name, or a numbered one where that is taken."""
         path, name, count = PurePosixPath(wish), wish, 1
         while self._names.setdefault(name.casefold(), at) != at:
             count += 1
@@ -101,5 +101,5 @@ class Bench:
         return name
 
 
-Fix = Callable[[Bench, Finding], str]
+Fix = Callable[[Draft, Finding], str]
 """Changes the records for one finding and says what it did, or raises NeedsPerson."""

@@ -1,5 +1,6 @@
 """What a fault is: its name, how bad it is, what it means and what repairs it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,28 +13,24 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 class Fault:
     """One kind of fault.
 
-    summary: what is wrong. repair: what --fix does, empty where only a person can decide. advice: what a person does.
-    after: faults of the same record that explain this one, so that it is not reported beside them.
+    summary: what is wrong. repair: what a repair does, empty where only a person can decide. advice: what a person can
+    do. after: faults of the same record that explain this one, so that it is not reported beside them.
     """
 
     name: str
     severity: Severity
     summary: str
-    repair: str
-    advice: str
+    repair: str = ""
+    advice: str = ""
     after: frozenset[str] = frozenset()
 
 
-def error(name: str, summary: str, repair: str, advice: str, *after: str) -> Fault:
-    """A fault that makes training or evaluation fail or be wrong."""
-    return Fault(name, "error", summary, repair, advice, frozenset(after))
+def _of(severity: Severity) -> Callable[..., Fault]:
+    def fault(name: str, summary: str, *, repair: str = "", advice: str = "", after: str = "") -> Fault:
+        """after: names with spaces between them."""
+        return Fault(name, severity, summary, repair, advice, frozenset(after.split()))
+
+    return fault
 
 
-def warning(name: str, summary: str, repair: str, advice: str, *after: str) -> Fault:
-    """A fault that is probably a mistake."""
-    return Fault(name, "warning", summary, repair, advice, frozenset(after))
-
-
-def note(name: str, summary: str, repair: str, advice: str, *after: str) -> Fault:
-    """What is good to know."""
-    return Fault(name, "note", summary, repair, advice, frozenset(after))
+error, warning, note = map(_of, SEVERITIES)

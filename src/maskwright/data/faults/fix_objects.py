@@ -1,6 +1,6 @@
 """Repairs of boxes, outlines and keypoints.
 
-Letters: H W image, P landmarks. A repair changes the records on the bench, never a file, and says what it did.
+Letters: H W image, P landmarks. A repair changes the records of the draft, never a file, and returns what it did.
 """
 
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from maskwright.data.faults import object_checks
-from maskwright.data.faults.draft import Bench, NeedsPerson
+from maskwright.data.faults.draft import Draft, NeedsPerson
 from maskwright.data.faults.fix_records import drop_annotation, scale
 from maskwright.data.faults.raw_rows import finite
 from maskwright.data.faults.table import FAULTS, Finding
@@ -19,21 +19,21 @@ from maskwright.types import Masks, Size
 # ---- boxes and outlines ---------------------------------------------------------------------------------------------
 
 
-def box_of_outline(bench: Bench, finding: Finding) -> str:
+def box_of_outline(draft: Draft, finding: Finding) -> str:
     """The box from the outline; without one, put in order or cut at the border; else the annotation goes."""
-    thing = bench.thing(finding)
-    row, box = thing.row, thing.row.get("bbox")
-    if thing.extent is not None:
-        row["bbox"] = box_to_xywh(thing.extent)
+    obj = draft.obj(finding)
+    row, box = obj.row, obj.row.get("bbox")
+    if obj.extent is not None:
+        row["bbox"] = box_to_xywh(obj.extent)
         return "box computed from the outline"
-    if finding.fault == "box-beyond" and thing.box is not None:
-        row["bbox"] = box_to_xywh(_cut(thing.box, thing.size))
+    if finding.fault == "box-beyond" and obj.box is not None:
+        row["bbox"] = box_to_xywh(_cut(obj.box, obj.size))
         return "box cut at the border"
     if finding.fault == "bad-box" and isinstance(box, list) and len(box) == 4 and all(map(finite, box)):
         x, y, w, h = box
         row["bbox"] = [min(x, x + w), min(y, y + h), abs(w), abs(h)]
         return "corners put in order"
-    return drop_annotation(bench, finding)
+    return drop_annotation(draft, finding)
 
 
 def _cut(box: Box, size: Size) -> Box:
@@ -43,37 +43,37 @@ def _cut(box: Box, size: Size) -> Box:
     return x1, y1, x2, y2
 
 
-def corners_to_box(bench: Bench, finding: Finding) -> str:
-    row = bench.row(finding)
+def corners_to_box(draft: Draft, finding: Finding) -> str:
+    row = draft.row(finding)
     x1, y1, x2, y2 = row["bbox"]
     row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
     return "written as x, y, width, height"
 
 
-def to_pixels(bench: Bench, finding: Finding) -> str:
-    thing = bench.thing(finding)
-    height, width = thing.size
-    scale(thing.row, width, height)
+def to_pixels(draft: Draft, finding: Finding) -> str:
+    obj = draft.obj(finding)
+    height, width = obj.size
+    scale(obj.row, width, height)
     return f"multiplied by {width} and {height}"
 
 
-def drop_polygons(bench: Bench, finding: Finding) -> str:
-    """Remove what cannot be meant from the outline; an object without outline becomes a crowd region over its box."""
-    row = bench.row(finding)
+def drop_polygons(draft: Draft, finding: Finding) -> str:
+    """Remove unusable parts of the outline; an object without another part becomes a crowd region over its box."""
+    row = draft.row(finding)
     outline: Any = row.get("segmentation")
     if finding.detail == "bbox":
         if not outline:
-            return drop_annotation(bench, finding)
-        thing = bench.thing(finding)
-        if thing.extent is None:
+            return drop_annotation(draft, finding)
+        obj = draft.obj(finding)
+        if obj.extent is None:
             raise NeedsPerson("neither the box nor the outline can be used yet")
-        row["bbox"] = box_to_xywh(thing.extent)
+        row["bbox"] = box_to_xywh(obj.extent)
         return "box computed from the outline"
     plain = object_checks.flattened(outline)
     if plain is not None:
         row["segmentation"] = plain
         return "written as flat rows x0, y0, x1, y1, ..."
-    if finding.fault == "odd-count" and _even(bench, finding, outline[finding.detail]):
+    if finding.fault == "odd-count" and _even(draft, finding, outline[finding.detail]):
         return "the last number dropped: the rest fits the box"
     if finding.fault == "non-finite-coordinate":
         points = list(zip(outline[finding.detail][0::2], outline[finding.detail][1::2], strict=False))
@@ -84,70 +84,70 @@ def drop_polygons(bench: Bench, finding: Finding) -> str:
     if isinstance(outline, list) and isinstance(finding.detail, int) and len(outline) > 1:
         del outline[finding.detail]
         return "polygon removed"
-    return crowd_region(bench, finding)
+    return crowd_region(draft, finding)
 
 
-def _even(bench: Bench, finding: Finding, part: list[Any]) -> bool:
+def _even(draft: Draft, finding: Finding, part: list[Any]) -> bool:
     last = part.pop()
-    thing = bench.thing(finding)
-    fits = thing.box is not None and thing.extent is not None and not object_checks.differs(thing.box, thing.extent)
+    obj = draft.obj(finding)
+    fits = obj.box is not None and obj.extent is not None and not object_checks.differs(obj.box, obj.extent)
     if not fits:
         part.append(last)
     return fits
 
 
-def crowd_region(bench: Bench, finding: Finding) -> str:
-    """An object that is there but whose outline is lost: neither object nor background inside its box."""
-    thing = bench.thing(finding)
-    if thing.box is None:
-        return drop_annotation(bench, finding)
-    x1, y1, x2, y2 = (round(v) for v in _cut(thing.box, thing.size))
+def crowd_region(draft: Draft, finding: Finding) -> str:
+    """An object whose outline is lost: its box becomes neither object nor background."""
+    obj = draft.obj(finding)
+    if obj.box is None:
+        return drop_annotation(draft, finding)
+    x1, y1, x2, y2 = (round(v) for v in _cut(obj.box, obj.size))
     if x2 <= x1 or y2 <= y1:
-        return drop_annotation(bench, finding)
-    mask = Masks(thing.size, np.array([[y1, x1]]), (np.ones((y2 - y1, x2 - x1), np.bool_),))
-    thing.row.update(segmentation=mask_ops.encode(mask)[0], iscrowd=1, area=(y2 - y1) * (x2 - x1))
-    thing.row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
+        return drop_annotation(draft, finding)
+    mask = Masks(obj.size, np.array([[y1, x1]]), (np.ones((y2 - y1, x2 - x1), np.bool_),))
+    obj.row.update(segmentation=mask_ops.encode(mask)[0], iscrowd=1, area=(y2 - y1) * (x2 - x1))
+    obj.row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
     return "became a crowd region over its box"
 
 
-def region_of_box(bench: Bench, finding: Finding) -> str:
+def region_of_box(draft: Draft, finding: Finding) -> str:
     """A crowd region without outline is its box; an object is not."""
-    thing = bench.thing(finding)
-    if not thing.crowd:
+    obj = draft.obj(finding)
+    if not obj.crowd:
         raise NeedsPerson(FAULTS[finding.fault].advice)
-    return crowd_region(bench, finding)
+    return crowd_region(draft, finding)
 
 
-def mend_lengths(bench: Bench, finding: Finding) -> str:
+def mend_lengths(draft: Draft, finding: Finding) -> str:
     """Run lengths with a wrong size or a missing end, if the mask then fits the box."""
-    thing = bench.thing(finding)
-    value = thing.row["segmentation"]
+    obj = draft.obj(finding)
+    value = obj.row["segmentation"]
     counts = value["counts"]
     tries: list[tuple[str, Any]] = [("the size was corrected", counts)]
     if isinstance(counts, list) and all(isinstance(n, int) and n >= 0 for n in counts):
-        rest = thing.size[0] * thing.size[1] - sum(counts)
+        rest = obj.size[0] * obj.size[1] - sum(counts)
         if rest > 0:
             longer = [*counts, rest] if len(counts) % 2 == 0 else [*counts[:-1], counts[-1] + rest]
             tries.append(("the missing end was filled with background", longer))
     before = dict(value)
     for what, candidate in tries:
-        thing.row["segmentation"] = {"size": list(thing.size), "counts": candidate}
-        mended = bench.thing(finding)
-        if mended.extent and thing.box and not object_checks.differs(thing.box, mended.extent):
+        obj.row["segmentation"] = {"size": list(obj.size), "counts": candidate}
+        mended = draft.obj(finding)
+        if mended.extent and obj.box and not object_checks.differs(obj.box, mended.extent):
             return f"{what}; the mask fits the box"
-    thing.row["segmentation"] = before
-    return crowd_region(bench, finding)
+    obj.row["segmentation"] = before
+    return crowd_region(draft, finding)
 
 
-def redraw(bench: Bench, finding: Finding) -> str:
+def redraw(draft: Draft, finding: Finding) -> str:
     """The outline of the mask that the polygons draw, so that the mask stays the same; box and area follow."""
-    thing = bench.thing(finding)
-    if thing.mask is None:
+    obj = draft.obj(finding)
+    if obj.mask is None:
         raise NeedsPerson("the outline cannot be drawn")
-    thing.row["segmentation"] = outline_of(thing.mask, lengths=finding.fault == "crowd-as-polygon")
+    obj.row["segmentation"] = outline_of(obj.mask, lengths=finding.fault == "crowd-as-polygon")
     if finding.fault == "outline-beyond":
-        thing.row["bbox"] = box_to_xywh([float(v) for v in thing.mask.boxes()[0]])
-        thing.row["area"] = int(thing.mask.areas()[0])
+        obj.row["bbox"] = box_to_xywh([float(v) for v in obj.mask.boxes()[0]])
+        obj.row["area"] = int(obj.mask.areas()[0])
     return "replaced by the exact outline of the mask" if finding.fault != "crowd-as-polygon" else "run lengths"
 
 
@@ -162,55 +162,55 @@ def outline_of(mask: Masks, *, lengths: bool = False) -> Any:
     return mask_ops.encode(mask)[0]
 
 
-def without_repeats(bench: Bench, finding: Finding) -> str:
-    thing = bench.thing(finding)
-    shorter = [p[(p != np.roll(p, 1, axis=0)).any(axis=1)] for p in thing.polygons]
-    if not shorter or thing.mask is None or min(map(len, shorter)) < 3:
+def without_repeats(draft: Draft, finding: Finding) -> str:
+    obj = draft.obj(finding)
+    shorter = [p[(p != np.roll(p, 1, axis=0)).any(axis=1)] for p in obj.polygons]
+    if not shorter or obj.mask is None or min(map(len, shorter)) < 3:
         raise NeedsPerson("too few points would be left")
     flat = [p.reshape(-1).tolist() for p in shorter]
-    again = mask_ops.from_coco_polygons([flat], thing.size)
-    if mask_ops.encode(again) != mask_ops.encode(thing.mask):
+    again = mask_ops.from_coco_polygons([flat], obj.size)
+    if mask_ops.encode(again) != mask_ops.encode(obj.mask):
         raise NeedsPerson("the mask would change")
-    thing.row["segmentation"] = flat
+    obj.row["segmentation"] = flat
     return "repeated points removed"
 
 
-def count_area(bench: Bench, finding: Finding) -> str:
-    thing = bench.thing(finding)
-    if thing.mask is None:
-        if thing.box is None or thing.row.get("segmentation"):
+def count_area(draft: Draft, finding: Finding) -> str:
+    obj = draft.obj(finding)
+    if obj.mask is None:
+        if obj.box is None or obj.row.get("segmentation"):
             raise NeedsPerson("neither box nor outline can be used yet")
-        x1, y1, x2, y2 = thing.box
-        thing.row["area"] = (x2 - x1) * (y2 - y1)
+        x1, y1, x2, y2 = obj.box
+        obj.row["area"] = (x2 - x1) * (y2 - y1)
     else:
-        thing.row["area"] = int(thing.mask.areas()[0])
-    return f"set to {thing.row['area']}"
+        obj.row["area"] = int(obj.mask.areas()[0])
+    return f"set to {obj.row['area']}"
 
 
-def fill_in(bench: Bench, finding: Finding) -> str:
-    thing = bench.thing(finding)
-    place = thing.place
+def fill_in(draft: Draft, finding: Finding) -> str:
+    obj = draft.obj(finding)
+    place = obj.place
     if place is None:
         raise NeedsPerson("neither box nor outline can be used yet")
     x1, y1, x2, y2 = place
-    area = (x2 - x1) * (y2 - y1) if thing.mask is None else int(thing.mask.areas()[0])
+    area = (x2 - x1) * (y2 - y1) if obj.mask is None else int(obj.mask.areas()[0])
     values = {"bbox": box_to_xywh(place), "area": area, "iscrowd": 0}
-    thing.row.update({key: values[key] for key in finding.detail})
+    obj.row.update({key: values[key] for key in finding.detail})
     return f"{', '.join(finding.detail)} filled in"
 
 
-def plain_crowd(bench: Bench, finding: Finding) -> str:
-    row = bench.row(finding)
+def plain_crowd(draft: Draft, finding: Finding) -> str:
+    row = draft.row(finding)
     value = str(row["iscrowd"]).strip().lower()
     meaning = {"true": 1, "false": 0, "1": 1, "0": 0, "1.0": 1, "0.0": 0, "none": 0}.get(value)
     if meaning is None:
-        raise NeedsPerson("it could mean either")
+        raise NeedsPerson("the value is ambiguous")
     row["iscrowd"] = meaning
     return f"became {meaning}"
 
 
-def mend_keypoints(bench: Bench, finding: Finding) -> str:
-    row = bench.row(finding)
+def mend_keypoints(draft: Draft, finding: Finding) -> str:
+    row = draft.row(finding)
     values = row["keypoints"]
     for k in finding.detail if isinstance(finding.detail, list) else ():
         x, y, v = values[3 * k : 3 * k + 3]

@@ -1,14 +1,14 @@
 """Repairs of records, ids and images.
 
-Letters: H W image. A repair changes the records on the bench, never a file, and says what it did.
+Letters: H W image. A repair changes the records of the draft, never a file, and returns what it did.
 """
 
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from maskwright.data.faults import object_checks
-from maskwright.data.faults.draft import Bench, NeedsPerson
-from maskwright.data.faults.looks import Look, look, without_tag
+from maskwright.data.faults.draft import Draft, NeedsPerson
+from maskwright.data.faults.looks import ImageLook, look, without_tag
 from maskwright.data.faults.raw_rows import GONE, SECTIONS, finite, stated_size
 from maskwright.data.faults.table import Finding
 from maskwright.data.formats.shared.fields import Row, whole
@@ -16,10 +16,10 @@ from maskwright.data.formats.shared.fields import Row, whole
 # ---- records --------------------------------------------------------------------------------------------------------
 
 
-def drop_annotation(bench: Bench, finding: Finding) -> str:
+def drop_annotation(draft: Draft, finding: Finding) -> str:
     if finding.section != "annotations":
-        raise NeedsPerson("only annotations are left out unseen")
-    bench.remove("annotations", finding.at)
+        raise NeedsPerson("only annotations are removed automatically")
+    draft.remove("annotations", finding.at)
     return "annotation left out"
 
 
@@ -27,61 +27,61 @@ def _present(rows: list[Any], finding: Finding) -> Row:
     """The other record that a finding names."""
     other = rows[finding.detail]
     if other is GONE:
-        raise NeedsPerson("the other record was left out just now")
+        raise NeedsPerson("the other record was removed in this round")
     row: Row = other
     return row
 
 
-def merge_image_records(bench: Bench, finding: Finding) -> str:
-    row, first = bench.row(finding), _present(bench.rows.images, finding)
+def merge_image_records(draft: Draft, finding: Finding) -> str:
+    row, first = draft.row(finding), _present(draft.rows.images, finding)
     if any(row.get(key) != first.get(key) for key in ("file_name", "height", "width")):
         raise NeedsPerson("the records differ, and the annotations may belong to either")
-    bench.remove("images", finding.at)
+    draft.remove("images", finding.at)
     return "the second record, which is the same, left out"
 
 
-def merge_same_class(bench: Bench, finding: Finding) -> str:
-    row, first = bench.row(finding), _present(bench.rows.categories, finding)
+def merge_same_class(draft: Draft, finding: Finding) -> str:
+    row, first = draft.row(finding), _present(draft.rows.categories, finding)
     if row.get("name") != first.get("name"):
         raise NeedsPerson("the classes have different names, and the annotations may mean either")
-    _relabel(bench, row, first)
-    bench.remove("categories", finding.at)
+    _relabel(draft, row, first)
+    draft.remove("categories", finding.at)
     return "the classes became one"
 
 
-def _relabel(bench: Bench, row: Row, first: Row) -> None:
+def _relabel(draft: Draft, row: Row, first: Row) -> None:
     ours, theirs = whole(row["id"]), whole(first["id"])
     if ours == theirs:
         return
-    for _, annotation in bench.seen.annotations():
+    for _, annotation in draft.seen.annotations():
         if whole(annotation.get("category_id")) == ours:
             annotation["category_id"] = theirs
 
 
-def renumber(bench: Bench, finding: Finding) -> str:
-    row = bench.row(finding)
-    old, new = whole(row["id"]), bench.new_id(finding.section)
+def renumber(draft: Draft, finding: Finding) -> str:
+    row = draft.row(finding)
+    old, new = whole(row["id"]), draft.new_id(finding.section)
     if finding.section == "images":
-        for k in bench.image(finding.at).objects:
-            bench.rows.annotations[k]["image_id"] = new
+        for k in draft.image(finding.at).objects:
+            draft.rows.annotations[k]["image_id"] = new
     elif finding.section == "categories":
-        for _, annotation in bench.seen.annotations():
+        for _, annotation in draft.seen.annotations():
             if whole(annotation.get("category_id")) == old:
                 annotation["category_id"] = new
     row["id"] = new
     return f"the id {old} became {new}"
 
 
-def add_class(bench: Bench, finding: Finding) -> str:
-    bench.rows.categories.append({"id": finding.detail, "name": f"class {finding.detail}"})
-    bench.refresh()
+def add_class(draft: Draft, finding: Finding) -> str:
+    draft.rows.categories.append({"id": finding.detail, "name": f"class {finding.detail}"})
+    draft.refresh()
     return f"added 'class {finding.detail}': rename it"
 
 
-def ids_as_numbers(bench: Bench, finding: Finding) -> str:
+def ids_as_numbers(draft: Draft, finding: Finding) -> str:
     count = 0
     for section in SECTIONS:
-        for row in bench.rows.section(section):
+        for row in draft.rows.section(section):
             for key in ("id", "image_id", "category_id") if isinstance(row, dict) else ():
                 if not isinstance(row.get(key), int) and whole(row.get(key)) is not None:
                     row[key] = whole(row[key])
@@ -92,106 +92,106 @@ def ids_as_numbers(bench: Bench, finding: Finding) -> str:
 # ---- images -------------------------------------------------------------------------------------------------------
 
 
-def size_of_image(bench: Bench, finding: Finding) -> str:
-    look = bench.looks.get(finding.at)
+def size_of_image(draft: Draft, finding: Finding) -> str:
+    look = draft.looks.get(finding.at)
     if look is None or look.problem is not None:
         raise NeedsPerson("the image cannot be read, so its size is not known")
-    bench.row(finding).update(height=look.size[0], width=look.size[1])
+    draft.row(finding).update(height=look.size[0], width=look.size[1])
     return f"set to {object_checks.shown(look.size)}"
 
 
-def drop_image(bench: Bench, finding: Finding) -> str:
-    return bench.drop_image(finding.at)
+def drop_image(draft: Draft, finding: Finding) -> str:
+    return draft.drop_image(finding.at)
 
 
-def drop_shared(bench: Bench, finding: Finding) -> str:
+def drop_shared(draft: Draft, finding: Finding) -> str:
     """An image that validation has too, unless that is most of the set."""
-    if bench.shared > len(bench.rows.images) / 2:
+    if draft.shared > len(draft.rows.images) / 2:
         raise NeedsPerson("more than half of the images would go: is the validation set the same file?")
-    return bench.drop_image(finding.at)
+    return draft.drop_image(finding.at)
 
 
-def find_missing(bench: Bench, finding: Finding) -> str:
-    """The name becomes that of the one file that it surely means; else the image is left out."""
-    if len(bench.looks) <= len(bench.rows.images) / 2:
+def find_missing(draft: Draft, finding: Finding) -> str:
+    """The name becomes that of the only file it can be; else the image is left out."""
+    if len(draft.looks) <= len(draft.rows.images) / 2:
         raise NeedsPerson("more than half of the images are missing: is this the right image folder?")
-    found = _surely(bench, finding)
+    found = _surely(draft, finding)
     if found is None:
-        return bench.drop_image(finding.at)
-    bench.looks[finding.at] = found
-    return f"named '{bench.rename(finding.at, finding.detail)}', as the one file of this name lies there"
+        return draft.drop_image(finding.at)
+    draft.looks[finding.at] = found
+    return f"named '{draft.rename(finding.at, finding.detail)}', the only file of this name"
 
 
-def _surely(bench: Bench, finding: Finding) -> Look | None:
-    """The one file of a missing image's last name: of its size, in a folder more or fewer, and no other record's."""
-    if finding.detail is None or bench.folder.root is None:
+def _surely(draft: Draft, finding: Finding) -> ImageLook | None:
+    """The file that a missing image must be: the only one of its name and of its size, and named by no other record."""
+    if finding.detail is None or draft.folder.root is None:
         return None
-    image = bench.image(finding.at)
+    image = draft.image(finding.at)
     parts, other = PureWindowsPath(image.name).parts, PurePosixPath(finding.detail).parts
     shorter = min(len(parts), len(other))
     same_end = parts[-shorter:] == other[-shorter:]
-    alone = sum(PureWindowsPath(p.name).name.casefold() == parts[-1].casefold() for p in bench.seen.images) == 1
+    alone = sum(PureWindowsPath(p.name).name.casefold() == parts[-1].casefold() for p in draft.seen.images) == 1
     if not (same_end and alone):
         return None
-    found = look(bench.folder.root / finding.detail)
+    found = look(draft.folder.root / finding.detail)
     return found if image.size in (None, found.size, found.stored) else None
 
 
-def spell(bench: Bench, finding: Finding) -> str:
-    bench.row(finding)["file_name"] = finding.detail
+def spell(draft: Draft, finding: Finding) -> str:
+    draft.row(finding)["file_name"] = finding.detail
     return f"named '{finding.detail}'"
 
 
-def plain_name(bench: Bench, finding: Finding) -> str:
-    if finding.at not in bench.looks:
+def plain_name(draft: Draft, finding: Finding) -> str:
+    if finding.at not in draft.looks:
         raise NeedsPerson("the file is not there")
-    return f"the copy is called '{bench.rename(finding.at, PureWindowsPath(bench.row(finding)['file_name']).name)}'"
+    return f"the copy is called '{draft.rename(finding.at, PureWindowsPath(draft.row(finding)['file_name']).name)}'"
 
 
-def merge_records(bench: Bench, finding: Finding) -> str:
-    row, first = bench.row(finding), _present(bench.rows.images, finding)
+def merge_records(draft: Draft, finding: Finding) -> str:
+    row, first = draft.row(finding), _present(draft.rows.images, finding)
     if stated_size(row) != stated_size(first):
         raise NeedsPerson("the records state different sizes")
-    mine = bench.image(finding.at).objects
+    mine = draft.image(finding.at).objects
     for k in mine:
-        bench.rows.annotations[k]["image_id"] = first["id"]
-    bench.remove("images", finding.at)
+        draft.rows.annotations[k]["image_id"] = first["id"]
+    draft.remove("images", finding.at)
     return f"one record with the objects of both ({len(mine)} moved)"
 
 
-def drop_same_image(bench: Bench, finding: Finding) -> str:
-    _present(bench.rows.images, finding)
+def drop_same_image(draft: Draft, finding: Finding) -> str:
+    _present(draft.rows.images, finding)
     sides = []
     for at in (finding.at, finding.detail):
-        rows = [r for k in bench.image(at).objects if (r := bench.rows.annotations[k]) is not GONE]
+        rows = [r for k in draft.image(at).objects if (r := draft.rows.annotations[k]) is not GONE]
         sides.append(sorted(repr([r.get(k) for k in ("category_id", "bbox", "segmentation")]) for r in rows))
     if sides[0] != sides[1]:
         raise NeedsPerson("the two have different annotations")
-    return bench.drop_image(finding.at)
+    return draft.drop_image(finding.at)
 
 
-def turn(bench: Bench, finding: Finding) -> str:
-    """Plan to write the image as the annotations see it."""
-    look = bench.looks[finding.at]
+def turn(draft: Draft, finding: Finding) -> str:
+    """Plan to write the image as the annotations need it."""
+    look = draft.looks[finding.at]
     upright = finding.fault == "exif-tag"
     if upright and not finding.detail:
         raise NeedsPerson("the annotations could be drawn either way")
-    bench.looks[finding.at] = look = without_tag(look, upright=upright)
-    bench.turned[finding.at] = upright
-    name = bench.rename(finding.at, str(PurePosixPath(bench.row(finding)["file_name"]).with_suffix(".png")))
+    draft.looks[finding.at] = look = without_tag(look, upright=upright)
+    draft.turned[finding.at] = upright
+    name = draft.rename(finding.at, str(PurePosixPath(draft.row(finding)["file_name"]).with_suffix(".png")))
     return f"written as '{name}' of {object_checks.shown(look.size)}, without the tag"
 
 
-def settle_size(bench: Bench, finding: Finding) -> str:
+def settle_size(draft: Draft, finding: Finding) -> str:
     """A stated size that is not the image's: correct the record, or scale what was drawn on a resized image."""
-    row, look = bench.row(finding), bench.looks[finding.at]
-    image = bench.image(finding.at)
+    row, look = draft.row(finding), draft.looks[finding.at]
+    image = draft.image(finding.at)
     said, real = image.size, look.size
     assert said is not None
-    annotations = [bench.rows.annotations[k] for k in image.objects]
+    annotations = [draft.rows.annotations[k] for k in image.objects]
     sizes = {tuple(r["segmentation"].get("size", ())) for r in annotations if isinstance(r.get("segmentation"), dict)}
-    things = [object_checks.read(bench.seen, image, k, said)[0] for k in image.objects]
-    over = max((object_checks.overhang(b, real) for t in things if t.rle is None and (b := t.place)), default=0.0)
+    objects = [object_checks.read(draft.seen, image, k, said)[0] for k in image.objects]
+    over = max((object_checks.overhang(b, real) for t in objects if t.rle is None and (b := t.place)), default=0.0)
     same_shape = abs(real[0] * said[1] - real[1] * said[0]) <= max(*said, *real)
     if sizes <= {real} and over <= object_checks.BEYOND and (not same_shape or sizes or not annotations):
         row.update(height=real[0], width=real[1])
@@ -201,7 +201,7 @@ def settle_size(bench: Bench, finding: Finding) -> str:
             scale(annotation, real[1] / said[1], real[0] / said[0])
         row.update(height=real[0], width=real[1])
         return f"outlines scaled from {object_checks.shown(said)} to {object_checks.shown(real)}"
-    raise NeedsPerson("the outlines do not tell which of the two sizes they were drawn on")
+    raise NeedsPerson("the outlines fit neither of the two sizes clearly")
 
 
 def scale(row: Row, x: float, y: float) -> None:

@@ -1,4 +1,4 @@
-"""The table of repairs: fault -> the function that makes it. A fault that is not here needs a person."""
+"""The table of repairs: fault -> function. A fault that is not in it needs a person."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -60,4 +60,4 @@ FIXES: Mapping[str, Fix] = MappingProxyType(
         "duplicate-object": fix_records.drop_annotation,
     }
 )
-"""Fault to repair, in the order in which repairs are made: what others build on first."""
+"""In the order in which repairs are made: those that others depend on come first."""

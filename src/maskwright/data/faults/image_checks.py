@@ -1,4 +1,4 @@
-"""Faults of image records and their files, one by one and among each other.
+"""Faults of image records and their files, of each and between them.
 
 Letters: H W image.
 """
@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 
 from maskwright import media
-from maskwright.data.faults.looks import Folder, Look, is_unsafe
+from maskwright.data.faults.looks import Folder, ImageLook, is_unsafe
 from maskwright.data.faults.object_checks import shown
 from maskwright.data.faults.table import Finding
-from maskwright.data.faults.view import CheckedImage, Index
+from maskwright.data.faults.view import CheckedImage, RecordIndex
 from maskwright.data.formats.shared.fields import short
 
-Found = Iterator[Finding | None]
+Findings = Iterator[Finding | None]
 _LARGE = 25_000_000  # pixels
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -32,7 +32,7 @@ _SUFFIXES = {
 # ---- one record -----------------------------------------------------------------------------------------------------
 
 
-def file_name(image: CheckedImage, folder: Folder) -> Found:
+def file_name(image: CheckedImage, folder: Folder) -> Findings:
     """Whether the file is there, and under that name. detail: the name that it may have instead."""
     if is_unsafe(image.name):
         yield image.finding("unsafe-file-name", short(image.name))
@@ -47,29 +47,29 @@ def file_name(image: CheckedImage, folder: Folder) -> Found:
     yield image.finding("missing-image", f"{folder.root / image.name} does not exist.{hint}", elsewhere)
 
 
-def stated(image: CheckedImage, folder: Folder) -> Found:
+def stated(image: CheckedImage, folder: Folder) -> Findings:
     if image.size is None:
         sides = {key: image.row.get(key) for key in ("height", "width")}
         yield image.finding("bad-size", f"the record has {short(sides)}")
 
 
-def no_objects(image: CheckedImage, folder: Folder) -> Found:
+def no_objects(image: CheckedImage, folder: Folder) -> Findings:
     if not image.objects:
         yield image.finding("empty-image", "no objects")
 
 
-RECORD_CHECKS: tuple[Callable[[CheckedImage, Folder], Found], ...] = (file_name, stated, no_objects)
+RECORD_CHECKS: tuple[Callable[[CheckedImage, Folder], Findings], ...] = (file_name, stated, no_objects)
 
 
 # ---- one file -------------------------------------------------------------------------------------------------------
 
 
-def readable(image: CheckedImage, look: Look) -> Found:
+def readable(image: CheckedImage, look: ImageLook) -> Findings:
     if look.problem is not None:
         yield image.finding(*look.problem)
 
 
-def sizes(image: CheckedImage, look: Look) -> Found:
+def sizes(image: CheckedImage, look: ImageLook) -> Findings:
     """The stated size against that of the image, and EXIF rotation between them."""
     if look.problem is not None:
         return
@@ -87,7 +87,7 @@ def sizes(image: CheckedImage, look: Look) -> Found:
         )
 
 
-def contents(image: CheckedImage, look: Look) -> Found:
+def contents(image: CheckedImage, look: ImageLook) -> Findings:
     if look.problem is not None:
         return
     if look.blank:
@@ -110,13 +110,13 @@ def contents(image: CheckedImage, look: Look) -> Found:
         yield image.finding("wrong-suffix", f"a {look.kind} called '{suffix}'")
 
 
-FILE_CHECKS: tuple[Callable[[CheckedImage, Look], Found], ...] = (readable, sizes, contents)
+FILE_CHECKS: tuple[Callable[[CheckedImage, ImageLook], Findings], ...] = (readable, sizes, contents)
 
 
 # ---- all of them ----------------------------------------------------------------------------------------------------
 
 
-def names_twice(view: Index, looks: Mapping[int, Look], folder: Folder) -> Found:
+def names_twice(view: RecordIndex, looks: Mapping[int, ImageLook], folder: Folder) -> Findings:
     first: dict[str, CheckedImage] = {}
     for image in view.images:
         other = first.setdefault(image.name, image)
@@ -125,7 +125,7 @@ def names_twice(view: Index, looks: Mapping[int, Look], folder: Folder) -> Found
             yield image.finding("duplicate-file-name", f"also that of {other.where}", other_at)
 
 
-def contents_twice(view: Index, looks: Mapping[int, Look], folder: Folder) -> Found:
+def contents_twice(view: RecordIndex, looks: Mapping[int, ImageLook], folder: Folder) -> Findings:
     bytes_seen: dict[bytes, CheckedImage] = {}
     pixels_seen: dict[bytes, CheckedImage] = {}
     for image in view.images:
@@ -140,14 +140,14 @@ def contents_twice(view: Index, looks: Mapping[int, Look], folder: Folder) -> Fo
             yield image.finding("duplicate-image", f"the same {what} as {other.where}", other.at)
 
 
-def colours(view: Index, looks: Mapping[int, Look], folder: Folder) -> Found:
+def colours(view: RecordIndex, looks: Mapping[int, ImageLook], folder: Folder) -> Findings:
     good = [look for look in looks.values() if look.problem is None and not look.blank]
     grey = sum(look.grey for look in good)
     if 0 < grey < len(good):
         yield Finding("mixed-colour", view.rows.path.name, f"{grey} of {len(good)} images are grey")
 
 
-def unlisted(listed: set[str], folder: Folder) -> Found:
+def unlisted(listed: set[str], folder: Folder) -> Findings:
     """Images beside listed ones that no record names. listed: the file names of all sets that are looked at."""
     plain = {name.removeprefix("./") for name in listed}
     plain |= {folder.spelled(name) or name for name in plain - folder.names}
@@ -158,7 +158,7 @@ def unlisted(listed: set[str], folder: Folder) -> Found:
             yield Finding("unlisted-image", name, "not in the annotations")
 
 
-AMONG_CHECKS: tuple[Callable[[Index, Mapping[int, Look], Folder], Found], ...] = (
+AMONG_CHECKS: tuple[Callable[[RecordIndex, Mapping[int, ImageLook], Folder], Findings], ...] = (
     names_twice,
     contents_twice,
     colours,

@@ -1,7 +1,7 @@
-"""Image files: what is known of each after one look at it, and where a record's file lies.
+"""Image files: the facts that one reading of a file gives, and where the file of a record lies.
 
-Letters: H W image. A look reads the file once, decodes it once and keeps some hundred bytes, so that sets of any size
-fit in memory.
+Letters: H W image. Each file is read and decoded once, and a few hundred bytes of facts are kept, so that sets of any
+size fit in memory.
 """
 
 import hashlib
@@ -28,13 +28,13 @@ _SIDE = 32  # of the small grey image that similar images are found by
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One image file. problem: why it cannot be used (fault, message), or None.
+class ImageLook:
+    """The facts of one image file. problem: why it cannot be used (fault, message), or None.
 
     kind, mode: Pillow's words for the format and the channels. size: (H, W) as it is read, upright; stored: before the
     EXIF turn. turn: EXIF orientation, 1 upright. frames: pages of the file. deep: 16 bits a channel; peak: the highest
     value of 16-bit grey, else None. clear: some pixel is not opaque. grey, blank: of the pixels. digest, pixels:
-    hashes of the bytes and of the RGB values; an empty one is not known and equals no other. sketch: 64 bits that
+    hashes of the bytes and of the RGB values; an empty one is unknown and equals no other. sketch: 64 bits that
     similar images share; small: (16, 16) uint8 grey.
     """
 
@@ -61,7 +61,7 @@ class Look:
 
 
 class Folder:
-    """The files below an image folder, found by their names however those are spelled."""
+    """The files below an image folder, found by name also where the spelling differs."""
 
     def __init__(self, root: Path | None) -> None:
         self.root = root
@@ -80,23 +80,23 @@ class Folder:
             self._last.setdefault(name.rpartition("/")[2], []).append(name)
 
     def copy(self) -> "Folder":
-        """The same folder, in which names can be placed without changing this one."""
+        """A copy whose names can be changed without changing this one."""
         other = Folder(None)
         other.root, other.names, other._folded, other._last = self.root, set(self.names), self._folded, self._last
         return other
 
     def place(self, name: str, path: Path) -> None:
-        """From now on `name` means this file."""
+        """Let `name` mean this file."""
         self._placed[name] = path
         self.names.add(name)
 
     def spelled(self, name: str) -> str | None:
-        """The one file that `name` means if case, accents and slashes are taken lightly; None for none or several."""
+        """The only file whose name differs from `name` in case, accents or slashes alone; None for none or several."""
         found = self._folded.get(_folded(name), [])
         return found[0] if len(found) == 1 else None
 
     def path(self, name: str) -> Path | None:
-        """The file of this very name, wherever it leads; None where there is none."""
+        """The file of exactly this name; None where there is none."""
         if self.root is None or "\0" in name:
             return None
         if name in self._placed:
@@ -112,7 +112,7 @@ class Folder:
         return None
 
     def elsewhere(self, name: str) -> str | None:
-        """The one file of this last name, relative to the root; None for none or several."""
+        """The only file with the same last part of the name, relative to the root; None for none or several."""
         found = self._last.get(PureWindowsPath(name).name, [])
         return found[0] if len(found) == 1 else None
 
@@ -135,9 +135,9 @@ def _folded(name: str) -> str:
 # ---- what they are --------------------------------------------------------------------------------------------------
 
 
-def look_all(paths: Sequence[Path], progress: Callable[[int], None] | None = None) -> list[Look]:
-    """A look at each file, in order, by some threads. progress: called with the total after each file."""
-    out: list[Look] = []
+def look_all(paths: Sequence[Path], progress: Callable[[int], None] | None = None) -> list[ImageLook]:
+    """The facts of each file, in order, read by up to four threads. progress: called with the total after each."""
+    out: list[ImageLook] = []
     with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as pool:
         for begin in range(0, len(paths), _WINDOW):
             for found in pool.map(look, paths[begin : begin + _WINDOW]):
@@ -147,12 +147,12 @@ def look_all(paths: Sequence[Path], progress: Callable[[int], None] | None = Non
     return out
 
 
-def look(path: Path) -> Look:
-    """What there is to know of one image file; never raises for what is in the file."""
+def look(path: Path) -> ImageLook:
+    """The facts of one image file; never raises for its content."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        return Look(path, ("unreadable-image", f"cannot be read ({error.strerror})"))
+        return ImageLook(path, ("unreadable-image", f"cannot be read ({error.strerror})"))
     known: dict[str, Any] = {"digest": hashlib.blake2b(content, digest_size=16).digest()}
     try:
         with media.open_image(io.BytesIO(content), path.name) as image:
@@ -160,18 +160,18 @@ def look(path: Path) -> Look:
             known |= {"kind": image.format or "", "mode": image.mode, "stored": (height, width)}
             if height * width > media.MAX_PIXELS:
                 text = f"{height}x{width} = {height * width} pixels; at most {media.MAX_PIXELS} are read"
-                return Look(path, ("oversized-image", text), **known)
+                return ImageLook(path, ("oversized-image", text), **known)
             known |= _decoded(image)
             known["deep"] = image.mode.startswith("I") or (known["kind"] == "PNG" and content[24:25] == b"\x10")
     except ImageError as error:
         fault = "truncated-image" if error.code == "damaged-pixels" else "unreadable-image"
         text = str(error)
-        return Look(path, (fault, text.partition(": ")[2] or text), **known)
-    return Look(path, **known)
+        return ImageLook(path, (fault, text.partition(": ")[2] or text), **known)
+    return ImageLook(path, **known)
 
 
 def _decoded(image: Image.Image) -> dict[str, Any]:
-    """What takes all pixels to know, as fields of `Look`. Raises ImageError where they cannot be decoded."""
+    """The facts that need all pixels, as fields of `ImageLook`. Raises ImageError where they cannot be decoded."""
     turn = media.orientation(image)
     media.load_pixels(image, "the file")
     out: dict[str, Any] = {"turn": turn}
@@ -186,8 +186,8 @@ def _decoded(image: Image.Image) -> dict[str, Any]:
     return out | _of_pixels(pixels)
 
 
-def without_tag(look: Look, *, upright: bool) -> Look:
-    """The image as a PNG without its EXIF turn will be: as it is shown, or with its pixels as they are stored.
+def without_tag(look: ImageLook, *, upright: bool) -> ImageLook:
+    """The facts of the image as a PNG without its EXIF tag: turned upright, or with its pixels as they are stored.
 
     The hash of the bytes stays that of the file the image comes from. Raises ImageError where it cannot be read.
     """
@@ -206,7 +206,7 @@ def pixels_of(path: Path, *, upright: bool) -> NDArray[np.uint8]:
 
 
 def _of_pixels(pixels: NDArray[np.uint8]) -> dict[str, Any]:
-    """What the RGB values (H, W, 3) tell, as fields of `Look`."""
+    """The facts of RGB values (H, W, 3), as fields of `ImageLook`."""
     first = pixels[0, 0]
     blank = bool((pixels[0] == first).all()) and bool((pixels == first).all())
     step = max(1, int((pixels.shape[0] * pixels.shape[1] / 250_000) ** 0.5))

@@ -1,7 +1,7 @@
 """Faults of one annotation: its box, outline, area, crowd flag and keypoints.
 
-Letters: H W image, n corners of a polygon, P landmarks. Boxes are xyxy. `read` parses the geometry and names what
-cannot be parsed; the functions of `CHECKS` then look at what there is, causes before their consequences.
+Letters: H W image, n corners of a polygon, P landmarks. Boxes are xyxy. `read` parses the geometry and reports
+what cannot be parsed; the functions of `CHECKS` then check the rest, causes before their consequences.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,52 +12,52 @@ import numpy as np
 from maskwright.data.faults.crossing import crosses_itself
 from maskwright.data.faults.raw_rows import finite
 from maskwright.data.faults.table import Finding
-from maskwright.data.faults.view import CheckedImage, Index, Points, Thing
+from maskwright.data.faults.view import CheckedImage, CheckedObject, Points, RecordIndex
 from maskwright.data.formats.shared.fields import Box, short, whole
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Size
 from maskwright.wording import counted
 
-Found = Iterator[Finding | None]
-BEYOND = 1.0  # pixels that tools round by
+Findings = Iterator[Finding | None]
+BEYOND = 1.0  # pixels beyond the image that rounding in tools explains
 TINY = 4  # pixels of an object that can hardly be learned
 
 
 # ---- parsing --------------------------------------------------------------------------------------------------------
 
 
-def read(view: Index, image: CheckedImage, at: int, size: Size) -> tuple[Thing, list[Finding]]:
+def read(view: RecordIndex, image: CheckedImage, at: int, size: Size) -> tuple[CheckedObject, list[Finding]]:
     """The annotation at this position, and what is wrong with how it is written. size: (H, W) it is drawn on."""
     row = view.rows.annotations[at]
-    thing = Thing(at, row, image, size, whole(row.get("category_id")))
-    found = [*_box(thing), *_segmentation(thing)]
+    obj = CheckedObject(at, row, image, size, whole(row.get("category_id")))
+    found = [*_box(obj), *_segmentation(obj)]
     if row.get("bbox") is None and not row.get("segmentation"):
-        found.append(thing.finding("no-geometry", "has neither 'bbox' nor 'segmentation'"))
-    return thing, [f for f in found if f is not None]
+        found.append(obj.finding("no-geometry", "has neither 'bbox' nor 'segmentation'"))
+    return obj, [f for f in found if f is not None]
 
 
-def _box(thing: Thing) -> Found:
-    value = thing.row.get("bbox")
+def _box(obj: CheckedObject) -> Findings:
+    value = obj.row.get("bbox")
     if value is None:
         return
     if not isinstance(value, list) or len(value) != 4:
-        yield thing.finding("bad-box", f"'bbox' must be x, y, width, height, got {short(value)}")
+        yield obj.finding("bad-box", f"'bbox' must be x, y, width, height, got {short(value)}")
     elif not all(finite(v) and abs(v) <= mask_ops.FARTHEST for v in value):
-        yield thing.finding("non-finite-coordinate", f"'bbox' is {short(value)}", "bbox")
+        yield obj.finding("non-finite-coordinate", f"'bbox' is {short(value)}", "bbox")
     elif min(value[2:]) < 0:
-        yield thing.finding("bad-box", f"width and height must not be negative, got {short(value)}")
+        yield obj.finding("bad-box", f"width and height must not be negative, got {short(value)}")
     else:
         x, y, width, height = map(float, value)
-        thing.box = (x, y, x + width, y + height)
+        obj.box = (x, y, x + width, y + height)
 
 
-def _segmentation(thing: Thing) -> Found:
-    value = thing.row.get("segmentation")
+def _segmentation(obj: CheckedObject) -> Findings:
+    value = obj.row.get("segmentation")
     if value is None or value == []:
         return
     if isinstance(value, dict):
-        yield from _lengths(thing, value)
+        yield from _lengths(obj, value)
     elif isinstance(value, list) and all(isinstance(part, list) for part in value):
         good = []
         for k, part in enumerate(value):
@@ -65,10 +65,10 @@ def _segmentation(thing: Thing) -> Found:
             if problem is None:
                 good.append(np.array(part, np.float64).reshape(-1, 2))
             else:
-                yield thing.finding(problem[0], f"polygon {k}: {problem[1]}", k)
-        thing.polygons = tuple(good) if len(good) == len(value) else ()
+                yield obj.finding(problem[0], f"polygon {k}: {problem[1]}", k)
+        obj.polygons = tuple(good) if len(good) == len(value) else ()
     else:
-        yield thing.finding("bad-outline", f"expected a list of polygons or run lengths, got {short(value)}")
+        yield obj.finding("bad-outline", f"expected a list of polygons or run lengths, got {short(value)}")
 
 
 def _polygon_problem(part: list[object]) -> tuple[str, str] | None:
@@ -85,7 +85,7 @@ def _polygon_problem(part: list[object]) -> tuple[str, str] | None:
 
 
 def flattened(outline: Any) -> list[Any] | None:
-    """The polygons as flat rows, where their meaning is plain: points as pairs, or a lone row that is not in a list."""
+    """The polygons as flat rows where the mistake is clear: points as pairs, or one row that is not in a list."""
     if not isinstance(outline, list):
         return None
     if len(outline) >= 6 and all(map(_number, outline)):
@@ -106,158 +106,158 @@ def _pair(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
 
 
-def _lengths(thing: Thing, value: dict[str, object]) -> Found:
+def _lengths(obj: CheckedObject, value: dict[str, object]) -> Findings:
     stated, counts = value.get("size"), value.get("counts")
     if not isinstance(counts, (str, list)) or not isinstance(stated, list) or len(stated) != 2:
-        yield thing.finding("bad-outline", f"expected run lengths with 'size' and 'counts', got {short(value)}")
+        yield obj.finding("bad-outline", f"expected run lengths with 'size' and 'counts', got {short(value)}")
         return
-    if stated != list(thing.size):
-        yield thing.finding("rle-size", f"the run lengths are for {short(stated)}, the image is {list(thing.size)}")
-        thing.found.add("rle-size")
+    if stated != list(obj.size):
+        yield obj.finding("rle-size", f"the run lengths are for {short(stated)}, the image is {list(obj.size)}")
+        obj.found.add("rle-size")
         return
     lengths = {"size": stated, "counts": counts}
     try:
-        thing.mask = mask_ops.decode([lengths])
+        obj.mask = mask_ops.decode([lengths])
     except DataError as error:
-        yield thing.finding("rle-length", str(error).removeprefix("RLE 0: "))
+        yield obj.finding("rle-length", str(error).removeprefix("RLE 0: "))
         return
-    thing.rle = lengths
+    obj.rle = lengths
 
 
 # ---- checks of what was parsed --------------------------------------------------------------------------------------
 
 
-def normalised(view: Index, thing: Thing) -> Found:
-    values = [np.asarray(thing.box)] if thing.box else []
-    values += [p.reshape(-1) for p in thing.polygons]
-    if not values or min(thing.size) < 8:
+def normalised(view: RecordIndex, obj: CheckedObject) -> Findings:
+    values = [np.asarray(obj.box)] if obj.box else []
+    values += [p.reshape(-1) for p in obj.polygons]
+    if not values or min(obj.size) < 8:
         return
     numbers = np.concatenate(values)
     fractions = (numbers % 1 != 0).any()
-    if fractions and thing.rle is None and numbers.min() >= 0 and numbers.max() <= 1.0001:
-        yield thing.finding("normalised-coordinates", f"all coordinates lie in 0..1, the image is {shown(thing.size)}")
+    if fractions and obj.rle is None and numbers.min() >= 0 and numbers.max() <= 1.0001:
+        yield obj.finding("normalised-coordinates", f"all coordinates lie in 0..1, the image is {shown(obj.size)}")
 
 
-def corners(view: Index, thing: Thing) -> Found:
-    if thing.box is None or "normalised-coordinates" in thing.found:
+def corners(view: RecordIndex, obj: CheckedObject) -> Findings:
+    if obj.box is None or "normalised-coordinates" in obj.found:
         return
-    x, y, right, bottom = thing.row["bbox"]
-    if thing.extent is None:
-        if view.boxes_are_corners and not thing.has_outline:
-            yield thing.finding("box-as-corners", f"{short(thing.row['bbox'])}, as the other boxes of the file")
-    elif differs(thing.box, thing.extent) and right > x and bottom > y:
+    x, y, right, bottom = obj.row["bbox"]
+    if obj.extent is None:
+        if view.boxes_are_corners and not obj.has_outline:
+            yield obj.finding("box-as-corners", f"{short(obj.row['bbox'])}, as the other boxes of the file")
+    elif differs(obj.box, obj.extent) and right > x and bottom > y:
         as_corners = (float(x), float(y), float(right), float(bottom))
-        if not differs(as_corners, thing.extent):
-            yield thing.finding("box-as-corners", f"{short(thing.row['bbox'])} are the corners of the outline")
+        if not differs(as_corners, obj.extent):
+            yield obj.finding("box-as-corners", f"{short(obj.row['bbox'])} are the corners of the outline")
 
 
-def place(view: Index, thing: Thing) -> Found:
+def place(view: RecordIndex, obj: CheckedObject) -> Findings:
     """Outlines and boxes outside their image, or beyond its border."""
-    if thing.found & {"normalised-coordinates", "box-as-corners"}:
+    if obj.found & {"normalised-coordinates", "box-as-corners"}:
         return
-    for what, box in (("outline", thing.extent if thing.polygons else None), ("box", thing.box)):
+    for what, box in (("outline", obj.extent if obj.polygons else None), ("box", obj.box)):
         if box is None:
             continue
-        text = f"x {box[0]:g} to {box[2]:g}, y {box[1]:g} to {box[3]:g}; the image is {shown(thing.size)}"
-        height, width = thing.size
+        text = f"x {box[0]:g} to {box[2]:g}, y {box[1]:g} to {box[3]:g}; the image is {shown(obj.size)}"
+        height, width = obj.size
         if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
-            yield thing.finding(f"{what}-outside", text)
-        elif overhang(box, thing.size) > BEYOND:
-            yield thing.finding(f"{what}-beyond", text)
+            yield obj.finding(f"{what}-outside", text)
+        elif overhang(box, obj.size) > BEYOND:
+            yield obj.finding(f"{what}-beyond", text)
 
 
-def area(view: Index, thing: Thing) -> Found:
-    """No area, hardly any, or another than the file says."""
-    if thing.found & {"normalised-coordinates", "box-as-corners"}:
+def area(view: RecordIndex, obj: CheckedObject) -> Findings:
+    """No area, a tiny one, or one that differs from what the file states."""
+    if obj.found & {"normalised-coordinates", "box-as-corners"}:
         return
-    box = thing.box
+    box = obj.box
     empty_box = box is not None and (box[2] == box[0] or box[3] == box[1])
-    if thing.mask is None:
-        if empty_box and not thing.row.get("segmentation"):
-            yield thing.finding("zero-area", f"the box is {short(thing.row['bbox'])}")
+    if obj.mask is None:
+        if empty_box and not obj.row.get("segmentation"):
+            yield obj.finding("zero-area", f"the box is {short(obj.row['bbox'])}")
         return
-    pixels = int(thing.mask.areas()[0])
+    pixels = int(obj.mask.areas()[0])
     if pixels == 0:
-        yield thing.finding("zero-area", "the mask has no pixel")
+        yield obj.finding("zero-area", "the mask has no pixel")
         return
     if pixels < TINY:
-        yield thing.finding("tiny-object", counted(pixels, "pixel"))
-    stated: Any = thing.row.get("area")
+        yield obj.finding("tiny-object", counted(pixels, "pixel"))
+    stated: Any = obj.row.get("area")
     if finite(stated) and stated >= 0:
-        outline = float(sum(abs(_signed_area(p)) for p in thing.polygons)) if thing.polygons else pixels
+        outline = float(sum(abs(_signed_area(p)) for p in obj.polygons)) if obj.polygons else pixels
         if min(abs(stated - v) for v in (pixels, outline)) > max(4.0, 0.1 * pixels):
-            yield thing.finding("area-disagrees", f"stated {short(stated)}, the mask has {pixels} pixels")
+            yield obj.finding("area-disagrees", f"stated {short(stated)}, the mask has {pixels} pixels")
 
 
-def agreement(view: Index, thing: Thing) -> Found:
+def agreement(view: RecordIndex, obj: CheckedObject) -> Findings:
     """The box against the outline."""
-    if thing.found & {"normalised-coordinates", "box-as-corners"} or thing.box is None or thing.extent is None:
+    if obj.found & {"normalised-coordinates", "box-as-corners"} or obj.box is None or obj.extent is None:
         return
-    if differs(thing.box, thing.extent):
-        said, own = ([round(v, 1) for v in box] for box in (thing.box, thing.extent))
-        yield thing.finding("box-mask-disagree", f"the box is {said}, that of the outline {own} (x1, y1, x2, y2)")
+    if differs(obj.box, obj.extent):
+        said, own = ([round(v, 1) for v in box] for box in (obj.box, obj.extent))
+        yield obj.finding("box-mask-disagree", f"the box is {said}, that of the outline {own} (x1, y1, x2, y2)")
 
 
-def shape(view: Index, thing: Thing) -> Found:
+def shape(view: RecordIndex, obj: CheckedObject) -> Findings:
     """Polygons that cross themselves or repeat points; crowd regions of polygons."""
-    if "normalised-coordinates" in thing.found:
+    if "normalised-coordinates" in obj.found:
         return
-    crossing = [k for k, p in enumerate(thing.polygons) if crosses_itself(p)]
+    crossing = [k for k, p in enumerate(obj.polygons) if crosses_itself(p)]
     if crossing:
-        yield thing.finding("self-crossing", f"polygon {crossing[0]} of {len(thing.polygons)}", crossing)
-    repeats = sum(int((p == np.roll(p, 1, axis=0)).all(axis=1).sum()) for p in thing.polygons)
+        yield obj.finding("self-crossing", f"polygon {crossing[0]} of {len(obj.polygons)}", crossing)
+    repeats = sum(int((p == np.roll(p, 1, axis=0)).all(axis=1).sum()) for p in obj.polygons)
     if repeats:
-        yield thing.finding("repeated-points", f"{repeats} of {sum(map(len, thing.polygons))} points")
-    if thing.crowd and thing.polygons and view.rows.native:
-        yield thing.finding("crowd-as-polygon", f"polygons: {len(thing.polygons)}")
+        yield obj.finding("repeated-points", f"{repeats} of {sum(map(len, obj.polygons))} points")
+    if obj.crowd and obj.polygons and view.rows.native:
+        yield obj.finding("crowd-as-polygon", f"polygons: {len(obj.polygons)}")
 
 
-def flags(view: Index, thing: Thing) -> Found:
-    area = thing.row.get("area", 0)
+def flags(view: RecordIndex, obj: CheckedObject) -> Findings:
+    area = obj.row.get("area", 0)
     if area is not None and not (finite(area) and area >= 0):
-        yield thing.finding("bad-area", f"'area' is {short(area)}")
-    crowd = thing.row.get("iscrowd", 0)
+        yield obj.finding("bad-area", f"'area' is {short(area)}")
+    crowd = obj.row.get("iscrowd", 0)
     if crowd is not None and (crowd not in (0, 1) or isinstance(crowd, bool)):
-        yield thing.finding("bad-crowd", f"'iscrowd' is {short(crowd)}")
-    missing = [k for k in ("bbox", "area", "iscrowd") if thing.row.get(k) is None]
-    if missing and thing.place is not None:
-        yield thing.finding("missing-field", f"without {', '.join(missing)}", missing)
+        yield obj.finding("bad-crowd", f"'iscrowd' is {short(crowd)}")
+    missing = [k for k in ("bbox", "area", "iscrowd") if obj.row.get(k) is None]
+    if missing and obj.place is not None:
+        yield obj.finding("missing-field", f"without {', '.join(missing)}", missing)
 
 
-def keypoints(view: Index, thing: Thing) -> Found:
-    values = thing.row.get("keypoints")
-    if values is None or thing.category is None:
+def keypoints(view: RecordIndex, obj: CheckedObject) -> Findings:
+    values = obj.row.get("keypoints")
+    if values is None or obj.category is None:
         return
-    count = view.landmarks.get(thing.category, 0)
+    count = view.landmarks.get(obj.category, 0)
     if not isinstance(values, list) or len(values) != 3 * count:
         got = f"{len(values)} numbers" if isinstance(values, list) else short(values)
-        yield thing.finding(
-            "keypoint-count", f"{view.name(thing.category)} has {count} keypoints, so {3 * count} numbers; got {got}"
+        yield obj.finding(
+            "keypoint-count", f"{view.name(obj.category)} has {count} keypoints, so {3 * count} numbers; got {got}"
         )
         return
     points = [values[k : k + 3] for k in range(0, len(values), 3)]
     odd = [k for k, p in enumerate(points) if not all(map(finite, p)) or p[2] not in (0, 1, 2)]
     if odd:
-        yield thing.finding("keypoint-visibility", f"keypoint {odd[0]} is {short(points[odd[0]])}", odd)
+        yield obj.finding("keypoint-visibility", f"keypoint {odd[0]} is {short(points[odd[0]])}", odd)
         return
-    height, width = thing.size
+    height, width = obj.size
     outside = [
         k
         for k, (x, y, v) in enumerate(points)
         if v > 0 and not (-BEYOND <= x <= width + BEYOND and -BEYOND <= y <= height + BEYOND)
     ]
     if outside:
-        yield thing.finding(
+        yield obj.finding(
             "keypoint-outside",
-            f"keypoint {outside[0]} is {short(points[outside[0]])}; the image is {shown(thing.size)}",
+            f"keypoint {outside[0]} is {short(points[outside[0]])}; the image is {shown(obj.size)}",
             outside,
         )
     number = sum(p[2] > 0 for p in points)
-    if thing.row.get("num_keypoints", number) != number:
-        yield thing.finding("keypoint-number", f"stated {short(thing.row['num_keypoints'])}, annotated {number}")
+    if obj.row.get("num_keypoints", number) != number:
+        yield obj.finding("keypoint-number", f"stated {short(obj.row['num_keypoints'])}, annotated {number}")
 
 
-CHECKS: tuple[Callable[[Index, Thing], Found], ...] = (
+CHECKS: tuple[Callable[[RecordIndex, CheckedObject], Findings], ...] = (
     normalised,
     corners,
     place,
@@ -267,7 +267,7 @@ CHECKS: tuple[Callable[[Index, Thing], Found], ...] = (
     flags,
     keypoints,
 )
-"""Each looks at one annotation; those of causes stand before those of consequences."""
+"""Each checks one annotation; causes come before their consequences."""
 
 
 def overhang(box: Box, size: Size) -> float:
@@ -281,7 +281,7 @@ def shown(size: Size) -> str:
 
 
 def differs(box: Box, other: Box) -> bool:
-    """By more than what rounding and spikes explain: 2 pixels, or a tenth of the side."""
+    """Whether they differ by more than rounding and spikes explain: 2 pixels, or a tenth of the side."""
     a, b = np.asarray(box), np.asarray(other)
     side = (b[2:] - b[:2])[[0, 1, 0, 1]]
     return bool((np.abs(a - b) > np.maximum(2.0, 0.1 * side)).any())

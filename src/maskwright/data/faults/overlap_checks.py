@@ -1,4 +1,4 @@
-"""Faults of the objects of one image, each by itself and among each other.
+"""Faults of the objects of one image, of each and between them.
 
 Letters: N objects, H W image. Boxes are xyxy.
 """
@@ -11,31 +11,31 @@ from numpy.typing import NDArray
 
 from maskwright.data.faults import object_checks
 from maskwright.data.faults.table import Finding
-from maskwright.data.faults.view import CheckedImage, Index, Thing
+from maskwright.data.faults.view import CheckedImage, CheckedObject, RecordIndex
 from maskwright.types import BoolArray, IntArray, Size
 
-Found = Iterator[Finding | None]
+Findings = Iterator[Finding | None]
 Floats = NDArray[np.float64]
-_SAME = 0.95  # IoU from which two objects are taken for one
+_SAME = 0.95  # IoU above which two objects are the same
 
 
-def examine(view: Index, image: CheckedImage, size: Size | None) -> list[Finding]:
+def examine(view: RecordIndex, image: CheckedImage, size: Size | None) -> list[Finding]:
     """All faults of an image's annotations. size: (H, W) they are drawn on; None: unknown, so little can be said."""
     found: list[Finding | None] = []
     if size is None:
         rows = [(at, view.rows.annotations[at]) for at in image.objects]
-        found += [f for at, row in rows for f in object_checks.flags(view, Thing(at, row, image, (0, 0), None))]
+        found += [f for at, row in rows for f in object_checks.flags(view, CheckedObject(at, row, image, (0, 0), None))]
         return [f for f in found if f is not None]
-    things = []
+    objects = []
     for at in image.objects:
-        thing, problems = object_checks.read(view, image, at, size)
+        obj, problems = object_checks.read(view, image, at, size)
         found += problems
-        things.append(thing)
-    found += exchanged(image, things, size)
-    for thing in things:
+        objects.append(obj)
+    found += exchanged(image, objects, size)
+    for obj in objects:
         for check in object_checks.CHECKS:
-            found += check(view, thing)
-    sound = [t for t in things if not t.found & _BROKEN and t.mask is not None and not t.crowd]
+            found += check(view, obj)
+    sound = [t for t in objects if not t.found & _BROKEN and t.mask is not None and not t.crowd]
     pairs = _overlaps(sound)
     for among in CHECKS:
         found += among(view, sound, pairs)
@@ -54,10 +54,10 @@ class Pairs(NamedTuple):
 _BROKEN = {"normalised-coordinates", "box-as-corners", "outline-outside", "zero-area", "exchanged-axes"}
 
 
-def exchanged(image: CheckedImage, things: list[Thing], size: Size) -> Found:
+def exchanged(image: CheckedImage, objects: list[CheckedObject], size: Size) -> Findings:
     """Objects that lie mostly outside, and all fit once x and y are exchanged."""
     height, width = size
-    boxes = np.array([b for t in things if t.rle is None and (b := t.place)], np.float64).reshape(-1, 4)
+    boxes = np.array([b for t in objects if t.rle is None and (b := t.place)], np.float64).reshape(-1, 4)
     if height == width or len(boxes) == 0:
         return
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -69,12 +69,12 @@ def exchanged(image: CheckedImage, things: list[Thing], size: Size) -> Found:
         yield image.finding("exchanged-axes", text)
 
 
-def duplicates(view: Index, things: list[Thing], pairs: Pairs) -> Found:
+def duplicates(view: RecordIndex, objects: list[CheckedObject], pairs: Pairs) -> Findings:
     """Pairs that cover the same pixels, reported at the later one."""
     first, second, overlap, areas = pairs
     union = areas[first] + areas[second] - overlap
     for i, j in zip(first[overlap > _SAME * union], second[overlap > _SAME * union], strict=True):
-        one, other = things[i], things[j]
+        one, other = objects[i], objects[j]
         text = f"the same pixels as annotation {one.row.get('id')}"
         if one.category == other.category:
             yield other.finding("duplicate-object", text)
@@ -83,32 +83,32 @@ def duplicates(view: Index, things: list[Thing], pairs: Pairs) -> Found:
             yield other.finding("two-classes-one-object", f"{text}: {names}")
 
 
-def covered(view: Index, things: list[Thing], pairs: Pairs) -> Found:
+def covered(view: RecordIndex, objects: list[CheckedObject], pairs: Pairs) -> Findings:
     first, second, overlap, areas = pairs
     for small, large in ((first, second), (second, first)):
         inside = (overlap == areas[small]) & (areas[small] <= _SAME * areas[large])
         for i, j in zip(small[inside], large[inside], strict=True):
-            if "covered-object" not in things[i].found:
-                text = f"inside annotation {things[j].row.get('id')} ({view.name(things[j].category)})"
-                yield things[i].finding("covered-object", text)
+            if "covered-object" not in objects[i].found:
+                text = f"inside annotation {objects[j].row.get('id')} ({view.name(objects[j].category)})"
+                yield objects[i].finding("covered-object", text)
 
 
-def whole(view: Index, things: list[Thing], pairs: Pairs) -> Found:
-    for thing in things:
-        share = 0.0 if thing.mask is None else float(thing.mask.areas()[0]) / (thing.size[0] * thing.size[1])
+def whole(view: RecordIndex, objects: list[CheckedObject], pairs: Pairs) -> Findings:
+    for obj in objects:
+        share = 0.0 if obj.mask is None else float(obj.mask.areas()[0]) / (obj.size[0] * obj.size[1])
         if share >= 0.99:
-            yield thing.finding("whole-image-mask", f"covers {share:.1%} of the image")
+            yield obj.finding("whole-image-mask", f"covers {share:.1%} of the image")
 
 
-CHECKS: tuple[Callable[[Index, list[Thing], Pairs], Found], ...] = (duplicates, covered, whole)
+CHECKS: tuple[Callable[[RecordIndex, list[CheckedObject], Pairs], Findings], ...] = (duplicates, covered, whole)
 
 
-def _overlaps(things: list[Thing]) -> Pairs:
+def _overlaps(objects: list[CheckedObject]) -> Pairs:
     """Pairs whose rectangles share at least as much as the smaller object covers."""
-    areas = np.array([0 if t.mask is None else t.mask.areas()[0] for t in things], np.float64)
-    box = np.array([_span(t) for t in things], np.int64).reshape(-1, 4)  # top, left, bottom, right
+    areas = np.array([0 if t.mask is None else t.mask.areas()[0] for t in objects], np.float64)
+    box = np.array([_span(t) for t in objects], np.int64).reshape(-1, 4)  # top, left, bottom, right
     first, second = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for i in range(len(things) - 1):  # row by row: 5000 objects need no table of 25 million
+    for i in range(len(objects) - 1):  # row by row: 5000 objects need no table of 25 million
         rest = box[i + 1 :]
         sides = np.minimum(rest[:, 2:], box[i, 2:]) - np.maximum(rest[:, :2], box[i, :2])
         enough = sides.clip(0).prod(axis=1) >= _SAME * np.minimum(areas[i + 1 :], areas[i])
@@ -116,23 +116,23 @@ def _overlaps(things: list[Thing]) -> Pairs:
         first.append(np.full(len(near), i))
         second.append(near)
     i_all, j_all = np.concatenate(first), np.concatenate(second)
-    shared = [_common(things[i], things[j], box[i], box[j]) for i, j in zip(i_all, j_all, strict=True)]
+    shared = [_common(objects[i], objects[j], box[i], box[j]) for i, j in zip(i_all, j_all, strict=True)]
     return Pairs(i_all, j_all, np.array(shared, np.float64), areas)
 
 
-def _span(thing: Thing) -> tuple[int, int, int, int]:
-    assert thing.mask is not None
-    (top, left), crop = thing.mask.corners[0], thing.mask.bitmaps[0]
+def _span(obj: CheckedObject) -> tuple[int, int, int, int]:
+    assert obj.mask is not None
+    (top, left), crop = obj.mask.corners[0], obj.mask.bitmaps[0]
     return int(top), int(left), int(top) + crop.shape[0], int(left) + crop.shape[1]
 
 
-def _common(one: Thing, other: Thing, a: IntArray, b: IntArray) -> int:
+def _common(one: CheckedObject, other: CheckedObject, a: IntArray, b: IntArray) -> int:
     top, left = np.maximum(a[:2], b[:2])
     bottom, right = np.minimum(a[2:], b[2:])
     return int((_window(one, a, top, left, bottom, right) & _window(other, b, top, left, bottom, right)).sum())
 
 
-def _window(thing: Thing, box: IntArray, top: int, left: int, bottom: int, right: int) -> BoolArray:
-    assert thing.mask is not None
-    crop: BoolArray = thing.mask.bitmaps[0][top - box[0] : bottom - box[0], left - box[1] : right - box[1]]
+def _window(obj: CheckedObject, box: IntArray, top: int, left: int, bottom: int, right: int) -> BoolArray:
+    assert obj.mask is not None
+    crop: BoolArray = obj.mask.bitmaps[0][top - box[0] : bottom - box[0], left - box[1] : right - box[1]]
     return crop

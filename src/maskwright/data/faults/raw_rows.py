@@ -1,11 +1,10 @@
-"""An annotated data set as raw records, so that one that no strict reader would take can be looked at as a whole.
+"""An annotated data set as raw records, so that sets that strict readers refuse can be checked as a whole.
 
 Letters: H W image.
 """
 
 import copy
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from maskwright.data import formats
 from maskwright.data.dataset import Dataset
 from maskwright.data.faults.table import Finding, Section
 from maskwright.data.formats.coco.rows import annotation_row, category_rows, image_row
-from maskwright.data.formats.shared.fields import Row, read_json, short, whole
+from maskwright.data.formats.shared.fields import Row, read_json, short, whole, write_sections
 from maskwright.data.formats.shared.image_files import found_name
 from maskwright.errors import DataError
 from maskwright.types import Size
@@ -25,12 +24,12 @@ SECTIONS: tuple[Section, ...] = ("images", "annotations", "categories")
 _MOST_PIXELS = 2**32 - 1  # what run lengths can count
 
 GONE = object()
-"""Stands in a list for a record that a repair removed, so that the positions of the others stay."""
+"""Takes the place of a removed record in its list, so that the positions of the others do not change."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The three lists of a COCO file as they stand there; any other format is brought into this form.
+class RawRows:
+    """The three lists of a COCO file; sets of other formats are converted to them.
 
     path: the annotation file or folder. root: the images' folder. extra: the file's other sections.
     problems: what kept the file, or a section of it, from being read. native: whether it is a COCO file.
@@ -50,13 +49,13 @@ class Rows:
         lists: dict[str, list[Any]] = {s: getattr(self, s) for s in SECTIONS}
         return lists[name]
 
-    def copy(self) -> "Rows":
+    def copy(self) -> "RawRows":
         """A copy that shares no record with this one."""
         images, annotations, categories = (copy.deepcopy(self.section(s)) for s in SECTIONS)
         return replace(self, images=images, annotations=annotations, categories=categories)
 
 
-def read(path: Path, images: Path | None = None, format: str | None = None) -> Rows:
+def read(path: Path, images: Path | None = None, format: str | None = None) -> RawRows:
     """The records of a data set of any format; what cannot be read at all is in `problems`.
 
     images: the folder of the images; None: that of the format, for COCO JSON one near the file.
@@ -76,22 +75,22 @@ def read(path: Path, images: Path | None = None, format: str | None = None) -> R
             if format == "coco" or _looks_like_coco(content):
                 return _of_json(file, _root(file, content) if images is None else images, content)
         chosen = formats.recognise(path) if format is None else formats.find(format)
-        return of_dataset(chosen.load(path, images))  # not formats.load, which makes good the names of images
+        return of_dataset(chosen.load(path, images))  # not formats.load, which corrects the names of images
     except DataError as error:
         said = str(error).removeprefix(f"{path}: ")  # the finding names the file itself
-        return Rows(path, images, problems=(Finding("unreadable-annotations", path.name, said),))
+        return RawRows(path, images, problems=(Finding("unreadable-annotations", path.name, said),))
 
 
-def of_dataset(dataset: Dataset) -> Rows:
+def of_dataset(dataset: Dataset) -> RawRows:
     """A data set as the records of a COCO file."""
     images = [image_row(r, r.file_name) for r in dataset.images]
     annotations = [annotation_row(a, dataset.classes.ids) for i in range(len(dataset)) for a in dataset.of(i)]
     categories = list(category_rows(dataset.classes, dataset.landmarks, dataset.class_extra))
-    return Rows(dataset.source, dataset.root, images, annotations, categories, dataset.extra, native=False)
+    return RawRows(dataset.source, dataset.root, images, annotations, categories, dataset.extra, native=False)
 
 
 def finite(value: Any) -> bool:
-    """Whether a JSON value is a number with a place on the number line."""
+    """Whether a JSON value is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
 
 
@@ -103,58 +102,27 @@ def stated_size(row: Row) -> Size | None:
     return height, width
 
 
-def write(path: Path, rows: Rows) -> int:
-    """Write the records that are left as a COCO file; gives the numbers without a value that became null.
-
-    The file is new and in a folder of its own, so it is written in place.
-    """
-    cleared = 0
-    with open(path, "w", encoding="utf-8") as out:
-        out.write("{")
-        for name, value in rows.extra.items():
-            text, nulls = _json(value)
-            cleared += nulls
-            out.write(f"{json.dumps(name)}: {text},\n")
-        for k, section in enumerate(SECTIONS):
-            out.write((",\n" if k else "") + f'"{section}": [')
-            for j, row in enumerate(r for r in rows.section(section) if r is not GONE):
-                text, nulls = _json(row)
-                cleared += nulls
-                out.write((",\n" if j else "\n") + text)
-            out.write("]")
-        out.write("}\n")
-    return cleared
-
-
-def _json(value: Any) -> tuple[str, int]:
+def write(path: Path, rows: RawRows) -> int:
+    """Write the remaining records as a COCO file; returns how many NaN and infinite numbers became null."""
+    content: dict[str, Any] = dict(rows.extra)
+    content.update((s, [r for r in rows.section(s) if r is not GONE]) for s in SECTIONS)
+    cleared: list[str] = []
     try:
-        return json.dumps(value, allow_nan=False), 0
-    except ValueError:
-        count = 0
-
-        def clean(v: Any) -> Any:
-            nonlocal count
-            if isinstance(v, dict):
-                return {k: clean(x) for k, x in v.items()}
-            if isinstance(v, list):
-                return [clean(x) for x in v]
-            if isinstance(v, float) and not math.isfinite(v):
-                count += 1
-                return None
-            return v
-
-        return json.dumps(clean(value), allow_nan=False), count
+        write_sections(path, content)
+    except DataError:  # JSON has no NaN; the parser calls append, which returns None, for each of them
+        write_sections(path, json.loads(json.dumps(content), parse_constant=cleared.append))
+    return len(cleared)
 
 
 def _looks_like_coco(content: Any) -> bool:
     return isinstance(content, dict) and "images" in content and ("annotations" in content or "categories" in content)
 
 
-def _of_json(path: Path, root: Path, content: Any) -> Rows:
+def _of_json(path: Path, root: Path, content: Any) -> RawRows:
     if not isinstance(content, dict):
         hint = " A list is a result file, not an annotation file." if isinstance(content, list) else ""
         text = f"{path}: expected an object of images, annotations and categories, got {type(content).__name__}.{hint}"
-        return Rows(path, root, problems=(Finding("unreadable-annotations", path.name, text),))
+        return RawRows(path, root, problems=(Finding("unreadable-annotations", path.name, text),))
     lists: dict[str, list[Any]] = {}
     problems = []
     for name in SECTIONS:
@@ -165,7 +133,7 @@ def _of_json(path: Path, root: Path, content: Any) -> Rows:
             text = f"the section '{name}' {found}"
             problems.append(Finding("unreadable-annotations", path.name, text, detail=name))
     images, annotations, categories = (lists[name] for name in SECTIONS)
-    return Rows(path, root, images, annotations, categories, content, tuple(problems))
+    return RawRows(path, root, images, annotations, categories, content, tuple(problems))
 
 
 def _root(path: Path, content: Any) -> Path:

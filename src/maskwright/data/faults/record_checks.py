@@ -7,12 +7,12 @@ from pathlib import Path
 
 from maskwright.data.faults.raw_rows import GONE, SECTIONS
 from maskwright.data.faults.table import Finding, Section
-from maskwright.data.faults.view import Index
+from maskwright.data.faults.view import RecordIndex
 from maskwright.data.formats.coco.rows import Categories
 from maskwright.data.formats.shared.fields import RecordError, Row, short, whole
 from maskwright.errors import ConfigError
 
-Found = Iterator[Finding]
+Findings = Iterator[Finding]
 _SINGULAR: dict[Section, str] = {"images": "image", "annotations": "annotation", "categories": "class"}
 _REFERENCES: dict[Section, tuple[str, ...]] = {
     "images": ("id",),
@@ -21,7 +21,7 @@ _REFERENCES: dict[Section, tuple[str, ...]] = {
 }
 
 
-def malformed(view: Index) -> Found:
+def malformed(view: RecordIndex) -> Findings:
     """Records that are no objects or lack what identifies them."""
     yield from view.rows.problems
     for section in SECTIONS:
@@ -57,14 +57,14 @@ def _class_problem(row: Row) -> str | None:
     return None
 
 
-def _sound(view: Index, section: Section) -> Iterator[tuple[int, Row, int]]:
+def _sound(view: RecordIndex, section: Section) -> Iterator[tuple[int, Row, int]]:
     """Position, record and id of the records that are well formed."""
     for k, row in enumerate(view.rows.section(section)):
         if row is not GONE and _problem(section, row) is None:
             yield k, row, whole(row["id"]) or 0
 
 
-def clashes(view: Index) -> Found:
+def clashes(view: RecordIndex) -> Findings:
     """Ids that are used twice. detail: the first record that has it."""
     faults = {"images": "image-id-clash", "annotations": "annotation-id-clash", "categories": "category-id-clash"}
     images = {image.at: image for image in view.images}
@@ -83,7 +83,7 @@ def clashes(view: Index) -> Found:
             yield Finding(faults[section], f"{_SINGULAR[section]} {number}", f"used twice, {what}", section, k, other)
 
 
-def odd_ids(view: Index) -> Found:
+def odd_ids(view: RecordIndex) -> Findings:
     for section in SECTIONS:
         text = Counter[str]()
         for k, row, number in _sound(view, section):
@@ -97,7 +97,7 @@ def odd_ids(view: Index) -> Found:
             yield Finding("id-as-text", f"'{section}'", some, section)
 
 
-def references(view: Index) -> Found:
+def references(view: RecordIndex) -> Findings:
     missing = {p.detail for p in view.rows.problems}
     for k, row, number in _sound(view, "annotations"):
         where = f"annotation {number}"
@@ -109,7 +109,7 @@ def references(view: Index) -> Found:
             yield Finding("unknown-category", where, text, "annotations", k, category)
 
 
-def class_names(view: Index) -> Found:
+def class_names(view: RecordIndex) -> Findings:
     """The same name twice, exactly or nearly. detail: the first record that has it."""
     exact: dict[str, int] = {}
     alike: dict[str, int] = {}
@@ -129,7 +129,7 @@ def class_names(view: Index) -> Found:
             yield Finding("similar-class-names", where, text, "categories", k)
 
 
-def class_counts(view: Index) -> Found:
+def class_counts(view: RecordIndex) -> Findings:
     """Classes without objects, and how far the others are apart."""
     if view.rows.problems:
         return
@@ -149,4 +149,11 @@ def class_counts(view: Index) -> Found:
             yield Finding("class-imbalance", view.rows.path.name, text)
 
 
-CHECKS: tuple[Callable[[Index], Found], ...] = (malformed, clashes, odd_ids, references, class_names, class_counts)
+CHECKS: tuple[Callable[[RecordIndex], Findings], ...] = (
+    malformed,
+    clashes,
+    odd_ids,
+    references,
+    class_names,
+    class_counts,
+)

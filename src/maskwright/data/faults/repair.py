@@ -1,7 +1,7 @@
-"""Writes a repaired copy of a data set: what can be put right is, what cannot says why it needs a person.
+"""Writes a repaired copy of a data set, and says of each fault that is left why it needs a person.
 
-The original is never touched. Repairs are made in rounds, because one may bring another fault to light; each record is
-changed at most once a round, and everything that could have changed is looked at again.
+The original is never changed. Repairs are made in rounds, because a repair may uncover another fault. A round changes
+each record at most once; then everything that may have changed is checked again.
 """
 
 import shutil
@@ -14,15 +14,15 @@ from maskwright import media
 from maskwright.atomic import new_folder
 from maskwright.data.faults.check import (
     AnyPath,
+    CheckedSet,
     CheckOptions,
     CheckReport,
-    Material,
     examine,
     finding_json,
     prepare,
     report,
 )
-from maskwright.data.faults.draft import Bench, NeedsPerson
+from maskwright.data.faults.draft import Draft, NeedsPerson
 from maskwright.data.faults.fixes import FIXES
 from maskwright.data.faults.looks import pixels_of
 from maskwright.data.faults.raw_rows import GONE, write
@@ -36,7 +36,7 @@ _DOUBT = {"size-disagrees", "exif-rotation", "exchanged-axes", "image-id-clash"}
 
 
 @dataclass(frozen=True, eq=False)
-class Repair:
+class RepairReport:
     """What became of each fault. done: (finding, what was done). left: (finding, why it needs a person).
 
     out: the folder of the copy. before, after: the reports of the original and of the copy. images: files written.
@@ -50,7 +50,7 @@ class Repair:
     images: int
 
     def text(self, examples: int = 3) -> str:
-        """For people: by fault, what was done and what is left to do."""
+        """As text: by fault, what was done and what is left to do."""
         lines = [f"Repaired copy: {self.out} (annotations.json, {self.images} images in images/)"]
         for done, pairs in ((True, self.done), (False, self.left)):
             for name, found in _by_fault(pairs).items():
@@ -61,7 +61,7 @@ class Repair:
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
-        """For programs: JSON types only."""
+        """As JSON types."""
         return {
             "folder": str(self.out),
             "images": self.images,
@@ -71,7 +71,7 @@ class Repair:
         }
 
 
-def repair(path: AnyPath, out: AnyPath, images: AnyPath | None = None, **options: Unpack[CheckOptions]) -> Repair:
+def repair(path: AnyPath, out: AnyPath, images: AnyPath | None = None, **options: Unpack[CheckOptions]) -> RepairReport:
     """Check a data set as `check.check` does and write a repaired copy of it.
 
     out: a new folder for annotations.json (COCO JSON, whatever the format of the original) and images/. Images are
@@ -82,96 +82,96 @@ def repair(path: AnyPath, out: AnyPath, images: AnyPath | None = None, **options
     folder = Path(out)
     if folder.exists():
         raise ConfigError(f"{folder} exists already. The repaired copy needs a new folder; nothing is overwritten.")
-    material, other = prepare(path, images, **options)
-    before = report(material, examine(material, other))
-    if material.rows.problems:
-        raise ConfigError(f"{path}: cannot be repaired: {material.rows.problems[0].message}")
-    bench = Bench(material.rows.copy(), material.folder.copy(), dict(material.looks))
-    done, left, findings = _rounds(bench, other)
-    after = report(Material(bench.rows, bench.folder, bench.looks), findings)
+    checked, other = prepare(path, images, **options)
+    before = report(checked, examine(checked, other))
+    if checked.rows.problems:
+        raise ConfigError(f"{path}: cannot be repaired: {checked.rows.problems[0].message}")
+    draft = Draft(checked.rows.copy(), checked.folder.copy(), dict(checked.looks))
+    done, left, findings = _rounds(draft, other)
+    after = report(CheckedSet(draft.rows, draft.folder, draft.looks), findings)
     with new_folder(folder) as part:
-        count = _write_images(bench, part / "images") if options.get("files", True) else 0
-        cleared = write(part / "annotations.json", bench.rows)
+        count = _write_images(draft, part / "images") if options.get("files", True) else 0
+        cleared = write(part / "annotations.json", draft.rows)
     if cleared:
         text = f"{cleared} numbers without a value (NaN, infinite) in other fields became null"
         done.append((Finding("non-finite-coordinate", before.source.name, text), text))
-    return Repair(folder, before, after, tuple(done), tuple(left), count)
+    return RepairReport(folder, before, after, tuple(done), tuple(left), count)
 
 
 def _rounds(
-    bench: Bench, val: Material | None
+    draft: Draft, val: CheckedSet | None
 ) -> tuple[list[tuple[Finding, str]], list[tuple[Finding, str]], list[Finding]]:
-    """Repair until nothing more can be: what was done, what is left and why, and the last findings."""
+    """Repair until nothing more can be repaired: what was done, what is left and why, and the last findings."""
     done: list[tuple[Finding, str]] = []
     known: dict[int, list[Finding]] = {}
     for _ in range(_ROUNDS):
-        findings = _examine(bench, val, known)
-        bench.refresh()
-        bench.doubtful = {f.at for f in findings if f.fault in _DOUBT and f.section == "images"}
-        bench.shared = max(bench.shared, sum(f.fault == "in-train-and-val" for f in findings))
-        made, left = _round(bench, findings, known)
+        findings = _examine(draft, val, known)
+        draft.refresh()
+        draft.doubtful = {f.at for f in findings if f.fault in _DOUBT and f.section == "images"}
+        draft.shared = max(draft.shared, sum(f.fault == "in-train-and-val" for f in findings))
+        made, left = _round(draft, findings, known)
         done += made
         if not made:
             return done, left, findings
-    return done, left, _examine(bench, val, {})
+    return done, left, _examine(draft, val, {})
 
 
-def _examine(bench: Bench, val: Material | None, known: dict[int, list[Finding]]) -> list[Finding]:
+def _examine(draft: Draft, val: CheckedSet | None, known: dict[int, list[Finding]]) -> list[Finding]:
     """The faults of the copy, which has only the images that are listed."""
-    findings = examine(Material(bench.rows, bench.folder, bench.looks), val, known)
+    findings = examine(CheckedSet(draft.rows, draft.folder, draft.looks), val, known)
     return [f for f in findings if f.fault != "unlisted-image"]
 
 
 def _round(
-    bench: Bench, findings: list[Finding], known: dict[int, list[Finding]]
+    draft: Draft, findings: list[Finding], known: dict[int, list[Finding]]
 ) -> tuple[list[tuple[Finding, str]], list[tuple[Finding, str]]]:
-    """Make every repair that does not build on another of this round. known: loses what is no longer sure."""
+    """Make one round of repairs, at most one for each record. known: loses the entries that they make invalid."""
     done, left = [], []
     touched: set[tuple[str, int]] = set()
     order = {name: k for k, name in enumerate(FIXES)}
     for finding in sorted(findings, key=lambda f: order.get(f.fault, len(order))):
         place = (finding.section, finding.at)
-        if place in touched or (finding.at >= 0 and bench.rows.section(finding.section)[finding.at] is GONE):
+        if place in touched or (finding.at >= 0 and draft.rows.section(finding.section)[finding.at] is GONE):
             continue
-        owner = bench.owner(finding)
+        owner = draft.owner(finding)
         try:
-            text = _make(bench, finding)
+            text = _make(draft, finding)
         except NeedsPerson as reason:
             left.append((finding, str(reason)))
             continue
         done.append((finding, text))
         touched.add(place)
         if owner is None or finding.section == "images":
-            known.clear()  # ids, names or sizes changed: anything may follow
+            known.clear()  # ids, names or sizes changed, which may affect every image
         else:
             known.pop(owner.at, None)
     return done, left
 
 
-def _make(bench: Bench, finding: Finding) -> str:
+def _make(draft: Draft, finding: Finding) -> str:
     fault = FAULTS[finding.fault]
-    owner = bench.owner(finding)
+    owner = draft.owner(finding)
     if fault.name not in FIXES:
         raise NeedsPerson(fault.advice)
-    if fault.name in _GEOMETRY and owner is not None and owner.at in bench.doubtful:
-        raise NeedsPerson("the size or the axes of its image are in doubt: settle that first")
-    return FIXES[fault.name](bench, finding)
+    if fault.name in _GEOMETRY and owner is not None and owner.at in draft.doubtful:
+        raise NeedsPerson("the size or the axes of its image are in doubt: repair that first")
+    return FIXES[fault.name](draft, finding)
 
 
-def _write_images(bench: Bench, folder: Path) -> int:
+def _write_images(draft: Draft, folder: Path) -> int:
     """Copy or write the image of every record that is left; gives their number."""
     folder.mkdir()
     written: set[str] = set()
-    for at, row in enumerate(bench.rows.images):
-        look = bench.looks.get(at)
+    for at, row in enumerate(draft.rows.images):
+        look = draft.looks.get(at)
         name = row.get("file_name") if isinstance(row, dict) else None
         if look is None or not isinstance(name, str) or name in written:
             continue
         written.add(name)
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if at in bench.turned:
-            media.write_image(target, pixels_of(look.path, upright=bench.turned[at]))
+        if at in draft.turned:
+            media.write_image(target, pixels_of(look.path, upright=draft.turned[at]))
         else:
             shutil.copy2(look.path, target)
     return len(written)

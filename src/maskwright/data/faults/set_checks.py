@@ -8,18 +8,18 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.data.faults.looks import Look
+from maskwright.data.faults.looks import ImageLook
 from maskwright.data.faults.raw_rows import GONE
 from maskwright.data.faults.table import Finding
-from maskwright.data.faults.view import CheckedImage, Index
+from maskwright.data.faults.view import CheckedImage, RecordIndex
 from maskwright.data.formats.shared.fields import short
 
-Found = Iterator[Finding | None]
+Findings = Iterator[Finding | None]
 _BITS = 8  # of 63 in which the sketches of two similar images may differ
 _ALIKE = 0.98  # correlation of their 16 x 16 grey images
 
 
-def geometry(view: Index) -> Found:
+def geometry(view: RecordIndex) -> Findings:
     """Boxes without outline among outlines, and outlines that are only boxes."""
     with_outline = without = rectangles = polygons = 0
     bare = []
@@ -51,8 +51,13 @@ def _is_rectangle(outline: list[object]) -> bool:
 
 
 def between(
-    train: Index, looks: Mapping[int, Look], val: Index, val_looks: Mapping[int, Look], *, files: bool
-) -> Found:
+    train: RecordIndex,
+    looks: Mapping[int, ImageLook],
+    val: RecordIndex,
+    val_looks: Mapping[int, ImageLook],
+    *,
+    files: bool,
+) -> Findings:
     """What training and validation share and should not, and where their classes differ.
 
     files: whether the image files were looked at; without, only their names are compared.
@@ -68,13 +73,13 @@ def between(
     yield from _similar(train, looks, val, val_looks)
 
 
-def _same_root(train: Index, val: Index) -> bool:
+def _same_root(train: RecordIndex, val: RecordIndex) -> bool:
     a, b = train.rows.root, val.rows.root
     return a is not None and b is not None and a.resolve() == b.resolve()
 
 
-def _classes(train: Index, val: Index) -> Found:
-    def names(view: Index) -> dict[int, str]:
+def _classes(train: RecordIndex, val: RecordIndex) -> Findings:
+    def names(view: RecordIndex) -> dict[int, str]:
         return {
             number: view.name(number) for number, k in view.categories.items() if view.rows.categories[k] is not GONE
         }
@@ -94,12 +99,14 @@ def _classes(train: Index, val: Index) -> Found:
     yield Finding("val-classes-differ", val.rows.path.name, text)
 
 
-def _usable(view: Index, looks: Mapping[int, Look]) -> list[tuple[CheckedImage, Look]]:
+def _usable(view: RecordIndex, looks: Mapping[int, ImageLook]) -> list[tuple[CheckedImage, ImageLook]]:
     pairs = [(p, looks[p.at]) for p in view.images if p.at in looks]
     return [(p, look) for p, look in pairs if look.problem is None and not look.blank]
 
 
-def _identical(train: Index, looks: Mapping[int, Look], val: Index, val_looks: Mapping[int, Look]) -> Found:
+def _identical(
+    train: RecordIndex, looks: Mapping[int, ImageLook], val: RecordIndex, val_looks: Mapping[int, ImageLook]
+) -> Findings:
     by_bytes = {look.digest: image for image, look in _usable(val, val_looks) if look.digest}
     by_pixels = {look.pixels: image for image, look in _usable(val, val_looks) if look.pixels}
     for image, look in _usable(train, looks):
@@ -110,7 +117,9 @@ def _identical(train: Index, looks: Mapping[int, Look], val: Index, val_looks: M
             yield image.finding("in-train-and-val", f"the same {what} as {other.name} in validation")
 
 
-def _similar(train: Index, looks: Mapping[int, Look], val: Index, val_looks: Mapping[int, Look]) -> Found:
+def _similar(
+    train: RecordIndex, looks: Mapping[int, ImageLook], val: RecordIndex, val_looks: Mapping[int, ImageLook]
+) -> Findings:
     ours, theirs = _usable(train, looks), _usable(val, val_looks)
     if not ours or not theirs:
         return

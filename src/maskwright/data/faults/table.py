@@ -1,6 +1,6 @@
 """Every fault that `maskwright data check` knows, and a finding of one.
 
-A new fault is one entry in `table_images` or `table_objects` and one function in a module beside them.
+A new fault is one entry in `table_images` or `table_objects` and one function in a module `..._checks`.
 """
 
 from collections.abc import Mapping

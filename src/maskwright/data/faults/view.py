@@ -1,4 +1,4 @@
-"""What the checks look at: image records with their annotations, and annotations with their geometry parsed.
+"""What the checks read: image records with their annotations, and annotations with their geometry parsed.
 
 Letters: H W image, n corners of a polygon. Boxes are xyxy in the image's continuous pixels.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.data.dataset import RLE, draw_segmentations
-from maskwright.data.faults.raw_rows import GONE, Rows, finite, stated_size
+from maskwright.data.faults.raw_rows import GONE, RawRows, finite, stated_size
 from maskwright.data.faults.table import FAULTS, Finding
 from maskwright.data.formats.shared.fields import Box, Row, box_tuple, whole
 from maskwright.types import Masks, Size
@@ -49,7 +49,7 @@ class CheckedImage:
 
 
 @dataclass(eq=False)
-class Thing:
+class CheckedObject:
     """An annotation. box, polygons, rle: what could be parsed. found: the faults named so far."""
 
     at: int
@@ -107,13 +107,13 @@ class Thing:
 
 
 @dataclass(eq=False)
-class Index:
+class RecordIndex:
     """The usable records of a data set and how they refer to each other.
 
     categories: id to record position (the first, where ids clash). landmarks: category id to its keypoint count.
     """
 
-    rows: Rows
+    rows: RawRows
     images: list[CheckedImage] = field(default_factory=list)
     by_id: dict[int, CheckedImage] = field(default_factory=dict)
     by_position: dict[int, CheckedImage] = field(default_factory=dict)
@@ -123,7 +123,7 @@ class Index:
     boxes_are_corners: bool = False
 
     def name(self, category: int | None) -> str:
-        """What a category is called, for messages."""
+        """The name of a category, for messages."""
         at = None if category is None else self.categories.get(category)
         return f"class {category}" if at is None else str(self.rows.categories[at].get("name"))
 
@@ -132,9 +132,9 @@ class Index:
         return ((k, row) for k, row in enumerate(self.rows.annotations) if isinstance(row, dict))
 
 
-def index(rows: Rows) -> Index:
-    """The view of the records; what is malformed is left out of it."""
-    out = Index(rows)
+def index(rows: RawRows) -> RecordIndex:
+    """The index of the well-formed records."""
+    out = RecordIndex(rows)
     for k, row in enumerate(rows.categories):
         number = whole(row.get("id")) if isinstance(row, dict) else None
         if number is not None and out.categories.setdefault(number, k) == k:
@@ -161,8 +161,8 @@ def index(rows: Rows) -> Index:
     return out
 
 
-def _corners(view: Index) -> bool:
-    """Whether the boxes of objects without outline read better as two corners: no box contradicts it, many need it."""
+def _corners(view: RecordIndex) -> bool:
+    """Whether the boxes without outline are two corners: all are valid so, many leave their image otherwise."""
     seen = beyond = 0
     for image in view.images:
         if image.size is None:
