@@ -1,8 +1,8 @@
-"""Random variations of a training image; outlines follow because every movement is one `Geometry`.
+"""Random augmentation of a training image; outlines follow because every movement is one `Geometry`.
 
 `choose` draws everything that is random and returns a `Choice`; `apply` is deterministic. The image is resampled at
 most once: turns, flips and whole-pixel crops copy pixels, anything else is one bilinear pass from the original image.
-What needs a second image (copy-paste, mosaic) is in `data.mix`.
+`samples.mix` has what needs several images (copy-paste, mosaic).
 
 Letters: N objects, H W image, h w result. Boxes are xyxy in continuous pixels.
 """
@@ -31,16 +31,16 @@ class Augment:
     crop: (h, w) of a random window of the scaled image, no larger than the image; None keeps all of it.
     brightness, contrast, saturation: 0.2 draws a factor from 0.8 to 1.2. hue: largest shift, in turns (0 to 0.5).
     grey, invert: probabilities of losing the colour, and of a negative (bright field against fluorescence).
-    blur: largest sigma in pixels. noise: largest standard deviation in grey levels; half of the images get either.
+    blur: largest sigma in pixels. noise: largest standard deviation in grey levels; each affects half of the images.
     min_share: an object of which the image keeps less than this share of its area is cut.
-    cut: what becomes of it: "drop" makes the rest background, "ignore" marks it as crowd.
-    gain: largest factor of the exposure, at least 1; 10 draws from 1/10 to 10, evenly in its logarithm, but never
-    beyond what the image can show (see `Colour`). gamma: largest exponent of the values, at least 1, drawn alike.
+    cut: what happens to it: "drop" makes the rest background, "ignore" marks it as crowd.
+    gain: largest factor of the exposure, at least 1; 10 draws from 1/10 to 10, evenly in its logarithm, limited to
+    what 8 bits can show (see `Colour`). gamma: largest exponent of the values, at least 1, drawn in the same way.
     jpeg: largest loss of JPEG quality; 60 draws a quality from 40 to 100 for half of the images.
-    focus: probability that the window of `crop` is laid where it holds an object, whichever it is, as far as it fits.
+    focus: probability that the window of `crop` contains a randomly chosen object, as far as it fits.
     copy_paste: probability that objects of another image are pasted onto this one; needs masks.
     mosaic: probability that the image becomes one of four, each seen through a window, around a random point; the
-    whole is as large as `crop`, or without one as this image's input.
+    result has the size of `crop`, or without one the size of this image's input.
     """
 
     flip_horizontal: float = 0.5
@@ -90,12 +90,12 @@ STRONG = Augment(
     rotate=15, scale=(0.6, 1.6), brightness=0.3, contrast=0.3, saturation=0.4, hue=0.05, blur=1.5, noise=8, gain=2,
     gamma=1.5, jpeg=50, copy_paste=0.5, mosaic=0.3,
 )  # fmt: skip
-"""Much of everything that leaves images upright, for few images and long runs."""
+"""Strong augmentation that keeps images upright, for few images and long runs."""
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Everything drawn for one image: where its pixels go, how its colour changes, which objects are cut."""
+    """The random choices for one image: where its pixels go, how its colour changes, which objects are cut."""
 
     geometry: Geometry
     colour: Colour = field(default_factory=Colour)
@@ -110,10 +110,10 @@ def choose(
     scaled: Size | None = None,
     objects: Objects | None = None,
 ) -> Choice:
-    """Draw a variation of an image of `size` that is first stretched to `scaled` (None: kept); both (H, W).
+    """Draw the augmentation of an image of `size` that is first stretched to `scaled` (None: kept); both (H, W).
 
-    objects: those of the image, which `focus` needs. Every number is drawn whatever the config, so that switching
-    one kind on does not change the others; a new kind's numbers come last.
+    objects: those of the image, which `focus` needs. Every number is drawn whatever the config says, so that one kind
+    does not change the others; the numbers of new kinds come last.
     """
     flips, turn, quarter = rng.random(2), rng.random(), int(rng.integers(1, 4))
     angle, stretch, place = rng.uniform(-1, 1), rng.random(), rng.random(2)
@@ -136,9 +136,9 @@ def choose(
 
 
 def _window(size: Size, wanted: Size, place: NDArray[np.float64], shown: FloatArray | None) -> Geometry:
-    """A window no larger than `wanted` or the image; `place` (2,) in [0, 1) says where.
+    """A window no larger than `wanted` or the image; `place` (2,) in [0, 1) gives its position.
 
-    shown: a box (4,) that it holds whole, or that holds it, where the image's border allows that; else anywhere.
+    shown: a box (4,) that contains the window or is contained in it, as far as the image's border allows.
     """
     window, corner = (min(size[0], wanted[0]), min(size[1], wanted[1])), []
     for axis in (0, 1):
@@ -179,7 +179,7 @@ def _quarter_turns(size: Size, count: int) -> Geometry:
 
 
 def apply(sample: Sample, choice: Choice, *, fill: RGB = (0, 0, 0), antialias: bool = True) -> Sample:
-    """The sample after the choice. Deterministic.
+    """The sample, augmented as chosen. Deterministic.
 
     fill: colour outside the image. antialias: average where the image shrinks. The objects: see `move_objects`.
     """
@@ -189,7 +189,7 @@ def apply(sample: Sample, choice: Choice, *, fill: RGB = (0, 0, 0), antialias: b
 
 
 def move_objects(objects: Objects, choice: Choice) -> Objects:
-    """The objects where the choice puts them, with their landmarks (see `move_points`).
+    """The objects, moved as chosen, with their landmarks (see `move_points`).
 
     Boxes become the tight boxes of the moved masks where there are masks, else the moved boxes clipped to the image.
     Objects that vanish are left out, objects cut below `min_share` are dropped or marked as crowd; crowd regions stay
@@ -202,7 +202,7 @@ def move_objects(objects: Objects, choice: Choice) -> Objects:
 
 
 def cut_objects(objects: Objects, share: FloatArray, min_share: float, cut: Literal["drop", "ignore"]) -> Objects:
-    """Without the objects of which nothing is left; `cut` says what becomes of those with less than `min_share`.
+    """The objects without those of which nothing is left; `cut` says what happens to those under `min_share`.
 
     share: (N,) of each object's area that can still be seen.
     """

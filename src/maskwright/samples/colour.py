@@ -14,26 +14,26 @@ from PIL import Image, ImageFilter
 from maskwright.samples.sample import ImageArray
 
 Curve = NDArray[np.float32]
-"""(256,) what becomes of each value."""
+"""(256,) the new value of each value."""
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue in the grey value (ITU-R BT.601)."""
 
 BRIGHT = 0.995
-"""The share of the pixels below what counts as an image's bright end."""
+"""The bright end of an image is this quantile of its values."""
 LOOKED_AT = 250_000
-"""About so many pixels of a large image are looked at for its bright end."""
+"""About this many pixels of a large image are sampled to find its bright end."""
 
 DARKEST = 16.0
-"""Grey levels that a gain leaves between black and the bright end: less could not show an object in 8 bits."""
+"""Grey levels that a gain keeps between black and the bright end: fewer cannot show an object in 8 bits."""
 
 
 @dataclass(frozen=True)
 class Colour:
     """A drawn change of colour. The factors are 1 where nothing changes; noise is drawn anew from `noise_seed`.
 
-    gain: as another exposure would have it. It is held where the bright end of the whole image would pass white or
-    fall below 16 grey levels, so nothing that was to be seen is lost. gamma: exponent of the values in 0..1.
+    gain: factor of the exposure. It is limited so that the bright end of the whole image stays between 16 grey levels
+    and white and no visible detail is lost. gamma: exponent of the values in 0..1.
     jpeg: quality of a JPEG round trip; 100 is none.
     """
 
@@ -52,7 +52,7 @@ class Colour:
     def apply(self, image: ImageArray, whole: ImageArray | None = None) -> ImageArray:
         """(H, W, 3) uint8 to the same: blur, gamma, one colour matrix, noise, rounded and clipped once; then JPEG.
 
-        whole: the image of which `image` shows a part, maybe turned and with margins; None: `image` itself.
+        whole: the image that `image` is a part of, maybe turned and with margins; None: `image` itself.
         """
         if self.blur > 0:
             image = np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(self.blur)))

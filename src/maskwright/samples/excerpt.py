@@ -1,4 +1,4 @@
-"""A few typical images of a data set, cut to windows at the network's scale: enough to see whether it can be learnt.
+"""A few typical images of a data set, cut to windows at the scale of the network: enough for a quick trial.
 
 Letters: N objects, H W image, h w window.
 """
@@ -8,21 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from maskwright import media
-from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord
+from maskwright.data.dataset import RLE, Dataset, ImageRecord
+from maskwright.data.formats.shared.fields import box_tuple
+from maskwright.data.formats.shared.outlines import FileObject, collect
 from maskwright.geometry import Geometry
 from maskwright.ops import masks as mask_ops
 from maskwright.ops.warp import input_size
 from maskwright.samples.augment import Choice, apply
 from maskwright.samples.loader import usable
-from maskwright.samples.sample import Objects, Sample
-from maskwright.types import InputSpec, Masks, Size
+from maskwright.samples.sample import Objects, Sample, sample_of
+from maskwright.types import InputSpec
 
 LEAST_SHARE = 0.4
-"""An object of which a window shows less is marked as crowd: neither object nor background."""
+"""Objects of which a window shows less are marked as crowd, that is, ignored."""
 
 
 def typical(dataset: Dataset, count: int) -> list[int]:
-    """Positions of up to `count` images with objects: all classes if possible, then the most usual object counts."""
+    """Positions of up to `count` images with objects: all classes if possible, then the most common object counts."""
     labels = [[a.label for a in dataset.of(i) if not a.crowd] for i in range(len(dataset))]
     full = usable(dataset, keep_empty=False).tolist()
     median = float(np.median([len(labels[i]) for i in full]))
@@ -38,31 +40,25 @@ def typical(dataset: Dataset, count: int) -> list[int]:
 
 
 def windows(dataset: Dataset, positions: list[int], spec: InputSpec, side: int, folder: Path) -> Dataset:
-    """Windows of the images, at most `side` pixels wide and high and scaled as `spec` wants them, as a data set.
+    """Windows of the images, scaled as `spec` says and at most `side` pixels wide and high, as a data set.
 
-    Each window is the one with the most objects whole. The images are written into `folder`.
+    Each window is the one that holds the most whole objects. The images are written into `folder`.
     """
-    records, annotations = [], {}
-    for i in positions:
-        sample = Sample(dataset.image(i), _objects(dataset, i))
-        seen = _window(sample, spec, side)
-        size: Size = (seen.image.shape[0], seen.image.shape[1])
-        record = ImageRecord(dataset.images[i].id, f"{i}.png", size)
-        media.write_image(folder / record.file_name, seen.image)
-        records.append(record)
-        annotations[record.id] = _annotations(seen.objects, record)
-    return Dataset(dataset.classes, tuple(records), annotations, folder, dataset.source)
 
+    def seen(i: int) -> tuple[ImageRecord, list[FileObject]]:
+        masks = all(a.segmentation is not None for a in dataset.of(i))
+        window = _window(sample_of(dataset, i, masks=masks), spec, side)
+        record = ImageRecord(dataset.images[i].id, f"{i}.png", window.size)
+        media.write_image(folder / record.file_name, window.image)
+        return record, _stated(window.objects, record.file_name)
 
-def _objects(dataset: Dataset, i: int) -> Objects:
-    masks = dataset.masks(i) if all(a.segmentation is not None for a in dataset.of(i)) else None
-    return Objects(dataset.boxes(i), dataset.labels(i), masks, dataset.crowd(i))
+    records, annotations = collect(map(seen, positions))
+    return Dataset(dataset.classes, records, annotations, folder, dataset.source)
 
 
 def _window(sample: Sample, spec: InputSpec, side: int) -> Sample:
-    size: Size = (sample.image.shape[0], sample.image.shape[1])
-    scaled = input_size(size, spec)
-    whole = Geometry.resize(size, scaled)
+    scaled = input_size(sample.size, spec)
+    whole = Geometry.resize(sample.size, scaled)
     window = (min(side, scaled[0]), min(side, scaled[1]))
     room = np.array([scaled[1] - window[1], scaled[0] - window[0]])
     boxes = whole.boxes(sample.objects.boxes[~sample.objects.crowd])
@@ -74,22 +70,11 @@ def _window(sample: Sample, spec: InputSpec, side: int) -> Sample:
     return apply(sample, Choice(whole.then(cut), min_share=LEAST_SHARE, cut="ignore"))
 
 
-def _annotations(objects: Objects, record: ImageRecord) -> tuple[Annotation, ...]:
-    masks: Masks | None = objects.masks
+def _stated(objects: Objects, where: str) -> list[FileObject]:
+    """The objects with their masks as run lengths."""
+    masks = objects.masks
     lengths: list[RLE] | list[None] = [None] * len(objects) if masks is None else mask_ops.encode(masks)
-    rows: list[Annotation] = []
-    for k, outline in enumerate(lengths):
-        x1, y1, x2, y2 = (float(v) for v in objects.boxes[k])
-        area = (x2 - x1) * (y2 - y1) if masks is None else float(masks.areas()[k])
-        rows.append(
-            Annotation(
-                id=1000 * len(rows) + record.id,
-                image_id=record.id,
-                label=int(objects.labels[k]),
-                box=(x1, y1, x2, y2),
-                segmentation=outline,
-                area=area,
-                crowd=bool(objects.crowd[k]),
-            )
-        )
-    return tuple(rows)
+    return [
+        FileObject(where, int(label), rle, box_tuple(box), bool(crowd))
+        for label, rle, box, crowd in zip(objects.labels, lengths, objects.boxes, objects.crowd, strict=True)
+    ]

@@ -1,7 +1,7 @@
-"""Training batches in an order, and with variations, that depend on nothing but seed, epoch and image.
+"""Training batches whose order and augmentation depend only on the seed, the epoch and the image.
 
-A run that was stopped at any batch goes on with exactly the batches it would have seen. Several processes share the
-images of each batch: together they see the batches that one process would.
+A run that was stopped continues with exactly the batches that would have followed. Several processes share the images
+of each batch: together they see the batches that one process would.
 
 Letters: B batch, H W padded batch, h w one input image.
 """
@@ -29,11 +29,11 @@ from maskwright.geometry import Geometry
 from maskwright.ops.warp import input_size, normalise, pad_batch, resize_normalise
 from maskwright.samples.augment import Augment, Choice, move_objects
 from maskwright.samples.mix import Another, View, vary
-from maskwright.samples.sample import Objects, Sample
+from maskwright.samples.sample import Objects, Sample, sample_of
 from maskwright.types import InputSpec, IntArray, Size, Target
 
 ORDER, VARIATION = 0, 1
-"""Keep the random streams for the order of the images and for their variations apart."""
+"""Separate the random streams of the order of the images and of their augmentation."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Sampling:
     """How batches are drawn.
 
     batch_size: images of all processes together; the last batch of an epoch may be smaller. seed: any integer from 0.
-    epochs: None goes on for ever. repeats: times an epoch shows each image, each time varied anew. augment: None
-    shows each image as prediction would see it. short_edges: one of these input sizes is drawn for each image;
-    empty means the spec's own. keep_empty: also show images without objects. masks: draw the outlines; False trains
-    on boxes alone. workers: processes that prepare images; 0 is this one.
+    epochs: None for no end. repeats: how often an epoch shows each image, each time augmented differently. augment:
+    None prepares images as prediction does. short_edges: one of these input sizes is drawn for each image; empty: the
+    spec's own. keep_empty: also show images without objects. masks: draw the masks; False trains on boxes alone.
+    workers: processes that prepare images; 0: this process.
     """
 
     batch_size: int = 2
@@ -68,7 +68,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Which sample: epoch, batch number in it, position of the image in the data set, which of its repeats."""
+    """A sample: its epoch, the number of its batch, the position of the image in the data set, the repeat."""
 
     epoch: int
     number: int
@@ -78,10 +78,10 @@ class Key:
 
 @dataclass(eq=False)
 class Batch:
-    """One step's images; none where this process has no share in the batch.
+    """The images of one step; none where this process has no share in the batch.
 
     images: (B, 3, H, W) float32 normalised, padded right and bottom with zeros. sizes: (h, w) of each without the
-    padding. targets: input frame, one per image. image_ids, files, keys: which images they are.
+    padding. targets: in the input frame, one per image. image_ids, files, keys: one per image.
     """
 
     images: Tensor
@@ -107,7 +107,7 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on `device`; masks stay in main memory.
 
-        Crowd flags that are all false are left behind: a device would be waited for to learn that there is none.
+        Crowd flags that are all false become None: testing them on the device would wait for it.
         """
         if self.images.device == device:
             return self
@@ -121,13 +121,13 @@ class Batch:
 
 
 def order(positions: IntArray, seed: int, epoch: int, repeats: int = 1) -> IntArray:
-    """The images of one epoch, shuffled, `repeats` times over; the same for the same seed and epoch everywhere."""
+    """The positions of the images of one epoch, shuffled, `repeats` times; determined by seed and epoch."""
     rng = np.random.default_rng([ORDER, seed, epoch])
     return np.concatenate([rng.permutation(positions) for _ in range(repeats)])
 
 
 def usable(dataset: Dataset, *, keep_empty: bool) -> IntArray:
-    """Positions of the images to learn from. Raises DataError where not one has an object that is not a crowd."""
+    """Positions of the images to train on. Raises DataError where none has an object that is no crowd."""
     full = [i for i in range(len(dataset)) if any(not a.crowd for a in dataset.of(i))]
     if not full:
         text = f"none of the {len(dataset)} images to learn from has an object, nothing can be learnt."
@@ -136,7 +136,7 @@ def usable(dataset: Dataset, *, keep_empty: bool) -> IntArray:
 
 
 class Batches:
-    """All batches of a run, one after the other through its epochs, from any point on.
+    """The batches of all epochs of a run, from any batch on.
 
     len(batches) is the number of batches in one epoch. share: (i, n) gives process i of n its part of every batch,
     which is empty where a batch has fewer images than there are processes.
@@ -163,12 +163,12 @@ class Batches:
             collate_fn=_Collate(self.samples),
             worker_init_fn=_follow_parent if workers else None,
             prefetch_factor=4 if workers else None,
-            generator=torch.Generator(),  # the loader draws a seed it never needs: not from the global stream
+            generator=torch.Generator(),  # the loader draws a seed: not from the global stream
         )
         return _unwrapped(loader)
 
     def keys(self, epoch: int, number: int) -> Iterator[list[Key]]:
-        """What this process's share of each batch holds, without reading an image."""
+        """The keys of this process's share of each batch, without reading an image."""
         s, (mine, processes) = self.sampling, self.share
         for now in itertools.count(epoch) if s.epochs is None else range(epoch, s.epochs):
             shuffled = order(self.positions, s.seed, now, s.repeats)
@@ -180,7 +180,7 @@ class Batches:
 
 
 class _Keys:
-    """Batches.keys as an object that a DataLoader accepts for a batch sampler."""
+    """`Batches.keys` as the batch sampler of a DataLoader."""
 
     def __init__(self, batches: Batches, epoch: int, number: int) -> None:
         self.batches, self.epoch, self.number = batches, epoch, number
@@ -191,7 +191,7 @@ class _Keys:
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One prepared image (3, h, w) with its target. least: side to which it is padded at least."""
+    """One prepared image (3, h, w) with its target. least: the smallest side it is padded to."""
 
     image: Tensor
     target: Target
@@ -200,7 +200,7 @@ class Item:
 
 
 class _Reported(TorchDataset[Item | MaskwrightError]):
-    """Samples, or the error in place of one: what a worker process raises would arrive wrapped in its traceback."""
+    """Samples, or the error in place of one: an error raised in a worker arrives wrapped in its traceback."""
 
     def __init__(self, samples: "TrainingSamples") -> None:
         self.samples = samples
@@ -228,8 +228,7 @@ class _Collate:
 def _unwrapped(loader: "DataLoader[Any]") -> Iterator[Batch]:
     """The loader's batches; an error that arrives in place of one is raised.
 
-    A batch lies in memory of the worker that made it; where that has ended before the batch was taken over, there is
-    nothing at the other end of the line.
+    A batch lies in the memory of the worker that made it, so it is lost where that worker ends before it is received.
     """
     batches = iter(loader)
     while True:
@@ -240,7 +239,7 @@ def _unwrapped(loader: "DataLoader[Any]") -> Iterator[Batch]:
         except (ConnectionError, EOFError) as error:
             if not loader.num_workers:
                 raise
-            raise _ended(f"its batch could not be taken over ({type(error).__name__}).") from error
+            raise _ended(f"its batch was lost ({type(error).__name__}).") from error
         if isinstance(batch, MaskwrightError):
             raise batch
         yield batch
@@ -249,17 +248,17 @@ def _unwrapped(loader: "DataLoader[Any]") -> Iterator[Batch]:
 def _ended(cause: object) -> TrainingError:
     return TrainingError(
         f"A process that prepares images ended: {cause} Often memory ran out: use fewer workers. "
-        f"Where the run's folder holds last.state, resume goes on from it; otherwise start the run anew."
+        f"Where the run's folder has last.state, resume continues from it; otherwise start the run again."
     )
 
 
 @contextmanager
 def telling_of_workers() -> Iterator[None]:
-    """Turns the end of a worker process, which torch reports wherever the program is, into a TrainingError."""
+    """Turns torch's report that a worker process has ended, which may come anywhere, into a TrainingError."""
     try:
         yield
     except RuntimeError as error:
-        cause: BaseException | None = error  # what was interrupted may have failed in its own way after it
+        cause: BaseException | None = error  # the interrupted code may have raised another error on top
         while cause is not None and "DataLoader worker" not in str(cause):
             cause = cause.__context__
         if isinstance(error, MaskwrightError) or cause is None:
@@ -268,7 +267,7 @@ def telling_of_workers() -> Iterator[None]:
 
 
 class TrainingSamples(TorchDataset[Item]):
-    """Prepared images by `Key`; the same key always gives the same item."""
+    """Prepared images by `Key`; a key always gives the same item."""
 
     def __init__(self, dataset: Dataset, spec: InputSpec, sampling: Sampling) -> None:
         self.dataset, self.spec, self.sampling = dataset, spec, sampling
@@ -285,7 +284,7 @@ class TrainingSamples(TorchDataset[Item]):
 
     def __getitem__(self, key: Key) -> Item:
         sample = self.sample(key.position)
-        repeat = [key.repeat] if key.repeat else []  # the first is the same whether there are others or not
+        repeat = [key.repeat] if key.repeat else []  # the first repeat does not depend on their number
         rng = np.random.default_rng([VARIATION, self.sampling.seed, key.epoch, key.position, *repeat])
         spec, augment = self._spec(rng), self.sampling.augment
         image, objects = prepare_sample(sample, spec, augment, rng, self.another)
@@ -296,29 +295,20 @@ class TrainingSamples(TorchDataset[Item]):
             crowd=torch.from_numpy(objects.crowd),
             keypoints=None if objects.keypoints is None else torch.from_numpy(objects.keypoints),
         )
-        windowed = augment is not None and augment.crop is not None  # the window is the input, nothing is filled up
+        windowed = augment is not None and augment.crop is not None  # a window is not padded to the square
         return Item(image, target, key, 0 if windowed else spec.square)
 
     def sample(self, position: int) -> Sample:
-        """An image of the data set with its annotations as they are."""
-        data = self.dataset
-        objects = Objects(
-            boxes=data.boxes(position),
-            labels=data.labels(position),
-            masks=data.masks(position) if self.with_masks else None,
-            crowd=data.crowd(position),
-            keypoints=data.keypoints(position),
-            landmarks=data.landmarks,
-        )
-        return Sample(data.image(position), objects)
+        """An image of the data set with its annotations, not augmented."""
+        return sample_of(self.dataset, position, masks=self.with_masks)
 
     def another(self, rng: np.random.Generator, *, filled: bool) -> Sample:
-        """An image drawn from those that are shown, or from those of them that have an object."""
+        """A randomly drawn image of those that are shown; filled: of those that have an object."""
         positions = self.filled if filled else self.shown
         return self.sample(int(positions[rng.integers(len(positions))]))
 
     def collate(self, items: Sequence[Item]) -> Batch:
-        """Pad and stack; no items give an empty batch of the smallest input."""
+        """Pad and stack the items; none give an empty batch."""
         side, least = self.spec.multiple, max((item.least for item in items), default=0)
         records = [self.dataset.images[item.key.position] for item in items]
         return Batch(
@@ -331,7 +321,7 @@ class TrainingSamples(TorchDataset[Item]):
         )
 
     def _spec(self, rng: np.random.Generator) -> InputSpec:
-        """The spec with a size drawn from the list; the long edge's limit keeps its proportion to it."""
+        """The spec with a size drawn from `short_edges`, its long-edge limit in proportion."""
         edges = self.sampling.short_edges
         if not edges:
             return self.spec
@@ -351,12 +341,11 @@ def prepare_sample(
     rng: np.random.Generator,
     another: Another | None = None,
 ) -> tuple[Tensor, Objects]:
-    """The network input (3, h, w) and the objects it shows, in the input frame.
+    """The network input (3, h, w) and its objects in the input frame.
 
-    Without augmentation the input is exactly prediction's. With it the image is moved and scaled in one pass by the
-    spec's filter, then normalised by the same function as in prediction; outside the image is the mean colour,
-    which becomes zero as padding is, or is varied with the other colours. another: where mosaic and copy-paste find
-    images.
+    Without augmentation the input is exactly that of prediction. With it the image is moved and scaled in one pass by
+    the spec's filter, then normalised by the same function as in prediction. Pixels outside the image get the mean
+    colour, which is normalised to zero like padding. another: draws the images for mosaic and copy-paste.
     """
     if config is None:
         still = Choice(Geometry.resize(sample.size, input_size(sample.size, spec)))
@@ -369,9 +358,10 @@ def prepare_sample(
 
 
 def _follow_parent(worker: int) -> None:
-    """A worker ends when its parent does, not before: Ctrl-C reaches every process of a terminal, but the parent has a
-    step to finish; and where the parent is killed, a worker would wait for work for ever (torch looks whether the
-    process that started it lives, which is a server since Python 3.14).
+    """Make a worker end when its parent does, not before and not later.
+
+    Ctrl-C reaches every process of a terminal, but the parent still finishes its step. Where the parent is killed, a
+    worker would wait for work for ever: torch watches the process that started it, which is a server since Python 3.14.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

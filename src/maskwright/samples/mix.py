@@ -1,7 +1,7 @@
-"""Variations that take several images: copy-paste and mosaic. `vary` is all that `Augment` may do to an image.
+"""Augmentation with several images: copy-paste and mosaic. `vary` applies everything that `Augment` has.
 
-Each image is moved in one pass, as without them, from its own random stream; the first image's variation is the
-same whether these kinds are on or off, but for its window in a mosaic.
+Each image is moved in one pass and has its own random stream: the augmentation of the first image is the same with and
+without copy-paste and mosaic, except for its window in a mosaic.
 
 Letters: N objects, H W image.
 """
@@ -27,7 +27,7 @@ class Another(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """How any image becomes input before it is varied.
+    """How an image becomes network input before it is augmented.
 
     scaled: the input's size from the image's. fill: colour outside images. antialias: average where they shrink.
     """
@@ -37,7 +37,7 @@ class View:
     antialias: bool = True
 
     def varied(self, sample: Sample, config: Augment, rng: np.random.Generator) -> Sample:
-        """One image after one drawn variation."""
+        """The sample after one randomly drawn augmentation."""
         choice = choose(config, rng, sample.size, self.scaled(sample.size), sample.objects)
         return apply(sample, choice, fill=self.fill, antialias=self.antialias)
 
@@ -45,15 +45,15 @@ class View:
 def vary(
     sample: Sample, config: Augment, rng: np.random.Generator, view: View, another: Another | None = None
 ) -> Sample:
-    """The sample after everything that `config` draws for it. The same `rng` state gives the same result.
+    """The sample, augmented by `config`. The same `rng` state gives the same result.
 
-    another: where the other images come from. Raises ConfigError where the config needs it and there is none.
+    another: draws the other images. Raises ConfigError where the config needs it and there is none.
     """
     if another is None:
         if config.mosaic or config.copy_paste:
             raise ConfigError("Augment: mosaic and copy_paste need other images to draw from, got none.")
         return view.varied(sample, config, rng)
-    aside = rng.spawn(1)[0]  # leaves the stream of the first image alone
+    aside = rng.spawn(1)[0]  # does not change the stream of the first image
     tiles, source = aside.spawn(2)
     chance = aside.random(2)
     if chance[0] < config.mosaic:
@@ -73,8 +73,8 @@ def mosaic(
 ) -> Sample:
     """Four images around a point in the middle 40% of the canvas, `sample` at the upper left.
 
-    The canvas has the size of `config.crop`, else of the sample's input. Each image, varied by itself, is seen
-    through a window as large as its tile; a smaller one touches the point and leaves the rest of its tile to the fill
+    The canvas has the size of `config.crop`, else of the sample's input. Each image is augmented by itself and seen
+    through a window as large as its tile; a smaller image touches the point, and the rest of its tile has the fill
     colour. `tiles` draws the point and the other images. (YOLOv4, Bochkovskiy et al. 2020, section 3.3; there the
     images are shrunk first, here `scale` says whether they are.)
     """
@@ -99,7 +99,7 @@ def mosaic(
 
 
 def _placed(seen: Sample, top: int, left: int, size: Size) -> Objects:
-    """The objects where their image lies at (top, left) of one of `size`."""
+    """The objects of an image that is placed at (top, left) of one of `size`."""
     move, masks = Geometry.crop(seen.size, -top, -left, size), seen.objects.masks
     corner = np.array([top, left])
     return replace(
@@ -114,11 +114,11 @@ def _placed(seen: Sample, top: int, left: int, size: Size) -> Objects:
 
 
 def cut_out(size: Size, config: Augment, view: View, another: Another, rng: np.random.Generator) -> Sample:
-    """What to paste onto an image of `size`: another image, varied by itself and put at a random place, and some
-    of its objects, from one to all that can be seen.
+    """The sample to paste onto an image of `size`: another image, augmented by itself at a random place, and some of
+    its objects, from one to all that are visible.
 
-    Crowds stay behind, and so do objects that the border of their own image cuts: inside another image they would
-    have edges which no object has. (Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for
+    Crowds are left out, and so are objects that touch the border of their own image: pasted they would have edges that
+    no object has. (Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for
     Instance Segmentation", 2021, section 3; without its optional blending, and the window always holds an object.)
     """
     image = another(rng, filled=True)
@@ -141,10 +141,10 @@ def _whole(image: Sample) -> BoolArray:
 
 
 def paste(base: Sample, source: Sample, min_share: float = 0.0, cut: Literal["drop", "ignore"] = "drop") -> Sample:
-    """All objects of `source` laid over `base`, two images of one size, by their exact masks.
+    """All objects of `source` pasted onto `base`, an image of the same size, by their exact masks.
 
-    What they hide is cut from the masks below, whose boxes become tight again; objects below of which less than
-    `min_share` of what was seen is left are dropped or marked as crowd. Hidden landmarks get visibility 1. The pasted
+    The pixels that they hide are cut from the masks of `base`, whose boxes become tight again; objects of which less
+    than `min_share` is left are dropped or marked as crowd. Hidden landmarks get visibility 1. The pasted
     objects come last. Raises DataError where either has no masks.
     """
     masks = _masks(source.objects)

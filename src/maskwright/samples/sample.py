@@ -1,4 +1,4 @@
-"""A training image and its objects, as they travel through augmentation.
+"""A training image and its objects, the value that augmentation works on.
 
 Letters: N objects, P landmarks, H W image. Boxes are xyxy in continuous pixels.
 """
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskwright.data.dataset import Dataset
 from maskwright.errors import DataError
 from maskwright.geometry import Geometry
 from maskwright.types import BoolArray, FloatArray, IntArray, Landmarks, Masks, Size
@@ -24,8 +25,8 @@ _ROWS = ("labels", "masks", "crowd", "keypoints")
 class Objects:
     """The N objects of one image: boxes (N, 4), labels (N,), masks or None, crowd (N,) bool.
 
-    keypoints: (N, P, 3) x, y, visibility (0 not annotated, 1 hidden, 2 seen), or None. landmarks: by label, what the
-    points are, None for a class without any; says which of them change places in a mirrored image.
+    keypoints: (N, P, 3) x, y, visibility (0 not annotated, 1 hidden, 2 seen), or None. landmarks: by label, the names
+    of the points and which of them a mirrored image exchanges; None for a class without any.
     """
 
     boxes: FloatArray
@@ -51,7 +52,7 @@ class Objects:
 
 
 def move_points(objects: Objects, geometry: Geometry) -> FloatArray | None:
-    """The landmarks (N, P, 3) where the map takes them; those that leave the image are zeros, as if not annotated.
+    """The landmarks (N, P, 3) moved by the map; those that leave the image become zeros, that is, not annotated.
 
     A map that mirrors exchanges left and right by the class's `Landmarks.mirrored`.
     """
@@ -114,3 +115,16 @@ class Sample:
     def size(self) -> Size:
         """(H, W)."""
         return self.image.shape[0], self.image.shape[1]
+
+
+def sample_of(dataset: Dataset, i: int, *, masks: bool) -> Sample:
+    """Image `i` of a data set with its annotations. masks: draw them; else boxes alone."""
+    objects = Objects(
+        boxes=dataset.boxes(i),
+        labels=dataset.labels(i),
+        masks=dataset.masks(i) if masks else None,
+        crowd=dataset.crowd(i),
+        keypoints=dataset.keypoints(i),
+        landmarks=dataset.landmarks,
+    )
+    return Sample(dataset.image(i), objects)

@@ -248,7 +248,7 @@ def test_an_image_whose_file_lies_in_another_folder_gets_its_name(name: str, cle
     seeded(clean, tmp_path / "set", misnamed("0001.png", name))
     done = mend(tmp_path / "set")
     assert [text for f, text in done.done if f.fault == "missing-image"] == [
-        "named '0001.png', as the one file of this name lies there",
+        "named '0001.png', the only file of this name",
     ]
     first, second = coco.load(clean / "annotations.json"), coco.load(tmp_path / "out/annotations.json")
     assert [r.file_name for r in second.images] == [r.file_name for r in first.images]
