@@ -1,4 +1,4 @@
-"""An annotated data set in memory: names, sizes and outlines as they stand in the file; pixels only when asked for.
+"""An annotated data set in memory: names, sizes and outlines of the file; images and masks are read when needed.
 
 Letters: N annotations of one image, H W image. Boxes are xyxy in the image's continuous pixels.
 """
@@ -32,7 +32,7 @@ _PARTS = {
     "test": "test",
     "testing": "test",
 }
-"""What tools call the parts of a data set, in lower case, and what they are."""
+"""The names that tools give to the parts of a data set, in lower case."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,8 +42,8 @@ class Annotation:
     id, image_id: as in the file. label: 0..Q-1. box: xyxy. area: pixels, as the file states it.
     segmentation: polygons, run lengths, or None where only the box is known.
     crowd: a region of many objects that is neither object nor background. keypoints: (P, 3) x, y as in the file,
-    visibility (0 not annotated, 1 hidden, 2 seen) of the class's landmarks, or None. track_id: the same for one object
-    through the images of a clip. extra: the file's other fields.
+    visibility (0 not annotated, 1 hidden, 2 seen) of the class's landmarks, or None. track_id: names one object in all
+    images of a clip. extra: the file's other fields.
     """
 
     id: int
@@ -74,7 +74,7 @@ class ImageRecord:
 
 
 def usual_part(name: object) -> str:
-    """train, val or test where an image's "split" says so in any tool's words and letter case, else ""."""
+    """train, val or test for the usual spellings of an image's "split", else ""."""
     return _PARTS.get(str(name).lower(), "")
 
 
@@ -83,7 +83,7 @@ class Dataset:
     """Images and their annotations.
 
     annotations: by image id; every image has an entry, maybe an empty one. root: the images' folder, or None.
-    source: the annotation file, for messages. notes: what a person should know about the file, one sentence each.
+    source: the annotation file, for messages. notes: what is unusual about the file, one sentence each.
     landmarks: by label, None for a class without any; empty where no class has any. class_extra: by label, the other
     fields of the file's class records; empty where there are none. extra: the file's other sections.
     """
@@ -218,7 +218,7 @@ class Dataset:
         )
 
     def draw(self, i: int, rows: Sequence[Annotation]) -> Masks:
-        """The masks of some annotations of image `i`, in their order. Raises DataError, naming the annotation."""
+        """The masks of some annotations of image `i`, in their order. Raises DataError where one cannot be drawn."""
         outlines = []
         for a in rows:
             where = f"{self.source}: annotation {a.id} of {self.images[i].file_name}"
@@ -239,10 +239,7 @@ class Dataset:
         return replace(self, images=images, annotations={r.id: self.annotations[r.id] for r in images})
 
     def parts(self) -> dict[str, "Dataset"]:
-        """The images by the part (train, val, ...) that the file puts them in, the field "split" of their records.
-
-        Empty where some images are in none.
-        """
+        """The images by part (train, val, ...), the field "split" of their records; empty where some have none."""
         names = [record.extra.get("split") for record in self.images]
         if not all(isinstance(name, str) for name in names):
             return {}
@@ -251,8 +248,8 @@ class Dataset:
     def split(self, fraction: float, salt: str = "") -> tuple["Dataset", "Dataset"]:
         """(rest, held out): about `fraction` of the images held out, chosen by a hash of each file name.
 
-        The same on every machine; an image stays on its side when others come or go. Neither side is empty if there
-        are two images or more and 0 < fraction < 1. Another salt gives another split.
+        The split is the same on every machine, and an image stays on its side when others are added or removed. Neither
+        side is empty if there are two images or more and 0 < fraction < 1. Another salt gives another split.
         """
         if not 0 <= fraction <= 1:
             raise ConfigError(f"split: fraction is between 0 and 1, got {fraction}.")
@@ -286,7 +283,7 @@ def draw_named(outlines: Sequence[tuple[Polygons | RLE, str]], size: Size) -> Ma
 
 
 def draw_segmentations(segmentations: list[Polygons | RLE], size: Size) -> Masks:
-    """Masks of an image of `size` (H, W), in order, whatever form each segmentation has."""
+    """The masks of polygons and run lengths on an image of `size` (H, W), in order."""
     parts: dict[int, Masks] = {}
     polygons = {k: s for k, s in enumerate(segmentations) if not isinstance(s, dict)}
     lengths = {k: s for k, s in enumerate(segmentations) if isinstance(s, dict)}

@@ -1,7 +1,7 @@
-"""What is in a data set, in numbers: images, classes, object sizes, how full and how crowded the images are.
+"""Numbers of a data set: images, classes, object sizes, coverage and overlap.
 
 Letters: N objects, H W image, h w box. Crowd regions are counted, and left out of everything else.
-Sizes come from the annotations' own areas and boxes, so that nothing is drawn unless it is asked for.
+Sizes come from the areas and boxes in the annotations; masks are drawn only on request.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ _ROWS = 1024  # objects of one image that are compared with all its others at on
 
 @dataclass(frozen=True)
 class Quantiles:
-    """How values are spread: `p25` is the value that a quarter of them do not exceed. count: how many there are."""
+    """The distribution of values: `p25` is the 25% quantile. count: their number."""
 
     count: int
     mean: float
@@ -52,11 +52,11 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How much objects lie over each other.
+    """How much objects overlap.
 
     boxes: for each object, the highest IoU of its box with that of another object of its image.
-    over_half: objects where it exceeds 0.5: non-maximum suppression at 0.5 may lose one of such a pair.
-    over_half_same: those of them whose partner has the same class.
+    over_half: objects where it exceeds 0.5: NMS at 0.5 may lose one of such a pair.
+    over_half_same: those of them where the other object has the same class.
     masks: for each object, the share of its pixels that another object covers too; None unless masks were drawn.
     """
 
@@ -320,7 +320,7 @@ def _headline(images: int, empty: int, objects: int, crowds: int, classes: int) 
 
 
 def _short(value: float) -> str:
-    """Four digits that matter, no exponent."""
+    """Four significant digits, no exponent."""
     return (
         f"{value:.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.4g}" if value >= 0.001 else "<0.001"
     )

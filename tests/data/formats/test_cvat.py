@@ -220,7 +220,7 @@ def test_shapes_hold_until_the_next_row(tmp_path: Path) -> None:
     assert [data.of(i)[-1].box[0] for i in range(6)] == [10, 10, 2, 2, 2, 2]
     assert data.notes == (
         "Left out, being no objects: 1 tracks of points, lines or cuboids.",
-        "6 shapes are held from an earlier frame, until the next row of their track.",
+        "6 shapes are repeated from an earlier frame, until the next row of their track.",
     )
     assert data.missing_files() == ()
 

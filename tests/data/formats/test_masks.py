@@ -158,7 +158,7 @@ def test_bowl_layout(tmp_path: Path) -> None:
     assert data.notes == ("1 mask without a pixel left out (x1/masks/f02.png).",)
     mask(tmp_path / "x1" / "masks" / "dead" / "f03.png", VALUES == 7)
     mask(tmp_path / "x1" / "masks" / "live" / "f04.png", VALUES == 7)
-    with pytest.raises(DataError, match=r"f00\.png: nothing says which of the 2 classes"):
+    with pytest.raises(DataError, match=r"f00\.png: the class of the object of value .* is not stated"):
         formats.load(tmp_path)
     source_image(tmp_path / "x1" / "images" / "other.png")
     with pytest.raises(DataError, match=r"x1/images: expected the one image .* found 2"):

@@ -371,7 +371,7 @@ def test_masks_that_disagree(tmp_path: Path) -> None:
             r"line 2: bndbox/xmin must be a number, got 'one'",
         ),
         (xml(("cat", (1, 2, 3, 4))).replace("<xmin>1", "<xmin>1e99"), r"bndbox/xmin must be a number"),
-        ('<!DOCTYPE a [<!ENTITY b "c">]>' + xml(), r"line 1: a document type declaration"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]>' + xml(), r"line 1: document type declarations"),
         ("", r"not valid XML at line 1, column 1"),
     ],
 )

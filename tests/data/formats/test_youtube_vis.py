@@ -123,7 +123,7 @@ def test_no_track_is_written_as_zero(tmp_path: Path) -> None:
         row["id"] = number
     data = formats.load(write(tmp_path, value))
     lost = youtube_vis.save(tmp_path / "z.json", data, copy=False)
-    assert lost == ("3 tracks with 1 added to the id: evaluation tools take a match with the id 0 for a miss.",)
+    assert lost == ("3 tracks with 1 added to the id: evaluation tools count a match with the id 0 as a miss.",)
     again = formats.load(tmp_path / "z.json")
     assert [[a.track_id for a in again.of(i)] for i in range(4)] == [[1], [5], [1], [2]]
     assert youtube_vis.save(tmp_path / "y.json", again, copy=False) == ()

@@ -20,24 +20,23 @@ from maskwright.wording import counted
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 _FILES = {"annotations.json": "coco", "instances.json": "youtube_vis", "annotations.xml": "cvat"}
-_MOST_LOOKED_AT, _MOST_SUFFIXES = 100_000, 5  # files and suffixes that the message about a strange folder counts
+_MOST_LOOKED_AT, _MOST_SUFFIXES = 100_000, 5  # files and suffixes that the message about an unknown folder counts
 
 
 @dataclass(frozen=True)
 class Format:
     """How one annotation format is handled.
 
-    recognise: whether a file or folder is probably this format; reads as little as it can and never raises.
+    recognise: whether a file or folder probably has this format; reads as little as possible and never raises.
     load: (file or folder, the images' folder or None for the layout's own) to the data set, whose root is always
-        set. Annotations are read and checked, images are not opened beyond their header.
-    save: (place, data set, copy) writes everything the format needs, whole or not at all, and gives one sentence for
-        each kind of thing that the format cannot hold and that was left out (empty: all of it is there).
-        place must not exist (an empty folder may). copy: the image files too, byte for byte, at the layout's place
-        for them; where a layout cannot be without its images, or cannot hold them, the other choice is a
-        ConfigError. Raises DataError, before anything is written, where images are missing or names clash.
-        `atomic.new_folder` and `shared.image_files` do most of it.
+        set. Annotations are read and checked; of images at most the header is read.
+    save: (place, data set, copy) writes the place whole or not at all and returns a sentence for each kind of
+        information that the format cannot hold (empty: nothing is lost). The place must not exist, or be an empty
+        folder. copy: also copy the image files, byte for byte, to their place in the layout. Raises ConfigError where
+        the layout needs its images, or cannot hold them, and `copy` says otherwise; DataError, before anything is
+        written, where images are missing or names clash. `shared.saving` and `shared.image_files` do most of it.
     one_file: the suffix of a place that is a single annotation file (".json"), None where every place is a folder.
-    keeps: what a round trip through it keeps, and what not, in a person's words.
+    keeps: what a round trip keeps and what it loses, in words.
     """
 
     name: str
@@ -135,8 +134,8 @@ def load(
 ) -> Dataset:
     r"""Read a data set of any known format; without `format` it is recognised from the files.
 
-    images: the images' folder, where it is not the format's own. Names of images with the \ of Windows get / where
-    the files lie so.
+    images: the images' folder, where it is not the format's own. A \ in the name of an image is read as / where the
+    file is found only so.
     Raises ConfigError for an unknown format name, DataError where nothing or more than one format fits.
     """
     place, folder = Path(path), None if images is None else Path(images)
@@ -147,7 +146,7 @@ def load(
 
 
 def save(path: str | os.PathLike[str], dataset: Dataset, format: str, copy: bool | None = None) -> tuple[str, ...]:
-    """Write a data set as `format` to a new place; gives what the format cannot hold, one sentence each.
+    """Write a data set as `format` to a new place; returns a sentence for each kind of information that is lost.
 
     copy: with the image files; None: yes, unless the place is a single annotation file.
     Raises ConfigError for an unknown format or a choice it does not offer, DataError where images are missing or the
@@ -163,10 +162,11 @@ def save(path: str | os.PathLike[str], dataset: Dataset, format: str, copy: bool
 
 
 def recognise(place: Path) -> Format:
-    """The one format that a file or folder has.
+    """The only format that fits a file or folder.
 
-    Where none fits, a .json is left to COCO's reader to find fault with, and a folder to that of the format whose file
-    it has by name: the file may be empty or cut off. Raises DataError where none or more than one fits.
+    Where none fits, COCO's reader gets a .json file, and the reader of the format whose annotation file it has by name
+    gets a folder: the file may be empty or cut off, and the reader's error says so. Raises DataError where none or
+    several fit.
     """
     fitting = [f for f in FORMATS.values() if f.recognise(place)]
     if not fitting and place.suffix.lower() == ".json" and place.is_file():
@@ -184,19 +184,19 @@ def recognise(place: Path) -> Format:
 
 
 def _unlike_any(place: Path) -> str:
-    """What was found at a place that is like no format, what each format looks for, and what to do."""
+    """The message for a place that fits no format: what it is, what each format looks for, and what to do."""
     formats = "\n".join(f"  {f.name:12} {f.summary}" for f in FORMATS.values())
     if place.is_file() and place.name.lower().endswith(_ARCHIVES):
-        return f"{place}: an archive is not read. Unpack it first, then give the folder that comes out of it."
+        return f"{place}: archives are not read. Unpack it and give the folder."
     found = _content(place) if place.is_dir() else f"a file of suffix '{place.suffix}'" if place.suffix else "a file"
     return (
         f"{place}: no annotation format fits; this is {found}. Looked for:\n{formats}\n"
-        f"Give the file or folder that has the annotations; if it is that already, name its format."
+        f"Give the file or folder of the annotations, or name its format."
     )
 
 
 def _content(folder: Path) -> str:
-    """What a folder and those below it hold, in words; of a very large one its first files."""
+    """The content of a folder and those below it in words; of a very large one its first files."""
     walk = (Path(name) for _, _, names in os.walk(folder) for name in names if not name.startswith("."))
     suffixes = Counter(path.suffix.lower() for path in islice(walk, _MOST_LOOKED_AT))
     if not suffixes:

@@ -1,10 +1,10 @@
-"""Images of textured, overlapping shapes whose masks, landmarks, panoptic maps and motion are known exactly.
+"""Images of textured, overlapping shapes with exact masks, landmarks, panoptic maps and motion.
 
 simple     scene, coco_fixture: ellipses, stars and rings, for quick tests
-kinds      what individuals of each class look like, and where their landmarks are
-ground     stuff behind the objects
-scenes     compose: a still Scene with everything known about it
-clips      clip: Frames with tracks, a moving camera and exact flow
+kinds      the shapes, landmarks and colours of each class
+ground     the stuff behind the objects
+scenes     compose: a still Scene with its ground truth
+clips      clip: scenes with tracks, a moving camera and exact flow
 fixtures   all of these as data sets
 """
 

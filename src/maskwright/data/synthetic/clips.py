@@ -1,8 +1,7 @@
-"""Clips: objects cross a moving camera's view, and for each pixel it is known where it came from.
+"""Clips: objects cross the view of a moving camera, with exact optical flow.
 
 Letters: N visible objects, H W image, t frame index. The world is the frame in which the ground rests; the camera
-matrix takes it to the image. Everything that moves is a closed form of t, so a clip of any length needs the memory
-of two frames.
+matrix maps it to the image. All motion is a closed form of t, so a clip of any length needs the memory of two frames.
 """
 
 from collections.abc import Iterator
@@ -19,16 +18,16 @@ from maskwright.errors import ConfigError
 from maskwright.types import BoolArray, FloatArray, Size
 
 _ZOOM, _ROLL, _PAN = 0.16, 0.07, (0.22, 0.12)  # of the camera at strength 1: log zoom, radians, shares of width, height
-_FOREVER = 1e6  # frames: when an object that does not move is taken to leave
+_FOREVER = 1e6  # frames after which an object that does not move leaves
 
 
 @dataclass(frozen=True)
 class Motion:
-    """How a clip moves.
+    """The motion of a clip.
 
-    speed: of the objects, short edges of the image a frame. spin: the most an object turns a frame, radians.
-    growth: how far an object's size swings, as a share. camera: how far pan, zoom and roll reach; 0 holds it still.
-    period: frames of the camera's main swing.
+    speed: of the objects, in short edges of the image per frame. spin: largest rotation of an object per frame,
+    radians. growth: relative amplitude of an object's size. camera: amplitude of pan, zoom and roll; 0: no motion.
+    period: frames of the main oscillation of the camera.
     """
 
     speed: float = 0.012
@@ -62,9 +61,9 @@ class ClipScene(Scene):
     def flow(self) -> tuple[FloatArray, BoolArray]:
         """Backward flow (H, W, 2) float32 x, y and where it is valid (H, W) bool.
 
-        The surface seen at a pixel's centre p lay at p + flow in the previous frame. Valid where that place was in
-        the image and its pixel belongs to the same segment; elsewhere the surface was hidden, outside, or so near
-        to a border that its pixel shows something else. In the first frame nothing is valid.
+        The surface at a pixel's centre p was at p + flow in the previous frame. Valid where that place was in the
+        image and its pixel has the same segment; elsewhere the surface was hidden, outside, or so close to a border
+        that its pixel shows another segment. In the first frame nothing is valid.
         """
         height, width = self.panoptic.size
         rows = {s.id: k for k, s in enumerate(self.panoptic.segments)}
@@ -93,8 +92,8 @@ def clip(
 ) -> Iterator[ClipScene]:
     """The frames of a clip, made one by one; the same arguments give the same clip, and more frames continue it.
 
-    objects: how many are on their way at any time; one that has left the view makes room for a new one that enters.
-    Some may be outside, or behind others. look.occlusion does not apply: what hides what follows from the motion.
+    objects: the number in motion at any time; one that has left the view is replaced by a new one that enters. Some
+    may be outside the view or hidden. look.occlusion does not apply: occlusion follows from the motion.
     Raises ConfigError, before the first frame, for what `scenes.compose` refuses and a negative number of frames.
     """
     check(size, objects, classes)
@@ -115,7 +114,7 @@ def _play(seed: int, frames: int, stage: "_Stage") -> Iterator[ClipScene]:
 
 
 class _Camera:
-    """Pan, zoom and roll as slow swings around the middle of a ground large enough for all of them."""
+    """Pan, zoom and roll as slow oscillations around the middle of a ground that is large enough for all of them."""
 
     def __init__(self, rng: np.random.Generator, size: Size, motion: Motion) -> None:
         self.size, self.strength = size, motion.camera
@@ -144,7 +143,7 @@ class _Camera:
 
 @dataclass(frozen=True, eq=False)
 class _Life:
-    """One object's way through the world along a quadratic Bezier curve: `done` of it at `born`, `pace` a frame."""
+    """The path of one object through the world, a quadratic Bezier curve: `done` of it at `born`, `pace` per frame."""
 
     actor: Actor
     depth: float
@@ -157,7 +156,7 @@ class _Life:
     swing: tuple[float, float, float]  # of the size: share, a frame, phase
 
     def way(self, t: float) -> float:
-        """The share of its way that lies behind it; it has left at 1."""
+        """The share of its path that is done; at 1 it has left."""
         return self.done + self.pace * (t - self.born)
 
     def pose(self, t: float) -> Array:
@@ -170,7 +169,7 @@ class _Life:
 
 
 class _Stage:
-    """The ground, the camera and the objects on their way; `frame` must be asked for in order."""
+    """The ground, the camera and the moving objects; frames must be requested in order."""
 
     def __init__(self, seed: int, size: Size, objects: int, classes: int, look: Look, motion: Motion) -> None:
         self.size, self.classes, self.look, self.motion = size, classes, look, motion
@@ -221,7 +220,7 @@ class _Stage:
         return Ground(stuff, np.array(seen, np.float32))
 
     def _enter(self, now: int, done: float) -> _Life:
-        """A new object that has `done` a share of its way at the time `now`; it starts and ends outside the view."""
+        """A new object that has `done` a share of its path at the time `now`; it starts and ends outside the view."""
         rng, motion = self.rng, self.motion
         self.born += 1
         actor = Actor.cast(rng, self.classes, self.look, self.born)

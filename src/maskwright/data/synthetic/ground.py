@@ -1,4 +1,4 @@
-"""What lies behind the objects: regions of stuff (sky, water, grass, ...), each with its own colour and texture.
+"""The background of a scene: regions of stuff (sky, water, grass, ...), each with its own colour and texture.
 
 Letters: H W the ground's size in pixels, S kinds of stuff.
 """
@@ -14,7 +14,7 @@ from maskwright.types import FloatArray, Size
 
 _NAMES = ("soil", "sky", "water", "grass", "sand", "gravel")
 _COLOURS = ((122, 104, 84), (158, 184, 214), (74, 112, 146), (98, 130, 72), (196, 176, 136), (128, 126, 124))
-# How strongly each texture shows, in grey levels: broad and middle blotches, grain, ripples.
+# Strength of each texture in grey levels: broad and middle blotches, grain, ripples.
 _TEXTURES = ((9, 9, 7, 0), (12, 2, 1, 0), (5, 3, 2, 9), (8, 6, 12, 0), (5, 2, 8, 4), (5, 12, 16, 0))
 
 

@@ -1,8 +1,7 @@
-"""The kinds of objects in synthetic scenes: how one grows, where its landmarks are, how it is coloured.
+"""The kinds of objects in synthetic scenes: their shapes, landmarks and colours.
 
-Letters: P landmarks, n pixels of one object. An object has its own frame: its centre is the origin, its farthest
-outline point lies at distance 1, its front points to -y and its left side to -x, as if seen from above with y
-downwards on screen.
+Letters: P landmarks, n pixels of one object. An object has its own frame: the origin is its centre, the farthest point
+of its outline lies at distance 1, its front points to -y and its left side to -x, seen from above with y downwards.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +31,7 @@ class Body:
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """What individuals of one kind share."""
+    """A kind of objects. grow: draws one individual."""
 
     landmarks: Landmarks
     grow: Callable[[np.random.Generator], Body]
@@ -50,7 +49,7 @@ def landmark_sets(classes: int) -> tuple[Landmarks, ...]:
 
 
 def kind_of(label: int) -> Kind:
-    """The kind that a label shows: they take turns."""
+    """The kind of a label; the kinds repeat."""
     return list(KINDS.values())[label % len(KINDS)]
 
 
@@ -58,7 +57,7 @@ def kind_of(label: int) -> Kind:
 
 
 def _smooth(control: Array) -> Ring:
-    """A closed curve through all control points (uniform Catmull-Rom), _STEPS points for each; the first is theirs."""
+    """A closed uniform Catmull-Rom curve through all control points, _STEPS points for each, itself first."""
     before, after, second = (np.roll(control, -k, axis=0) for k in (-1, 1, 2))
     t = (np.arange(_STEPS) / _STEPS)[None, :, None]
     a, b, c, d = (p[:, None] for p in (before, control, after, second))
@@ -67,7 +66,7 @@ def _smooth(control: Array) -> Ring:
 
 
 def _both_sides(right: Array, rng: np.random.Generator) -> Array:
-    """A mirror-symmetric control polygon from its right half, front to back; ends on the axis; proportions vary."""
+    """A mirror-symmetric control polygon, from its right half from front to back, with random proportions."""
     right = right * [rng.uniform(0.8, 1.25), 1.0] + rng.uniform(-0.04, 0.04, right.shape)
     right[[0, -1], 0] = 0.0
     return np.concatenate([right, right[-2:0:-1] * [-1.0, 1.0]])
@@ -80,7 +79,7 @@ def _body(outer: Ring, points: Array, *holes: Ring) -> Body:
 
 
 def _symmetric(right: list[tuple[float, float]], marks: list[int], *, smooth: bool) -> Callable[..., Body]:
-    """A kind grown from its right half. marks: positions in the whole control polygon, clockwise from the front."""
+    """A symmetric kind from its right half. marks: the landmarks in the control polygon, clockwise from the front."""
     half = np.array(right)
 
     def grow(rng: np.random.Generator) -> Body:
@@ -94,32 +93,17 @@ _BEETLE = [(0, -1), (0.22, -0.86), (0.13, -0.6), (0.46, -0.4), (0.56, 0.1), (0.4
 _FISH = [(0, -1), (0.2, -0.65), (0.27, -0.3), (0.62, 0.1), (0.2, 0.1), (0.09, 0.55), (0.4, 1.0), (0, 0.8)]
 _STAR = [(0, -1.1), (0.2, -0.28), (0.85, -0.3), (0.34, 0.12), (0.55, 0.82), (0, 0.4)]
 _PLANE = [
-    (0, -1),
-    (0.13, -0.75),
-    (0.15, -0.3),
-    (0.95, 0.15),
-    (0.9, 0.32),
-    (0.15, 0.15),
-    (0.1, 0.68),
-    (0.38, 0.88),
-    (0.36, 0.97),
-    (0, 0.9),
-]
+    (0, -1), (0.13, -0.75), (0.15, -0.3), (0.95, 0.15), (0.9, 0.32), (0.15, 0.15), (0.1, 0.68), (0.38, 0.88),
+    (0.36, 0.97), (0, 0.9),
+]  # fmt: skip
 _HORSESHOE = [
-    (0, -0.9),
-    (0.62, -0.62),
-    (0.85, 0.05),
-    (0.62, 0.85),
-    (0.28, 0.78),
-    (0.42, 0.05),
-    (0.26, -0.38),
-    (0, -0.5),
-]
+    (0, -0.9), (0.62, -0.62), (0.85, 0.05), (0.62, 0.85), (0.28, 0.78), (0.42, 0.05), (0.26, -0.38), (0, -0.5),
+]  # fmt: skip
 _LEAF = [(0, -1), (0.3, -0.6), (0.44, -0.1), (0.32, 0.35), (0.07, 0.62), (0.06, 1.0), (0, 1.02)]
 
 
 def _ring(rng: np.random.Generator) -> Body:
-    """A ring, seldom round, with a bead at its front."""
+    """An oval ring with a bead at its front."""
     angles: Array = np.linspace(0.0, 2 * np.pi, 40, endpoint=False)
     wave = 1 + 0.05 * np.sin(3 * angles + rng.uniform(0, 6.28)) + 0.28 * np.exp(-((_wrap(angles) / 0.22) ** 2))
     shape = np.stack([np.sin(angles), -np.cos(angles)], axis=1) * [rng.uniform(0.72, 1.0), 1.0]
@@ -132,7 +116,7 @@ def _wrap(angles: Array) -> Array:
 
 
 def _key(rng: np.random.Generator) -> Body:
-    """A bow with a hole, a shaft, and teeth on one side; it lies on either side, so it has no left and right."""
+    """A bow with a hole, a shaft, and teeth on one side; it is mirrored at random, so it has no left and right."""
     angles = np.radians(np.arange(20.0, 341.0, 20.0)) + np.pi  # round the bow, from the shaft to the shaft
     bow = np.stack([np.sin(angles), -np.cos(angles)], axis=1)
     bow[:, 0] *= rng.uniform(0.8, 1.1)
@@ -193,7 +177,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 
 @dataclass(frozen=True, eq=False)
 class Paint:
-    """How the surface of one individual looks. base, accent: RGB 0..255. pattern: 0..3. wave: (4,) phases, scale."""
+    """The colours of one individual. base, accent: RGB 0..255. pattern: 0..3. wave: (4,) phases, scale."""
 
     base: FloatArray
     accent: FloatArray
@@ -218,10 +202,10 @@ class Paint:
 
 
 def paint(rng: np.random.Generator, label: int, jitter: float) -> Paint:
-    """Colours of a new individual. Hue follows the class a golden angle apart, `jitter` of the colour wheel around.
+    """Colours of a new individual. The hues of the classes are a golden angle apart, +- `jitter` of the colour wheel.
 
-    The pattern follows how often the kinds have been through: the first eight classes have blotches, the next bands,
-    spots, rings; classes beyond these 32 share shape and pattern, and differ in hue alone.
+    The first eight classes have blotches, the next eight bands, then spots, then rings; classes beyond these 32 repeat
+    shapes and patterns with other hues.
     """
     group, turn = divmod(label, len(KINDS) * _PATTERNS)
     hue = turn % len(KINDS) * 0.618 + group * 0.236 + rng.uniform(-jitter, jitter)

@@ -1,4 +1,4 @@
-"""Still scenes: objects of many kinds over stuff, hiding each other, with everything about them known exactly.
+"""Still scenes: objects of many kinds on a background of stuff, hiding each other, with exact ground truth.
 
 Letters: N visible objects, K drawn objects, P landmarks, S kinds of stuff, H W image, n pixels of one object.
 A pixel belongs to an object where its centre, at half-integers, lies inside the outline and no object drawn later
@@ -30,19 +30,19 @@ from maskwright.types import (
 )
 
 _TRIES = 16
-_GIVE_UP = 12  # objects in a row that found no place: the image is full
+_GIVE_UP = 12  # objects in a row without a free place after which the image counts as full
 
 
 @dataclass(frozen=True)
 class Look:
-    """How scenes look and how hard they are.
+    """The appearance and difficulty of scenes.
 
     stuff: kinds of background, at least 1. occlusion: the share of an object that others may hide in a still scene,
-    0 (none overlap) to 1; also how often objects seek each other. radius: smallest and largest, of the short edge,
-    for up to eight objects; more of them are smaller. lighting: how much brighter one side is than the middle, 0 to
-    0.9; shadow: how much darker an object makes what lies beside it. blur: radius of the lens blur in pixels. noise:
-    standard deviation of the sensor noise in grey levels. jitter: how far an object's hue may stray from its class's,
-    0.5 makes colour say nothing. unannotated: the share of landmarks left without annotation.
+    from 0 (no overlap) to 1; also how often objects are placed near others. radius: smallest and largest, in short
+    edges, for up to eight objects; of more they are smaller. lighting: how much brighter one side is than the middle,
+    0 to 0.9. shadow: how much an object darkens its surroundings. blur: radius of the lens blur in pixels. noise:
+    standard deviation of the sensor noise in grey levels. jitter: how far the hue of an object may be from that of its
+    class; at 0.5 colour carries no information. unannotated: the share of landmarks left without annotation.
     """
 
     stuff: int = 4
@@ -65,7 +65,7 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """An image and the whole truth about it.
+    """An image and its ground truth.
 
     image: (H, W, 3) uint8 RGB. instances: the visible objects, farthest first, scores 1, masks of what is seen.
     whole: for each of them its mask without the others in front, cut at the image. keypoints: (N, P, 3) float64 x,
@@ -85,7 +85,7 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Actor:
-    """One individual: what does not change when it moves. track: its number, from 1."""
+    """One individual, independent of its pose. track: its number, from 1."""
 
     label: int
     body: Body
@@ -102,7 +102,7 @@ class Actor:
 def compose(seed: int, size: Size = (240, 320), objects: int = 8, classes: int = 5, look: Look | None = None) -> Scene:
     """A still scene; the same arguments give the same scene.
 
-    Where a crowded image has no place left for `objects` of them, there are fewer.
+    Where the image has no place for `objects` of them, there are fewer.
     Raises ConfigError for an empty size, no classes or a negative number of objects.
     """
     look = look or Look()
@@ -153,7 +153,7 @@ def back(matrix: Array) -> Array:
 
 
 def _place(rng: np.random.Generator, canvas: "Canvas", actor: Actor, radius: float) -> bool:
-    """Draw the object where it leaves enough of the others visible; False if no place was found."""
+    """Add the object at a random place where enough of the others stays visible; False if none was found."""
     height, width = canvas.size
     limit = canvas.look.occlusion
     for k in range(_TRIES):
@@ -182,9 +182,9 @@ def rasterise(body: Body, matrix: Array, size: Size) -> Masks:
 
 
 class Canvas:
-    """An image in the making: objects are laid over a ground one by one, each over those before it.
+    """A scene in the making: objects are added to a ground one by one, each over those before it.
 
-    image: (H, W, 3) float32, taken over. lamp: the direction the light comes from, radians.
+    image: (H, W, 3) float32, changed in place. lamp: the direction that the light comes from, radians.
     owner: (H, W) int32, which object is seen, -1 none. area, seen: (K,) pixels of each, and those nothing hides.
     """
 
@@ -205,7 +205,7 @@ class Canvas:
         return np.bincount(window[crop] + 1, minlength=len(self.actors) + 1)[1:]
 
     def add(self, actor: Actor, matrix: Array, shape: Masks) -> None:
-        """Lay an object over all others."""
+        """Add an object over all others."""
         (top, left), crop = shape.corners[0], shape.bitmaps[0]
         covered = int(crop.sum())
         self.seen = np.append(self.seen - self.below(shape), covered)
@@ -227,7 +227,7 @@ class Canvas:
         self.shapes.append(shape)
 
     def _shade(self, place: IntArray, columns: IntArray, radius: float) -> None:
-        """Darken what the object throws its shadow on, away from the lamp."""
+        """Darken the pixels of the object's shadow."""
         if self.look.shadow == 0:
             return
         right, down = (int(v) for v in -np.rint(self.light * (1 + 0.1 * radius)))
@@ -246,7 +246,7 @@ class Canvas:
     def develop(
         self, rng: np.random.Generator, stuff: NDArray[np.int32], classes: int, *, tracks: bool = False
     ) -> Scene:
-        """The finished scene: light, blur and noise over the image, and the truth about what can be seen."""
+        """The finished scene: the image with light, blur and noise, and the ground truth of what is visible."""
         image = _photograph(rng, self.image, self.look, self.light)
         kept = np.flatnonzero(self.seen > 0)
         actors, poses = [self.actors[k] for k in kept], np.array([self.poses[k] for k in kept]).reshape(-1, 2, 3)
@@ -316,7 +316,7 @@ def _rim(crop: BoolArray) -> BoolArray:
 
 
 def _photograph(rng: np.random.Generator, image: FloatArray, look: Look, light: Array) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8: the lamp's gradient, the lens's blur, the sensor's noise. Changes `image`."""
+    """(H, W, 3) uint8 with the gradient of the light, lens blur and sensor noise. Changes `image`."""
     height, width = image.shape[:2]
     if look.lighting:
         reach = look.lighting / np.hypot(height, width) * 2

@@ -1,7 +1,7 @@
-"""The labels of a CVAT file: which of them are classes, and the landmarks that their skeletons give them.
+"""The labels of a CVAT file: which of them are classes, and the landmarks of each class.
 
-A skeleton is a label of its own. It is a class, unless it only ever gives landmarks to objects of another label, or is
-called "NAME landmarks" beside a label NAME: then it is part of that class.
+A skeleton is a label of its own. It is a class unless it only gives landmarks to objects of another label, or is called
+"NAME landmarks" beside a label NAME: then it is part of that class.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from maskwright.data.formats.shared.xml_tree import attributes, line, parse_xml,
 from maskwright.errors import DataError, suggest
 from maskwright.types import Classes, Landmarks
 
-_NO_CLASS = ("tag", "points", "polyline", "cuboid")  # label types whose shapes are no objects here
+_NO_CLASS = ("tag", "points", "polyline", "cuboid")  # label types whose shapes are no objects
 
 
 class Labels:
-    """The labels in the head of a file, in its order; of a file without any, those that its shapes use."""
+    """The labels in the head of a file, in its order; without any, those that its shapes use."""
 
     def __init__(self, path: Path, tree: Element) -> None:
         self.path = path
@@ -47,7 +47,7 @@ class Labels:
         return None
 
     def owner(self, skeleton: str) -> str | None:
-        """The class whose landmarks a skeleton is by its name."""
+        """The class that a skeleton called "NAME landmarks" belongs to."""
         own = skeleton.removesuffix(" landmarks")
         return own if own != skeleton and own in self.types else None
 

@@ -94,7 +94,7 @@ def _dataset(
     held = left_out.pop("held", 0)
     notes = left_out_notes(left_out)
     if held:
-        notes += (f"{held} shapes are held from an earlier frame, until the next row of their track.",)
+        notes += (f"{held} shapes are repeated from an earlier frame, until the next row of their track.",)
     return Dataset(classes, records, rows, root, place, notes, landmarks if any(landmarks) else ())
 
 
@@ -182,12 +182,12 @@ def _video(reader: "_Reader", tree: Element, tracks: Sequence[Element], root: Pa
 
 
 def _place(frames: range, frame: int) -> int:
-    """How many of the frames come before this one."""
+    """The number of frames before this one."""
     return min(max(-((frames.start - frame) // frames.step), 0), len(frames))
 
 
 def _frames(reader: "_Reader", tree: Element) -> range:
-    """The frame numbers of the task; without them as many as its tracks reach."""
+    """The frame numbers of the task; where they are not stated, up to the last one of a track."""
     task = tree.find("meta/task")
     task = tree.find("meta/job") if task is None else task
     values = {key: None if task is None else text_of(task, key) for key in ("size", "start_frame", "stop_frame")}
@@ -203,7 +203,7 @@ def _frames(reader: "_Reader", tree: Element) -> range:
 
 
 def _frame_names(root: Path, frames: range) -> list[str]:
-    """The files of the frames: CVAT's frame_000012; where there are none, as many images in order of name."""
+    """The files of the frames: frame_000012.*, or all images by name where none is called so and the number fits."""
     there = [p.name for p in image_files(root)]
     by_stem = {Path(name).stem.lower(): name for name in there}
     wanted = [f"frame_{frame:06d}" for frame in frames]
@@ -227,7 +227,7 @@ def _frame_size(reader: "_Reader", tree: Element, first: Path) -> Size:
 
 @dataclass
 class _Reader:
-    """Reads shapes of one file; says where a fault is."""
+    """Reads the shapes of one file."""
 
     path: Path
     labels: Labels
@@ -301,7 +301,7 @@ class _Reader:
         return self.number(element, "rotation") if "rotation" in element.attrib else 0.0
 
     def _box(self, element: Element, thing: ShapeGroup) -> None:
-        """A box; one that is turned is an outline."""
+        """A box; a rotated one is an outline."""
         x0, y0, x1, y1 = (self.number(element, key) for key in ("xtl", "ytl", "xbr", "ybr"))
         if x1 < x0 or y1 < y0:
             raise self.fault(element, f"the box {short([x0, y0, x1, y1])} ends before it begins.")

@@ -1,4 +1,4 @@
-"""The classes of objects that are images: classes.txt and objects.csv beside the masks.
+"""The classes of objects in mask images: classes.txt and objects.csv beside the masks.
 
 classes.txt: the class names in their order, one a line. objects.csv: columns mask, value, class: a mask's path below
 the data set's folder, a value in it (empty: every object in it), its class; commas or semicolons.
@@ -40,7 +40,7 @@ class ClassTable:
         self._unused = set(self._class)
 
     def label(self, mask: Path, value: int, folder: str | None) -> int:
-        """The label of one object. Raises DataError where nothing says it and there are several classes."""
+        """The label of one object. Raises DataError where it is not stated and there are several classes."""
         path = mask.relative_to(self.place).as_posix()
         for key in ((path, value), (path, None)):
             if key in self._class:
@@ -50,13 +50,13 @@ class ClassTable:
             return self.names.index(folder)
         if len(self.names) > 1:
             raise DataError(
-                f"{mask}: nothing says which of the {len(self.names)} classes the object of value {value} has. Add the "
-                f"line '{path},{value},CLASS' to {self.place / OBJECTS}."
+                f"{mask}: the class of the object of value {value} is not stated; it is one of {len(self.names)}. Add "
+                f"the line '{path},{value},CLASS' to {self.place / OBJECTS}."
             )
         return 0
 
     def check_used(self) -> None:
-        """Raises DataError where a line of objects.csv is about an object that no mask has."""
+        """Raises DataError where objects.csv names an object that no mask has."""
         if self._unused:
             path, value = min(self._unused, key=self._lines.__getitem__)
             raise DataError(

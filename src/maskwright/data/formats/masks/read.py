@@ -47,9 +47,9 @@ class _Masked:
 
 
 def recognise_masks(place: Path) -> bool:
-    """A folder with images/ and masks/ that holds images, or with a.png and a_masks.png side by side.
+    """A folder with images/ and masks/, or with a.png and a_masks.png side by side.
 
-    Where the images lie elsewhere: masks/ and classes.txt, as `write` leaves them.
+    Where the images are elsewhere: masks/ and classes.txt, as `write` writes them.
     """
     if (place / CLASSES).is_file() and _has_images(place / MASKS):
         return True
@@ -127,7 +127,7 @@ def _samples(place: Path) -> Iterator[Path]:
 
 
 def _paired(place: Path, inside: Path, images: list[Path], folder: Path, masks: list[Path]) -> list[_Masked]:
-    """Each image with its masks, by their names below their folders, suffixes and usual endings aside."""
+    """Each image with its masks, matched by their names without suffixes and usual endings."""
     own: dict[str, _Masked] = {}
     for path in images:
         key = path.relative_to(inside).with_suffix("").as_posix()
@@ -152,7 +152,7 @@ def _paired(place: Path, inside: Path, images: list[Path], folder: Path, masks: 
     if lost:
         raise DataError(
             f"{place}: {len(lost)} images have no mask: {_some(lost)}. An image without objects needs a mask that "
-            f"is 0 everywhere; remove an image that nobody has annotated."
+            f"is 0 everywhere; remove images that are not annotated."
         )
     return list(own.values())
 
@@ -167,7 +167,7 @@ def _some(paths: Sequence[Path]) -> str:
 def _dataset(
     place: Path, root: Path, rows: Sequence[_Masked], split: Callable[[NDArray[np.int64]], tuple[Masks, list[int]]]
 ) -> Dataset:
-    """split: a mask's values to its objects and the value of each."""
+    """split: the values of a mask image to its objects and the value of each."""
     table = ClassTable(place, (group for row in rows for _, group in row.masks if group is not None))
     records, by_image, blank, first = [], {}, list[str](), 1
     for number, (name, row) in enumerate(zip(relative_names([r.image for r in rows], root), rows, strict=True), 1):
@@ -212,7 +212,7 @@ def _values(path: Path, image: Path, size: Size) -> NDArray[np.int64]:
 
 
 def _labelled(values: NDArray[np.int64]) -> tuple[Masks, list[int]]:
-    """One object for each value but 0, in rising order."""
+    """One object for each value except 0, in rising order."""
     present: NDArray[np.int64] | range
     if values.max() < _COUNTABLE:
         present, places = range(int(values.max()) + 1), values
@@ -228,6 +228,6 @@ def _labelled(values: NDArray[np.int64]) -> tuple[Masks, list[int]]:
 
 
 def _whole(values: NDArray[np.int64]) -> tuple[Masks, list[int]]:
-    """One object of all that is not 0; none where everything is."""
+    """One object of all pixels that are not 0, if there are any."""
     masks = Masks.from_dense((values > 0)[None])
     return (masks, [int(values.max())]) if values.any() else (masks[:0], [])

@@ -76,7 +76,7 @@ def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str,
 
 
 def _drawn(dataset: Dataset, i: int, lost: Counter[str]) -> tuple[list[Annotation], Masks]:
-    """The objects of image `i` that have pixels, and their masks; what is left out is counted."""
+    """The objects of image `i` that have pixels, and their masks; others are counted."""
     rows = [a for a in dataset.of(i) if a.segmentation is not None and not a.crowd]
     lost["crowd region{s} left out: masks have none"] += sum(a.crowd for a in dataset.of(i))
     lost["object{s} with a box but no outline left out"] += sum(

@@ -1,4 +1,4 @@
-"""Fields of JSON annotation files, checked one by one, so that every fault says where it is and what to do.
+"""Fields of annotation files, checked one by one, so that every error says where it is and what to do.
 
 Letters: H W image. In the files boxes are x, y, width, height; in memory xyxy.
 """
@@ -50,7 +50,7 @@ class RecordError(DataError):
 
 @dataclass(frozen=True)
 class Record:
-    """A place in a file, so that every fault says where it is."""
+    """One record of a file. name: what messages call it ("annotation id 7")."""
 
     source: Path
     name: str
@@ -188,13 +188,13 @@ def frame_fields(frame: Frame | None) -> Row:
 
 
 def short(value: Any) -> str:
-    """How a value is shown in a message: its repr, cut at 80 characters."""
+    """A value for a message: its repr, cut at 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def read_json(source: Path) -> Any:
-    """The parsed file; a fault of the text is a DataError that says where it is."""
+    """The parsed file. Raises DataError, naming line and column, where it is not JSON."""
     try:
         return json.loads(source.read_bytes())
     except OSError as error:
@@ -209,7 +209,7 @@ def read_json(source: Path) -> Any:
 
 
 def read_text(source: Path) -> str:
-    """The text of a UTF-8 file, with or without byte order mark. Raises DataError, naming the line, where it is not."""
+    """The text of a UTF-8 file, with or without byte order mark. Raises DataError, naming line and file."""
     try:
         content = source.read_bytes()
     except OSError as error:
@@ -234,8 +234,8 @@ def box_tuple(values: NDArray[Any]) -> Box:
 def box_to_xywh(box: Sequence[float]) -> list[float]:
     """x, y, width, height of an xyxy box, such that x + width gives x2 again to the last bit.
 
-    Where no width does (rounding to even can step over x2), it gives x2's neighbour. Of the numbers that do, the one
-    of fewest digits: 254.88, which the file may have had, not 254.88000000000002.
+    Where no width does (rounding to even can skip x2), x + width is a neighbour of x2. Of several widths the one with
+    the fewest digits is taken: 254.88, which the file may have had, not 254.88000000000002.
     """
     return [box[0], box[1], _extent(box[0], box[2]), _extent(box[1], box[3])]
 
@@ -265,9 +265,10 @@ def json_keys(path: Path, names: Iterable[str]) -> frozenset[str]:
 
 
 def write_sections(path: Path, sections: Mapping[str, Any]) -> None:
-    """A JSON object of sections, lists and iterators of rows row by row; one bare list if its name is empty.
+    """Write a JSON object of sections, one line a row; a single section without a name becomes a bare list.
 
-    Beside the target, then renamed. Raises DataError where a value is NaN or infinite, which JSON does not have.
+    The file is written beside the target and renamed. Raises DataError where a value is NaN or infinite, which JSON
+    does not have.
     """
     try:
         with replacing(path) as part, open(part, "w", encoding="utf-8") as out:

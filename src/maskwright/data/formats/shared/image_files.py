@@ -1,4 +1,4 @@
-"""The image files of a data set, as a new layout needs them: safely named, all there, copied byte for byte.
+"""The image files of a data set: found, named safely in a new layout, copied byte for byte.
 
 Letters: H W image.
 """
@@ -54,9 +54,9 @@ def with_slashes(dataset: Dataset) -> Dataset:
 def inner_names(dataset: Dataset) -> list[str]:
     """A name for each image inside a new images folder, with / between folders, all distinct.
 
-    It is the record's file name; a leading "images/" that all of them have is dropped, and of a name that is absolute
-    or climbs out of the folder (..) only the last part is taken. Raises DataError where two images get one name,
-    upper and lower case taken as equal.
+    It is the record's file name without a leading "images/" that all of them have; of a name that is absolute or leaves
+    the folder (..) only the last part is kept. Raises DataError where two images get one name,
+    ignoring case.
     """
     names = [_inside(r.file_name) for r in dataset.images]
     if all(name.startswith("images/") for name in names):

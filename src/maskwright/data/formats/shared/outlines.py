@@ -96,7 +96,7 @@ def polygons_of(rows: Sequence[Annotation], size: Size) -> list[Polygons | None]
     """The outline of each annotation as polygons, one a part; None where there is only a box.
 
     Polygons stay as they are. Run lengths become exact outlines, holes joined by seams: drawn again they give the same
-    pixels; a mask without a pixel has no polygon.
+    pixels. A mask without pixels has no polygon.
     """
     out: list[Polygons | None] = [None if a.segmentation is None else () for a in rows]
     lengths = [k for k, a in enumerate(rows) if isinstance(a.segmentation, dict)]
@@ -107,7 +107,7 @@ def polygons_of(rows: Sequence[Annotation], size: Size) -> list[Polygons | None]
 
 
 def rle_of(crop: BoolArray, top: int, left: int, size: Size) -> RLE:
-    """COCO run lengths of a bitmap whose corner lies at (top, left); what lies outside the image is cut."""
+    """COCO run lengths of a bitmap whose corner lies at (top, left), cut at the image's border."""
     y0, x0 = max(0, -top), max(0, -left)
     inside = crop[y0 : max(y0, size[0] - top), x0 : max(x0, size[1] - left)]
     corner = (top + y0, left + x0) if inside.size else (0, 0)

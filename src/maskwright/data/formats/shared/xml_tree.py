@@ -1,7 +1,7 @@
-"""XML annotation files, read without risk and with the line of every element, and written as text.
+"""XML annotation files, read safely and with the line of every element, and written as text.
 
-A document type declaration is refused before anything in it takes effect: entities can grow without bound or name
-other files, and no annotation tool writes one.
+A document type declaration is refused before anything in it is expanded: entities can grow without bound or name other
+files, and no annotation tool writes one.
 """
 
 from collections.abc import Mapping
@@ -36,8 +36,8 @@ def parse_xml(content: bytes, name: str) -> Element:
 
     def declared(*_: Any) -> None:
         raise DataError(
-            f"{name}: line {parser.CurrentLineNumber}: a document type declaration (<!DOCTYPE) is not read: it could "
-            f"make the file grow without bound or pull in others. Remove it."
+            f"{name}: line {parser.CurrentLineNumber}: document type declarations (<!DOCTYPE) are refused: they can "
+            f"make a file grow without bound or include others. Remove it."
         )
 
     parser.StartElementHandler = start

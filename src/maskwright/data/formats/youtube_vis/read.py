@@ -1,4 +1,4 @@
-"""YouTube-VIS JSON: videos as lists of image files, and for each object its outline in every frame or null.
+"""YouTube-VIS JSON: videos as lists of image files, and for each object its outline in every frame, or null.
 
 Each frame is an image of the data set; an object's annotations in the frames of a video share a track id, which is the
 id of its row in the file. In the files boxes are x, y, width, height; in memory xyxy.
@@ -38,8 +38,8 @@ def load(place: Path, images: Path | None = None) -> Dataset:
 
     Images are numbered from 1 in the order of the file; the name of a clip is that of the file, else the folder of its
     frames. `Dataset.extra["videos"]` keeps the videos' other fields.
-    images: the folder that the file names are relative to; without it the first of these that has the first frame:
-    the file's own, JPEGImages in it, and in the folder that is called like the file.
+    images: the folder that the file names are relative to. Without it: the first of the file's folder, JPEGImages in
+    it, and JPEGImages in the folder named like the file that has the first frame.
     """
     source = LAYOUT.file(place)
     require_folder(images, source)

@@ -79,7 +79,7 @@ def _size_fields(size: Size) -> Row:
 def _tracks(dataset: Dataset, videos: list[_Video]) -> tuple[list[Row], tuple[str, ...]]:
     """The annotation rows, and what they cannot hold."""
     stated = {a.track_id for rows in dataset.annotations.values() for a in rows if a.track_id is not None}
-    shift = 1 - min(stated) if 0 in stated else 0  # an evaluation takes a match with the id 0 for none
+    shift = 1 - min(stated) if 0 in stated else 0  # evaluation tools count a match with the id 0 as a miss
     free = max(stated, default=0) + shift + 1
     used: set[int] = set()
     out, renumbered, points = [], 0, 0
@@ -93,7 +93,7 @@ def _tracks(dataset: Dataset, videos: list[_Video]) -> tuple[list[Row], tuple[st
             used.add(number)
             points += sum(a.keypoints is not None for a in shown.values())
             out.append(_track_row(dataset, video, number, shown))
-    zero = f"track{{s}} with {shift} added to the id: evaluation tools take a match with the id 0 for a miss"
+    zero = f"track{{s}} with {shift} added to the id: evaluation tools count a match with the id 0 as a miss"
     notes = sentence(len(stated) if shift else 0, zero)
     notes += sentence(renumbered, "track{s} renumbered: another video uses the same ids")
     return out, notes + sentence(points, "object{s} without landmarks: YouTube-VIS has none")
