@@ -432,7 +432,7 @@ def test_faults_of_the_whole_file(tmp_path: Path) -> None:
     for text, message in (
         (good[:-20], r"annotations\.xml: not valid XML at line \d+, column \d+"),
         ("", r"annotations\.xml: not valid XML at line 1"),
-        (good.replace("<annotations>", bomb + "<annotations>", 1), r"line 2: a document type declaration"),
+        (good.replace("<annotations>", bomb + "<annotations>", 1), r"line 2: document type declarations"),
         (good.replace("<annotations>", '<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotations>', 1), r"document type"),
         (good.replace("annotations>", "annotation>"), r"begins with <annotations>, this with <annotation>"),
         (good.replace('width="30"', 'width="wide"'), r"line \d+: 'width' must be a whole number, got 'wide'"),
