@@ -127,7 +127,7 @@ TABLE_FAULTS = [
     ("mask,value,class\nmasks/a.png,3,a\nmasks/a.png,3,b\n", "line 3: this object has a class already, on line 2"),
     ("mask,value,class\nmasks/a.png,,a\nmasks/a.png,4,b\n", "line 3: there is no object of value 4 in masks/a.png"),
     ("mask,value,class\nmasks/b.png,,a\nmasks/a.png,,b\n", "line 2: there is no object in masks/b.png"),
-    ("mask,value,class\nmasks/a.png,3,a\nx.png,,b\n", "the object of value 7 has"),
+    ("mask,value,class\nmasks/a.png,3,a\nx.png,,b\n", "the object of value 7 is not stated"),
     ("mask,value,class\nmasks/a.png,3,\xff\n".encode("latin-1"), "line 2: not UTF-8"),
 ]
 

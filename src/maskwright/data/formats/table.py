@@ -187,7 +187,7 @@ def _unlike_any(place: Path) -> str:
     """The message for a place that fits no format: what it is, what each format looks for, and what to do."""
     formats = "\n".join(f"  {f.name:12} {f.summary}" for f in FORMATS.values())
     if place.is_file() and place.name.lower().endswith(_ARCHIVES):
-        return f"{place}: archives are not read. Unpack it and give the folder."
+        return f"{place}: archives are not read. Unpack it first, then give the folder."
     found = _content(place) if place.is_dir() else f"a file of suffix '{place.suffix}'" if place.suffix else "a file"
     return (
         f"{place}: no annotation format fits; this is {found}. Looked for:\n{formats}\n"
