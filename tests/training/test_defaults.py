@@ -18,7 +18,7 @@ from maskwright.ops.warp import input_size
 from maskwright.samples.augment import Augment
 from maskwright.training.compute import Device
 from maskwright.training.config import PATHS, TrainConfig
-from maskwright.training.defaults import Decision, default_model, resolve
+from maskwright.training.defaults import default_model, resolve
 from maskwright.training.network import NetworkSettings, Start, find_start, fitted, input_spec
 from maskwright.training.resolved import Resolved
 from maskwright.training.survey import Survey
@@ -53,10 +53,10 @@ def decided(*args: Any, **chosen: Any) -> SimpleNamespace:
     return SimpleNamespace(network=found.network, **{name: found.value(name) for name in PATHS})
 
 
-def reasons(*args: Any, **chosen: Any) -> dict[str, Decision]:
+def reasons(*args: Any, **chosen: Any) -> dict[str, SimpleNamespace]:
     found = resolved(*args, **chosen)
     names = [name for name in PATHS if PATHS[name] in found.reasons]
-    return {name: Decision(name, found.value(name), found.reasons[PATHS[name]]) for name in names}
+    return {n: SimpleNamespace(value=found.value(n), why=found.reasons[PATHS[n]]) for n in names}
 
 
 def trained(config: Any = None) -> Start:

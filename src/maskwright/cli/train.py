@@ -1,5 +1,6 @@
 """`maskwright train`: Train a model."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +13,9 @@ if TYPE_CHECKING:
     from maskwright.training.config import TrainConfig
     from maskwright.training.try_out import Advice
 
-FIRST = "What to train"
-LENGTH = "How long and how"
-OTHER = "Other ways to start"
-
-
-def _option(*names: str, panel: str, **facts: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=panel, **facts)
+_what: Any = partial(typer.Option, rich_help_panel="What to train")
+_how: Any = partial(typer.Option, rich_help_panel="How long and how")
+_other: Any = partial(typer.Option, rich_help_panel="Other ways to start")
 
 
 @app.command(
@@ -48,111 +45,54 @@ settings, log.csv, metrics.csv, and at the end report.html, a page with curves a
 after its step with everything saved. With --check: exit code 0, the set-up can learn; 1, it did not."""
 )
 def train(
-    data: Annotated[
-        Path | None,
-        _option("--data", metavar="PATH", panel=FIRST, help="Annotations: a file or folder of any format."),
-    ] = None,
-    images: Annotated[
-        Path | None,
-        _option("--images", metavar="DIR", panel=FIRST, help="Folder of the images.  [default: the format's own]"),
-    ] = None,
-    data_format: Annotated[
-        str | None,
-        _option("--format", metavar="NAME", panel=FIRST, help="Of the annotations.  [default: recognised]"),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        _option("--out", "-o", metavar="DIR", panel=FIRST, help="Folder of the run.  [default: runs/train]"),
-    ] = None,
-    model: Annotated[
-        str | None,
-        _option("--model", "-m", metavar="NAME", panel=FIRST,
-                help="Architecture: a name of `maskwright models`.  [default: that of --weights, or mask_rcnn_small]"),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        _option(metavar="NAME|FILE", panel=FIRST,
-                help="Begin with published weights or a checkpoint, of any classes.  [default: random weights]"),
-    ] = None,
-    orientation: Annotated[
-        str | None,
-        _option(metavar="upright|free", panel=FIRST,
-                help="free: images have no up and down, as seen through a microscope or from above."
-                     "  [default: upright]"),
-    ] = None,
-    val: Annotated[
-        Path | None,
-        _option("--val", metavar="PATH", panel=FIRST,
-                help="Annotations of the images to measure on.  [default: the data's own part, or a share of it]"),
-    ] = None,
-    val_images: Annotated[
-        Path | None,
-        _option("--val-images", metavar="DIR", panel=FIRST, help="Their folder.  [default: that of --images]"),
-    ] = None,
-    val_fraction: Annotated[
-        float | None,
-        _option(min=0, max=0.9, metavar="0..0.9", panel=FIRST,
-                help="Share held out where nothing else says which.  [default: 0.2]"),
-    ] = None,
-    epochs: Annotated[
-        int | None, _option(min=1, metavar="N", panel=LENGTH, help="Passes over the images.  [default: by the data]")
-    ] = None,
-    minutes: Annotated[
-        float | None, _option(metavar="M", panel=LENGTH, help="Stop after this time, the rate falling to it.")
-    ] = None,
-    size: Annotated[
-        int | None,
-        _option(min=1, metavar="PIXELS", panel=LENGTH,
-                help="Short edge, or side of the square, images are resized to.  [default: by the objects' size]"),
-    ] = None,
-    fit: Annotated[
-        FitKind | None,
-        _option(panel=LENGTH,
-                help="By their short edge, stretched to a square, or filled up to one.  [default: the model's]"),
-    ] = None,
-    batch: Annotated[
-        int | None, _option(min=1, metavar="N", panel=LENGTH, help="Images at once.  [default: by size and memory]")
-    ] = None,
-    lr: Annotated[
-        float | None,
-        _option(metavar="RATE", panel=LENGTH, help="Highest learning rate.  [default: by weights and batch]"),
-    ] = None,
-    patience: Annotated[
-        int | None,
-        _option(min=1, metavar="N", panel=LENGTH, help="Stop after N evaluations without gain.  [default: never]"),
-    ] = None,
-    device: Annotated[
-        str | None, _option(metavar="auto|cpu|cuda", panel=LENGTH, help="Where to compute.  [default: auto]")
-    ] = None,
-    precision: Annotated[
-        str | None,
-        _option(metavar="float32|bf16|fp16", panel=LENGTH, help="[default: bf16 on GPUs that have it, else float32]"),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        _option(min=0, metavar="N", panel=LENGTH, help="Processes that prepare images.  [default: by device]"),
-    ] = None,
-    seed: Annotated[
-        int | None, _option(min=0, metavar="N", panel=LENGTH, help="Of everything random.  [default: 0]")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        _option("--config", metavar="FILE.toml", panel=OTHER, help="Settings; options given here go before it."),
-    ] = None,
-    write_config: Annotated[
-        Path | None,
-        _option("--write-config", metavar="FILE.toml", panel=OTHER,
-                help="Write all settings, with the reasons of those decided from the data, and stop."),
-    ] = None,
-    check: Annotated[
-        bool,
-        _option("--check", panel=OTHER,
-                help="Learn 8 images by heart in a minute (or --minutes), and say whether this can work."),
-    ] = False,
-    tensorboard: Annotated[
-        bool, _option("--tensorboard", panel=OTHER, help="Write events for TensorBoard too.")
-    ] = False,
-    resume: Annotated[bool, _option("--resume", panel=OTHER, help="Continue the run in --out.")] = False,
+    data: Annotated[Path | None, _what("--data", metavar="PATH",
+        help="Annotations: a file or folder of any format.")] = None,
+    images: Annotated[Path | None, _what("--images", metavar="DIR",
+        help="Folder of the images.  [default: the format's own]")] = None,
+    data_format: Annotated[str | None, _what("--format", metavar="NAME",
+        help="Of the annotations.  [default: recognised]")] = None,
+    out: Annotated[Path | None, _what("--out", "-o", metavar="DIR",
+        help="Folder of the run.  [default: runs/train]")] = None,
+    model: Annotated[str | None, _what("--model", "-m", metavar="NAME",
+        help="Architecture: a name of `maskwright models`.  [default: that of --weights, or mask_rcnn_small]")] = None,
+    weights: Annotated[str | None, _what(metavar="NAME|FILE",
+        help="Begin with published weights or a checkpoint, of any classes.  [default: random weights]")] = None,
+    orientation: Annotated[str | None, _what(metavar="upright|free",
+        help="free: images have no up and down, as seen through a microscope or from above.  [default: "
+             "upright]")] = None,
+    val: Annotated[Path | None, _what("--val", metavar="PATH",
+        help="Annotations of the images to measure on.  [default: the data's own part, or a share of it]")] = None,
+    val_images: Annotated[Path | None, _what("--val-images", metavar="DIR",
+        help="Their folder.  [default: that of --images]")] = None,
+    val_fraction: Annotated[float | None, _what(min=0, max=0.9, metavar="0..0.9",
+        help="Share held out where nothing else says which.  [default: 0.2]")] = None,
+    epochs: Annotated[int | None, _how(min=1, metavar="N",
+        help="Passes over the images.  [default: by the data]")] = None,
+    minutes: Annotated[float | None, _how(metavar="M", help="Stop after this time, the rate falling to it.")] = None,
+    size: Annotated[int | None, _how(min=1, metavar="PIXELS",
+        help="Short edge, or side of the square, images are resized to.  [default: by the objects' size]")] = None,
+    fit: Annotated[FitKind | None, _how(
+        help="By their short edge, stretched to a square, or filled up to one.  [default: the model's]")] = None,
+    batch: Annotated[int | None, _how(min=1, metavar="N",
+        help="Images at once.  [default: by size and memory]")] = None,
+    lr: Annotated[float | None, _how(metavar="RATE",
+        help="Highest learning rate.  [default: by weights and batch]")] = None,
+    patience: Annotated[int | None, _how(min=1, metavar="N",
+        help="Stop after N evaluations without gain.  [default: never]")] = None,
+    device: Annotated[str | None, _how(metavar="auto|cpu|cuda", help="Where to compute.  [default: auto]")] = None,
+    precision: Annotated[str | None, _how(metavar="float32|bf16|fp16",
+        help="[default: bf16 on GPUs that have it, else float32]")] = None,
+    workers: Annotated[int | None, _how(min=0, metavar="N",
+        help="Processes that prepare images.  [default: by device]")] = None,
+    seed: Annotated[int | None, _how(min=0, metavar="N", help="Of everything random.  [default: 0]")] = None,
+    config: Annotated[Path | None, _other("--config", metavar="FILE.toml",
+        help="Settings; options given here go before it.")] = None,
+    write_config: Annotated[Path | None, _other("--write-config", metavar="FILE.toml",
+        help="Write all settings, with the reasons of those decided from the data, and stop.")] = None,
+    check: Annotated[bool, _other("--check",
+        help="Learn 8 images by heart in a minute (or --minutes), and say whether this can work.")] = False,
+    tensorboard: Annotated[bool, _other("--tensorboard", help="Write events for TensorBoard too.")] = False,
+    resume: Annotated[bool, _other("--resume", help="Continue the run in --out.")] = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
     """Train a model on your own annotated images."""

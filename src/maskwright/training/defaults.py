@@ -7,8 +7,8 @@ Letters: L levels of the pyramid. Sides and edges in pixels.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,13 +68,8 @@ FROZEN_BELOW = 8
 """Smaller batches give statistics that are too noisy for trained norms."""
 
 
-@dataclass(frozen=True)
-class Decision:
-    """A setting by its name alone, its value, and why."""
-
-    name: str
-    value: Any
-    why: str
+Decisions = Iterator[tuple[str, Any, str]]
+"""Settings by their names alone, their values, and why."""
 
 
 def default_model(dataset: Dataset) -> str:
@@ -97,27 +92,29 @@ def resolve(
     survey = Survey(config, dataset, start, device or Device.find(config.compute))
     reasons: dict[str, str] = {}
     for rule in RULES if len(survey.sides) else ():
-        for decision in () if start.built and rule in OF_NETWORK else rule(survey):
-            if survey.config.is_open(decision.name):
-                survey.config = survey.config.changed(**{decision.name: decision.value})
-                reasons[PATHS[decision.name]] = decision.why
+        for name, value, why in () if start.built and rule in OF_NETWORK else tuple(rule(survey)):
+            if survey.config.is_open(name):
+                survey.config = survey.config.changed(**{name: value})
+                reasons[PATHS[name]] = why
     return Resolved.of(survey.config, reasons)
 
 
 # ---- the rules, in the order in which they build on each other ------------------------------------------------------
 
 
-def _model(f: Survey) -> Sequence[Decision]:
+def _model(f: Survey) -> Decisions:
+    why = "light, made to learn from random weights"
     if f.start.weights is not None:
-        return [Decision("model", f.start.architecture, "the network that the weights are of")]
-    boxes = "the annotations have boxes but no outlines; " if f.start.architecture == BOXES_ALONE else ""
-    return [Decision("model", f.start.architecture, f"{boxes}light, made to learn from random weights")]
+        why = "the network that the weights are of"
+    elif f.start.architecture == BOXES_ALONE:
+        why = f"the annotations have boxes but no outlines; {why}"
+    yield "model", f.start.architecture, why
 
 
-def _input(f: Survey) -> Sequence[Decision]:
+def _input(f: Survey) -> Decisions:
     """Small objects are enlarged, images of large ones shrunk, the long edge limited; trained weights keep theirs."""
     if not f.config.is_open("size") or (f.pretrained and f.typical_input() >= LEAST_SIDE):
-        return []
+        return
     short, edges = f.typical_edge, f.edges()
     low, typical = float(np.quantile(f.small / edges, 0.1)), float(np.median(f.typical / edges))
     keeps_shape = f.start.config.spec.fit == "short_edge"
@@ -138,62 +135,63 @@ def _input(f: Survey) -> Sequence[Decision]:
     else:
         why = f"{here}: kept"
     if not keeps_shape:
-        return [Decision("size", size, why)]
-    return _fixed(f, size, why) if f.fixed_scale and size >= short else _framed(f, size, why)
+        yield "size", size, why
+    else:
+        yield from _fixed(f, size, why) if f.fixed_scale and size >= short else _framed(f, size, why)
 
 
-def _fixed(f: Survey, size: int, why: str) -> Sequence[Decision]:
+def _fixed(f: Survey, size: int, why: str) -> Decisions:
     """One factor for images of all sizes, but none is enlarged beyond 800."""
     factor = round(size / f.typical_edge, 2)
     wanted = max(size, min(800, 32 * round(factor * float(f.edge.max()) / 32)))
-    out = [Decision("size", wanted, why)]
-    out.append(Decision("enlarge", factor, "objects have the same size in pixels in small and in large images"))
+    yield "size", wanted, why
+    same = "objects have the same size in pixels in small and in large images"
+    yield "enlarge", factor, same
     if f.start.config.spec.shrink:
-        out.append(Decision("shrink", False, "objects have the same size in pixels in small and in large images"))
-    return [*out, *_limit(f, wanted)]
+        yield "shrink", False, same
+    yield from _limit(f, wanted)
 
 
-def _framed(f: Survey, size: int, why: str) -> Sequence[Decision]:
+def _framed(f: Survey, size: int, why: str) -> Decisions:
     """Images of all sizes are brought to one short edge, unless the objects of the larger ones got lost by it."""
-    base, out = f.start.config.spec, [Decision("size", size, why)]
+    yield "size", size, why
+    base = f.start.config.spec
     larger = f.edge > 1.1 * size
     left = f.sides[larger[f.owner]] * size / f.edge[f.owner][larger[f.owner]]
     lost = len(left) > 0 and float(np.median(left)) < LEAST_SIDE
     if larger.any() and base.shrink == lost:
         what = f"in the {counted(int(larger.sum()), 'larger image')} objects"
         why = f"{what} would be {np.median(left):.0f} pixels" if lost else "larger images shrink to the size"
-        out.append(Decision("shrink", not lost, why))
+        yield "shrink", not lost, why
     if not lost and base.enlarge is not None and size > base.enlarge * f.edge.min():
-        out.append(Decision("enlarge", round(size / float(f.edge.min()), 2), "the smallest images reach the size"))
-    return [*out, *_limit(f, size)]
+        yield "enlarge", round(size / float(f.edge.min()), 2), "the smallest images reach the size"
+    yield from _limit(f, size)
 
 
-def _limit(f: Survey, size: int) -> Sequence[Decision]:
+def _limit(f: Survey, size: int) -> Decisions:
     """The limit of the long edge, raised where the images are longer than the model expects."""
     base, length = f.start.config.spec, float(np.quantile(f.sizes.max(axis=1) / f.edge, 0.95))
-    if base.max_size is None or round(base.max_size * size / base.size) >= length * size:
-        return []
-    limit = 32 * math.ceil(min(length * size, max(LONGEST, 2.0 * size)) / 32)
-    return [Decision("max_size", limit, f"images are up to {length:.1f} times as long as wide")]
+    if base.max_size is not None and round(base.max_size * size / base.size) < length * size:
+        limit = 32 * math.ceil(min(length * size, max(LONGEST, 2.0 * size)) / 32)
+        yield "max_size", limit, f"images are up to {length:.1f} times as long as wide"
 
 
-def _anchors(f: Survey) -> Sequence[Decision]:
+def _anchors(f: Survey) -> Decisions:
     """One side for each level, from the small objects to the large ones; trained weights keep theirs."""
     own = family_of(f.start.config).anchors(f.start.config)
     if f.pretrained or len(own) < 2:
-        return []
+        return
     sides, _ = f.inputs()
     low, high = (max(4.0, float(v)) for v in np.quantile(sides, [0.1, 0.95]))
     step = min(max((high / low) ** (1 / (len(own) - 1)), math.sqrt(2)), 2.5)
     first = math.sqrt(low * high) / step ** ((len(own) - 1) / 2)
     stride = min(f.start.config.strides)
     ladder = tuple(float(round(max(first * step**k, 2 * stride * 2**k))) for k in range(len(own)))
-    if all(abs(math.log(a / b)) < math.log(1.2) for a, b in zip(ladder, own, strict=True)):
-        return []
-    return [Decision("anchors", ladder, f"objects are {low:.0f} to {high:.0f} pixels at the input (10 % to 95 %)")]
+    if any(abs(math.log(a / b)) >= math.log(1.2) for a, b in zip(ladder, own, strict=True)):
+        yield "anchors", ladder, f"objects are {low:.0f} to {high:.0f} pixels at the input (10 % to 95 %)"
 
 
-def _augment(f: Survey) -> Sequence[Decision]:
+def _augment(f: Survey) -> Decisions:
     few = f.images < FEW
     grey, scale = (0.2, (0.75, 1.33)) if few else (0.1, (0.85, 1.2))
     augment = Augment(scale=scale, brightness=grey, contrast=grey, saturation=grey)
@@ -204,7 +202,7 @@ def _augment(f: Survey) -> Sequence[Decision]:
     if (window := _window(f)) is not None:
         augment = replace(augment, crop=(window, window))
         why.append(f"inputs are large and objects small: learnt from in windows of {window}")
-    return [Decision("augment", augment, "; ".join(why))]
+    yield "augment", augment, "; ".join(why)
 
 
 def _window(f: Survey) -> int | None:
@@ -215,7 +213,7 @@ def _window(f: Survey) -> int | None:
     return window if np.median(pixels) > CROP_PIXELS and window <= 1024 else None
 
 
-def _batch(f: Survey) -> Sequence[Decision]:
+def _batch(f: Survey) -> Decisions:
     pixels, device = f.step_pixels(), f.device
     if device.kind == "cuda":
         fit, most = GPU_SHARE * device.megabytes / (GPU_PIXEL * pixels), GPU_BATCH
@@ -228,43 +226,44 @@ def _batch(f: Survey) -> Sequence[Decision]:
     if size > (share := max(device.processes, f.images // 4)):
         several = ": an epoch has several steps" if f.images > share else ""
         size, why = share, counted(f.images, "image") + several
-    return [Decision("batch_size", size, why)]
+    yield "batch_size", size, why
 
 
-def _norm(f: Survey) -> Sequence[Decision]:
+def _norm(f: Survey) -> Decisions:
     batch = f.config.batches.batch_size
     if f.start.config.norm == "frozen":
-        return [Decision("norm", "frozen", "the published statistics go with the weights")]
-    if f.pretrained and batch < FROZEN_BELOW:
-        return [Decision("norm", "frozen", f"batches of {batch} are too small to improve trained statistics")]
-    why: dict[Trained, str] = {
-        "nothing": "random weights have no statistics yet",
-        "backbone": "the new parts have no statistics yet",
-        "network": "trained weights, batches large enough",
-    }
-    return [Decision("norm", "live", why[f.start.trained])]
+        yield "norm", "frozen", "the published statistics go with the weights"
+    elif f.pretrained and batch < FROZEN_BELOW:
+        yield "norm", "frozen", f"batches of {batch} are too small to improve trained statistics"
+    else:
+        why: dict[Trained, str] = {
+            "nothing": "random weights have no statistics yet",
+            "backbone": "the new parts have no statistics yet",
+            "network": "trained weights, batches large enough",
+        }
+        yield "norm", "live", why[f.start.trained]
 
 
-def _length(f: Survey) -> Sequence[Decision]:
+def _length(f: Survey) -> Decisions:
     """Epochs, warm-up and how often to evaluate."""
     batches, length, is_open = f.config.batches, f.config.length, f.config.is_open("epochs")
     n = max(1, f.images * batches.repeats)
     steps = math.ceil(n / (batches.batch_size * batches.accumulate))
     epochs = min(300, max(12, round(SEEN[f.start.trained] / n)))
     if is_open and length.max_minutes is not None:
-        out = [Decision("epochs", None, "max_minutes ends the run")]
+        yield "epochs", None, "max_minutes ends the run"
         warmup, total = min(500, max(50, 2 * steps)), None
     else:
         why = f"{counted(f.images, 'image')}, from {BEGUN[f.start.trained]}: {epochs * n} images are seen"
-        out = [Decision("epochs", epochs, why)]
+        yield "epochs", epochs, why
         total = steps * (epochs if is_open else length.epochs or epochs)
         warmup = min(500, max(1, total // 10))
     of = "" if total is None else f" of {total}"
-    out.append(Decision("warmup", warmup, f"{'step' if warmup == 1 else 'steps'}{of}, {steps} an epoch"))
-    return [*out, _measuring(f, n, None if total is None else total // steps)]
+    yield "warmup", warmup, f"{'step' if warmup == 1 else 'steps'}{of}, {steps} an epoch"
+    yield from _measuring(f, n, None if total is None else total // steps)
 
 
-def _measuring(f: Survey, n: int, epochs: int | None) -> Decision:
+def _measuring(f: Survey, n: int, epochs: int | None) -> Decisions:
     """How often to evaluate: at most 30 times; on a GPU, which learns faster than it measures, rarely, but 5 times."""
     gpu = f.device.kind == "cuda"
     seen = GPU_BETWEEN if gpu else BETWEEN
@@ -273,50 +272,47 @@ def _measuring(f: Survey, n: int, epochs: int | None) -> Decision:
         if gpu and every > epochs // 5:
             every, why = epochs // 5, "five times in the run"
         every = max(every, epochs // 30, 1)
-    return Decision(
-        "evaluate_every", every, f"epochs: {why}{', as a GPU learns faster than it measures' if gpu else ''}"
-    )
+    yield "evaluate_every", every, f"epochs: {why}{', as a GPU learns faster than it measures' if gpu else ''}"
 
 
-def _rate(f: Survey) -> Sequence[Decision]:
+def _rate(f: Survey) -> Decisions:
     batch = f.config.batches.batch_size * f.config.batches.accumulate
     each, base = counted(batch, "image"), RATE[f.start.trained]
     if f.config.learning.optimizer == "sgd":
-        return [Decision("lr", float(f"{0.02 * batch / 16:.2g}"), f"SGD, {each} a step: 0.02 for 16")]
-    rate = float(f"{base * math.sqrt(batch / 4):.2g}")
-    return [Decision("lr", rate, f"AdamW from {BEGUN[f.start.trained]}, {each} a step: {base:g} for 4, by the root")]
+        yield "lr", float(f"{0.02 * batch / 16:.2g}"), f"SGD, {each} a step: 0.02 for 16"
+    else:
+        rate = float(f"{base * math.sqrt(batch / 4):.2g}")
+        yield "lr", rate, f"AdamW from {BEGUN[f.start.trained]}, {each} a step: {base:g} for 4, by the root"
 
 
-def _precision(f: Survey) -> Sequence[Decision]:
+def _precision(f: Survey) -> Decisions:
     if f.device.kind == "cuda" and f.device.bf16:
-        return [Decision("precision", "bf16", "this GPU computes it fast; weights and losses stay float32")]
-    hint = "; this processor is fast at bf16: try precision bf16" if f.device.bf16 else ""
-    return [Decision("precision", "float32", f"the safe choice{hint}")]
+        yield "precision", "bf16", "this GPU computes it fast; weights and losses stay float32"
+    else:
+        hint = "; this processor is fast at bf16: try precision bf16" if f.device.bf16 else ""
+        yield "precision", "float32", f"the safe choice{hint}"
 
 
-def _output(f: Survey) -> Sequence[Decision]:
+def _output(f: Survey) -> Decisions:
     """What the trained model reports: room for the fullest images, and a threshold for people."""
     most, own = int(f.counts.max()), f.start.config.output
-    out = []
     room = min(1000, max(100, 50 * math.ceil(1.5 * most / 50)))
     if room > own.max_instances or own.max_instances > 4 * room:
-        out.append(Decision("max_instances", room, f"up to {most} objects in an image"))
+        yield "max_instances", room, f"up to {most} objects in an image"
     empty = int((f.counts == 0).sum())
     if 2 * empty > f.images:
-        out.append(Decision("score_threshold", 0.7, f"{empty} of {f.images} images are empty: few false alarms"))
+        yield "score_threshold", 0.7, f"{empty} of {f.images} images are empty: few false alarms"
     elif own.score_threshold != 0.5:
-        out.append(Decision("score_threshold", 0.5, "what people look at; evaluation uses all scores"))
-    return out
+        yield "score_threshold", 0.5, "what people look at; evaluation uses all scores"
 
 
-def _workers(f: Survey) -> Sequence[Decision]:
+def _workers(f: Survey) -> Decisions:
     if f.device.kind == "cuda" and f.device.cores > 1:
         each = max(1, min(8, (f.device.cores - 1) // f.device.processes))
-        return [Decision("workers", each, "processes keep the GPU supplied with images")]
-    return []
+        yield "workers", each, "processes keep the GPU supplied with images"
 
 
-RULES: tuple[Callable[[Survey], Sequence[Decision]], ...] = (
+RULES: tuple[Callable[[Survey], Decisions], ...] = (
     _model, _input, _anchors, _augment, _batch, _norm, _length, _rate, _precision, _output, _workers,
 )  # fmt: skip
 """Each gives what it would decide; fields that were chosen stay."""

@@ -89,7 +89,7 @@ def _place(path: Path, text: str, names: tuple[str, ...]) -> str:
 def text(config: TrainConfig) -> str:
     """The settings as TOML, the reasons of decided ones beside them; `read` gives the same settings back."""
     reasons = config.reasons if isinstance(config, Resolved) else {}
-    tables = ["# maskwright train --config THIS_FILE; what is given on the command line goes before it.\n"]
+    tables = ["# Settings of maskwright train; options given on the command line go before them.\n"]
     for name in (*SECTIONS, AUGMENT):
         section, comment = getattr(config, name), _comment(reasons.get(name))
         if section is None:

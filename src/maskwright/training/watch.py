@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import IO, Any, Self
 
 from maskwright.atomic import reason
@@ -55,31 +54,29 @@ class StopRequest:
     def __init__(self) -> None:
         self.name: str | None = None
         self.heeded = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        telling = isinstance(value, Exception) and is_one_of_several()
+    def __exit__(self, kind: object, value: object, trace: object) -> None:
+        failing = isinstance(value, Exception) and is_one_of_several()
         for which, handler in self._before.items():
-            signal.signal(which, self._pass_over if telling and which == signal.SIGTERM else handler)
+            signal.signal(which, self._pass_over if failing and which == signal.SIGTERM else handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, frame: object) -> None:
         if not self.heeded:
-            signal.signal(number, self._before[signal.Signals(number)])
+            self._pass_over(number, frame)
             signal.raise_signal(number)
         elif self.name == "SIGINT" and number == signal.SIGINT:
             raise KeyboardInterrupt
         else:
             self.name = signal.Signals(number).name
 
-    def _pass_over(self, number: int, frame: FrameType | None) -> None:
-        signal.signal(number, self._before[signal.Signals(number)])
+    def _pass_over(self, number: int, frame: object) -> None:
+        signal.signal(number, self._before[number])
 
 
 class Table:
@@ -139,34 +136,16 @@ def _short(value: float | None) -> str:
     return "" if value is None else str(value) if isinstance(value, int) else f"{value:.7g}"
 
 
-class Events:
-    """The rows of a run as TensorBoard shows them. folder None writes nothing.
+def _events(folder: Path, iteration: int) -> Any:
+    """TensorBoard's writer. What was written for later steps, before the run was stopped, is not shown any more.
 
-    iteration: where the run goes on; what was written for later steps before it was stopped is not shown any more.
     Raises MissingExtraError where TensorBoard is not installed.
     """
-
-    def __init__(self, folder: Path | None, iteration: int) -> None:
-        self._writer: Any = None
-        if folder is None:
-            return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingExtraError("tensorboard", "tensorboard", "Writing events for TensorBoard") from error
-        self._writer = SummaryWriter(str(folder), purge_step=iteration + 1 if iteration else None)
-
-    def add(self, prefix: str, row: Mapping[str, float]) -> None:
-        """Write the values of a row under their names."""
-        if self._writer is not None:
-            for name in row.keys() - {"iteration"}:
-                self._writer.add_scalar(prefix + name, row[name], int(row["iteration"]))
-            self._writer.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._writer is not None:
-            self._writer.close()
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("tensorboard", "tensorboard", "Writing events for TensorBoard") from error
+    return SummaryWriter(str(folder), purge_step=iteration + 1 if iteration else None)
 
 
 class Log:
@@ -180,29 +159,29 @@ class Log:
 
     def __init__(self, folder: Path | None, position: Position, every: int, *, tensorboard: bool = False) -> None:
         upto = position.iteration or None
-        self.rate = 0.0
-        self._every = every
+        self.rate, self._every, self._events = 0.0, every, None
         with ExitStack() as stack:
             self._steps = Table(folder and folder / "log.csv", upto=upto)
             stack.callback(self._steps.close)
             self._metrics = Table(folder and folder / "metrics.csv", upto=position.validated if upto else None)
             stack.callback(self._metrics.close)
-            self._events = Events(folder / "tensorboard" if tensorboard and folder else None, position.iteration)
-            stack.callback(self._events.close)
+            if tensorboard and folder is not None:
+                self._events = _events(folder / "tensorboard", position.iteration)
+                stack.callback(self._events.close)
             self._closing = stack.pop_all()
-        self._window()
+        self._begin_row()
 
-    def _window(self) -> None:
+    def _begin_row(self) -> None:
         self._sums: dict[str, float] = {}
-        self._steps_done, self._images, self._seconds, self._waited, self._lr = 0, 0, 0.0, 0.0, 0.0
+        self._lr = 0.0
+        self._done = self._images = 0
+        self._seconds = self._waited = 0.0
         self._mark = time.perf_counter()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, value: object, trace: object) -> None:
         self._closing.close()
 
     def step(
@@ -211,11 +190,7 @@ class Log:
         """Note one step, the last of the run or not; gives the row that was written, if one was."""
         now = time.perf_counter()
         self._seconds, self._mark = self._seconds + now - self._mark, now
-        self._steps_done, self._images, self._waited = (
-            self._steps_done + 1,
-            self._images + images,
-            self._waited + waited,
-        )
+        self._done, self._images, self._waited = self._done + 1, self._images + images, self._waited + waited
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._lr = losses["lr"]
@@ -225,29 +200,28 @@ class Log:
 
     def rest(self, position: Position) -> list[dict[str, float]]:
         """Write the row of the steps since the last row; gives it, if there were any."""
-        if not self._steps_done:
+        if not self._done:
             return []
         self.rate = self._images / max(self._seconds, 1e-9)
-        means = {name: total / self._steps_done for name, total in self._sums.items()}
-        row = {
-            "iteration": position.iteration,
-            "epoch": position.epoch,
-            "lr": self._lr,
-            **{name: value for name, value in means.items() if name != "lr"},
-            "images_per_second": self.rate,
-            "waiting_share": min(1.0, self._waited / max(self._seconds, 1e-9)),
-        }
-        self._steps.add(row)
-        self._events.add("train/", row)
-        self._window()
-        return [row]
+        means = {name: total / self._done for name, total in self._sums.items() if name != "lr"}
+        waiting = min(1.0, self._waited / max(self._seconds, 1e-9))
+        row = {"lr": self._lr, **means, "images_per_second": self.rate, "waiting_share": waiting}
+        written = self._write(self._steps, "train/", position, row)
+        self._begin_row()
+        return [written]
 
     def metrics(self, position: Position, values: Mapping[str, float]) -> dict[str, float]:
         """Write the row of an evaluation; its time does not count for the rate."""
-        row = {"iteration": position.iteration, "epoch": position.epoch, **values}
-        self._metrics.add(row)
-        self._events.add("validation/", row)
+        row = self._write(self._metrics, "validation/", position, values)
         self._mark = time.perf_counter()
+        return row
+
+    def _write(self, table: Table, prefix: str, position: Position, values: Mapping[str, float]) -> dict[str, float]:
+        table.add(row := {"iteration": position.iteration, "epoch": position.epoch, **values})
+        if self._events is not None:
+            for name in row.keys() - {"iteration"}:
+                self._events.add_scalar(prefix + name, row[name], position.iteration)
+            self._events.flush()
         return row
 
 
@@ -260,8 +234,7 @@ class TrainingBar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-        self._wanted, self._bar = wanted, None
-        self._line_at, self._began = 0.0, time.perf_counter()
+        self._wanted, self._bar, self._line_at = wanted, None, 0.0
         if wanted and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, console=Console(stderr=True))
@@ -272,9 +245,7 @@ class TrainingBar:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, value: object, trace: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
