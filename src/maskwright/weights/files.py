@@ -30,6 +30,7 @@ from maskwright.atomic import replacing
 from maskwright.errors import WeightsError, suggest
 from maskwright.weights import arrays_pickle
 from maskwright.weights.fetch import cache_folder
+from maskwright.weights.keyrules import unwrapped
 
 Format = Literal["safetensors", "torch", "pickle"]
 
@@ -41,7 +42,6 @@ REQUIRED = ("architecture", "config", "classes")
 
 _TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
-_PREFIXES = ("module.", "_orig_mod.")
 _ACCEPTED = "a .safetensors file, a torch checkpoint (.pth, .pt) or a detectron2 model (.pkl)"
 
 
@@ -108,8 +108,8 @@ def _looks_like(start: bytes) -> str:
 def read(path: str | os.PathLike[str]) -> WeightsFile:
     """All tensors of a weights file, on the CPU, in their stored dtype.
 
-    A dict inside "model", "state_dict" or "model_state_dict" is unwrapped; prefixes of DataParallel and torch.compile
-    are removed. Raises WeightsError, naming the file, if it is missing, damaged, or has entries that are not tensors.
+    A dict inside "model", "state_dict" or "model_state_dict" is unwrapped; prefixes of wrappers of the model are
+    removed. Raises WeightsError, naming the file, if it is missing, damaged, or has entries that are not tensors.
     """
     path = Path(path)
     kind = sniff(path)
@@ -118,7 +118,7 @@ def read(path: str | os.PathLike[str]) -> WeightsFile:
     content = _read_torch(path) if kind == "torch" else _read_pickle(path)
     found, left_out = _state(content, path)
     tensors = {name: _tensor(value, name, path) for name, value in found.items()}
-    return WeightsFile(path, kind, _without_prefix(tensors), left_out=left_out)
+    return WeightsFile(path, kind, dict(unwrapped(tensors)), left_out=left_out)
 
 
 def _read_safetensors(path: Path) -> WeightsFile:
@@ -192,14 +192,6 @@ def _tensor(value: Any, name: Any, path: Path) -> Tensor:
         return torch.from_numpy(value)
     kind = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
     raise WeightsError(f"{path}: entry {name!r} is of type {kind}; expected tensors by name.")
-
-
-def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors without the prefixes that wrappers of the model add to every name."""
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            return _without_prefix({name[len(prefix) :]: tensor for name, tensor in tensors.items()})
-    return tensors
 
 
 def _header(metadata: Mapping[str, str], path: Path) -> dict[str, Any] | None:

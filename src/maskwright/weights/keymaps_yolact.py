@@ -16,7 +16,7 @@ from functools import partial
 
 from torch import Tensor
 
-from maskwright.weights.keyrules import END, NORM, Converted, Rule, apply
+from maskwright.weights.keyrules import END, NORM, Converted, Rule, apply, unwrapped
 
 SIGN = r"(module\.)?(net\.)?(proto_net|prediction_layers|semantic_seg_conv|fpn\.lat_layers|fpn_phase_1)\."
 """Matches the beginning of names that only these files have."""
@@ -63,7 +63,7 @@ _HEAD: tuple[Rule, ...] = (
 def from_yolact(state: Mapping[str, Tensor]) -> Converted:
     """Weights of dbolya's models over ResNet, DarkNet and MobileNetV2, published or trained by users, with any number
     of classes, priors and layers. Parts that only YolactEdge's video models have keep their names."""
-    state = _bare(state)
+    state = unwrapped(state)
     return apply(rules(state), state, "yolact")
 
 
@@ -83,14 +83,6 @@ def rules(state: Mapping[str, Tensor]) -> tuple[Rule, ...]:
         Rule(r"prediction_layers\.0\.conf_layer\." + END, r"head.logits.\1", _background_last(priors)),
         *_HEAD,
     )
-
-
-def _bare(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The state without the prefixes of multi-GPU wrappers."""
-    for prefix in ("module.", "net."):
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
 
 
 def _numbers(names: Iterable[str], pattern: str) -> list[int]:

@@ -34,6 +34,14 @@ class Converted:
         return weights if isinstance(weights, Converted) else cls(dict(weights))
 
 
+def unwrapped(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors without the prefixes that DataParallel, torch.compile and YOLACT's trainer add to all names."""
+    for prefix in ("module.", "_orig_mod.", "net."):
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            return unwrapped({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
+    return tensors
+
+
 class Rule(NamedTuple):
     """A name that `pattern` matches as a whole becomes `target` (None: ignored), and its value `edit(value)`."""
 
