@@ -110,9 +110,9 @@ def label_map(instances: Instances) -> NDArray[np.uint16]:
     if len(masks) > 65535:
         raise DataError(f"label_map: 16 bits hold 65535 instances, got {len(masks)}. Save RLE instead, or fewer.")
     out = np.zeros(instances.size, np.uint16)
+    windows = masks.windows
     for i in np.argsort(-instances.scores, kind="stable")[::-1]:
-        (top, left), crop = masks.corners[i], masks.bitmaps[i]
-        out[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = i + 1
+        out[windows[i]][masks.bitmaps[i]] = i + 1
     return out
 
 

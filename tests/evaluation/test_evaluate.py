@@ -353,7 +353,7 @@ class CountMetric:
 
 def test_a_metric_is_a_row_of_the_table(tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts, JSON, page and result files know a new one without any other change."""
-    rows = {**table.METRICS, "count": MetricKind(CountMetric, "detections", uses_score=True)}
+    rows = {**table.METRICS, "count": MetricKind(CountMetric, uses_score=True)}
     monkeypatch.setattr(table, "METRICS", rows)
     evaluation = evaluate(Oracle(data), data, metrics=["count"], progress=False)
     assert list(evaluation.results) == ["coco", "count"]
@@ -375,7 +375,7 @@ def test_a_page_of_a_result_file_whose_images_are_gone(tmp_path: Path, data: Dat
     path = result_file(tmp_path / "r.json", data)
     for i in range(len(data)):
         data.path(i).unlink()
-    report_results(tmp_path / "r.html", path, data)
+    assert report_results(tmp_path / "r.html", path, data, limit=2).images == 2
     assert "No images are shown" in (tmp_path / "r.html").read_text()
 
 

@@ -116,7 +116,7 @@ def test_doubles_are_dropped_and_pixels_belong_to_the_best() -> None:
     assert (row.tp, row.fp, row.fn, row.matched_iou) == (2, 0, 0, 1.0)
     assert metric.result().dropped == 1
     assert metric.result(0.85).dropped == 0
-    assert "doubles" in metric.result().table()
+    assert "duplicates" in metric.result().table()
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
@@ -224,7 +224,7 @@ def test_wrong_input_is_refused() -> None:
     with pytest.raises(DataError, match="classes"):
         metric.add(instances(boxes((5, 5)), classes=TWO), square)
     for wrong in ((), (0.4, 0.5), (0.5, 1.2)):
-        with pytest.raises(ConfigError, match="one partner"):
+        with pytest.raises(ConfigError, match="one match"):
             NucleiMetric(ONE, thresholds=wrong)
     with pytest.raises(ConfigError, match="keep"):
         NucleiMetric(ONE, keep=2)

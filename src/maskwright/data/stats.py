@@ -255,15 +255,12 @@ def _drawn(dataset: Dataset) -> tuple[Array, Array, Array]:
     for i, record in enumerate(dataset.images):
         masks = dataset.masks(i)[np.flatnonzero(~dataset.crowd(i))]
         times = np.zeros(record.size, np.int32)
-        windows = [
-            times[top : top + crop.shape[0], left : left + crop.shape[1]]
-            for crop, (top, left) in zip(masks.bitmaps, masks.corners, strict=True)
-        ]
-        for window, crop in zip(windows, masks.bitmaps, strict=True):
-            window += crop
+        placed = list(zip(masks.windows, masks.bitmaps, strict=True))
+        for window, bitmap in placed:
+            times[window] += bitmap
         own = masks.areas().tolist()
         areas += own
-        twice = [int((w[c] > 1).sum()) for w, c in zip(windows, masks.bitmaps, strict=True)]
+        twice = [int((times[window][bitmap] > 1).sum()) for window, bitmap in placed]
         shared += [n / a if a else 0.0 for n, a in zip(twice, own, strict=True)]
         covered.append(float((times > 0).mean()))
     return np.array(areas, np.float64), np.array(covered, np.float64), np.array(shared, np.float64)

@@ -1,4 +1,4 @@
-"""The classes of a model and those of a data set: which is which, by name.
+"""Which class of a data set each class of a model is.
 
 Letters: Q classes of the model.
 """
@@ -20,9 +20,10 @@ def match_classes(model: Classes, dataset: Dataset, class_names: Mapping[str, st
     data, renamed = dataset.classes, dict(class_names or {})
     for old, new in renamed.items():
         if old not in model.names:
-            raise ConfigError(f"class_names: the model has no class '{old}'.{suggest(old, model.names)}")
+            raise ConfigError(f"The model has no class '{old}'.{suggest(old, model.names)}", options=("class_names",))
         if new not in data.names:
-            raise ConfigError(f"class_names: {dataset.source} has no class '{new}'.{suggest(new, data.names)}")
+            problem = f"{dataset.source} has no class '{new}'.{suggest(new, data.names)}"
+            raise ConfigError(problem, options=("class_names",))
     translation = Classes([renamed.get(name, name) for name in model.names], model.ids).match(data)
     annotated = {a.label for i in range(len(dataset)) for a in dataset.of(i)}
     lost = sorted(annotated - set(translation.tolist()))
@@ -41,7 +42,7 @@ def _refuse(model: Classes, dataset: Dataset, lost: list[int]) -> None:
         f"so their AP would be 0 whatever it finds.{near}\n"
         f"  model ({len(model)}): {_listed(model.names)}\n"
         f"  data  ({len(data)}): {_listed(data.names)}\n"
-        "If two names mean the same class, map the model's name to the data set's with class_names.",
+        "If two names mean the same class, give the data set's name for the model's.",
         options=("class_names",),
     )
 
@@ -53,6 +54,7 @@ def translated(found: Instances, translation: IntArray, classes: Classes) -> Ins
 
 
 def class_notes(model: Classes, translation: IntArray, foreign: int) -> tuple[str, ...]:
+    """A sentence about the model's classes that the data set does not have. foreign: how many detections these had."""
     absent = [name for name, k in zip(model.names, translation, strict=True) if k < 0]
     if not absent:
         return ()

@@ -1,6 +1,6 @@
-"""The worst and the best images of an evaluation, with what is right, false and missed in colour, and the counts.
+"""The worst and the best images of an evaluation, with right, false and missed objects in colour, and their counts.
 
-Letters: N annotated objects, M found objects, Q classes. A pair needs one class and an IoU of 0.5.
+Letters: N annotated objects, M detections, Q classes. A match needs equal classes and an IoU of 0.5.
 """
 
 import io
@@ -43,10 +43,10 @@ LONGEST = 2000
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is right on one image. found (M,), truth (N,): has a partner. ignored: (M,) lies in a crowd.
+    """What is right in one image. found (M,), truth (N,): has a match. ignored: (M,) lies in a crowd region.
 
-    quality: panoptic quality, the summed IoU of the pairs / (TP + FP / 2 + FN / 2); 1 where nothing was to be found and
-    nothing was.
+    quality: panoptic quality, the summed IoU of the matches / (TP + FP / 2 + FN / 2); 1 without annotations and
+    detections.
     """
 
     found: BoolArray
@@ -71,7 +71,7 @@ class Verdict:
 
 
 def judge(found: Instances, truth: Instances, crowd: Instances) -> Verdict:
-    """Which objects have a partner: by masks made disjoint where both sides have them, else by boxes."""
+    """Match objects: by masks made disjoint where both sides have them, else by boxes."""
     right, seen, ignored = (np.zeros(len(rows), np.bool_) for rows in (found, truth, found))
     by_mask = all(rows.crops is not None for rows in (found, truth, crowd) if len(rows))
     pairs = _mask_pairs(found, truth) if by_mask else _box_pairs(found, truth)
@@ -99,7 +99,7 @@ def _mask_pairs(found: Instances, truth: Instances) -> list[tuple[int, int, floa
 
 
 def _box_pairs(found: Instances, truth: Instances) -> list[tuple[int, int, float]]:
-    """Best score first, each takes the free box of its class that it covers best."""
+    """Best score first, each detection takes the unmatched box of its class with the highest IoU."""
     overlap = box_ops.iou(_boxes(truth), _boxes(found)).numpy()
     table = overlap * (truth.labels[:, None] == found.labels)  # (N, M)
     pairs = []
@@ -125,8 +125,8 @@ class _Judged:
 class Gallery:
     """Judges each image of an evaluation, and keeps a few.
 
-    score_threshold: what is found below it is not shown and does not count. worst, best: images kept at most; where
-    there are not more than that, the better half is among the best, as far as it may.
+    score_threshold: detections below it are not shown and do not count. worst, best: images kept at most; with fewer
+    images than that in all, the better half is shown among the best.
     counts: (Q, 3) right, false and missed objects of each class so far.
     """
 

@@ -1,4 +1,4 @@
-"""From an evaluation, and the logs of a training run, to one HTML file."""
+"""The page of an evaluation: what the metrics measured, the curves of a training run, images, and the circumstances."""
 
 import csv
 import datetime
@@ -40,13 +40,14 @@ def report(
     config: Mapping[str, object] | None = None,
     **options: Any,
 ) -> Evaluation:
-    """Evaluate a model and write what was found to an HTML file that needs nothing beside it.
+    """Evaluate a model and write the results to a self-contained HTML file.
 
     title: heading of the page. run: folder of a training run, whose log.csv and metrics.csv are drawn as well; None is
     the folder of the model's file, where that is one. config: shown as the run's settings. options: as `evaluate`'s.
     Raises what `evaluate` raises, ConfigError for a path that cannot be a report, OSError where it cannot be written.
     """
-    target, dataset = _opened(path, data, images, options)
+    target = _checked(path)
+    dataset = opened(data, images, options.pop("limit", None), options.pop("data_format", None))
     score = options.get("nuclei_score")
     score = max(predictor.score_threshold, options.get("score_threshold") or 0.0) if score is None else score
     gallery = Gallery(dataset, score)
@@ -57,7 +58,8 @@ def report(
         ("input", of_input(predictor.spec)),
     ]
     about = _about(evaluation, dataset, facts, _device(predictor), config or {})
-    content = [*curves(_folder(run, predictor)), *_accuracy(evaluation, gallery), *_examples(gallery), about]
+    sections, training = _sections(evaluation), curves(_folder(run, predictor))
+    content = [_tiles(evaluation, sections), *training, *_accuracy(sections, gallery), *_examples(gallery), about]
     _write(target, title, predictor.name, dataset, evaluation, content)
     return evaluation
 
@@ -69,37 +71,38 @@ def report_results(
     images: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Evaluation:
-    """The same for a COCO result file; options as `evaluate_results` has them. Only the images on the page are read:
-    where one of these is missing the page has none."""
-    target, dataset = _opened(path, data, images, options)
+    """The same for a COCO result file; options as `evaluate_results` has them.
+
+    Only the images that the page shows are read; where one of these cannot be read it shows none, and says why.
+    """
+    target, whole = _checked(path), opened(data, images, None, options.pop("data_format", None))
+    dataset = opened(whole, None, options.get("limit"), None)
     score = options.get("nuclei_score")
     gallery = Gallery(dataset, SCORE if score is None else score)
-    evaluation = evaluate_results(results, dataset, watch=gallery.add, **options)
+    evaluation = evaluate_results(results, whole, watch=gallery.add, **options)
     try:
         examples = _examples(gallery)
     except (DataError, ImageError, OSError) as error:
         examples = [page.notes("Images", [f"No images are shown: {error}"])]
     about = _about(evaluation, dataset, [("results", results)], [], {})
-    _write(target, "", os.fspath(results), dataset, evaluation, [*_accuracy(evaluation, gallery), *examples, about])
+    sections = _sections(evaluation)
+    content = [_tiles(evaluation, sections), *_accuracy(sections, gallery), *examples, about]
+    _write(target, "", os.fspath(results), dataset, evaluation, content)
     return evaluation
 
 
-def _opened(
-    path: str | os.PathLike[str], data: Data, images: str | os.PathLike[str] | None, options: dict[str, Any]
-) -> tuple[Path, Dataset]:
-    """The page's place and the data set; takes what concerns the latter out of the options."""
+def _checked(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if target.suffix.lower() not in (".html", ".htm") or target.is_dir():
         raise ConfigError(f"A report is an HTML file: give a name that ends in .html, got {target}.")
-    return target, opened(data, images, options.pop("limit", None), options.pop("data_format", None))
+    return target
 
 
 def _write(
     path: Path, title: str, name: str, dataset: Dataset, evaluation: Evaluation, content: Sequence[Html]
 ) -> None:
     subtitle = f"{name} on {evaluation.images} images of {dataset.source}."
-    parts = [_tiles(evaluation), *content, page.notes("Notes", _notes(evaluation))]
-    write(path, title or f"Evaluation of {name}", subtitle, parts)
+    write(path, title or f"Evaluation of {name}", subtitle, [*content, page.notes("Notes", _notes(evaluation))])
 
 
 def write(path: Path, title: str, subtitle: str, content: Sequence[Html]) -> None:
@@ -111,8 +114,8 @@ def write(path: Path, title: str, subtitle: str, content: Sequence[Html]) -> Non
 # ---- the parts of the page, from top to bottom ----------------------------------------------------------------------
 
 
-def _tiles(evaluation: Evaluation) -> Html:
-    values = [tile for section in _sections(evaluation) for tile in section.tiles]
+def _tiles(evaluation: Evaluation, sections: Sequence[Section]) -> Html:
+    values = [tile for section in sections for tile in section.tiles]
     values.append(("images", str(evaluation.images)))
     if evaluation.images_per_second:
         values.append(("images a second", f"{evaluation.images_per_second:.2f}"))
@@ -130,7 +133,7 @@ def _folder(run: str | os.PathLike[str] | None, predictor: Predictor) -> Path | 
 
 
 def curves(folder: Path | None) -> list[Html]:
-    """The curves of the training run in a folder; nothing where there is none."""
+    """The curves of the training run in a folder; empty without one."""
     if folder is None:
         return []
     steps, measured = read_columns(folder / "log.csv"), read_columns(folder / "metrics.csv")
@@ -139,7 +142,6 @@ def curves(folder: Path | None) -> list[Html]:
     losses = [name for name in steps if name not in NOT_LOSSES]
     losses.sort(key=lambda name: name != "loss")
     numbers = [name for name in measured if name not in ("iteration", "epoch")]
-
     end = max([1.0, *steps.get("iteration", []), *measured.get("iteration", [])])
 
     def chart(title: str, table: Mapping[str, list[float]], names: Sequence[str], y_label: str) -> Html:
@@ -163,21 +165,21 @@ def _long_name(column: str) -> str:
     return column.replace("segm/", "mask ").replace("bbox/", "box ").replace("_", " ")
 
 
-def _accuracy(evaluation: Evaluation, gallery: Gallery) -> list[Html]:
+def _accuracy(sections: Sequence[Section], gallery: Gallery) -> list[Html]:
     lead = (
         f"Right, false and missed: one class, IoU of 0.5, score of {gallery.score_threshold:.2f} and more. AP counts "
         "all detections whatever their score."
     )
-    drawn = [chart for section in _sections(evaluation) for chart in section.charts]
+    drawn = [chart for section in sections for chart in section.charts]
     return [
         page.section("Accuracy", [page.grid(drawn)]),
-        page.section("Classes", [_classes(evaluation, gallery)], lead),
+        page.section("Classes", [_classes(sections, gallery)], lead),
     ]
 
 
-def _classes(evaluation: Evaluation, gallery: Gallery) -> Html:
+def _classes(sections: Sequence[Section], gallery: Gallery) -> Html:
     judged = zip(("right", "false", "missed"), gallery.counts.T.tolist(), strict=True)
-    columns = [column for section in _sections(evaluation) for column in section.columns]
+    columns = [column for section in sections for column in section.columns]
     columns += [(Column(name), values) for name, values in judged]
     rows = zip(gallery.dataset.classes, *(values for _, values in columns), strict=True)
     return page.table([Column("class"), *(column for column, _ in columns)], list(rows))
@@ -245,7 +247,7 @@ def _notes(evaluation: Evaluation) -> list[str]:
 
 
 def read_columns(path: Path) -> dict[str, list[float]]:
-    """The columns of a log, by name; a missing number is NaN. No file has none; rows that were cut off are left out."""
+    """The columns of a log by name, none without a file; a missing number is NaN, an incomplete row is left out."""
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as stream:

@@ -1,7 +1,7 @@
-"""Overlapping masks made disjoint, so that every pixel belongs to one object at most, and what then meets what.
+"""Overlapping masks made disjoint, so that every pixel belongs to one object at most, and matched.
 
-Letters: N annotated objects, M found objects that are kept, P pairs, H W image, h w crop. Memory: one label image
-and one bitmap of the size of the image; time follows the crops.
+Letters: N annotated objects, M detections that are kept, P matches, H W image. Memory: one label image and one bitmap
+of the size of the image; time follows the objects.
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from maskwright.types import BoolArray, FloatArray, IntArray, Masks
 
-Window = tuple[slice, slice]
-
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Annotated and found objects of IoU 0.5 and more, each object once: truth, found (P,) positions, iou (P,)."""
+    """Matches of IoU 0.5 and more, each object in one at most: truth, found (P,) positions, iou (P,)."""
 
     truth: IntArray
     found: IntArray
@@ -25,10 +23,10 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What is left of the objects of one image.
+    """The disjoint objects of one image.
 
-    rows: (M,) the found objects that are kept, best first. own: their masks, disjoint. truth_areas: (N,) pixels that
-    the annotated objects have for themselves. met: (P, 3) truth, position in `rows`, IoU of 0.5 and more.
+    rows: (M,) the detections that are kept, best first. own: their masks, disjoint. truth_areas: (N,) pixels that the
+    annotated objects keep. met: (P, 3) annotation, position in `rows`, IoU of 0.5 and more.
     """
 
     rows: IntArray
@@ -37,10 +35,10 @@ class Shares:
     met: NDArray[np.float64]
 
     def pairs(self, truth_labels: IntArray | None = None, found_labels: IntArray | None = None) -> Pairs:
-        """The partners; with labels (N,) and (M,) only those of equal class.
+        """The matches; with labels (N,) and (M,) only those of equal class.
 
-        An object has one partner, or two that are exactly half of it each: of those the first found, or the first
-        annotated, counts.
+        An object matches one other, or two that are exactly half of it each: of those the first detection, or the
+        first annotation, counts.
         """
         truth, found = self.met[:, 0].astype(np.int64), self.met[:, 1].astype(np.int64)
         used_truth, used_found, chosen = set[int](), set[int](), []
@@ -56,22 +54,23 @@ class Shares:
 
 
 def disjoint(found: Masks, scores: FloatArray, truth: Masks, keep: float) -> Shares:
-    """Give every pixel to one found and one annotated object at most, and measure which of them meet.
+    """Give every pixel to one detection and one annotated object at most, and measure the IoU of those that overlap.
 
-    Found objects claim pixels best score first (equal scores: first come first); one that gets less than `keep` of
-    itself, or nothing, is left out and claims none. So what is kept down to some score does not depend on what lies
-    below it. Annotated objects claim pixels smallest first.
+    Detections take pixels in order of their scores (equal scores: in the given order); one that would keep less than
+    `keep` of its pixels, or none, is dropped and takes none. So the detections above a score do not depend on those
+    below it. Annotated objects take pixels smallest first.
     """
     ground, areas = label_image(truth, np.argsort(truth.areas(), kind="stable"))
     taken = np.zeros(truth.size, np.bool_)
     rows: list[int] = []
     crops: list[BoolArray] = []
     met: list[tuple[int, int, float]] = []
+    windows = found.windows
     for row in np.argsort(-scores, kind="stable").tolist():
-        window, crop = _window(found, row)
-        own = crop & ~taken[window]
+        window, bitmap = windows[row], found.bitmaps[row]
+        own = bitmap & ~taken[window]
         area = int(own.sum())
-        if area == 0 or area < keep * int(crop.sum()):
+        if area == 0 or area < keep * int(bitmap.sum()):
             continue
         taken[window] |= own
         objects, shared = np.unique(ground[window][own], return_counts=True)
@@ -86,12 +85,13 @@ def disjoint(found: Masks, scores: FloatArray, truth: Masks, keep: float) -> Sha
 
 
 def label_image(masks: Masks, order: IntArray) -> tuple[NDArray[np.int32], IntArray]:
-    """int32 (H, W): 0 is background, i + 1 mask i, the first in `order` on top; and the pixels (N,) each mask has."""
+    """int32 (H, W): 0 is background, i + 1 mask i, the first in `order` on top; and the pixels (N,) each mask keeps."""
     out = np.zeros(masks.size, np.int32)
     areas = np.zeros(len(masks), np.int64)
+    windows = masks.windows
     for i in order.tolist():
-        window, crop = _window(masks, i)
-        own = crop & (out[window] == 0)
+        window = windows[i]
+        own = masks.bitmaps[i] & (out[window] == 0)
         out[window][own] = i + 1
         areas[i] = own.sum()
     return out, areas
@@ -109,9 +109,3 @@ def half_inside(mask: Masks, regions: Masks) -> bool:
         if y1 > y0 and x1 > x0:
             union[y0 - top : y1 - top, x0 - left : x1 - left] |= crop[y0 - t : y1 - t, x0 - le : x1 - le]
     return bool(2 * (own & union).sum() >= own.sum())
-
-
-def _window(masks: Masks, i: int) -> tuple[Window, BoolArray]:
-    """Where the crop of mask `i` lies in the image, and the crop."""
-    (top, left), crop = masks.corners[i].tolist(), masks.bitmaps[i]
-    return (slice(top, top + crop.shape[0]), slice(left, left + crop.shape[1])), crop

@@ -105,12 +105,11 @@ class Metric(Protocol):
 class MetricKind:
     """A row of the table of metrics.
 
-    make: the metric for a data set. about: what it measures. needs_masks: it cannot be made of boxes alone.
-    uses_score: it counts what reaches `MetricOptions.score`.
+    make: the metric for a data set. needs_masks: it cannot be measured with boxes alone. uses_score: it counts the
+    detections that reach `MetricOptions.score`.
     """
 
     make: Callable[[Dataset, MetricOptions], Metric]
-    about: str
     needs_masks: bool = False
     uses_score: bool = False
 

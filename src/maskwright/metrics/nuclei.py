@@ -1,20 +1,20 @@
 """Average precision of disjoint masks as microscopy publishes it: AP = TP / (TP + FP + FN) at fixed IoU thresholds.
 
-Letters: T IoU thresholds, N annotated objects, M found objects, P pairs of both, Q classes, H W image, h w crop.
+Letters: T IoU thresholds, N annotated objects, M detections, P matches, Q classes.
 
 Sources: the Data Science Bowl 2018 (Caicedo et al., Nature Methods 2019; its score is the mean over the thresholds 0.5,
 0.55 ... 0.95 and over the images), StarDist (Schmidt et al., MICCAI 2018; counts summed over all images first) and
 Cellpose (Stringer et al., Nature Methods 2021; mean over the images). Both means are given here.
 
-Every pixel belongs to one object at most, as the Data Science Bowl demands. What was found claims pixels best score
-first, and an object that keeps less than `keep` of itself is dropped: it is another's double. Annotations claim pixels
-smallest first. With disjoint masks and IoU of 0.5 and more an object has one partner at most (or two, each exactly
-half of it, of which one counts), so there is nothing to optimise; the tests compare with an optimal assignment.
+Every pixel belongs to one object at most, as the Data Science Bowl requires. Detections take pixels in order of their
+scores, and one that keeps less than `keep` of its pixels is dropped as a duplicate. Annotations take pixels smallest
+first. With disjoint masks and IoU of 0.5 and more an object has one match at most (or two, each exactly half of it, of
+which one counts), so that no assignment has to be optimised; the tests compare with an optimal one.
 
-A pair counts from the threshold on (as in StarDist; the Data Science Bowl says "greater", which differs only where an
-IoU is the threshold itself). Deliberate choices where the sources have none: an image in which nothing is annotated
-and nothing found counts as 1 in the mean over images (StarDist 0, Cellpose undefined); a found object at least half
-of which lies in a crowd region, and which has no partner, is not counted.
+A match counts if its IoU reaches the threshold (as in StarDist; the Data Science Bowl says "greater", which differs
+only where an IoU equals the threshold). Deliberate choices where the sources have none: an image without annotations
+and detections counts as 1 in the mean over images (StarDist 0, Cellpose undefined); a detection without a match of
+which at least half lies in a crowd region is not counted.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ SHOWN = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
 """The thresholds of the printed table, where they were measured."""
 
 KEEP = 0.5
-"""An object of which others, found with more confidence, cover more than this is dropped."""
+"""The share of its pixels that a detection must keep beside those of higher scores; else it is a duplicate."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class NucleiRow:
     """The numbers at one IoU threshold.
 
     ap: of the counts summed over the images. ap_by_image: mean of each image's own. matched_iou: mean IoU of the
-    matched pairs. panoptic_quality: summed IoU / (TP + FP / 2 + FN / 2). All are -1 where there is nothing to measure.
+    matches. panoptic_quality: summed IoU / (TP + FP / 2 + FN / 2). All are -1 where there is nothing to measure.
     """
 
     iou: float
@@ -70,7 +70,7 @@ class NucleiRow:
 class NucleiScores:
     """One class, or all of them with the class ignored. mean: of ap_by_image over the thresholds (Data Science Bowl).
 
-    objects: annotated. found: at or above the score threshold, crowds' members included.
+    objects: annotated. found: detections at or above the score threshold, those in crowd regions included.
     """
 
     name: str
@@ -102,9 +102,9 @@ class NucleiImage:
 
 @dataclass(frozen=True, eq=False)
 class NucleiResult:
-    """The numbers at one score threshold. overall: with the class ignored. per_class: a pair needs equal classes.
+    """The numbers at one score threshold. overall: with the class ignored. per_class: a match needs equal classes.
 
-    dropped: found objects that were duplicates of better ones, at or above the score threshold. best: the same at the
+    dropped: duplicates of better detections, at or above the score threshold. best: the same at the
     score threshold that suits the images best, where that was asked for.
     """
 
@@ -183,10 +183,10 @@ class NucleiResult:
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """What is kept of an image: no pixels. labels of truth (N,), of what was found (M,), best first.
+    """What is kept of an image: no pixels. truth (N,), found (M,): labels of annotations and detections, best first.
 
-    in_crowd: (M,) at least half in crowds of its class; in_any_crowd: in crowds of any class. doubles: scores of the
-    found objects that were dropped. agree: the pairs of equal class.
+    in_crowd: (M,) at least half in crowd regions of its class; in_any_crowd: of any class. duplicates: scores of the
+    dropped detections. pairs: matches with the class ignored; agree: matches of equal class.
     """
 
     name: str
@@ -195,19 +195,19 @@ class _Image:
     scores: FloatArray
     in_crowd: BoolArray
     in_any_crowd: BoolArray
-    doubles: FloatArray
+    duplicates: FloatArray
     pairs: Pairs
     agree: Pairs
 
 
 class NucleiMetric:
-    """Collects images and measures them; any score threshold can be asked for afterwards.
+    """Collects images and measures them; the score threshold can be chosen afterwards.
 
     metric = NucleiMetric(classes)
     metric.add(found, objects)               # once for each image, also where nothing was found
     print(metric.result(0.5).table())
 
-    thresholds: IoU, increasing, in [0.5, 1]. keep: share of itself that a found object must keep, in [0, 1].
+    thresholds: IoU, increasing, in [0.5, 1]. keep: see `KEEP`, in [0, 1].
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class NucleiMetric:
         self.thresholds = np.array(sorted(float(t) for t in thresholds))
         if not len(self.thresholds) or self.thresholds[0] < 0.5 or self.thresholds[-1] > 1:
             raise ConfigError(
-                f"NucleiMetric: IoU thresholds lie in [0.5, 1], where an object has one partner at most; got "
+                f"NucleiMetric: IoU thresholds lie in [0.5, 1], where an object has one match at most; got "
                 f"{list(thresholds)}."
             )
         if not 0 <= keep <= 1:
@@ -260,7 +260,7 @@ class NucleiMetric:
                 truth=truth.labels[visible],
                 found=labels,
                 scores=found.scores[shares.rows],
-                doubles=np.delete(found.scores, shares.rows),
+                duplicates=np.delete(found.scores, shares.rows),
                 in_crowd=np.array([half_inside(shares.own[i], regions[k]) for i, k in enumerate(of_class)], np.bool_),
                 in_any_crowd=np.array([half_inside(own, regions) for own in shares.own], np.bool_),
                 pairs=shares.pairs(),
@@ -287,7 +287,7 @@ class NucleiMetric:
     # ---- the numbers --------------------------------------------------------------------------------------------
 
     def result(self, score_threshold: float | None = None) -> NucleiResult:
-        """Measure all images given so far with what was found at a score of `score_threshold` and more.
+        """Measure all images given so far with the detections of score `score_threshold` and more.
 
         None takes the score of the options, and adds the best one where they ask for it.
         """
@@ -300,19 +300,19 @@ class NucleiMetric:
         overall, tables = self._scores("all", None, score_threshold)
         per_class = tuple(self._scores(n, k, score_threshold)[0] for k, n in enumerate(self.classes.names))
         if len(self.classes) == 1:
-            per_class = (NucleiScores(**{**vars(overall), "name": self.classes.names[0]}),)
+            per_class = (replace(overall, name=self.classes.names[0]),)
         rows = []
         for image, (tp, fp, fn, _) in zip(self._images, tables, strict=True):
             ap = _ap(tp, fp, fn)
             rows.append(NucleiImage(image.name, int(tp[0]), int(fp[0]), int(fn[0]), float(ap[0]), float(ap.mean())))
-        dropped = sum(int((p.doubles >= score_threshold).sum()) for p in self._images)
+        dropped = sum(int((p.duplicates >= score_threshold).sum()) for p in self._images)
         return NucleiResult(score_threshold, overall, per_class, tuple(rows), dropped, self._notes(dropped))
 
     def best_threshold(self, candidates: Sequence[float] | None = None) -> float:
         """The score threshold with the highest mean over images and IoU thresholds, the class ignored.
 
-        candidates: 0, 0.01 ... 0.99 if not given. Of equals the highest. It is chosen on the images it is measured
-        on, so publish numbers at it only for other images.
+        candidates: 0, 0.01 ... 0.99 if not given. Of equal means the highest threshold. As it is chosen on these
+        images, publish numbers at it only for others.
         """
         scores = np.arange(100) / 100 if candidates is None else np.array(sorted(candidates), np.float64)
         means = [
@@ -339,7 +339,7 @@ class NucleiMetric:
         return NucleiScores(name, objects, found, float(by_image.mean()), summed, rows), tables
 
     def _counts(self, image: _Image, label: int | None, score: float) -> Counts:
-        """TP, FP, FN and the summed IoU of the pairs, (T,) each."""
+        """TP, FP, FN and the summed IoU of the matches, (T,) each."""
         alive = _of(image.found, label) & (image.scores >= score)
         objects = int(_of(image.truth, label).sum())
         pairs, free = (image.pairs, image.in_any_crowd) if label is None else (image.agree, image.in_crowd)
@@ -352,8 +352,8 @@ class NucleiMetric:
     def _notes(self, dropped: int) -> tuple[str, ...]:
         notes = []
         if dropped:
-            notes.append(f"{dropped} found objects were left out as doubles: they keep less than {self.keep:.0%} of "
-                         "themselves beside better ones.")  # fmt: skip
+            notes.append(f"{dropped} detections were left out as duplicates: they keep less than {self.keep:.0%} of "
+                         "their pixels beside better ones.")  # fmt: skip
         if self._hidden:
             notes.append(f"{self._hidden} annotated objects have no pixel of their own and were left out.")
         if self._sharing:
@@ -367,13 +367,13 @@ def _of(labels: IntArray, label: int | None) -> BoolArray:
 
 
 def _ap(tp: Array, fp: Array, fn: Array) -> Array:
-    """TP / (TP + FP + FN), 1 where nothing is annotated and nothing found."""
+    """TP / (TP + FP + FN), 1 without annotations and detections."""
     total = np.asarray(tp + fp + fn, np.float64)
     return np.where(total > 0, tp / np.maximum(total, 1), 1.0)
 
 
 def _row(threshold: float, tp: int, fp: int, fn: int, iou: float, by_image: float) -> NucleiRow:
-    """The numbers of summed counts; 0 where no pair matches, -1 where nothing is annotated and nothing found."""
+    """The numbers of summed counts; 0 without matches, -1 without annotations and detections."""
     if tp + fp + fn == 0:
         return NucleiRow(threshold, 0, 0, 0, -1.0, by_image, -1.0, -1.0, -1.0, -1.0, -1.0)
     return NucleiRow(

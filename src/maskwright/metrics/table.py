@@ -9,8 +9,8 @@ from maskwright.metrics.metric import Metric, MetricKind, MetricOptions
 from maskwright.metrics.nuclei import NucleiMetric
 
 METRICS: dict[str, MetricKind] = {
-    "coco": MetricKind(CocoMetric.make, "COCO's AP and AR of boxes and masks"),
-    "nuclei": MetricKind(NucleiMetric.make, "TP / (TP + FP + FN) of disjoint masks", needs_masks=True, uses_score=True),
+    "coco": MetricKind(CocoMetric.make),
+    "nuclei": MetricKind(NucleiMetric.make, needs_masks=True, uses_score=True),
 }
 """The order is that of tables and pages."""
 

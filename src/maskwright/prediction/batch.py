@@ -37,7 +37,7 @@ class Failed:
 
 @dataclass
 class BatchResult:
-    """What a run did. done, failed: in the order of the run. seconds: from the first image to the last file."""
+    """What a run did. done, failed: in order. seconds: from the first image to the last file."""
 
     out: Path
     done: list[Done] = field(default_factory=list)
@@ -147,7 +147,7 @@ def predict_files(
 
 
 def _find(sources: Sequence[str | os.PathLike[str]]) -> tuple[list[str | Path], list[Failed]]:
-    """The images, each once, and the sources that lead to none."""
+    """The images, each once, and the sources without any."""
     good, missing = [], []
     for source in sources:
         try:
@@ -164,7 +164,7 @@ def _find(sources: Sequence[str | os.PathLike[str]]) -> tuple[list[str | Path], 
 
 
 def _check_kinds(predictor: Predictor, options: RunOptions) -> None:
-    """Refuse before the first image what a network without masks cannot give."""
+    """Refuse kinds that need masks, if the network has none, before the first image."""
     lacking = [kind for kind in options.save if WRITERS[kind].needs_masks and not predictor.model.draws_masks]
     if lacking:
         raise ConfigError(
@@ -174,7 +174,7 @@ def _check_kinds(predictor: Predictor, options: RunOptions) -> None:
 
 
 def _check_places(todo: Sequence[RunImage], out: Path, options: RunOptions) -> None:
-    """Refuse before the first image what would fail, or destroy something, after the last."""
+    """Refuse places that cannot be written, or hold results already, before the first image."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; results need a folder. Name another place.", options=("out",))
     if options.overwrite or not out.exists():

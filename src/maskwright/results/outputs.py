@@ -1,8 +1,8 @@
-"""The files a prediction run leaves: one table, `WRITERS`, says for each kind where it goes and who writes it.
+"""The files of a prediction run: one table, `WRITERS`, has the place and the writer of each kind.
 
-A kind whose pattern holds {name} gives a file (or folder) for each image; the others give one file for the whole
-run, written while the run goes on. Every file is written beside its place and then moved into it: a file under its
-final name is whole. Coordinates are the image's pixels.
+A kind whose pattern has {name} makes a file (or folder) for each image; the others make one file for the whole run,
+written during the run. Every file is written under another name and then renamed: a file under its final name is
+complete. Coordinates are the image's pixels.
 """
 
 import csv
@@ -65,8 +65,8 @@ class OutputKind:
     """One kind of result.
 
     pattern: its place under the output folder; {name} and {ext} are the image's ("jpg" for JPEG images, else
-        "png"). about: what it is, for help texts. open: given that place (of the run's file), a context in which
-        images are saved. needs_masks: it cannot be made of boxes alone.
+        "png"). about: for help texts. open: given the place of the run's file, a context whose value writes images.
+        needs_masks: it cannot be made from boxes alone.
     """
 
     pattern: str
@@ -167,10 +167,10 @@ MEASURES = ("perimeter", "centroid_x", "centroid_y")
 
 @contextmanager
 def csv_table(path: Path) -> Iterator[Writer]:
-    """One row for each instance, in pixels; `instance` counts from 0 in each image as the rows of its other files.
+    """One row for each instance, in pixels; `instance` counts from 0 in each image, as in its other files.
 
-    Without masks the area is the box's, and perimeter and centroid are empty. If the run is cut short, the rows of
-    the images done stay in `path`.part.
+    Without masks the area is the box's, and perimeter and centroid are empty. If the run is interrupted, the rows of
+    the images done so far stay in `path`.part.
     """
     with text_file(path, keep_part=True) as file:
         rows = csv.writer(file)
@@ -194,7 +194,7 @@ def _measurements(prediction: Prediction, shown: str) -> Iterator[tuple[Any, ...
 
 
 def _number(value: float) -> float | int | str:
-    """Whole numbers without a point, others to a thousandth of a pixel, NaN (of an empty mask) as nothing."""
+    """Whole numbers without a point, others with three decimals, NaN (of an empty mask) as an empty text."""
     value = float(value)
     if not np.isfinite(value):
         return ""
@@ -203,9 +203,9 @@ def _number(value: float) -> float | int | str:
 
 @contextmanager
 def coco_results(path: Path) -> Iterator[Writer]:
-    """A JSON array of COCO result entries, each with the image's `image_id` and `file_name`.
+    """A JSON array of COCO results, each with the image's `image_id` and `file_name`.
 
-    If the run is cut short, the entries of the images done stay, one a line, in `path`.part.
+    If the run is interrupted, the rows of the images done so far stay, one per line, in `path`.part.
     """
     with text_file(path, keep_part=True) as file:
         file.write("[")
@@ -243,7 +243,7 @@ WRITERS: dict[str, OutputKind] = {
 
 
 def parse_kinds(words: Sequence[str]) -> tuple[str, ...]:
-    """The kinds named in `words`, each a name or names joined by commas; ConfigError with the near miss."""
+    """The kinds named in `words`, each a name or names joined by commas. Raises ConfigError for an unknown one."""
     kinds = [word.strip() for text in words for word in text.split(",") if word.strip()]
     for kind in kinds:
         if kind not in WRITERS:
@@ -259,8 +259,8 @@ def parse_kinds(words: Sequence[str]) -> tuple[str, ...]:
 def run_images(sources: Sequence[Path | str], ids: Sequence[int] | None = None) -> list[RunImage]:
     """The images of a run, one for each source, in order, with names and numbers that differ.
 
-    The name is the file's stem. Images whose stems are alike (also if only in upper and lower case) get the folders
-    in which they differ in front, joined by "__", and, where that is not enough, the suffix and then a number behind.
+    The name is the file's stem. Equal stems (ignoring case) get the folders in which they differ in front, joined by
+    "__", and, where that is not enough, the suffix and then a number behind.
     image_id is that of `ids`; without it the stem where every stem is a number and they differ (COCO's own images),
     else 1, 2, ... in order.
     """
@@ -298,7 +298,7 @@ def _alike(names: list[str]) -> list[int]:
 
 
 def _key(name: str) -> str:
-    """Names with one key are one file on some file system."""
+    """Names of equal key are the same file on some file systems."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -321,7 +321,7 @@ def _suffix(source: Path | str) -> str:
 
 
 def printable(text: str | os.PathLike[str]) -> str:
-    """A path as text; bytes that are no UTF-8 become a replacement sign."""
+    """A path as text; bytes that are not UTF-8 become a replacement character."""
     return os.fsencode(text).decode("utf-8", "replace")
 
 

@@ -1,4 +1,4 @@
-"""What was found in one image, and how it leaves the program.
+"""What was found in one image, and its forms for other programs.
 
 Letters: N instances, P landmarks, H W image. Boxes are xyxy, absolute, continuous pixels.
 
@@ -39,35 +39,35 @@ VERSION = 1
 
 @dataclass(eq=False)
 class Prediction(Instances):
-    """The instances found in one image, with the ways to take them away; coordinates in that image's pixels.
+    """The instances found in one image, and their forms for other programs; coordinates in that image's pixels.
 
     Fields and checks are those of `Instances`. `prediction[rows]` is a Prediction again.
     """
 
     def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]:
-        """COCO result entries, one per instance: what COCO evaluation reads.
+        """COCO result rows, one per instance: what COCO evaluation reads.
 
         `bbox` is x, y, width, height; `category_id` is the data set's own id; `area` counts the mask's pixels (the
         box's area where there are no masks). `image_id` is written only if given; evaluation needs it. `score` ranks
         the masks; a result file has no room for `box_scores`.
         """
-        entries = []
+        rows = []
         rles = None if self.crops is None else mask_ops.encode(self.crops)
         pixels = areas(self)
         for i, (x0, y0, x1, y1) in enumerate(self.boxes.astype(np.float64).tolist()):
-            entry: dict[str, Any] = {} if image_id is None else {"image_id": image_id}
-            entry["category_id"] = self.classes.ids[int(self.labels[i])]
-            entry["bbox"] = [x0, y0, x1 - x0, y1 - y0]
-            entry["score"] = decimal(self.scores[i])
-            entry["area"] = float(pixels[i])
+            row: dict[str, Any] = {} if image_id is None else {"image_id": image_id}
+            row["category_id"] = self.classes.ids[int(self.labels[i])]
+            row["bbox"] = [x0, y0, x1 - x0, y1 - y0]
+            row["score"] = decimal(self.scores[i])
+            row["area"] = float(pixels[i])
             if rles is not None:
-                entry["segmentation"] = rles[i]
+                row["segmentation"] = rles[i]
             if self.keypoints is not None:
-                entry["keypoints"] = [decimal(v) for v in self.keypoints[i].ravel()]
+                row["keypoints"] = [decimal(v) for v in self.keypoints[i].ravel()]
             if self.track_ids is not None:
-                entry["track_id"] = int(self.track_ids[i])
-            entries.append(entry)
-        return entries
+                row["track_id"] = int(self.track_ids[i])
+            rows.append(row)
+        return rows
 
     def to_polygons(self) -> list[list[dict[str, Any]]]:
         """The exact outline of each instance: a list of parts {"outer": [[x, y], ...], "holes": [[[x, y], ...], ...]}.
@@ -84,8 +84,8 @@ class Prediction(Instances):
         """A LabelMe 5 annotation of the image at `image_path` (which LabelMe reads relative to the JSON file).
 
         LabelMe's polygons have neither parts nor holes. Each part becomes a polygon of its own, and the parts of one
-        instance share a `group_id`. A hole is joined to its outline by a seam of no width, walked there and back, so
-        that the polygon fills exactly the instance's pixels and can be edited. Without masks: rectangles.
+        instance share a `group_id`. A hole is joined to its outline by a seam of zero width, so that the polygon fills
+        exactly the instance's pixels and can be edited. Without masks: rectangles.
         """
         shapes: list[dict[str, Any]] = []
         if self.crops is None:
@@ -150,10 +150,10 @@ class Prediction(Instances):
         return overlay(as_image(image), self, **options)
 
     def save(self, path: str | os.PathLike[str], image: str | None = None) -> Path:
-        """Write the JSON described at the head of this module, beside its place and then into it; `load` reads it.
+        """Write the JSON described at the head of this module, whole or not at all; `load` reads it.
 
-        image: what the file says about where the image came from. Raises DataError for a box that is not finite,
-        OSError where the file cannot be written.
+        image: written as the image's source. Raises DataError for a box that is not finite, OSError where the file
+        cannot be written.
         """
         if not np.isfinite(self.boxes).all():
             bad = int(np.argmin(np.isfinite(self.boxes).all(axis=1)))
@@ -225,7 +225,7 @@ class Prediction(Instances):
 
 @contextmanager
 def text_file(path: str | os.PathLike[str], keep_part: bool = False) -> Iterator[TextIO]:
-    """A UTF-8 text file to write that takes the place of `path` when the block ends well; see `atomic.replacing`."""
+    """A UTF-8 text file to write that replaces `path` if the block ends without an error; see `atomic.replacing`."""
     with replacing(path, keep_part=keep_part) as part, open(part, "w", encoding="utf-8", newline="") as file:
         yield file
 

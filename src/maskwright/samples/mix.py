@@ -151,8 +151,8 @@ def paste(base: Sample, source: Sample, min_share: float = 0.0, cut: Literal["dr
     if source.size != base.size:
         raise DataError(f"paste: the images are {base.size} and {source.size}, they must have one size.")
     cover = np.zeros(base.size, np.bool_)
-    for (top, left), crop in zip(masks.corners, masks.bitmaps, strict=True):
-        cover[top : top + crop.shape[0], left : left + crop.shape[1]] |= crop
+    for window, bitmap in zip(masks.windows, masks.bitmaps, strict=True):
+        cover[window] |= bitmap
     image = base.image.copy()
     image[cover] = source.image[cover]
     return Sample(image, join([_hide(base.objects, cover, min_share, cut), source.objects]))
@@ -160,10 +160,9 @@ def paste(base: Sample, source: Sample, min_share: float = 0.0, cut: Literal["dr
 
 def _hide(objects: Objects, cover: BoolArray, min_share: float, cut: Literal["drop", "ignore"]) -> Objects:
     """The objects without the pixels of `cover` (H, W)."""
-    masks, crops = _masks(objects), []
-    for (top, left), crop in zip(masks.corners, masks.bitmaps, strict=True):
-        crops.append(crop & ~cover[top : top + crop.shape[0], left : left + crop.shape[1]])
-    left_over = Masks(masks.size, masks.corners, tuple(crops))
+    masks = _masks(objects)
+    seen = (bitmap & ~cover[window] for window, bitmap in zip(masks.windows, masks.bitmaps, strict=True))
+    left_over = Masks(masks.size, masks.corners, tuple(seen))
     share = (left_over.areas() / np.maximum(masks.areas(), 1)).astype(np.float32)
     points = objects.keypoints
     if points is not None:

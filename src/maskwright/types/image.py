@@ -1,4 +1,4 @@
-"""Values in the image's frame: classes, landmarks, masks, what was found or annotated, panoptic maps.
+"""Values in the image's frame: classes, landmarks, masks, instances, panoptic maps.
 
 Letters: N instances, P landmarks, Q classes, H W image, h w crop.
 Boxes are xyxy, absolute, continuous pixels: pixel (row i, column j) covers [j, j+1) x [i, i+1).
@@ -24,10 +24,11 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Landmarks:
-    """The named points of one class, as people have wrists and flies have wing tips.
+    """The named points of one class, such as a person's wrists.
 
-    names: P of them. links: pairs of positions that are drawn as lines. mirrored: for each point the one that takes
-    its place when the image is mirrored left-right; None: the point of the same name with left and right exchanged.
+    names: P of them. links: pairs of positions that are drawn as lines. mirrored: for each point the position of the
+    one that replaces it when the image is mirrored left-right; None takes the one whose name has left and right
+    exchanged.
     """
 
     names: tuple[str, ...]
@@ -49,7 +50,7 @@ class Landmarks:
         return len(self.names)
 
     def _partner(self, k: int) -> int:
-        """The point whose name has left for right or right for left, in one place ("upright left") or in all."""
+        """The point with left and right exchanged in its name, in one place ("upright left") or in all."""
         name = self.names[k]
         for one, other in (("left", "right"), ("right", "left"), ("Left", "Right"), ("Right", "Left")):
             places = [m.start() for m in re.finditer(one, name)]
@@ -189,11 +190,19 @@ class Masks(Sequence["Masks"]):
             crops.append(mask[top:bottom, left:right].copy())
         return cls((int(height), int(width)), np.array(corners, np.int64).reshape(-1, 2), tuple(crops))
 
+    @property
+    def windows(self) -> list[tuple[slice, slice]]:
+        """The rows and columns of the image that each bitmap covers: `image[window][bitmap]` are a mask's pixels."""
+        return [
+            (slice(top, top + bitmap.shape[0]), slice(left, left + bitmap.shape[1]))
+            for (top, left), bitmap in zip(self.corners.tolist(), self.bitmaps, strict=True)
+        ]
+
     def dense(self) -> BoolArray:
         """(N, H, W) bool: memory N x H x W, so ask for it only where the image is small."""
         out = np.zeros((len(self), *self.size), np.bool_)
-        for row, (top, left), crop in zip(out, self.corners, self.bitmaps, strict=True):
-            row[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+        for row, window, bitmap in zip(out, self.windows, self.bitmaps, strict=True):
+            row[window] = bitmap
         return out
 
     def areas(self) -> IntArray:
@@ -212,12 +221,12 @@ class Masks(Sequence["Masks"]):
 
 @dataclass(eq=False)
 class Instances:
-    """What was found in, or annotated on, one image; coordinates in that image's pixels.
+    """The detected or annotated objects of one image; coordinates in that image's pixels.
 
     boxes (N, 4) float32 xyxy; scores (N,) float32 in [0, 1]; labels (N,) int64 in 0..Q-1; size (H, W).
     crops: the masks as `Masks`, or None. keypoints: (N, P, 3) float32 x, y, score, or None. track_ids: (N,) or None.
-    box_scores: (N,) float32 in [0, 1], the scores by which boxes are ranked where they differ from those of the masks
-    (YOLACT++ rates its masks), or None.
+    box_scores: (N,) float32 in [0, 1], the scores that rank boxes where they differ from those of the masks (YOLACT++
+    rates its masks), or None.
     Raises DataError where shapes or ranges disagree.
     """
 
@@ -270,7 +279,7 @@ class Instances:
 
     @property
     def masks(self) -> BoolArray | None:
-        """(N, H, W) bool, made when asked for; `crops` holds the same in memory that follows the objects."""
+        """(N, H, W) bool, made on each access; `crops` has the same masks in less memory."""
         return None if self.crops is None else self.crops.dense()
 
 
@@ -286,9 +295,9 @@ class Segment:
 
 @dataclass(eq=False)
 class Panoptic:
-    """A whole image cut into segments: each pixel belongs to one thing, to one kind of stuff, or to nothing named.
+    """An image divided into segments: each pixel belongs to one thing, to a kind of stuff, or to no segment.
 
-    ids: (H, W) int32, the segment of each pixel; 0 where nothing is said. segments: one row for each id in the map.
+    ids: (H, W) int32, the segment of each pixel; 0 is no segment. segments: one row for each id in the map.
     classes: things and stuff. things: by label, whether the class has countable objects.
     Raises DataError where the map and the table disagree.
     """

@@ -373,3 +373,20 @@ def test_a_num_keypoints_that_is_no_number_is_counted_again(tmp_path: Path) -> N
     path = tmp_path / "odd.json"
     path.write_text(json.dumps(rows))
     assert any("num_keypoints" in note for note in coco.load(path).notes)
+
+
+def test_landmarks_of_a_data_set_are_those_of_its_classes(tmp_path: Path) -> None:
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 9, "width": 9}],
+        "annotations": [],
+        "categories": [
+            {"id": 2, "name": "leaf"},
+            {"id": 5, "name": "fly", "keypoints": ["left wing", "right wing"], "skeleton": [[1, 2]]},
+        ],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    data = coco.load(tmp_path / "a.json")
+    assert data.classes.landmarks == data.landmarks
+    assert data.classes.landmarks[0] is None
+    assert data.classes.landmarks[1] is not None
+    assert data.classes.landmarks[1].names == ("left wing", "right wing")

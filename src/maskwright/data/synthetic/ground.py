@@ -63,8 +63,7 @@ def _regions(rng: np.random.Generator, size: Size, stuff: int, grain: int) -> ND
             middle = rng.uniform((0, 0.35 * height), (width, height))
             radius = grain * rng.uniform(0.12, 0.42)
             patch = from_polygons([[Part(_patch(rng, middle, radius))]], size)
-            (top, left), crop = patch.corners[0], patch.bitmaps[0]
-            regions[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = label
+            regions[patch.windows[0]][patch.bitmaps[0]] = label
     return regions
 
 

@@ -200,9 +200,8 @@ class Canvas:
 
     def below(self, shape: Masks) -> IntArray:
         """(K,) pixels that this mask would hide of each object."""
-        (top, left), crop = shape.corners[0], shape.bitmaps[0]
-        window = self.owner[top : top + crop.shape[0], left : left + crop.shape[1]]
-        return np.bincount(window[crop] + 1, minlength=len(self.actors) + 1)[1:]
+        below = self.owner[shape.windows[0]][shape.bitmaps[0]]
+        return np.bincount(below + 1, minlength=len(self.actors) + 1)[1:]
 
     def add(self, actor: Actor, matrix: Array, shape: Masks) -> None:
         """Add an object over all others."""

@@ -95,8 +95,8 @@ def _label_image(masks: Masks, name: str, lost: Counter[str]) -> NDArray[np.uint
     if len(masks) > _MOST:
         raise DataError(f"{name}: a label image holds at most {_MOST} objects, this one has {len(masks)}.")
     out = np.zeros(masks.size, np.uint16)
-    for k, ((top, left), crop) in enumerate(zip(masks.corners, masks.bitmaps, strict=True), start=1):
-        out[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = k
+    for k, (window, bitmap) in enumerate(zip(masks.windows, masks.bitmaps, strict=True), start=1):
+        out[window][bitmap] = k
     seen = np.bincount(out.ravel(), minlength=len(masks) + 1)[1:]
     lost["object{s} partly or wholly hidden: a pixel has one object, the last in the file"] += int(
         (seen < masks.areas()).sum()

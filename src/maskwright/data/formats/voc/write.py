@@ -102,11 +102,10 @@ def _draw(dataset: Dataset, i: int, lost: _Lost) -> tuple[NDArray[np.uint8], NDA
     objects, classes = np.zeros(record.size, np.uint8), np.zeros(record.size, np.uint8)
     order = sorted(range(len(rows)), key=lambda k: (not rows[k].crowd, -areas[k]))
     index = {k: n + 1 for n, k in enumerate(k for k in range(len(rows)) if not rows[k].crowd)}
+    windows = masks.windows
     for k in order:
-        (top, left), crop = masks.corners[k], masks.bitmaps[k]
-        window = np.s_[top : top + crop.shape[0], left : left + crop.shape[1]]
-        objects[window][crop] = index.get(k, VOID)
-        classes[window][crop] = VOID if rows[k].crowd else rows[k].label + 1
+        objects[windows[k]][masks.bitmaps[k]] = index.get(k, VOID)
+        classes[windows[k]][masks.bitmaps[k]] = VOID if rows[k].crowd else rows[k].label + 1
     seen = np.bincount(objects.reshape(-1), minlength=256)
     _note(lost, dataset.of(i), record.file_name)
     for k, number in index.items():
