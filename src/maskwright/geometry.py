@@ -57,11 +57,8 @@ class Geometry:
     @classmethod
     def flip(cls, source: Size, *, horizontal: bool = False, vertical: bool = False) -> "Geometry":
         """Mirror left-right and/or top-bottom."""
-        matrix = np.eye(3)
-        if horizontal:
-            matrix = np.array([[-1.0, 0, source[1]], [0, 1, 0], [0, 0, 1]]) @ matrix
-        if vertical:
-            matrix = np.array([[1.0, 0, 0], [0, -1, source[0]], [0, 0, 1]]) @ matrix
+        x, y = 1.0 - 2 * horizontal, 1.0 - 2 * vertical
+        matrix = np.array([[x, 0, horizontal * source[1]], [0, y, vertical * source[0]], [0, 0, 1]])
         return cls(matrix, source, source)
 
     @classmethod

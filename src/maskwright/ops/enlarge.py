@@ -72,74 +72,57 @@ class Axis:
         return np.asarray(-(-end // self.side) - begin // self.side)
 
 
-@dataclass(frozen=True, eq=False)
-class Place:
-    """Where each of N maps may exceed the threshold on the image: half-open pixel spans of rows and columns, (N, 2)."""
+def cut(
+    maps: Tensor, corners: IntArray, rows: IntArray, columns: IntArray, down: Axis, across: Axis, level: float
+) -> Iterator[BoolArray]:
+    """Yield for each map the bool pixels in a window of the image: True where the interpolated value is above `level`.
 
-    rows: IntArray
-    columns: IntArray
-
-    def tiles(self, down: Axis, across: Axis) -> "Tiles":
-        """The tiles that the N places touch."""
-        top, left = self.rows[:, 0] // down.side, self.columns[:, 0] // across.side
-        m, n = down.tiles(*self.rows.T), across.tiles(*self.columns.T)
-        first = np.cumsum(m * n) - m * n
-        which = np.repeat(np.arange(len(m)), m * n)
-        i, j = np.divmod(np.arange(len(which)) - first[which], n[which])
-        return Tiles(top, left, m, n, first, which, top[which] + i, left[which] + j)
-
-
-@dataclass(frozen=True, eq=False)
-class Tiles:
-    """The tiles of N places, place by place and row by row.
-
-    Of each place, (N,): top, left, the first tile row and column; m, n, the numbers of tile rows and columns; first,
-    the index of its first tile. Of each tile, (T,): which, its map; y, x, its tile row and column.
+    maps: (N, r, c) windows of larger maps that are 0 elsewhere. corners: (N, 2) first row and column of each of those.
+    rows, columns: (N, 2) half-open pixel spans of the windows of the image.
     """
-
-    top: IntArray
-    left: IntArray
-    m: IntArray
-    n: IntArray
-    first: IntArray
-    which: IntArray
-    y: IntArray
-    x: IntArray
-
-
-def cut(maps: Tensor, corners: IntArray, place: Place, down: Axis, across: Axis, level: float) -> Iterator[BoolArray]:
-    """Yield for each map the bool pixels of its `place`: True where the interpolated value is above `level`.
-
-    maps: (N, r, c) windows of larger maps that are 0 elsewhere. corners: (N, 2) first row and column of each window.
-    """
-    tiles = place.tiles(down, across)
-    first = np.stack([down.start[tiles.y], across.start[tiles.x]], 1) - corners[tiles.which]
-    patches = _patches(maps, tiles.which, first, (down.looks, across.looks))
-    bits = np.zeros((len(tiles.y), down.side, across.side), np.bool_)
+    grids, which, y, x = _tiles(rows, columns, down, across)
+    first = np.stack([down.start[y], across.start[x]], 1) - corners[which]
+    patches = _patches(maps, which, first, (down.looks, across.looks))
+    bits = np.zeros((len(y), down.side, across.side), np.bool_)
     if len(bits):
         lowest, highest = patches.amin((1, 2)).numpy(), patches.amax((1, 2)).numpy()
         full = lowest > level
         bits[full] = True
         mixed = np.flatnonzero((highest > level) & ~full)
-        mixed = mixed[np.argsort(tiles.x[mixed], kind="stable")]
+        mixed = mixed[np.argsort(x[mixed], kind="stable")]
         # NumPy, because small products on one thread are faster than waking torch's threads for each.
         halves = np.empty((CACHED, down.looks, across.side), np.float32)
         values = np.empty((CACHED, down.side, across.side), np.float32)
-        for some, x in _runs(mixed, tiles.x[mixed]):
-            half = np.matmul(patches.numpy()[some], across.weights[x].T, out=halves[: len(some)])
-            bits[some] = np.matmul(down.weights[tiles.y[some]], half, out=values[: len(some)]) > level
-    yield from _crops(bits, tiles, place)
+        for some, column in _runs(mixed, x[mixed]):
+            half = np.matmul(patches.numpy()[some], across.weights[column].T, out=halves[: len(some)])
+            bits[some] = np.matmul(down.weights[y[some]], half, out=values[: len(some)]) > level
+    yield from _windows(bits, grids, rows, columns)
 
 
-def _crops(bits: BoolArray, tiles: Tiles, place: Place) -> Iterator[BoolArray]:
-    """Yield the pixels of each place, joined from the bits (T, a, b) of all tiles."""
+def _tiles(
+    rows: IntArray, columns: IntArray, down: Axis, across: Axis
+) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """The tiles that N windows touch, window by window and row by row.
+
+    Returns the grid of each window, (N, 5): index of its first tile, first tile row and column, numbers of tile rows
+    and columns; and of each tile, (T,) each, its window, tile row and tile column.
+    """
+    top, left = rows[:, 0] // down.side, columns[:, 0] // across.side
+    m, n = down.tiles(*rows.T), across.tiles(*columns.T)
+    first = np.cumsum(m * n) - m * n
+    which = np.repeat(np.arange(len(m)), m * n)
+    i, j = np.divmod(np.arange(len(which)) - first[which], n[which])
+    return np.stack([first, top, left, m, n], 1), which, top[which] + i, left[which] + j
+
+
+def _windows(bits: BoolArray, grids: IntArray, rows: IntArray, columns: IntArray) -> Iterator[BoolArray]:
+    """Yield the pixels of each window, joined from the bits (T, a, b) of all tiles."""
     _, a, b = bits.shape
-    corners, sizes = np.stack([tiles.first, tiles.top * a, tiles.left * b], 1), np.stack([tiles.m, tiles.n], 1)
-    for (t, y, x), (m, n), (top, bottom), (left, right) in zip(
-        corners.tolist(), sizes.tolist(), place.rows.tolist(), place.columns.tolist(), strict=True
+    for (t, y, x, m, n), (top, bottom), (left, right) in zip(
+        grids.tolist(), rows.tolist(), columns.tolist(), strict=True
     ):
         whole = bits[t : t + m * n].reshape(m, n, a, b).swapaxes(1, 2).reshape(m * a, n * b)
-        yield whole[top - y : bottom - y, left - x : right - x].copy()
+        yield whole[top - y * a : bottom - y * a, left - x * b : right - x * b].copy()
 
 
 def _runs(tiles: IntArray, x: IntArray) -> Iterator[tuple[IntArray, int]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from maskwright.errors import ConfigError
 from maskwright.geometry import Geometry
-from maskwright.ops.enlarge import TILE, Axis, Place, cut
+from maskwright.ops.enlarge import TILE, Axis, cut
 from maskwright.types import BoolArray, IntArray, Masks, Size
 
 Upsample = Literal["masks", "logits"]
@@ -99,9 +99,9 @@ def draw(
         outside = torch.from_numpy(~(r.inside[:, :, None] & c.inside[:, None, :]))
         values.masked_fill_(outside, 0.0 if upsample == "masks" else level)  # neither is above the level
         above: BoolArray = values.numpy() > level
-        place = Place(r.narrowed(down, above, 2), c.narrowed(across, above, 1))
-        corners[some] = np.stack([place.rows[:, 0], place.columns[:, 0]], 1)
-        drawn = cut(values, np.stack([r.first, c.first], 1), place, down, across, level)
+        pixel_rows, pixel_columns = r.narrowed(down, above, 2), c.narrowed(across, above, 1)
+        corners[some] = np.stack([pixel_rows[:, 0], pixel_columns[:, 0]], 1)
+        drawn = cut(values, np.stack([r.first, c.first], 1), pixel_rows, pixel_columns, down, across, level)
         for k, crop in zip(some.tolist(), drawn, strict=True):
             crops[k] = crop
     return Masks(geometry.source, corners, tuple(crops))
