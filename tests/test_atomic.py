@@ -100,7 +100,7 @@ def test_only_a_file_is_replaced(tmp_path, monkeypatch, kind):
         (errno.ENAMETOOLONG, OSError, r"File name too long\. Name another place"),
     ],
 )
-def test_what_cannot_be_written_is_told_in_words_by_the_users_name(tmp_path, number, kind, why):
+def test_write_errors_give_the_reason_and_the_users_path(tmp_path, number, kind, why):
     place = tmp_path / "set"
 
     def fail_in_a_file() -> None:
@@ -121,7 +121,7 @@ def test_what_cannot_be_written_is_told_in_words_by_the_users_name(tmp_path, num
         assert not list(tmp_path.iterdir())
 
 
-def test_a_copy_that_does_not_fit_is_told_by_the_name_of_the_folder(tmp_path):
+def test_a_failed_copy_is_reported_with_the_folders_name(tmp_path):
     def fail(number: int, name: str) -> None:
         with new_folder(tmp_path / "set") as folder:
             try:
@@ -139,13 +139,13 @@ def test_a_copy_that_does_not_fit_is_told_by_the_name_of_the_folder(tmp_path):
         fail(errno.EACCES, "a.png")  # of the image that was to be read
 
 
-def test_an_error_of_another_file_stays_as_it_is(tmp_path):
+def test_errors_of_other_files_are_not_changed(tmp_path):
     for writing in (replacing, new_folder):
         with pytest.raises(FileNotFoundError, match=r"\[Errno 2\].*gone\.txt"), writing(tmp_path / "a"):
             (tmp_path / "gone.txt").read_text()
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_made_is_an_error_with_the_reason(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("a file")
     for writing in (replacing, new_folder):
         for place in (tmp_path / "a.txt" / "b", tmp_path / "a.txt" / "b" / "c"):

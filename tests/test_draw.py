@@ -45,7 +45,7 @@ class TestOverlay:
         out = overlay(GREY, disks([(40, 40)]), labels=False, scores=False, opacity=0, outline=0)
         np.testing.assert_array_equal(out, GREY)
 
-    def test_small_lies_over_large(self):
+    def test_small_objects_are_drawn_over_large_ones(self):
         size = (90, 120)
         small, large = disks([(60, 45)], 8, size), disks([(60, 45)], 40, size)
         for first, second in ((small, large), (large, small)):

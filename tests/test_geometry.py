@@ -199,7 +199,7 @@ class TestMasks:
 
     @given(seeds)
     @many
-    def test_any_turn_and_back_keeps_the_object(self, seed):
+    def test_rotating_there_and_back_keeps_the_object(self, seed):
         rng = np.random.default_rng(seed)
         turn = Geometry.affine((300, 300), degrees=rng.uniform(-180, 180), scale=rng.uniform(0.6, 1.2), shear=15)
         map_ = Geometry.pad((100, 100), top=100, left=100, bottom=100, right=100).then(turn)

@@ -44,7 +44,7 @@ class TestModes:
         rgba = np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)])
         np.testing.assert_array_equal(read_image(encoded(Image.fromarray(rgba))), RGB)
 
-    def test_transparency_lies_over_white(self):
+    def test_transparency_is_composed_over_white(self):
         alpha = rng.integers(0, 256, RGB.shape[:2], dtype=np.uint8)
         alpha[0, 0], alpha[0, 1] = 0, 255
         found = read_image(encoded(Image.fromarray(np.dstack([RGB, alpha])))).astype(float)

@@ -34,7 +34,7 @@ def test_rounded_equal_torchvision_exactly(ratios: tuple[float, ...]) -> None:
         assert torch.equal(torch.cat(ours), expected)
 
 
-def test_areas_and_shapes_are_what_was_asked_for() -> None:
+def test_anchors_have_the_given_areas_and_aspect_ratios() -> None:
     cell = cell_anchors((10.0, 20.0), (0.25, 1.0, 4.0))
     width, height = cell[:, 2] - cell[:, 0], cell[:, 3] - cell[:, 1]
     assert (width * height).tolist() == pytest.approx([100] * 3 + [400] * 3)

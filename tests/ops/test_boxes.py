@@ -54,7 +54,7 @@ def test_iou_and_area_equal_torchvision() -> None:
     torch.testing.assert_close(ops.area(a), box_area(a))
 
 
-def test_empty_boxes_overlap_nothing_not_even_themselves() -> None:
+def test_the_iou_of_empty_boxes_is_zero() -> None:
     boxes = torch.tensor([[5.0, 5, 5, 5], [5, 5, 5, 9], [0, 0, 10, 10], [7, 3, 3, 7]])  # point, line, box, inside out
     overlap = ops.iou(boxes, boxes)
     assert torch.equal(overlap, torch.diag(torch.tensor([0.0, 0, 1, 0])))
@@ -96,7 +96,7 @@ def test_sides_at_least(shortest: float, kept: list[bool]) -> None:
 
 @PROPERTY
 @given(box(), box(), st.sampled_from([(1.0, 1.0, 1.0, 1.0), RCNN]))
-def test_code_equals_the_twin_and_comes_back(a: list[float], b: list[float], weights: ops.Weights) -> None:
+def test_encode_equals_the_twin_and_decode_inverts_it(a: list[float], b: list[float], weights: ops.Weights) -> None:
     truth, anchor = torch.tensor([a], dtype=torch.float64), torch.tensor([b], dtype=torch.float64)
     deltas = ops.encode(truth, anchor, weights)
     assert deltas[0].tolist() == pytest.approx(twin.encode(a, b, weights), rel=1e-9, abs=1e-9)
@@ -108,7 +108,7 @@ def test_code_equals_the_twin_and_comes_back(a: list[float], b: list[float], wei
 
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0, 1.0), RCNN])
-def test_code_equals_torchvision(weights: ops.Weights) -> None:
+def test_encode_and_decode_equal_torchvision(weights: ops.Weights) -> None:
     truth, anchors = random_boxes(300, 4), random_boxes(300, 5)
     coder = BoxCoder(weights)
     torch.testing.assert_close(ops.encode(truth, anchors, weights), coder.encode_single(truth, anchors))
@@ -116,7 +116,7 @@ def test_code_equals_torchvision(weights: ops.Weights) -> None:
     torch.testing.assert_close(ops.decode(deltas, anchors, weights), coder.decode_single(deltas, anchors)[:, :4])
 
 
-def test_wild_offsets_stay_finite_and_half_precision_is_widened() -> None:
+def test_extreme_offsets_stay_finite_and_half_precision_is_computed_in_float32() -> None:
     anchor = torch.tensor([[0.0, 0, 16, 16]])
     wild = torch.tensor([[0.0, 0.0, 1e4, 1e4]])
     decoded = ops.decode(wild, anchor)

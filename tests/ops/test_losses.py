@@ -42,7 +42,7 @@ def test_class_term_is_its_formula() -> None:
     assert float(losses.class_cross_entropy_sum(logits, torch.tensor([1, 0]))) == pytest.approx(sum(expected))
 
 
-def test_nothing_to_learn_from_is_a_zero_with_a_gradient() -> None:
+def test_losses_of_no_rows_are_zero_with_a_gradient() -> None:
     rows = torch.zeros(0, 28, 28, requires_grad=True)
     flat = torch.zeros(0, 4, requires_grad=True)
     for loss in (

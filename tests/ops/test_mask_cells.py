@@ -47,7 +47,7 @@ def resized(masks: BoolArray, shape: Size) -> torch.Tensor:
 
 @PROPERTY
 @given(st.integers(0, 10**6), st.sampled_from(SHAPES), st.integers(0, 6))
-def test_every_cell_as_in_the_resized_mask(seed: int, sizes: tuple[Size, Size], count: int) -> None:
+def test_every_cell_equals_the_resized_mask(seed: int, sizes: tuple[Size, Size], count: int) -> None:
     size, shape = sizes
     dense = blobs(seed, size, count)
     parts = [Masks.from_dense(dense[: count // 2], size), Masks.from_dense(dense[count // 2 :], size)]

@@ -62,7 +62,7 @@ def test_bitmaps_equal_roi_align_where_coordinates_are_large(aligned: bool) -> N
 
 
 @pytest.mark.parametrize("aligned", [True, False])
-def test_boxes_without_area_are_treated_as_roi_align_treats_them(aligned: bool) -> None:
+def test_boxes_without_area_equal_roi_align(aligned: bool) -> None:
     masks = Masks.from_dense(np.ones((1, 12, 12), np.bool_))
     boxes = torch.tensor([[4.0, 4, 4, 4], [4, 4, 4, 9], [6, 6, 3, 9], [50, 50, 60, 60]])
     rows = torch.zeros(4, dtype=torch.int64)
@@ -70,7 +70,7 @@ def test_boxes_without_area_are_treated_as_roi_align_treats_them(aligned: bool) 
     torch.testing.assert_close(found, twin.from_bitmaps(masks, rows, boxes, 7, aligned), rtol=0, atol=1e-5)
 
 
-def test_many_rois_go_through_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rois_are_processed_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     masks, boxes = random_masks(rng, (60, 80), 10), random_boxes(rng, (60, 80), 300)
     rows = torch.from_numpy(rng.integers(0, 10, 300))

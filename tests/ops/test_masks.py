@@ -61,7 +61,7 @@ class TestRunLengths:
 
     @given(dense_masks())
     @many
-    def test_uncompressed_and_bytes_are_read_too(self, dense):
+    def test_uncompressed_and_bytes_counts_are_read(self, dense):
         for mask in dense:
             counts = slow.run_lengths(mask)
             for form in (counts, np.array(counts), oracle_rle(mask)["counts"]):
@@ -106,7 +106,7 @@ class TestRunLengths:
             ({"size": [3, 4], "counts": "<"}, "expected \\[3, 3\\]"),
         ],
     )
-    def test_damage_is_named(self, rle, says):
+    def test_damaged_rles_are_errors_that_name_the_fault(self, rle, says):
         good = {"size": [3, 3], "counts": "9"}
         with pytest.raises(DataError, match=f"RLE 1: .*{says}"):
             decode([good, rle])
@@ -179,7 +179,7 @@ class TestPolygons:
 
     @given(st.integers(0, 10**6))
     @many
-    def test_any_polygon_against_the_slow_twin(self, seed):
+    def test_any_polygon_equals_the_slow_twin(self, seed):
         rng = np.random.default_rng(seed)
         size = tuple(rng.integers(1, 14, 2))
         parts = [

@@ -53,7 +53,7 @@ def test_equal_to_torchvision(low: float, high: float, keep_best: bool) -> None:
     assert {-2, -1} <= set(ours.tolist()) or low == high
 
 
-def test_the_best_of_a_truth_answer_for_their_own_best() -> None:
+def test_forced_candidates_are_matched_to_their_own_best_ground_truth() -> None:
     """Both candidates tie as the best of truth 1, and one of them overlaps truth 0 more."""
     truth = tensor([[0, 0, 10, 10], [8, 0, 12, 10]])
     candidates = tensor([[0, 0, 10, 10], [10, 0, 12, 20], [40, 40, 41, 41]])
@@ -64,7 +64,7 @@ def test_the_best_of_a_truth_answer_for_their_own_best() -> None:
     assert match(tensor([[0, 0, 10, 10]]), tied, low=0.35, high=0.7, keep_best=False)[0].tolist() == [BACKGROUND] * 2
 
 
-def test_a_truth_that_nothing_overlaps_makes_nothing_foreground() -> None:
+def test_a_ground_truth_without_overlap_makes_no_candidate_foreground() -> None:
     """An empty box overlaps nothing: its best overlap, 0, is not one."""
     candidates = tensor([[0, 0, 10, 10], [20, 20, 30, 30], [5, 5, 6, 6]])
     for truth in (tensor([[3, 3, 3, 8]]), tensor([[90, 90, 95, 95]])):
@@ -72,7 +72,7 @@ def test_a_truth_that_nothing_overlaps_makes_nothing_foreground() -> None:
         assert matches.tolist() == [BACKGROUND] * 3
 
 
-def test_no_truth_and_no_candidates() -> None:
+def test_no_ground_truth_and_no_candidates() -> None:
     some, none = tensor([[0, 0, 4, 4], [1, 1, 3, 3]]), tensor([])
     matches, best = match(none, some, low=0.3, high=0.7, keep_best=True)
     assert (matches.tolist(), best.tolist()) == ([BACKGROUND] * 2, [0, 0])
@@ -91,7 +91,7 @@ def test_crowds_equal_the_twin(
     assert ignored.tolist() == twin.ignore_crowds(matches.tolist(), candidates, crowds, share)
 
 
-def test_a_crowd_takes_nothing_from_the_foreground() -> None:
+def test_crowds_do_not_change_foreground_matches() -> None:
     candidates = tensor([[0, 0, 4, 4], [1, 1, 3, 3], [20, 20, 24, 24]])
     ignored = ignore_crowds(torch.tensor([0, -1, -1]), candidates, tensor([[0, 0, 10, 10]]))
     assert ignored.tolist() == [0, IGNORED, BACKGROUND]

@@ -62,7 +62,7 @@ def test_crowded_objects_equal_the_twin(seed: int, count: int, side: float) -> N
     assert found.tolist() == twin.match_priors(truth.tolist(), priors.tolist(), 0.4, 0.5)
 
 
-def test_the_losing_object_pushes_off_a_third() -> None:
+def test_an_object_that_loses_its_prior_displaces_a_third_one() -> None:
     """Object 1 loses prior 0, takes prior 1 from object 2 though that is 2's best; 2 is left with prior 2."""
     priors = tensor([[0, 0, 10, 10], [2, 0, 12, 10], [6, 0, 16, 10]])
     truth = tensor([[0, 0, 10, 10], [1, 0, 11, 10.5], [3, 0, 14, 10]])
@@ -72,14 +72,14 @@ def test_the_losing_object_pushes_off_a_third() -> None:
 
 @pytest.mark.parametrize("count", [1, 60, 500])
 @pytest.mark.parametrize("side", [1.5, 20.0])
-def test_every_object_has_a_prior_of_its_own(count: int, side: float) -> None:
+def test_every_object_gets_a_prior(count: int, side: float) -> None:
     generator, priors = torch.Generator().manual_seed(count), grid()
     corner = torch.rand(count, 2, generator=generator) * (128 - side)
     found = match_priors(torch.cat([corner, corner + side], 1), priors, low=0.4, high=0.5)
     assert set(found[found >= 0].tolist()) == set(range(count))
 
 
-def test_equal_objects_share_nothing() -> None:
+def test_equal_objects_get_different_priors() -> None:
     priors = grid(64)
     truth = torch.tensor([[20.0, 20, 40, 40]]).repeat(40, 1)
     found = match_priors(truth, priors, low=0.4, high=0.5)
@@ -113,14 +113,14 @@ def test_more_objects_than_priors() -> None:
         [0, 0, math.inf, 4],
     ],
 )
-def test_what_is_no_box_or_far_away_is_nobodys_object(box: list[float]) -> None:
+def test_invalid_and_distant_objects_get_no_prior(box: list[float]) -> None:
     priors = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [5, 5, 6, 6]])
     assert match_priors(torch.tensor([box]), priors, low=0.4, high=0.5).tolist() == [BACKGROUND] * 3
     good = torch.tensor([box, [20.0, 20, 30, 30]])
     assert match_priors(good, priors, low=0.4, high=0.5).tolist() == [BACKGROUND, 1, BACKGROUND]
 
 
-def test_between_the_limits_is_neither() -> None:
+def test_priors_between_the_thresholds_are_ignored() -> None:
     priors = tensor([[0, 0, 10, 10], [0, 0, 10, 22], [0, 0, 10, 20], [0, 0, 10, 30]])
     assert match_priors(tensor([[0, 0, 10, 10]]), priors, low=0.4, high=0.5).tolist() == [0, IGNORED, 0, BACKGROUND]
 
@@ -143,7 +143,7 @@ def test_crowds_equal_the_twin(
     assert found.tolist() == twin.leave_out_crowds(matches.tolist(), priors, crowds, share)
 
 
-def test_exactly_the_share_is_not_more() -> None:
+def test_a_prior_with_exactly_the_share_in_a_crowd_is_not_ignored() -> None:
     priors, crowd = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9]]), torch.tensor([[0.0, 0, 20, 7]])
     found = leave_out_crowds(torch.tensor([BACKGROUND, BACKGROUND]), priors, crowd, 0.7)
     assert found.tolist() == [BACKGROUND, IGNORED]

@@ -47,7 +47,7 @@ def test_soft_masks_cell_by_cell(shape: tuple[int, int], span: tuple[int, int], 
     assert logits(protos, coefs).shape == (3, *shape)
 
 
-def test_the_window_is_the_published_one() -> None:
+def test_the_window_equals_the_published_code() -> None:
     """A box from 2.5 to 4.5 cells and one cell: whole numbers from 1.5 to below 5.5."""
     found = window(torch.tensor([[25.0, 30.0, 45.0, 40.0]]), (10, 10), (100, 100))
     assert found.any(1)[0].nonzero().flatten().tolist() == [2, 3, 4, 5]
@@ -59,7 +59,7 @@ def test_the_window_is_the_published_one() -> None:
 
 @PROPERTY
 @given(shapes, st.tuples(side, side), st.tuples(side, side), st.floats(0, 3), st.integers(0, 10**6))
-def test_a_stretched_image_as_the_published_code_has_it(
+def test_a_stretched_image_equals_the_published_code(
     shape: tuple[int, int], span: tuple[int, int], size: tuple[int, int], margin: float, seed: int
 ) -> None:
     protos, coefs, boxes = drawn(seed, shape, span)
@@ -91,7 +91,7 @@ def test_a_padded_image(
 
 @PROPERTY
 @given(shapes, geometries, st.floats(0, 3), st.sampled_from([0.3, 0.5, 0.8]), st.integers(0, 10**6))
-def test_enlarging_the_sums_and_cropping_on_the_image(
+def test_upsampling_logits_and_cropping_on_the_image(
     shape: tuple[int, int], placed: tuple[Geometry, tuple[int, int]], margin: float, threshold: float, seed: int
 ) -> None:
     geometry, span = placed
@@ -121,7 +121,7 @@ def test_exactly_the_threshold_is_outside() -> None:
         assert found.areas().tolist() == [1]
 
 
-def test_nothing_found_and_types() -> None:
+def test_no_instances_and_types() -> None:
     geometry = Geometry.resize((30, 40), (16, 16))
     none = draw(torch.zeros(4, 4, 2), torch.zeros(0, 2), torch.zeros(0, 4), (16, 16), geometry)
     assert (len(none), none.size) == (0, (30, 40))
@@ -173,7 +173,7 @@ def test_small_objects_on_a_large_map(monkeypatch: pytest.MonkeyPatch, whole: in
 
 
 @pytest.mark.parametrize("geometry", [Geometry.flip((9, 9), horizontal=True), Geometry.affine((9, 9), degrees=5)])
-def test_turned_and_mirrored_inputs_are_refused(geometry: Geometry) -> None:
+def test_rotated_and_mirrored_geometries_are_refused(geometry: Geometry) -> None:
     with pytest.raises(ConfigError, match="rotates, shears or mirrors"):
         draw(torch.zeros(4, 4, 2), torch.zeros(0, 2), torch.zeros(0, 4), (9, 9), geometry)
 

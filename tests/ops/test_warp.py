@@ -76,7 +76,7 @@ def test_extreme_shapes(resize: str) -> None:
 
 
 @pytest.mark.parametrize("resize", RESIZE)
-def test_without_shrinking_only_the_limit_makes_smaller(resize: str) -> None:
+def test_without_shrink_only_max_size_reduces_the_image(resize: str) -> None:
     spec = InputSpec(size=400, max_size=2000, resize=resize, shrink=False)  # type: ignore[arg-type]
     assert input_size((520, 696), spec) == (520, 696)
     assert input_size((256, 320), spec) == (400, 500)
@@ -228,7 +228,7 @@ def test_normalising_alone_keeps_the_size() -> None:
     ("fit", "wrong"),
     [("stretch", {"enlarge": 2.0}), ("stretch", {"shrink": False}), ("letterbox", {"shrink": False}), ("squeeze", {})],
 )
-def test_rules_that_do_not_go_together(fit: str, wrong: dict[str, object]) -> None:
+def test_contradictory_rules_are_refused(fit: str, wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="InputSpec"):
         InputSpec(fit=fit, **wrong)  # type: ignore[arg-type]
 

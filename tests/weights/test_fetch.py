@@ -120,7 +120,7 @@ def test_a_file_is_fetched_once_and_then_comes_from_the_cache(publisher, tmp_pat
     assert sorted(left_over(tmp_path)) == (["weights.pth"] if digest else ["weights.pth", "weights.pth.sha256"])
 
 
-def test_a_broken_connection_goes_on_where_it_stopped(publisher, tmp_path: Path) -> None:
+def test_a_broken_connection_is_resumed(publisher, tmp_path: Path) -> None:
     publisher.script = ["cut-slow", "cut", "503", "slow"]
     path = fetch(url(publisher), SHA, cache=tmp_path, progress=False)
     assert path.read_bytes() == BODY
@@ -131,12 +131,12 @@ def test_a_broken_connection_goes_on_where_it_stopped(publisher, tmp_path: Path)
 
 
 @pytest.mark.parametrize("second", ["no-range", "416", "wrong-part"])
-def test_a_server_that_cannot_go_on_is_asked_for_the_whole(publisher, tmp_path: Path, second: str) -> None:
+def test_a_server_that_cannot_resume_is_asked_for_the_whole_file(publisher, tmp_path: Path, second: str) -> None:
     publisher.script = ["cut", second]
     assert fetch(url(publisher), SHA, cache=tmp_path, progress=False).read_bytes() == BODY
 
 
-def test_without_hash_and_tag_nothing_is_pieced_together(publisher, tmp_path: Path) -> None:
+def test_without_hash_and_etag_downloads_are_not_resumed(publisher, tmp_path: Path) -> None:
     publisher.script = ["no-tag", "no-tag", "ok"]
     assert fetch(url(publisher), None, cache=tmp_path, progress=False).read_bytes() == BODY
     assert not any("Range" in a for a in publisher.asked)
@@ -184,7 +184,7 @@ def test_redirects_are_followed(publisher, tmp_path: Path) -> None:
 # ---- where the publisher gives no hash ------------------------------------------------------------------------------
 
 
-def test_a_file_without_a_hash_is_remembered_by_its_own(publisher, tmp_path: Path) -> None:
+def test_the_hash_of_a_file_without_a_published_one_is_recorded(publisher, tmp_path: Path) -> None:
     path = fetch(url(publisher), None, cache=tmp_path, progress=False)
     record = record_of(path)
     assert record.read_text() == f"{SHA.removeprefix('sha256:')}  weights.pth\n"
@@ -200,7 +200,7 @@ def test_a_file_without_a_hash_is_remembered_by_its_own(publisher, tmp_path: Pat
     assert fetch(url(publisher), None, cache=tmp_path, progress=False).read_bytes() == b"<html>sorry</html>"
 
 
-def test_a_file_without_a_hash_must_read_as_what_it_should_be(publisher, tmp_path: Path) -> None:
+def test_a_file_without_a_published_hash_must_pass_the_check(publisher, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match=r"was fetched, but cannot be used.*: weights\.pth \(\d+ bytes\) is not"):
         fetch(url(publisher), None, cache=tmp_path, progress=False, check=read)
     assert left_over(tmp_path) == []
@@ -212,7 +212,7 @@ def test_a_file_without_a_hash_must_read_as_what_it_should_be(publisher, tmp_pat
     )  # hash goes first
 
 
-def test_half_a_file_without_length_and_hash_does_not_read(publisher, tmp_path: Path, monkeypatch) -> None:
+def test_an_incomplete_file_without_length_and_hash_fails_the_check(publisher, tmp_path: Path, monkeypatch) -> None:
     stream = io.BytesIO()
     torch.save({"w": torch.zeros(60_000)}, stream)
     monkeypatch.setattr(Handler, "body", stream.getvalue()[:-9_000])
@@ -240,19 +240,19 @@ def test_the_hash_that_a_hub_announces_is_compared(publisher, tmp_path: Path) ->
     assert fetch(url(publisher), None, cache=tmp_path, progress=False).read_bytes() == BODY
 
 
-def test_a_mute_server_ends_in_an_error(publisher, tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_is_an_error(publisher, tmp_path: Path) -> None:
     publisher.script = ["mute", "mute"]
     with pytest.raises(DownloadError, match="timed out"):
         fetch(url(publisher), SHA, cache=tmp_path, progress=False, timeout=0.1, attempts=2)
 
 
-def test_nobody_listens(publisher, tmp_path: Path) -> None:
+def test_a_refused_connection_is_an_error(publisher, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="refused"):
         fetch("http://127.0.0.1:9/a.pth", SHA, cache=tmp_path, progress=False, attempts=2)
     assert left_over(tmp_path) == []
 
 
-def test_many_at_once_download_once(publisher, tmp_path: Path) -> None:
+def test_concurrent_calls_download_once(publisher, tmp_path: Path) -> None:
     publisher.script = ["slow"]
     results: list[bytes] = []
     threads = [
@@ -276,7 +276,9 @@ def test_a_cache_that_cannot_be_written(publisher, tmp_path: Path) -> None:
     assert publisher.asked == []
 
 
-def test_a_full_disk_is_seen_before_it_is_full(publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_space_is_an_error_before_the_download(
+    publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(DownloadError, match=r"0\.7 MB.*0\.0 MB free"):
         fetch(url(publisher), SHA, cache=tmp_path, progress=False)
@@ -320,12 +322,12 @@ def test_cache_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", ["file:///etc/passwd", "ftp://a/b", "https://", "https://host", "model.pth"])
-def test_addresses_that_are_not_fetched(bad: str, tmp_path: Path) -> None:
+def test_invalid_addresses_are_refused(bad: str, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="expected an address"):
         fetch(bad, SHA, cache=tmp_path)
 
 
 @pytest.mark.parametrize("bad", ["", "sha256:", "sha256:12", "crc:12345678", "xyzxyzxyz"])
-def test_hashes_that_are_none(bad: str) -> None:
+def test_invalid_hashes_are_refused(bad: str) -> None:
     with pytest.raises(DownloadError, match="hexadecimal"):
         Digest.parse(bad)

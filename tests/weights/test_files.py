@@ -57,7 +57,7 @@ def test_checkpoint_round_trip_keeps_tensors_and_header(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["best.safetensors"]
 
 
-def test_half_storage_halves_weights_and_spares_what_would_overflow(tmp_path: Path) -> None:
+def test_half_storage_halves_weights_except_those_that_would_overflow(tmp_path: Path) -> None:
     tensors = {
         "w": torch.randn(64, 64),
         "huge": torch.full((2, 2), 1e6),

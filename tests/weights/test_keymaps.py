@@ -49,7 +49,7 @@ def test_every_published_name_has_its_place(shared: Path, folder: str, name: str
 
 
 @pytest.mark.parametrize(("folder", "missing"), [("mask_rcnn_R_50_FPN_3x", 5), ("mask_rcnn_R_50_C4_3x", 1)])
-def test_what_zoo_files_hold_besides_is_ignored_by_name(shared: Path, folder: str, missing: int) -> None:
+def test_additional_tensors_of_zoo_files_are_ignored(shared: Path, folder: str, missing: int) -> None:
     state = spec(shared, folder) | spec(shared, folder, "spec_zoo_extra.json")
     state |= {"pixel_mean": torch.zeros(3, 1, 1), "pixel_std": torch.ones(3, 1, 1)}
     out = from_detectron2(state)
@@ -100,7 +100,7 @@ def test_old_and_new_names_of_torchvision_give_the_same_values(shared: Path) -> 
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_background_rows_move_to_the_end_or_go() -> None:
+def test_background_rows_are_moved_to_the_end_or_dropped() -> None:
     rows = torch.arange(4.0)  # background, then classes 1, 2, 3
     state = {
         "rpn.head.cls_logits.bias": torch.zeros(3),
@@ -140,7 +140,7 @@ def test_filled_weights_arrive_unchanged(shared: Path) -> None:
     assert all(torch.equal(state[a], out[b]) for a, b in same.items())
 
 
-def test_very_old_files_without_statistics_get_none_that_matter(shared: Path) -> None:
+def test_very_old_files_without_statistics_get_neutral_ones(shared: Path) -> None:
     state = {n: torch.ones(t.shape) for n, t in spec(shared, "mask_rcnn_R_50_C4_3x").items() if "running_" not in n}
     out = from_detectron2(state).state
     expected = shapes_of(lambda: rcnn.RCNN(rcnn.detectron2_c4()))
@@ -161,13 +161,13 @@ def test_two_names_for_one_place_are_an_error() -> None:
         convert(state)
 
 
-def test_names_of_neither_publisher_stay() -> None:
+def test_unknown_names_are_kept() -> None:
     state = {"backbone.conv1.weight": torch.zeros(1), "rpn.logits.bias": torch.zeros(3)}
     assert publisher(state) is None
     assert convert(state).state == state
     assert convert({}).state == {}
 
 
-def test_a_scalar_where_rows_should_be_is_left_to_the_loader() -> None:
+def test_a_scalar_in_place_of_rows_is_left_to_the_loader() -> None:
     out = from_torchvision({"roi_heads.box_predictor.cls_score.bias": torch.tensor(1.0)})
     assert out.state["box_predictor.classes.bias"].shape == ()

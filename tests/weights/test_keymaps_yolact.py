@@ -110,7 +110,7 @@ def small(classes: int = 2, priors: int = 3) -> State:
     }
 
 
-def test_the_background_moves_behind_the_classes_of_each_prior() -> None:
+def test_the_background_of_each_prior_is_moved_behind_its_classes() -> None:
     out = convert(small()).state
     assert out["head.logits.bias"].tolist() == [1, 2, 0, 4, 5, 3, 7, 8, 6]
     assert out["head.logits.weight"][:, 1, 2, 0].tolist() == [1, 2, 0, 4, 5, 3, 7, 8, 6]
@@ -118,7 +118,7 @@ def test_the_background_moves_behind_the_classes_of_each_prior() -> None:
     assert convert(small(1, 9)).state["head.logits.bias"].tolist() == [v for i in range(9) for v in (2 * i + 1, 2 * i)]
 
 
-def test_rows_that_no_number_of_classes_explains_are_left_to_the_loader() -> None:
+def test_rows_that_fit_no_number_of_classes_are_left_to_the_loader() -> None:
     state = small() | {"prediction_layers.0.conf_layer.bias": torch.arange(10.0)}
     assert convert(state).state["head.logits.bias"].tolist() == list(range(10))
     state["prediction_layers.0.bbox_layer.bias"] = torch.zeros(0)
@@ -126,14 +126,14 @@ def test_rows_that_no_number_of_classes_explains_are_left_to_the_loader() -> Non
 
 
 @pytest.mark.parametrize("prefix", ["module.", "module.net.", "net."])
-def test_wrappers_for_several_gpus_leave_no_trace(prefix: str) -> None:
+def test_prefixes_of_multi_gpu_wrappers_are_removed(prefix: str) -> None:
     wrapped = convert({prefix + name: value for name, value in small().items()})
     assert wrapped.publisher == "yolact"
     assert wrapped.unknown == ()
     assert all(torch.equal(wrapped.state[n], t) for n, t in convert(small()).state.items())
 
 
-def test_what_old_files_hold_twice_or_too_much_is_ignored_by_name() -> None:
+def test_duplicate_and_unused_tensors_of_old_files_are_ignored() -> None:
     twice = {
         "backbone.layer1.0.conv1.weight": torch.ones(1),
         "backbone.layers.0.0.conv1.weight": torch.zeros(1),
@@ -153,7 +153,7 @@ def test_both_names_of_the_pyramid_give_the_same(shared: Path) -> None:
     assert {n: t.shape for n, t in one.items()} == {n: t.shape for n, t in two.items()}
 
 
-def test_the_pyramids_levels_turn_round() -> None:
+def test_the_levels_of_the_pyramid_are_reversed() -> None:
     state = small() | {f"fpn.{kind}_layers.{i}.bias": torch.tensor([i]) for i in range(3) for kind in ("lat", "pred")}
     out = convert(state).state
     for kind in ("lateral", "output"):
@@ -168,7 +168,7 @@ def test_parts_of_video_models_stay_under_their_names(shared: Path) -> None:
     assert set(model_of(yolact.published(40))) <= set(out.state)
 
 
-def test_prototype_layers_are_told_by_their_order() -> None:
+def test_prototype_layers_are_recognised_by_their_order() -> None:
     """Two before the enlargement, as somebody's own config may have it."""
     state = small() | {f"proto_net.{i}.weight": torch.tensor([i]) for i in (0, 2, 6, 8)}
     out = convert(state).state
@@ -176,7 +176,7 @@ def test_prototype_layers_are_told_by_their_order() -> None:
     assert [out[f"protonet.{n}.weight"].item() for n in names] == [0, 2, 6, 8]
 
 
-def test_nobody_elses_names_are_taken_for_these(shared: Path) -> None:
+def test_other_publishers_names_are_not_recognised_as_yolact(shared: Path) -> None:
     for path in (shared / "golden" / "rcnn").glob("*/spec.json"):
         assert publisher({row[0]: torch.empty(0) for row in json.loads(path.read_text())}) != "yolact"
     assert publisher(dict.fromkeys(model_of(yolact.plus(1)), torch.empty(0))) is None

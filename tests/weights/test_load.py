@@ -53,7 +53,7 @@ def test_batch_counters_may_be_missing_or_too_many() -> None:
         ({"0.bias": torch.full((4,), torch.nan)}, "not finite, in 0.bias"),
     ],
 )
-def test_any_difference_is_an_error_and_leaves_the_model_alone(change: dict, message: str) -> None:
+def test_any_difference_is_an_error_and_leaves_the_model_unchanged(change: dict, message: str) -> None:
     model = small()
     before = {n: t.clone() for n, t in model.state_dict().items()}
     state = {n: t for n, t in {**small().state_dict(), **change}.items() if t is not None}
@@ -120,7 +120,7 @@ def test_other_numbers_of_classes_are_recognised() -> None:
         load_into(model, file.state_dict(), "mine.pth", CANDIDATES)
 
 
-def test_nothing_like_it() -> None:
+def test_weights_that_fit_no_model() -> None:
     with pytest.raises(WeightsError, match="It fits no model of the zoo"):
         load_into(small(), {"x": torch.zeros(1)}, "a.pth", CANDIDATES)
 
