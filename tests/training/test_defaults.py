@@ -100,7 +100,7 @@ def test_what_was_chosen_stays(draw: st.DataObject) -> None:
     config = resolve(TrainConfig(**chosen), dataset, None, draw.draw(st.sampled_from([CPU, GPU])))
     assert all(config.value(name) == value for name, value in chosen.items())
     assert not {PATHS[name] for name in names} & config.reasons.keys()
-    assert len(config.told()) == len(config.reasons)
+    assert len(config.explained()) == len(config.reasons)
     assert len(fitted(rcnn.compact(), config.network, 1).rpn.sizes) == 4  # what was decided makes a network
     assert resolve(config, dataset, None, CPU) == config
 
@@ -342,7 +342,7 @@ def test_annotations_without_a_single_outline_get_a_network_of_boxes_alone() -> 
 
 
 def test_mirroring_is_told_in_any_case() -> None:
-    (told,) = resolved(PLAIN).told("augment")
+    (told,) = resolved(PLAIN).explained("augment")
     assert told.startswith("augment = flip_horizontal 0.5, ")
 
 

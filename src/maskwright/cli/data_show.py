@@ -70,6 +70,6 @@ def show(
     decided = resolve(run, dataset, start)
     spec = input_spec(start.config.spec, decided.network)
     media.write_image(out, sheet(dataset, spec, decided.sampling(), count))
-    for line in decided.told("size", "max_size", "shrink", "enlarge", "augment"):
+    for line in decided.explained("size", "max_size", "shrink", "enlarge", "augment"):
         say(line)
     typer.echo(str(out))

@@ -81,11 +81,11 @@ class TrainConfig:
         return type(self)(**{**own, **given})
 
     def is_open(self, name: str) -> bool:
-        """Whether nobody chose this setting."""
+        """Whether this setting was left open."""
         return self.value(name) is UNSET
 
     def value(self, name: str) -> Any:
-        """A setting by its name alone, as `lr`; UNSET where nobody chose it."""
+        """A setting by its name alone, as `lr`; UNSET where it was left open."""
         section, _, field_name = PATHS[name].rpartition(".")
         return getattr(getattr(self, section) if section else self, field_name)
 
@@ -107,6 +107,6 @@ def arranged(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             continue
         if name not in PATHS:
             raise FieldError(f"There is no setting '{name}'.{suggest(name, {*PATHS, *SECTIONS})}", (name,))
-        if (name, value) != ("norm", "auto"):  # as versions before sections said that nobody chose it
+        if (name, value) != ("norm", "auto"):  # how versions without sections left it open
             out.setdefault(PATHS[name].partition(".")[0], {})[name] = value
     return out

@@ -62,7 +62,7 @@ BETWEEN, GPU_BETWEEN = 200, 4000
 """Images that are learnt from between two evaluations, at least, on a processor and on a GPU."""
 
 FEW = 1000
-"""Below so many images the variations are stronger."""
+"""Number of images below which the variations are stronger."""
 
 FROZEN_BELOW = 8
 """Smaller batches give statistics that are too noisy for trained norms."""
@@ -73,7 +73,7 @@ Decisions = Iterator[tuple[str, Any, str]]
 
 
 def default_model(dataset: Dataset) -> str:
-    """The network where nobody chose one: one of boxes alone where not one annotation has an outline."""
+    """The network of a run that names none: one of boxes alone if no annotation has an outline."""
     rows = [a for rows in dataset.annotations.values() for a in rows]
     outlined = any(a.segmentation is not None for a in rows)
     return DEFAULT_MODEL if outlined or not rows else BOXES_ALONE
@@ -99,7 +99,7 @@ def resolve(
     return Resolved.of(survey.config, reasons)
 
 
-# ---- the rules, in the order in which they build on each other ------------------------------------------------------
+# ---- the rules, in the order in which they depend on each other ------------------------------------------------------
 
 
 def _model(f: Survey) -> Decisions:
@@ -153,7 +153,7 @@ def _fixed(f: Survey, size: int, why: str) -> Decisions:
 
 
 def _framed(f: Survey, size: int, why: str) -> Decisions:
-    """Images of all sizes are brought to one short edge, unless the objects of the larger ones got lost by it."""
+    """Images of all sizes are brought to one short edge, unless objects of the larger ones would become too small."""
     yield "size", size, why
     base = f.start.config.spec
     larger = f.edge > 1.1 * size
@@ -315,7 +315,7 @@ def _workers(f: Survey) -> Decisions:
 RULES: tuple[Callable[[Survey], Decisions], ...] = (
     _model, _input, _anchors, _augment, _batch, _norm, _length, _rate, _precision, _output, _workers,
 )  # fmt: skip
-"""Each gives what it would decide; fields that were chosen stay."""
+"""Each yields what it would decide; settings that were chosen stay."""
 
 OF_NETWORK = (_model, _input, _anchors, _norm, _output)
-"""Rules that change the network; they say nothing where it is built already."""
+"""Rules about the network; they are left out where it is built already."""

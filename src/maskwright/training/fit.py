@@ -1,4 +1,4 @@
-"""Training: `fit` is the loop, everything it calls stands above it in the order of the loop.
+"""The training loop: `fit`, and above it the functions that it calls, in the order of the loop.
 
 A step's batch, its variations and its samples depend on seed, epoch and iteration alone, so a resumed run continues to
 the weights of an uninterrupted one (bit by bit on a CPU).
@@ -152,7 +152,7 @@ def validate(run: Run, data: Dataset, evaluate: Evaluate, save: SaveWeights | No
     metrics = run.team.from_first(measure)
     run.train_mode()
     if not metrics:
-        raise TrainingError("The evaluation returned no number, so the best weights cannot be told.")
+        raise TrainingError("The evaluation returned no number, so the best weights cannot be chosen.")
     best = run.position.measured(next(iter(metrics.values())), run.length)
     if best and save is not None and run.team.first:
         save(run.evaluated, run.out / "best.safetensors", metrics)
@@ -190,9 +190,9 @@ def fit(
         stack.enter_context(run.shared_norms())
         stop.heeded = True
         folder = run.out if run.team.first else None
-        told = settings.run
-        log = stack.enter_context(Log(folder, run.position, told.log_every, tensorboard=told.tensorboard))
-        bar = stack.enter_context(TrainingBar(told.progress and run.team.first))
+        output = settings.run
+        log = stack.enter_context(Log(folder, run.position, output.log_every, tensorboard=output.tensorboard))
+        bar = stack.enter_context(TrainingBar(output.progress and run.team.first))
         if begun is not None and run.team.first:
             begun()
 

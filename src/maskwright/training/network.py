@@ -138,17 +138,17 @@ def _check_same_images(source: str, their_name: str, theirs: Any, own_name: str,
     a, b = theirs.spec, own.spec
     moved = max(abs(x - y) / std for std, x, y in zip(a.std, a.mean, b.mean, strict=True))
     stretched = max(abs(x / y - 1) for x, y in zip(a.std, b.std, strict=True))
-    odd = []
+    differences = []
     if a.channels != b.channels:
-        odd.append(f"channels {a.channels}, not {b.channels}")
+        differences.append(f"channels {a.channels}, not {b.channels}")
     if max(moved, stretched) > SAME_COLOURS:
-        odd.append(f"mean {a.mean} and deviation {a.std}, not {b.mean} and {b.std}")
+        differences.append(f"mean {a.mean} and deviation {a.std}, not {b.mean} and {b.std}")
     if getattr(theirs, "stride_in_1x1", False) != getattr(own, "stride_in_1x1", False):
-        odd.append("strides in other convolutions")
-    if odd:
+        differences.append("strides in other convolutions")
+    if differences:
         raise WeightsError(
             f"{source} ('{their_name}') has a backbone that '{own_name}' cannot begin with, it learnt otherwise: "
-            f"{'; '.join(odd)}. Choose weights of '{own_name}' itself, or train without weights.",
+            f"{'; '.join(differences)}. Choose weights of '{own_name}' itself, or train without weights.",
             options=("weights",),
         )
 
@@ -175,7 +175,7 @@ def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) 
 
 
 def fitted(base: Any, settings: NetworkSettings, classes: int) -> Any:
-    """The architecture's config with the input, anchors and output of the settings, for so many classes."""
+    """The architecture's config with the input, anchors and output of the settings, for this number of classes."""
     settings = filled(settings)
     family, spec, output = family_of(base), input_spec(base.spec, settings), base.output
     if settings.anchors is not None:

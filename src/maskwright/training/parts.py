@@ -81,18 +81,21 @@ def _chosen(settings: DataSettings, data: Dataset) -> Parts:
     return _divided(settings, data, rest)
 
 
-def _divided(settings: DataSettings, data: Dataset, told: str) -> Parts:
-    """A share held out by a hash of the names; with it at least one image that has an object, if two have."""
+def _divided(settings: DataSettings, data: Dataset, note: str) -> Parts:
+    """A share held out by a hash of the names, with at least one image that has an object, if two have one.
+
+    note: added to the description.
+    """
     share = SHARE if settings.val_fraction is None else settings.val_fraction
     if share == 0:
-        return Parts(data, None, f"val_fraction is 0{told}")
+        return Parts(data, None, f"val_fraction is 0{note}")
     if len(data) == 1:
-        return Parts(data, None, f"a single image cannot be divided{told}")
+        return Parts(data, None, f"a single image cannot be divided{note}")
     learnt, held_out = data.split(share, settings.split_salt)
     if not _filled(held_out):
         filled = data.subset(i for i, record in enumerate(data.images) if _has_object(data.annotations[record.id]))
         if len(filled) < 2:
-            return Parts(data, None, f"fewer than two images have an object{told}")
+            return Parts(data, None, f"fewer than two images have an object{note}")
         held = {record.id for part in (held_out, filled.split(share, settings.split_salt)[1]) for record in part.images}
         learnt, held_out = (
             data.subset(i for i, record in enumerate(data.images) if (record.id in held) == inside)
@@ -100,7 +103,7 @@ def _divided(settings: DataSettings, data: Dataset, told: str) -> Parts:
         )
     real = len(held_out) / len(data)
     about = f"about {real:.0%}" if real >= 0.01 else "under 1%"
-    return Parts(learnt, held_out, f"{len(held_out)} of {len(data)}, {about}, chosen by their names{told}")
+    return Parts(learnt, held_out, f"{len(held_out)} of {len(data)}, {about}, chosen by their names{note}")
 
 
 def _check_objects(data: Dataset, learnt: Dataset) -> None:

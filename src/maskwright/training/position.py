@@ -50,7 +50,7 @@ class Position:
     stale: int = 0
 
     def advance(self, batches: int, per_epoch: int, length: LengthSettings) -> None:
-        """Count a step over so many batches."""
+        """Count a step over this number of batches."""
         self.iteration, self.number = self.iteration + 1, self.number + batches
         if self.number >= per_epoch:
             self.epoch, self.number = self.epoch + 1, 0

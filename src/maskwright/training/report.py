@@ -14,7 +14,7 @@ from maskwright.training.resolved import Resolved
 def report_run(weights: Path, data: Dataset | None, settings: Resolved) -> Path | None:
     """Write `report.html` of a training run beside its weights, which are measured on `data` once more; gives its path.
 
-    Where that fails the run has its weights nevertheless: the reason is told on stderr, and None is given.
+    Where that fails the run has its weights nevertheless: the reason is printed on stderr, and None is returned.
     """
     path, what = weights.with_name("report.html"), str(weights.parent)
     try:

@@ -62,7 +62,7 @@ class Resolved(TrainConfig):
             workers=self.batches.workers,
         )
 
-    def told(self, *names: str) -> list[str]:
+    def explained(self, *names: str) -> list[str]:
         """The decided settings (these, or all) with their reasons, a line each: `lr = 0.0004: ...`."""
         known = [name for name in names or PATHS if PATHS[name] in self.reasons]
         return [f"{name} = {shown(self.value(name))}: {self.reasons[PATHS[name]]}" for name in known]
@@ -73,7 +73,7 @@ def shown(value: Any) -> str:
     if value is None:
         return "no limit"
     if isinstance(value, Augment):
-        changed = {"flip_horizontal": value.flip_horizontal}  # told in any case: left and right may differ in meaning
+        changed = {"flip_horizontal": value.flip_horizontal}  # always shown: left and right may differ in meaning
         changed |= {k: v for k, v in vars(value).items() if v != getattr(USUAL, k)}
         return ", ".join(f"{k} {shown(v)}" for k, v in changed.items())
     if isinstance(value, tuple):

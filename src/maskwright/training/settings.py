@@ -147,7 +147,7 @@ def _toml(value: Any) -> str:
 
 
 def as_started(config: TrainConfig, path: Path) -> TrainConfig:
-    """The settings of a run that is resumed: what nobody chose now is what the run was started with, as in `path`."""
+    """The settings of a run that is resumed: what is left open is as the run was started, as in `path`."""
     if not path.exists():
         return config
     then = read(path)

@@ -7,6 +7,7 @@ Letters: N objects, P images. Arrays are float64; sides and edges in pixels.
 """
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +18,7 @@ from maskwright.ops.warp import input_size, padded_size
 from maskwright.training.compute import Device
 from maskwright.training.config import TrainConfig
 from maskwright.training.network import Start, input_spec
-from maskwright.types import InputSpec
+from maskwright.types import InputSpec, Size
 
 Array = NDArray[np.float64]
 
@@ -75,18 +76,20 @@ class Survey:
 
     def inputs(self) -> tuple[Array, Array]:
         """(N,) sides at the input and (P,) padded input pixels of each image, with the settings so far."""
-        spec = input_spec(self.start.config.spec, self.config.network)
-        sizes = [(int(h), int(w)) for h, w in self.sizes]
-        inputs = [input_size(size, spec) for size in sizes]
-        scale = np.array([math.sqrt(a * b / (h * w)) for (a, b), (h, w) in zip(inputs, sizes, strict=True)])
-        pixels = np.array([math.prod(padded_size([size], spec.multiple, spec.square)) for size in inputs], np.float64)
-        return self.sides * scale[self.owner], pixels
+        spec, sizes = input_spec(self.start.config.spec, self.config.network), [r.size for r in self.dataset.images]
+        padded = [padded_size([input_size(size, spec)], spec.multiple, spec.square) for size in sizes]
+        return self.sides * input_scales(sizes, spec)[self.owner], np.array([h * w for h, w in padded], np.float64)
 
     def step_pixels(self) -> float:
         """Pixels of one image in training: a window's, or the typical input's."""
         pixels = float(np.quantile(self.inputs()[1], 0.9 if self.device.kind == "cuda" else 0.5))
         crop = self.config.augment.crop if self.config.augment is not None else None
         return pixels if crop is None else min(pixels, float(math.prod(crop)))
+
+
+def input_scales(sizes: Sequence[Size], spec: InputSpec) -> Array:
+    """(P,) factor from each image's pixels to the input's; of a stretch the mean of its two."""
+    return np.array([math.sqrt(math.prod(input_size(size, spec)) / math.prod(size)) for size in sizes])
 
 
 def _edge(sizes: Array, spec: InputSpec) -> Array:

@@ -44,18 +44,18 @@ class Plan:
     held_out_from: str = ""
 
     def report(self) -> str:
-        """What a person is told before the run: the data, and each decision with its reason."""
+        """The text before the run: the data, and each decision with its reason."""
         held = 0 if self.held_out is None else len(self.held_out)
         learnt, classes = counted(len(self.data), "image"), counted(len(self.data.classes), "class", "es")
         measured = f"{held} to measure on ({self.held_out_from})"
         if not held:
             measured = f"none to measure on ({self.held_out_from}; the weights to use are last.safetensors)"
         first = f"{learnt} to learn from, {measured}, {classes}"
-        return "\n".join([first, *(f"  {line}" for line in self.settings.told())])
+        return "\n".join([first, *(f"  {line}" for line in self.settings.explained())])
 
 
 def plan(config: TrainConfig, model: Model | None = None) -> Plan:
-    """Read the annotations, split them, and decide what nobody chose. Raises ConfigError, DataError, WeightsError."""
+    """Read the annotations, split them, and decide what was left open. Raises ConfigError, DataError, WeightsError."""
     if config.run.resume:
         config = files.as_started(config, Path(config.run.out) / SETTINGS)
     chosen = parts(config.dataset)
@@ -69,7 +69,7 @@ def plan(config: TrainConfig, model: Model | None = None) -> Plan:
 def train(config: TrainConfig, model: Model | None = None) -> Path:
     """Train on the images of an annotation file; gives the file of the best weights, ready for `maskwright.load`.
 
-    What nobody chose is decided from the data; the decisions are told on stderr with their reasons, and kept in
+    What is left open is decided from the data; the decisions are printed on stderr with their reasons, and kept in
     `train.toml` and in the checkpoints.
     model: one that was built for the file's classes, instead of the configured one with random weights.
     """
@@ -108,7 +108,7 @@ def print_to_stderr(text: str) -> None:
 
 
 def ending(history: History, settings: Resolved, weights: Path, page: Path | None) -> str:
-    """What a person is told after the run: why it ended, the best value and where it was reached, and the files.
+    """The text after the run: why it ended, the best value and where it was reached, and the files.
 
     page: the report, or None where there is none.
     """

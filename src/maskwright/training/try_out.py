@@ -27,6 +27,7 @@ from maskwright.samples.loader import Batches, Sampling
 from maskwright.training.fit import History, fit
 from maskwright.training.network import build
 from maskwright.training.resolved import Resolved
+from maskwright.training.survey import input_scales
 from maskwright.training.train import Plan
 from maskwright.types import Classes, Instances
 from maskwright.wording import counted
@@ -40,7 +41,7 @@ LEARNING, FALLEN = 0.35, 0.6
 """AP50 that passes too where the loss has also fallen to this share."""
 
 BLOWN_UP = 5.0
-"""A loss that rose to so many times that of the untrained network tells of too high a rate, even if it fell again."""
+"""A loss that rose to this many times that of the untrained network shows too high a rate, even if it fell again."""
 
 FEW_STEPS = 40
 """Fewer steps than this tell little."""
@@ -86,7 +87,7 @@ class Trial:
 
     learns: the verdict. files: the images. side: of the windows. steps, seconds: of training. first, last: losses at
     the beginning and the end, by name. ap: AP50 of boxes, and of masks where there are any; "any class" where classes
-    are ignored. causes: likely reasons of a failure, most telling first; where it learns, what is odd all the same.
+    are ignored. causes: likely reasons of a failure, most telling first; where it learns, what is unusual nevertheless.
     """
 
     learns: bool
@@ -178,15 +179,11 @@ def _side(plan: Plan, model: Model) -> int:
 
 
 def _input_sides(data: Dataset, model: Model) -> tuple[Any, Any]:
-    from maskwright.ops.warp import input_size
-
-    sides, counts = [], []
-    for i, record in enumerate(data.images):
-        boxes = data.boxes(i)[~data.crowd(i)]
-        scale = np.sqrt(np.prod(input_size(record.size, model.spec)) / np.prod(record.size))  # a stretch has two
-        sides += (np.sqrt((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1)) * scale).tolist()
-        counts.append(len(boxes))
-    return np.array(sides), np.array(counts)
+    """(N,) sides of all objects at the input, and (P,) how many each image has."""
+    boxes = [data.boxes(i)[~data.crowd(i)] for i in range(len(data))]
+    scales = input_scales([record.size for record in data.images], model.spec)
+    sides = [np.sqrt((b[:, 2:] - b[:, :2]).clip(0).prod(axis=1)) * s for b, s in zip(boxes, scales, strict=True)]
+    return np.concatenate([*sides, []]), np.array([len(b) for b in boxes])
 
 
 # ---- measuring ------------------------------------------------------------------------------------------------------
@@ -299,7 +296,7 @@ def outline_faults(data: Dataset) -> list[Cause]:
 
 
 def _of_inputs(model: Model, data: Dataset) -> list[Cause]:
-    """What is odd about the inputs: objects too small, more than the model reports, images without contrast."""
+    """What is unusual about the inputs: objects too small, more than the model reports, images without contrast."""
     sides, counts = _input_sides(data, model)
     out = []
     if len(sides) and np.median(sides) < TINY:
