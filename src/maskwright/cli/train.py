@@ -72,7 +72,7 @@ def train(
     size: Annotated[int | None, _how(min=1, metavar="PIXELS",
         help="Short edge, or side of the square, images are resized to.  [default: by the objects' size]")] = None,
     fit: Annotated[FitKind | None, _how(
-        help="By their short edge, stretched to a square, or filled up to one.  [default: the model's]")] = None,
+        help="By their short edge, stretched to a square, or padded to one.  [default: the model's]")] = None,
     batch: Annotated[int | None, _how(min=1, metavar="N",
         help="Images at once.  [default: by size and memory]")] = None,
     lr: Annotated[float | None, _how(metavar="RATE",
