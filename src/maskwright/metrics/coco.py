@@ -7,8 +7,7 @@ The matching itself is hotcoco's; the tests hold it to pycocotools within 1e-9. 
 annotation whose id is 0 counts like any other (pycocotools takes its match for no match).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -22,18 +21,6 @@ from maskwright.ops import masks as mask_ops
 from maskwright.types import Instances, IntArray
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """The detections of one image as they are kept until the end: no pixels. rles: one per row, or None where some
-    have no mask. scores: those of the masks."""
-
-    boxes_xywh: Array
-    box_scores: Array
-    scores: Array
-    labels: IntArray
-    rles: list[dict[str, Any]] | None
-
-
 class CocoMetric:
     """Collects detections image by image and measures them against a data set.
 
@@ -45,7 +32,13 @@ class CocoMetric:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self._images = {record.id: record for record in dataset.images}
-        self._found: dict[int, _Found] = {}
+        # The COCO API goes through images in the order of their ids, and equal scores keep that order. The images have
+        # their rank as id there, so that any integer may be an id here.
+        self._rank = {image_id: rank for rank, image_id in enumerate(sorted(self._images), start=1)}
+        self._labels: dict[int, IntArray] = {}  # of the detections, by image id
+        self._boxes: list[Array] = []  # (N, 7) for each image: image, x, y, width, height, score, class
+        self._masks: list[dict[str, Any]] = []
+        self._without_masks = 0
 
     @classmethod
     def make(cls, dataset: Dataset, options: MetricOptions) -> "CocoMetric":
@@ -71,7 +64,7 @@ class CocoMetric:
         boxes[:, 2:] -= boxes[:, :2]
         rles = [] if not len(found) else None if found.crops is None else mask_ops.encode(found.crops)
         own, scores = found.scores if found.box_scores is None else found.box_scores, found.scores
-        self._found[image.id] = _Found(boxes, own.astype(float), scores.astype(float), found.labels.copy(), rles)
+        self._add(image.id, boxes, own.astype(float), scores.astype(float), found.labels.copy(), rles)
 
     def update_rows(self, image_id: int, rows: Sequence[ResultRow]) -> None:
         """Add the rows of a result file for one image with all their digits; a missing box is its mask's."""
@@ -86,37 +79,56 @@ class CocoMetric:
                 box[2:] -= box[:2]
         scores = np.array([r.score for r in rows], np.float64)
         labels = np.array([r.label for r in rows], np.int64)
-        self._found[image_id] = _Found(boxes, scores, scores, labels, rles if len(rles) == len(rows) else None)
+        self._add(image_id, boxes, scores, scores, labels, rles if len(rles) == len(rows) else None)
+
+    def _add(
+        self,
+        image_id: int,
+        boxes_xywh: Array,
+        box_scores: Array,
+        scores: Array,
+        labels: IntArray,
+        rles: list[dict[str, Any]] | None,
+    ) -> None:
+        """Keep the detections of an image; rles: one per row, or None where some have no mask."""
+        rank, self._labels[image_id] = self._rank[image_id], labels
+        ranks = np.full(len(labels), rank)
+        self._boxes.append(np.column_stack([ranks, boxes_xywh, box_scores, labels + 1]))
+        if rles is None:
+            self._without_masks += 1
+            return
+        # Without a box, so that the area, which sorts false positives into the ranges of sizes, is the mask's.
+        self._masks += [
+            {"image_id": rank, "category_id": label + 1, "score": score, "segmentation": rle}
+            for score, label, rle in zip(scores.tolist(), labels.tolist(), rles, strict=True)
+        ]
 
     def _expected(self, image_id: int) -> ImageRecord:
         image = self._images.get(image_id)
         if image is None:
             raise DataError(f"CocoMetric: no image of the data set has the id {image_id}.")
-        if image_id in self._found:
+        if image_id in self._labels:
             raise DataError(f"CocoMetric: image {image.file_name} (id {image_id}) was given twice.")
         return image
 
     def result(self) -> CocoResult:
         """Measure the images given so far; a note says so where that is not all of them."""
-        # Numbered by rank, because the COCO API goes through images in the order of their ids, and equal scores
-        # keep that order; any integer may be an id that way.
-        number = {image_id: rank for rank, image_id in enumerate(sorted(self._found), start=1)}
-        why = self._why_no_masks()
-        boxes = self._measure("bbox", number)
-        masks = None if why else self._measure("segm", number)
-        count, every = len(number), len(self._images)
+        truth, why = self._truth(), self._why_no_masks()
+        table = np.concatenate(self._boxes) if self._boxes else np.zeros((0, 7))
+        boxes = self._measure("bbox", truth, table if len(table) else [])
+        masks = None if why else self._measure("segm", truth, self._masks)
+        count, every = len(self._labels), len(self._images)
         notes = [f"Measured on {count} of {every} images."] if count < every else []
         return CocoResult(boxes, masks, count, (*notes, *why, *self._notes(boxes, masks)))
 
     # ---- measuring ------------------------------------------------------------------------------------------------
 
-    def _measure(self, kind: Literal["bbox", "segm"], number: Mapping[int, int]) -> CocoScores:
+    def _measure(self, kind: Literal["bbox", "segm"], truth: dict[str, Any], rows: Any) -> CocoScores:
         import hotcoco
 
-        truth = hotcoco.COCO()
-        truth.dataset = self._truth(kind, number)
-        rows = self._box_rows(number) if kind == "bbox" else self._mask_rows(number)
-        run = hotcoco.COCOeval(truth, truth.load_res(rows), kind)
+        known = hotcoco.COCO()
+        known.dataset = truth
+        run = hotcoco.COCOeval(known, known.load_res(rows), kind)
         run.evaluate()
         run.accumulate()
         run.summary_lines()  # fills run.stats, prints nothing
@@ -126,51 +138,34 @@ class CocoMetric:
         per_class = self._per_class(precision, recall)
         return CocoScores(kind, np.array(run.stats, np.float64), per_class, precision, recall, scores)
 
-    def _truth(self, kind: str, number: Mapping[int, int]) -> dict[str, Any]:
+    def _truth(self) -> dict[str, Any]:
+        """The measured images and their annotations as the COCO API has them."""
         rows: list[dict[str, Any]] = []
-        for image_id, rank in number.items():
+        for image_id in self._labels:
             for a in self.dataset.annotations[image_id]:
                 x1, y1, x2, y2 = a.box
-                row: dict[str, Any] = {
-                    "id": len(rows) + 1,
-                    "image_id": rank,
-                    "category_id": a.label + 1,
-                    "area": a.area,
-                }
-                row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": int(a.crowd)}
-                if kind == "segm":
-                    rle = a.segmentation if isinstance(a.segmentation, dict) else None
-                    row["segmentation"] = rle or [np.asarray(p).tolist() for p in a.segmentation or ()]
+                row: dict[str, Any] = {"id": len(rows) + 1, "image_id": self._rank[image_id], "area": a.area}
+                row |= {"category_id": a.label + 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": int(a.crowd)}
+                if isinstance(a.segmentation, dict):
+                    row["segmentation"] = a.segmentation
+                elif a.segmentation is not None:
+                    row["segmentation"] = [np.asarray(polygon).tolist() for polygon in a.segmentation]
                 rows.append(row)
+        images = ((self._rank[i], self._images[i]) for i in self._labels)
         return {
-            "images": [_image_row(self._images[i], rank) for i, rank in number.items()],
+            "images": [
+                {"id": rank, "height": image.size[0], "width": image.size[1], "file_name": image.file_name}
+                for rank, image in images
+            ],
             "annotations": rows,
             "categories": [{"id": k + 1, "name": n} for k, n in enumerate(self.dataset.classes.names)],
         }
 
-    def _box_rows(self, number: Mapping[int, int]) -> Any:
-        """(N, 7): image, x, y, width, height, score, class."""
-        rows: list[Array] = []
-        for image_id, rank in number.items():
-            found = self._found[image_id]
-            ranks = np.full(len(found.labels), rank)
-            rows.append(np.column_stack([ranks, found.boxes_xywh, found.box_scores, found.labels + 1]))
-        table = np.concatenate(rows) if rows else np.zeros((0, 7))
-        return table if len(table) else []
-
-    def _mask_rows(self, number: Mapping[int, int]) -> list[dict[str, Any]]:
-        """Results without a box, so that their area, which sorts false ones into the ranges, is the mask's."""
-        return [
-            {"image_id": rank, "category_id": label + 1, "score": score, "segmentation": rle}
-            for image_id, rank in number.items()
-            for score, label, rle in _lines(self._found[image_id])
-        ]
-
     def _per_class(self, precision: Array, recall: Array) -> tuple[ClassScore, ...]:
         count = len(self.dataset.classes)
-        given = [f.labels for f in self._found.values()]
-        found = np.bincount(np.concatenate(given), minlength=count) if given else np.zeros(count, int)
-        objects = self._objects()
+        found = np.bincount(np.concatenate([np.zeros(0, np.int64), *self._labels.values()]), minlength=count)
+        annotated = [a.label for a in self._annotated() if not a.crowd]
+        objects = np.bincount(np.array(annotated, np.int64), minlength=count)
         return tuple(
             ClassScore(
                 name=name,
@@ -186,12 +181,7 @@ class CocoMetric:
 
     def _annotated(self) -> Iterator[Annotation]:
         """The annotations of the measured images."""
-        return (a for image_id in self._found for a in self.dataset.annotations[image_id])
-
-    def _objects(self) -> IntArray:
-        """(Q,) annotated objects on the measured images, crowds not counted."""
-        labels = [a.label for a in self._annotated() if not a.crowd]
-        return np.bincount(np.array(labels, np.int64), minlength=len(self.dataset.classes))
+        return (a for image_id in self._labels for a in self.dataset.annotations[image_id])
 
     # ---- notes ------------------------------------------------------------------------------------------------------
 
@@ -199,9 +189,8 @@ class CocoMetric:
         bare = sum(a.segmentation is None for a in self._annotated())
         if bare:
             return [f"Masks were not measured: {bare} annotations have only a box."]
-        without = sum(f.rles is None for f in self._found.values())
-        if without:
-            return [f"Masks were not measured: the results of {without} images have only boxes."]
+        if self._without_masks:
+            return [f"Masks were not measured: the results of {self._without_masks} images have only boxes."]
         return []
 
     def _notes(self, boxes: CocoScores, masks: CocoScores | None) -> list[str]:
@@ -219,7 +208,7 @@ class CocoMetric:
                 empty = [long for short, long in AREAS.items() if scores[f"AP{short}"] < 0]
                 if empty:
                     notes.append(f"{scores.kind}: no {' or '.join(empty)} objects are annotated (-1).")
-        crowded = sum(self._most_of_a_class(i) > LIMIT for i in self._found)
+        crowded = sum(self._most_of_a_class(i) > LIMIT for i in self._labels)
         if crowded:
             notes.append(
                 f"{crowded} images have more than {LIMIT} objects of one class; COCO's rule counts the best "
@@ -230,14 +219,6 @@ class CocoMetric:
     def _most_of_a_class(self, image_id: int) -> int:
         labels = [a.label for a in self.dataset.annotations[image_id] if not a.crowd]
         return int(np.bincount(labels).max()) if labels else 0
-
-
-def _image_row(image: ImageRecord, rank: int) -> dict[str, Any]:
-    return {"id": rank, "height": image.size[0], "width": image.size[1], "file_name": image.file_name}
-
-
-def _lines(found: _Found) -> list[tuple[float, int, dict[str, Any]]]:
-    return list(zip(found.scores.tolist(), found.labels.tolist(), found.rles or [], strict=True))
 
 
 def _mean(values: Array) -> float:
