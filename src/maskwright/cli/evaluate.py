@@ -87,7 +87,7 @@ def evaluate(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the files of --out and --report that are there already.")
+        bool, typer.Option("--overwrite", help="Replace existing files of --out and --report.")
     ] = False,
     skip: Annotated[bool, typer.Option("--skip", help="Leave out images that cannot be read, and list them.")] = False,
     metrics: Annotated[

@@ -90,7 +90,7 @@ def predict(
     bits: Annotated[
         int, typer.Option(min=1, max=16, metavar="N", help="Bits that 16-bit grey images use; often 12.")
     ] = 16,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
     debug: Debug = False,
 ) -> None:
     """Outline the objects in images and write what was found."""

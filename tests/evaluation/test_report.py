@@ -5,7 +5,6 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.reference.page_checker import EVIL, checked
 
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.errors import ConfigError
@@ -21,143 +21,10 @@ from maskwright.evaluation.report import read_columns, report
 from maskwright.models import rcnn, zoo
 from maskwright.models.rcnn import RCNN
 from maskwright.predictor.timing import StageTimer
-from maskwright.report import charts, page
-from maskwright.report.charts import Bars, Series, line_chart, shortened
 from maskwright.training.report import report_run
 from maskwright.training.resolved import Resolved
 from maskwright.types import Classes, InputSpec, Instances, Masks
 from maskwright.weights.files import save_checkpoint
-
-EVIL = "<script>alert('1')</script>\"&ü/\x00\u2028名.png"
-
-VOID = {"meta", "img", "br", "input", "link"}
-
-
-class Checker(HTMLParser):
-    """Notes what a page consists of; fails where a tag is closed that is not open."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.words.append(data)
-
-    def count(self, tag: str) -> int:
-        return sum(name == tag for name, _ in self.tags)
-
-
-def checked(text: str) -> Checker:
-    """The page's parts; asserts that it is well formed and asks for nothing outside itself."""
-    checker = Checker()
-    checker.feed(text)
-    checker.close()
-    assert checker.open == []
-    assert checker.count("script") == checker.count("style") == 1
-    for tag, attributes in checker.tags:
-        assert not any(name.startswith("on") for name in attributes), tag
-        for name in ("src", "href", "srcset", "action", "data"):
-            assert (attributes.get(name) or "data:").startswith("data:"), attributes
-    assert "url(" not in text
-    assert "@import" not in text
-    assert "nan" not in re.sub(r"base64,[^\"]*", "", text).lower().replace("finance", "")
-    return checker
-
-
-# ---- the parts ------------------------------------------------------------------------------------------------------
-
-
-def test_everything_is_escaped() -> None:
-    text = page.page(
-        EVIL,
-        EVIL,
-        [
-            page.tiles([(EVIL, EVIL)]),
-            page.facts(EVIL, [(EVIL, EVIL)]),
-            page.notes(EVIL, [EVIL]),
-            page.table([page.Column(EVIL, EVIL), page.Column("AP", share=True)], [[EVIL, 0.5], [EVIL, None]]),
-            page.swatches([("#fff", EVIL)]),
-            page.section(EVIL, [page.examples([page.Example(EVIL, EVIL, b"1", b"2")])], EVIL),
-            line_chart(EVIL, [Series(EVIL, [(0, 1), (1, 2)]), Series(EVIL, [(0, 1)])], x_label=EVIL, y_label=EVIL),
-            charts.bar_chart(EVIL, [EVIL], [Bars(EVIL, [0.5]), Bars(EVIL, [None])], y_label=EVIL),
-        ],
-    )
-    checker = checked(text)
-    shown = EVIL.replace("\x00", "\ufffd")
-    assert "".join(checker.words).count(shown) > 20
-    assert "\x00" not in text
-    text.encode("utf-8")
-    page.page("\ud800", "", []).encode("utf-8")
-
-
-def test_a_page_without_anything() -> None:
-    assert checked(page.page("", "", [])).count("section") == 0
-    assert page.notes("Notes", []) == ""
-
-
-@pytest.mark.parametrize(
-    "points",
-    [
-        [],
-        [(3.0, 0.5)],
-        [(0.0, float("nan")), (1.0, float("inf"))],
-        [(0.0, 1.0), (1.0, float("nan")), (2.0, 3.0), (3.0, 4.0)],
-        [(k, 0.0) for k in range(3)],
-        [(k, -1e6 * k) for k in range(1000)],
-        [(k * 1e9, 1e-7) for k in range(5)],
-    ],
-)
-def test_lines_of_any_values(points: Sequence[tuple[float, float]]) -> None:
-    svg = line_chart("a", [Series("b", points), Series("c", points[:1])], x_label="x", y_label="y")
-    checker = checked(page.page("", "", [svg]))
-    finite = [p for p in points if np.isfinite(p[1])]
-    assert (checker.count("svg") == 1) == bool(finite)
-    numbers = [float(v) for v in re.findall(r'(?:cx|cy|x1|y1|x2|y2)="([-0-9.]+)"', svg)]
-    numbers += [float(v) for points in re.findall(r'points="([^"]*)"', svg) for v in re.split("[ ,]", points)]
-    assert all(-1 <= v <= charts.WIDTH + 1 for v in numbers)
-    assert len(svg) < 60_000
-
-
-def test_the_line_is_where_its_values_are() -> None:
-    svg = line_chart("", [Series("a", [(0, 0), (10, 1)])], x_label="", y_label="", x_range=(0, 10), y_range=(0, 1))
-    bottom, right = charts.HEIGHT - charts.BOTTOM, charts.WIDTH - charts.RIGHT
-    assert f'points="{charts.LEFT:.1f},{bottom:.1f} {right:.1f},{charts.TOP:.1f}"' in svg
-    assert "10\n1</title>" in svg
-
-
-def test_long_lines_keep_their_means_and_gaps() -> None:
-    points = [(float(k), float(k % 2)) for k in range(1000)]
-    short = shortened(points, 100)
-    assert len(short) == 100
-    assert {y for _, y in short} == {0.5}
-    assert short[-1][0] == 999
-    assert np.isnan(shortened([(k, float("nan")) for k in range(300)], 10)[0][1])
-    assert shortened(points[:5]) == points[:5]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.0, "0"), (0.5, "0.5"), (2e-4, "2e-4"), (123456.0, "123.5k"), (-0.25, "-0.25"), (9999, "9999"), (1, "1")],
-)
-def test_numbers(value: float, text: str) -> None:
-    assert charts.number(value) == text
-
-
-# ---- whole reports --------------------------------------------------------------------------------------------------
 
 
 class Oracle:
