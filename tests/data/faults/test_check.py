@@ -18,8 +18,7 @@ from maskwright.data import formats
 from maskwright.data.faults.check import CheckReport, check
 from maskwright.data.faults.crossing import crosses_itself
 from maskwright.data.faults.fixes import FIXES
-from maskwright.data.faults.table import FAULTS, SEVERITIES
-from maskwright.data.faults.table_images import SETS
+from maskwright.data.faults.table import FAULTS, SETS, SEVERITIES
 from maskwright.data.formats import coco
 from maskwright.errors import ConfigError, DataError
 

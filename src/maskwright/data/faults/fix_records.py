@@ -43,7 +43,7 @@ def merge_image_records(draft: Draft, finding: Finding) -> str:
 def merge_same_class(draft: Draft, finding: Finding) -> str:
     row, first = draft.row(finding), _present(draft.rows.categories, finding)
     if row.get("name") != first.get("name"):
-        raise NeedsPerson("the classes have different names, and the annotations may mean either")
+        raise NeedsPerson("the classes have different names, and the annotations may belong to either")
     _relabel(draft, row, first)
     draft.remove("categories", finding.at)
     return "the classes became one"
@@ -186,21 +186,21 @@ def settle_size(draft: Draft, finding: Finding) -> str:
     """A stated size that is not the image's: correct the record, or scale what was drawn on a resized image."""
     row, look = draft.row(finding), draft.looks[finding.at]
     image = draft.image(finding.at)
-    said, real = image.size, look.size
-    assert said is not None
+    recorded, real = image.size, look.size
+    assert recorded is not None
     annotations = [draft.rows.annotations[k] for k in image.objects]
     sizes = {tuple(r["segmentation"].get("size", ())) for r in annotations if isinstance(r.get("segmentation"), dict)}
-    objects = [object_checks.read(draft.seen, image, k, said)[0] for k in image.objects]
+    objects = [object_checks.read(draft.seen, image, k, recorded)[0] for k in image.objects]
     over = max((object_checks.overhang(b, real) for t in objects if t.rle is None and (b := t.place)), default=0.0)
-    same_shape = abs(real[0] * said[1] - real[1] * said[0]) <= max(*said, *real)
+    same_shape = abs(real[0] * recorded[1] - real[1] * recorded[0]) <= max(*recorded, *real)
     if sizes <= {real} and over <= object_checks.BEYOND and (not same_shape or sizes or not annotations):
         row.update(height=real[0], width=real[1])
         return f"the record became {object_checks.shown(real)}: the outlines fit the image"
     if same_shape and not sizes and over > object_checks.BEYOND:
         for annotation in annotations:
-            scale(annotation, real[1] / said[1], real[0] / said[0])
+            scale(annotation, real[1] / recorded[1], real[0] / recorded[0])
         row.update(height=real[0], width=real[1])
-        return f"outlines scaled from {object_checks.shown(said)} to {object_checks.shown(real)}"
+        return f"outlines scaled from {object_checks.shown(recorded)} to {object_checks.shown(real)}"
     raise NeedsPerson("the outlines fit neither of the two sizes clearly")
 
 

@@ -73,15 +73,17 @@ def sizes(image: CheckedImage, look: ImageLook) -> Findings:
     """The stated size against that of the image, and EXIF rotation between them."""
     if look.problem is not None:
         return
-    said = image.size
+    recorded = image.size
     tag = f"EXIF orientation {look.turn}"
-    if said is not None and said != look.size:
-        if look.turn != 1 and said == look.stored:
-            yield image.finding("exif-rotation", f"{tag}; annotated as {shown(said)}, upright it is {shown(look.size)}")
+    if recorded is not None and recorded != look.size:
+        if look.turn != 1 and recorded == look.stored:
+            yield image.finding(
+                "exif-rotation", f"{tag}; annotated as {shown(recorded)}, upright it is {shown(look.size)}"
+            )
         else:
-            yield image.finding("size-disagrees", f"stated {shown(said)}, the image is {shown(look.size)}")
+            yield image.finding("size-disagrees", f"stated {shown(recorded)}, the image is {shown(look.size)}")
     if look.turn != 1:
-        sure = said == look.size != look.stored
+        sure = recorded == look.size != look.stored
         yield image.finding(
             "exif-tag", f"{tag}; annotated as {'it is shown' if sure else 'it could be either way'}", sure
         )

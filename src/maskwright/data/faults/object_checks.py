@@ -194,8 +194,8 @@ def agreement(view: RecordIndex, obj: CheckedObject) -> Findings:
     if obj.found & {"normalised-coordinates", "box-as-corners"} or obj.box is None or obj.extent is None:
         return
     if differs(obj.box, obj.extent):
-        said, own = ([round(v, 1) for v in box] for box in (obj.box, obj.extent))
-        yield obj.finding("box-mask-disagree", f"the box is {said}, that of the outline {own} (x1, y1, x2, y2)")
+        stated, own = ([round(v, 1) for v in box] for box in (obj.box, obj.extent))
+        yield obj.finding("box-mask-disagree", f"the box is {stated}, that of the outline {own} (x1, y1, x2, y2)")
 
 
 def shape(view: RecordIndex, obj: CheckedObject) -> Findings:

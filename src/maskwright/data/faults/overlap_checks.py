@@ -20,7 +20,7 @@ _SAME = 0.95  # IoU above which two objects are the same
 
 
 def examine(view: RecordIndex, image: CheckedImage, size: Size | None) -> list[Finding]:
-    """All faults of an image's annotations. size: (H, W) they are drawn on; None: unknown, so little can be said."""
+    """All faults of an image's annotations. size: (H, W) they are drawn on; None (unknown): of their flags alone."""
     found: list[Finding | None] = []
     if size is None:
         rows = [(at, view.rows.annotations[at]) for at in image.objects]

@@ -13,15 +13,13 @@ from typing import Any
 from maskwright.data import formats
 from maskwright.data.dataset import Dataset
 from maskwright.data.faults.table import Finding, Section
-from maskwright.data.formats.coco.rows import annotation_row, category_rows, image_row
+from maskwright.data.formats.coco.rows import MOST_PIXELS, annotation_row, category_rows, image_row
 from maskwright.data.formats.shared.fields import Row, read_json, short, whole, write_sections
 from maskwright.data.formats.shared.image_files import found_name
 from maskwright.errors import DataError
 from maskwright.types import Size
 
 SECTIONS: tuple[Section, ...] = ("images", "annotations", "categories")
-
-_MOST_PIXELS = 2**32 - 1  # what run lengths can count
 
 GONE = object()
 """Takes the place of a removed record in its list, so that the positions of the others do not change."""
@@ -77,8 +75,8 @@ def read(path: Path, images: Path | None = None, format: str | None = None) -> R
         chosen = formats.recognise(path) if format is None else formats.find(format)
         return of_dataset(chosen.load(path, images))  # not formats.load, which corrects the names of images
     except DataError as error:
-        said = str(error).removeprefix(f"{path}: ")  # the finding names the file itself
-        return RawRows(path, images, problems=(Finding("unreadable-annotations", path.name, said),))
+        problem = str(error).removeprefix(f"{path}: ")  # the finding names the file itself
+        return RawRows(path, images, problems=(Finding("unreadable-annotations", path.name, problem),))
 
 
 def of_dataset(dataset: Dataset) -> RawRows:
@@ -97,7 +95,7 @@ def finite(value: Any) -> bool:
 def stated_size(row: Row) -> Size | None:
     """(H, W) of an image record; None where it is missing or impossible."""
     height, width = whole(row.get("height")), whole(row.get("width"))
-    if height is None or width is None or min(height, width) < 1 or height * width > _MOST_PIXELS:
+    if height is None or width is None or min(height, width) < 1 or height * width > MOST_PIXELS:
         return None
     return height, width
 

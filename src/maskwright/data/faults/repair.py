@@ -26,8 +26,7 @@ from maskwright.data.faults.draft import Draft, NeedsPerson
 from maskwright.data.faults.fixes import FIXES
 from maskwright.data.faults.looks import pixels_of
 from maskwright.data.faults.raw_rows import GONE, write
-from maskwright.data.faults.table import FAULTS, Finding
-from maskwright.data.faults.table_objects import OUTLINES, SCENES
+from maskwright.data.faults.table import FAULTS, OUTLINES, SCENES, Finding
 from maskwright.errors import ConfigError
 
 _ROUNDS = 20

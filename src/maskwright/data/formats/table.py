@@ -48,85 +48,39 @@ class Format:
     one_file: str | None = None
 
 
-FORMATS: Mapping[str, Format] = MappingProxyType(
-    {
-        f.name: f
-        for f in (
-            Format(
-                "coco",
-                "COCO JSON: one file, or a folder of annotations.json and images/",
-                coco.recognise,
-                coco.load_place,
-                coco.save_place,
-                "everything",
-                one_file=".json",
-            ),
-            Format(
-                "yolo",
-                "YOLO (Ultralytics): data.yaml, images/ and labels/ with one text file for each image",
-                yolo.recognise,
-                yolo.load,
-                yolo.save,
-                "outlines to a thousandth of a pixel (parts and holes become one polygon, joined by seams that enclose "
-                "nothing: the pixels stay the same), boxes, class names and their order, train, val and test; "
-                "landmarks only where no object has an outline; not crowds, tracks and ids",
-            ),
-            Format(
-                "masks",
-                "label images (Cellpose, StarDist): images/ and masks/, the value of a pixel is its object",
-                masks.recognise_masks,
-                masks.load_masks,
-                masks.save_masks,
-                "the pixels of objects that do not overlap, class names and their order; not crowds, landmarks, "
-                "tracks, objects with a box only, and ids",
-            ),
-            Format(
-                "dsb2018",
-                "one mask image for each object (Data Science Bowl): ID/images/ID.png and ID/masks/*.png",
-                masks.recognise_objects,
-                masks.load_objects,
-                masks.save_objects,
-                "the pixels of objects, class names and their order; not crowds, landmarks, tracks, objects with a box "
-                "only, and ids",
-            ),
-            Format(
-                "youtube_vis",
-                "YouTube-VIS JSON (videos): one file, or a folder of instances.json and JPEGImages/",
-                youtube_vis.recognise,
-                youtube_vis.load,
-                youtube_vis.save,
-                "everything but landmarks, the annotations' own ids, and fields of images or of single frames",
-                one_file=".json",
-            ),
-            Format(
-                "labelme",
-                "LabelMe: a folder with one JSON file for each image",
-                labelme.recognise,
-                labelme.load,
-                labelme.save,
-                "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks; not the ids",
-            ),
-            Format(
-                "voc",
-                "Pascal VOC: JPEGImages/, SegmentationObject/, SegmentationClass/, Annotations/, ImageSets/",
-                voc.recognise,
-                voc.load,
-                voc.save,
-                "the pixels of objects that do not overlap (254 in an image at most), boxes rounded to pixels, "
-                "classes, train and val; crowds become void; not landmarks, tracks, objects with a box only, and ids",
-            ),
-            Format(
-                "cvat",
-                "CVAT XML 1.1: one file, or a folder of annotations.xml and images/ (of videos it is read only)",
-                cvat.recognise,
-                cvat.load,
-                cvat.save,
-                "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks; not the ids",
-                one_file=".xml",
-            ),
-        )
-    }
-)
+_ROWS = (
+    Format("coco", "COCO JSON: one file, or a folder of annotations.json and images/",
+           coco.recognise, coco.load_place, coco.save_place, "everything", one_file=".json"),
+    Format("yolo", "YOLO (Ultralytics): data.yaml, images/ and labels/ with one text file for each image",
+           yolo.recognise, yolo.load, yolo.save,
+           "outlines to a thousandth of a pixel (parts and holes become one polygon, joined by seams that enclose "
+           "nothing: the pixels stay the same), boxes, class names and their order, train, val and test; landmarks "
+           "only where no object has an outline; not crowds, tracks and ids"),
+    Format("masks", "label images (Cellpose, StarDist): images/ and masks/, the value of a pixel is its object",
+           masks.recognise_masks, masks.load_masks, masks.save_masks,
+           "the pixels of objects that do not overlap, class names and their order; not crowds, landmarks, tracks, "
+           "objects with a box only, and ids"),
+    Format("dsb2018", "one mask image for each object (Data Science Bowl): ID/images/ID.png and ID/masks/*.png",
+           masks.recognise_objects, masks.load_objects, masks.save_objects,
+           "the pixels of objects, class names and their order; not crowds, landmarks, tracks, objects with a box "
+           "only, and ids"),
+    Format("youtube_vis", "YouTube-VIS JSON (videos): one file, or a folder of instances.json and JPEGImages/",
+           youtube_vis.recognise, youtube_vis.load, youtube_vis.save,
+           "everything but landmarks, the annotations' own ids, and fields of images or of single frames",
+           one_file=".json"),
+    Format("labelme", "LabelMe: a folder with one JSON file for each image",
+           labelme.recognise, labelme.load, labelme.save,
+           "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks, clips; not the ids"),
+    Format("voc", "Pascal VOC: JPEGImages/, SegmentationObject/, SegmentationClass/, Annotations/, ImageSets/",
+           voc.recognise, voc.load, voc.save,
+           "the pixels of objects that do not overlap (254 in an image at most), boxes rounded to pixels, classes, "
+           "train and val; crowds become void; not landmarks, tracks, objects with a box only, and ids"),
+    Format("cvat", "CVAT XML 1.1: one file, or a folder of annotations.xml and images/ (of videos it is read only)",
+           cvat.recognise, cvat.load, cvat.save,
+           "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks; not the ids", one_file=".xml"),
+)  # fmt: skip
+
+FORMATS: Mapping[str, Format] = MappingProxyType({row.name: row for row in _ROWS})
 
 
 def load(

@@ -4,9 +4,8 @@ Letters: N objects, P landmarks, Q classes, H W image.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,46 +13,51 @@ from numpy.typing import NDArray
 from maskwright import media
 from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons
 from maskwright.data.formats import coco
-from maskwright.data.formats.shared.fields import Row, box_to_xywh, write_sections
+from maskwright.data.formats.coco.rows import image_row
+from maskwright.data.formats.shared.fields import Row, box_to_xywh, box_tuple, write_sections
 from maskwright.data.synthetic.clips import Motion, clip
 from maskwright.data.synthetic.kinds import class_list, landmark_sets
 from maskwright.data.synthetic.scenes import Look, Scene, compose
 from maskwright.errors import ConfigError
 from maskwright.ops import masks as mask_ops
-from maskwright.types import Clip, Frame, Panoptic, Size
+from maskwright.types import Clip, Frame, Instances, Panoptic, Size
 
 _UNNAMED = Path("synthetic")
 
 
-def annotations(scene: Scene, record: ImageRecord, *, polygons: bool, first_id: int) -> tuple[Annotation, ...]:
-    """The objects of a scene as annotations of `record`: exact outlines, landmarks, track ids where there are any.
+def annotations(
+    found: Instances,
+    record: ImageRecord,
+    *,
+    polygons: bool,
+    first_id: int = 1,
+    keypoints: Sequence[NDArray[np.float64]] | None = None,
+) -> tuple[Annotation, ...]:
+    """The objects of a synthetic image as annotations of `record`, with their track ids where they have some.
 
-    polygons: as polygons where an object has no hole, which is exact but for rasterising rules; else run lengths.
+    polygons: as polygons where an object has no hole, which is exact up to the rules of rasterising; else run lengths.
+    keypoints: (P, 3) of each object.
     """
-    found = scene.instances
     if found.crops is None or not len(found):
         return ()
-    lengths, areas = mask_ops.encode(found.crops), found.crops.areas()
+    lengths, areas, rows = mask_ops.encode(found.crops), found.crops.areas().tolist(), []
     outlines = mask_ops.to_polygons(found.crops) if polygons else [[] for _ in lengths]
-    rows = []
     for k, (rle, parts) in enumerate(zip(lengths, outlines, strict=True)):
         plain = parts and not any(part.holes for part in parts)
         outline: Polygons | RLE = tuple(part.outer.reshape(-1) for part in parts) if plain else rle
-        x1, y1, x2, y2 = (float(v) for v in found.boxes[k])
-        label = int(found.labels[k])
+        label, box = int(found.labels[k]), box_tuple(found.boxes[k])
+        points = None if keypoints is None else keypoints[k]
+        track = None if found.track_ids is None else int(found.track_ids[k])
         rows.append(
-            Annotation(
-                id=first_id + k,
-                image_id=record.id,
-                label=label,
-                box=(x1, y1, x2, y2),
-                segmentation=outline,
-                area=float(areas[k]),
-                keypoints=scene.keypoints[k, : len(scene.landmarks[label])],
-                track_id=None if found.track_ids is None else int(found.track_ids[k]),
-            )
+            Annotation(first_id + k, record.id, label, box, outline, float(areas[k]), keypoints=points, track_id=track)
         )
     return tuple(rows)
+
+
+def _of_scene(scene: Scene, record: ImageRecord, *, polygons: bool, first_id: int) -> tuple[Annotation, ...]:
+    """The objects of a scene with the landmarks of their class."""
+    points = [p[: len(scene.landmarks[k])] for p, k in zip(scene.keypoints, scene.instances.labels, strict=True)]
+    return annotations(scene.instances, record, polygons=polygons, first_id=first_id, keypoints=points)
 
 
 def scenes_fixture(
@@ -78,7 +82,7 @@ def scenes_fixture(
         scene = compose(1000 * seed + k, size, count, classes, look)
         record = ImageRecord(k + 1, f"{k:06d}.png", size)
         media.write_image(folder / "images" / record.file_name, scene.image)
-        rows[record.id] = annotations(scene, record, polygons=k % 2 == 1, first_id=1000 * k + 1)
+        rows[record.id] = _of_scene(scene, record, polygons=k % 2 == 1, first_id=1000 * k + 1)
         records.append(record)
     data = Dataset(
         classes=class_list(classes),
@@ -123,7 +127,7 @@ def clips_fixture(
             found = frame.instances
             own = found.track_ids if found.track_ids is not None else ()
             found.track_ids = np.array([tracks.setdefault((v, int(t)), len(tracks) + 1) for t in own], np.int64)
-            rows[record.id] = annotations(frame, record, polygons=False, first_id=1000 * record.id)
+            rows[record.id] = _of_scene(frame, record, polygons=False, first_id=1000 * record.id)
             records.append(record)
     return Dataset(
         classes=class_list(classes),
@@ -180,9 +184,7 @@ def save_panoptic(path: str | os.PathLike[str], maps: Iterable[tuple[ImageRecord
             raise ConfigError(f"{target}: COCO's panoptic images hold ids below 2^24; {record.file_name} has larger.")
         name = f"{Path(record.file_name).stem}.png"
         media.write_image(target.with_suffix("") / name, _as_rgb(panoptic.ids))
-        images.append(
-            {"id": record.id, "file_name": record.file_name, "height": record.size[0], "width": record.size[1]}
-        )
+        images.append(image_row(record, record.file_name))
         rows.append({"image_id": record.id, "file_name": name, "segments_info": _segments(panoptic)})
     if first is None:
         raise ConfigError(f"{target}: a panoptic file needs at least one map to know its classes.")
@@ -207,16 +209,9 @@ def _segments(panoptic: Panoptic) -> list[Row]:
     table[list(number)] = list(number.values())
     dense = table[panoptic.ids]
     areas = np.bincount(dense.reshape(-1), minlength=len(number) + 1)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for s, window in zip(panoptic.segments, find_objects(dense, max_label=len(number)), strict=True):
-        box = [window[1].start, window[0].start, window[1].stop, window[0].stop]
-        rows.append(
-            {
-                "id": s.id,
-                "category_id": panoptic.classes.ids[s.label],
-                "area": int(areas[number[s.id]]),
-                "bbox": box_to_xywh(box),
-                "iscrowd": int(s.crowd),
-            }
-        )
+        box = box_to_xywh([window[1].start, window[0].start, window[1].stop, window[0].stop])
+        row = {"id": s.id, "category_id": panoptic.classes.ids[s.label], "area": int(areas[number[s.id]])}
+        rows.append({**row, "bbox": box, "iscrowd": int(s.crowd)})
     return rows

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from maskwright.data.synthetic.kinds import numbered
 from maskwright.ops.polygons import Part, from_polygons
 from maskwright.types import FloatArray, Size
 
@@ -28,8 +29,7 @@ class Ground:
 
 def stuff_names(stuff: int) -> tuple[str, ...]:
     """soil, sky, water, ..., then "soil 2", ..."""
-    count = len(_NAMES)
-    return tuple(_NAMES[k % count] + (f" {k // count + 1}" if k >= count else "") for k in range(stuff))
+    return tuple(numbered(_NAMES, stuff))
 
 
 def lay(rng: np.random.Generator, size: Size, stuff: int, grain: int) -> Ground:

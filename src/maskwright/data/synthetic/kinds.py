@@ -4,7 +4,7 @@ Letters: P landmarks, n pixels of one object. An object has its own frame: the o
 of its outline lies at distance 1, its front points to -y and its left side to -x, seen from above with y downwards.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -39,8 +39,12 @@ class Kind:
 
 def class_list(classes: int) -> Classes:
     """The class names of `classes` labels: beetle, ring, star, ..., then "beetle 2", ..."""
-    names, count = list(KINDS), len(KINDS)
-    return Classes([names[k % count] + (f" {k // count + 1}" if k >= count else "") for k in range(classes)])
+    return Classes(numbered(list(KINDS), classes))
+
+
+def numbered(names: Sequence[str], count: int) -> list[str]:
+    """`count` names: the given ones, then the same with 2, 3, ... behind them."""
+    return [names[k % len(names)] + (f" {k // len(names) + 1}" if k >= len(names) else "") for k in range(count)]
 
 
 def landmark_sets(classes: int) -> tuple[Landmarks, ...]:

@@ -249,7 +249,7 @@ class Canvas:
         image = _photograph(rng, self.image, self.look, self.light)
         kept = np.flatnonzero(self.seen > 0)
         actors, poses = [self.actors[k] for k in kept], np.array([self.poses[k] for k in kept]).reshape(-1, 2, 3)
-        masks = _visible(self.owner, kept)
+        masks = visible(self.owner, kept)
         labels = np.array([a.label for a in actors], np.int64)
         found = Instances(
             boxes=masks.boxes(),
@@ -298,7 +298,8 @@ class Canvas:
         return Panoptic(ids, tuple(segments), names, (True,) * classes + (False,) * kinds)
 
 
-def _visible(owner: NDArray[np.int32], kept: Sequence[int] | IntArray) -> Masks:
+def visible(owner: NDArray[np.int32], kept: Sequence[int] | IntArray) -> Masks:
+    """The masks of the objects `kept`, from the object that is seen at each pixel (H, W)."""
     from scipy.ndimage import find_objects
 
     windows = find_objects(owner + 1)

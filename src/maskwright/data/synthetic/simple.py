@@ -1,4 +1,4 @@
-"""Images of textured, overlapping shapes with exact visible masks: for tests, demos and first training runs.
+"""Images of simple shapes with exact visible masks: for tests, figures and first training runs.
 
 Letters: N objects, H W image, h w the window one object is drawn in. A pixel belongs to a shape where its centre,
 at half-integers, lies inside; where shapes overlap, the one drawn later hides the others.
@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright import media
-from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons
+from maskwright.data.dataset import Dataset, ImageRecord
 from maskwright.data.formats import coco
-from maskwright.errors import ConfigError
-from maskwright.ops import masks as mask_ops
-from maskwright.types import BoolArray, Classes, FloatArray, Instances, Masks, Size
+from maskwright.data.synthetic.fixtures import annotations
+from maskwright.data.synthetic.kinds import numbered
+from maskwright.data.synthetic.scenes import check, visible
+from maskwright.types import BoolArray, Classes, FloatArray, Instances, Size
 
 Array = NDArray[np.float64]
 Grid = tuple[Array, Array]
@@ -30,14 +31,13 @@ _VISIBLE = 0.25  # the share of an object that stays visible when others are dra
 def scene(
     seed: int, size: Size = (240, 320), objects: int = 8, classes: int = 3
 ) -> tuple[NDArray[np.uint8], Instances]:
-    """An image (H, W, 3) uint8 RGB and what is on it, scores 1, farthest object first.
+    """An image (H, W, 3) uint8 RGB and its objects, scores 1, farthest object first.
 
     Shape and hue follow the class: ellipses, star polygons, rings (with holes; what lies behind shows through), then
-    the same shapes in other hues. Every returned object has visible pixels; where the image is too small for
-    `objects` of them, there are fewer. The same arguments give the same scene.
+    the same shapes in other hues. Every returned object has visible pixels; where the image has no place for `objects`
+    of them, there are fewer. The same arguments give the same scene.
     """
-    if min(size) < 1 or objects < 0 or classes < 1:
-        raise ConfigError(f"scene: size and classes are positive, objects not negative; got {size, objects, classes}.")
+    check(size, objects, classes)
     rng = np.random.default_rng(seed)
     image = _texture(rng, size, rng.uniform(60, 150, 3), contrast=30.0)
     owner = np.full(size, -1, np.int32)  # (H, W) which object is seen at each pixel
@@ -59,7 +59,7 @@ def scene(
         seen.append(full[-1])
         labels.append(label)
     image += 4 * rng.standard_normal(image.shape, np.float32)
-    masks = _visible(owner, len(full))
+    masks = visible(owner, range(len(full)))
     found = Instances(
         boxes=masks.boxes(),
         scores=np.ones(len(full), np.float32),
@@ -73,8 +73,7 @@ def scene(
 
 def class_names(classes: int) -> Classes:
     """ellipse, star, ring, ellipse 2, star 2, ..."""
-    kinds = list(_SHAPES)
-    return Classes([kinds[k % 3] + (f" {k // 3 + 1}" if k >= 3 else "") for k in range(classes)])
+    return Classes(numbered(list(_SHAPES), classes))
 
 
 def coco_fixture(
@@ -91,7 +90,7 @@ def coco_fixture(
     Every second image has polygons where an object has no hole, the rest run lengths. From two images on, the
     first also has a crowd region and the last is empty. Sizes differ by a few pixels. Ids are sparse.
     """
-    folder, records, annotations = Path(folder), [], {}
+    folder, records, by_image = Path(folder), [], {}
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for k in range(images):
         own = size[0] + 3 * (k % 3), size[1] + 5 * (k % 2)
@@ -99,12 +98,13 @@ def coco_fixture(
         image, found = scene(seed * 1000 + k, own, count, classes)
         record = ImageRecord(10 * k + 3, f"{k:04d}.png", own)
         media.write_image(folder / "images" / record.file_name, image)
-        rows = _annotations(found, record, polygons=k % 2 == 1)
+        rows = annotations(found, record, polygons=k % 2 == 1)
+        rows = tuple(replace(a, id=1000 * record.id + 7 * j + 1) for j, a in enumerate(rows))
         crowded = k == 0 and len(rows) > 1
-        annotations[record.id] = (*rows[:-1], replace(rows[-1], crowd=True)) if crowded else rows
+        by_image[record.id] = (*rows[:-1], replace(rows[-1], crowd=True)) if crowded else rows
         records.append(record)
     path = folder / "annotations.json"
-    coco.save(path, Dataset(class_names(classes), tuple(records), annotations, folder / "images", path))
+    coco.save(path, Dataset(class_names(classes), tuple(records), by_image, folder / "images", path))
     return path
 
 
@@ -183,14 +183,6 @@ def _hidden(window: NDArray[np.int32], shape: BoolArray) -> list[tuple[int, int]
     return [(int(k), int(n)) for k, n in zip(below, pixels, strict=True) if k >= 0]
 
 
-def _visible(owner: NDArray[np.int32], count: int) -> Masks:
-    from scipy.ndimage import find_objects
-
-    windows = find_objects(owner + 1, max_label=count)
-    corners = np.array([(w[0].start, w[1].start) for w in windows], np.int64).reshape(-1, 2)
-    return Masks((owner.shape[0], owner.shape[1]), corners, tuple(owner[w] == k for k, w in enumerate(windows)))
-
-
 # ---- colours --------------------------------------------------------------------------------------------------------
 
 
@@ -215,21 +207,3 @@ def _colour(rng: np.random.Generator, label: int) -> Array:
     hue = (label * 0.618 + rng.uniform(-0.05, 0.05)) % 1.0
     wheel = np.abs((hue * 6 + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1
     return np.asarray(rng.uniform(170, 230) * (0.35 + 0.65 * np.clip(wheel, 0, 1)))
-
-
-# ---- as a data set --------------------------------------------------------------------------------------------------
-
-
-def _annotations(found: Instances, record: ImageRecord, *, polygons: bool) -> tuple[Annotation, ...]:
-    if found.crops is None or not len(found):
-        return ()
-    rows = []
-    lengths, outlines = mask_ops.encode(found.crops), mask_ops.to_polygons(found.crops)
-    for k, (rle, parts) in enumerate(zip(lengths, outlines, strict=True)):
-        plain = polygons and not any(part.holes for part in parts)
-        outline: Polygons | RLE = tuple(part.outer.reshape(-1) for part in parts) if plain else rle
-        box = tuple(float(v) for v in found.boxes[k])
-        area = float(found.crops.areas()[k])
-        row = Annotation(1000 * record.id + 7 * k + 1, record.id, int(found.labels[k]), box, outline, area)  # type: ignore[arg-type]
-        rows.append(row)
-    return tuple(rows)

@@ -28,8 +28,9 @@ from maskwright.errors import DataError
 from maskwright.types import Classes, Landmarks, Masks
 
 _BEYOND = 1.0  # pixels a box may reach beyond its image before it is worth a note: annotation tools round
+_WRONG_COUNT = "state a wrong num_keypoints"
 _CATEGORY = frozenset(("id", "name", "keypoints", "skeleton"))
-_MOST_PIXELS = 2**32 - 1
+MOST_PIXELS = 2**32 - 1  # what run lengths can count
 _IMAGE = frozenset(("id", "file_name", "height", "width"))
 _ANNOTATION = frozenset(("id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation"))
 _LANDMARKS = frozenset(("keypoints", "num_keypoints"))
@@ -162,9 +163,9 @@ def read_images(source: Path, rows: list[Any]) -> tuple[ImageRecord, ...]:
         if not isinstance(name, str) or not name:
             raise at.fault(f"'file_name' must be the name of the image file, got {short(name)}.")
         size = at.size(row)
-        if size[0] * size[1] > _MOST_PIXELS:
+        if size[0] * size[1] > MOST_PIXELS:
             raise at.fault(
-                f"height {size[0]} and width {size[1]} make more pixels than run lengths can count ({_MOST_PIXELS}); "
+                f"height {size[0]} and width {size[1]} make more pixels than run lengths can count ({MOST_PIXELS}); "
                 f"correct the size of {name}."
             )
         video = row.get("video_id")
@@ -193,7 +194,7 @@ class AnnotationReader:
         self.source, self.classes, self.landmarks = source, classes, landmarks
         self.images = {r.id: r for r in images}
         self.label_of = {c: k for k, c in enumerate(classes.ids)}
-        self.odd: dict[str, list[int]] = {}
+        self.unusual: dict[str, list[int]] = {}
 
     def read(self, rows: list[Any]) -> dict[int, tuple[Annotation, ...]]:
         """Annotations by image id. Frees each row once it is read: parsed JSON is ten times larger than the result."""
@@ -228,7 +229,7 @@ class AnnotationReader:
         if crowd not in (0, 1):
             raise at.fault(f"'iscrowd' must be 0 or 1, got {short(crowd)}.")
         if area == 0 or box[2] == box[0] or box[3] == box[1]:
-            self.odd.setdefault("have no area", []).append(number)
+            self.unusual.setdefault("have no area", []).append(number)
         points = self._keypoints(at, row, label)
         track = row.get("track_id")
         track = track if isinstance(track, int) and not isinstance(track, bool) else None
@@ -264,7 +265,7 @@ class AnnotationReader:
                 f"{height}x{width} (height x width). Are height and width exchanged, or the coordinates relative?"
             )
         if box[0] < -_BEYOND or box[1] < -_BEYOND or box[2] > width + _BEYOND or box[3] > height + _BEYOND:
-            self.odd.setdefault("reach beyond their image", []).append(int(row["id"]))
+            self.unusual.setdefault("reach beyond their image", []).append(int(row["id"]))
         return box
 
     def _area(self, at: Record, row: Row, outline: Polygons | RLE | None, image: ImageRecord, box: Box) -> float:
@@ -283,7 +284,7 @@ class AnnotationReader:
             return None
         marks = self.landmarks[label] if self.landmarks else None
         if marks is None:
-            self.odd.setdefault("have keypoints, but their category names none", []).append(int(row["id"]))
+            self.unusual.setdefault("have keypoints, but their category names none", []).append(int(row["id"]))
             return None
         what = f"'keypoints' of the {len(marks)} landmarks of '{self.classes[label]}' (x, y, visibility each)"
         points = np.array(at.numbers(values, 3 * len(marks), what)).reshape(-1, 3)
@@ -294,15 +295,15 @@ class AnnotationReader:
             )
         stated = row.get("num_keypoints")
         if stated is not None and stated != int(np.count_nonzero(points[:, 2])):
-            self.odd.setdefault("state a wrong num_keypoints", []).append(int(row["id"]))
+            self.unusual.setdefault(_WRONG_COUNT, []).append(int(row["id"]))
         return points
 
     def notes(self) -> tuple[str, ...]:
         """What is unusual, one sentence each."""
         return tuple(
             f"Annotations that {what}: {len(ids)} (ids {', '.join(map(str, ids[:5]))}"
-            f"{', ...' if len(ids) > 5 else ''}); {'counted again' if 'num_keypoints' in what else 'kept as they are'}."
-            for what, ids in self.odd.items()
+            f"{', ...' if len(ids) > 5 else ''}); {'counted again' if what == _WRONG_COUNT else 'kept as they are'}."
+            for what, ids in self.unusual.items()
         )
 
 

@@ -57,7 +57,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
 
     Without `images` the images are in the folder `images` beside the file, or beside the file itself. Lines,
     cuboids, tags, and points that belong to no object are left out and counted in `Dataset.notes`.
-    Raises DataError, with file and line, for what cannot be meant.
+    Raises DataError, with file and line, for any fault.
     """
     path = LAYOUT.file(place)
     require_folder(images, place)

@@ -1,6 +1,6 @@
 """Writing Pascal VOC's segmentation layout, which `read` describes.
 
-Letters: H W image. An index mask holds one object a pixel: where objects overlap, the smaller one lies on top.
+Letters: H W image. An index mask holds one object a pixel: where objects overlap, the smaller one is on top.
 """
 
 import math
@@ -56,8 +56,8 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
         (folder / "SegmentationObject").mkdir(exist_ok=True)
         write_text(folder / "class_names.txt", "\n".join(("_background_", *dataset.classes.names)) + "\n")
         write_text(folder / "labelmap.txt", _labelmap(dataset.classes.names))
-    told = (text for what, names in lost.items() for text in sentence(len(names), what, names))
-    return (*told, *lost_frames(dataset))
+    notes = (text for what, names in lost.items() for text in sentence(len(names), what, names))
+    return (*notes, *lost_frames(dataset))
 
 
 def _lists(dataset: Dataset, stems: Sequence[str]) -> dict[str, list[str]]:

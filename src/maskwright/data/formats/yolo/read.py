@@ -36,7 +36,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     """Read a data set from its data.yaml, the folder of it, or a folder with classes.txt.
 
     images: what `path` in data.yaml names, the folder that train, val and test are relative to.
-    An image's label file lies in the twin folder (the last `images` in its path becomes `labels`), else beside the
+    The label file of an image is in the twin folder (the last `images` in its path becomes `labels`), else beside the
     image; without one it has no objects. "split" in `ImageRecord.extra` is the part an image is in.
     Raises DataError, naming file and line, for any fault.
     """

@@ -98,8 +98,8 @@ def _common_landmarks(dataset: Dataset) -> Landmarks | None:
     """The landmarks of a pose data set, None where lines hold outlines or classes differ in number or mirroring."""
     rows = [a for i in range(len(dataset)) for a in dataset.of(i)]
     marks = [m for m in dataset.landmarks if m is not None]
-    alike = len({(len(m), m.mirrored) for m in marks}) == 1
-    return marks[0] if alike and all(a.segmentation is None for a in rows) else None
+    equal = len({(len(m), m.mirrored) for m in marks}) == 1
+    return marks[0] if equal and all(a.segmentation is None for a in rows) else None
 
 
 def _lost_landmarks(dataset: Dataset, marks: Landmarks | None) -> tuple[str, ...]:
@@ -155,7 +155,7 @@ def _rings(dataset: Dataset, i: int, rows: Sequence[Annotation]) -> list[NDArray
 
 
 def _box(a: Annotation, size: Size) -> list[float]:
-    """cx cy w h in 0..1; what lies beyond the image is cut, as Ultralytics refuses it."""
+    """cx cy w h in 0..1, cut at the image's border, because Ultralytics refuses values beyond."""
     scale = np.array([size[1], size[0]] * 2, np.float64)
     x1, y1, x2, y2 = np.clip(np.array(a.box) / scale, 0, 1).tolist()
     return [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]

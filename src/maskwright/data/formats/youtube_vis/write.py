@@ -85,8 +85,8 @@ def _tracks(dataset: Dataset, videos: list[_Video]) -> tuple[list[Row], tuple[st
     out, renumbered, points = [], 0, 0
     for video in videos:
         for shown in _by_track(dataset, video):
-            said = next(iter(shown.values())).track_id
-            track = None if said is None else said + shift
+            stated_id = next(iter(shown.values())).track_id
+            track = None if stated_id is None else stated_id + shift
             number = free if track is None or track in used else track
             free += number == free
             renumbered += track is not None and number != track
