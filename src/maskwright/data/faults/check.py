@@ -109,7 +109,7 @@ def check(path: AnyPath, images: AnyPath | None = None, **options: Unpack[CheckO
 def prepare(
     path: AnyPath, images: AnyPath | None, **options: Unpack[CheckOptions]
 ) -> tuple[CheckedSet, CheckedSet | None]:
-    """Read the annotations and look at the images of both sets."""
+    """Read the annotations and the images of both sets."""
     format, val, val_images = options.get("format"), options.get("val"), options.get("val_images")
     sources = [(path, images)] if val is None else [(path, images), (val, val_images or images)]
     read = [raw_rows.read(Path(p), None if root is None else Path(root), format) for p, root in sources]
@@ -123,7 +123,7 @@ def prepare(
 
 
 def _paths(side: CheckedSet) -> dict[int, Path]:
-    """The file of each image record whose file is there, under its name or another spelling of it."""
+    """The file of each image record that has one, under its name or another spelling, by position."""
     out = {}
     for image in view.index(side.rows).images:
         path = side.folder.path(image.name)

@@ -41,7 +41,7 @@ class Draft:
         self._names = {image.name.casefold(): image.at for image in self.seen.images}
 
     def refresh(self) -> None:
-        """ImageLook at the records again after they were changed."""
+        """Index the records again after a change."""
         self.seen = view.index(self.rows)
 
     def row(self, finding: Finding) -> Row:
@@ -102,4 +102,4 @@ class Draft:
 
 
 Fix = Callable[[Draft, Finding], str]
-"""Changes the records for one finding and says what it did, or raises NeedsPerson."""
+"""Changes the records for one finding and returns what it did, or raises NeedsPerson."""

@@ -20,7 +20,7 @@ from maskwright.types import Masks, Size
 
 
 def box_of_outline(draft: Draft, finding: Finding) -> str:
-    """The box from the outline; without one, put in order or cut at the border; else the annotation goes."""
+    """The box of the outline; without one, its corners sorted or cut at the border; else remove the annotation."""
     obj = draft.obj(finding)
     row, box = obj.row, obj.row.get("bbox")
     if obj.extent is not None:
@@ -111,7 +111,7 @@ def crowd_region(draft: Draft, finding: Finding) -> str:
 
 
 def region_of_box(draft: Draft, finding: Finding) -> str:
-    """A crowd region without outline is its box; an object is not."""
+    """A crowd region without outline gets its box as outline; an object does not."""
     obj = draft.obj(finding)
     if not obj.crowd:
         raise NeedsPerson(FAULTS[finding.fault].advice)
@@ -152,7 +152,7 @@ def redraw(draft: Draft, finding: Finding) -> str:
 
 
 def outline_of(mask: Masks, *, lengths: bool = False) -> Any:
-    """COCO polygons that draw exactly this one mask, or its run lengths where none do (holes) or if asked for."""
+    """COCO polygons that draw exactly this one mask, else (holes) or with `lengths` its run lengths."""
     parts = mask_ops.to_polygons(mask)[0]
     if not lengths and not any(part.holes for part in parts):
         polygons = [part.outer.reshape(-1).tolist() for part in parts]

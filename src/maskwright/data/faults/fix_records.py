@@ -105,7 +105,7 @@ def drop_image(draft: Draft, finding: Finding) -> str:
 
 
 def drop_shared(draft: Draft, finding: Finding) -> str:
-    """An image that validation has too, unless that is most of the set."""
+    """Drop an image that is in the validation set too, unless that would drop most of the set."""
     if draft.shared > len(draft.rows.images) / 2:
         raise NeedsPerson("more than half of the images would go: is the validation set the same file?")
     return draft.drop_image(finding.at)
@@ -183,7 +183,7 @@ def turn(draft: Draft, finding: Finding) -> str:
 
 
 def settle_size(draft: Draft, finding: Finding) -> str:
-    """A stated size that is not the image's: correct the record, or scale what was drawn on a resized image."""
+    """A stated size that is not the image's: correct the record, or scale outlines drawn on a resized image."""
     row, look = draft.row(finding), draft.looks[finding.at]
     image = draft.image(finding.at)
     recorded, real = image.size, look.size

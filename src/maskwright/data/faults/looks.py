@@ -118,7 +118,7 @@ class Folder:
 
 
 def is_unsafe(name: str) -> bool:
-    """Whether a file name is absolute or climbs out of its folder."""
+    """Whether a file name is absolute or leaves its folder."""
     return (
         PurePosixPath(name).is_absolute()
         or PureWindowsPath(name).is_absolute()

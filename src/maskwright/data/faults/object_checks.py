@@ -28,7 +28,7 @@ TINY = 4  # pixels of an object that can hardly be learned
 
 
 def read(view: RecordIndex, image: CheckedImage, at: int, size: Size) -> tuple[CheckedObject, list[Finding]]:
-    """The annotation at this position, and what is wrong with how it is written. size: (H, W) it is drawn on."""
+    """The annotation at this position, and the faults of its notation. size: (H, W) it is drawn on."""
     row = view.rows.annotations[at]
     obj = CheckedObject(at, row, image, size, whole(row.get("category_id")))
     found = [*_box(obj), *_segmentation(obj)]
@@ -271,7 +271,7 @@ CHECKS: tuple[Callable[[RecordIndex, CheckedObject], Findings], ...] = (
 
 
 def overhang(box: Box, size: Size) -> float:
-    """Pixels by which a box reaches beyond its image, at the side where it is most."""
+    """The most pixels by which a box reaches beyond a side of its image."""
     return max(-box[0], -box[1], box[2] - size[1], box[3] - size[0])
 
 

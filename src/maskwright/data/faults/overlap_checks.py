@@ -104,7 +104,7 @@ CHECKS: tuple[Callable[[RecordIndex, list[CheckedObject], Pairs], Findings], ...
 
 
 def _overlaps(objects: list[CheckedObject]) -> Pairs:
-    """Pairs whose rectangles share at least as much as the smaller object covers."""
+    """Pairs whose rectangles share at least the area of the smaller object."""
     areas = np.array([0 if t.mask is None else t.mask.areas()[0] for t in objects], np.float64)
     box = np.array([_span(t) for t in objects], np.int64).reshape(-1, 4)  # top, left, bottom, right
     first, second = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]

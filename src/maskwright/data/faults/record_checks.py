@@ -22,7 +22,7 @@ _REFERENCES: dict[Section, tuple[str, ...]] = {
 
 
 def malformed(view: RecordIndex) -> Findings:
-    """Records that are no objects or lack what identifies them."""
+    """Records that are no JSON objects or lack an id, a name or a reference."""
     yield from view.rows.problems
     for section in SECTIONS:
         for k, row in enumerate(view.rows.section(section)):
@@ -47,7 +47,7 @@ def _problem(section: Section, row: object) -> str | None:
 
 
 def _class_problem(row: Row) -> str | None:
-    """What the strict reader says of a class record, its landmarks and their links included."""
+    """The error of the strict reader for a class record, its landmarks and their links."""
     try:
         Categories(Path(), [row])
     except RecordError as error:
@@ -130,7 +130,7 @@ def class_names(view: RecordIndex) -> Findings:
 
 
 def class_counts(view: RecordIndex) -> Findings:
-    """Classes without objects, and how far the others are apart."""
+    """Classes without objects, and the ratio of the most and least frequent of the others."""
     if view.rows.problems:
         return
     if not any(True for _ in view.annotations()) or not view.images:

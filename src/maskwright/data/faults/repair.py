@@ -36,7 +36,7 @@ _DOUBT = {"size-disagrees", "exif-rotation", "exchanged-axes", "image-id-clash"}
 
 @dataclass(frozen=True, eq=False)
 class RepairReport:
-    """What became of each fault. done: (finding, what was done). left: (finding, why it needs a person).
+    """The outcome of each fault. done: (finding, what was done). left: (finding, why it needs a person).
 
     out: the folder of the copy. before, after: the reports of the original and of the copy. images: files written.
     """
@@ -158,7 +158,7 @@ def _make(draft: Draft, finding: Finding) -> str:
 
 
 def _write_images(draft: Draft, folder: Path) -> int:
-    """Copy or write the image of every record that is left; gives their number."""
+    """Copy or write the image of every remaining record; returns their number."""
     folder.mkdir()
     written: set[str] = set()
     for at, row in enumerate(draft.rows.images):

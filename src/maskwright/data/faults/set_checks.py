@@ -20,7 +20,7 @@ _ALIKE = 0.98  # correlation of their 16 x 16 grey images
 
 
 def geometry(view: RecordIndex) -> Findings:
-    """Boxes without outline among outlines, and outlines that are only boxes."""
+    """Boxes without outline in a set of outlines, and outlines that are only boxes."""
     with_outline = without = rectangles = polygons = 0
     bare = []
     for k, row in view.annotations():
@@ -58,9 +58,9 @@ def between(
     *,
     files: bool,
 ) -> Findings:
-    """What training and validation share and should not, and where their classes differ.
+    """Images that are in both training and validation, and differences of their classes.
 
-    files: whether the image files were looked at; without, only their names are compared.
+    files: whether the image files were opened; without, only their names are compared.
     """
     yield from _classes(train, val)
     if not files:

@@ -128,7 +128,7 @@ class RecordIndex:
         return f"class {category}" if at is None else str(self.rows.categories[at].get("name"))
 
     def annotations(self) -> Iterator[tuple[int, Row]]:
-        """Position and record of every annotation that is one."""
+        """Position and record of every annotation that is a JSON object."""
         return ((k, row) for k, row in enumerate(self.rows.annotations) if isinstance(row, dict))
 
 

@@ -90,7 +90,7 @@ def _read_result(
 
 
 def _check_name(at: Record, row: Mapping[str, Any], image: ImageRecord, dataset: Dataset) -> None:
-    """Ids that another program gave may all exist and mean other images; the file names tell."""
+    """Raises where the file name shows that the ids, which another program gave, belong to other images."""
     name = row.get("file_name")
     if not isinstance(name, str):
         return

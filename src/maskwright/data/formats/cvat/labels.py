@@ -83,7 +83,7 @@ class Labels:
 
 
 def landmark_sets(classes: Classes, labels: Labels, things: Sequence[ShapeGroup]) -> tuple[Landmarks | None, ...]:
-    """By label of `classes`: the skeleton's points, then others in the order in which they come; None for no point."""
+    """By label of `classes`: the points of the skeleton, then others in order of appearance; None without points."""
     out: list[Landmarks | None] = []
     for name in classes.names:
         own = [t for t in things if t.label == name]

@@ -102,7 +102,7 @@ def _dataset(
 
 
 def _still(reader: "_Reader", element: Element, root: Path) -> _Image:
-    """One <image>."""
+    """One <image> element."""
     name = element.attrib.get("name", "").replace("\\", "/")
     if not name:
         raise reader.fault(element, "the image has no name.")
@@ -336,7 +336,7 @@ class _Reader:
         return rle_of(flat.reshape(height, width), top, left, size)
 
     def _remarks(self, element: Element, thing: ShapeGroup) -> None:
-        """Occlusion, depth and attributes."""
+        """Set occlusion, depth and attributes."""
         if element.attrib.get("occluded") == "1":
             thing.extra["occluded"] = True
         if element.attrib.get("z_order", "0") != "0":

@@ -116,7 +116,7 @@ def _attribute(name: str) -> str:
 
 
 def _svg(marks: Landmarks) -> str:
-    """The skeleton's drawing, its points on a circle, as CVAT needs it to know the lines."""
+    """A drawing of the skeleton with its points on a circle, from which CVAT reads the lines."""
     at = [2 * math.pi * k / max(len(marks), 1) for k in range(len(marks))]
     places = [(round(50 + 40 * math.sin(a), 2), round(50 - 40 * math.cos(a), 2)) for a in at]
     lines = []

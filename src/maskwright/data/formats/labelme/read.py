@@ -133,7 +133,7 @@ def _sheet(file: Path, base: Path, images: Path | None, left_out: Counter[str]) 
 
 
 def _name(value: Any, at: Record) -> PurePosixPath:
-    """A path of any system with / between its parts; of an absolute one the file's name alone."""
+    """A path of any operating system with /; of an absolute one the file name alone."""
     if not isinstance(value, str) or not PureWindowsPath(value).name:
         raise at.fault(f"'imagePath' must name the image, got {short(value)}.")
     path = PureWindowsPath(value)

@@ -28,7 +28,7 @@ _Rows = list[tuple[str, int | None, str]]
 def save_masks(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """Write masks/NAME.png (16 bit, object k has the value k + 1), classes.txt and, with `copy`, images/NAME.
 
-    With several classes objects.csv says each object's. Where objects overlap the later one is seen.
+    With several classes objects.csv has the class of each object. Where objects overlap the later one is visible.
     """
     names = inner_names(dataset)
     paths = [f"{MASKS}/{Path(name).with_suffix('.png').as_posix()}" for name in names]
@@ -52,7 +52,7 @@ def save_masks(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, .
 def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """Write ID/images/ID.png, ID/masks/0001.png ... (0 and 255) and classes.txt; ID is the image's name.
 
-    With several classes objects.csv says each object's. An image without objects has an empty masks folder.
+    With several classes objects.csv has the class of each object. An image without objects has an empty masks folder.
     """
     if not copy:
         raise ConfigError("The layout 'dsb2018' has a folder for each image: its images must be copied too.")

@@ -17,7 +17,7 @@ from maskwright.types import Size
 
 
 def require_folder(images: Path | None, place: Path) -> None:
-    """Raises DataError where a folder of images is given that is none."""
+    """Raises DataError where the given folder of images is no folder."""
     if images is not None and not images.is_dir():
         text = f"{images}: the image folder of {place} does not exist or is not a folder."
         raise DataError(text, options=("images",))

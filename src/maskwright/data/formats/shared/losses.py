@@ -11,7 +11,7 @@ _MOST_NAMED = 5  # examples that a sentence names
 
 
 def check_names(dataset: Dataset, place: Path, forbidden: str = "", reserved: Sequence[str] = ()) -> None:
-    """Raises DataError for class names that a format of names on lines cannot hold.
+    """Raises DataError for class names that a format with one name a line cannot hold.
 
     Names must differ and have no line end and no space around them, no character of `forbidden`, and none may be one
     of `reserved`.
@@ -29,7 +29,7 @@ def check_names(dataset: Dataset, place: Path, forbidden: str = "", reserved: Se
 
 
 def lost_frames(dataset: Dataset) -> tuple[str, ...]:
-    """The sentence about images that are frames of a clip, for formats that have no place for it."""
+    """The sentence about frames of clips, for formats that have no field for them."""
     frames = sum(r.frame is not None for r in dataset.images)
     return sentence(frames, "image{s} without the clip and the place in it that they had")
 

@@ -50,7 +50,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
 
 
 def _parts(dataset: Dataset) -> list[str]:
-    """The part of each image; train for all of them where one is in none that YOLO knows."""
+    """The part of each image; train for all where one is in none of YOLO's parts."""
     parts = [usual_part(record.extra.get("split")) for record in dataset.images]
     return parts if all(parts) else ["train"] * len(parts)
 
@@ -103,7 +103,7 @@ def _common_landmarks(dataset: Dataset) -> Landmarks | None:
 
 
 def _lost_landmarks(dataset: Dataset, marks: Landmarks | None) -> tuple[str, ...]:
-    """What data.yaml does not hold of the landmarks: all, where the lines have none, and the links in any case."""
+    """What is lost of the landmarks: everything where the lines have none, their links in any case."""
     sets = [(name, m) for name, m in zip(dataset.classes.names, dataset.landmarks, strict=False) if m is not None]
     if marks is None:
         return sentence(len(sets), "class{es} without the landmarks' names and links", [name for name, _ in sets])
