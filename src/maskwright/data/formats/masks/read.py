@@ -23,7 +23,7 @@ from maskwright import media
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.formats.masks.class_table import CLASSES, ClassTable
 from maskwright.data.formats.shared.fields import box_tuple
-from maskwright.data.formats.shared.image_files import image_files, relative_names, size_of
+from maskwright.data.formats.shared.image_files import image_files, is_image_file, relative_names, size_of
 from maskwright.data.formats.shared.losses import sentence
 from maskwright.errors import DataError, ImageError
 from maskwright.ops import masks as mask_ops
@@ -109,7 +109,7 @@ def load_objects(place: Path, images: Path | None = None) -> Dataset:
 
 
 def _has_images(folder: Path) -> bool:
-    return bool(image_files(folder, deep=True))
+    return folder.is_dir() and any(map(is_image_file, folder.rglob("*")))
 
 
 def _is_mask(stem: str) -> bool:

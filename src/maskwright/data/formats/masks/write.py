@@ -30,6 +30,7 @@ def save_masks(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, .
 
     With several classes objects.csv has the class of each object. Where objects overlap the later one is visible.
     """
+    check_names(dataset, place)
     names = inner_names(dataset)
     paths = [f"{MASKS}/{Path(name).with_suffix('.png').as_posix()}" for name in names]
     require_distinct(dataset, paths, "the mask")
@@ -43,7 +44,7 @@ def save_masks(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, .
             values = _label_image(masks, f"{dataset.source}: {names[i]}", lost)
             media.write_image(folder / path, values)
             rows += [(path, int(v), dataset.classes[kept[v - 1].label]) for v in np.unique(values) if v]
-        _write_classes(place, folder, dataset, rows)
+        _write_classes(folder, dataset, rows)
         if copy:
             copy_images(dataset, folder / "images", names)
     return (*sentences(lost), *lost_frames(dataset))
@@ -56,6 +57,7 @@ def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str,
     """
     if not copy:
         raise ConfigError("The layout 'dsb2018' has a folder for each image: its images must be copied too.")
+    check_names(dataset, place)
     dataset.require_files()
     files = [Path(name) for name in inner_names(dataset)]
     ids = ["_".join(file.with_suffix("").parts) for file in files]
@@ -70,7 +72,7 @@ def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str,
                 path = f"{name}/{MASKS}/{k:04d}.png"
                 media.write_image(folder / path, mask.dense()[0].astype(np.uint8) * 255)
                 rows.append((path, None, dataset.classes[a.label]))
-        _write_classes(place, folder, dataset, rows)
+        _write_classes(folder, dataset, rows)
         copy_images(dataset, folder, [f"{n}/images/{n}{f.suffix}" for n, f in zip(ids, files, strict=True)])
     return (*sentences(lost), *lost_frames(dataset))
 
@@ -104,8 +106,7 @@ def _label_image(masks: Masks, name: str, lost: Counter[str]) -> NDArray[np.uint
     return out
 
 
-def _write_classes(place: Path, folder: Path, dataset: Dataset, rows: _Rows) -> None:
-    check_names(dataset, place)
+def _write_classes(folder: Path, dataset: Dataset, rows: _Rows) -> None:
     write_text(folder / CLASSES, "".join(name + "\n" for name in dataset.classes.names))
     if len(dataset.classes) > 1:
         write_text(folder / OBJECTS, objects_text(rows))

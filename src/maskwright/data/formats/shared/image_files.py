@@ -27,8 +27,12 @@ def image_files(folder: Path, *, deep: bool = False) -> list[Path]:
     """The image files in a folder (deep: and below it), sorted, without hidden ones; none where it does not exist."""
     if not folder.is_dir():
         return []
-    inside = folder.rglob("*") if deep else folder.iterdir()
-    return sorted(p for p in inside if p.suffix.lower() in media.SUFFIXES and p.name[0] != "." and p.is_file())
+    return sorted(filter(is_image_file, folder.rglob("*") if deep else folder.iterdir()))
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether this is a file, not hidden, with the suffix of an image."""
+    return path.suffix.lower() in media.SUFFIXES and path.name[0] != "." and path.is_file()
 
 
 def found_name(folder: Path, name: str) -> str | None:
