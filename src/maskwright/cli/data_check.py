@@ -23,9 +23,7 @@ Prints each kind of fault with its number, what it means, some examples and what
 Exit code 1: there are errors, or warnings with --strict; with --fix, those that are left in the copy count."""
 )
 def check(
-    source: Annotated[
-        Path, typer.Argument(metavar="DATA", help="Annotation file, or the folder of a format that is one.")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="DATA", help="Annotations: a file or folder of any format.")],
     images: Annotated[
         Path | None,
         typer.Option("--images", metavar="DIR", help="Folder of the images.  [default: the format's]"),
@@ -42,9 +40,7 @@ def check(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all findings to this file as well.")
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a --json file that is there already.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --json file.")] = False,
     fix: Annotated[
         Path | None, typer.Option("--fix", metavar="OUT_DIR", help="Write a repaired copy to this new folder.")
     ] = None,

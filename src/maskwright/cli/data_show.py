@@ -1,4 +1,4 @@
-"""`maskwright data show`: See what training sees."""
+"""`maskwright data show`: a sheet of training samples."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +22,8 @@ KINDS = ("default", "none", "strong")
 
 `maskwright data show leaves.json --out sheet.png --config run.toml`
 
-Each row begins with an image as it is annotated; behind it is what the network sees of it in the first epochs. Look
-whether the outlines lie on the objects, whether the objects are large enough to be told apart, and whether a varied
+Each row begins with an image as it is annotated, followed by what the network sees of it in the first epochs. Check
+whether the outlines lie on the objects, whether the objects are large enough to be told apart, and whether an augmented
 image could be one of yours."""
 )
 def show(
@@ -35,7 +35,8 @@ def show(
     augment: Annotated[
         str | None,
         typer.Option(
-            metavar="|".join(KINDS), help="The variations.  [default: the settings', else what training would choose]"
+            metavar="|".join(KINDS),
+            help="Augmentation.  [default: that of the settings, else training's choice]",
         ),
     ] = None,
     config: Annotated[
@@ -59,7 +60,7 @@ def show(
     if augment is not None and augment not in KINDS:
         raise ConfigError(f"--augment is one of {', '.join(KINDS)}, got '{augment}'.{suggest(augment, KINDS)}")
     if out.exists():
-        raise ConfigError(f"{out} is there already; it is not written over. Choose another name.")
+        raise ConfigError(f"{out} exists already and is not overwritten. Choose another name.")
     given: dict[str, Any] = {k: v for k, v in {"size": size, "seed": seed}.items() if v is not None}
     run = TrainConfig(**given) if config is None else settings.read(config, **given)
     dataset = formats.load(source, images, data_format)

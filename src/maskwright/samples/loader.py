@@ -32,7 +32,7 @@ from maskwright.samples.mix import Another, View, vary
 from maskwright.samples.sample import Objects, Sample, sample_of
 from maskwright.types import InputSpec, IntArray, Size, Target
 
-ORDER, VARIATION = 0, 1
+ORDER, AUGMENTATION = 0, 1
 """Separate the random streams of the order of the images and of their augmentation."""
 
 
@@ -285,7 +285,7 @@ class TrainingSamples(TorchDataset[Item]):
     def __getitem__(self, key: Key) -> Item:
         sample = self.sample(key.position)
         repeat = [key.repeat] if key.repeat else []  # the first repeat does not depend on their number
-        rng = np.random.default_rng([VARIATION, self.sampling.seed, key.epoch, key.position, *repeat])
+        rng = np.random.default_rng([AUGMENTATION, self.sampling.seed, key.epoch, key.position, *repeat])
         spec, augment = self._spec(rng), self.sampling.augment
         image, objects = prepare_sample(sample, spec, augment, rng, self.another)
         target = Target(

@@ -25,17 +25,16 @@ LARGEST = 512
 """Long edge in pixels up to which samples are enlarged, by a whole factor, or to which they are shrunk."""
 
 PER_IMAGE = 3
-"""Variations of each image, where there are enough images."""
+"""Augmented samples of each image, where there are enough images."""
 
 GROUND, INK, GAP, LINE = (255, 255, 255), (40, 40, 40), 8, 18
 
 
 def sheet(data: Dataset, spec: InputSpec, sampling: Sampling, count: int = 12) -> NDArray[np.uint8]:
-    """`count` training samples (H, W, 3), each image's own ones in a row behind the original.
+    """`count` training samples (H, W, 3), those of each image in a row after the original.
 
-    The samples are those that the first epochs of a run show of its first images, input frame and colours, cut to
-    what the sheet has room for; crowds are marked.
-    Raises DataError where nothing can be learnt from the data, or an image cannot be used.
+    The samples are those of the first images in the first epochs of a run, in the colours of the input; crowds are
+    marked. Raises DataError where no image has an object, or an image cannot be used.
     """
     samples = TrainingSamples(data, spec, replace(sampling, masks=data.has_masks))
     positions = order(samples.shown, sampling.seed, 0)[: math.ceil(count / PER_IMAGE)]
@@ -62,7 +61,7 @@ def _factor(long: int) -> float:
 def as_seen(item: Item, spec: InputSpec, like: Objects) -> Sample:
     """The prepared image in colours that can be shown, without padding, and the target's objects.
 
-    like: objects of the data set, which know what the landmarks are.
+    like: the objects in the data set, which name the landmarks.
     """
     pixels = item.image.permute(1, 2, 0).numpy() * np.array(spec.std, np.float32) + np.array(spec.mean, np.float32)
     pixels = np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)

@@ -210,11 +210,16 @@ def _objects(file: Path, shapes: Sequence[Any], size: Size, left_out: Counter[st
         flags = row.get("flags") if isinstance(row.get("flags"), dict) else {}
         if group is not None and not isinstance(group, (int, str)):
             raise at.fault(f"'group_id' must be a number or text, got {short(group)}.")
+        group = None if group is None else str(group)
         if name in NO_CLASS:
             left_out[f"shapes labelled {name}"] += 1
         elif kind in _POINTS:
             hidden = bool(flags and flags.get("hidden"))
-            points.append(LoosePoints(f"{file}: {at.name}", group, name, _corners(at, row, 1), hidden))
+            points.append(
+                LoosePoints(
+                    f"{file}: {at.name}", None if group is None else str(group), name, _corners(at, row, 1), hidden
+                )
+            )
         elif kind in _AREAS:
             shape = _shape(at, name, row, kind, size)
             key = (name, ("alone", k) if group is None else group)
