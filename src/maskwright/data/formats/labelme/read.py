@@ -215,11 +215,7 @@ def _objects(file: Path, shapes: Sequence[Any], size: Size, left_out: Counter[st
             left_out[f"shapes labelled {name}"] += 1
         elif kind in _POINTS:
             hidden = bool(flags and flags.get("hidden"))
-            points.append(
-                LoosePoints(
-                    f"{file}: {at.name}", None if group is None else str(group), name, _corners(at, row, 1), hidden
-                )
-            )
+            points.append(LoosePoints(f"{file}: {at.name}", group, name, _corners(at, row, 1), hidden))
         elif kind in _AREAS:
             shape = _shape(at, name, row, kind, size)
             key = (name, ("alone", k) if group is None else group)
