@@ -104,7 +104,7 @@ def test_the_command(data: Dataset, tmp_path: Path) -> None:
     plain = np.array(Image.open(out))
     code, _, stderr = run("--out", out)
     assert code == 2
-    assert "not written over" in stderr
+    assert "not overwritten" in stderr
     for kind in ("none", "strong"):
         assert run("--out", tmp_path / f"{kind}.png", "--augment", kind)[0] == 0
     assert not np.array_equal(np.array(Image.open(tmp_path / "strong.png")), plain)
