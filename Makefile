@@ -6,7 +6,13 @@ BIN     = $(VENV)/bin
 JOBS   ?= 2
 STAMP   = $(VENV)/.ready
 
-.PHONY: demo test check bench clean
+# What must be the same on every processor: all of it with the instructions of one without AVX-512, and whole models,
+# operators and fast layers with one thread and with three.
+PORTABLE = tests/golden tests/ops tests/fast
+THREADS  = tests/golden/test_rcnn.py tests/golden/test_yolact.py tests/ops tests/fast
+AVX2     = ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
+
+.PHONY: demo test test-portable check bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +25,11 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+
+test-portable: $(STAMP)
+	env $(AVX2) $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(PORTABLE)
+	env OMP_NUM_THREADS=1 $(BIN)/python -m pytest -k "not bf16_finds" $(THREADS)
+	env OMP_NUM_THREADS=3 $(BIN)/python -m pytest -k "not bf16_finds" $(THREADS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
