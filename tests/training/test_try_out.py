@@ -84,7 +84,11 @@ def test_a_trial_of_boxes_alone_leaves_the_callers_model(data: Dataset, monkeypa
 
 
 def test_annotations_of_other_images_are_not_learnt(data: Dataset, trial: Callable[..., Trial]) -> None:
-    """Each image has the outlines of the next one, turned upside down: nothing in it says where they are."""
+    """Each image has the outlines of the next one, turned upside down: nothing in it says where they are.
+
+    So few images are learnt by heart in the 30 epochs of the test above. After 18 AP50 is 0.11 here, a third of what
+    the verdict asks for, and 0.37 with the right outlines.
+    """
 
     def turned(a: Annotation, record: ImageRecord) -> Annotation:
         (x1, y1, x2, y2), (height, width) = a.box, record.size
