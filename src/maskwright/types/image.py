@@ -219,6 +219,10 @@ class Masks(Sequence["Masks"]):
         return out
 
 
+_ROWS = ("boxes", "scores", "labels", "crops", "keypoints", "track_ids", "box_scores")
+"""The fields of `Instances` that have one row per object."""
+
+
 @dataclass(eq=False)
 class Instances:
     """The detected or annotated objects of one image; coordinates in that image's pixels.
@@ -249,7 +253,7 @@ class Instances:
         self.classes = names if isinstance(names, Classes) else Classes(names)
         if self.box_scores is not None:
             self.box_scores = np.asarray(self.box_scores, np.float32).reshape(-1)
-        for name in ("scores", "labels", "crops", "keypoints", "track_ids", "box_scores"):
+        for name in _ROWS:
             value = getattr(self, name)
             if value is not None and len(value) != len(self.boxes):
                 raise DataError(f"Instances: {len(self.boxes)} boxes but {len(value)} {name}.")
@@ -272,7 +276,7 @@ class Instances:
         """Rows by integer, slice, bool or integer array; always the same type as before."""
         rows = np.atleast_1d(np.arange(len(self))[index])
         cut: dict[str, Any] = {}
-        for name in ("boxes", "scores", "labels", "crops", "keypoints", "track_ids", "box_scores"):
+        for name in _ROWS:
             value = getattr(self, name)
             cut[name] = None if value is None else value[rows]
         return replace(self, **cut)

@@ -279,7 +279,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 ROW = {"image_id": 3, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}
 
 RESULT_FAULTS: list[tuple[Any, str]] = [
-    ({"images": []}, "read it with load"),
+    ({"images": []}, "looks like an annotation file"),
     ([{"image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}], "result 0: image_id 5 is not an image"),
     ([{"image_id": 3, "category_id": 9, "bbox": [0, 0, 1, 1], "score": 1}], "category_id 9 is not a class"),
     ([{"image_id": 3, "category_id": 1, "score": 1}], "neither 'bbox' nor 'segmentation'"),

@@ -39,7 +39,7 @@ def read_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, tu
     source = Path(path)
     rows = read_json(source)
     if not isinstance(rows, list):
-        hint = " This looks like an annotation file: read it with load." if isinstance(rows, dict) else ""
+        hint = " This looks like an annotation file, not results." if isinstance(rows, dict) else ""
         raise DataError(f"{source}: expected a JSON list of results, got {type(rows).__name__}.{hint}")
     images = {r.id: r for r in dataset.images}
     label_of = {c: k for k, c in enumerate(dataset.classes.ids)}
