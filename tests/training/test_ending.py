@@ -94,7 +94,7 @@ def test_the_end_of_a_run_is_told(changes: dict[str, Any], said: str) -> None:
     assert said in ending(replace(DONE, **changes), config, Path("best.safetensors"), Path("page.html"))
 
 
-def test_what_was_not_done_is_not_told() -> None:
+def test_what_was_not_measured_is_not_reported() -> None:
     said = ending(History(1, 0, 9.0), Resolved(), Path("last.safetensors"), None)
     assert said.splitlines() == [
         "The run ended, all epochs are done: 1 step, 0 epochs in under a minute.", "Weights: last.safetensors",
@@ -111,7 +111,7 @@ def tiny_run(folder: Path, **changes: Any) -> Path:
     return train(replace(config, **changes), RCNN(rcnn.tiny("compact", 1)))
 
 
-def test_a_run_tells_its_end_and_has_all_its_files(
+def test_a_run_reports_its_end_and_has_all_its_files(
     data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     best = tiny_run(tmp_path)

@@ -51,7 +51,7 @@ def test_a_share_is_chosen_by_the_names_where_nothing_else_says(source: Path) ->
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9])
 @pytest.mark.parametrize("images", range(3, 7))
-def test_no_side_is_empty_and_the_real_share_is_told(tmp_path: Path, images: int, share: float) -> None:
+def test_neither_part_is_empty_and_the_real_share_is_reported(tmp_path: Path, images: int, share: float) -> None:
     source = coco_fixture(tmp_path / "few", 1, images=images, size=(20, 30), objects=2)
     found = parts(given(source, val_fraction=share))
     assert found.held_out is not None
@@ -61,7 +61,7 @@ def test_no_side_is_empty_and_the_real_share_is_told(tmp_path: Path, images: int
     assert found.chosen_by == f"{held} of {images}, about {held / images:.0%}, chosen by their names"
 
 
-def test_a_share_that_rounds_to_nothing_is_told_as_such(tmp_path: Path) -> None:
+def test_a_share_that_rounds_to_zero_is_reported_as_such(tmp_path: Path) -> None:
     source = coco_fixture(tmp_path / "many", 1, images=120, size=(8, 8), objects=1)
     assert parts(given(source, val_fraction=1e-9)).chosen_by == "1 of 120, under 1%, chosen by their names"
 
@@ -88,7 +88,7 @@ def test_without_objects_all_images_are_counted(source: Path) -> None:
         parts(given(source))
 
 
-def test_objects_that_are_all_held_out_are_told(source: Path) -> None:
+def test_objects_that_are_all_held_out_are_reported(source: Path) -> None:
     held_out = parts(given(source)).held_out
     assert held_out is not None
 
@@ -155,7 +155,7 @@ def without_objects(source: Path, *filled: int) -> Path:
     return source
 
 
-def test_where_nothing_could_be_measured_nobody_chooses_weights(source: Path, tmp_path: Path) -> None:
+def test_held_out_images_without_objects_are_refused(source: Path, tmp_path: Path) -> None:
     """AP would be -1 at every evaluation, and the first weights the best."""
     other = without_objects(coco_fixture(tmp_path / "val", 2, images=3, size=(20, 30), objects=2))
     with pytest.raises(DataError, match=r"none of the 3 images to measure on has an object.*val_fraction"):

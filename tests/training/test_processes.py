@@ -129,7 +129,7 @@ def test_a_killed_process_ends_the_run_and_is_named(
 # ---- alone ----------------------------------------------------------------------------------------------------------
 
 
-def test_alone_everything_is_as_it_was() -> None:
+def test_one_process_changes_nothing() -> None:
     team = Team()
     assert (team.rank, team.count, team.first) == (0, 1, True)
     assert team.from_first(lambda: 3) == 3

@@ -149,7 +149,7 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
         ("lr = 1\nlr = 2\n", "is not a TOML file"),
     ],
 )
-def test_what_cannot_be_meant_names_the_line(text: str, message: str, tmp_path: Path) -> None:
+def test_wrong_values_name_the_line(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message) as caught:
@@ -157,7 +157,7 @@ def test_what_cannot_be_meant_names_the_line(text: str, message: str, tmp_path: 
     assert "a.toml" in str(caught.value)
 
 
-def test_files_that_are_not_there_or_no_text(tmp_path: Path) -> None:
+def test_files_that_are_missing_or_not_text(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no settings file at .*gone\.toml"):
         settings.read(tmp_path / "gone.toml")
     with pytest.raises(ConfigError, match="cannot be read as settings"):

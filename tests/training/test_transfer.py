@@ -173,7 +173,7 @@ def test_our_checkpoint_brings_its_own_network(ours: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
 
 
-def test_another_named_architecture_goes_before_the_files(ours: Path) -> None:
+def test_a_named_architecture_overrides_the_files(ours: Path) -> None:
     config = NetworkSettings(weights=str(ours), model="mask_rcnn_fpn.resnet18")
     start = find_start(config)
     assert start.architecture == "mask_rcnn_fpn.resnet18"
@@ -192,7 +192,7 @@ def test_the_model_in_the_package_can_be_trained_on(tmp_path: Path) -> None:
         assert done.classes == ("nucleus",)
 
 
-def test_what_cannot_be_a_beginning_is_refused(tmp_path: Path) -> None:
+def test_weights_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no model 'mask_rcnn_smal'"):
         find_start(NetworkSettings(weights="mask_rcnn_smal"))
     with pytest.raises(WeightsError, match="no weights file at"):
@@ -208,7 +208,7 @@ def test_what_cannot_be_a_beginning_is_refused(tmp_path: Path) -> None:
         find_start(NetworkSettings(weights="mask_rcnn_small"))
 
 
-def test_what_is_fitted_to_the_data() -> None:
+def test_settings_are_fitted_into_the_config() -> None:
     given = {"size": 96, "max_size": 500, "shrink": True, "enlarge": 3.0, "anchors": (6, 12, 24, 48)}
     config = NetworkSettings(**given, score_threshold=0.02, max_instances=900)
     new = fitted(rcnn.compact(), config, 5)

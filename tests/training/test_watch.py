@@ -185,7 +185,7 @@ def test_signals_stop_a_run_that_has_begun_and_nothing_before(reached: list[int]
 
 
 @pytest.mark.parametrize(("processes", "passed_over"), [("1", 0), ("2", 1)])
-def test_one_of_several_processes_lives_to_tell_its_error(
+def test_one_of_several_processes_prints_its_error_before_it_ends(
     monkeypatch: pytest.MonkeyPatch, reached: list[int], processes: str, passed_over: int
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", processes)

@@ -27,7 +27,7 @@ from maskwright.samples.loader import Batch
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(days=7)
+LONGEST_WAIT = timedelta(days=7)
 """How long a process waits for another that is alive: one evaluates or writes while the others wait."""
 
 
@@ -71,7 +71,7 @@ class Team:
         self.rank = dist.get_rank() if self.count > 1 else 0
         self.first = self.rank == 0
         if self.count > 1:
-            talk = dist.new_group(backend="gloo", timeout=PATIENCE)
+            talk = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
             assert isinstance(talk, dist.ProcessGroup)
             self._talk = talk
             self._places = self.gather((socket.gethostname(), os.getpid()))
