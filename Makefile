@@ -28,7 +28,7 @@ test: $(STAMP)
 
 test-portable: $(STAMP)
 	env $(AVX2) $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(PORTABLE)
-	env OMP_NUM_THREADS=1 $(BIN)/python -m pytest -k "not bf16_finds" $(THREADS)
+	env OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -k "not bf16_finds" $(THREADS)
 	env OMP_NUM_THREADS=3 $(BIN)/python -m pytest -k "not bf16_finds" $(THREADS)
 
 check: $(STAMP)
