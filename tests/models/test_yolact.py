@@ -296,8 +296,8 @@ def found_of(raw: RawDetections, image: int, one: Target, size: Size) -> Tensor:
 def test_it_learns_three_scenes(name: str) -> None:
     """After 110 steps every object is found, sure, its box fits, its mask fits nearly as well as the map's cells allow.
 
-    Not a measure of quality: what is broken in matching, coding or targets cannot be learnt. Of nine masks one may be
-    half wrong; on some processors one is.
+    Not a measure of quality: what is broken in matching, coding or targets cannot be learnt. The
+    smallest of the nine masks, a few of the map's cells, may be missed: on some processors it is.
     """
     torch.manual_seed(0)
     config = replace(CONFIGS[name], norm="live", neck_norm=True, channels=24, proto_channels=24)
