@@ -134,45 +134,26 @@ def _key(rng: np.random.Generator) -> Body:
     return _body(outer * side, points * side, (centre + radius * rng.uniform(0.4, 0.6) * bow) * side)
 
 
-KINDS: Mapping[str, Kind] = MappingProxyType(
-    {
-        "beetle": Kind(
-            Landmarks(
-                ("nose", "tail", "left shoulder", "right shoulder", "left hip", "right hip"),
-                ((0, 2), (0, 3), (2, 4), (3, 5), (4, 1), (5, 1)),
-            ),
-            _symmetric(_BEETLE, [0, 6, 9, 3, 7, 5], smooth=True),
-        ),
-        "ring": Kind(Landmarks(("bead", "back")), _ring),
-        "star": Kind(
-            Landmarks(
-                ("head", "left arm", "right arm", "left foot", "right foot", "crotch"),
-                ((0, 5), (1, 5), (2, 5), (3, 5), (4, 5)),
-            ),
-            _symmetric(_STAR, [0, 8, 2, 6, 4, 5], smooth=False),
-        ),
-        "fish": Kind(
-            Landmarks(("nose", "left fin", "right fin", "left tail", "right tail"), ((0, 1), (0, 2), (0, 3), (0, 4))),
-            _symmetric(_FISH, [0, 11, 3, 8, 6], smooth=True),
-        ),
-        "plane": Kind(
-            Landmarks(
-                ("nose", "left wing", "right wing", "left elevator", "right elevator", "rudder"),
-                ((0, 1), (0, 2), (0, 5), (3, 5), (4, 5)),
-            ),
-            _symmetric(_PLANE, [0, 15, 3, 11, 7, 9], smooth=False),
-        ),
-        "horseshoe": Kind(
-            Landmarks(("bend", "left end", "right end"), ((0, 1), (0, 2))),
-            _symmetric(_HORSESHOE, [0, 11, 3], smooth=True),
-        ),
-        "leaf": Kind(
-            Landmarks(("tip", "stalk", "left edge", "right edge"), ((0, 1),)),
-            _symmetric(_LEAF, [0, 6, 10, 2], smooth=True),
-        ),
-        "key": Kind(Landmarks(("bow", "end", "tooth"), ((0, 1), (1, 2))), _key),
-    }
-)
+KINDS: Mapping[str, Kind] = MappingProxyType({
+    "beetle": Kind(Landmarks(("nose", "tail", "left shoulder", "right shoulder", "left hip", "right hip"),
+                             ((0, 2), (0, 3), (2, 4), (3, 5), (4, 1), (5, 1))),
+                   _symmetric(_BEETLE, [0, 6, 9, 3, 7, 5], smooth=True)),
+    "ring": Kind(Landmarks(("bead", "back")), _ring),
+    "star": Kind(Landmarks(("head", "left arm", "right arm", "left foot", "right foot", "crotch"),
+                           ((0, 5), (1, 5), (2, 5), (3, 5), (4, 5))),
+                 _symmetric(_STAR, [0, 8, 2, 6, 4, 5], smooth=False)),
+    "fish": Kind(Landmarks(("nose", "left fin", "right fin", "left tail", "right tail"),
+                           ((0, 1), (0, 2), (0, 3), (0, 4))),
+                 _symmetric(_FISH, [0, 11, 3, 8, 6], smooth=True)),
+    "plane": Kind(Landmarks(("nose", "left wing", "right wing", "left elevator", "right elevator", "rudder"),
+                            ((0, 1), (0, 2), (0, 5), (3, 5), (4, 5))),
+                  _symmetric(_PLANE, [0, 15, 3, 11, 7, 9], smooth=False)),
+    "horseshoe": Kind(Landmarks(("bend", "left end", "right end"), ((0, 1), (0, 2))),
+                      _symmetric(_HORSESHOE, [0, 11, 3], smooth=True)),
+    "leaf": Kind(Landmarks(("tip", "stalk", "left edge", "right edge"), ((0, 1),)),
+                 _symmetric(_LEAF, [0, 6, 10, 2], smooth=True)),
+    "key": Kind(Landmarks(("bow", "end", "tooth"), ((0, 1), (1, 2))), _key),
+})  # fmt: skip
 """Name -> kind, in label order; classes beyond the last repeat the kinds with another pattern."""
 
 
