@@ -50,9 +50,11 @@ class ShapeGroup:
     def add_points(self, points: Mapping[str, Point], where: str) -> None:
         """Add landmarks; only annotated ones can clash."""
         for name, point in points.items():
-            if point[2] and self.points.get(name, point)[2] and name in self.points:
+            before = self.points.get(name)
+            if before is None or not before[2]:
+                self.points[name] = point
+            elif point[2]:
                 raise DataError(f"{where}: the group has two points called '{name}'. Rename one, or group them apart.")
-            self.points[name] = point if point[2] else self.points.get(name, point)
 
     def stated(
         self, classes: Classes, landmarks: Sequence[Landmarks | None], size: Size, *, boxes: bool = False
