@@ -18,7 +18,7 @@ which at least half lies in a crowd region is not counted.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -170,14 +170,8 @@ class NucleiResult:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, under `nuclei` and, where it was asked for, `nuclei_best`."""
         best = {} if self.best is None else {"nuclei_best": self.best.to_dict()["nuclei"]}
-        own = {
-            "score_threshold": self.score_threshold,
-            "overall": _plain(self.overall),
-            "per_class": [_plain(s) for s in self.per_class],
-            "per_image": [vars(p) for p in self.per_image],
-            "dropped": self.dropped,
-            "notes": list(self.notes),
-        }
+        own = asdict(self)
+        del own["best"]
         return {"nuclei": own, **best}
 
 
@@ -389,7 +383,3 @@ def _row(threshold: float, tp: int, fp: int, fn: int, iou: float, by_image: floa
         matched_iou=iou / max(tp, 1),
         panoptic_quality=iou / (tp + (fp + fn) / 2),
     )
-
-
-def _plain(scores: NucleiScores) -> dict[str, Any]:
-    return {**vars(scores), "rows": [vars(row) for row in scores.rows]}
