@@ -1,5 +1,6 @@
 """Settings files: what is written is read back exactly; what cannot be meant is refused with its line."""
 
+import re
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -82,6 +83,15 @@ def test_a_key_that_is_not_there_is_not_chosen(tmp_path: Path) -> None:
 def test_names_are_unique_over_all_sections() -> None:
     assert len(PATHS) == sum(len(fields(kind)) for kind in SECTIONS.values()) + 1
     assert not PATHS.keys() & SECTIONS.keys()
+
+
+def test_the_page_names_every_setting_in_its_table() -> None:
+    page = Path(__file__).parents[2] / "docs" / "train.md"
+    if not page.is_file():
+        pytest.skip(f"needs {page}, which is not there")
+    rows = dict(re.findall(r"^\| `\[(\w+)\]` \| (.*) \|$", page.read_text(encoding="utf-8"), re.MULTILINE))
+    for section, kind in SECTIONS.items():
+        assert re.findall(r"`(\w+)`", rows[section]) == [f.name for f in fields(kind)]
 
 
 def test_settings_may_stand_above_the_tables(tmp_path: Path) -> None:
