@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with torch.no_grad():
         model.box_predictor.classes.weight.mul_(60)
     names = Classes(["leaf", "stem", "root"])
-    save_checkpoint("leaf.safetensors", model.state_dict(), zoo.describe(model, names, "leaf"))
+    save_checkpoint("leaf.safetensors", model.state_dict(), zoo.describe(model.config, names, "leaf"))
     write_image("my photo é.jpg", scene(0, (60, 90), objects=3)[0])
     return tmp_path
 

@@ -53,9 +53,9 @@ def assert_same_rows(a: RawDetections, b: RawDetections) -> None:
         )
         nearest, place = apart.min(dim=1)
         assert float(nearest.max()) < 2e-2
-        if a.mask_probs is not None:
-            assert b.mask_probs is not None
-            assert torch.allclose(a.mask_probs[i], b.mask_probs[i].cpu()[place], atol=1e-3)
+        if a.part(BoxMasks).probs is not None:
+            assert b.part(BoxMasks).probs is not None
+            assert torch.allclose(a.part(BoxMasks).probs[i], b.part(BoxMasks).probs[i].cpu()[place], atol=1e-3)
 
 
 @pytest.mark.parametrize("fast", [False, True])
@@ -67,7 +67,7 @@ def test_detections_are_the_processors(name: str, fast: bool) -> None:
         model, other = accelerate(model), accelerate(other)
     images = rcnn_cases.images(2)
     with torch.inference_mode():
-        assert_same_rows(model.detect(images), other.cuda().detect(images.cuda()))
+        assert_same_rows(model.detect(Inputs(images)), other.cuda().detect(images.cuda()))
 
 
 def on_device(target: Target) -> Target:

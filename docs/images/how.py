@@ -21,8 +21,8 @@ import maskwright as mw
 from maskwright import draw
 from maskwright.data.synthetic import class_names, compose, scene
 from maskwright.explanation.explain import explain
-from maskwright.explanation.explanation import Explanation
-from maskwright.explanation.panels import BEFORE, CHOSEN, INK, SOFT, Color, sheet
+from maskwright.results.explanation import Explanation
+from maskwright.report.panels import BEFORE, CHOSEN, INK, SOFT, Color, sheet
 from maskwright.models import rcnn, yolact, zoo
 from maskwright.models.base import Model
 from maskwright.ops.boxes import iou
@@ -95,7 +95,7 @@ def predictor(name: str, folder: Path, steps: int) -> mw.Predictor:
         build, rate = MODELS[name]
         model = build()
         train(model, steps, rate)
-        save_checkpoint(path, model.state_dict(), zoo.describe(model, class_names(CLASSES), name))
+        save_checkpoint(path, model.state_dict(), zoo.describe(model.config, class_names(CLASSES), name))
     return mw.load(path)
 
 

@@ -18,10 +18,10 @@ from torch import Tensor
 from maskwright.data.synthetic import scene
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.explanation.explain import explain
-from maskwright.explanation.explanation import Explanation, watched
-from maskwright.explanation.nms import suppressed
-from maskwright.explanation.rcnn import Pooling, RCNNExplanation, pooling
-from maskwright.explanation.yolact import YolactExplanation
+from maskwright.results.explanation import Explanation, watched
+from maskwright.models.yolact.suppression import suppressed
+from maskwright.models.rcnn.explanation import Pooling, RCNNExplanation, pooling
+from maskwright.models.yolact.explanation import YolactExplanation
 from maskwright.geometry import Geometry
 from maskwright.media import read_image
 from maskwright.models import yolact
@@ -93,9 +93,9 @@ def test_shows_the_numbers_that_predict_gives(name: str) -> None:
         assert one.class_scores[wanted.labels[k]] == wanted.scores[k] == pytest.approx(one.score)
         if wanted.masks is not None:
             assert one.mask is not None
-            assert one.mask_probs is not None
+            assert one.part(BoxMasks).probs is not None
             np.testing.assert_array_equal(one.mask.dense()[0], wanted.masks[k])
-            probs, box = torch.from_numpy(one.mask_probs[[one.label]]), torch.from_numpy(wanted.boxes[[k]])
+            probs, box = torch.from_numpy(one.part(BoxMasks).probs[[one.label]]), torch.from_numpy(wanted.boxes[[k]])
             output = p.model.output
             again = paste(probs, box, wanted.size, rule=output.paste, threshold=output.mask_threshold)
             same = again.dense()[0] == wanted.masks[k]

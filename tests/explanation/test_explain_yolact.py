@@ -12,8 +12,8 @@ from tests.explanation.test_explain import rows_of, source_image, yolact_predict
 from torch import Tensor
 
 from maskwright.explanation.explain import explain
-from maskwright.explanation.nms import suppressed
-from maskwright.explanation.yolact import YolactExplanation
+from maskwright.models.yolact.suppression import suppressed
+from maskwright.models.yolact.explanation import YolactExplanation
 from maskwright.geometry import Geometry
 from maskwright.models.yolact import NMSConfig
 from maskwright.ops.nms import fast_nms, greedy_nms_by_class

@@ -9,7 +9,7 @@ from torch import nn
 
 from maskwright.fast.accelerate import accelerate
 from maskwright.fast.fused import FusedConv
-from maskwright.fast.yolact import FastDeformable, FastHead, FastPyramid, FastResidual
+from maskwright.models.yolact.fast import FastDeformable, FastHead, FastPyramid, FastResidual
 from maskwright.models import yolact
 from maskwright.models.yolact import Yolact
 from maskwright.nn.backbones import norm_layer

@@ -149,7 +149,7 @@ def models(shared: Path, checkpoint: Any) -> Any:
     def model(name: str, kind: str) -> RCNN:
         if name not in kept:
             kept.clear()
-            built = zoo.resolve(ZOO_NAMES[name]).build()
+            built = zoo.build(zoo.resolve(ZOO_NAMES[name]))
             assert isinstance(built, RCNN)
             load_file(built, checkpoint(name))
             kept[name] = built.eval()

@@ -67,7 +67,7 @@ class Lesson:
 
     def __init__(self, name: str, path: Path) -> None:
         self.golden, self.publisher = Extract(f"train_{name}"), publisher(name)
-        model = zoo.resolve(ZOO_NAMES[name]).build()
+        model = zoo.build(zoo.resolve(ZOO_NAMES[name]))
         assert isinstance(model, RCNN)
         load_file(model, path)
         self.model = model.requires_grad_(False)

@@ -36,7 +36,7 @@ import maskwright
 from maskwright.models.coco_classes import COCO
 from maskwright.models.yolact import Kept, Yolact
 from maskwright.nn.deform import DeformableConv2d
-from maskwright.nn.yolact import Raw
+from maskwright.models.yolact.parts import Raw
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import masks as mask_ops
 from maskwright.ops.prototypes import soft_masks

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from maskwright.models import yolact_loss
 from maskwright.models.yolact import Yolact
-from maskwright.models.yolact_loss import Lesson, LossConfig, Outputs, Truth
+from maskwright.models.yolact.loss import Lesson, LossConfig, Outputs, Truth
 from maskwright.ops import boxes as box_ops
 from maskwright.ops.losses import Term
 from maskwright.ops.matching import BACKGROUND, IGNORED

@@ -11,7 +11,7 @@ from tests.golden.match import Rows, match
 from tests.golden.yolact_recorded import SIZE
 from torch import Tensor
 
-from maskwright.models.yolact_loss import BOX_WEIGHTS
+from maskwright.models.yolact.loss import BOX_WEIGHTS
 from maskwright.ops.boxes import decode, encode
 from maskwright.ops.nms import fast_nms, greedy_nms_by_class
 from maskwright.ops.prototypes import window

@@ -77,7 +77,7 @@ def assert_fixed_shape(raw: RawDetections, batch: int, config: RCNNConfig, size:
     assert raw.labels.dtype == torch.int64
     assert bool((raw.scores.diff(dim=1) <= 0).all())
     dead = ~alive(raw)
-    for value in (raw.boxes, raw.labels, raw.mask_probs):
+    for value in (raw.boxes, raw.labels, raw.part(BoxMasks).probs):
         assert value is None or not value[dead].any()
     live = alive(raw)
     assert bool((raw.labels[live] < config.num_classes).all())
@@ -85,12 +85,12 @@ def assert_fixed_shape(raw: RawDetections, batch: int, config: RCNNConfig, size:
     limit = torch.tensor([size[1], size[0]] * 2)
     assert bool(((raw.boxes >= 0) & (raw.boxes <= limit)).all())
     if config.masks:
-        assert raw.mask_probs is not None
-        assert raw.mask_probs.shape == (batch, k, *raw.mask_probs.shape[2:])
-        assert raw.mask_probs.shape[2] == raw.mask_probs.shape[3]
-        assert bool(((raw.mask_probs >= 0) & (raw.mask_probs <= 1)).all())
+        assert raw.part(BoxMasks).probs is not None
+        assert raw.part(BoxMasks).probs.shape == (batch, k, *raw.part(BoxMasks).probs.shape[2:])
+        assert raw.part(BoxMasks).probs.shape[2] == raw.part(BoxMasks).probs.shape[3]
+        assert bool(((raw.part(BoxMasks).probs >= 0) & (raw.part(BoxMasks).probs <= 1)).all())
     else:
-        assert raw.mask_probs is None
+        assert raw.part(BoxMasks).probs is None
 
 
 # ---- detect ---------------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def assert_fixed_shape(raw: RawDetections, batch: int, config: RCNNConfig, size:
 def test_detect_gives_rows_of_fixed_shape(name: str, count: int) -> None:
     model = make(name)
     with torch.no_grad():
-        raw = model.detect(source_images(count))
+        raw = model.detect(Inputs(source_images(count)))
         same = model(source_images(count))
     assert_fixed_shape(raw, count, model.config)
     assert alive(raw).any()
@@ -113,9 +113,9 @@ def test_detect_gives_rows_of_fixed_shape(name: str, count: int) -> None:
 def test_detect_takes_any_size(name: str, size: tuple[int, int]) -> None:
     model = make(name)
     with torch.no_grad():
-        assert_fixed_shape(model.detect(source_images(1, size=size)), 1, model.config, size)
+        assert_fixed_shape(model.detect(Inputs(source_images(1, size=size))), 1, model.config, size)
         small = size[0] - 9, size[1] - 20
-        raw = model.detect(source_images(1, size=size), [small])
+        raw = model.detect(Inputs(source_images(1, size=size), [small]))
     assert_fixed_shape(raw, 1, model.config, small)
 
 
@@ -124,7 +124,7 @@ def test_nothing_found_is_no_rows(name: str) -> None:
     model = make(name)
     with torch.no_grad():
         model.box_predictor.classes.bias[-1] = 100
-        raw = model.detect(source_images(2))
+        raw = model.detect(Inputs(source_images(2)))
     assert raw.scores.shape == (2, 0)
     assert_fixed_shape(raw, 2, model.config)
 
@@ -136,7 +136,7 @@ def test_no_proposal_is_no_rows(name: str) -> None:
     with torch.no_grad():
         model.rpn.deltas.bias.fill_(-1e4)  # every box far outside the image, clipped to nothing
         for net in (model, accelerate(copy.deepcopy(model))):
-            raw = net.detect(source_images(2))
+            raw = net.detect(Inputs(source_images(2)))
             assert raw.scores.shape == (2, 0)
             assert_fixed_shape(raw, 2, model.config)
 
@@ -147,7 +147,7 @@ def test_rows_that_are_not_finite_are_dropped(name: str) -> None:
     model = make(name)
     with torch.no_grad():
         model.box_predictor.deltas.bias[1] = math.nan
-        raw = model.detect(source_images(2))
+        raw = model.detect(Inputs(source_images(2)))
     assert_fixed_shape(raw, 2, model.config)
     assert bool(torch.isfinite(raw.boxes).all())
     assert 0 not in raw.labels[alive(raw)]
@@ -160,16 +160,16 @@ def test_a_batch_gives_what_its_images_give_alone(name: str) -> None:
     images[1, :, 50:] = 0
     images[1, :, :, 70:] = 0
     with torch.no_grad():
-        both = model.detect(images, sizes)
+        both = model.detect(Inputs(images, sizes))
         for i in range(2):
-            one = model.detect(images[i : i + 1], sizes[i : i + 1])
+            one = model.detect(Inputs(images[i : i + 1], sizes[i : i + 1]))
             count = int(alive(one).sum())
             assert count == int(alive(both)[i].sum()) > 0
             torch.testing.assert_close(both.boxes[i, :count], one.boxes[0, :count], rtol=0, atol=2e-3)
             torch.testing.assert_close(both.scores[i, :count], one.scores[0, :count], rtol=0, atol=1e-5)
             assert torch.equal(both.labels[i, :count], one.labels[0, :count])
-            if one.mask_probs is not None and both.mask_probs is not None:
-                torch.testing.assert_close(both.mask_probs[i, :count], one.mask_probs[0, :count], rtol=0, atol=1e-4)
+            if one.part(BoxMasks).probs is not None and both.part(BoxMasks).probs is not None:
+                torch.testing.assert_close(both.part(BoxMasks).probs[i, :count], one.part(BoxMasks).probs[0, :count], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -202,7 +202,7 @@ def test_the_fast_form_equals_the_plain_one(name: str) -> None:
         rows = model.select(logits, deltas, boxes, [SIZE, SIZE])
         if model.config.masks:
             assert_near(model.segment(features, rows), fast.segment(features, rows))
-        assert_fixed_shape(fast.detect(images), 2, model.config)
+        assert_fixed_shape(fast.detect(Inputs(images)), 2, model.config)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
@@ -293,7 +293,7 @@ def test_degenerate_truth_does_not_spoil_the_loss() -> None:
 def test_a_checkpoint_rebuilds_the_same_bits(name: str, tmp_path: Path) -> None:
     model = make(name)
     classes = Classes([f"kind {i}" for i in range(model.config.num_classes)])
-    path = save_checkpoint(tmp_path / "m.safetensors", model.state_dict(), zoo.describe(model, classes, name))
+    path = save_checkpoint(tmp_path / "m.safetensors", model.state_dict(), zoo.describe(model.config, classes, name))
     file = read(path)
     assert file.header is not None
     torch.manual_seed(99)
@@ -302,10 +302,10 @@ def test_a_checkpoint_rebuilds_the_same_bits(name: str, tmp_path: Path) -> None:
     assert isinstance(again, RCNN)
     assert (again.config, known) == (model.config, classes)
     with torch.no_grad():
-        a, b = model.detect(source_images(2)), again.eval().detect(source_images(2))
+        a, b = model.detect(Inputs(source_images(2))), again.eval().detect(Inputs(source_images(2)))
     assert torch.equal(a.boxes, b.boxes)
     assert torch.equal(a.scores, b.scores)
-    assert (a.mask_probs is None and b.mask_probs is None) or torch.equal(a.mask_probs, b.mask_probs)  # type: ignore[arg-type]
+    assert (a.part(BoxMasks).probs is None and b.part(BoxMasks).probs is None) or torch.equal(a.part(BoxMasks).probs, b.part(BoxMasks).probs)  # type: ignore[arg-type]
 
 
 # ---- learning -------------------------------------------------------------------------------------------------------
@@ -336,7 +336,7 @@ def test_it_learns_four_scenes(name: str) -> None:
         history.append(total.item())
     assert sum(history[-5:]) / 5 < history[0] / 3
     with torch.no_grad():
-        raw = model.eval().detect(batch)
+        raw = model.eval().detect(Inputs(batch))
     hits = 0
     for i, t in enumerate(targets):
         right = (

@@ -126,7 +126,7 @@ def assert_fixed_shape(raw: RawDetections, batch: int, config: YolactConfig, siz
 def test_detect_gives_rows_of_fixed_shape_for_any_size(name: str, size: Size) -> None:
     model = make(name)
     with torch.no_grad():
-        raw = model.detect(source_images(2, size=size))
+        raw = model.detect(Inputs(source_images(2, size=size)))
         same = model(source_images(2, size=size))
     assert_fixed_shape(raw, 2, model.config, size)
     assert bool((raw.scores > 0).any())
@@ -139,7 +139,7 @@ def test_nothing_found_is_no_rows(name: str) -> None:
     with torch.no_grad():
         priors = len(model.config.sizes[0]) * len(model.config.ratios)
         model.head.logits.get_parameter("bias").view(priors, -1)[:, -1] = 100
-        raw = model.detect(source_images(2))
+        raw = model.detect(Inputs(source_images(2)))
     assert raw.scores.shape == (2, 0)
     assert_fixed_shape(raw, 2, model.config)
 
@@ -150,9 +150,9 @@ def test_a_batch_gives_what_its_images_give_alone(name: str, kind: str) -> None:
     model, images = make(name), source_images(2, 5)
     model.config = replace(model.config, nms=replace(model.config.nms, kind=kind))
     with torch.no_grad():
-        both = model.detect(images)
+        both = model.detect(Inputs(images))
         for i in range(2):
-            one = model.detect(images[i : i + 1])
+            one = model.detect(Inputs(images[i : i + 1]))
             count = int((one.scores > 0).sum())
             assert count == int((both.scores[i] > 0).sum()) > 0
             torch.testing.assert_close(both.boxes[i, :count], one.boxes[0, :count], rtol=0, atol=2e-3)
@@ -314,7 +314,7 @@ def test_it_learns_three_scenes(name: str) -> None:
         schedule.step()
         history.append(total(losses).item())
     with torch.no_grad():
-        raw = model.eval().detect(images)
+        raw = model.eval().detect(Inputs(images))
     rows = [found_of(raw, i, one, (64, 64)) for i, one in enumerate(targets)]
     boxes, masks, ceiling = torch.cat(rows, dim=1)
     assert history[-1] < history[0] / 10

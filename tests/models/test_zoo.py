@@ -12,7 +12,7 @@ from torchvision.models import detection
 from maskwright.errors import ConfigError, WeightsError
 from maskwright.models import rcnn
 from maskwright.models.coco_classes import COCO, COCO_BY_ID
-from maskwright.models.families import family_of
+from maskwright.models.family import family_of
 from maskwright.models.zoo import ZOO, candidates, describe, network_of, resolve, table
 from maskwright.types import Classes, Landmarks
 from maskwright.weights.class_rows import class_count

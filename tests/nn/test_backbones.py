@@ -124,8 +124,8 @@ def test_mask_rcnn_over_a_timm_backbone(name: str) -> None:
     with torch.no_grad():
         raw = model.detect(torch.randn(1, 3, 64, 64))
     assert raw.scores.shape[0] == 1
-    assert raw.mask_probs is not None
-    assert raw.mask_probs.shape[2:] == (28, 28)
+    assert raw.part(BoxMasks).probs is not None
+    assert raw.part(BoxMasks).probs.shape[2:] == (28, 28)
     assert int(raw.labels.max()) <= 1
 
 

@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 
 from maskwright.nn.backbones import norm_layer
-from maskwright.nn.fpn import FPN
+from maskwright.models.rcnn.fpn import FPN
 from maskwright.nn.layers import FrozenBatchNorm2d, conv
 
 

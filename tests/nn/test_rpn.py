@@ -8,7 +8,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
-from maskwright.nn.rpn import RPN, RPNConfig, split_crowd
+from maskwright.models.rcnn.proposer import RPN, RPNConfig, split_crowd
 from maskwright.ops import boxes as box_ops
 from maskwright.types import Target
 

@@ -15,7 +15,7 @@ from maskwright.geometry import Geometry
 from maskwright.predictor.finish import finish
 from maskwright.predictor.prepare import prepare
 from maskwright.results.prediction import Prediction
-from maskwright.types import Classes, InputSpec, OutputSpec, RawDetections
+from maskwright.types import BoxMasks, Classes, InputSpec, OutputSpec, RawDetections
 
 CLASSES = Classes(["leaf", "stem", "root"], [3, 5, 9])
 SPEC = InputSpec(size=48, max_size=100)
@@ -35,7 +35,7 @@ def raw_of(
         torch.tensor(boxes, dtype=torch.float32).reshape(1, count, 4),
         torch.tensor(scores, dtype=torch.float32).reshape(1, count),
         torch.tensor(labels or [0] * count, dtype=torch.int64).reshape(1, count),
-        torch.ones(1, count, side, side) if masks else None,
+        (BoxMasks(torch.ones(1, count, side, side)),) if masks else (),
     )
 
 
@@ -67,7 +67,8 @@ def test_a_known_object_comes_back_at_its_pixels(resize: str, size: tuple[int, i
 def test_outputs_have_the_documented_types() -> None:
     geometry = geometry_of((60, 80))
     raw = raw_of([[1, 1, 20, 20], [5, 5, 30, 40]], [0.9, 0.8], [2, 1])
-    half = RawDetections(raw.boxes.bfloat16(), raw.scores.bfloat16(), raw.labels, raw.mask_probs.bfloat16())  # type: ignore[union-attr]
+    probs = BoxMasks(torch.ones(1, 2, 28, 28, dtype=torch.bfloat16))
+    half = RawDetections(raw.boxes.bfloat16(), raw.scores.bfloat16(), raw.labels, (probs,))
     for rows in (raw, half):
         found = finish(rows, 0, geometry, CLASSES, OutputSpec())
         assert isinstance(found, Prediction)
@@ -79,9 +80,8 @@ def test_outputs_have_the_documented_types() -> None:
 
 def test_the_asked_image_of_the_batch_and_no_dead_rows() -> None:
     one, two = raw_of([[1, 1, 9, 9], [2, 2, 8, 8]], [0.9, 0.5]), raw_of([[3, 3, 7, 7], [0, 0, 0, 0]], [0.7, 0.0])
-    both = RawDetections(
-        *(torch.cat([getattr(one, n), getattr(two, n)]) for n in ("boxes", "scores", "labels", "mask_probs"))
-    )
+    columns = (torch.cat([getattr(one, n), getattr(two, n)]) for n in ("boxes", "scores", "labels"))
+    both = RawDetections(*columns, (BoxMasks(torch.ones(2, 2, 28, 28)),))
     zero = OutputSpec(score_threshold=0.0, clip=False)
     geometry = Geometry.identity((20, 20))
     assert finish(both, 0, geometry, CLASSES, zero).scores.tolist() == pytest.approx([0.9, 0.5])
@@ -141,27 +141,27 @@ SCRIPT = """
 import json, resource, tempfile
 from pathlib import Path
 import numpy as np, torch
-from torch import nn
 from maskwright.predictor.predictor import Predictor
 from maskwright.results.prediction import Prediction
-from maskwright.models.base import Model
-from maskwright.types import Classes, InputSpec, OutputSpec, RawDetections
+from maskwright.types import BoxMasks, Classes, InputSpec, Limits, OutputSpec, RawDetections
 
 torch.set_num_threads(1)
 
-class Thousand(Model):
-    spec, config = InputSpec(), None
+class Thousand:
+    spec, classes, parts, limits = InputSpec(), Classes(["cell"]), (BoxMasks,), Limits(0.05, 1000, "none")
+    device, dtype = torch.device("cpu"), torch.float32
     def __init__(self, rule):
-        super().__init__()
         self.output = OutputSpec(paste=rule, max_instances=1000)
-    def detect(self, images, sizes=None):
+    def lowest_score(self, limits):
+        return limits.score
+    def detect(self, inputs, limits):
         generator = torch.Generator().manual_seed(0)
-        h, w = sizes[0]
+        h, w = inputs.sizes[0]
         corner = torch.rand(1, 1000, 2, generator=generator) * torch.tensor([0.95 * w, 0.95 * h])
         side = torch.tensor([w, h]) * (0.01 + 0.09 * torch.rand(1, 1000, 2, generator=generator))
         probs = torch.rand(1, 1000, 28, 28, generator=generator)
         return RawDetections(torch.cat([corner, corner + side], 2), torch.linspace(1, 0.1, 1000)[None],
-                             torch.zeros(1, 1000, dtype=torch.int64), probs)
+                             torch.zeros(1, 1000, dtype=torch.int64), (BoxMasks(probs),))
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -169,7 +169,7 @@ def peak():
 imports = peak()
 image = np.random.default_rng(0).integers(0, 255, (4000, 6000, 3), dtype=np.uint8)
 for rule in ("sampled", "integer"):
-    found = Predictor(Thousand(rule), Classes(["cell"])).predict(image)
+    found = Predictor(Thousand(rule)).predict(image)
     again = Prediction.load(found.save(Path(tempfile.mkdtemp()) / "cells.json"))
     same = all(np.array_equal(a.boxes(), b.boxes()) and np.array_equal(a.areas(), b.areas())
                for a, b in zip(found.crops, again.crops, strict=True))

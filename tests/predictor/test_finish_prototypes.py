@@ -24,7 +24,16 @@ from maskwright.ops.prototypes import draw
 from maskwright.predictor.finish import finish
 from maskwright.predictor.prepare import prepare
 from maskwright.results.prediction import Prediction
-from maskwright.types import Classes, InputSpec, Instances, Masks, OutputSpec, RawDetections
+from maskwright.types import (
+    BoxMasks,
+    Classes,
+    InputSpec,
+    Instances,
+    Masks,
+    OutputSpec,
+    PrototypeMasks,
+    RawDetections,
+)
 
 CLASSES = Classes(["leaf", "stem", "root"], [3, 5, 9])
 PLAIN = OutputSpec(score_threshold=0.0)
@@ -46,14 +55,12 @@ def raw_of(
     """One image's rows; every mask fills its box unless `prototypes` (h, w) say otherwise."""
     count = len(boxes)
     protos = torch.full((span[0] // 4, span[1] // 4), 9.0) if prototypes is None else prototypes
+    rated = None if ratings is None else torch.tensor([ratings])
     return RawDetections(
         torch.tensor(boxes, dtype=torch.float32).reshape(1, count, 4),
         torch.tensor(scores, dtype=torch.float32).reshape(1, count),
         torch.zeros(1, count, dtype=torch.int64),
-        coefficients=torch.ones(1, count, 1),
-        prototypes=protos[None, :, :, None],
-        span=span,
-        mask_ratings=None if ratings is None else torch.tensor([ratings]),
+        (PrototypeMasks(torch.ones(1, count, 1), protos[None, :, :, None], span, rated),),
     )
 
 
@@ -111,13 +118,17 @@ def test_masks_are_cropped_by_the_box_before_it_was_cut() -> None:
 
 def test_the_row_of_the_batch_its_options_and_no_rows() -> None:
     one, two = raw_of([[4, 4, 40, 40]], [0.9]), raw_of([[20, 20, 60, 60]], [0.8])
-    names = ("boxes", "scores", "labels", "coefficients", "prototypes")
-    both = RawDetections(**{n: torch.cat([getattr(one, n), getattr(two, n)]) for n in names}, span=(64, 64))
+    columns = (torch.cat([getattr(one, n), getattr(two, n)]) for n in ("boxes", "scores", "labels"))
+    first, second = one.part(PrototypeMasks), two.part(PrototypeMasks)
+    assert first is not None
+    assert second is not None
+    masks = (torch.cat([getattr(first, n), getattr(second, n)]) for n in ("coefficients", "prototypes"))
+    both = RawDetections(*columns, (PrototypeMasks(*masks, (64, 64)),))
     geometry = Geometry.identity((64, 64))
     options = replace(PLAIN, crop_margin=0.0, upsample="logits", mask_threshold=0.3)
     found = finish(both, 1, geometry, CLASSES, options)
-    expected = draw(two.prototypes[0], two.coefficients[0], two.boxes[0], (64, 64), geometry, margin=0.0,
-                    upsample="logits", threshold=0.3)  # type: ignore[index]  # fmt: skip
+    expected = draw(second.prototypes[0], second.coefficients[0], two.boxes[0], (64, 64), geometry, margin=0.0,
+                    upsample="logits", threshold=0.3)  # fmt: skip
     assert np.array_equal(found.masks, expected.dense())  # type: ignore[arg-type]
     assert found.crops.areas().tolist() == [1600]  # type: ignore[union-attr]
     nothing = finish(raw_of([], []), 0, geometry, CLASSES, PLAIN)
@@ -231,7 +242,7 @@ def test_the_largest_part_is_an_option_of_both_families() -> None:
     assert one.masks[0, 40, 40]
     probs = torch.zeros(1, 1, 28, 28)
     probs[..., 2:5, 2:5] = probs[..., 10:25, 10:25] = 1
-    pasted = RawDetections(raw.boxes, raw.scores, raw.labels, probs)
+    pasted = RawDetections(raw.boxes, raw.scores, raw.labels, (BoxMasks(probs),))
     two, single = (finish(pasted, 0, geometry, CLASSES, replace(PLAIN, largest_component=v)) for v in (False, True))
     assert len(two.to_polygons()[0]) == 2
     assert len(single.to_polygons()[0]) == 1

@@ -28,7 +28,7 @@ def save(path: Path, network: RCNNConfig | None = None, architecture: str = "mas
     model = RCNN(network or tiny())
     with torch.no_grad():
         model.box_predictor.deltas.weight.mul_(30)
-    header = {**zoo.describe(model, CLASSES, architecture), **more}
+    header = {**zoo.describe(model.config, CLASSES, architecture), **more}
     return save_checkpoint(path, model.state_dict(), header)
 
 
@@ -130,7 +130,7 @@ def test_a_file_of_unknown_name_is_told_by_its_weights(tmp_path: Path, monkeypat
         "fast": zoo.Entry("fast", "", yolact.tiny(num_classes=80), COCO),
     }
     monkeypatch.setattr(zoo, "ZOO", entries)
-    torch.save(zoo.ZOO["fast"].build(Classes(["a", "b", "c"])).state_dict(), tmp_path / "leaves_10_500.pth")
+    torch.save(zoo.build(zoo.ZOO["fast"], Classes(["a", "b", "c"])).state_dict(), tmp_path / "leaves_10_500.pth")
     with pytest.raises(WeightsError, match=r"its number of classes \(3\) the file fits: fast.*load\('NAME', weights"):
         load(tmp_path / "leaves_10_500.pth")
 
@@ -144,7 +144,7 @@ def test_weights_of_another_architecture_name_the_right_one(tmp_path: Path, monk
     }
     monkeypatch.setattr(zoo, "ZOO", entries)
     path = tmp_path / "w.pth"
-    torch.save(entries["masks"].build().state_dict(), path)
+    torch.save(zoo.build(entries["masks"]).state_dict(), path)
     for wrong in ("boxes", "other"):
         with pytest.raises(WeightsError, match=r"w\.pth does not fit.* fits: masks\.$"):
             load(wrong, weights=path)

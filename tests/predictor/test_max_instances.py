@@ -10,13 +10,14 @@ import torch
 from maskwright.data.synthetic import scene
 from maskwright.media import write_image
 from maskwright.models import rcnn, yolact
-from maskwright.models.base import Model
-from maskwright.models.families import reporting
+from maskwright.models.base import AnyModel, Config
+from maskwright.models.family import build
 from maskwright.models.rcnn import RCNN
 from maskwright.models.yolact import NMSConfig, Yolact
 from maskwright.prediction.batch import RunOptions, predict_files
+from maskwright.predictor.options import FindOptions
 from maskwright.predictor.predictor import Predictor
-from maskwright.types import Classes
+from maskwright.types import Classes, Inputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,22 +31,23 @@ KINDS = {
 }
 
 
-def model_of(kind: str) -> Model:
+def model_of(kind: str) -> AnyModel:
     torch.manual_seed(0)
-    config = KINDS[kind]()
-    model: Model = RCNN(config) if isinstance(config, rcnn.RCNNConfig) else Yolact(config)
+    config: Config = KINDS[kind]()
+    output = replace(config.output, score_threshold=0.01, max_instances=KEEP, clip=False, whole_boxes=False)
+    model = build(replace(config, output=output))
     with torch.no_grad():
         if isinstance(model, RCNN):
             model.box_predictor.deltas.weight.mul_(60)
             model.rpn.deltas.weight.mul_(10)
         else:
+            assert isinstance(model, Yolact)
             model.head.deltas.weight.mul_(2)
-    model.output = replace(model.output, score_threshold=0.01, max_instances=KEEP, clip=False, whole_boxes=False)
     return model.eval()
 
 
 def predictor_of(kind: str) -> Predictor:
-    return Predictor(model_of(kind), Classes(["a", "b", "c"]), name=kind, take=True)
+    return Predictor(model_of(kind), Classes(["a", "b", "c"]), name=kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,19 +64,32 @@ def test_asking_for_more_gives_more(kind: str) -> None:
     rows = np.sort(rows[:KEEP])
     np.testing.assert_allclose(most[0][rows].boxes, few.boxes, atol=1e-3)
     assert most[0][rows].labels.tolist() == few.labels.tolist()
-    assert predictor.model.config == before
+    assert predictor.model.config is before
     assert len(predictor.predict(image)) == KEEP
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_changes_where_the_model_reports_as_many(kind: str) -> None:
-    model = model_of(kind)
-    assert reporting(model, KEEP) is model
-    assert reporting(model, 1) is model
-    twin = reporting(model, 40)
-    assert twin is not model
-    assert twin.state_dict().keys() == model.state_dict().keys()
-    assert all(a is b for a, b in zip(twin.parameters(), model.parameters(), strict=True))
+def test_every_call_says_how_many_rows_it_wants(kind: str) -> None:
+    """`Limits.keep` rows come back, dead ones last; more proposals may change which are the best of more rows."""
+    model, limits = model_of(kind), model_of(kind).config.limits_for()
+    assert limits.keep == KEEP
+    inputs = Inputs(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    with torch.inference_mode():
+        own, few, more = (model.detect(inputs, replace(limits, keep=keep)) for keep in (KEEP, 2, 40))
+        assert torch.equal(model.detect(inputs).boxes, own.boxes)
+    assert [raw.scores.shape for raw in (own, few, more)] == [(2, KEEP), (2, 2), (2, 40)]
+    for name in ("boxes", "scores", "labels"):
+        assert torch.equal(getattr(few, name), getattr(own, name)[:, :2])
+    assert ((more.scores > 0).sum(dim=1) > KEEP).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fewer_than_the_model_reports_change_nothing_for_the_network(kind: str) -> None:
+    predictor = predictor_of(kind)
+    own = predictor.detector.limits
+    assert predictor.plan(FindOptions(max_instances=KEEP)).limits == own
+    assert predictor.plan(FindOptions(max_instances=1)).limits == own
+    assert predictor.plan(FindOptions(max_instances=40)).limits == replace(own, keep=40)
 
 
 @pytest.mark.parametrize("kind", ["rcnn", "fast"])
@@ -82,7 +97,7 @@ def test_a_run_over_files_takes_it_too(kind: str, tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", scene(0, (60, 90))[0])
     counts = []
     for most in (None, 3, 14):
-        options = RunOptions(save=["json"], max_instances=most)
+        options = RunOptions(save=["json"], find=FindOptions(max_instances=most))
         predict_files(
             predictor_of(kind), [str(tmp_path / "a.png")], tmp_path / str(most), options,
             lambda done, _: counts.append(done.count),  # type: ignore[union-attr]

@@ -10,10 +10,10 @@ import torch
 from maskwright.data.synthetic import scene
 from maskwright.errors import ConfigError, DataError
 from maskwright.explanation.explain import explain
-from maskwright.explanation.yolact import YolactExplanation
 from maskwright.models import rcnn, yolact, zoo
-from maskwright.models.base import Model
+from maskwright.models.base import AnyModel
 from maskwright.models.yolact import Yolact
+from maskwright.models.yolact.explanation import YolactExplanation
 from maskwright.predictor.load import load
 from maskwright.types import Classes
 from maskwright.weights.files import save_checkpoint
@@ -23,8 +23,8 @@ KINDS = ("fast", "fast_cross", "exact")
 CONFIG = replace(yolact.tiny(), nms=yolact.NMSConfig(iou=0.3, keep=200))
 
 
-def checkpoint(folder: Path, model: Model, name: str = "best.safetensors") -> Path:
-    save_checkpoint(folder / name, model.state_dict(), zoo.describe(model, CLASSES, "some"))
+def checkpoint(folder: Path, model: AnyModel, name: str = "best.safetensors") -> Path:
+    save_checkpoint(folder / name, model.state_dict(), zoo.describe(model.config, CLASSES, "some"))
     return folder / name
 
 
@@ -39,20 +39,22 @@ def test_a_model_loaded_with_another_suppression_finds_what_one_built_so_finds(p
     for kind in KINDS:
         torch.manual_seed(0)
         built = Yolact(replace(CONFIG, nms=replace(CONFIG.nms, kind=kind)))
-        chosen, own = load(path, nms=kind), load(checkpoint(tmp_path, built, f"{kind}.safetensors"))  # type: ignore[arg-type]
-        a, b = (p.predict(image, score_threshold=p.floor) for p in (chosen, own))
+        chosen, own = load(path, nms=kind), load(checkpoint(tmp_path, built, f"{kind}.safetensors"))
+        a, b = (p.predict(image, score_threshold=p.lowest_score) for p in (chosen, own))
         assert np.array_equal(a.boxes, b.boxes)
         assert np.array_equal(a.scores, b.scores)
         assert np.array_equal(a.labels, b.labels)
         counts.add(a.boxes.tobytes())
+        assert chosen.detector.limits == own.detector.limits
+        assert chosen.model.config == CONFIG  # the network is the same: the choice comes with each call
     assert len(counts) == len(KINDS)  # so the choice reached the network
-    assert load(path).model.config == CONFIG
+    assert load(path).detector.limits == CONFIG.limits_for()
 
 
 def test_exact_suppression_reports_nothing_below_its_threshold_and_says_so(path: Path) -> None:
-    assert load(path).floor == 0.0
+    assert load(path).lowest_score == 0.0
     predictor = load(path, nms="exact")
-    assert predictor.floor == CONFIG.nms.score
+    assert predictor.lowest_score == CONFIG.nms.score
     with pytest.raises(ConfigError, match=r"finds nothing below a score of 0\.05"):
         predictor.predict(scene(0, (60, 80))[0], score_threshold=0.01)
 
@@ -76,7 +78,7 @@ def test_an_explanation_takes_the_options_of_masks(path: Path) -> None:
         cells = np.flatnonzero(found.window.any(axis=0))
         assert cells[0] >= x1 - margin
         assert cells[-1] < x2 + margin
-    assert predictor.model.output == CONFIG.output
+    assert predictor.detector.output == CONFIG.output
 
 
 def test_a_lower_score_is_advised_only_where_it_helps(tmp_path: Path) -> None:
@@ -90,9 +92,9 @@ def test_a_lower_score_is_advised_only_where_it_helps(tmp_path: Path) -> None:
 
 def test_a_wrong_choice_is_refused(path: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="fast, fast_cross, exact, got 'soft'"):
-        load(path, nms="soft")  # type: ignore[arg-type]
+        load(path, nms="soft")
     masks = checkpoint(tmp_path, rcnn.RCNN(rcnn.tiny("detectron2")), "masks.safetensors")
-    with pytest.raises(ConfigError, match=r"masks\.safetensors.* no choice of suppression"):
+    with pytest.raises(ConfigError, match="nms is one of by_class, got 'exact'"):
         load(masks, nms="exact")
-    with pytest.raises(ConfigError, match=r"'mask_rcnn_r50_fpn\.detectron2' has no choice of suppression"):
+    with pytest.raises(ConfigError, match="nms is one of by_class, got 'fast'"):
         load("mask_rcnn_r50_fpn.detectron2", nms="fast")  # before anything is fetched

@@ -1,7 +1,5 @@
-"""The Predictor's edges, with a network whose answer is known and with a tiny random Mask R-CNN."""
+"""The Predictor's edges, with a detector whose answer is known and with a tiny random Mask R-CNN."""
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +11,52 @@ from torch import Tensor
 
 from maskwright.data.synthetic import scene
 from maskwright.errors import ConfigError, ImageError
-from maskwright.models.base import Model
 from maskwright.models.rcnn import RCNN, tiny
+from maskwright.predictor.detector import Detector
+from maskwright.predictor.finish import finish
 from maskwright.predictor.predictor import Predictor
+from maskwright.predictor.prepare import prepare
 from maskwright.predictor.timing import StageTimer
 from maskwright.results.prediction import Prediction
-from maskwright.types import Classes, InputSpec, OutputSpec, RawDetections
+from maskwright.types import BoxMasks, Classes, Inputs, InputSpec, Limits, OutputSpec, RawDetections
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CLASSES = Classes(["leaf", "stem", "root"])
 
 
-class Middle(Model):
-    """Finds the middle of every image, as many times as asked, of labels 0, 1, 2, 0, ...; notes what it was given."""
+class Middle:
+    """A detector that is no network: finds the middle of every image, as many times as asked, of labels 0, 1, 2, 0,
+    ...; notes what it was given."""
 
-    def __init__(self, count: int = 3, spec: InputSpec | None = None) -> None:
-        super().__init__()
-        self.config, self.output, self.floor = None, OutputSpec(), 0.05
+    classes, parts = CLASSES, (BoxMasks,)
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __init__(self, count: int = 3, spec: InputSpec | None = None, output: OutputSpec | None = None) -> None:
         self.spec = spec or InputSpec(size=32, max_size=64, mean=(0, 0, 0), std=(1, 1, 1))
+        self.output, self.limits = output or OutputSpec(), Limits(0.05, 100, "none")
         self.count = count
         self.seen: list[tuple[tuple[int, ...], list[tuple[int, int]]]] = []
+        self.asked: list[Limits] = []
         self.pixels: list[Tensor] = []
 
-    def detect(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> RawDetections:
-        assert sizes is not None
-        self.seen.append((tuple(images.shape), list(sizes)))
-        self.pixels.append(images.float())
-        k = self.count
-        boxes = torch.tensor([[w / 4, h / 4, 3 * w / 4, 3 * h / 4] for h, w in sizes])[:, None].repeat(1, k, 1)
-        scores = torch.linspace(0.9, 0.3, k).repeat(len(images), 1)
-        labels = (torch.arange(k) % 3).repeat(len(images), 1)
-        return RawDetections(boxes, scores, labels, torch.ones(len(images), k, 28, 28))
+    def lowest_score(self, limits: Limits) -> float:
+        return limits.score
+
+    def detect(self, inputs: Inputs, limits: Limits) -> RawDetections:
+        self.seen.append((tuple(inputs.images.shape), list(inputs.sizes)))
+        self.asked.append(limits)
+        self.pixels.append(inputs.images.float())
+        batch, k = len(inputs), self.count
+        boxes = torch.tensor([[w / 4, h / 4, 3 * w / 4, 3 * h / 4] for h, w in inputs.sizes])[:, None].repeat(1, k, 1)
+        scores = torch.linspace(0.9, 0.3, k).repeat(batch, 1)
+        labels = (torch.arange(k) % 3).repeat(batch, 1)
+        return RawDetections(boxes, scores, labels, (BoxMasks(torch.ones(batch, k, 28, 28)),))
 
 
-def middle(count: int = 3, **options: Any) -> Predictor:
-    return Predictor(Middle(count), CLASSES, name="middle", **options)
+def middle(count: int = 3, output: OutputSpec | None = None) -> Predictor:
+    detector: Detector = Middle(count, output=output)
+    return Predictor(detector, name="middle")
 
 
 def network(seed: int = 0, style: str = "detectron2", **options: Any) -> Predictor:
@@ -153,11 +161,9 @@ def test_channels_reach_the_network_in_its_order() -> None:
     image[:, :, 0] = 200  # red
     for channels, place in (("RGB", 0), ("BGR", 2)):
         spec = InputSpec(size=32, max_size=64, channels=channels, mean=(0, 0, 0), std=(1, 1, 1))  # type: ignore[arg-type]
-        predictor = Predictor(Middle(spec=spec), CLASSES)
-        predictor.predict(image)
-        assert [float(v) for v in predictor.model.pixels[0].amax(dim=(0, 2, 3))] == [  # type: ignore[union-attr, index]
-            200.0 if c == place else 0.0 for c in range(3)
-        ]
+        detector = Middle(spec=spec)
+        Predictor(detector).predict(image)
+        assert detector.pixels[0].amax(dim=(0, 2, 3)).tolist() == [200.0 if c == place else 0.0 for c in range(3)]
 
 
 @pytest.mark.parametrize("source", [3, None, np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8), "there/is/none.png"])
@@ -177,7 +183,8 @@ def test_a_list_is_batched_by_padded_size_and_keeps_its_order() -> None:
     assert [f.size for f in found] == SIZES
     for result, size in zip(found, SIZES, strict=True):
         assert_same(result, middle().predict(source_image(size)))
-    batches = predictor.model.seen  # type: ignore[union-attr]
+    assert isinstance(predictor.detector, Middle)
+    batches = predictor.detector.seen
     assert max(shape[0] for shape, _ in batches) == 2
     assert sum(shape[0] for shape, _ in batches) == len(SIZES)
     for shape, sizes in batches:
@@ -221,15 +228,24 @@ def test_options_choose_rows() -> None:
     assert predictor.predict(source_image(), classes=[]).labels.tolist() == []
     assert predictor.predict(source_image(), classes=["stem"], max_instances=1).labels.tolist() == [1]
     assert_same(predictor.predict(source_image(), score_threshold=None, classes=None, max_instances=None), every)
-    assert predictor.model.output == OutputSpec()
+    assert isinstance(predictor.detector, Middle)
+    assert predictor.detector.output == OutputSpec()
+
+
+def test_a_detector_is_asked_for_as_many_rows_as_are_wanted() -> None:
+    predictor = middle(5)
+    for options in ({}, {"max_instances": 3}, {"max_instances": 300}):
+        predictor.predict(source_image(), **options)
+    assert isinstance(predictor.detector, Middle)
+    assert [limits.keep for limits in predictor.detector.asked] == [100, 100, 300]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"score_threshold": 0.01}, r"'middle' finds nothing below a score of 0\.05, got score_threshold 0\.01"),
-        ({"score_threshold": 1.5}, r"score_threshold lies in \[0, 1\]"),
-        ({"max_instances": -1}, "max_instances is not negative"),
+        ({"score_threshold": 1.5}, r"score_threshold lies in 0\.\.1, got 1\.5"),
+        ({"max_instances": -1}, "max_instances is at least 0, got -1"),
         ({"batch_size": 0}, "batch_size is at least 1, got 0"),
         ({"classes": ["leef"]}, r"'middle' has no class 'leef'\. Did you mean 'leaf'"),
         ({"classes": "leaf"}, r"classes is a list of names, got 'leaf'"),
@@ -258,12 +274,12 @@ def test_the_given_model_stays_as_it_is(training: bool) -> None:
     modules = [(n, type(m)) for n, m in model.named_modules()]
     predictor = Predictor(model, CLASSES, precision="bf16")
     predictor.predict(source_image())
-    predictor.model.spec = replace(predictor.model.spec, size=32)
+    assert predictor.model is not model
     assert model.training is training
     assert [(n, type(m)) for n, m in model.named_modules()] == modules
     assert all(torch.equal(v, state[k]) and v.dtype == state[k].dtype for k, v in model.state_dict().items())
     assert all(p.requires_grad for p in model.parameters())
-    assert model.spec == tiny("torchvision_v2").spec
+    assert model.config == tiny("torchvision_v2")
 
 
 def test_prediction_equals_the_models_own_detection() -> None:
@@ -272,12 +288,9 @@ def test_prediction_equals_the_models_own_detection() -> None:
     model = RCNN(tiny("torchvision_v2")).eval()
     image = scene(0, (64, 64))[0]
     found = Predictor(model, CLASSES).predict(image)
-    from maskwright.predictor.finish import finish
-    from maskwright.predictor.prepare import prepare
-
     with torch.no_grad():
-        tensor, geometry = prepare(image, model.spec)
-        expected = finish(model.detect(tensor[None]), 0, geometry, CLASSES, model.output)
+        tensor, geometry = prepare(image, model.config.spec)
+        expected = finish(model.detect(Inputs(tensor[None])), 0, geometry, CLASSES, model.config.output)
     assert len(found) == len(expected) > 0
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
 
@@ -286,7 +299,7 @@ def test_prediction_equals_the_models_own_detection() -> None:
 def test_bf16_runs_and_is_near(style: str) -> None:
     full, half = network(style=style), network(style=style, precision="bf16")
     image = scene(2, (64, 80))[0]
-    a, b = (p.predict(image, score_threshold=p.floor) for p in (full, half))
+    a, b = (p.predict(image, score_threshold=p.lowest_score) for p in (full, half))
     assert half.precision == "bf16"
     assert all(p.dtype == torch.bfloat16 for p in half.model.parameters())
     assert b.scores.dtype == b.boxes.dtype == np.float32
@@ -297,10 +310,19 @@ def test_bf16_runs_and_is_near(style: str) -> None:
 
 def test_unknown_precision_and_device() -> None:
     with pytest.raises(ConfigError, match="precision is one of"):
-        middle(precision="fp8")
+        network(precision="fp8")
     with pytest.raises(ConfigError, match="device 'gpu' cannot be used"):
-        middle(device="gpu")
-    assert middle(precision="bfloat16").precision == "bf16"
+        network(device="gpu")
+    assert network(precision="bfloat16").precision == "bf16"
+
+
+def test_what_only_a_network_needs_and_has() -> None:
+    with pytest.raises(ConfigError, match="needs the names of its classes"):
+        Predictor(RCNN(tiny()))
+    with pytest.raises(ConfigError, match="'middle' is run by Middle, there is no network to look at"):
+        _ = middle().model
+    assert (middle().precision, middle().device.type, middle().draws_masks) == ("float32", "cpu", True)
+    assert repr(middle()) == "Predictor('middle', 3 classes, cpu, float32)"
 
 
 def test_labels_by_name() -> None:
@@ -309,10 +331,8 @@ def test_labels_by_name() -> None:
 
 
 def test_what_users_see_may_be_stricter_than_what_the_model_reports() -> None:
-    model = Middle(5)
-    model.output = OutputSpec(score_threshold=0.5)
-    strict, every = Predictor(model, CLASSES), middle(5).predict(source_image())
-    assert strict.floor == 0.05
+    strict, every = middle(5, OutputSpec(score_threshold=0.5)), middle(5).predict(source_image())
+    assert (strict.lowest_score, strict.score_threshold) == (0.05, 0.5)
     assert 0 < (every.scores >= 0.5).sum() < len(every)
     assert_same(strict.predict(source_image()), every[every.scores >= 0.5])
-    assert_same(strict.predict(source_image(), score_threshold=strict.floor), every)
+    assert_same(strict.predict(source_image(), score_threshold=strict.lowest_score), every)

@@ -17,10 +17,12 @@ from maskwright.media import write_image
 from maskwright.models import rcnn, yolact, zoo
 from maskwright.models.yolact import Yolact
 from maskwright.prediction.batch import RunOptions, predict_files
+from maskwright.predictor.detector import NetworkDetector
 from maskwright.predictor.load import load
+from maskwright.predictor.options import FindOptions
 from maskwright.predictor.predictor import Predictor
 from maskwright.results.prediction import Prediction
-from maskwright.types import Classes, InputSpec
+from maskwright.types import Classes, Inputs, InputSpec, Limits, RawDetections
 from maskwright.weights.files import save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -39,9 +41,7 @@ FITS = {
 def network(style: str = "yolact", spec: InputSpec | None = None, seed: int = 0, **options: Any) -> Predictor:
     torch.manual_seed(seed)
     model = Yolact(yolact.tiny(style)).eval()
-    if spec is not None:
-        model.spec = spec
-    return Predictor(model, CLASSES, name="tiny", **options)
+    return Predictor(model if spec is None else model.with_spec(spec), CLASSES, name="tiny", **options)
 
 
 def source_images() -> list[np.ndarray]:
@@ -83,11 +83,15 @@ def test_a_batch_of_mixed_sizes_gives_what_its_images_give_alone(fit: str, style
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox"])
 def test_squares_share_batches_whatever_the_images_sizes(fit: str) -> None:
-    predictor = network(spec=FITS[fit])
     seen: list[tuple[int, ...]] = []
-    detect = predictor.model.detect
-    predictor.model.detect = lambda images, sizes: (seen.append(tuple(images.shape)), detect(images, sizes))[1]  # type: ignore
-    predictor.predict(source_images(), batch_size=4)
+
+    class Noting(NetworkDetector):
+        def detect(self, inputs: Inputs, limits: Limits) -> RawDetections:
+            seen.append(tuple(inputs.images.shape))
+            return super().detect(inputs, limits)
+
+    detector = Noting.of(Yolact(yolact.tiny()), CLASSES, spec=FITS[fit])
+    Predictor(detector).predict(source_images(), batch_size=4)
     assert seen == [(4, 3, 64, 64), (4, 3, 64, 64)]
 
 
@@ -130,7 +134,7 @@ def test_the_mask_options_reach_the_masks() -> None:
         outside[y1 : y2 + 1, x1 : x2 + 1] = False
         assert not outside.any()
     assert 0 < masks(largest_component=True).sum() < plain.sum()
-    assert predictor.model.output == yolact.tiny().output
+    assert predictor.detector.output == yolact.tiny().output
 
 
 def boxes_only() -> Predictor:
@@ -169,18 +173,20 @@ def test_the_options_reach_runs_and_evaluations(tmp_path: Path) -> None:
     predictor, image = network(), source_images()[0]
     write_image(tmp_path / "a.png", image)
     for masks in ({}, {"crop_margin": 0.0, "upsample": "logits"}):
-        options = RunOptions(save=["json"], score_threshold=0.0, masks=masks, overwrite=True)  # type: ignore[arg-type]
+        find = FindOptions(score_threshold=0.0, **masks)  # type: ignore[arg-type]
+        options = RunOptions(save=["json"], find=find, overwrite=True)
         predict_files(predictor, [tmp_path / "a.png"], tmp_path / "out", options)
         expected = predictor.predict(image, score_threshold=0.0, **masks)  # type: ignore[call-overload]
         found = Prediction.load(tmp_path / "out/json/a.json")
         assert np.array_equal(found.masks, expected.masks)  # type: ignore[arg-type]
+    options = RunOptions(find=FindOptions(upsample="logits"))
     with pytest.raises(ConfigError, match="no use for upsample"):
-        predict_files(boxes_only(), [tmp_path / "a.png"], tmp_path / "no", RunOptions(masks={"upsample": "logits"}))
+        predict_files(boxes_only(), [tmp_path / "a.png"], tmp_path / "no", options)
     assert not (tmp_path / "no").exists()
 
     fixture = synthetic.coco_fixture(tmp_path / "scenes", 2, size=(64, 80))
     data = coco.load(fixture, fixture.parent / "images")
-    predictor.classes = Classes(data.classes.names[:3])
+    predictor = Predictor(replace(predictor.detector, classes=Classes(data.classes.names[:3])))  # type: ignore[type-var]
     data = replace(data, annotations={k: tuple(a for a in v if a.label < 3) for k, v in data.annotations.items()})
     areas = []
     for masks in ({}, {"crop_margin": float("inf")}):
@@ -199,7 +205,7 @@ def test_how_images_fit_is_chosen_when_loading(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = Yolact(yolact.tiny())
     path = tmp_path / "best.safetensors"
-    save_checkpoint(path, model.state_dict(), zoo.describe(model, CLASSES, "yolact_r50"))
+    save_checkpoint(path, model.state_dict(), zoo.describe(model.config, CLASSES, "yolact_r50"))
     assert load(path).spec == yolact.tiny().spec
     assert load(path, fit="letterbox").spec == replace(yolact.tiny().spec, fit="letterbox")
     assert load(path, fit="short_edge", size=40).spec == replace(yolact.tiny().spec, fit="short_edge", size=40)
@@ -208,6 +214,6 @@ def test_how_images_fit_is_chosen_when_loading(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'short_edge', 'stretch' or 'letterbox', got 'squeeze'"):
         load(path, fit="squeeze")  # type: ignore[arg-type]
     compact = Yolact(yolact.tiny("compact"))
-    save_checkpoint(path, compact.state_dict(), zoo.describe(compact, CLASSES, "yolact_small"))
+    save_checkpoint(path, compact.state_dict(), zoo.describe(compact.config, CLASSES, "yolact_small"))
     assert not load(path).spec.shrink
-    assert load(path, fit="letterbox").spec == replace(compact.spec, fit="letterbox", shrink=True)
+    assert load(path, fit="letterbox").spec == replace(compact.config.spec, fit="letterbox", shrink=True)

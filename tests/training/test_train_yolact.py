@@ -60,7 +60,7 @@ def values(model: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def saved(model: torch.nn.Module, architecture: str, classes: Classes, path: Path) -> Path:
-    return files.save_checkpoint(path, model.state_dict(), zoo.describe(model, classes, architecture))  # type: ignore[arg-type]
+    return files.save_checkpoint(path, model.state_dict(), zoo.describe(model.config, classes, architecture))  # type: ignore[arg-type]
 
 
 # ---- weights of other classes and of other networks -----------------------------------------------------------------

@@ -153,7 +153,7 @@ def ours(tmp_path: Path) -> Path:
     """A checkpoint of ours with the classes cat and dog, and anchors of its own."""
     model = tiny(2, 5)
     model = RCNN(replace(model.config, rpn=replace(model.config.rpn, sizes=((5.0,), (9.0,), (17.0,), (33.0,)))))
-    header = zoo.describe(model, Classes(["cat", "dog"], [7, 3]), "mask_rcnn_small")
+    header = zoo.describe(model.config, Classes(["cat", "dog"], [7, 3]), "mask_rcnn_small")
     return save_checkpoint(tmp_path / "old run.safetensors", model.state_dict(), header)
 
 

@@ -1,6 +1,8 @@
 """`maskwright evaluate`: measure a model, or a file of results."""
 
+from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,33 +11,20 @@ from rich.console import Console
 
 from maskwright.cli.app import app
 from maskwright.cli.options import (
-    ClassNames,
-    CropMargin,
     Data,
     DataFormat,
     Debug,
-    Device,
-    Fit,
     Images,
-    LargestComponent,
-    Model,
-    Nms,
-    Precision,
-    Size,
-    Upsample,
-    Weights,
     check_places,
+    joined,
+    loader,
     mask_options,
-    names,
     pairs,
     say,
 )
 from maskwright.errors import ConfigError
 
-OF_MODELS = (
-    *("model", "weights", "classes", "class_names", "skip", "size", "fit", "nms", "crop_margin", "upsample"),
-    *("largest_component", "device", "precision"),
-)
+OF_MODELS = ("skip", "class_names", *(name for group in (loader, mask_options) for name in signature(group).parameters))
 """Parameters that mean nothing where a result file is measured."""
 
 
@@ -56,14 +45,14 @@ Prints AP and AR of boxes and masks, a table by class and the time of each stage
 TP / (TP + FP + FN) of disjoint masks at IoU 0.5 to 0.95, as the Data Science Bowl and StarDist report it. Exit code 1:
 images were left out because of --skip; they are listed."""
 )
+@joined(load=loader, masks=mask_options)
 def evaluate(
     ctx: typer.Context,
     data: Data,
+    load: Callable[[], Any],
+    masks: dict[str, Any],
     images: Images = None,
     data_format: DataFormat = None,
-    model: Model = "nuclei",
-    weights: Weights = None,
-    classes: ClassNames = None,
     results: Annotated[
         Path | None,
         typer.Option(
@@ -108,21 +97,13 @@ def evaluate(
     best_threshold: Annotated[
         bool, typer.Option("--best-threshold", help="Also give --metric nuclei at the score that suits it best.")
     ] = False,
-    size: Size = None,
-    fit: Fit = None,
-    nms: Nms = None,
-    crop_margin: CropMargin = None,
-    upsample: Upsample = None,
-    largest_component: LargestComponent = None,
-    device: Device = "cpu",
-    precision: Precision = "float32",
     debug: Debug = False,
 ) -> None:
     """Measure a model on annotated images: COCO box and mask AP, by class, and the time of each stage."""
     from maskwright.evaluation import evaluate as rooms
     from maskwright.evaluation import report as pages
     from maskwright.metrics.table import uses_score
-    from maskwright.predictor.load import load
+    from maskwright.predictor.options import FindOptions
 
     check_places({"--out": out, "--report": report}, overwrite)
     if (nuclei_score is not None or best_threshold) and not uses_score(metrics or ()):
@@ -136,20 +117,8 @@ def evaluate(
         evaluation = run(results, data, images, **options)
     else:
         options |= {"skip": skip, "class_names": pairs(class_names or []), "progress": Console(stderr=True).is_terminal}
-        predictor = load(
-            model,
-            weights=weights,
-            classes=names(classes),
-            size=size,
-            fit=fit,
-            nms=nms,
-            device=device,
-            precision=precision,
-        )
         measure = rooms.evaluate if report is None else partial(pages.report, report)
-        evaluation = measure(
-            predictor, data, images, **options, **mask_options(crop_margin, upsample, largest_component)
-        )
+        evaluation = measure(load(), data, images, FindOptions(**masks), **options)
     typer.echo(evaluation.report())
     if out is not None:
         evaluation.save(out)

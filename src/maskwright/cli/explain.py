@@ -1,27 +1,13 @@
 """`maskwright explain`: Show how a result came about."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from maskwright.cli.app import app
-from maskwright.cli.options import (
-    ClassNames,
-    CropMargin,
-    Debug,
-    Device,
-    Fit,
-    LargestComponent,
-    Model,
-    Nms,
-    Precision,
-    Size,
-    Upsample,
-    Weights,
-    mask_options,
-    names,
-)
+from maskwright.cli.options import Debug, joined, loader, mask_options
 from maskwright.errors import ConfigError
 
 
@@ -37,11 +23,11 @@ from maskwright.errors import ConfigError
 Instances are numbered from 0, best score first, as in the files that `maskwright predict` writes.
 Prints the name of the file."""
 )
+@joined(load=loader, masks=mask_options)
 def explain(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image: file or URL.")],
-    model: Model = "nuclei",
-    weights: Weights = None,
-    class_names: ClassNames = None,
+    load: Callable[[], Any],
+    masks: dict[str, Any],
     instance: Annotated[int, typer.Option(min=0, metavar="K", help="The instance to explain.")] = 0,
     out: Annotated[
         Path | None,
@@ -55,33 +41,13 @@ def explain(
     score: Annotated[
         float | None, typer.Option(min=0, max=1, metavar="0..1", help="Lowest score to keep.  [default: the model's]")
     ] = None,
-    size: Size = None,
-    fit: Fit = None,
-    nms: Nms = None,
-    crop_margin: CropMargin = None,
-    upsample: Upsample = None,
-    largest_component: LargestComponent = None,
-    device: Device = "cpu",
-    precision: Precision = "float32",
     debug: Debug = False,
 ) -> None:
     """Show in one image how a model came to one of its results: step by step, with its own numbers."""
     from maskwright.explanation.explain import explain as explained
-    from maskwright.explanation.explanation import checked_suffix
-    from maskwright.predictor.load import load
+    from maskwright.results.explanation import checked_suffix
 
     target = checked_suffix(Path(f"{Path(image).stem}_explained.png") if out is None else out)
     if target.exists():
         raise ConfigError(f"{target} is there already; it is not written over. Choose another name with --out.")
-    predictor = load(
-        model,
-        weights=weights,
-        classes=names(class_names),
-        size=size,
-        fit=fit,
-        nms=nms,
-        device=device,
-        precision=precision,
-    )
-    masks = mask_options(crop_margin, upsample, largest_component)
-    typer.echo(str(explained(predictor, image, instance, score_threshold=score, **masks).save(target)))
+    typer.echo(str(explained(load(), image, instance, score_threshold=score, **masks).save(target)))

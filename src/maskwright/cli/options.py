@@ -1,11 +1,12 @@
 """What several commands share: common options, messages on stderr, the progress bar."""
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 from rich.console import Console
@@ -16,7 +17,7 @@ from maskwright.atomic import require_file_or_nothing
 from maskwright.errors import ConfigError
 
 if TYPE_CHECKING:
-    from maskwright.predictor.predictor import MaskOptions
+    from maskwright.predictor.predictor import Predictor
 
 
 def say(text: str | Text) -> None:
@@ -112,18 +113,70 @@ def pairs(words: list[str]) -> dict[str, str]:
     return {model: data for model, _, data in pairs}
 
 
+# ---- options that several commands have, joined into one value -------------------------------------------------------
+
+
+def joined(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of groups: each of its parameters that is named here gets what its group returns.
+
+    A group is a function whose parameters are options. On the command line they stand in the place of the parameter, so
+    that an option which several commands have is written once.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        parts = {name: inspect.signature(group).parameters for name, group in groups.items()}
+        own = inspect.signature(command).parameters
+        listed = [p for name in own for p in (parts[name].values() if name in parts else [own[name]])]
+        hints = {k: v for f in (*groups.values(), command) for k, v in get_type_hints(f, include_extras=True).items()}
+
+        def run(**given: Any) -> None:
+            values = {name: group(**{p: given.pop(p) for p in parts[name]}) for name, group in groups.items()}
+            command(**given, **values)
+
+        run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
+        run.__annotations__ = {p.name: hints[p.name] for p in listed}
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [p.replace(kind=p.KEYWORD_ONLY, annotation=hints[p.name]) for p in listed]
+        )
+        return run
+
+    return decorate
+
+
+def loader(
+    model: Model = "nuclei",
+    weights: Weights = None,
+    classes: ClassNames = None,
+    size: Size = None,
+    fit: Fit = None,
+    nms: Nms = None,
+    device: Device = "cpu",
+    precision: Precision = "float32",
+) -> Callable[[], Any]:
+    """Loads the model that was asked for, when it is called."""
+
+    def run() -> "Predictor":
+        from maskwright.predictor.load import load
+
+        return load(
+            model,
+            weights,
+            classes=names(classes),
+            size=size,
+            fit=fit,
+            nms=nms,
+            device=device,
+            precision=precision,
+        )
+
+    return run
+
+
 def mask_options(
-    crop_margin: float | None, upsample: Literal["masks", "logits"] | None, largest_component: bool | None
-) -> "MaskOptions":
-    """Those that were given."""
-    given: MaskOptions = {}
-    if crop_margin is not None:
-        given["crop_margin"] = crop_margin
-    if upsample is not None:
-        given["upsample"] = upsample
-    if largest_component is not None:
-        given["largest_component"] = largest_component
-    return given
+    crop_margin: CropMargin = None, upsample: Upsample = None, largest_component: LargestComponent = None
+) -> dict[str, Any]:
+    """How masks are finished, fields of `FindOptions`."""
+    return {"crop_margin": crop_margin, "upsample": upsample, "largest_component": largest_component}
 
 
 def check_places(places: dict[str, Path | None], overwrite: bool) -> None:

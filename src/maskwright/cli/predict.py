@@ -1,29 +1,13 @@
 """`maskwright predict`: Outline the objects in images."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from maskwright.cli.app import app
-from maskwright.cli.options import (
-    ClassNames,
-    CropMargin,
-    Debug,
-    Device,
-    Fit,
-    LargestComponent,
-    Model,
-    Nms,
-    Precision,
-    Size,
-    Upsample,
-    Weights,
-    mask_options,
-    names,
-    progress,
-    say,
-)
+from maskwright.cli.options import Debug, joined, loader, mask_options, names, progress, say
 
 if TYPE_CHECKING:
     from maskwright.prediction.batch import Done, Failed
@@ -41,14 +25,14 @@ if TYPE_CHECKING:
 Prints one line per image: path, tab, number of instances. Exit code 1: some images could not be read; they are
 listed at the end and the others are done."""
 )
+@joined(load=loader, masks=mask_options)
 def predict(
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE", help="Files, folders, globs, .txt lists of these, or URLs.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results; made if missing.")],
-    model: Model = "nuclei",
-    weights: Weights = None,
-    class_names: ClassNames = None,
+    load: Callable[[], Any],
+    masks: dict[str, Any],
     save: Annotated[
         list[str],
         typer.Option(
@@ -60,22 +44,14 @@ def predict(
     score: Annotated[
         float | None, typer.Option(min=0, max=1, metavar="0..1", help="Lowest score to keep.  [default: the model's]")
     ] = None,
-    classes: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help="Keep only these classes.  [default: all]")
+    only: Annotated[
+        str | None, typer.Option("--classes", metavar="NAME,...", help="Keep only these classes.  [default: all]")
     ] = None,
     max_instances: Annotated[
         int | None,
         typer.Option("--max", min=1, metavar="N", help="Most instances per image.  [default: the model's]"),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Images that are computed together.")] = 1,
-    size: Size = None,
-    fit: Fit = None,
-    nms: Nms = None,
-    crop_margin: CropMargin = None,
-    upsample: Upsample = None,
-    largest_component: LargestComponent = None,
-    device: Device = "cpu",
-    precision: Precision = "float32",
     max_pixels: Annotated[
         int | None,
         typer.Option(min=0, metavar="N", help="Largest image to read, height x width; 0: any.  [default: 200000000]"),
@@ -95,30 +71,23 @@ def predict(
 ) -> None:
     """Outline the objects in images and write what was found."""
     from maskwright.prediction.batch import RunOptions, predict_files
-    from maskwright.predictor.load import load
+    from maskwright.predictor.options import FindOptions
 
     options = RunOptions(
         save=save,
-        score_threshold=score,
-        classes=names(classes),
-        max_instances=max_instances,
-        masks=mask_options(crop_margin, upsample, largest_component),
-        batch=batch,
+        find=FindOptions(
+            score_threshold=score,
+            classes=names(only),
+            max_instances=max_instances,
+            batch_size=batch,
+            **masks,
+        ),
         overwrite=overwrite,
         bits=bits,
         ids=ids,
         **({} if max_pixels is None else {"max_pixels": max_pixels or None}),
     )
-    predictor = load(
-        model,
-        weights=weights,
-        classes=names(class_names),
-        size=size,
-        fit=fit,
-        nms=nms,
-        device=device,
-        precision=precision,
-    )
+    predictor = load()
     with progress("predict") as advance:
 
         def show(result: "Done | Failed", total: int) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from maskwright.metrics.coco import CocoMetric
 from maskwright.metrics.coco_result import CocoResult
 from maskwright.metrics.metric import GroundTruth, MetricOptions, Result
 from maskwright.metrics.nuclei import NucleiResult
-from maskwright.predictor.predictor import MaskOptions
+from maskwright.predictor.options import FindOptions, given
 from maskwright.predictor.timing import StageTimer
 from maskwright.types import Classes, Instances
 
@@ -38,23 +38,16 @@ SCORE = 0.5
 class Predicts(Protocol):
     """What is evaluated; `predictor.Predictor` is one. It enters its stages in `timer`."""
 
-    classes: Classes
+    @property
+    def classes(self) -> Classes: ...
 
     @property
-    def floor(self) -> float: ...
+    def lowest_score(self) -> float: ...
 
     @property
     def score_threshold(self) -> float: ...
 
-    def predict(
-        self,
-        source: Any,
-        *,
-        score_threshold: float | None = None,
-        max_instances: int | None = None,
-        timer: StageTimer | None = None,
-        **masks: Unpack[MaskOptions],
-    ) -> Any: ...
+    def predict(self, source: Any, options: FindOptions | None = None, *, timer: StageTimer | None = None) -> Any: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,36 +131,37 @@ def evaluate(
     predictor: Predicts,
     data: Data,
     images: str | os.PathLike[str] | None = None,
+    options: FindOptions | None = None,
     *,
     data_format: str | None = None,
     limit: int | None = None,
     skip: bool = False,
     class_names: Mapping[str, str] | None = None,
-    score_threshold: float | None = None,
-    max_instances: int | None = None,
     metrics: Sequence[str] = table.ALWAYS,
     nuclei_score: float | None = None,
     best_threshold: bool = False,
     watch: Watch | None = None,
     progress: bool = True,
-    **masks: Unpack[MaskOptions],
+    **changes: Any,
 ) -> Evaluation:
     """Measure a model on an annotated data set.
 
     data: a `Dataset`, or a file or folder of annotations. images: its images' folder, where it is not the format's
     own. data_format: a name of `data.formats.FORMATS`; None recognises it. limit: only the first images.
     skip: leave out images that cannot be read, and list them in the result, instead of raising.
-    class_names: the data set's name for a model's class, where they differ. score_threshold: None takes the model's
-    floor, the lowest score it reports, as AP needs low scores too. max_instances: as in `Predictor.predict`.
+    class_names: the data set's name for a model's class, where they differ. options, or `changes` as keywords: see
+    `FindOptions`; score_threshold None takes the lowest score that the model reports, as AP needs low scores too.
     metrics: names of `metrics.table.METRICS`; "coco" is always measured. nuclei_score: the lowest score that counts for
     metrics that need one decision for every object; None takes the one that predictions show by default.
     best_threshold: measure these at the best score as well. watch: is called with each image and what was found in it.
-    progress: a bar on stderr. masks: see `MaskOptions`.
+    progress: a bar on stderr.
     Boxes are ranked by `Instances.box_scores` where there are such, masks by `scores`.
     Raises DataError where the classes do not match, ImageError or DataError for an image that cannot be used.
     """
     dataset = opened(data, images, limit, data_format)
-    lowest = predictor.floor if score_threshold is None else score_threshold
+    options = given(FindOptions, options, changes, "evaluate")
+    lowest = predictor.lowest_score if options.score_threshold is None else options.score_threshold
+    options = replace(options, score_threshold=lowest)
     translation = match_classes(predictor.classes, dataset, class_names)
     if not skip:
         dataset.require_files()
@@ -185,7 +179,7 @@ def evaluate(
                 raise
             failed.append((dataset.images[i].file_name, str(error)))
             continue
-        found = predictor.predict(image, score_threshold=lowest, max_instances=max_instances, timer=timer, **masks)
+        found = predictor.predict(image, options, timer=timer)
         with timer.stage("metric"):
             known, truth = translated(found, translation, dataset.classes), GroundTruth(dataset, i)
             for meter in meters.values():

@@ -18,6 +18,7 @@ from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.evaluation.evaluate import SCORE, Data, Evaluation, evaluate, evaluate_results, opened
 from maskwright.evaluation.gallery import COLORS, Gallery
 from maskwright.metrics.metric import Section
+from maskwright.predictor.options import FindOptions
 from maskwright.predictor.predictor import Predictor
 from maskwright.report import charts, page
 from maskwright.report.charts import Series
@@ -34,6 +35,7 @@ def report(
     predictor: Predictor,
     data: Data,
     images: str | os.PathLike[str] | None = None,
+    find: FindOptions | None = None,
     *,
     title: str = "",
     run: str | os.PathLike[str] | None = None,
@@ -42,16 +44,17 @@ def report(
 ) -> Evaluation:
     """Evaluate a model and write the results to a self-contained HTML file.
 
-    title: heading of the page. run: folder of a training run, whose log.csv and metrics.csv are drawn as well; None is
-    the folder of the model's file, where that is one. config: shown as the run's settings. options: as `evaluate`'s.
+    find: see `FindOptions`. title: heading of the page. run: folder of a training run, whose log.csv and metrics.csv
+    are drawn as well; None is the folder of the model's file, where that is one. config: shown as the run's settings.
+    options: as `evaluate`'s.
     Raises what `evaluate` raises, ConfigError for a path that cannot be a report, OSError where it cannot be written.
     """
     target = _checked(path)
     dataset = opened(data, images, options.pop("limit", None), options.pop("data_format", None))
-    score = options.get("nuclei_score")
-    score = max(predictor.score_threshold, options.get("score_threshold") or 0.0) if score is None else score
+    score, find = options.get("nuclei_score"), find or FindOptions()
+    score = max(predictor.score_threshold, find.score_threshold or 0.0) if score is None else score
     gallery = Gallery(dataset, score)
-    evaluation = evaluate(predictor, dataset, watch=lambda i, _, found: gallery.add(i, found), **options)
+    evaluation = evaluate(predictor, dataset, None, find, watch=lambda i, _, found: gallery.add(i, found), **options)
     facts = [
         ("model", predictor.name),
         ("parameters", f"{sum(p.numel() for p in predictor.model.parameters()):,}"),

@@ -1,126 +1,63 @@
 """The same network for prediction: norms folded into convolutions, and each convolution in its fastest exact form.
 
-`accelerate(model)` swaps modules in place; the values change by rounding only. Nothing here is used while training.
+The values change by rounding only. Nothing here is used while training.
 """
 
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from maskwright.fast.fused import ACTIVATIONS, NORMS, WINOGRAD_FEW_CELLS, FusedConv, FusedLinear
-from maskwright.fast.yolact import FastDeformable, FastHead, FastPyramid, FastResidual
+from maskwright.fast.blocks import FastBlock, FastDeformable, FastResidual
+from maskwright.fast.fused import ACTIVATIONS, NORMS, FusedConv
 from maskwright.nn.darknet import Residual
 from maskwright.nn.deform import DeformableConv2d
 from maskwright.nn.resnet import Bottleneck, ResNet
-from maskwright.nn.roi_heads import BoxHead, MaskHead
-from maskwright.nn.yolact import Head, Pyramid
 
 Net = TypeVar("Net", bound=nn.Module)
+Swap = Callable[[Any], nn.Module]
 
 
-class FastBlock(nn.Module):
-    """A residual block of fused convolutions: the last one adds the shortcut and clamps as it writes.
+@dataclass(frozen=True)
+class FastForm:
+    """How a family's networks are made fast.
 
-    Without a shortcut convolution the block's input is overwritten by its output. Nobody else reads it: a stage's
-    output is the input of the next stage's first block, which has one.
+    swaps: for a type of its modules the function that makes the fast one, of a module whose children are fast already.
+    winograd_cells: cells of a map from which Winograd's form is used; None: as usual.
     """
 
-    def __init__(self, convs: Iterable[nn.Module], shortcut: nn.Module | None) -> None:
-        super().__init__()
-        self.convs, self.shortcut = nn.ModuleList(convs), shortcut
-
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.shortcut is None else self.shortcut(x)
-        for conv in self.convs[:-1]:
-            x = conv(x)
-        y: Tensor = self.convs[-1](x, shortcut)
-        return y
+    swaps: Mapping[type[nn.Module], Swap] = field(default_factory=dict)
+    winograd_cells: int | None = None
 
 
-class FastBoxHead(nn.Module):
-    """A `BoxHead` whose first full layer reads pooled features in the order in which they lie: channels last."""
+def accelerate(model: Net, form: FastForm) -> Net:
+    """Swap in place what can be folded and fused: blocks, the stem, conv-norm-activation sequences, and `form.swaps`.
 
-    def __init__(self, head: BoxHead) -> None:
-        super().__init__()
-        self.conv = _swap(head.conv)
-        layers = []
-        for i in range(1, head.count + 1):
-            layer = head.get_submodule(f"fc{i}")
-            assert isinstance(layer, nn.Linear)
-            weight = layer.weight
-            if i == 1:
-                weight = weight.unflatten(1, (-1, head.side, head.side)).permute(0, 2, 3, 1).flatten(1)
-            layers.append(FusedLinear(weight, layer.bias, relu=True))
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.layers(self.conv(x).permute(0, 2, 3, 1).flatten(1))
-        return y
-
-
-class FastMaskHead(MaskHead):
-    """A `MaskHead` that upsamples a few RoIs at a time, so that their maps stay in the cache."""
-
-    ROWS = 16
-
-    def __init__(self, head: MaskHead) -> None:
-        nn.Module.__init__(self)
-        self.conv, self.logits = _swap(head.conv), head.logits
-        width = head.deconv.out_channels
-        bias = head.deconv.bias if head.deconv.bias is not None else head.deconv.weight.new_zeros(width)
-        self.spread = FusedLinear(head.deconv.weight.permute(2, 3, 1, 0).flatten(0, 2), bias.repeat(4), relu=True)
-
-    def draw(self, x: Tensor, labels: Tensor) -> Tensor:
-        parts = zip(x.split(self.ROWS), labels.split(self.ROWS), strict=True)
-        maps: Tensor = torch.cat([super(FastMaskHead, self).draw(rows, wanted) for rows, wanted in parts])
-        return maps
-
-    def upsample(self, x: Tensor) -> Tensor:
-        hidden: Tensor = self.spread(x.permute(0, 2, 3, 1))
-        return hidden.view(*hidden.shape[:3], 2, 2, self.logits.in_channels)
-
-    def all_classes(self, x: Tensor) -> Tensor:
-        hidden = self.upsample(self.conv(x)).permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-        maps: Tensor = self.logits(hidden)
-        return maps
-
-
-def accelerate(model: Net) -> Net:
-    """Swap in place what can be folded and fused: blocks, the stem, the heads, and conv-norm-activation sequences."""
-    _swap(model)
-    if any(isinstance(m, FastHead) for m in model.modules()):  # YOLACT: small maps throughout
+    Its caller hands over the model, or a copy of it; `models.family.accelerated` does.
+    """
+    _swap(model, {Residual: FastResidual, **form.swaps})
+    if form.winograd_cells is not None:
         for conv in model.modules():
             if isinstance(conv, FusedConv):
-                conv.winograd_cells = WINOGRAD_FEW_CELLS
+                conv.winograd_cells = form.winograd_cells
     return model
 
 
-def _swap(model: Net) -> Net:
+def _swap(model: Net, swaps: Mapping[type[nn.Module], Swap]) -> Net:
     for name, child in list(model.named_children()):
-        fast = _block(child) or _head(child)
+        fast: nn.Module | None = _block(child)
+        if fast is None and type(child) in swaps:
+            fast = swaps[type(child)](_swap(child, swaps))
         if fast is None and _in_order(child):
             fast = _fused_sequence(child)
-        setattr(model, name, fast or _swap(child))
+        setattr(model, name, fast or _swap(child, swaps))
     if isinstance(model, ResNet) and isinstance(model.conv1, nn.Conv2d):  # not yet done
         model.conv1 = FusedConv(model.conv1, model.bn1, model.relu)  # type: ignore[assignment]
         model.bn1, model.relu = nn.Identity(), nn.Identity()  # type: ignore[assignment]
     elif _in_order(model):
         _fuse_runs(model)
     return model
-
-
-def _head(part: nn.Module) -> nn.Module | None:
-    """The fast form of a part of a network that has one."""
-    if isinstance(part, BoxHead):
-        return FastBoxHead(part)
-    if type(part) is MaskHead:
-        return FastMaskHead(part)
-    for kind, fast in ((Head, FastHead), (Pyramid, FastPyramid), (Residual, FastResidual)):
-        if type(part) is kind:
-            return fast(_swap(part))  # type: ignore[arg-type]
-    return None
 
 
 def _block(block: nn.Module) -> FastBlock | None:
@@ -140,7 +77,7 @@ def _block(block: nn.Module) -> FastBlock | None:
             convs.append(FusedConv(conv, norm, nn.ReLU()))
     shortcut = block.downsample
     if isinstance(shortcut, nn.Sequential):
-        shortcut = _fused_sequence(shortcut) or _swap(shortcut)
+        shortcut = _fused_sequence(shortcut) or _swap(shortcut, {})
     assert shortcut is None or isinstance(shortcut, nn.Module)
     return FastBlock(convs, shortcut)
 

@@ -1,17 +1,38 @@
-"""The contract of every model: two verbs, `loss` and `detect`, and no output that depends on train or eval mode."""
+"""The contract of every model: two verbs, `loss` and `detect`, and no output that depends on train or eval mode.
 
-import dataclasses
+A model does not change once it is built: what a caller may choose comes with each call (`Limits`), everything else is
+in the frozen config that rebuilds it.
+"""
+
+import copy
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from maskwright.errors import ConfigError, suggest
+from maskwright.nn.backbones import NormKind
 from maskwright.ops.losses import Term
-from maskwright.types import InputSpec, OutputSpec, RawDetections, Target
+from maskwright.types import (
+    BoxMasks,
+    Inputs,
+    InputSpec,
+    Limits,
+    OutputSpec,
+    Part,
+    PrototypeMasks,
+    RawDetections,
+    Target,
+)
 
 Draws = torch.Generator | Sequence[torch.Generator] | None
 """Where random samples come from: one generator for all images, one for each, or torch's global one."""
+
+State = TypeVar("State")
+
+MASK_PARTS: tuple[type[Part], ...] = (BoxMasks, PrototypeMasks)
 
 
 def draws_of(generator: Draws, count: int) -> list[torch.Generator | None]:
@@ -22,69 +43,150 @@ def draws_of(generator: Draws, count: int) -> list[torch.Generator | None]:
     return list(generator)
 
 
-class Config(Protocol):
-    """A frozen dataclass that rebuilds the network; every model has its own."""
+@dataclass(frozen=True)
+class Config:
+    """What the configs of all families have in common; a config and a state dict are a model.
 
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
-
-
-class Model(nn.Module):
-    """A network that finds instances.
-
-    config: rebuilds the network. spec: how an image becomes its input. output: how its raw rows become instances.
-    floor: the lowest score that `detect` reports; `output.score_threshold` is what users see unless they ask for less.
-    prototype_masks: whether its masks are made of prototypes, which `OutputSpec.crop_margin` and `upsample` are for.
-    nms_kinds: the ways of suppression that `choose_nms` chooses among; none where there is one way only.
+    num_classes: Q. backbone: a name of `nn.backbones`, or a timm name; strides: which of its feature maps are used,
+    finest first. channels: of the neck. norm, norm_eps: of the backbone; neck_norm: batch norm also in the neck and the
+    heads. spec: how an image becomes the network's input. output: how raw rows become instances.
     """
 
-    config: Any
-    spec: InputSpec
-    output: OutputSpec
-    floor: float = 0.0
-    prototype_masks: ClassVar[bool] = False
-    nms_kinds: ClassVar[tuple[str, ...]] = ()
+    nms_kinds: ClassVar[tuple[str, ...]]
+    """Kinds of non-maximum suppression that `Limits.nms` chooses among, the default first."""
+
+    num_classes: int = 80
+    backbone: str = "resnet50"
+    strides: tuple[int, ...] = (4, 8, 16, 32)
+    channels: int = 256
+    norm: NormKind = "frozen"
+    norm_eps: float = 1e-5
+    neck_norm: bool = False
+    spec: InputSpec = field(default_factory=InputSpec)
+    output: OutputSpec = field(default_factory=OutputSpec)
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("frozen", "live") or self.num_classes < 1:
+            raise ConfigError(
+                f"{type(self).__name__}: norm is 'frozen' or 'live', num_classes at least 1, got {self.norm!r} and "
+                f"{self.num_classes}."
+            )
+
+    def with_classes(self, count: int) -> Self:
+        """The same network for another number of classes."""
+        return replace(self, num_classes=count)
+
+    # ---- what each family says --------------------------------------------------------------------------------
+
+    @property
+    def parts(self) -> tuple[type[Part], ...]:
+        """The kinds of parts that `detect` returns beside boxes."""
+        raise NotImplementedError
+
+    def limits_for(self, nms: str | None = None) -> Limits:
+        """Which rows become detections by default under one of `nms_kinds` (None: the config's own kind).
+
+        Raises ConfigError for another kind.
+        """
+        raise NotImplementedError
+
+    def checked_nms(self, nms: str) -> str:
+        """The kind; ConfigError where it is none of `nms_kinds`."""
+        if nms not in self.nms_kinds:
+            kinds = ", ".join(self.nms_kinds)
+            raise ConfigError(f"nms is one of {kinds}, got {nms!r}.{suggest(nms, self.nms_kinds)}", options=("nms",))
+        return nms
+
+    def lowest_score(self, limits: Limits) -> float:
+        """The lowest score that `detect` reports under these limits."""
+        raise NotImplementedError
+
+    @property
+    def anchor_sides(self) -> tuple[float, ...]:
+        """The typical anchor side of each level, in input pixels, finest first."""
+        raise NotImplementedError
+
+    def with_anchor_sides(self, sides: tuple[float, ...]) -> Self:
+        """The same network with these typical sides, one for each level."""
+        raise NotImplementedError
+
+    def with_limits(self, score: float | None = None, keep: int | None = None) -> Self:
+        """The same network, by default with scores from `score` on and up to `keep` rows (None: as it is)."""
+        raise NotImplementedError
 
     @property
     def draws_masks(self) -> bool:
-        """Whether it learns from outlines; a config without the field `masks` always does."""
-        return bool(getattr(self.config, "masks", True))
+        """Whether detections have masks."""
+        return any(part in MASK_PARTS for part in self.parts)
 
-    def loss(
-        self,
-        images: Tensor,
-        sizes: Sequence[tuple[int, int]],
-        targets: Sequence[Target],
-        generator: Draws = None,
-    ) -> dict[str, Tensor]:
+
+C = TypeVar("C", bound=Config, covariant=True)
+
+
+class Trace(Protocol):
+    """What the stages of one pass returned, by name; every model has its own. raw: the detections."""
+
+    @property
+    def raw(self) -> RawDetections: ...
+
+
+class Model(nn.Module, Generic[C]):
+    """A network that finds instances. config: rebuilds it."""
+
+    config: C
+
+    def __init__(self, config: C) -> None:
+        super().__init__()
+        self.config = config
+
+    def with_spec(self, spec: InputSpec) -> Self:
+        """The same network, with which it shares its weights, for images that become its input in another way."""
+        twin = copy.copy(self)
+        twin.config = replace(self.config, spec=spec)
+        return twin
+
+    def loss(self, inputs: Inputs, targets: Sequence[Target], generator: Draws = None) -> dict[str, Tensor]:
         """Named scalar losses of a batch; the same in train and eval mode.
 
-        images: (B, 3, H, W) normalised, padded. sizes: (h, w) of each image without padding. targets: one per
-        image, input frame. generator: draws the samples.
+        targets: one for each image, input frame. generator: draws the samples.
         """
-        return {name: term.mean() for name, term in self.terms(images, sizes, targets, generator).items()}
+        return {name: term.mean() for name, term in self.terms(inputs, targets, generator).items()}
 
-    def terms(
-        self,
-        images: Tensor,
-        sizes: Sequence[tuple[int, int]],
-        targets: Sequence[Target],
-        generator: Draws = None,
-    ) -> dict[str, Term]:
-        """What `loss` divides, see `Term`; this is what a model writes down.
+    def terms(self, inputs: Inputs, targets: Sequence[Target], generator: Draws = None) -> dict[str, Term]:
+        """What `loss` divides, see `Term`; this is what a model implements.
 
         The samples of an image follow its own generator and nothing else in the batch. A batch of no images gives
         the same names and passes through the same layers: with several processes others may wait there for it.
         """
         raise NotImplementedError
 
-    def detect(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> RawDetections:
-        """Raw detections of a batch, input frame. sizes: (h, w) without padding; None means no padding."""
+    def trace(self, inputs: Inputs, limits: Limits) -> Trace:
+        """One pass with what each of its stages returned; this is what a model implements."""
         raise NotImplementedError
 
-    def choose_nms(self, kind: str) -> None:
-        """Suppress by one of `nms_kinds` from now on; weights do not depend on it."""
+    def detect(self, inputs: Inputs, limits: Limits | None = None) -> RawDetections:
+        """Raw detections of a batch, input frame, `limits.keep` rows for each image. None: `config.limits_for()`."""
+        return self.trace(inputs, limits or self.config.limits_for()).raw
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """What export, compile and profilers see: `detect` without padding, as `RawDetections.tensors`."""
+        return self.detect(Inputs(images)).tensors()
+
+
+class VideoModel(Model[C], Generic[C, State]):
+    """A model that carries a state from frame to frame. The state is a frozen dataclass of tensors, and no attribute.
+
+    `detect` and `loss` are those of single images.
+    """
+
+    def start(self, inputs: Inputs, limits: Limits | None = None) -> tuple[RawDetections, State]:
+        """Detections of a key frame, and the state that the next frames begin with."""
         raise NotImplementedError
 
-    def forward(self, images: Tensor) -> RawDetections:
-        """What export, compile and profilers see: `detect` without padding."""
-        return self.detect(images)
+    def step(self, inputs: Inputs, state: State, limits: Limits | None = None) -> tuple[RawDetections, State]:
+        """Detections of the next frame from its image and what is carried, and the state after it."""
+        raise NotImplementedError
+
+
+AnyModel = Model[Config]
+"""A model of any family."""

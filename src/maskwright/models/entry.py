@@ -4,11 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-from maskwright.errors import ConfigError, WeightsError
-from maskwright.models.base import Model
-from maskwright.models.families import family_of
+from maskwright.errors import WeightsError
+from maskwright.models.base import Config
 from maskwright.nn.backbones import OUR_BODIES, check_backbone
 from maskwright.types import Classes
 from maskwright.weights.fetch import OnBytes, fetch
@@ -45,18 +43,18 @@ class Entry:
 
     config: None where it is only known later: from the checkpoint in the package, or when a backbone is named.
     parameters: number of trainable values, without the statistics of norm layers. inside: file in the package.
-    over: makes the config for a backbone; `name.BACKBONE` then names a model. follows: whose conventions it has, where
-    those did not publish weights of it that can be fetched.
+    over: makes the config for a backbone; `name.BACKBONE` then names a model. follows: the publisher whose conventions
+    it has, where no weights of it can be fetched.
     """
 
     name: str
     summary: str
-    config: Any | None
+    config: Config | None
     classes: Classes
     parameters: int | None = None
     weights: Published | None = None
     inside: str | None = None
-    over: Callable[[str], Any] | None = None
+    over: Callable[[str], Config] | None = None
     follows: str | None = None
 
     @property
@@ -64,19 +62,8 @@ class Entry:
         """Whose conventions and names the weights have; None if they are ours."""
         return self.weights.publisher if self.weights else self.follows
 
-    def build(self, classes: Classes | None = None) -> Model:
-        """The model with random weights, for `classes` or the published ones. ConfigError where a part is not named."""
-        if self.config is None:
-            raise ConfigError(
-                f"'{self.name}' is rebuilt from its checkpoint; it cannot be built without."
-                if self.inside
-                else f"'{self.name}' needs a backbone: '{self.name}.NAME' with a timm model, e.g. "
-                f"'{self.name}.convnext_tiny'."
-            )
-        return family_of(self.config).model(replace(self.config, num_classes=len(classes or self.classes)))
-
     def named(self, backbone: str) -> "Entry":
-        """The entry over one backbone, timm's but for a few of ours. ConfigError where nobody knows it."""
+        """The entry over one backbone, timm's or one of our own. ConfigError where there is none of this name."""
         assert self.over is not None
         check_backbone(backbone)
         whose = "" if backbone in OUR_BODIES else "timm's "

@@ -2,7 +2,7 @@
 
 A name is `architecture` or, where two publishers trained the architecture, `architecture.publisher`; the bare name
 then means `DEFAULT_PUBLISHER`'s. `mask_rcnn_fpn.BACKBONE` and `yolact.BACKBONE` take a timm backbone:
-`mask_rcnn_fpn.convnext_tiny`. The rows are in `zoo_entries`.
+`mask_rcnn_fpn.convnext_tiny`. The rows are in each family's `zoo`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,19 +14,22 @@ from typing import Any
 
 from maskwright.codec import decode, encode
 from maskwright.errors import ConfigError, MaskwrightError, WeightsError, suggest
-from maskwright.models.base import Model
+from maskwright.models.base import AnyModel, Config
 from maskwright.models.entry import Entry as Entry
 from maskwright.models.entry import Published as Published
-from maskwright.models.families import FAMILIES
-from maskwright.models.zoo_entries import ENTRIES
+from maskwright.models.family import FAMILIES, family_name
+from maskwright.models.family import build as build_config
 from maskwright.types import Classes, Landmarks
-from maskwright.weights.load import Shapes, shapes_of
+from maskwright.weights.load import Known, Shapes, shapes_of
 
 DEFAULT_PUBLISHER = "detectron2"
 """Whose weights a bare name means where there are two: the ones with the higher published AP."""
 
-ZOO: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in ENTRIES})
-"""Every entry by its full name."""
+ENTRIES = tuple(entry for family in FAMILIES.values() for entry in family.entries)
+ZOO: Mapping[str, Entry] = MappingProxyType(
+    {entry.name: entry for entry in sorted(ENTRIES, key=lambda entry: entry.inside is None)}
+)
+"""Every entry by its full name, those inside the package first."""
 
 
 def resolve(name: str) -> Entry:
@@ -43,6 +46,23 @@ def resolve(name: str) -> Entry:
     raise ConfigError(
         f"There is no model '{name}' in the zoo.{suggest(name, {*ZOO, *(n.partition('.')[0] for n in ZOO)})}"
     )
+
+
+def build(entry: Entry, classes: Classes | None = None) -> AnyModel:
+    """The model with random weights, for `classes` or the published ones."""
+    return build_config(config_of(entry).with_classes(len(classes or entry.classes)))
+
+
+def config_of(entry: Entry) -> Config:
+    """The config of an entry. ConfigError where it is known only once a part is named or a checkpoint is read."""
+    if entry.config is None:
+        raise ConfigError(
+            f"'{entry.name}' is rebuilt from its checkpoint; it cannot be built without."
+            if entry.inside
+            else f"'{entry.name}' needs a backbone: '{entry.name}.NAME' with a timm model, e.g. "
+            f"'{entry.name}.convnext_tiny'."
+        )
+    return entry.config
 
 
 def published_as(file: Path) -> Entry | None:
@@ -71,18 +91,18 @@ def full_name(name: str) -> str:
         return name
 
 
-def rebuild(header: Mapping[str, Any], source: object = "The checkpoint") -> tuple[Model, Classes]:
+def rebuild(header: Mapping[str, Any], source: object = "The checkpoint") -> tuple[AnyModel, Classes]:
     """The network, with random weights, and the classes that the header of one of our checkpoints describes.
 
     source: the file, for messages. Raises WeightsError where the header does not describe a network.
     """
-    model, config, classes = network_of(header, source)
+    config, classes = network_of(header, source)
     with _describing(source):
-        return model(config), classes
+        return build_config(config), classes
 
 
-def network_of(header: Mapping[str, Any], source: object = "The checkpoint") -> tuple[type[Model], Any, Classes]:
-    """The kind of network, its config and the classes that such a header describes; see `rebuild`."""
+def network_of(header: Mapping[str, Any], source: object = "The checkpoint") -> tuple[Config, Classes]:
+    """The config and the classes that such a header describes; see `rebuild`."""
     with _describing(source):
         return _network_of(header)
 
@@ -97,25 +117,23 @@ def _describing(source: object) -> Iterator[None]:
         raise WeightsError(f"{source} describes no network that this maskwright can rebuild: {reason}") from error
 
 
-def _network_of(header: Mapping[str, Any]) -> tuple[type[Model], Any, Classes]:
+def _network_of(header: Mapping[str, Any]) -> tuple[Config, Classes]:
     family = header.get("family", "rcnn")
     if family not in FAMILIES:
         raise WeightsError(f"There is no model family '{family}'.{suggest(str(family), FAMILIES)}")
-    kind = FAMILIES[family]
     about = header["classes"]
     marks = [None if row is None else decode(Landmarks, row) for row in about.get("landmarks") or ()]
     classes = Classes(about["names"], about["ids"], marks or None)
-    return kind.model, decode(kind.config, header["config"]), classes
+    return decode(FAMILIES[family].config, header["config"]), classes
 
 
-def describe(model: Model, classes: Classes, architecture: str) -> dict[str, Any]:
+def describe(config: Config, classes: Classes, architecture: str) -> dict[str, Any]:
     """The header from which `rebuild` makes the same network again."""
-    family = next(name for name, kind in FAMILIES.items() if type(model) is kind.model)
     marks = [None if row is None else encode(row) for row in classes.landmarks]
     return {
         "architecture": architecture,
-        "family": family,
-        "config": encode(model.config),
+        "family": family_name(config),
+        "config": encode(config),
         "classes": {
             "names": list(classes.names),
             "ids": list(classes.ids),
@@ -124,13 +142,17 @@ def describe(model: Model, classes: Classes, architecture: str) -> dict[str, Any
     }
 
 
-def candidates() -> Mapping[str, Callable[[], Shapes]]:
-    """For each entry with a config, names and shapes of its weights; says which entry a file fits."""
+def known() -> Known:
+    """What is known of all published networks, to convert their files and to say which one a file is of."""
 
     def shapes(entry: Entry) -> Callable[[], Shapes]:
-        return lambda: shapes_of(entry.build)
+        return lambda: shapes_of(lambda: build(entry))
 
-    return {name: shapes(entry) for name, entry in ZOO.items() if entry.config is not None}
+    return Known(
+        {name: shapes(entry) for name, entry in ZOO.items() if entry.config is not None},
+        tuple(names for family in FAMILIES.values() for names in family.names),
+        {start: rows for family in FAMILIES.values() for start, rows in family.class_rows.items()},
+    )
 
 
 def table() -> list[dict[str, Any]]:

@@ -6,17 +6,30 @@ Letters: N boxes, Q classes, T best rows of a class, K rows kept.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms as _batched_nms
 from torchvision.ops import nms as _nms
 
+from maskwright.ops.rows import exporting, padded, rows_to_refine
+
 FEW = 48
 """Best rows of each class that Fast NMS looks at first; the others seldom count."""
 
+CANDIDATES = 4096
+"""Class scores of an image that take part in suppression by class while exporting; in eager mode all that are high
+enough do."""
+
 BLOCK = 1 << 18
 """Overlaps that are worked out together: they stay in the processor's cache."""
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Row numbers that survive greedy suppression, best first. boxes (N, 4), scores (N,); IoU above it suppresses."""
+    keep: Tensor = _nms(boxes, scores, iou_threshold)
+    return keep
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, *, finite: bool = False) -> Tensor:
@@ -28,71 +41,104 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: fl
     if rows is not None:
         return rows[batched_nms(boxes[rows], scores[rows], groups[rows], iou_threshold)]
     boxes = boxes.float()
+    if exporting():  # torchvision's choice between its two ways depends on the data
+        apart = groups.to(torch.float32) * (boxes.abs().amax() * 2 + 1)  # groups never meet
+        return nms(boxes + apart[:, None], scores.float(), iou_threshold)
     if len(boxes):
         boxes = boxes - boxes.amin().clamp(max=0)  # torchvision keeps groups apart by shifts that suppose x, y >= 0
     keep: Tensor = _batched_nms(boxes, scores.float(), groups, iou_threshold)
     return keep
 
 
+def _without_broken(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes (N, 4) and scores (N, Q) with rows that are not finite replaced by empty boxes of score 0."""
+    finite = torch.isfinite(boxes).all(dim=1, keepdim=True)
+    return torch.where(finite, boxes, 0.0), torch.where(finite, scores, 0.0)
+
+
 def _finite_rows(boxes: Tensor) -> Tensor | None:
     """The rows (F,) of those boxes that are finite; None where all are."""
+    if exporting():
+        return None  # callers have replaced the others by empty boxes
     finite = torch.isfinite(boxes).all(dim=1)
     return None if bool(finite.all()) else torch.nonzero(finite).flatten()
 
 
-def nms_fixed(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, rows: int) -> tuple[Tensor, Tensor]:
-    """The same choice with a fixed number of rows, for graphs whose output shapes must not depend on the data.
+def nms_by_level(
+    boxes: Tensor, scores: Tensor, valid: Tensor, counts: Sequence[int], iou_threshold: float, keep: int
+) -> tuple[Tensor, Tensor]:
+    """Greedy suppression inside each level, then the best of all levels: (row (K,), alive (K,) bool), best first.
 
-    Scores must be >= 0; a row of score 0 never survives. Returns (index (K,) int64, alive (K,) bool), K = min(rows, N),
-    best first; the rows after the survivors are dead and their index is 0.
+    boxes (N, 4), scores (N,) of any sign, valid (N,): rows that take part; `counts` rows of each level lie together.
+    K = min(keep, N); dead rows come last and their number is 0.
     """
-    boxes, scores = boxes.float(), scores.float()
-    finite = torch.isfinite(boxes).all(dim=1)
-    boxes, scores = torch.where(finite[:, None], boxes, 0.0), torch.where(finite, scores, 0.0)
-    reach = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).abs().amax()
-    apart = groups.to(torch.float32) * (reach * 2 + 1)  # groups never meet
-    keep = _nms(boxes + apart[:, None], scores, iou_threshold)
-    survives = torch.zeros_like(scores).index_fill(0, keep, 1.0)
-    best, index = torch.topk(scores * survives, min(rows, len(scores)))
+    boxes = torch.where(valid[:, None], boxes.float(), 0.0)  # an empty box overlaps none
+    ranks = torch.where(valid, scores.float(), -torch.inf)
+    survives, first = torch.zeros_like(valid), 0
+    for count in counts:
+        level = slice(first, first + count)
+        survives = survives.index_fill(0, first + nms(boxes[level], ranks[level], iou_threshold), True)
+        first += count
+    best, row = torch.where(survives & valid, ranks, -torch.inf).sort(stable=True, descending=True)
+    alive = best[:keep] > -torch.inf
+    return torch.where(alive, row[:keep], 0), alive
+
+
+def nms_by_class(
+    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, keep: int
+) -> tuple[Tensor, Tensor]:
+    """Greedy suppression inside each class: (row (keep,), alive (keep,) bool), best first; dead rows are number 0.
+
+    boxes (N, 4), finite; scores (N,): a row of score 0 takes no part; labels (N,).
+    """
+    if not len(scores):
+        none = labels.new_zeros(keep)
+        return none, none.bool()
+    chosen = batched_nms(boxes, scores, labels, iou_threshold, finite=True)
+    survives = torch.zeros_like(scores).index_fill(0, chosen, 1.0)
+    best, row = (scores * survives).sort(stable=True, descending=True)
+    best, row = padded(best, keep), padded(row, keep)
     alive = best > 0
-    return torch.where(alive, index, 0), alive
+    return torch.where(alive, row, 0), alive
 
 
 def fast_nms(
     boxes: Tensor, scores: Tensor, iou_threshold: float, before: int, keep: int, *, across: bool = False
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Fast NMS (YOLACT, section 5): one matrix and no loop, because a suppressed box still suppresses others.
 
-    boxes (N, 4), scores (N, Q) of every class. Of each class the best `before` rows are compared; those that overlap
-    a better one by IoU > threshold fall. No row falls for its low score. Returns (row (K,), label (K,)), best first,
-    K <= keep. across: every box counts for its best class alone, all classes suppress each other, and K <= before.
+    boxes (N, 4); scores (N, Q) of every class, not negative. Of each class the best `before` rows are compared;
+    those that overlap a better one by IoU > threshold are suppressed. across: every box counts for its best class
+    alone, all classes suppress each other. Returns (row (keep,), label (keep,), score (keep,)), best first; dead rows
+    have score 0.
     """
-    rows = _finite_rows(boxes)
-    if rows is not None:
-        row, label = fast_nms(boxes[rows], scores[rows], iou_threshold, before, keep, across=across)
-        return rows[row], label
-    label = torch.zeros(0, dtype=torch.int64, device=boxes.device)
+    boxes, scores = _without_broken(boxes, scores)
+    label = None
     if across:
         scores, label = scores.max(dim=1, keepdim=True)  # (N, 1)
-        keep = before
-    group, row, score, rest = _alive(boxes, scores, iou_threshold, min(before, FEW))
-    if before > FEW and not (len(score) >= keep > 0 and score[keep - 1] > rest):  # a row not looked at may count
-        group, row, _, _ = _alive(boxes, scores, iou_threshold, before)
-    group, row = group[:keep], row[:keep]
-    return row, label[row, 0] if across else group
+    group, row, score, rest = _survivors(boxes, scores, iou_threshold, before if exporting() else min(before, FEW))
+    if not exporting() and before > FEW and not (len(score) >= keep > 0 and score[keep - 1] > rest):
+        group, row, score, _ = _survivors(boxes, scores, iou_threshold, before)  # a row not looked at may count
+    group, row, score = padded(group, keep), padded(row, keep), padded(score, keep)
+    return row, group if label is None else torch.where(score > 0, label[row, 0], 0), score
 
 
-def _alive(boxes: Tensor, scores: Tensor, iou_threshold: float, before: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(class, row, score) of all that stay of the `before` best of each class, best first; the best score of the rest.
+def _survivors(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, before: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(class, row, score) of the `before` best of each class, best first, zero where suppressed; the best of the rest.
 
-    What better rows decide does not change with worse ones, so the first of them stay the same for a larger `before`.
+    What better rows suppress does not change with worse ones, so the first of them stay the same for a larger `before`.
     """
+    if not scores.numel():
+        none = torch.zeros(0, dtype=torch.int64, device=scores.device)
+        return none, none, scores.new_zeros(0), scores.new_zeros(())
     best, row = torch.topk(scores.T, min(before, len(scores)), dim=1)  # (Q, T)
-    alive = _worst_overlap(boxes[row]) <= iou_threshold
-    group, place = torch.nonzero(alive, as_tuple=True)
-    order = torch.argsort(best[group, place], descending=True, stable=True)
-    group, place = group[order], place[order]
-    return group, row[group, place], best[group, place], best[:, -1:].amax() if best.numel() else best.new_zeros(())
+    kept = torch.where(_worst_overlap(boxes[row]) <= iou_threshold, best, 0.0).flatten()
+    score, place = kept.sort(stable=True, descending=True)
+    live = score > 0
+    group = torch.where(live, place // best.shape[1], 0)
+    return group, torch.where(live, row.flatten()[place], 0), score, best[:, -1:].amax()
 
 
 def _worst_overlap(boxes: Tensor) -> Tensor:
@@ -112,17 +158,27 @@ def _worst_overlap(boxes: Tensor) -> Tensor:
 
 def greedy_nms_by_class(
     boxes: Tensor, scores: Tensor, score: float, iou_threshold: float, keep: int
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Greedy suppression of every class by itself, as the YOLACT code has it: boxes hold both their end pixels (width
     x2 - x1 + 1), and IoU >= threshold suppresses.
 
-    boxes (N, 4), scores (N, Q). Every score above `score` takes part. Returns (row (K,), label (K,)), best first.
+    boxes (N, 4); scores (N, Q). Every score above `score` takes part. Returns (row (keep,), label (keep,),
+    score (keep,)), best first; dead rows have score 0.
     """
-    row, label = torch.nonzero(scores > score, as_tuple=True)
-    whole = with_end_pixels(boxes[row])
-    below = math.nextafter(iou_threshold, 0.0)
-    chosen = batched_nms(whole, scores[row, label], label, below)[:keep]
-    return row[chosen], label[chosen]
+    boxes, scores = _without_broken(boxes, scores)
+    candidates = rows_to_refine(scores > score, CANDIDATES, scores)
+    row, label = candidates // scores.shape[1], candidates % scores.shape[1]
+    values = scores[row, label]
+    values = torch.where(values > score, values, 0.0)
+    chosen, alive = nms_by_class(with_end_pixels(boxes[row]), values, label, math.nextafter(iou_threshold, 0.0), keep)
+    if not len(row):
+        return chosen, chosen, values.new_zeros(keep)
+    zero = torch.zeros_like(chosen)
+    return (
+        torch.where(alive, row[chosen], zero),
+        torch.where(alive, label[chosen], zero),
+        torch.where(alive, values[chosen], 0.0),
+    )
 
 
 def with_end_pixels(boxes: Tensor) -> Tensor:

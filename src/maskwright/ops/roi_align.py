@@ -32,6 +32,7 @@ from torch.autograd.function import once_differentiable
 
 from maskwright.errors import ConfigError
 from maskwright.ops import memory
+from maskwright.ops.rows import exporting
 
 Array: TypeAlias = NDArray[Any]
 
@@ -64,7 +65,7 @@ def roi_align(
         raise ConfigError(
             f"roi_align: output_size must be >= 1 and sampling_ratio >= 0, got {output_size} and {sampling_ratio}."
         )
-    if features[0].device.type != "cpu":
+    if features[0].device.type != "cpu" or exporting():
         return _by_torchvision(features, boxes, batch_index, levels, scales, output_size, sampling_ratio, aligned)
     plan = _plan(features, boxes, batch_index, levels, scales, output_size, sampling_ratio, aligned)
     rows: Tensor = _WeightedRows.apply(plan, *features)  # (R, P, P, C)
@@ -90,7 +91,7 @@ def _check(
         levels = batch_index.new_zeros(count)
     if levels.shape != (count,):
         raise ConfigError(f"roi_align: levels must be ({count},), one per box, got {tuple(levels.shape)}.")
-    if count and boxes.device.type == "cpu":
+    if count and boxes.device.type == "cpu" and not exporting():
         if not boxes.isfinite().all():
             row = int((~boxes.isfinite()).any(1).nonzero()[0])
             raise ConfigError(f"roi_align: boxes must be finite; row {row} is not.")

@@ -12,7 +12,8 @@ from maskwright import media
 from maskwright.data import formats
 from maskwright.errors import ConfigError, ImageError
 from maskwright.prediction.ids import image_ids, with_category_ids
-from maskwright.predictor.predictor import MaskOptions, Predictor
+from maskwright.predictor.options import FindOptions
+from maskwright.predictor.predictor import Predictor
 from maskwright.results.outputs import WRITERS, LoadedImage, RunImage, Writer, parse_kinds, printable, run_images
 from maskwright.results.prediction import Prediction
 from maskwright.types import Classes
@@ -66,19 +67,14 @@ class BatchResult:
 class RunOptions:
     """How a run predicts and writes.
 
-    save: kinds of results, keys of `outputs.WRITERS`. score_threshold, max_instances: None takes the model's own.
-    classes: names to keep, None for all. masks: see `predictor.MaskOptions`. batch: images that go through the network
-    together. overwrite: replace results that exist already. max_pixels, bits: see `media.read_image`. ids: an
-    annotation file or folder of any format, whose image and category ids the results have; without it images have the
-    numbers that are their names, or 1, 2, ..., and categories the ids of the model.
+    save: kinds of results, keys of `outputs.WRITERS`. find: which instances are found. overwrite: replace results that
+    exist already. max_pixels, bits: see `media.read_image`. ids: an annotation file or folder of any format, whose
+    image and category ids the results have; without it images have the numbers that are their names, or 1, 2, ..., and
+    categories the ids of the model.
     """
 
     save: Sequence[str] = ("overlay", "json")
-    score_threshold: float | None = None
-    classes: Sequence[str] | None = None
-    max_instances: int | None = None
-    masks: MaskOptions = field(default_factory=MaskOptions)
-    batch: int = 1
+    find: FindOptions = field(default_factory=FindOptions)
     overwrite: bool = False
     max_pixels: int | None = media.MAX_PIXELS
     bits: int = 16
@@ -86,14 +82,8 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "save", parse_kinds(self.save))
-        if self.batch < 1:
-            raise ConfigError(f"A batch is at least 1 image, got {self.batch}.")
         if not 1 <= self.bits <= 16:
             raise ConfigError(f"A grey value has 1 to 16 bits, got {self.bits}.")
-        if self.max_instances is not None and self.max_instances < 1:
-            raise ConfigError(f"The most instances to keep is at least 1, got {self.max_instances}.")
-        if self.score_threshold is not None and not 0 <= self.score_threshold <= 1:
-            raise ConfigError(f"The score threshold lies in 0..1, got {self.score_threshold}.")
 
 
 def predict_files(
@@ -119,7 +109,7 @@ def predict_files(
     ids = None
     if options.ids is not None:
         known = formats.load(options.ids)
-        worker.classes = with_category_ids(predictor.classes, known, options.classes)
+        worker.classes = with_category_ids(predictor.classes, known, options.find.classes)
         ids = image_ids(images, known)
     todo = run_images(images, ids)
     _check_places(todo, out, options)
@@ -139,7 +129,7 @@ def predict_files(
     with ExitStack() as stack:
         worker.writers = _open(todo, out, options, stack)
         rest = iter(todo)
-        while batch := list(islice(rest, options.batch)):
+        while batch := list(islice(rest, options.find.batch_size or 1)):
             for image in worker.batch(batch):
                 note(image)
     result.seconds = time.perf_counter() - start
@@ -165,7 +155,7 @@ def _find(sources: Sequence[str | os.PathLike[str]]) -> tuple[list[str | Path], 
 
 def _check_kinds(predictor: Predictor, options: RunOptions) -> None:
     """Refuse kinds that need masks, if the network has none, before the first image."""
-    lacking = [kind for kind in options.save if WRITERS[kind].needs_masks and not predictor.model.draws_masks]
+    lacking = [kind for kind in options.save if WRITERS[kind].needs_masks and not predictor.draws_masks]
     if lacking:
         raise ConfigError(
             f"{', '.join(lacking)} cannot be made without masks, and this model finds boxes only. Leave that out.",
@@ -231,14 +221,7 @@ class _Worker:
 
     def predict(self, images: Sequence[LoadedImage]) -> list[Prediction]:
         """One prediction for each image."""
-        return self.predictor.predict(
-            [image.pixels for image in images],
-            score_threshold=self.options.score_threshold,
-            classes=self.options.classes,
-            max_instances=self.options.max_instances,
-            batch_size=self.options.batch,
-            **self.options.masks,
-        )
+        return self.predictor.predict([image.pixels for image in images], self.options.find)
 
     def write(self, image: LoadedImage, prediction: Prediction) -> None:
         """Write every chosen kind."""

@@ -1,9 +1,13 @@
-"""Raw detections to instances on the image: threshold, undo the geometry, draw the masks.
+"""Raw detections to instances on the image: threshold, undo the geometry, and finish each part of the detections.
 
-One piece of code for every model: what differs between them is in `OutputSpec`.
+One piece of code for every model: what differs between them is in `OutputSpec`, and in the parts that they return. A
+part has one finisher in `FINISHERS`; each fills a field of the `Prediction`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,47 +15,91 @@ from torch import Tensor
 
 from maskwright.geometry import Geometry
 from maskwright.ops import boxes as box_ops
-from maskwright.ops import components, prototypes
+from maskwright.ops import components, heat_maps, prototypes
 from maskwright.ops.paste import paste
 from maskwright.results.prediction import Prediction
-from maskwright.types import Classes, Masks, OutputSpec, RawDetections
+from maskwright.types import (
+    BoxMasks,
+    Classes,
+    HeatMaps,
+    Masks,
+    OutputSpec,
+    Part,
+    PrototypeMasks,
+    RawDetections,
+    Semantic,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The rows of one image that become instances, best first.
+
+    image: its number in the batch. index (N,): rows of the raw detections. boxes (N, 4) on the image; scores (N,);
+    box_scores (N,): those of the class alone where masks are rated, else None. raw_boxes (N, 4): in the input frame.
+    """
+
+    image: int
+    index: Tensor
+    boxes: Tensor
+    scores: Tensor
+    box_scores: Tensor | None
+    raw_boxes: Tensor
+    geometry: Geometry
+    output: OutputSpec
 
 
 def finish(
     raw: RawDetections,
-    row: int,
+    image: int,
     geometry: Geometry,
     classes: Classes,
     output: OutputSpec,
     labels: Sequence[int] | None = None,
 ) -> Prediction:
-    """The instances of image `row` of the batch, in that image's pixels, best first.
+    """The instances of one image of the batch, in that image's pixels, best first.
 
     geometry: the map image -> input that `prepare` returned. labels: keep only these (None: all). Rows are chosen by
     the score of their class; where masks are rated, the rows are put in the order of class score x rating, and
     that, at most 1, becomes the score; `box_scores` keeps the class score.
     """
-    scores = raw.scores[row].float().cpu()
+    return finished(raw, kept_rows(raw, image, geometry, output, labels), classes)
+
+
+def kept_rows(
+    raw: RawDetections, image: int, geometry: Geometry, output: OutputSpec, labels: Sequence[int] | None = None
+) -> Kept:
+    """Which rows of an image become instances; see `finish`."""
+    scores = raw.scores[image].float().cpu()
     keep = (scores > 0) & (scores >= output.score_threshold)
     if labels is not None:
-        keep &= torch.isin(raw.labels[row].cpu(), torch.tensor(list(labels), dtype=torch.int64))
+        keep &= torch.isin(raw.labels[image].cpu(), torch.tensor(list(labels), dtype=torch.int64))
     index = torch.nonzero(keep).flatten()
-    boxes, good = _on_image(raw.boxes[row].float().cpu()[index], geometry, output)
+    raw_boxes = raw.boxes[image].float().cpu()
+    boxes, good = _on_image(raw_boxes[index], geometry, output)
     boxes, index = boxes[good][: output.max_instances], index[good][: output.max_instances]
     shown, box_scores = scores[index], None
-    if raw.mask_ratings is not None:
-        box_scores = shown
-        rated = box_scores * raw.mask_ratings[row].float().cpu()[index]  # a rating may be above 1
+    masks = raw.part(PrototypeMasks)
+    if masks is not None and masks.ratings is not None:
+        rated = shown * masks.ratings[image].float().cpu()[index]  # a rating may be above 1
         order = torch.argsort(rated, descending=True, stable=True)
-        boxes, index, shown, box_scores = boxes[order], index[order], rated[order].clamp(0, 1), box_scores[order]
+        boxes, index, shown, box_scores = boxes[order], index[order], rated[order].clamp(0, 1), shown[order]
+    return Kept(image, index, boxes, shown, box_scores, raw_boxes[index], geometry, output)
+
+
+def finished(raw: RawDetections, kept: Kept, classes: Classes) -> Prediction:
+    """The instances of the rows that `kept_rows` chose."""
+    fields: dict[str, Any] = {}
+    for part in raw.parts:
+        fields |= FINISHERS[type(part)](part, kept)
     return Prediction(
-        boxes=boxes.numpy(),
-        scores=shown.numpy(),
-        labels=raw.labels[row].cpu()[index].numpy().astype(np.int64),
+        boxes=kept.boxes.numpy(),
+        scores=kept.scores.numpy(),
+        labels=raw.labels[kept.image].cpu()[kept.index].numpy().astype(np.int64),
         classes=classes,
-        size=geometry.source,
-        crops=_masks(raw, row, index, boxes, geometry, output),
-        box_scores=None if box_scores is None else box_scores.numpy(),
+        size=kept.geometry.source,
+        box_scores=None if kept.box_scores is None else kept.box_scores.numpy(),
+        **fields,
     )
 
 
@@ -67,24 +115,50 @@ def _on_image(boxes: Tensor, geometry: Geometry, output: OutputSpec) -> tuple[Te
     return boxes, torch.ones(len(boxes), dtype=torch.bool)
 
 
-def _masks(
-    raw: RawDetections, row: int, index: Tensor, boxes: Tensor, geometry: Geometry, output: OutputSpec
-) -> Masks | None:
-    """Of the rows `index`, whose boxes on the image are `boxes`; prototypes are cropped by their own, not clipped."""
-    if raw.mask_probs is not None:
-        probs = raw.mask_probs[row].cpu()[index]
-        masks = paste(probs, boxes, geometry.source, rule=output.paste, threshold=output.mask_threshold)
-    elif raw.coefficients is not None and raw.prototypes is not None and raw.span is not None:
-        masks = prototypes.draw(
-            raw.prototypes[row],
-            raw.coefficients[row].cpu()[index],
-            raw.boxes[row].cpu()[index],
-            raw.span,
-            geometry,
-            margin=output.crop_margin,
-            upsample=output.upsample,
-            threshold=output.mask_threshold,
-        )
-    else:
-        return None
+# ---- a finisher for each part ---------------------------------------------------------------------------------------
+
+
+def _box_masks(part: BoxMasks, kept: Kept) -> dict[str, Masks]:
+    """Masks, pasted into the boxes on the image."""
+    probs, output = part.probs[kept.image].cpu()[kept.index], kept.output
+    masks = paste(probs, kept.boxes, kept.geometry.source, rule=output.paste, threshold=output.mask_threshold)
+    return {"crops": _parts_kept(masks, output)}
+
+
+def _prototype_masks(part: PrototypeMasks, kept: Kept) -> dict[str, Masks]:
+    """Masks, drawn of the prototypes and cropped by the boxes of the input, which are not clipped."""
+    output = kept.output
+    masks = prototypes.draw(
+        part.prototypes[kept.image],
+        part.coefficients[kept.image].cpu()[kept.index],
+        kept.raw_boxes,
+        part.span,
+        kept.geometry,
+        margin=output.crop_margin,
+        upsample=output.upsample,
+        threshold=output.mask_threshold,
+    )
+    return {"crops": _parts_kept(masks, output)}
+
+
+def _parts_kept(masks: Masks, output: OutputSpec) -> Masks:
     return components.largest(masks) if output.largest_component else masks
+
+
+def _heat_maps(part: HeatMaps, kept: Kept) -> dict[str, Any]:
+    """Landmarks (N, P, 3): the peak of each map inside the box of the input, brought to the image."""
+    logits = part.logits[kept.image].float().cpu()[kept.index]
+    points = heat_maps.peaks(logits, kept.raw_boxes)
+    points[..., :2] = kept.geometry.inverse().points(points[..., :2].reshape(-1, 2)).reshape(*points.shape[:2], 2)
+    return {"keypoints": points.astype(np.float32)}
+
+
+def _semantic(part: Semantic, kept: Kept) -> dict[str, Any]:
+    """(H, W) the class of every pixel."""
+    return {"semantic": heat_maps.class_of_pixels(part.logits[kept.image].float().cpu(), part.span, kept.geometry)}
+
+
+FINISHERS: Mapping[type[Part], Callable[[Any, Kept], dict[str, Any]]] = MappingProxyType(
+    {BoxMasks: _box_masks, PrototypeMasks: _prototype_masks, HeatMaps: _heat_maps, Semantic: _semantic}
+)
+"""What each kind of part adds to a prediction."""

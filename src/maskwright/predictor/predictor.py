@@ -1,11 +1,10 @@
 """Images in, predictions out: the object that `maskwright.load` returns."""
 
-import copy
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
-from typing import Any, Literal, TypedDict, Unpack, overload
+from dataclasses import dataclass, replace
+from typing import Any, overload
 
 import torch
 from numpy.typing import NDArray
@@ -13,192 +12,217 @@ from PIL import Image
 
 from maskwright import media
 from maskwright.errors import ConfigError, suggest
-from maskwright.fast.accelerate import accelerate
-from maskwright.models import families
-from maskwright.models.base import Model
+from maskwright.geometry import Geometry
+from maskwright.models.base import AnyModel
 from maskwright.ops.warp import pad_batch, padded_size
+from maskwright.predictor.detector import Detector, NetworkDetector
 from maskwright.predictor.finish import finish
+from maskwright.predictor.options import FindOptions, given
 from maskwright.predictor.prepare import prepare
 from maskwright.predictor.timing import StageTimer
 from maskwright.results.prediction import Prediction
-from maskwright.types import Classes, InputSpec, OutputSpec
+from maskwright.types import BoxMasks, Classes, Inputs, InputSpec, Limits, OutputSpec, PrototypeMasks, RawDetections
 
 ImageSource = str | os.PathLike[str] | Image.Image | NDArray[Any]
-DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "bfloat16": torch.bfloat16}
 
 GPU_BATCH = 8
 """Images that share a batch on a GPU unless asked otherwise; a CPU gains nothing from it and needs the memory."""
 
 
-class MaskOptions(TypedDict, total=False):
-    """How masks are finished; None means the model's own choice.
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What `FindOptions` mean for one detector: the limits of its rows, the labels to keep (None: all), and how rows
+    become instances."""
 
-    largest_component: keep only the largest connected part of each mask. Of masks made of prototypes (YOLACT):
-    crop_margin: prototype cells around the box in which a mask may be; infinity does not crop. upsample: "masks"
-    crops and then enlarges, "logits" enlarges what the probabilities are made of and crops at the image's resolution.
-    """
-
-    crop_margin: float | None
-    upsample: Literal["masks", "logits"] | None
-    largest_component: bool | None
-
-
-class Options(MaskOptions, total=False):
-    """What `Predictor.predict` takes beside the images, with `MaskOptions`; None means the model's own choice.
-
-    score_threshold: lowest score to keep, not below `Predictor.floor`. classes: names to keep. max_instances: most of
-    an image, best first; the network is asked for more where its own limit is lower. batch_size: images that go
-    through the network together. timer: receives the seconds of each stage ("read", "prepare", "network", "finish").
-    """
-
-    score_threshold: float | None
-    classes: Sequence[str] | None
-    max_instances: int | None
-    batch_size: int | None
-    timer: StageTimer | None
+    limits: Limits
+    labels: tuple[int, ...] | None
+    output: OutputSpec
 
 
 class Predictor:
-    """A model ready to predict: its classes, device and precision.
+    """A model ready to predict, in three steps that can also be called one by one: `prepare`, `run`, `finish`.
 
-    model: a copy of the one given (which stays as it is), in its fastest form, on `device`, its weights in the
-    precision's type. name: what it was loaded as. take: the model is taken over and changed instead of copied.
+    detector: what finds instances; of a model its fast form. The model given stays as it is. classes: names, for a
+    model. name: what it was loaded as. device, precision: of a model.
     """
 
     def __init__(
         self,
-        model: Model,
-        classes: Classes,
+        model: AnyModel | Detector,
+        classes: Classes | None = None,
         *,
         name: str = "",
         device: str = "cpu",
         precision: str = "float32",
-        take: bool = False,
     ) -> None:
-        self.device, kind = device_and_type(device, precision)
-        self.classes = classes
+        if isinstance(model, torch.nn.Module):
+            if classes is None:
+                raise ConfigError("A Predictor of a model needs the names of its classes.")
+            model = NetworkDetector.of(model, classes, device=device, precision=precision)
+        self.detector: Detector = model
         self.name = name
-        self.precision = "bf16" if precision == "bfloat16" else precision
-        own = model if take else copy.deepcopy(model)
-        fast = accelerate(own.eval().to(memory_format=torch.channels_last))
-        self.model: Model = fast.to(self.device, kind)
 
     def __repr__(self) -> str:
         return f"Predictor({self.name!r}, {len(self.classes)} classes, {self.device}, {self.precision})"
 
     @property
-    def spec(self) -> InputSpec:
-        """How an image becomes the model's input."""
-        return self.model.spec
+    def classes(self) -> Classes:
+        """The names of the classes, by label."""
+        return self.detector.classes
 
     @property
-    def floor(self) -> float:
+    def model(self) -> AnyModel:
+        """The network that finds the instances, in its fast form. ConfigError where the detector is no network."""
+        if not isinstance(self.detector, NetworkDetector):
+            raise ConfigError(
+                f"'{self.name}' is run by {type(self.detector).__name__}, there is no network to look at."
+            )
+        return self.detector.network
+
+    @property
+    def device(self) -> torch.device:
+        """Where the detector computes."""
+        return self.detector.device
+
+    @property
+    def precision(self) -> str:
+        """ "float32" or "bf16"."""
+        return "bf16" if self.detector.dtype == torch.bfloat16 else "float32"
+
+    @property
+    def spec(self) -> InputSpec:
+        """How an image becomes the model's input."""
+        return self.detector.spec
+
+    @property
+    def draws_masks(self) -> bool:
+        """Whether instances have masks."""
+        return any(part in (BoxMasks, PrototypeMasks) for part in self.detector.parts)
+
+    @property
+    def lowest_score(self) -> float:
         """The lowest score that the model reports."""
-        return self.model.floor
+        return self.detector.lowest_score(self.detector.limits)
 
     @property
     def score_threshold(self) -> float:
         """The lowest score that is shown unless another is asked for."""
-        return self.model.output.score_threshold
+        return self.detector.output.score_threshold
 
     @overload
-    def predict(self, source: list[Any] | tuple[Any, ...], **options: Unpack[Options]) -> list[Prediction]: ...
+    def predict(
+        self,
+        source: list[Any] | tuple[Any, ...],
+        options: FindOptions | None = None,
+        *,
+        timer: StageTimer | None = None,
+        **changes: Any,
+    ) -> list[Prediction]: ...
     @overload
-    def predict(self, source: ImageSource, **options: Unpack[Options]) -> Prediction: ...
-    def predict(self, source: Any, **options: Unpack[Options]) -> Prediction | list[Prediction]:
+    def predict(
+        self,
+        source: ImageSource,
+        options: FindOptions | None = None,
+        *,
+        timer: StageTimer | None = None,
+        **changes: Any,
+    ) -> Prediction: ...
+    def predict(
+        self, source: Any, options: FindOptions | None = None, *, timer: StageTimer | None = None, **changes: Any
+    ) -> Prediction | list[Prediction]:
         """Find the instances of one image, or of each image of a list.
 
-        source: path or URL, PIL image, (H, W, 3) uint8 RGB array, or a list of these. For `options` see `Options`.
+        source: path or URL, PIL image, (H, W, 3) uint8 RGB array, or a list of these. options, or `changes` as
+        keywords: see `FindOptions`. timer: receives the seconds of each stage ("read", "prepare", "network", "finish").
         A list gives what its images give one by one: only those whose padded inputs have one size share a batch.
         Raises ImageError for what is not an image, ConfigError for unknown class names or options, and for options
         that the model has no use for.
         """
-        known = {**MaskOptions.__annotations__, **Options.__annotations__}
-        for name in options:
-            if name not in known:
-                raise ConfigError(f"predict has no option '{name}'.{suggest(name, known)}")
+        options = given(FindOptions, options, changes, "predict")
         if isinstance(source, (list, tuple)):
-            return self._predict(source, options)
-        return self._predict([source], options)[0]
+            return self._predict(source, options, timer)
+        return self._predict([source], options, timer)[0]
 
-    def _predict(self, sources: Sequence[ImageSource], options: Options) -> list[Prediction]:
-        names, timer, most = options.get("classes"), options.get("timer"), options.get("max_instances")
-        output, labels = self.output_with(options), None if names is None else self.labels(names)
-        together = options.get("batch_size")
-        if together is not None and together < 1:
-            raise ConfigError(f"batch_size is at least 1, got {together}.")
+    def _predict(
+        self, sources: Sequence[ImageSource], options: FindOptions, timer: StageTimer | None
+    ) -> list[Prediction]:
+        plan = self.plan(options)
         with _stage(timer, "read"):
             images = [media.as_image(s) for s in sources]
         with _stage(timer, "prepare"):
-            prepared = [prepare(image, self.spec) for image in images]
-        sizes = [(p.shape[1], p.shape[2]) for p, _ in prepared]
+            prepared = [self.prepare(image) for image in images]
         results: dict[int, Prediction] = {}
-        model = self.model if most is None else families.reporting(self.model, most)
-        for rows in self._batches(sizes, together or (1 if self.device.type == "cpu" else GPU_BATCH)):
+        for rows in self.batches([p for p, _ in prepared], options.batch_size):
             with _stage(timer, "prepare"):
-                batch = pad_batch([prepared[r][0] for r in rows], self.spec.multiple, self.spec.square)
-                batch = batch.to(self.device, DTYPES[self.precision])
-            with _stage(timer, "network"), torch.inference_mode():
-                raw = model.detect(batch, [sizes[r] for r in rows])
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize(self.device)
+                inputs = self.batch([prepared[r][0] for r in rows])
+            with _stage(timer, "network"):
+                raw = self.run(inputs, plan)
             with _stage(timer, "finish"):
                 for i, r in enumerate(rows):
-                    results[r] = finish(raw, i, prepared[r][1], self.classes, output, labels)
+                    results[r] = self.finish(raw, i, prepared[r][1], plan)
         return [results[r] for r in range(len(images))]
 
-    def output_with(self, options: Options) -> OutputSpec:
-        """The model's own `OutputSpec` with what `options` change; ConfigError for what the model has no use for."""
-        names = ("score_threshold", "max_instances", *MaskOptions.__annotations__)
-        changes: dict[str, Any] = {k: options.get(k) for k in names if options.get(k) is not None}
-        output = replace(self.model.output, **changes)
-        self._check_masks(changes)
-        if output.score_threshold < self.floor:
-            raise ConfigError(
-                f"'{self.name}' finds nothing below a score of {self.floor:g}, got score_threshold "
-                f"{output.score_threshold:g}. Ask for {self.floor:g} or more."
-            )
-        return output
+    # ---- the steps --------------------------------------------------------------------------------------------
 
-    def _check_masks(self, changes: Mapping[str, Any]) -> None:
-        useless = [k for k in ("crop_margin", "upsample") if k in changes and not self.model.prototype_masks]
-        if useless:
+    def plan(self, options: FindOptions) -> Plan:
+        """What the options mean here; ConfigError for what the model has no use for and for unknown class names."""
+        output, limits = options.applied(self.detector.output), self.detector.limits
+        self._check_masks(options)
+        if output.score_threshold < self.lowest_score:
+            raise ConfigError(
+                f"'{self.name}' finds nothing below a score of {self.lowest_score:g}, got score_threshold "
+                f"{output.score_threshold:g}. Ask for {self.lowest_score:g} or more."
+            )
+        if options.max_instances is not None:
+            limits = replace(limits, keep=max(limits.keep, options.max_instances))
+        labels = None if options.classes is None else tuple(self.labels(options.classes))
+        return Plan(limits, labels, output)
+
+    def prepare(self, image: NDArray[Any]) -> tuple[torch.Tensor, Geometry]:
+        """(H, W, 3) uint8 RGB to the network's input (3, h, w) without padding, and the map image -> input."""
+        return prepare(image, self.spec)
+
+    def batches(self, prepared: Sequence[torch.Tensor], batch_size: int | None = None) -> list[list[int]]:
+        """Row numbers of prepared images grouped by padded input size, at most `batch_size` together."""
+        together = batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
+        groups: dict[tuple[int, int], list[int]] = {}
+        for row, p in enumerate(prepared):
+            size = padded_size([(p.shape[1], p.shape[2])], self.spec.multiple, self.spec.square)
+            groups.setdefault(size, []).append(row)
+        starts = [(rows, i) for rows in groups.values() for i in range(0, len(rows), together)]
+        return [rows[i : i + together] for rows, i in starts]
+
+    def batch(self, prepared: Sequence[torch.Tensor]) -> Inputs:
+        """Prepared images padded to one size, on the detector's device."""
+        images = pad_batch(list(prepared), self.spec.multiple, self.spec.square)
+        sizes = tuple((p.shape[1], p.shape[2]) for p in prepared)
+        return Inputs(images.to(self.device, self.detector.dtype), sizes)
+
+    def run(self, inputs: Inputs, plan: Plan) -> RawDetections:
+        """The raw detections of a batch."""
+        return self.detector.detect(inputs, plan.limits)
+
+    def finish(self, raw: RawDetections, image: int, geometry: Geometry, plan: Plan) -> Prediction:
+        """The instances of one image of the batch, on that image."""
+        return finish(raw, image, geometry, self.classes, plan.output, plan.labels)
+
+    def _check_masks(self, options: FindOptions) -> None:
+        useless = [k for k in ("crop_margin", "upsample") if getattr(options, k) is not None]
+        if useless and PrototypeMasks not in self.detector.parts:
             raise ConfigError(
                 f"'{self.name}' makes no masks of prototypes as YOLACT does, so it has no use for "
                 f"{' and '.join(useless)}."
             )
-        if changes.get("largest_component") and not self.model.draws_masks:
+        if options.largest_component and not self.draws_masks:
             raise ConfigError(f"'{self.name}' finds boxes only, so it has no use for largest_component.")
-
-    def _batches(self, sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
-        """Row numbers grouped by padded input size, at most `batch_size` together."""
-        groups: dict[tuple[int, int], list[int]] = {}
-        for row, size in enumerate(sizes):
-            groups.setdefault(padded_size([size], self.spec.multiple, self.spec.square), []).append(row)
-        starts = [(rows, i) for rows in groups.values() for i in range(0, len(rows), batch_size)]
-        return [rows[i : i + batch_size] for rows, i in starts]
 
     def labels(self, names: Sequence[str]) -> list[int]:
         """The labels of class names; raises ConfigError with suggestions for an unknown one."""
-        if isinstance(names, str):
-            raise ConfigError(f"classes is a list of names, got {names!r}; give [{names!r}].")
-        known = {name: i for i, name in enumerate(self.classes)}
+        known: Mapping[str, int] = {name: i for i, name in enumerate(self.classes)}
         for name in names:
             if name not in known:
                 raise ConfigError(f"'{self.name}' has no class '{name}'.{suggest(name, known)}")
         return [known[name] for name in names]
-
-
-def device_and_type(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
-    """What a device's and a precision's name mean; ConfigError for one that is unknown or cannot be used here."""
-    if precision not in DTYPES:
-        raise ConfigError(f"precision is one of {sorted(DTYPES)}, got {precision!r}.")
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"The device '{device}' cannot be used here: {str(error).splitlines()[0]}") from error
-    return place, DTYPES[precision]
 
 
 def _stage(timer: StageTimer | None, name: str) -> Any:

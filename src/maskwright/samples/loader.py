@@ -30,7 +30,7 @@ from maskwright.ops.warp import input_size, normalise, pad_batch, resize_normali
 from maskwright.samples.augment import Augment, Choice, move_objects
 from maskwright.samples.mix import Another, View, vary
 from maskwright.samples.sample import Objects, Sample, sample_of
-from maskwright.types import InputSpec, IntArray, Size, Target
+from maskwright.types import Inputs, InputSpec, IntArray, Size, Target
 
 ORDER, AUGMENTATION = 0, 1
 """Separate the random streams of the order of the images and of their augmentation."""
@@ -93,6 +93,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    @property
+    def inputs(self) -> Inputs:
+        """The images as a model takes them."""
+        return Inputs(self.images, tuple(self.sizes))
 
     @property
     def epoch(self) -> int:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from maskwright.data.dataset import Dataset
-from maskwright.models.families import family_of
 from maskwright.samples.augment import Augment
 from maskwright.training.compute import Device
 from maskwright.training.config import PATHS, TrainConfig
@@ -178,7 +177,7 @@ def _limit(f: Survey, size: int) -> Decisions:
 
 def _anchors(f: Survey) -> Decisions:
     """One side for each level, from the small objects to the large ones; trained weights keep theirs."""
-    own = family_of(f.start.config).anchors(f.start.config)
+    own = f.start.config.anchor_sides
     if f.pretrained or len(own) < 2:
         return
     sides, _ = f.inputs()

@@ -15,7 +15,7 @@ import torch
 
 from maskwright.data.dataset import Dataset
 from maskwright.errors import TrainingError
-from maskwright.models.base import Model
+from maskwright.models.base import AnyModel
 from maskwright.samples.loader import Batch, Batches, Sampling, telling_of_workers
 from maskwright.training.config import TrainConfig
 from maskwright.training.processes import saved
@@ -23,10 +23,10 @@ from maskwright.training.resolved import Resolved
 from maskwright.training.run import STATE, Run
 from maskwright.training.watch import Log, StopRequest, TrainingBar
 
-Evaluate = Callable[[Model, Dataset], Mapping[str, float]]
+Evaluate = Callable[[AnyModel, Dataset], Mapping[str, float]]
 """Measures a model on a data set; the FIRST value decides which weights are best (higher is better)."""
 
-SaveWeights = Callable[[Model, Path, Mapping[str, float]], object]
+SaveWeights = Callable[[AnyModel, Path, Mapping[str, float]], object]
 """Writes a model that predicts; the numbers are its latest evaluation."""
 
 
@@ -66,7 +66,7 @@ def train_step(run: Run, group: Sequence[Batch]) -> dict[str, float]:
         batch = run.team.same_size(batch.to(run.accelerator.device))
         torch.manual_seed(_stream(run.seed, run.position.iteration, part, run.team.rank))  # for dropout
         with run.accelerator.autocast(), run.team.together():
-            terms = run.model.terms(batch.images, batch.sizes, batch.targets, draws(run.seed, batch))
+            terms = run.model.terms(batch.inputs, batch.targets, draws(run.seed, batch))
         losses, values = run.team.divide(terms)
         check_finite(values, run, batch)
         with run.team.together():
@@ -125,14 +125,16 @@ def update(run: Run, group: Sequence[Batch]) -> float:
     return 0.0 if overflow else norm
 
 
-def validation_loss(model: Model, data: Dataset, *, batch_size: int = 4, seed: int = 0) -> dict[str, float]:
+def validation_loss(model: AnyModel, data: Dataset, *, batch_size: int = 4, seed: int = 0) -> dict[str, float]:
     """Mean losses over a data set, images as prediction sees them. `score`, the first, is minus their sum."""
-    batches = Batches(data, model.spec, Sampling(batch_size=batch_size, seed=seed, masks=model.draws_masks))
+    batches = Batches(
+        data, model.config.spec, Sampling(batch_size=batch_size, seed=seed, masks=model.config.draws_masks)
+    )
     device, sums, count = next(model.parameters()).device, dict[str, float](), 0
     with torch.no_grad():
         for batch in batches.start():
             batch = batch.to(device)
-            for name, value in model.loss(batch.images, batch.sizes, batch.targets, draws(seed, batch)).items():
+            for name, value in model.loss(batch.inputs, batch.targets, draws(seed, batch)).items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(batch)
             count += len(batch)
     means = {name: value / count for name, value in sums.items()}
@@ -163,7 +165,7 @@ def validate(run: Run, data: Dataset, evaluate: Evaluate, save: SaveWeights | No
 
 
 def fit(
-    model: Model,
+    model: AnyModel,
     train_data: Dataset,
     val_data: Dataset | None,
     config: TrainConfig,

@@ -9,13 +9,14 @@ import torch
 from maskwright.codec import FieldError, check_choices, check_range, filled, is_unset, open_field
 from maskwright.errors import ConfigError, WeightsError
 from maskwright.models import zoo
-from maskwright.models.base import Model
-from maskwright.models.families import family_of
+from maskwright.models.base import AnyModel, Config
+from maskwright.models.family import build as build_config
+from maskwright.models.family import family_of
 from maskwright.samples.loader import scaled_spec
 from maskwright.types import Classes, Fit, InputSpec
 from maskwright.weights.class_rows import class_count
 from maskwright.weights.files import WeightsFile, names_file, read
-from maskwright.weights.keymaps import Converted
+from maskwright.weights.keyrules import Converted
 from maskwright.weights.load import converted
 from maskwright.weights.transfer import Transfer, transfer
 
@@ -65,15 +66,14 @@ class NetworkSettings:
 class Start:
     """What a run's network begins as, before anything is fitted to the data.
 
-    architecture: its name in checkpoints. kind, config: the network as it was published or trained.
+    architecture: its name in checkpoints. config: the network as it was published or trained.
     source, weights, classes: the first weights, the file they are from and the classes they are for (None: not said);
     without weights the run begins with random ones. body_only: the weights are of another family, so that the heads
     begin anew. built: the model is there already, nothing is fitted.
     """
 
     architecture: str
-    kind: type[Model]
-    config: Any
+    config: Config
     source: str = ""
     weights: Converted | None = None
     classes: Classes | None = None
@@ -104,8 +104,7 @@ def _named(given: str | None, weights: str | None, default: str) -> Start:
     if weights is None and given is not None and zoo.resolve(given).inside:
         weights, given = given, None  # exists only as a checkpoint, which says of which network it is
     if weights is None:
-        own = _config_of(zoo.resolve(given or default))
-        return Start(given or default, family_of(own).model, own)
+        return Start(given or default, zoo.config_of(zoo.resolve(given or default)))
     named = None if names_file(weights) else zoo.resolve(weights)
     file = read(weights if named is None else named.path())
     if file.header is not None:
@@ -122,18 +121,19 @@ def _named(given: str | None, weights: str | None, default: str) -> Start:
 
 def _from_published(file: WeightsFile, theirs: zoo.Entry, entry: zoo.Entry) -> Start:
     """The network of `entry` with the weights of `theirs`, the same or, for its backbone, one of another family."""
-    own = _config_of(entry)
-    body_only = family_of(_config_of(theirs)) is not family_of(own)
+    own, before = zoo.config_of(entry), zoo.config_of(theirs)
+    body_only = type(before) is not type(own)
     if body_only:
-        _check_same_images(str(file.path), theirs.name, theirs.config, entry.name, own)
+        _check_same_images(str(file.path), theirs.name, before, entry.name, own)
     else:
         theirs = entry
-    found = converted(file, zoo.candidates(), theirs.publisher)
-    published = theirs.classes if class_count(found.state) == len(theirs.classes) else None
-    return Start(entry.name, family_of(own).model, own, str(file.path), found, published, body_only=body_only)
+    found = converted(file, zoo.known(), theirs.publisher)
+    count = class_count(found.shapes, family_of(before).class_rows)
+    published = theirs.classes if count == len(theirs.classes) else None
+    return Start(entry.name, own, str(file.path), found, published, body_only=body_only)
 
 
-def _check_same_images(source: str, their_name: str, theirs: Any, own_name: str, own: Any) -> None:
+def _check_same_images(source: str, their_name: str, theirs: Config, own_name: str, own: Config) -> None:
     """Raises WeightsError where a backbone that learnt from the inputs of `theirs` would see others in `own`."""
     a, b = theirs.spec, own.spec
     moved = max(abs(x - y) / std for std, x, y in zip(a.std, a.mean, b.mean, strict=True))
@@ -153,38 +153,32 @@ def _check_same_images(source: str, their_name: str, theirs: Any, own_name: str,
         )
 
 
-def _config_of(entry: zoo.Entry) -> Any:
-    if entry.config is None:
-        entry.build()  # says why it cannot be built
-    return entry.config
-
-
 def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) -> Start:
-    kind, own, classes = zoo.network_of(header, file.path)
-    architecture, theirs, before = str(header["architecture"]), kind, own
+    before, classes = zoo.network_of(header, file.path)
+    architecture, own = str(header["architecture"]), before
     if given is not None and zoo.full_name(given) != zoo.full_name(architecture):
-        own = _config_of(zoo.resolve(given))
-        architecture, kind = given, family_of(own).model
-    if kind is not theirs:
+        architecture, own = given, zoo.config_of(zoo.resolve(given))
+    body_only = type(before) is not type(own)
+    if body_only:
         _check_same_images(str(file.path), str(header["architecture"]), before, architecture, own)
     found = Converted(file.tensors)
-    return Start(architecture, kind, own, str(file.path), found, classes, body_only=kind is not theirs)
+    return Start(architecture, own, str(file.path), found, classes, body_only=body_only)
 
 
 # ---- fitted to the data ---------------------------------------------------------------------------------------------
 
 
-def fitted(base: Any, settings: NetworkSettings, classes: int) -> Any:
+def fitted(base: Config, settings: NetworkSettings, classes: int) -> Config:
     """The architecture's config with the input, anchors and output of the settings, for this number of classes."""
     settings = filled(settings)
-    family, spec, output = family_of(base), input_spec(base.spec, settings), base.output
+    spec, output = input_spec(base.spec, settings), base.output
     if settings.anchors is not None:
-        base = family.with_anchors(base, tuple(float(side) for side in settings.anchors))
+        base = base.with_anchor_sides(tuple(float(side) for side in settings.anchors))
     if settings.score_threshold is not None:
         output = replace(output, score_threshold=settings.score_threshold)
     if settings.max_instances is not None:
         output = replace(output, max_instances=settings.max_instances)
-    base = family.with_rows(base, settings.score_threshold, settings.max_instances)
+    base = base.with_limits(settings.score_threshold, settings.max_instances)
     return replace(base, num_classes=classes, spec=spec, output=output)
 
 
@@ -197,7 +191,7 @@ def input_spec(spec: InputSpec, settings: NetworkSettings) -> InputSpec:
     return replace(spec, **{k: v for k, v in given.items() if v is not None})
 
 
-def build(settings: NetworkSettings, classes: Classes, start: Start, seed: int = 0) -> tuple[Model, Transfer | None]:
+def build(settings: NetworkSettings, classes: Classes, start: Start, seed: int = 0) -> tuple[AnyModel, Transfer | None]:
     """The model a run begins with, its random weights drawn from the seed, and what was taken of other weights.
 
     Raises ConfigError for frozen norms without weights, WeightsError where the weights are of another network.
@@ -211,7 +205,9 @@ def build(settings: NetworkSettings, classes: Classes, start: Start, seed: int =
         )
     with torch.random.fork_rng([]):  # built on the processor
         torch.default_generator.manual_seed(seed)
-        model = start.kind(fitted(start.config, settings, len(classes)))
+        model = build_config(fitted(start.config, settings, len(classes)))
     if start.weights is None:
         return model, None
-    return model, transfer(model, start.weights, start.source, classes, start.classes)
+    return model, transfer(
+        model, start.weights, start.source, classes, start.classes, family_of(start.config).class_rows
+    )

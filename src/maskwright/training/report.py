@@ -30,7 +30,7 @@ def report_run(weights: Path, data: Dataset | None, settings: Resolved) -> Path 
             data,
             title=what,
             config=settings.values(),
-            metrics=("coco", "nuclei") if data.has_masks and predictor.model.draws_masks else ("coco",),
+            metrics=("coco", "nuclei") if data.has_masks and predictor.draws_masks else ("coco",),
             progress=False,
         )
     except (MaskwrightError, OSError) as error:

@@ -13,7 +13,7 @@ import torch
 
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError
-from maskwright.models.base import Model
+from maskwright.models.base import AnyModel
 from maskwright.nn.sync_norm import has_frozen_norms, live_norms, synchronised_norms
 from maskwright.samples.loader import Batch, Batches
 from maskwright.training import checkpoint
@@ -30,7 +30,7 @@ STATE = "last.state"
 class Run:
     """The objects of a run and how far it is."""
 
-    def __init__(self, model: Model, data: Dataset, settings: Resolved) -> None:
+    def __init__(self, model: AnyModel, data: Dataset, settings: Resolved) -> None:
         if settings.learning.norm == "live" and has_frozen_norms(model):
             raise ConfigError("TrainConfig: norm is 'live', but this model was built with norms that never change.")
         self.settings, self.learning, self.length = settings, settings.learning, settings.length
@@ -39,8 +39,8 @@ class Run:
         self.team = Team()
         self.model = model.to(self.accelerator.device).to(memory_format=torch.channels_last)
         self.train_mode()
-        sampling = settings.sampling(masks=model.draws_masks)
-        self.batches = Batches(data, model.spec, sampling, (self.team.rank, self.team.count))
+        sampling = settings.sampling(masks=model.config.draws_masks)
+        self.batches = Batches(data, model.config.spec, sampling, (self.team.rank, self.team.count))
         self.optimizer = build_optimizer(self.model, self.learning)
         self.team.same_weights(self.model)
         self.ema = None if self.learning.ema is None else Ema(self.model, self.learning.ema)
@@ -77,7 +77,7 @@ class Run:
         return state
 
     @property
-    def evaluated(self) -> Model:
+    def evaluated(self) -> AnyModel:
         """The model that is evaluated and saved."""
         return self.model if self.ema is None else self.ema.model
 

@@ -10,7 +10,7 @@ from maskwright.codec import encode, filled
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError
 from maskwright.models import zoo
-from maskwright.models.base import Model
+from maskwright.models.base import AnyModel
 from maskwright.training import settings as files
 from maskwright.training.config import TrainConfig
 from maskwright.training.defaults import default_model, resolve
@@ -54,7 +54,7 @@ class Plan:
         return "\n".join([first, *(f"  {line}" for line in self.settings.explained())])
 
 
-def plan(config: TrainConfig, model: Model | None = None) -> Plan:
+def plan(config: TrainConfig, model: AnyModel | None = None) -> Plan:
     """Read the annotations, split them, and decide what was left open. Raises ConfigError, DataError, WeightsError."""
     if config.run.resume:
         config = files.as_started(config, Path(config.run.out) / SETTINGS)
@@ -62,11 +62,11 @@ def plan(config: TrainConfig, model: Model | None = None) -> Plan:
     if model is None:
         start = find_start(config.network, default_model(chosen.data))
     else:
-        start = Start(filled(config.network).model, type(model), model.config, built=True)
+        start = Start(filled(config.network).model, model.config, built=True)
     return Plan(resolve(config, chosen.data, start), start, chosen.data, chosen.held_out, chosen.chosen_by)
 
 
-def train(config: TrainConfig, model: Model | None = None) -> Path:
+def train(config: TrainConfig, model: AnyModel | None = None) -> Path:
     """Train on the images of an annotation file; gives the file of the best weights, ready for `maskwright.load`.
 
     What is left open is decided from the data; the decisions are printed on stderr with their reasons, and kept in
@@ -89,8 +89,8 @@ def train(config: TrainConfig, model: Model | None = None) -> Path:
         if not (out / STATE).exists():
             files.write(out / SETTINGS, settings, over=True)
 
-    def save(trained: Model, path: Path, metrics: Mapping[str, float]) -> None:
-        about = zoo.describe(trained, classes, run.start.architecture)
+    def save(trained: AnyModel, path: Path, metrics: Mapping[str, float]) -> None:
+        about = zoo.describe(trained.config, classes, run.start.architecture)
         decided = {"training": encode(settings), "decided": dict(settings.reasons)}
         save_checkpoint(path, trained.state_dict(), {**about, "metrics": dict(metrics), **decided})
 
@@ -136,7 +136,7 @@ def ending(history: History, settings: Resolved, weights: Path, page: Path | Non
 def average_precision(classes: Classes) -> Evaluate:
     """COCO mask AP (box AP where there are no masks) decides; AP50 and AP75 of both are noted too."""
 
-    def measure(model: Model, data: Dataset) -> dict[str, float]:
+    def measure(model: AnyModel, data: Dataset) -> dict[str, float]:
         from maskwright.evaluation.evaluate import evaluate
         from maskwright.predictor.predictor import Predictor
 

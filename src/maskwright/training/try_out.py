@@ -19,9 +19,11 @@ from maskwright.data.dataset import Dataset
 from maskwright.errors import NOTHING_TO_LEARN, DataError, MaskwrightError, TrainingError
 from maskwright.evaluation.evaluate import evaluate
 from maskwright.evaluation.report import NOT_LOSSES
-from maskwright.models.base import Model
+from maskwright.models.base import AnyModel
 from maskwright.ops import boxes as box_ops
+from maskwright.predictor.options import FindOptions
 from maskwright.predictor.predictor import Predictor
+from maskwright.predictor.timing import StageTimer
 from maskwright.samples.excerpt import typical, windows
 from maskwright.samples.loader import Batches, Sampling
 from maskwright.training.fit import History, fit
@@ -116,7 +118,7 @@ class Trial:
         return "\n".join(lines)
 
 
-def try_out(plan: Plan, model: Model | None = None, *, seconds: float = SECONDS) -> Trial:
+def try_out(plan: Plan, model: AnyModel | None = None, *, seconds: float = SECONDS) -> Trial:
     """Train on `IMAGES` typical images for `seconds`, measure on them, and judge.
 
     model: one that was built for the data's classes, instead of the plan's. Nothing is written that stays.
@@ -130,10 +132,9 @@ def try_out(plan: Plan, model: Model | None = None, *, seconds: float = SECONDS)
         model = copy.deepcopy(model)
     with TemporaryDirectory(prefix="maskwright-") as folder:
         side = _side(plan, model)
-        data = windows(plan.data, positions, model.spec, side, Path(folder))
-        model.spec = replace(  # windows stay as they are
-            model.spec, fit="short_edge", size=1, max_size=None, shrink=False, enlarge=None
-        )
+        data = windows(plan.data, positions, model.config.spec, side, Path(folder))
+        whole = replace(model.config.spec, fit="short_edge", size=1, max_size=None, shrink=False, enlarge=None)
+        model = model.with_spec(whole)  # windows stay as they are
         files = tuple(plan.data.images[i].file_name for i in positions)
         settings = shortened(plan.settings, seconds, folder)
         began = time.perf_counter()
@@ -169,7 +170,7 @@ def shortened(settings: Resolved, seconds: float, folder: str) -> Resolved:
     )
 
 
-def _side(plan: Plan, model: Model) -> int:
+def _side(plan: Plan, model: AnyModel) -> int:
     """Windows twice as wide as the large objects are at the network's scale."""
     sides, _ = _input_sides(plan.data, model)
     large = float(np.quantile(sides, 0.9)) if len(sides) else 0.0
@@ -178,10 +179,10 @@ def _side(plan: Plan, model: Model) -> int:
     return wanted if wanted <= usual else min(max(usual, 32 * int(np.ceil(1.2 * large / 32))), most)
 
 
-def _input_sides(data: Dataset, model: Model) -> tuple[Any, Any]:
+def _input_sides(data: Dataset, model: AnyModel) -> tuple[Any, Any]:
     """(N,) sides of all objects at the input, and (P,) how many each image has."""
     boxes = [data.boxes(i)[~data.crowd(i)] for i in range(len(data))]
-    scales = input_scales([record.size for record in data.images], model.spec)
+    scales = input_scales([record.size for record in data.images], model.config.spec)
     sides = [np.sqrt((b[:, 2:] - b[:, :2]).clip(0).prod(axis=1)) * s for b, s in zip(boxes, scales, strict=True)]
     return np.concatenate([*sides, []]), np.array([len(b) for b in boxes])
 
@@ -194,14 +195,14 @@ class _AnyClass:
 
     def __init__(self, inner: Predictor) -> None:
         self.inner, self.classes = inner, Classes(["object"])
-        self.floor, self.score_threshold = inner.floor, inner.score_threshold
+        self.lowest_score, self.score_threshold = inner.lowest_score, inner.score_threshold
 
-    def predict(self, source: Any, **options: Any) -> Instances:
-        found: Instances = self.inner.predict(source, **options)
+    def predict(self, source: Any, options: FindOptions | None = None, *, timer: StageTimer | None = None) -> Instances:
+        found: Instances = self.inner.predict(source, options, timer=timer)
         return replace(found, labels=np.zeros(len(found), np.int64), classes=self.classes)
 
 
-def _measure(model: Model, data: Dataset) -> dict[str, float]:
+def _measure(model: AnyModel, data: Dataset) -> dict[str, float]:
     """AP50 on the images that were learnt from."""
     predictor = Predictor(model, data.classes, device=str(next(model.parameters()).device))
     result = evaluate(predictor, data, progress=False).result
@@ -295,17 +296,17 @@ def outline_faults(data: Dataset) -> list[Cause]:
     return out
 
 
-def _of_inputs(model: Model, data: Dataset) -> list[Cause]:
+def _of_inputs(model: AnyModel, data: Dataset) -> list[Cause]:
     """What is unusual about the inputs: objects too small, more than the model reports, images without contrast."""
     sides, counts = _input_sides(data, model)
     out = []
     if len(sides) and np.median(sides) < TINY:
         found = f"objects are {np.median(sides):.0f} pixels at the input (median), hard to find"
         out.append(Cause(found, (Advice("size", "raise"),)))
-    if counts.max(initial=0) > model.output.max_instances:
-        most = f"a window holds {counts.max()} objects, the model reports {model.output.max_instances} at most"
+    if counts.max(initial=0) > model.config.output.max_instances:
+        most = f"a window holds {counts.max()} objects, the model reports {model.config.output.max_instances} at most"
         out.append(Cause(most))
-    batches = Batches(data, model.spec, Sampling(batch_size=1, masks=model.draws_masks))
+    batches = Batches(data, model.config.spec, Sampling(batch_size=1, masks=model.config.draws_masks))
     flat, off = [], []
     for batch in batches.start():
         flat.append(float(batch.images.std()))

@@ -1,11 +1,12 @@
-"""Values at the network's two ends: how images become its input, what it learns from, what it answers.
+"""Values at the network's two ends: a batch and what limits its detections, what it learns from, what it returns.
 
-Letters: N instances, B batch, K kept rows, M mask-head side, D prototypes, P landmarks, Q classes, H W input, h w
-prototype map.
+Letters: N instances, B batch, K kept rows, M mask-head side, D prototypes, P landmarks, S semantic classes, H W input,
+h w cells of a map.
 """
 
-from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,104 +15,51 @@ from torch import Tensor
 from maskwright.errors import ConfigError, DataError
 from maskwright.types.image import Masks, Size
 
-Fit = Literal["short_edge", "stretch", "letterbox"]
 
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """A batch as the network sees it.
 
-@dataclass(frozen=True)
-class InputSpec:
-    """How an image becomes a network input.
-
-    fit: "short_edge" keeps the shape and brings the short edge to `size`; "stretch" makes it a square of `size`
-        whatever its shape; "letterbox" keeps the shape, brings the long edge to `size` and fills up to the square.
-    size, max_size: side wanted, and the limit of the long edge where the short one is set (None: no limit), in pixels;
-        the other fits have no use for a limit.
-    resize: "pillow" resizes the uint8 image with Pillow's antialiased bilinear filter, each side rounded to the
-        nearest pixel (detectron2); "float" resizes the normalised float image without antialiasing, each side
-        rounded down (torchvision).
-    shrink: False never makes an image smaller to reach `size` (only to keep within `max_size`): for microscopy and
-        other images in which objects keep their size in pixels whatever the size of the image. Only of short edges.
-    enlarge: no image is enlarged by more than this factor to reach `size` (None: no limit), for the same reason. Not
-        of stretched images.
-    channels: order the network was trained with. mean, std: in units of 0..255, in that order.
-    multiple: the input is padded right and bottom with zeros to a multiple of this many pixels.
+    images: (B, 3, H, W) normalised, padded right and bottom. sizes: (h, w) of each image without padding; not given:
+    no image is padded. proposals: for each image boxes (N, 4) in the input frame, for models that are given them.
     """
 
-    size: int = 800
-    max_size: int | None = 1333
-    resize: Literal["pillow", "float"] = "float"
-    channels: Literal["RGB", "BGR"] = "RGB"
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
-    multiple: int = 32
-    shrink: bool = True
-    enlarge: float | None = None
-    fit: Fit = "short_edge"
+    images: Tensor
+    sizes: Sequence[Size] = ()
+    proposals: Sequence[Tensor] | None = None
 
     def __post_init__(self) -> None:
-        if self.fit not in get_args(Fit):
-            raise ConfigError(f"InputSpec: fit is 'short_edge', 'stretch' or 'letterbox', got {self.fit!r}.")
-        if not self.shrink and self.fit != "short_edge":
-            raise ConfigError(f"InputSpec: fit '{self.fit}' shrinks large images, shrink=False does not: choose one.")
-        if self.enlarge is not None and self.fit == "stretch":
-            raise ConfigError("InputSpec: enlarge needs fit 'short_edge' or 'letterbox'; stretching reaches any size.")
-        if self.enlarge is not None and not self.enlarge >= 1:
-            raise ConfigError(f"InputSpec: enlarge is a factor of at least 1, got {self.enlarge}.")
-        if self.size < 1 or self.multiple < 1 or (self.max_size is not None and self.max_size < 1):
-            raise ConfigError(f"InputSpec sizes must be positive, got {self}.")
-        if self.resize not in ("pillow", "float") or self.channels not in ("RGB", "BGR"):
-            raise ConfigError(f"InputSpec: resize is 'pillow' or 'float', channels 'RGB' or 'BGR', got {self}.")
-        object.__setattr__(self, "mean", tuple(float(v) for v in self.mean))
-        object.__setattr__(self, "std", tuple(float(v) for v in self.std))
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ConfigError(f"InputSpec: mean and std are three numbers each, std positive, got {self}.")
+        if not self.sizes:
+            object.__setattr__(self, "sizes", (self.padded,) * len(self.images))
+        for name in ("sizes", "proposals"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.images):
+                raise DataError(f"Inputs: {len(self.images)} images but {len(value)} {name}.")
 
-    def fitted_by(self, fit: Fit) -> "InputSpec":
-        """The same images brought to the input in another way; limits that this way has no use for are lifted."""
-        shrink, enlarge = self.shrink or fit != "short_edge", None if fit == "stretch" else self.enlarge
-        return replace(self, fit=fit, shrink=shrink, enlarge=enlarge)
+    def __len__(self) -> int:
+        return len(self.images)
 
     @property
-    def square(self) -> int:
-        """The side to which inputs are padded at least: a letterbox's size, else 0."""
-        return self.size if self.fit == "letterbox" else 0
+    def padded(self) -> Size:
+        """(H, W) with padding, the same for all images."""
+        return self.images.shape[-2], self.images.shape[-1]
 
 
 @dataclass(frozen=True)
-class OutputSpec:
-    """How raw detections become instances, where published implementations differ.
+class Limits:
+    """Which rows become detections.
 
-    paste: "sampled" samples the mask at pixel centres, the box not rounded (detectron2);
-        "integer" enlarges the box by one mask cell, truncates it to whole pixels and resizes (torchvision).
-    mask_threshold: probability from which a pixel belongs to the mask; masks made of prototypes must be above it.
-    score_threshold: rows below it are left out. max_instances: rows kept at most, best first.
-    clip: cut boxes to the image after they are scaled back, and drop the empty ones.
-    whole_boxes: cut box coordinates down to whole pixels, as YOLACT's published numbers have it, and drop the empty.
-    Of masks made of prototypes: crop_margin: cells around the box in which a mask may be (YOLACT: 1). upsample:
-        "masks" crops at the prototypes' resolution and enlarges the result (YOLACT), "logits" enlarges first and crops
-        at the image's.
-    largest_component: keep only the largest connected part of each mask, pixels joined by their sides.
+    score: rows below it are left out before suppression. keep: rows of an image that are reported at most; `detect`
+    returns exactly as many, the rest zero. nms: the kind of non-maximum suppression, one of `Config.nms_kinds`.
     """
 
-    paste: Literal["sampled", "integer"] = "sampled"
-    mask_threshold: float = 0.5
-    score_threshold: float = 0.05
-    max_instances: int = 100
-    clip: bool = True
-    whole_boxes: bool = False
-    crop_margin: float = 1.0
-    upsample: Literal["masks", "logits"] = "masks"
-    largest_component: bool = False
+    score: float
+    keep: int
+    nms: str
 
     def __post_init__(self) -> None:
-        if self.paste not in ("sampled", "integer"):
-            raise ConfigError(f"OutputSpec: paste is 'sampled' or 'integer', got {self.paste!r}.")
-        if self.upsample not in ("masks", "logits") or not self.crop_margin >= 0:
-            raise ConfigError(f"OutputSpec: upsample is 'masks' or 'logits', crop_margin at least 0, got {self}.")
-        if not 0 < self.mask_threshold < 1 or not 0 <= self.score_threshold <= 1 or self.max_instances < 0:
-            raise ConfigError(
-                "OutputSpec: score_threshold lies in [0, 1], mask_threshold between 0 and 1, max_instances is not "
-                f"negative, got {self}."
-            )
+        if not 0 <= self.score < 1 or self.keep < 1:
+            raise ConfigError(f"Limits: score is at least 0 and below 1, keep at least 1, got {self}.")
 
 
 @dataclass(eq=False)
@@ -119,9 +67,10 @@ class Target:
     """The annotation of one training image in the network's input frame.
 
     boxes (N, 4) float32; labels (N,) int64 in 0..Q-1; masks: `Masks`, or a list of N polygon lists (each polygon a
-    flat float64 array x0, y0, x1, y1, ...), or None. crowd (N,) bool marks regions that are neither object nor
-    background. keypoints (N, P, 3) float32 x, y, visibility (0 not annotated, 1 hidden, 2 seen), or None; classes of
-    fewer than P landmarks have zeros behind theirs.
+    flat float64 array x0, y0, x1, y1, ...), or None. crowd (N,) bool marks regions that are neither foreground nor
+    background. keypoints (N, P, 3) float32 x, y, visibility (0 not annotated, 1 hidden, 2 visible), or None; classes
+    of fewer than P landmarks have zeros behind theirs. semantic (h, w) int64: the class of each pixel, -1 where it is
+    not annotated, or None.
     """
 
     boxes: Tensor
@@ -129,6 +78,7 @@ class Target:
     masks: Masks | list[list[NDArray[np.float64]]] | None = None
     crowd: Tensor | None = None
     keypoints: Tensor | None = None
+    semantic: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
@@ -137,37 +87,95 @@ class Target:
             value = getattr(self, name)
             if value is not None and len(value) != len(self.boxes):
                 raise DataError(f"Target: {len(self.boxes)} boxes but {len(value)} {name}.")
+        if self.semantic is not None and self.semantic.ndim != 2:
+            raise DataError(f"Target: semantic is (h, w), got {tuple(self.semantic.shape)}.")
 
     def __len__(self) -> int:
         return len(self.boxes)
 
 
-@dataclass(eq=False)
-class RawDetections:
-    """What `Model.detect` returns: rows in the input frame, best first, as many for each image; dead ones are zero.
+# ---- what a network returns -----------------------------------------------------------------------------------------
 
-    boxes (B, K, 4); scores (B, K); labels (B, K) int64. A row is dead where its score is 0.
-    Masks come in one of two forms, or not at all: mask_probs (B, K, M, M) of the predicted class inside the box; or
-    coefficients (B, K, D) of prototypes (B, h, w, D), which span the whole padded input of size `span` (H, W).
-    mask_ratings (B, K): how well the mask is thought to fit, a factor on the score, not bounded; or None.
+
+@dataclass(frozen=True, eq=False)
+class BoxMasks:
+    """Mask R-CNN's masks: probs (B, K, M, M), of the predicted class inside each box."""
+
+    probs: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class PrototypeMasks:
+    """YOLACT's masks: a linear combination of prototypes for each row.
+
+    coefficients (B, K, D). prototypes (B, h, w, D), which span the whole padded input of size `span` (H, W). ratings
+    (B, K): how well the mask is estimated to fit, a factor on the score, not bounded; None: not estimated.
+    """
+
+    coefficients: Tensor
+    prototypes: Tensor
+    span: Size
+    ratings: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class HeatMaps:
+    """Landmarks: logits (B, K, P, M, M), one map over each box for each landmark."""
+
+    logits: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Semantic:
+    """Class logits (B, S, h, w) of the whole padded input of size `span` (H, W), whatever the rows are."""
+
+    logits: Tensor
+    span: Size
+
+
+Part = BoxMasks | PrototypeMasks | HeatMaps | Semantic
+"""What a model returns beside boxes; `predictor.finish` has a finisher for each."""
+
+PartKind = TypeVar("PartKind", BoxMasks, PrototypeMasks, HeatMaps, Semantic)
+
+BY_ROW = ("probs", "coefficients", "ratings", "logits")
+"""Fields of parts that have a row for each detection; `Semantic` has none."""
+
+
+@dataclass(frozen=True, eq=False)
+class RawDetections:
+    """What `Model.detect` returns: K rows for each image in the input frame, best first; a dead row is all zero.
+
+    boxes (B, K, 4); scores (B, K); labels (B, K) int64. A row is dead where its score is 0. parts: masks, landmarks and
+    semantic maps, at most one of a kind.
     """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
-    mask_probs: Tensor | None = None
-    coefficients: Tensor | None = None
-    prototypes: Tensor | None = None
-    span: Size | None = None
-    mask_ratings: Tensor | None = None
+    parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if value is None or f.name == "span":
-                continue
-            rows = 1 if f.name == "prototypes" else 2
-            if value.shape[:rows] != self.scores.shape[:rows]:
-                raise DataError(f"RawDetections: {f.name} is {tuple(value.shape)}, scores {tuple(self.scores.shape)}.")
-        if len({v is None for v in (self.coefficients, self.prototypes, self.span)}) > 1:
-            raise DataError("RawDetections: coefficients, prototypes and span come together.")
+        rows = self.scores.shape
+        if self.boxes.shape != (*rows, 4) or self.labels.shape != rows:
+            shapes = f"boxes {tuple(self.boxes.shape)}, labels {tuple(self.labels.shape)}"
+            raise DataError(f"RawDetections: scores are {tuple(rows)}, but {shapes}.")
+        for part in self.parts:
+            for f in fields(part):
+                value = getattr(part, f.name)
+                wanted = rows if f.name in BY_ROW and not isinstance(part, Semantic) else rows[:1]
+                if isinstance(value, Tensor) and value.shape[: len(wanted)] != wanted:
+                    name = f"{type(part).__name__}.{f.name}"
+                    raise DataError(f"RawDetections: {name} is {tuple(value.shape)}, scores {tuple(rows)}.")
+
+    def part(self, kind: type[PartKind]) -> PartKind | None:
+        """The part of a kind; None where the model returns none."""
+        return next((part for part in self.parts if isinstance(part, kind)), None)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name: boxes, scores, labels, and those of the parts, such as `BoxMasks.probs`."""
+        named = {"boxes": self.boxes, "scores": self.scores, "labels": self.labels}
+        for part in self.parts:
+            values = {f"{type(part).__name__}.{f.name}": getattr(part, f.name) for f in fields(part)}
+            named |= {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        return named

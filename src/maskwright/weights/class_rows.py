@@ -1,46 +1,38 @@
-"""Which weights have rows for each class, and how many classes weights are for. Names are ours: see `keymaps`."""
+"""Which weights have rows for each class, and how many classes weights are for. Each family has a table of its own."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from torch import Tensor
+import torch
 
 
 class ClassRows(NamedTuple):
     """Layout of a tensor's rows: `each` rows for every class, then `background` rows.
 
-    blocks: the tensor consists of several such blocks, one for each prior.
+    blocks: the tensor consists of several such blocks, one for each prior. counts: one block, so that the length of
+    its bias gives the number of classes.
     """
 
     each: int
     background: int = 0
     blocks: bool = False
+    counts: bool = False
 
     def count(self, classes: int) -> int:
         """Number of rows of a block for that many classes."""
         return classes * self.each + self.background
 
 
-CLASS_ROWS: Mapping[str, ClassRows] = {
-    "box_predictor.classes.": ClassRows(1, 1),
-    "box_predictor.deltas.": ClassRows(4),
-    "mask_head.logits.": ClassRows(1),
-    "head.logits.": ClassRows(1, 1, blocks=True),
-    "semantic.": ClassRows(1),
-    "scorer.conv.5.": ClassRows(1),
-}
-"""By the beginning of the tensors' names."""
-
-_COUNTED = ("box_predictor.classes.bias", "semantic.bias")  # one block each, so that their length gives the number
+RowTable = Mapping[str, ClassRows]
+"""Layouts by the beginning of the tensors' names; names are ours."""
 
 
-def class_rows(name: str) -> ClassRows | None:
+def class_rows(name: str, table: RowTable) -> ClassRows | None:
     """The layout of the tensor of that name; None if it has no rows for classes."""
-    return next((rows for start, rows in CLASS_ROWS.items() if name.startswith(start)), None)
+    return next((rows for start, rows in table.items() if name.startswith(start)), None)
 
 
-def class_count(state: Mapping[str, Tensor]) -> int | None:
-    """The number of classes that weights under our names are for; None if they have no head that shows it."""
-    name = next((n for n in _COUNTED if n in state), None)
-    rows = class_rows(name) if name else None
-    return (len(state[name]) - rows.background) // rows.each if name and rows else None
+def class_count(shapes: Mapping[str, torch.Size], table: RowTable) -> int | None:
+    """The number of classes that weights of these shapes are for; None if they have no head that shows it."""
+    counted = ((rows, shapes.get(f"{start}bias")) for start, rows in table.items() if rows.counts)
+    return next(((shape[0] - rows.background) // rows.each for rows, shape in counted if shape is not None), None)

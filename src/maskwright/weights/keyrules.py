@@ -1,15 +1,14 @@
-"""Conversion of published weights to our names by explicit rules; the rules are in `keymaps` and `keymaps_yolact`."""
+"""Conversion of published weights to our names by explicit rules; the rules of a family are in its `keys`."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from maskwright.errors import WeightsError
-
-Publisher = Literal["torchvision", "detectron2", "yolact"]
 
 END = r"(weight|bias)"
 NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
@@ -24,9 +23,14 @@ class Converted:
     """
 
     state: dict[str, Tensor]
-    publisher: Publisher | None = None
+    publisher: str | None = None
     unknown: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+
+    @property
+    def shapes(self) -> dict[str, torch.Size]:
+        """The shapes of the weights."""
+        return {name: tensor.shape for name, tensor in self.state.items()}
 
     @classmethod
     def of(cls, weights: "Converted | Mapping[str, Tensor]") -> "Converted":
@@ -50,7 +54,7 @@ class Rule(NamedTuple):
     edit: Callable[[Tensor], Tensor] | None = None
 
 
-def apply(rules: tuple[Rule, ...], state: Mapping[str, Tensor], who: Publisher) -> Converted:
+def apply(rules: tuple[Rule, ...], state: Mapping[str, Tensor], who: str) -> Converted:
     """Convert every name by the first rule that matches it. WeightsError if two names become the same one."""
     out: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
@@ -70,3 +74,22 @@ def apply(rules: tuple[Rule, ...], state: Mapping[str, Tensor], who: Publisher) 
             raise WeightsError(f"'{origin[target]}' and '{name}' both become '{target}'; expected one of them.")
         out[target], origin[target] = value, name
     return Converted(out, who, tuple(unknown), tuple(ignored))
+
+
+class Names(NamedTuple):
+    """The naming scheme of a publisher's files. sign: pattern of beginnings that only its names have."""
+
+    publisher: str
+    sign: str
+    convert: Callable[[Mapping[str, Tensor]], Converted]
+
+
+def naming(state: Mapping[str, Tensor], known: Iterable[Names]) -> Names | None:
+    """The naming scheme of weights; None if it is none of the known ones."""
+    return next((names for names in known if any(re.match(names.sign, name) for name in state)), None)
+
+
+def convert(state: Mapping[str, Tensor], known: Iterable[Names]) -> Converted:
+    """Weights of any known publisher under our names; others are kept unchanged."""
+    names = naming(state, known)
+    return Converted(dict(state)) if names is None else names.convert(state)

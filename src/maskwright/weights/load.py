@@ -4,18 +4,17 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from maskwright.errors import WeightsError
-from maskwright.weights.class_rows import class_count, class_rows
+from maskwright.weights.class_rows import RowTable, class_count, class_rows
 from maskwright.weights.files import WeightsFile, read
-from maskwright.weights.keymaps import Converted, convert
+from maskwright.weights.keyrules import Converted, Names, convert
 
 Shapes = Mapping[str, torch.Size]
-Candidates = Mapping[str, Callable[[], Shapes]]
-"""By a model's name, a function that gives the names and shapes of its weights."""
 
 ANY = "any"
 """In place of a publisher: conventions are not compared."""
@@ -26,10 +25,26 @@ COUNTER = "num_batches_tracked"
 _SHOWN = 4
 
 
+@dataclass(frozen=True)
+class Known:
+    """The published networks: to convert their files, and to say which of them a file is of.
+
+    shapes: by a network's name, a function that gives the names and shapes of its weights. names: the publishers'
+    naming schemes. class_rows: tensors with rows for classes, of all families.
+    """
+
+    shapes: Mapping[str, Callable[[], Shapes]] = field(default_factory=dict)
+    names: tuple[Names, ...] = ()
+    class_rows: RowTable = field(default_factory=dict)
+
+
+NOTHING = Known()
+
+
 def load_file(
     model: nn.Module,
     path: str | os.PathLike[str],
-    candidates: Candidates | None = None,
+    known: Known = NOTHING,
     publisher: str | None = ANY,
 ) -> WeightsFile:
     """Load the weights file at `path`, with our names or any known publisher's, into `model`; see `load_into`.
@@ -38,36 +53,34 @@ def load_file(
     if every shape fits, because stride, channel order or priors would be wrong without any error.
     """
     file = read(path)
-    load_into(model, converted(file, candidates, publisher), str(file.path), candidates)
+    load_into(model, converted(file, known, publisher), str(file.path), known)
     return file
 
 
-def converted(file: WeightsFile, candidates: Candidates | None = None, publisher: str | None = ANY) -> Converted:
+def converted(file: WeightsFile, known: Known = NOTHING, publisher: str | None = ANY) -> Converted:
     """The file's weights under our names. Raises WeightsError if they are another publisher's; see `load_file`."""
     try:
-        found = convert(file.tensors) if file.header is None else Converted(file.tensors)
+        found = convert(file.tensors, known.names) if file.header is None else Converted(file.tensors)
     except WeightsError as error:
         raise WeightsError(f"{file.path}: {error}") from error
     if publisher != ANY and found.publisher not in (None, publisher):
-        whose, (hint, _) = f"{publisher}'s" if publisher else "maskwright's own", _fits(found, candidates)
+        whose, (hint, _) = f"{publisher}'s" if publisher else "maskwright's own", _fits(found, known)
         raise WeightsError(f"{file.path} is {found.publisher}'s, this model follows {whose} conventions.{hint}")
     return found
 
 
-def load_into(
-    model: nn.Module, weights: Converted | Mapping[str, Tensor], source: str, candidates: Candidates | None = None
-) -> None:
+def load_into(model: nn.Module, weights: Converted | Mapping[str, Tensor], source: str, known: Known = NOTHING) -> None:
     """Copy `weights` into `model`, strictly: every name, every shape, finite values only.
 
     Values are converted to the model's dtype and device. Batch counters may be missing (they become 0) or superfluous.
     On any other difference the model is unchanged and a WeightsError names `source`, the differences (the first few
-    and their number), and which of `candidates` the weights do fit.
+    and their number), and which of the known networks the weights do fit.
     """
     weights = Converted.of(weights)
     state, own = weights.state, model.state_dict()
     faults = _differences(state, own, weights.unknown)
     if faults:
-        hint, options = _fits(weights, candidates)
+        hint, options = _fits(weights, known)
         message = f"{source} does not fit this {type(model).__name__}: {'; '.join(faults)}.{hint}"
         raise WeightsError(message, options=options)
     check_finite(state, source)
@@ -121,14 +134,14 @@ def _sides(tensor: Tensor) -> str:
     return "x".join(str(s) for s in tensor.shape) or "one number"
 
 
-def _fits(weights: Converted, candidates: Candidates | None) -> tuple[str, tuple[str, ...]]:
-    """A sentence: which of `candidates` fit the weights exactly, except for the number of classes, or most closely.
+def _fits(weights: Converted, known: Known) -> tuple[str, tuple[str, ...]]:
+    """A sentence: which known networks fit the weights exactly, except for the number of classes, or most closely.
 
-    Candidates `name.tag` with the tag of another publisher are skipped. Also the options that the sentence is about.
+    Networks `name.tag` with the tag of another publisher are skipped. Also the options that the sentence is about.
     """
     found = {n: t.shape for n, t in weights.state.items() if not n.endswith(COUNTER)}
     exact, by_class, shares = [], [], {}
-    for name, shapes in (candidates or {}).items():
+    for name, shapes in known.shapes.items():
         if weights.publisher and name.partition(".")[2] not in ("", weights.publisher):
             continue
         expected = {n: s for n, s in shapes().items() if not n.endswith(COUNTER)}
@@ -136,24 +149,26 @@ def _fits(weights: Converted, candidates: Candidates | None) -> tuple[str, tuple
         shares[name] = same / max(len(expected.keys() | found.keys()), 1)
         if same == len(found) == len(expected):
             exact.append(name)
-        elif found.keys() == expected.keys() and all(s == expected[n] or class_rows(n) for n, s in found.items()):
+        elif found.keys() == expected.keys() and all(
+            s == expected[n] or class_rows(n, known.class_rows) for n, s in found.items()
+        ):
             by_class.append(name)
     if exact:
         return f" The file fits: {', '.join(exact)}.", ()
     if by_class:
-        classes = class_count(weights.state)
+        classes = class_count(weights.shapes, known.class_rows)
         hint = f" Except for its number of classes ({classes}) the file fits: {', '.join(by_class)}."
-        return f"{hint} Give the names of its {classes} classes.", ("class_names",)
+        return f"{hint} Give the names of its {classes} classes.", ("classes",)
     best = max(shares, key=lambda n: shares[n], default=None)
     if best is None or shares[best] < 0.5:
-        return " It fits no model of the zoo." if candidates else "", ()
+        return " It fits no model of the zoo." if known.shapes else "", ()
     return f" Nearest is {best}: {math.floor(100 * shares[best])}% of all names and shapes agree.", ()
 
 
-def which_fits(file: WeightsFile, candidates: Candidates) -> str:
-    """A sentence that says which of `candidates` the file's weights fit; empty where the names are ambiguous."""
+def which_fits(file: WeightsFile, known: Known) -> str:
+    """A sentence that says which of the known networks the file's weights fit; empty where the names are ambiguous."""
     try:
-        return _fits(converted(file), candidates)[0]
+        return _fits(converted(file, known), known)[0]
     except WeightsError:
         return ""
 

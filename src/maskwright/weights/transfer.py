@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from maskwright.errors import WeightsError
 from maskwright.types import Classes
-from maskwright.weights.class_rows import class_count, class_rows
-from maskwright.weights.keymaps import Converted
+from maskwright.weights.class_rows import ClassRows, RowTable, class_count, class_rows
+from maskwright.weights.keyrules import Converted
 from maskwright.weights.load import COUNTER, check_finite, listed
 
 BODY = "backbone."
@@ -68,19 +68,27 @@ class Transfer:
 
 
 def transfer(
-    model: nn.Module, weights: Converted | Mapping[str, Tensor], source: str, own: Classes, theirs: Classes | None
+    model: nn.Module,
+    weights: Converted | Mapping[str, Tensor],
+    source: str,
+    own: Classes,
+    theirs: Classes | None,
+    table: RowTable,
 ) -> Transfer:
     """Copy what fits into `model`; it is unchanged if an error is raised.
 
     source: the file, for messages. own, theirs: the classes of the model and of the weights (None: not known; if there
-    are as many as in `own`, they are taken to be those).
+    are as many as in `own`, they are taken to be those). table: of the model's family.
     Raises WeightsError if the backbone does not fit entirely, or a value to be copied is not finite.
     """
-    state, mine = Converted.of(weights).state, model.state_dict()
-    in_order = theirs is None and class_count(state) == len(own)
+    weights, mine = Converted.of(weights), model.state_dict()
+    state, in_order = weights.state, theirs is None and class_count(weights.shapes, table) == len(own)
     theirs = own if in_order else theirs
     pairs = same_names(own, theirs) if theirs is not None else []
-    plan = {name: _rows_to_take(name, tensor, state.get(name), own, theirs, pairs) for name, tensor in mine.items()}
+    plan = {
+        name: _rows_to_take(class_rows(name, table), tensor, state.get(name), own, theirs, pairs)
+        for name, tensor in mine.items()
+    }
     began = tuple(n for n, rows in plan.items() if rows is None and not n.endswith(COUNTER))
     _check_body(mine, began, state, source)
     check_finite({n: state[n] for n, rows in plan.items() if rows is not None}, source)
@@ -102,12 +110,16 @@ def transfer(
 
 
 def _rows_to_take(
-    name: str, tensor: Tensor, given: Tensor | None, own: Classes, theirs: Classes | None, pairs: Sequence[RowPair]
+    by_class: ClassRows | None,
+    tensor: Tensor,
+    given: Tensor | None,
+    own: Classes,
+    theirs: Classes | None,
+    pairs: Sequence[RowPair],
 ) -> Sequence[RowPair] | None:
     """The rows of one tensor to copy: pairs, `ALL`, or None for nothing. pairs: of labels with equal names."""
     if given is None or given.is_floating_point() != tensor.is_floating_point():
         return None
-    by_class = class_rows(name)
     if by_class is None:
         return ALL if given.shape == tensor.shape else None
     if theirs is None or not pairs:

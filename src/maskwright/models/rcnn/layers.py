@@ -1,113 +1,14 @@
-"""What is done with each region of interest: pool its features, name its class, refine its box, draw its mask.
+"""The layers of the heads: pooled features to classes, boxes and masks.
 
 Letters: R RoIs, C channels, S pooled side, Q classes, M mask side (2 x S after the deconvolution).
 Class rows are the Q foreground classes, then background.
 """
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskwright.nn.layers import Norm, conv
-from maskwright.ops.roi_align import roi_align
-
-
-@dataclass(frozen=True)
-class RoIConfig:
-    """Pooling, heads, selection and sampling of the regions of interest.
-
-    sampling_ratio, aligned, outer_epsilon: of the pooling (`Pooler`). box_side, mask_side: pooled sides.
-    box_convs, box_fcs, box_width; mask_convs, mask_width: sizes of the heads. score, nms, keep: which rows become
-    detections; min_side: shorter ones are dropped. samples, foreground, iou: RoIs an image contributes to the loss.
-    beta: smooth L1 of the box (0: L1). binary_targets: bitmaps are thresholded at 0.5 after resampling.
-    """
-
-    sampling_ratio: int = 0
-    aligned: bool = True
-    outer_epsilon: bool = False
-    box_side: int = 7
-    mask_side: int = 14
-    box_convs: int = 0
-    box_fcs: int = 2
-    box_width: int = 1024
-    mask_convs: int = 4
-    mask_width: int = 256
-    score: float = 0.05
-    nms: float = 0.5
-    keep: int = 100
-    min_side: float = 0.0
-    samples: int = 512
-    foreground: float = 0.25
-    iou: float = 0.5
-    beta: float = 0.0
-    binary_targets: bool = True
-
-
-@dataclass(frozen=True)
-class Pooler:
-    """RoIAlign over a pyramid: each RoI is read from the level that fits its size (FPN paper, eq. 1).
-
-    scales: feature / input size of each level. aligned, sampling_ratio: see `ops.roi_align`.
-    outer_epsilon: where the published code adds its guard against rounding: to log2 (torchvision) or inside it.
-    """
-
-    scales: tuple[float, ...]
-    side: int
-    sampling_ratio: int
-    aligned: bool
-    outer_epsilon: bool = False
-
-    def levels(self, boxes: Tensor) -> Tensor:
-        """(R,) index of the level of each box (R, 4): an area of 224 x 224 belongs to stride 16."""
-        finest = -torch.log2(torch.tensor(self.scales[0])).item()
-        size = torch.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-        if self.outer_epsilon:
-            level = torch.floor(4 + torch.log2(size / 224) + 1e-6)
-        else:
-            level = torch.floor(4 + torch.log2(size / 224 + 1e-8))
-        return (level.clamp(finest, finest + len(self.scales) - 1) - finest).to(torch.int64)
-
-    def __call__(self, features: Sequence[Tensor], boxes: Tensor, batch_index: Tensor) -> Tensor:
-        """Boxes (R, 4) in input pixels, batch_index (R,), to (R, C, S, S)."""
-        levels = self.levels(boxes) if len(self.scales) > 1 else None
-        return roi_align(
-            features[: len(self.scales)],
-            boxes,
-            batch_index,
-            levels,
-            self.scales,
-            self.side,
-            sampling_ratio=self.sampling_ratio,
-            aligned=self.aligned,
-        )
-
-
-@dataclass(eq=False)
-class Sampled:
-    """RoIs of one image for the loss, foreground first.
-
-    boxes (R, 4); labels (R,), Q for background; truth (F, 4) and objects (F,): box and row in the target of each
-    foreground RoI.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    truth: Tensor
-    objects: Tensor
-
-    @property
-    def foreground(self) -> Tensor:
-        """Boxes (F, 4) of the foreground RoIs."""
-        return self.boxes[: len(self.truth)]
-
-    @classmethod
-    def nothing(cls, device: torch.device) -> "Sampled":
-        """No RoI."""
-        boxes, rows = torch.zeros(0, 4, device=device), torch.zeros(0, dtype=torch.int64, device=device)
-        return cls(boxes, rows, boxes, rows)
 
 
 class BoxHead(nn.Module):
@@ -135,7 +36,7 @@ class BoxHead(nn.Module):
 
 
 class MeanHead(nn.Module):
-    """C4: the last ResNet stage runs on each RoI and its mean over the window is the vector."""
+    """C4: the last ResNet stage ran on each RoI, and the mean over its window is the vector."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(2, 3))

@@ -4,7 +4,6 @@ Letters: H W image.
 """
 
 import base64
-import copy
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from PIL import Image
 
 from maskwright import media
 from maskwright.errors import ConfigError, ImageError
-from maskwright.explanation.panels import (
+from maskwright.geometry import Geometry
+from maskwright.report.page import Html, escape, facts, grid, page, section
+from maskwright.report.panels import (
     CHOSEN,
     EDGE,
     OTHER,
@@ -30,11 +31,8 @@ from maskwright.explanation.panels import (
     bars,
     sheet,
 )
-from maskwright.geometry import Geometry
-from maskwright.models.base import Model
-from maskwright.report.page import Html, escape, facts, grid, page, section
 from maskwright.results.prediction import Prediction, text_file
-from maskwright.types import FloatArray, Masks
+from maskwright.types import FloatArray, Limits, Masks, OutputSpec
 
 SHOWN_CLASSES = 9
 PALE_BAR, DARK_BAR = (205, 210, 218), (60, 66, 78)
@@ -46,19 +44,22 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".html")
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
-    """One image's way through a model, with what its named stages were given and gave.
+class Seen:
+    """One image's way through a model: what an explanation is made of.
 
-    stages: name -> (arguments, result). geometry: image -> input. rows: for each instance of the prediction its row
-    in the raw detections.
+    name: of the image; image: (H, W, 3) uint8. model: the network that ran; trace: what its stages returned; limits: of
+    its detections. geometry: image -> input. output: how raw rows became instances; prediction: those; rows: for each
+    of them its row in the raw detections.
     """
 
     name: str
-    model: Model
     image: ImageArray
-    prediction: Prediction
-    stages: dict[str, tuple[tuple[Any, ...], Any]]
+    model: Any
+    trace: Any
+    limits: Limits
     geometry: Geometry
+    output: OutputSpec
+    prediction: Prediction
     rows: tuple[int, ...]
 
 
@@ -208,28 +209,6 @@ class Explanation:
             text += " Only this part of the long image is shown."
         key = ((CHOSEN, f"this {self.class_name}"), (REST, "the others"))
         return Panel("The result", text, drawing.pixels(), key[: 2 if others else 1])
-
-
-def watched(model: Model, stages: Iterable[str]) -> tuple[Model, dict[str, tuple[tuple[Any, ...], Any]]]:
-    """A twin that shares the network and notes what the named stages are given and give; and its notes.
-
-    Stages that call each other meet the noting ones, as they do so through the twin.
-    """
-    twin, seen = copy.copy(model), {}
-
-    def noting(name: str) -> Any:
-        stage = getattr(twin, name)
-
-        def run(*arguments: Any, **options: Any) -> Any:
-            result = stage(*arguments, **options)
-            seen[name] = (arguments, result)
-            return result
-
-        return run
-
-    for name in stages:
-        twin.__dict__[name] = noting(name)
-    return twin, seen
 
 
 def plural(number: int, word: str) -> str:

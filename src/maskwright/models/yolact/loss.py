@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskwright.errors import ConfigError, DataError
-from maskwright.nn.yolact import Raw
+from maskwright.errors import DataError
+from maskwright.models.yolact.config import LossConfig
+from maskwright.models.yolact.parts import Raw
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import losses, prior_matching
 from maskwright.ops import masks as mask_ops
@@ -30,35 +31,6 @@ BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 """One over SSD's variances 0.1 and 0.2: of the offsets of boxes, when they are learnt and when they are read."""
 OUTSIDE = 100.0
 """What a true cell outside its box's window costs: the published code's floor of a logarithm."""
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Thresholds and weights of the terms.
-
-    positive, negative: IoU from which a prior answers for an object, and below which it is background. crowd: share of
-    a prior inside a crowd from which it is neither. negatives: background priors for each foreground one, the hardest.
-    masks: foreground priors of an image whose masks are compared, drawn at random; smallest: cells of a true mask
-    below which its IoU is not learnt. The rest are weights.
-    """
-
-    positive: float = 0.5
-    negative: float = 0.4
-    crowd: float = 0.7
-    negatives: int = 3
-    masks: int = 100
-    smallest: int = 25
-    class_weight: float = 1.0
-    box_weight: float = 1.5
-    mask_weight: float = 6.125
-    semantic_weight: float = 1.0
-    mask_iou_weight: float = 25.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.negative <= self.positive <= 1 or not 0 < self.crowd <= 1:
-            raise ConfigError(f"LossConfig: 0 < negative <= positive <= 1 and 0 < crowd <= 1, got {self}.")
-        if self.negatives < 1 or self.masks < 1 or self.smallest < 0:
-            raise ConfigError(f"LossConfig: negatives and masks are at least 1, smallest at least 0, got {self}.")
 
 
 @dataclass(frozen=True, eq=False)

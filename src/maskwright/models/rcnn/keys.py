@@ -1,4 +1,4 @@
-"""Rules from published names of weights to ours, for torchvision and detectron2. YOLACT's are in `keymaps_yolact`.
+"""Published names of R-CNN weights to ours, for torchvision and detectron2: each name is matched by exactly one rule.
 
 Ours: `backbone.*` with torchvision's and timm's ResNet names, `fpn.lateral.L.0`, `fpn.output.L.0` (level 0 has stride
 4; a norm is `.1`), `rpn.conv.I.0`, `rpn.logits`, `rpn.deltas`, `box_head.conv.I.{0,1}`, `box_head.fcN`,
@@ -14,10 +14,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from maskwright.weights.keymaps_yolact import SIGN, from_yolact
-from maskwright.weights.keyrules import END, NORM, Converted, Publisher, Rule, apply
-
-__all__ = ["Converted", "Publisher", "convert", "from_detectron2", "from_torchvision", "from_yolact", "publisher"]
+from maskwright.weights.class_rows import ClassRows, RowTable
+from maskwright.weights.keyrules import END, NORM, Converted, Names, Rule, apply
 
 
 def _background_last(rows: Tensor) -> Tensor:
@@ -105,28 +103,6 @@ TORCHVISION: tuple[Rule, ...] = (
     Rule(_TV_MASK + r"mask_fcn_logits\." + END, r"mask_head.logits.\1", _without_background),
 )
 
-_SIGNS: tuple[tuple[str, Publisher], ...] = (
-    (SIGN, "yolact"),
-    (r"backbone\.body\.|rpn\.head\.|roi_heads\.mask_predictor\.", "torchvision"),
-    (r"backbone\.bottom_up\.|proposal_generator\.|backbone\.(stem|res[2-5])\.|roi_heads\.res5\.", "detectron2"),
-)
-
-
-def publisher(names: Mapping[str, Tensor]) -> Publisher | None:
-    """The publisher whose naming scheme these are; None if unknown."""
-    for sign, who in _SIGNS:
-        if any(re.match(sign, name) for name in names):
-            return who
-    return None
-
-
-def convert(state: Mapping[str, Tensor]) -> Converted:
-    """Weights of any known publisher under our names; others are kept unchanged."""
-    who = publisher(state)
-    if who is None:
-        return Converted(dict(state))
-    return {"torchvision": from_torchvision, "detectron2": from_detectron2, "yolact": from_yolact}[who](state)
-
 
 def from_torchvision(state: Mapping[str, Tensor]) -> Converted:
     """Weights of torchvision's detection models, with the current names or those of files published before 2022."""
@@ -143,3 +119,19 @@ def from_detectron2(state: Mapping[str, Tensor]) -> Converted:
             out.state[stem + "running_mean"] = torch.zeros_like(weight)
             out.state[stem + "running_var"] = torch.ones_like(weight)
     return out
+
+
+NAMES = (
+    Names("torchvision", r"backbone\.body\.|rpn\.head\.|roi_heads\.mask_predictor\.", from_torchvision),
+    Names(
+        "detectron2",
+        r"backbone\.bottom_up\.|proposal_generator\.|backbone\.(stem|res[2-5])\.|roi_heads\.res5\.",
+        from_detectron2,
+    ),
+)
+
+CLASS_ROWS: RowTable = {
+    "box_predictor.classes.": ClassRows(1, 1, counts=True),
+    "box_predictor.deltas.": ClassRows(4),
+    "mask_head.logits.": ClassRows(1),
+}

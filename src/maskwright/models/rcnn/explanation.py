@@ -6,15 +6,18 @@ In drawings of a feature map cell j covers [j, j+1); input pixels divided by the
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskwright.explanation.explanation import Explanation, Trace, plural
-from maskwright.explanation.panels import (
+from maskwright.geometry import Geometry
+from maskwright.models.rcnn.heads import BOX_WEIGHTS
+from maskwright.models.rcnn.network import RCNN, RCNNTrace
+from maskwright.models.rcnn.reader import Pooler
+from maskwright.ops import boxes as box_ops
+from maskwright.report.panels import (
     BEFORE,
     CHOSEN,
     EDGE,
@@ -28,13 +31,9 @@ from maskwright.explanation.panels import (
     heat,
     tiles,
 )
-from maskwright.geometry import Geometry
-from maskwright.models.rcnn import BOX_WEIGHTS, RCNN
-from maskwright.nn.roi_heads import Pooler
-from maskwright.ops import boxes as box_ops
+from maskwright.results.explanation import Explanation, Seen, plural
 from maskwright.types import FloatArray, OutputSpec
 
-STAGES = ("features", "propose", "classify", "select", "segment")
 SHOWN_PROPOSALS, SHOWN_MASKS = 100, 12
 
 BIN = (255, 90, 230)
@@ -333,64 +332,61 @@ class RCNNExplanation(Explanation):
         return Panel("Onto the image", text, drawing.pixels(), ((CHOSEN, "box"), (EDGE, "edge of the mask")))
 
 
-# ---- from the stages' notes ------------------------------------------------------------------------------------------
+# ---- from the trace --------------------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
-def build(trace: Trace, instance: int) -> RCNNExplanation:
-    """The explanation of an instance from what the stages gave."""
-    model = trace.model
+def explain(seen: Seen, instance: int) -> RCNNExplanation:
+    """The explanation of an instance from what the stages returned."""
+    model, trace = seen.model, seen.trace
     assert isinstance(model, RCNN)
-    row, back, stages = trace.rows[instance], trace.geometry.inverse(), trace.stages
-    features = list(stages["features"][1])
-    proposals, objectness = stages["propose"][1][0]
-    logits, deltas = stages["classify"][1]
-    kept = stages["select"][1][0]
-    boxes, values, labels = (column[row] for column in kept)
-    size = stages["select"][0][3][0]
-    scores = logits.float().softmax(dim=1)  # (K, Q + 1)
-    label = int(labels)
-    decoded = box_ops.clip(box_ops.decode(deltas[:, label], proposals, BOX_WEIGHTS), size)
-    distance = (decoded - boxes).abs().amax(dim=1)
-    own = int(torch.where(scores[:, label] == values, distance, math.inf).argmin())
-    better = kept[0][(kept[2] == labels) & (kept[1] > values)]
-    over = box_ops.iou(decoded, torch.cat([boxes[None], better])) > model.config.roi.nms
-    fell = over[:, 0] & ~over[:, 1:].any(dim=1) & (scores[:, label] > model.config.roi.score)
-    fell &= scores[:, label] <= values
-    fell[own] = False
+    assert isinstance(trace, RCNNTrace)
+    row, back, config = seen.rows[instance], seen.geometry.inverse(), model.config
+    proposals, live = trace.proposals.of(0), trace.proposals.alive[0]
+    objectness, scores, deltas = trace.proposals.scores[0][live], trace.scores[0][live], trace.deltas[0][live]
+    found = trace.found
+    box, label, own = found.boxes[0, row], int(found.labels[0, row]), int(found.proposal[0, row])
     mask_pooling, probs = None, None
-    if model.mask_head is not None:
-        mask_pooling = pooling(model.mask_pooler, features, boxes)
-        pooled = model.mask_pooler(features, boxes[None], torch.zeros_like(labels)[None])
-        probs = model.mask_head.all_classes(model.roi_features(pooled))[0].float().sigmoid().cpu().numpy()
-    sure = objectness.float() if model.config.rpn.rank_by == "probability" else objectness.float().sigmoid()
+    if (mask := model.mask_branch) is not None:
+        first = torch.zeros(1, dtype=torch.int64, device=box.device)
+        mask_pooling = pooling(mask.reader.pooler, trace.features, box)
+        probs = mask.head.all_classes(mask.reader(trace.features, box[None], first))[0].float().sigmoid().cpu().numpy()
+    sure = objectness.float() if config.rpn.rank_by == "probability" else objectness.float().sigmoid()
+    decoded = box_ops.clip(box_ops.decode(deltas[:, label], proposals, BOX_WEIGHTS), seen.geometry.size)
+    fell = _fell_to(row, decoded, scores[:, label], trace, seen)
+    fell[own] = False
     return RCNNExplanation(
-        name=trace.name,
+        name=seen.name,
         model="",
-        image=trace.image,
-        prediction=trace.prediction,
+        image=seen.image,
+        prediction=seen.prediction,
         instance=instance,
         proposals=back.boxes(proposals.float().cpu().numpy()),
         objectness=sure.cpu().numpy(),
         proposal=own,
         class_scores=scores[own].cpu().numpy(),
         rivals=back.boxes(decoded[fell].float().cpu().numpy()),
-        box_pooling=pooling(model.box_pooler, features, proposals[own]),
+        box_pooling=pooling(model.box_branch.reader.pooler, trace.features, proposals[own]),
         mask_pooling=mask_pooling,
         mask_probs=probs,
-        nms=model.config.roi.nms,
+        nms=config.roi.nms,
         input_box=proposals[own].float().cpu().numpy(),
-        geometry=trace.geometry,
-        output=model.output,
+        geometry=seen.geometry,
+        output=seen.output,
     )
 
 
-def best_score(stages: dict[str, Any]) -> float | None:
-    """The highest class score that any proposal got; None where there was none."""
-    logits = stages["classify"][1][0]
-    return float(logits.float().softmax(dim=1)[:, :-1].max()) if len(logits) else None
+def _fell_to(row: int, boxes: Tensor, scores: Tensor, trace: RCNNTrace, seen: Seen) -> Tensor:
+    """(P,) bool: proposals whose box of the detection's class it suppressed, and no better one before it."""
+    found, iou = trace.found, seen.model.config.roi.nms
+    value = found.scores[0, row]
+    better = found.boxes[0][(found.labels[0] == found.labels[0, row]) & (found.scores[0] > value)]
+    over = box_ops.iou(boxes, torch.cat([found.boxes[0, row][None], better])) > iou
+    fell: Tensor = over[:, 0] & ~over[:, 1:].any(dim=1) & (scores > seen.limits.score) & (scores <= value)
+    return fell
 
 
-def lowest(model: RCNN) -> float:
-    """The score from which a class of a proposal is looked at."""
-    return model.config.roi.score
+def best_score(trace: RCNNTrace) -> float | None:
+    """The highest class score of any proposal; None where there was none."""
+    scores = trace.scores[trace.proposals.alive][:, :-1]
+    return float(scores.max()) if len(scores) else None

@@ -12,9 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maskwright.explanation.explanation import Explanation, Trace, plural
-from maskwright.explanation.nms import Suppression, suppressed
-from maskwright.explanation.panels import (
+from maskwright.geometry import Geometry
+from maskwright.models.yolact.loss import BOX_WEIGHTS
+from maskwright.models.yolact.network import Yolact, YolactTrace
+from maskwright.models.yolact.suppression import Suppression, suppressed
+from maskwright.ops import boxes as box_ops
+from maskwright.ops import prototypes as prototype_ops
+from maskwright.report.panels import (
     BEFORE,
     CHOSEN,
     EDGE,
@@ -34,14 +38,9 @@ from maskwright.explanation.panels import (
     signed,
     tiles,
 )
-from maskwright.geometry import Geometry
-from maskwright.models.yolact import Yolact
-from maskwright.models.yolact_loss import BOX_WEIGHTS
-from maskwright.ops import boxes as box_ops
-from maskwright.ops import prototypes as prototype_ops
+from maskwright.results.explanation import Explanation, Seen, plural
 from maskwright.types import BoolArray, FloatArray, OutputSpec
 
-STAGES = ("select", "rate")
 SHOWN_CANDIDATES, SHOWN_BARS, MARKED = 150, 32, 6
 PLUS: Color = (195, 50, 25)
 MINUS: Color = (30, 80, 190)
@@ -300,60 +299,53 @@ def _sigmoid(values: FloatArray) -> FloatArray:
     return np.asarray(1 / (1 + np.exp(-np.clip(values, -60, 60))), np.float32)
 
 
-# ---- from the stages' notes ------------------------------------------------------------------------------------------
+# ---- from the trace --------------------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
-def build(trace: Trace, instance: int) -> YolactExplanation:
-    """The explanation of an instance from what the stages gave."""
-    model, detected = trace.model, trace.stages["detect"][1]
+def explain(seen: Seen, instance: int) -> YolactExplanation:
+    """The explanation of an instance from what the stages returned."""
+    model, trace = seen.model, seen.trace
     assert isinstance(model, Yolact)
-    row, back = trace.rows[instance], trace.geometry.inverse()
-    (raw, priors), kept = trace.stages["select"]
-    box, value, label, coefficients = (column[row].float() for column in kept[0])
-    scores = raw.logits[0].float().softmax(dim=1)  # (N, Q + 1)
-    boxes = box_ops.decode(raw.deltas[0], priors, BOX_WEIGHTS)
-    distance = (boxes - box).abs().amax(dim=1)
-    own = int(torch.where(scores[:, int(label)] == value, distance, math.inf).argmin())
-    near = torch.nonzero(scores[:, :-1].amax(dim=1) > model.config.nms.score).flatten()
+    assert isinstance(trace, YolactTrace)
+    row, back, found, priors = seen.rows[instance], seen.geometry.inverse(), trace.found, trace.priors
+    box, value = found.boxes[0, row].float(), float(found.scores[0, row])
+    label, own, coefficients = int(found.labels[0, row]), int(found.prior[0, row]), found.coefficients[0, row]
+    scores = trace.outputs.logits[0].float().softmax(dim=1)  # (N, Q + 1)
+    boxes = box_ops.decode(trace.outputs.deltas[0], priors, BOX_WEIGHTS)
+    near = torch.nonzero(scores[:, :-1].amax(dim=1) > seen.limits.score).flatten()
     best, order = scores[near, :-1].amax(dim=1).sort(descending=True, stable=True)
-    prototypes, span = detected.prototypes[0].float(), detected.span
+    prototypes, span = trace.prototypes[0].float(), trace.span
     shape = (prototypes.shape[0], prototypes.shape[1])
-    window = prototype_ops.window(box[None], shape, span, model.output.crop_margin)[0]
+    window = prototype_ops.window(box[None], shape, span, seen.output.crop_margin)[0]
     step = (span[1] / shape[1], span[0] / shape[0])
     strength = coefficients.abs() * (prototypes.abs()[window].mean(dim=0) if window.any() else prototypes.mean((0, 1)))
-    suppression = suppressed(boxes[near], scores[near, :-1], int(label), box, float(value), model.config.nms, back)
     return YolactExplanation(
-        name=trace.name,
+        name=seen.name,
         model="",
-        image=trace.image,
-        prediction=trace.prediction,
+        image=seen.image,
+        prediction=seen.prediction,
         instance=instance,
         candidates=back.boxes(boxes[near][order].cpu().numpy()),
         candidate_scores=best.cpu().numpy(),
         priors=len(priors),
         prior=back.boxes(priors[own].float().cpu().numpy())[0],
         class_scores=scores[own].cpu().numpy(),
-        suppression=suppression,
+        suppression=suppressed(boxes[near], scores[near, :-1], label, box, value, model.config, seen.limits, back),
         prototypes=prototypes.cpu().numpy(),
         coefficients=coefficients.cpu().numpy(),
         order=strength.argsort(descending=True, stable=True).cpu().numpy(),
         logits=prototype_ops.logits(prototypes, coefficients[None])[0].cpu().numpy(),
         window=window.cpu().numpy(),
-        cell_box=box.cpu().numpy() / np.array([*step, *step], np.float32),
-        rating=None if detected.mask_ratings is None else float(detected.mask_ratings[0, row]),
-        output=model.output,
-        geometry=trace.geometry,
+        cell_box=(box / box.new_tensor([*step, *step])).cpu().numpy(),
+        rating=None if trace.ratings is None else float(trace.ratings[0, row]),
+        output=seen.output,
+        geometry=seen.geometry,
         step=step,
     )
 
 
-def best_score(stages: dict[str, Any]) -> float | None:
-    """The highest class score that any prior got."""
-    (raw, _), _ = stages["select"]
-    return float(raw.logits.float().softmax(dim=2)[..., :-1].max()) if raw.logits.shape[1] else None
-
-
-def lowest(model: Yolact) -> float:
-    """The score from which the best class of a prior makes it a candidate."""
-    return model.config.nms.score
+def best_score(trace: YolactTrace) -> float | None:
+    """The highest class score of any prior."""
+    logits = trace.outputs.logits
+    return float(logits.float().softmax(dim=2)[..., :-1].max()) if logits.shape[1] else None

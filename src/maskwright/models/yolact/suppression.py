@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from maskwright.explanation.explanation import plural
 from maskwright.geometry import Geometry
-from maskwright.models.yolact import NMSConfig
+from maskwright.models.yolact.config import YolactConfig
 from maskwright.ops import boxes as box_ops
 from maskwright.ops.nms import batched_nms, fast_nms, greedy_nms_by_class, with_end_pixels
-from maskwright.types import FloatArray
+from maskwright.results.explanation import plural
+from maskwright.types import FloatArray, Limits
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,29 +42,42 @@ class Suppression:
 
 
 def suppressed(
-    boxes: Tensor, scores: Tensor, label: int, box: Tensor, score: float, nms: NMSConfig, back: Geometry
+    boxes: Tensor,
+    scores: Tensor,
+    label: int,
+    box: Tensor,
+    score: float,
+    config: YolactConfig,
+    limits: Limits,
+    back: Geometry,
 ) -> Suppression:
     """What suppression did around one result. boxes (M, 4), scores (M, Q) of all candidates, box (4,): of the input."""
-    own = scores[:, label]
-    if nms.kind == "exact":
-        compared = torch.nonzero(own > nms.score).flatten()
-        rows, labels = greedy_nms_by_class(boxes, scores, nms.score, nms.iou, len(boxes) * scores.shape[1])
-        alive = rows[labels == label]
+    own, iou, kind = scores[:, label], config.nms.iou, limits.nms
+    if kind == "exact":
+        compared = torch.nonzero(own > limits.score).flatten()
+        rows, labels, values = greedy_nms_by_class(boxes, scores, limits.score, iou, max(1, scores.numel()))
+        alive = rows[(labels == label) & (values > 0)]
     else:
-        across = nms.kind == "fast_cross"
+        across = kind == "fast_cross"
         part = scores if across else own[:, None]
         own = scores.amax(dim=1) if across else own
-        compared, _ = fast_nms(boxes, part, 1.0, nms.before, len(boxes), across=across)
-        alive, _ = fast_nms(boxes, part, nms.iou, nms.before, len(boxes), across=across)
+        before = config.compared(limits)
+        compared, alive = (_rows_of_fast(boxes, part, threshold, before, across) for threshold in (1.0, iou))
     dead, only_fast = ~torch.isin(compared, alive), compared[:0]
-    if nms.kind == "exact":
+    if kind == "exact":
         better = with_end_pixels(torch.cat([box[None], boxes[alive[own[alive] > score]]]))
-        over = box_ops.iou(with_end_pixels(boxes[compared]), better) >= nms.iou
+        over = box_ops.iou(with_end_pixels(boxes[compared]), better) >= iou
         double = over[:, 0] & ~over[:, 1:].any(dim=1)
     else:
-        double = box_ops.iou(boxes[compared], box[None])[:, 0] > nms.iou
-        greedy = compared[batched_nms(boxes[compared], own[compared], torch.zeros_like(compared), nms.iou)]
+        double = box_ops.iou(boxes[compared], box[None])[:, 0] > iou
+        greedy = compared[batched_nms(boxes[compared], own[compared], torch.zeros_like(compared), iou)]
         only_fast = greedy[~torch.isin(greedy, alive)]
     fell = compared[dead & double & (own[compared] <= score)]
     moved = [back.boxes(boxes[rows].float().cpu().numpy()) for rows in (fell, only_fast)]
-    return Suppression(nms.kind, nms.iou, len(compared), *moved)
+    return Suppression(kind, iou, len(compared), *moved)
+
+
+def _rows_of_fast(boxes: Tensor, scores: Tensor, iou: float, before: int, across: bool) -> Tensor:
+    """The rows that Fast NMS keeps of all candidates."""
+    row, _, score = fast_nms(boxes, scores, iou, before, max(1, len(boxes)), across=across)
+    return row[score > 0]

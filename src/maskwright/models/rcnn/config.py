@@ -1,0 +1,139 @@
+"""The config of the R-CNN family: everything in which published implementations differ is a field."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self, get_args
+
+from maskwright.errors import ConfigError
+from maskwright.models.base import Config
+from maskwright.types import BoxMasks, Limits, Part
+
+Neck = Literal["fpn", "c4"]
+
+
+@dataclass(frozen=True)
+class RPNConfig:
+    """Anchors, selection and sampling of the proposals.
+
+    sizes: anchor sides in pixels for each level; ratios: height / width. rounded: anchors in whole pixels.
+    stride_from_input: anchors step by padded input size // feature size, per axis (torchvision), instead of by the
+        level's nominal stride (detectron2).
+    convs: 3x3 layers before the two outputs. before, after: proposals kept for each level before suppression and in
+        all after it. train_before, train_after: the same while training. nms: IoU above which the better proposal
+        suppresses the other. rank_by: what orders the proposals.
+    min_side: proposals with a shorter side are dropped (0: only the empty ones).
+    low, high: an anchor is background below the first IoU, foreground from the second on, and ignored between them.
+    samples, foreground: anchors an image contributes to the loss, and the share of foreground among them.
+    beta: of the smooth L1 (0: L1). mean_over: divide the sums by the sampled anchors, or by samples x images.
+    """
+
+    sizes: tuple[tuple[float, ...], ...] = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    rounded: bool = False
+    stride_from_input: bool = False
+    convs: int = 1
+    before: int = 1000
+    after: int = 1000
+    train_before: int = 2000
+    train_after: int = 1000
+    nms: float = 0.7
+    rank_by: Literal["logit", "probability"] = "logit"
+    min_side: float = 0.0
+    low: float = 0.3
+    high: float = 0.7
+    samples: int = 256
+    foreground: float = 0.5
+    beta: float = 0.0
+    mean_over: Literal["budget", "sampled"] = "budget"
+
+    def __post_init__(self) -> None:
+        if self.rank_by not in ("logit", "probability") or self.mean_over not in ("budget", "sampled"):
+            raise ConfigError(
+                f"RPNConfig: rank_by is 'logit' or 'probability', mean_over is 'budget' or 'sampled', got "
+                f"{self.rank_by!r} and {self.mean_over!r}."
+            )
+
+    def for_rows(self, keep: int) -> "RPNConfig":
+        """With proposals for `keep` detections: at least twice as many."""
+        return replace(self, before=max(self.before, 2 * keep), after=max(self.after, 2 * keep))
+
+
+@dataclass(frozen=True)
+class RoIConfig:
+    """Pooling, heads, selection and sampling of the regions of interest.
+
+    sampling_ratio, aligned, outer_epsilon: of the pooling (`Pooler`). box_side, mask_side: pooled sides.
+    box_convs, box_fcs, box_width; mask_convs, mask_width: sizes of the heads. score, nms, keep: which rows become
+    detections; min_side: shorter ones are dropped. samples, foreground, iou: RoIs an image contributes to the loss,
+    the share of foreground among them, and the IoU from which a RoI is foreground.
+    beta: smooth L1 of the box (0: L1). binary_targets: bitmaps are thresholded at 0.5 after resampling.
+    """
+
+    sampling_ratio: int = 0
+    aligned: bool = True
+    outer_epsilon: bool = False
+    box_side: int = 7
+    mask_side: int = 14
+    box_convs: int = 0
+    box_fcs: int = 2
+    box_width: int = 1024
+    mask_convs: int = 4
+    mask_width: int = 256
+    score: float = 0.05
+    nms: float = 0.5
+    keep: int = 100
+    min_side: float = 0.0
+    samples: int = 512
+    foreground: float = 0.25
+    iou: float = 0.5
+    beta: float = 0.0
+    binary_targets: bool = True
+
+
+@dataclass(frozen=True)
+class RCNNConfig(Config):
+    """Rebuilds an `RCNN`; see `Config` for the fields that all models have.
+
+    neck: "fpn", or "c4" (features of stride 16, the last ResNet stage as head). masks: Mask R-CNN (True) or Faster
+    R-CNN (False). stride_in_1x1: where our ResNets' bottlenecks have their stride.
+    """
+
+    nms_kinds = ("by_class",)
+
+    neck: Neck = "fpn"
+    masks: bool = True
+    stride_in_1x1: bool = False
+    rpn: RPNConfig = field(default_factory=RPNConfig)
+    roi: RoIConfig = field(default_factory=RoIConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.neck not in get_args(Neck):
+            raise ConfigError(f"RCNNConfig: neck is 'fpn' or 'c4', got {self.neck!r}.")
+
+    @property
+    def parts(self) -> tuple[type[Part], ...]:
+        return (BoxMasks,) if self.masks else ()
+
+    def limits_for(self, nms: str | None = None) -> Limits:
+        return Limits(self.roi.score, self.roi.keep, self.checked_nms(nms or "by_class"))
+
+    def lowest_score(self, limits: Limits) -> float:
+        return limits.score
+
+    @property
+    def anchor_sides(self) -> tuple[float, ...]:
+        return tuple(level[0] for level in self.rpn.sizes)
+
+    def with_anchor_sides(self, sides: tuple[float, ...]) -> Self:
+        """See `Config.with_anchor_sides`; a network of one level has all sides there."""
+        sizes = (sides,) if len(self.rpn.sizes) == 1 else tuple((side,) for side in sides)
+        return replace(self, rpn=replace(self.rpn, sizes=sizes))
+
+    def with_limits(self, score: float | None = None, keep: int | None = None) -> Self:
+        rpn, roi = self.rpn, self.roi
+        if score is not None:
+            roi = replace(roi, score=min(roi.score, score))
+        if keep is not None:
+            roi = replace(roi, keep=max(keep, roi.keep))
+            rpn = rpn.for_rows(roi.keep)
+        return replace(self, rpn=rpn, roi=roi)

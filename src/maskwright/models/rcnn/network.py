@@ -1,0 +1,131 @@
+"""The R-CNN family as one composition: Faster R-CNN and Mask R-CNN, with a feature pyramid or on the C4 features.
+
+A proposer names boxes, a reader turns each of them into features, and heads say what is there: class and box (Faster
+R-CNN, Ren et al. 2015), and one binary mask for each class, of which the predicted class chooses one (Mask R-CNN, He et
+al. 2017, with RoIAlign in place of RoIPool). What published implementations do differently is a field of the config, so
+that each one's weights give its own numbers.
+
+Letters: B batch, L levels, P proposals, K rows kept, Q classes, M mask side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from maskwright.errors import ConfigError
+from maskwright.models.base import Draws, Model, draws_of
+from maskwright.models.rcnn.config import RCNNConfig
+from maskwright.models.rcnn.fpn import FPN
+from maskwright.models.rcnn.heads import BoxBranch, Detections, MaskBranch, sample
+from maskwright.models.rcnn.layers import BoxHead, BoxPredictor, MaskHead, MeanHead
+from maskwright.models.rcnn.proposer import RPN, Proposals
+from maskwright.models.rcnn.reader import Pooler, RoIReader
+from maskwright.nn.backbones import backbone, missing_strides, norm_layer
+from maskwright.nn.resnet import stage
+from maskwright.ops.losses import Term
+from maskwright.types import BoxMasks, Inputs, Limits, RawDetections, Target
+
+
+@dataclass(frozen=True, eq=False)
+class RCNNTrace:
+    """What the stages returned. features: the maps, finest first; proposals; scores (B, P, Q+1), background last, and
+    deltas (B, P, Q, 4) of them; found: the detections; masks: inside their boxes, or None."""
+
+    features: list[Tensor]
+    proposals: Proposals
+    scores: Tensor
+    deltas: Tensor
+    found: Detections
+    masks: BoxMasks | None
+
+    @property
+    def raw(self) -> RawDetections:
+        parts = () if self.masks is None else (self.masks,)
+        return RawDetections(self.found.boxes, self.found.scores, self.found.labels, parts)
+
+
+class RCNN(Model[RCNNConfig]):
+    """Faster R-CNN, and Mask R-CNN where `config.masks`."""
+
+    def __init__(self, config: RCNNConfig) -> None:
+        super().__init__(config)
+        c, roi = config, config.roi
+        norm = norm_layer("live") if c.neck_norm else None
+        self.backbone = backbone(c.backbone, c.norm, c.norm_eps, strides=c.strides, stride_in_1x1=c.stride_in_1x1)
+        strides = self.backbone.strides
+        self.fpn: FPN | None = None
+        self.res5: nn.Module | None = None
+        if c.neck == "c4":
+            if len(strides) != 1:
+                raise ConfigError(f"RCNNConfig: neck 'c4' works on one feature map, got the strides {c.strides}.")
+            levels, channels = strides, self.backbone.channels[0]
+            body_norm = norm_layer(c.norm, c.norm_eps)
+            self.res5 = stage(channels, channels // 2, 3, 2, body_norm, stride_in_1x1=c.stride_in_1x1)
+            self.box_head: nn.Module = MeanHead()
+            width = mask_inputs = channels // 2 * 4
+        else:
+            levels, channels = (*strides, strides[-1] * 2), c.channels
+            self.fpn = FPN(self.backbone.channels, channels, norm)
+            self.box_head = BoxHead(channels, roi.box_side, roi.box_fcs, roi.box_width, roi.box_convs, norm)
+            width, mask_inputs = roi.box_width, channels
+        self._check_levels(levels)
+        self.rpn = RPN(c.rpn, channels, levels)
+        self.box_predictor = BoxPredictor(width, c.num_classes)
+        self.mask_head = MaskHead(mask_inputs, roi.mask_width, c.num_classes, roi.mask_convs, norm) if c.masks else None
+
+    def _check_levels(self, levels: Sequence[int]) -> None:
+        c, strides = self.config, self.backbone.strides
+        if len(c.rpn.sizes) != len(levels) or any(b != 2 * a for a, b in pairwise(levels)):
+            raise ConfigError(
+                f"RPNConfig.sizes needs one entry for each of the {len(levels)} levels (strides {levels}) that "
+                f"'{c.backbone}' gives, got {len(c.rpn.sizes)}; from level to level strides double."
+                f"{missing_strides(c.backbone, strides, c.strides)}"
+            )
+
+    # ---- the composition --------------------------------------------------------------------------------------
+
+    def reader(self, side: int) -> RoIReader:
+        """What reads a RoI in `side` x `side` bins."""
+        roi, scales = self.config.roi, tuple(1 / s for s in self.backbone.strides)
+        return RoIReader(Pooler(scales, side, roi.sampling_ratio, roi.aligned, roi.outer_epsilon), self.res5)
+
+    @property
+    def box_branch(self) -> BoxBranch:
+        """The head of classes and boxes."""
+        c = self.config
+        return BoxBranch(self.reader(c.roi.box_side), self.box_head, self.box_predictor, c.roi, c.num_classes)
+
+    @property
+    def mask_branch(self) -> MaskBranch | None:
+        """The head of masks; None in Faster R-CNN."""
+        if self.mask_head is None:
+            return None
+        return MaskBranch(self.reader(self.config.roi.mask_side), self.mask_head, self.config.roi)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) to the feature maps, finest first: the pyramid's L + 1, or the one of C4."""
+        maps: list[Tensor] = self.backbone(images)
+        return maps if self.fpn is None else self.fpn(maps)
+
+    # ---- the two verbs ----------------------------------------------------------------------------------------
+
+    def trace(self, inputs: Inputs, limits: Limits) -> RCNNTrace:
+        """See `Model.trace`."""
+        box, mask = self.box_branch, self.mask_branch
+        features = self.features(inputs.images)
+        proposals = self.rpn.propose(features, inputs, limits.keep if limits.keep > self.config.roi.keep else None)
+        scores, deltas = box.scored(features, proposals)
+        found = box.detect(scores, deltas, proposals, inputs.sizes, limits)
+        masks = None if mask is None else mask.detect(features, found)
+        return RCNNTrace(features, proposals, scores, deltas, found, masks)
+
+    def terms(self, inputs: Inputs, targets: Sequence[Target], generator: Draws = None) -> dict[str, Term]:
+        """`rpn_class`, `rpn_box`, `class`, `box` and, with masks, `mask`. See `Model.terms`."""
+        box, mask, draws = self.box_branch, self.mask_branch, draws_of(generator, len(targets))
+        features = self.features(inputs.images)
+        out, proposals = self.rpn.learn(features, inputs, targets, draws)
+        sampled = sample(proposals, targets, draws, self.config.roi, self.config.num_classes)
+        out |= box.terms(features, sampled)
+        return out if mask is None else out | mask.terms(features, sampled, targets)

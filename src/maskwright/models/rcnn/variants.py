@@ -1,0 +1,125 @@
+"""The R-CNNs that were published, and those made to learn from random weights, as configs."""
+
+from dataclasses import replace
+
+from maskwright.errors import ConfigError, suggest
+from maskwright.models.rcnn.config import RCNNConfig, RoIConfig, RPNConfig
+from maskwright.types import InputSpec, OutputSpec
+
+DETECTRON2_INPUT = InputSpec(
+    resize="pillow", channels="BGR", mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), multiple=32
+)
+
+
+def detectron2_fpn(num_classes: int = 80, depth: int = 50, *, masks: bool = True) -> RCNNConfig:
+    """detectron2's `mask_rcnn_R_50_FPN` and its relatives (model zoo of 2019)."""
+    return RCNNConfig(
+        num_classes, f"resnet{depth}", masks=masks, stride_in_1x1=True, spec=DETECTRON2_INPUT, output=OutputSpec()
+    )
+
+
+def detectron2_c4(num_classes: int = 80, depth: int = 50, *, masks: bool = True) -> RCNNConfig:
+    """detectron2's `mask_rcnn_R_50_C4`: one map of stride 16, RoIAlign 14x14, res5 as head, 7x7 to 14x14 masks."""
+    rpn = RPNConfig(sizes=((32.0, 64.0, 128.0, 256.0, 512.0),), before=6000, train_before=12000, train_after=2000)
+    roi = RoIConfig(box_side=14, mask_side=14, mask_convs=0)
+    base = detectron2_fpn(num_classes, depth, masks=masks)
+    return replace(base, neck="c4", strides=(16,), rpn=rpn, roi=roi, spec=replace(DETECTRON2_INPUT, multiple=1))
+
+
+def torchvision_v1(num_classes: int = 90, depth: int = 50, *, masks: bool = True) -> RCNNConfig:
+    """torchvision's `maskrcnn_resnet50_fpn` with its COCO weights; labels are COCO ids minus one."""
+    rpn = RPNConfig(
+        rounded=True,
+        stride_from_input=True,
+        train_after=2000,
+        rank_by="probability",
+        min_side=1e-3,
+        beta=1 / 9,
+        mean_over="sampled",
+    )
+    roi = RoIConfig(
+        sampling_ratio=2, aligned=False, outer_epsilon=True, min_side=1e-2, beta=1 / 9, binary_targets=False
+    )
+    output = OutputSpec(paste="integer", clip=False)
+    return RCNNConfig(num_classes, f"resnet{depth}", masks=masks, norm_eps=0.0, rpn=rpn, roi=roi, output=output)
+
+
+def torchvision_v2(num_classes: int = 90, *, masks: bool = True) -> RCNNConfig:
+    """torchvision's `maskrcnn_resnet50_fpn_v2`: live batch norm, two RPN layers, convolutional box head."""
+    base = torchvision_v1(num_classes, masks=masks)
+    return replace(
+        base,
+        norm="live",
+        norm_eps=1e-5,
+        neck_norm=True,
+        rpn=replace(base.rpn, convs=2),
+        roi=replace(base.roi, box_convs=4, box_fcs=1),
+    )
+
+
+def timm_fpn(backbone: str, num_classes: int = 80, *, masks: bool = True) -> RCNNConfig:
+    """Mask R-CNN with a feature pyramid over a timm backbone, detectron2's conventions, live norm as timm has it."""
+    spec = InputSpec(resize="pillow")
+    return RCNNConfig(num_classes, backbone, masks=masks, norm="live", spec=spec)
+
+
+def compact(num_classes: int = 1) -> RCNNConfig:
+    """A light Mask R-CNN for many small objects, made to be trained from random weights on a small machine.
+
+    Half-width neck and heads with batch norm, a ResNet-18 without its last stage, small anchors, and images that are
+    enlarged, at most twice, but never shrunk, as microscopy needs.
+    """
+    rpn = RPNConfig(
+        sizes=((12.0,), (24.0,), (48.0,), (96.0,)), before=1000, after=1000, train_before=1000, train_after=500
+    )
+    roi = RoIConfig(
+        sampling_ratio=2, box_width=512, mask_convs=2, mask_width=128, keep=400, samples=96, foreground=0.33
+    )
+    return RCNNConfig(
+        num_classes,
+        "resnet18",
+        strides=(4, 8, 16),
+        channels=128,
+        norm="live",
+        neck_norm=True,
+        rpn=rpn,
+        roi=roi,
+        spec=InputSpec(size=800, max_size=2000, resize="pillow", shrink=False, enlarge=2.0),
+        output=OutputSpec(score_threshold=0.5, max_instances=400),
+    )
+
+
+def tiny(style: str = "detectron2", num_classes: int = 3) -> RCNNConfig:
+    """Everything as in a published `style` but few and narrow layers, for inputs of 64 pixels: for tests."""
+    styles = {
+        "detectron2": detectron2_fpn,
+        "torchvision_v1": torchvision_v1,
+        "torchvision_v2": torchvision_v2,
+        "c4": detectron2_c4,
+        "compact": compact,
+    }
+    if style not in styles:
+        raise ConfigError(f"There is no tiny '{style}'.{suggest(style, styles)}")
+    base = styles[style](num_classes)
+    sizes = tuple(tuple(s / 4 for s in level) for level in base.rpn.sizes)
+    rpn = replace(base.rpn, sizes=sizes, before=100, after=50, train_before=100, train_after=50, samples=64)
+    convs = min(base.roi.mask_convs, 1)
+    roi = replace(base.roi, box_width=64, mask_convs=convs, mask_width=16, keep=20, samples=32)
+    spec = replace(base.spec, size=64, max_size=128)
+    return replace(base, backbone="resnet14_narrow", channels=16, rpn=rpn, roi=roi, spec=spec)
+
+
+def tiny_variants() -> dict[str, RCNNConfig]:
+    """A tiny config for each way in which the family's networks differ: what the contract suite runs."""
+    return {
+        "detectron2": tiny("detectron2"),
+        "detectron2_boxes": replace(tiny("detectron2"), masks=False),
+        "torchvision_v1": tiny("torchvision_v1"),
+        "torchvision_v1_boxes": replace(tiny("torchvision_v1"), masks=False),
+        "torchvision_v2": tiny("torchvision_v2"),
+        "c4": tiny("c4"),
+        "c4_boxes": replace(tiny("c4"), masks=False),
+        "compact": tiny("compact"),
+        "timm": replace(tiny("detectron2"), backbone="test_byobnet", norm="live"),
+        "one_class": tiny("compact", num_classes=1),
+    }

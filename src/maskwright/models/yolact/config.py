@@ -1,0 +1,147 @@
+"""The config of the YOLACT family: everything in which published implementations differ is a field."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self, get_args
+
+from maskwright.errors import ConfigError
+from maskwright.models.base import Config
+from maskwright.types import InputSpec, Limits, OutputSpec, Part, PrototypeMasks
+
+RESNET_INPUT = InputSpec(
+    size=550, fit="stretch", resize="float", mean=(123.68, 116.78, 103.94), std=(58.40, 57.12, 57.38), multiple=1
+)
+DARKNET_INPUT = replace(RESNET_INPUT, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))
+PUBLISHED_OUTPUT = OutputSpec(score_threshold=0.15, whole_boxes=True)
+
+NMSKind = Literal["fast", "fast_cross", "exact"]
+
+
+@dataclass(frozen=True)
+class NMSConfig:
+    """How detections are chosen.
+
+    kind: "fast" (a suppressed box still suppresses others: one matrix, no loop), "fast_cross" (the same over all
+    classes together), "exact" (greedy, by class). score: a prior takes part if its best class is above this. iou:
+    overlap that suppresses. before: best rows of each class that are compared. keep: rows of an image at most.
+    """
+
+    kind: NMSKind = "fast"
+    score: float = 0.05
+    iou: float = 0.5
+    before: int = 200
+    keep: int = 100
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(NMSKind):
+            raise ConfigError(f"NMSConfig: kind is 'fast', 'fast_cross' or 'exact', got {self.kind!r}.")
+        if not 0 <= self.score < 1 or not 0 < self.iou < 1 or self.before < 1 or self.keep < 1:
+            raise ConfigError(
+                f"NMSConfig: score is at least 0 and below 1, iou between 0 and 1, before and keep are at least "
+                f"1, got {self}."
+            )
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Thresholds and weights of the terms.
+
+    positive, negative: a prior is foreground from the first IoU with an object on and background below the second.
+    crowd: share of a prior inside a crowd region from which it is ignored. negatives: background priors for each
+    foreground one, the hardest. masks: foreground priors of an image whose masks are compared, drawn at random;
+    smallest: cells of a true mask below which its IoU is not learnt. The rest are weights.
+    """
+
+    positive: float = 0.5
+    negative: float = 0.4
+    crowd: float = 0.7
+    negatives: int = 3
+    masks: int = 100
+    smallest: int = 25
+    class_weight: float = 1.0
+    box_weight: float = 1.5
+    mask_weight: float = 6.125
+    semantic_weight: float = 1.0
+    mask_iou_weight: float = 25.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.negative <= self.positive <= 1 or not 0 < self.crowd <= 1:
+            raise ConfigError(f"LossConfig: 0 < negative <= positive <= 1 and 0 < crowd <= 1, got {self}.")
+        if self.negatives < 1 or self.masks < 1 or self.smallest < 0:
+            raise ConfigError(f"LossConfig: negatives and masks are at least 1, smallest at least 0, got {self}.")
+
+
+@dataclass(frozen=True)
+class YolactConfig(Config):
+    """Rebuilds a `Yolact`; see `Config` for the fields that all models have.
+
+    backbone: `resnet50`, `resnet101`, `darknet53`, `mobilenetv2` or a timm name. deformable: 1: every block of the
+    used stages has a deformable 3x3 convolution, 2: every second block, 3: every third; 0: none (our ResNets only).
+    extra: coarser levels beside those of the backbone.
+    sizes: for each level the sides of its priors in input pixels; ratios: width / height of each side's priors;
+    square: every prior is a square of its width, as in the published code.
+    prototypes: D. proto_channels, proto_convs: 3x3 convolutions before the upsampling; proto_upsample: prototypes at
+    twice the finest level's resolution, or at its own. head_convs: shared 3x3 convolutions of the head.
+    mask_scoring: YOLACT++'s network that estimates how well a mask fits.
+    """
+
+    nms_kinds = get_args(NMSKind)
+
+    strides: tuple[int, ...] = (8, 16, 32)
+    deformable: int = 0
+    extra: int = 2
+    sizes: tuple[tuple[float, ...], ...] = ((24.0,), (48.0,), (96.0,), (192.0,), (384.0,))
+    ratios: tuple[float, ...] = (1.0, 0.5, 2.0)
+    square: bool = True
+    prototypes: int = 32
+    proto_channels: int = 256
+    proto_convs: int = 3
+    proto_upsample: bool = True
+    head_convs: int = 1
+    mask_scoring: bool = False
+    nms: NMSConfig = field(default_factory=NMSConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    spec: InputSpec = RESNET_INPUT
+    output: OutputSpec = PUBLISHED_OUTPUT
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prototypes < 1:
+            raise ConfigError(f"YolactConfig: prototypes is at least 1, got {self.prototypes}.")
+
+    @property
+    def parts(self) -> tuple[type[Part], ...]:
+        return (PrototypeMasks,)
+
+    def limits_for(self, nms: str | None = None) -> Limits:
+        kind = self.checked_nms(nms or self.nms.kind)
+        return Limits(self.nms.score, self.nms.before if kind == "fast_cross" else self.nms.keep, kind)
+
+    def lowest_score(self, limits: Limits) -> float:
+        """See `Config.lowest_score`; Fast NMS reports every class of a prior whose best class is high enough."""
+        return limits.score if limits.nms == "exact" else 0.0
+
+    def compared(self, limits: Limits) -> int:
+        """The best rows of each class that Fast NMS compares: at least twice as many as are kept, where more are asked
+        for than usual."""
+        usual = self.limits_for(limits.nms).keep
+        return self.nms.before if limits.keep <= usual else max(self.nms.before, 2 * limits.keep)
+
+    @property
+    def anchor_sides(self) -> tuple[float, ...]:
+        return tuple(level[0] for level in self.sizes)
+
+    def with_anchor_sides(self, sides: tuple[float, ...]) -> Self:
+        """See `Config.with_anchor_sides`; levels with several sides keep the ratios between them."""
+        steps = [[side / level[0] for side in level] for level in self.sizes]
+        steps += steps[-1:] * (len(sides) - len(steps))  # the network names a wrong number of levels
+        pairs = zip(sides, steps, strict=False)
+        return replace(self, sizes=tuple(tuple(side * f for f in step) for side, step in pairs))
+
+    def with_limits(self, score: float | None = None, keep: int | None = None) -> Self:
+        nms = self.nms
+        if score is not None:
+            nms = replace(nms, score=min(nms.score, score))
+        if keep is not None:
+            nms = replace(nms, keep=max(keep, nms.keep))
+            nms = replace(nms, before=max(nms.before, 2 * nms.keep))
+        return replace(self, nms=nms)

@@ -1,0 +1,112 @@
+"""What a `Predictor` drives: a network in eager or fast form here; an exported file would be another."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import torch
+
+from maskwright.errors import ConfigError
+from maskwright.models.base import AnyModel
+from maskwright.models.family import accelerated
+from maskwright.types import Classes, Inputs, InputSpec, Limits, OutputSpec, Part, RawDetections
+
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "bfloat16": torch.bfloat16}
+
+
+class Detector(Protocol):
+    """Something that finds instances in a batch.
+
+    spec: how an image becomes its input. output: how its raw rows become instances. classes: their names. limits: which
+    rows it reports by default. parts: kinds of parts it returns beside boxes. device, dtype: of its inputs.
+    """
+
+    @property
+    def spec(self) -> InputSpec: ...
+    @property
+    def output(self) -> OutputSpec: ...
+    @property
+    def classes(self) -> Classes: ...
+    @property
+    def limits(self) -> Limits: ...
+    @property
+    def parts(self) -> tuple[type[Part], ...]: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def lowest_score(self, limits: Limits) -> float:
+        """The lowest score that it reports under these limits."""
+
+    def detect(self, inputs: Inputs, limits: Limits) -> RawDetections:
+        """Raw detections of a batch on its device; ready when it returns."""
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkDetector:
+    """A network of the zoo, or a user's own, with the choices that it is used with; see `Detector`."""
+
+    network: AnyModel
+    classes: Classes
+    spec: InputSpec
+    limits: Limits
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def of(
+        cls,
+        model: AnyModel,
+        classes: Classes,
+        *,
+        spec: InputSpec | None = None,
+        nms: str | None = None,
+        device: str = "cpu",
+        precision: str = "float32",
+        take: bool = False,
+    ) -> Self:
+        """The fast form of a model, which stays as it is unless it is taken over (`take`).
+
+        spec, nms: instead of its own. Raises ConfigError for a device, precision or kind of suppression that is unknown
+        or cannot be used.
+        """
+        place, dtype = device_and_type(device, precision)
+        limits = model.config.limits_for(nms)
+        network = accelerated(model, take=take).to(place, dtype)
+        return cls(network, classes, spec or model.config.spec, limits, place, dtype)
+
+    @property
+    def output(self) -> OutputSpec:
+        return self.network.config.output
+
+    @property
+    def parts(self) -> tuple[type[Part], ...]:
+        return self.network.config.parts
+
+    def lowest_score(self, limits: Limits) -> float:
+        return self.network.config.lowest_score(limits)
+
+    def trace(self, inputs: Inputs, limits: Limits) -> Any:
+        """One pass with what each stage returned; its `raw` is what `detect` returns."""
+        with torch.inference_mode():
+            trace = self.network.trace(inputs, limits)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return trace
+
+    def detect(self, inputs: Inputs, limits: Limits) -> RawDetections:
+        raw: RawDetections = self.trace(inputs, limits).raw
+        return raw
+
+
+def device_and_type(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
+    """What a device's and a precision's name mean; ConfigError for one that is unknown or cannot be used here."""
+    if precision not in DTYPES:
+        raise ConfigError(f"precision is one of {sorted(DTYPES)}, got {precision!r}.", options=("precision",))
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"The device '{device}' cannot be used here: {reason}", options=("device",)) from error
+    return place, DTYPES[precision]

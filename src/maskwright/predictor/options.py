@@ -1,0 +1,91 @@
+"""What a caller may choose: when a model is loaded, and when it looks at images. Each option is defined here once.
+
+The command line builds its options from these fields, and `load`, `predict` and `evaluate` take them as keywords.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self, TypeVar
+
+from maskwright.errors import ConfigError, suggest
+from maskwright.types import Classes, Fit, OutputSpec
+
+Options = TypeVar("Options", "LoadOptions", "FindOptions")
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded; None means the model's own choice.
+
+    classes: names of its classes, if they are not the published ones. size: input short edge, or side of the square,
+    in pixels. fit: "short_edge", "stretch" or "letterbox", as in `InputSpec`. nms: kind of non-maximum suppression; of
+    YOLACT "fast", "fast_cross" (over all classes together) or "exact". device: "cpu", "cuda", "cuda:1" ...
+    precision: "float32" or "bf16". progress: show a bar while fetching.
+    """
+
+    classes: Classes | None = None
+    size: int | None = None
+    fit: Fit | None = None
+    nms: str | None = None
+    device: str = "cpu"
+    precision: str = "float32"
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        names: Sequence[str] | None = self.classes
+        if names is not None and not isinstance(names, Classes):
+            object.__setattr__(self, "classes", Classes(names))
+
+
+@dataclass(frozen=True)
+class FindOptions:
+    """Which instances are found and how their masks are finished; None means the model's own choice.
+
+    score_threshold: lowest score to keep, not below the lowest that the model reports. classes: names to keep.
+    max_instances: most of an image, best first; the network is asked for more where its own limit is lower.
+    batch_size: images that go through the network together.
+    largest_component: keep only the largest connected part of each mask. Of masks made of prototypes (YOLACT):
+    crop_margin: prototype cells around the box in which a mask may be; infinity does not crop. upsample: "masks" crops
+    and then enlarges, "logits" enlarges what the probabilities are made of and crops at the image's resolution.
+    """
+
+    score_threshold: float | None = None
+    classes: Sequence[str] | None = None
+    max_instances: int | None = None
+    batch_size: int | None = None
+    crop_margin: float | None = None
+    upsample: Literal["masks", "logits"] | None = None
+    largest_component: bool | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.classes, str):
+            raise ConfigError(f"classes is a list of names, got {self.classes!r}; give [{self.classes!r}].")
+        if self.classes is not None:
+            object.__setattr__(self, "classes", tuple(self.classes))
+        for name, least in (("batch_size", 1), ("max_instances", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} is at least {least}, got {value}.", options=(name,))
+        if self.score_threshold is not None and not 0 <= self.score_threshold <= 1:
+            message = f"score_threshold lies in 0..1, got {self.score_threshold}."
+            raise ConfigError(message, options=("score_threshold",))
+
+    def applied(self, output: OutputSpec) -> OutputSpec:
+        """A model's `OutputSpec` with what these options change. ConfigError for a value out of range."""
+        shared = {f.name for f in dataclasses.fields(OutputSpec)} & {f.name for f in dataclasses.fields(self)}
+        given = {name: getattr(self, name) for name in shared if getattr(self, name) is not None}
+        return replace(output, **given)
+
+    def without_masks(self) -> Self:
+        """The same options but for those of masks."""
+        return replace(self, crop_margin=None, upsample=None, largest_component=None)
+
+
+def given(kind: type[Options], options: Options | None, changes: Mapping[str, Any], of: str) -> Options:
+    """`options` with the keywords of a call of `of`; ConfigError, naming near misses, for a keyword that is none."""
+    names = [f.name for f in dataclasses.fields(kind)]
+    for name in changes:
+        if name not in names:
+            raise ConfigError(f"{of} has no option '{name}'.{suggest(name, names)}")
+    return replace(options or kind(), **changes)
