@@ -34,6 +34,6 @@ def test_one_epoch_then_evaluation_then_prediction(name: str, source: Path, tmp_
     result = maskwright.evaluate(predictor, place, progress=False)
     assert result.images == len(data) == 5
     assert result.result.masks is not None
-    found = predictor.predict(data.path(0), score_threshold=predictor.floor)
+    found = predictor.predict(data.path(0), score_threshold=predictor.lowest_score)
     assert found.size == data.images[0].size
     assert found.crops is not None

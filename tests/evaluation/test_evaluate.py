@@ -30,7 +30,7 @@ class Oracle:
         self.classes = classes or data.classes
         self.shift, self.keep = shift, keep
         self.known = {data.image(i).tobytes(): data.truth(i) for i in range(len(data))}
-        self.floor, self.score_threshold = 0.0, 0.5
+        self.lowest_score, self.score_threshold = 0.0, 0.5
         self.options: list[tuple[float | None, int | None]] = []
 
     def predict(

@@ -31,7 +31,7 @@ class Oracle:
     """Finds what is annotated, moved right by `shift`, with scores that fall from 0.9 to 0.6."""
 
     def __init__(self, data: Dataset, shift: int = 1, keep: int = 1000, masks: bool = True) -> None:
-        self.classes, self.floor, self.score_threshold = data.classes, 0.05, 0.5
+        self.classes, self.lowest_score, self.score_threshold = data.classes, 0.05, 0.5
         self.name, self.spec, self.precision = f"oracle {EVIL}", InputSpec(), "float32"
         self.device, self.model = torch.device("cpu"), torch.nn.Linear(2, 2)
         truths = []

@@ -1,11 +1,11 @@
-"""An explanation's numbers are those of the prediction: from the model's own stages, checked against slow twins."""
+"""An explanation's numbers are those of the prediction: from the one pass that was traced, held to slow twins."""
 
 import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,24 +18,27 @@ from torch import Tensor
 from maskwright.data.synthetic import scene
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.explanation.explain import explain
-from maskwright.results.explanation import Explanation, watched
-from maskwright.models.yolact.suppression import suppressed
-from maskwright.models.rcnn.explanation import Pooling, RCNNExplanation, pooling
-from maskwright.models.yolact.explanation import YolactExplanation
 from maskwright.geometry import Geometry
 from maskwright.media import read_image
 from maskwright.models import yolact
-from maskwright.models.base import Model
 from maskwright.models.rcnn import RCNN, RCNNConfig, tiny
+from maskwright.models.rcnn.explanation import Pooling, RCNNExplanation, pooling
+from maskwright.models.rcnn.network import RCNNTrace
+from maskwright.models.rcnn.reader import Pooler
 from maskwright.models.yolact import NMSConfig
-from maskwright.nn.roi_heads import Pooler
+from maskwright.models.yolact.explanation import YolactExplanation
+from maskwright.models.yolact.network import YolactTrace
+from maskwright.models.yolact.suppression import Suppression, suppressed
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import prototypes
 from maskwright.ops.paste import paste
 from maskwright.ops.warp import pad_batch
+from maskwright.predictor.detector import NetworkDetector
+from maskwright.predictor.finish import kept_rows
 from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.prepare import prepare
-from maskwright.types import Classes, OutputSpec, RawDetections
+from maskwright.results.explanation import Explanation
+from maskwright.types import Classes, Inputs, InputSpec, Limits, OutputSpec, RawDetections
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -53,18 +56,19 @@ CONFIGS: dict[str, RCNNConfig] = {
 }
 
 
-def predictor(name: str, seed: int = 0) -> Predictor:
-    """Random weights, made larger so that boxes move and classes differ."""
+def predictor(name: str, seed: int = 0, **output: Any) -> Predictor:
+    """Random weights, made larger so that boxes move and classes differ. output: changes of the config's."""
     torch.manual_seed(seed)
-    model = RCNN(CONFIGS[name]).eval()
+    config = CONFIGS[name]
+    lowest = config.lowest_score(config.limits_for())
+    model = RCNN(replace(config, output=replace(config.output, score_threshold=lowest, **output))).eval()
     with torch.no_grad():
         model.box_predictor.deltas.weight.mul_(60)
         model.box_predictor.classes.weight.mul_(60)
         model.rpn.deltas.weight.mul_(10)
         if model.mask_head is not None:
             model.mask_head.logits.weight.mul_(300)
-    model.output = replace(model.output, score_threshold=model.floor)
-    return Predictor(model, Classes(NAMES[: model.config.num_classes]), name=name, take=True)
+    return Predictor(model, Classes(NAMES[: model.config.num_classes]), name=name)
 
 
 def source_image(seed: int = 0, size: tuple[int, int] = (60, 90)) -> np.ndarray:
@@ -93,10 +97,10 @@ def test_shows_the_numbers_that_predict_gives(name: str) -> None:
         assert one.class_scores[wanted.labels[k]] == wanted.scores[k] == pytest.approx(one.score)
         if wanted.masks is not None:
             assert one.mask is not None
-            assert one.part(BoxMasks).probs is not None
+            assert one.mask_probs is not None
             np.testing.assert_array_equal(one.mask.dense()[0], wanted.masks[k])
-            probs, box = torch.from_numpy(one.part(BoxMasks).probs[[one.label]]), torch.from_numpy(wanted.boxes[[k]])
-            output = p.model.output
+            probs, box = torch.from_numpy(one.mask_probs[[one.label]]), torch.from_numpy(wanted.boxes[[k]])
+            output = p.detector.output
             again = paste(probs, box, wanted.size, rule=output.paste, threshold=output.mask_threshold)
             same = again.dense()[0] == wanted.masks[k]
             assert same.mean() > 0.998  # all classes at once differ from one class by rounding
@@ -108,16 +112,19 @@ def test_proposals_are_the_model_s_own_and_the_chosen_one_leads_to_the_box(name:
     model = p.model
     assert isinstance(model, RCNN)
     with torch.inference_mode():
-        pixels, geometry = prepare(image, model.spec)
-        batch = pad_batch([pixels], model.spec.multiple)
-        boxes, scores = model.propose(model.features(batch), batch, [(pixels.shape[1], pixels.shape[2])])[0]
+        pixels, geometry = prepare(image, p.spec)
+        inputs = Inputs(pad_batch([pixels], p.spec.multiple), [(pixels.shape[1], pixels.shape[2])])
+        features = model.features(inputs.images)
+        found = model.rpn.propose(features, inputs)
+        boxes, scores = found.of(0), found.scores[0][found.alive[0]]
     np.testing.assert_allclose(geometry.boxes(out.proposals), boxes.numpy(), atol=1e-3)
     by_logit = model.config.rpn.rank_by == "logit"
     np.testing.assert_allclose(out.objectness, (scores.sigmoid() if by_logit else scores).numpy(), atol=1e-6)
     assert (np.diff(out.objectness) <= 1e-6).all()
     np.testing.assert_allclose(out.input_box, boxes[out.proposal].numpy(), atol=1e-3)
     with torch.inference_mode():
-        logits, _ = model.classify(model.features(batch), [boxes[out.proposal : out.proposal + 1]])
+        own = boxes[out.proposal : out.proposal + 1]
+        logits, _ = model.box_branch.classify(features, own, torch.zeros(1, dtype=torch.int64))
     np.testing.assert_allclose(logits.softmax(1)[0].numpy(), out.class_scores, atol=1e-4)
 
 
@@ -192,21 +199,21 @@ Y = {
 }
 
 
-def yolact_predictor(name: str, seed: int = 0) -> Predictor:
-    """Random weights, made larger so that classes and masks differ."""
+def yolact_predictor(name: str, seed: int = 0, **output: Any) -> Predictor:
+    """Random weights, made larger so that classes and masks differ. output: changes of the config's."""
     torch.manual_seed(seed)
-    model = yolact.Yolact(Y[name]).eval()
+    config = Y[name]
+    model = yolact.Yolact(replace(config, output=replace(config.output, **{"score_threshold": 0.05, **output}))).eval()
     with torch.no_grad():
         model.head.logits.weight.mul_(20)
         model.head.coefficients.weight.mul_(20)
-    model.output = replace(model.output, score_threshold=0.05)
-    return Predictor(model, Classes(NAMES[: model.config.num_classes]), name=name, take=True)
+    return Predictor(model, Classes(NAMES[: model.config.num_classes]), name=name)
 
 
 @pytest.mark.parametrize("name", Y)
 def test_yolact_shows_the_numbers_that_predict_gives(name: str) -> None:
     p, image = yolact_predictor(name), source_image()
-    wanted, model = p.predict(image), p.model
+    wanted = p.predict(image)
     assert len(wanted) > 3
     assert wanted.masks is not None
     assert wanted.masks.any()
@@ -229,7 +236,7 @@ def test_yolact_shows_the_numbers_that_predict_gives(name: str) -> None:
             torch.from_numpy(out.cell_box[None] * np.tile(out.step, 2).astype(np.float32)),
             (round(span[0]), round(span[1])),
             out.geometry,
-            margin=model.output.crop_margin,
+            margin=p.detector.output.crop_margin,
         )
         assert (again.dense()[0] == wanted.masks[k]).mean() > 0.995
 
@@ -265,6 +272,12 @@ def slow_nms(boxes: Tensor, scores: Tensor, iou: float, *, fast: bool) -> tuple[
     return stays, over
 
 
+def suppressed_by(nms: NMSConfig, boxes: Tensor, scores: Tensor, label: int, row: int, back: Geometry) -> Suppression:
+    """What suppression of this kind did around the result that is the box of a row."""
+    config = replace(yolact.tiny(), nms=nms)
+    return suppressed(boxes, scores, label, boxes[row], float(scores[row, label]), config, config.limits_for(), back)
+
+
 @pytest.mark.parametrize("kind", ["fast", "fast_cross"])
 @pytest.mark.parametrize("seed", [0, 3])
 def test_suppression_is_told_as_a_slow_loop_finds_it(kind: Literal["fast", "fast_cross"], seed: int) -> None:
@@ -277,7 +290,7 @@ def test_suppression_is_told_as_a_slow_loop_finds_it(kind: Literal["fast", "fast
     greedy, _ = slow_nms(boxes, scores[:, 0], 0.4, fast=False)
     assert greedy >= fast
     for k in fast:
-        out = suppressed(boxes, scores, 0, boxes[k], float(scores[k]), config, back)
+        out = suppressed_by(config, boxes, scores, 0, k, back)
         assert out.compared == 40
         assert rows_of(out.fell, boxes) == {j for j, better in over.items() if k in better}
         assert rows_of(out.only_fast, boxes) == greedy - fast
@@ -320,10 +333,9 @@ def test_every_kind_of_yolact_draws_its_steps(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 2), (9, 7), (400, 700)])
-@pytest.mark.parametrize("make", [lambda: predictor("compact"), lambda: yolact_predictor("yolact")])
-def test_images_of_any_shape(make: Callable[[], Predictor], size: tuple[int, int]) -> None:
-    rng, p = np.random.default_rng(0), make()
-    p.model.output = replace(p.model.output, clip=False, whole_boxes=False)  # boxes may lie outside the image
+@pytest.mark.parametrize(("make", "name"), [(predictor, "compact"), (yolact_predictor, "yolact")])
+def test_images_of_any_shape(make: Callable[..., Predictor], name: str, size: tuple[int, int]) -> None:
+    rng, p = np.random.default_rng(0), make(name, clip=False, whole_boxes=False)  # boxes may lie outside the image
     out = explain(p, rng.integers(0, 255, (*size, 3), dtype=np.uint8))
     assert all(min(panel.image.shape) > 0 for panel in out.panels())
 
@@ -384,21 +396,23 @@ def test_names_the_instances_there_are(instance: int) -> None:
         explain(p, image, instance)
 
 
-class Blank(Model):
-    """A model of no known family."""
+class Blank:
+    """A detector that is no network: an exported file would be one."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.config, self.spec, self.output = None, tiny().spec, OutputSpec()
+    spec, output, classes, limits, parts = InputSpec(size=64), OutputSpec(), NAMES, Limits(0.05, 1, "none"), ()
+    device, dtype = torch.device("cpu"), torch.float32
 
-    def detect(self, images: Tensor, sizes: object = None) -> RawDetections:
-        none = torch.zeros(len(images), 0)
-        return RawDetections(torch.zeros(len(images), 0, 4), none, none.long())
+    def lowest_score(self, limits: Limits) -> float:
+        return limits.score
+
+    def detect(self, inputs: Inputs, limits: Limits) -> RawDetections:
+        none = torch.zeros(len(inputs), 0)
+        return RawDetections(torch.zeros(len(inputs), 0, 4), none, none.long())
 
 
-def test_refuses_a_model_of_no_known_family() -> None:
-    with pytest.raises(ConfigError, match="'blank' is a Blank; explain knows RCNN, Yolact"):
-        explain(Predictor(Blank(), NAMES, name="blank"), source_image())
+def test_refuses_a_detector_that_is_no_network() -> None:
+    with pytest.raises(ConfigError, match="'blank' cannot be explained; networks of these families can: rcnn, yolact"):
+        explain(Predictor(Blank(), name="blank"), source_image())
 
 
 def test_leaves_the_predictor_as_it_was() -> None:
@@ -409,10 +423,75 @@ def test_leaves_the_predictor_as_it_was() -> None:
     assert set(p.model.__dict__) == names
 
 
-def test_a_watched_model_s_stages_meet_each_other() -> None:
-    p, image = predictor("compact"), source_image()
-    twin, seen = watched(p.model, ["features", "detect"])
-    with torch.inference_mode():
-        twin.detect(pad_batch([prepare(image, p.spec)[0]], 32))
-    assert set(seen) == {"features", "detect"}
-    assert isinstance(seen["detect"][1], RawDetections)
+# ---- the trace ------------------------------------------------------------------------------------------------------
+
+
+def detector_of(p: Predictor) -> NetworkDetector:
+    assert isinstance(p.detector, NetworkDetector)
+    return p.detector
+
+
+def traced(p: Predictor, image: np.ndarray) -> tuple[Any, RawDetections, list[int]]:
+    """What the stages returned for an image, what `detect` returns for it, and its rows that become instances."""
+    (pixels, geometry), detector = p.prepare(image), detector_of(p)
+    inputs = p.batch([pixels])
+    trace, raw = detector.trace(inputs, detector.limits), detector.detect(inputs, detector.limits)
+    return trace, raw, kept_rows(raw, 0, geometry, detector.output).index.tolist()
+
+
+ALL = {**{f"rcnn_{name}": (predictor, name) for name in CONFIGS}, **{f"yolact_{n}": (yolact_predictor, n) for n in Y}}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_trace_s_numbers_are_those_of_detect(name: str) -> None:
+    make, variant = ALL[name]
+    trace, raw, _ = traced(make(variant), source_image())
+    own, wanted = trace.raw.tensors(), raw.tensors()
+    assert own.keys() == wanted.keys()
+    assert all(torch.equal(own[key], wanted[key]) for key in wanted)
+    assert torch.equal(trace.found.scores, raw.scores)
+    assert (raw.scores > 0).any()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_explanation_s_numbers_are_those_of_the_trace(name: str) -> None:
+    p, image = predictor(name), source_image()
+    trace, raw, rows = traced(p, image)
+    assert isinstance(trace, RCNNTrace)
+    for k in (0, 3):
+        out = explain(p, image, k)
+        assert isinstance(out, RCNNExplanation)
+        row = rows[k]
+        own = int(trace.found.proposal[0, row])
+        assert (out.proposal, out.score) == (own, float(raw.scores[0, row]))
+        np.testing.assert_array_equal(out.class_scores, trace.scores[0, own].numpy())
+        np.testing.assert_array_equal(out.input_box, trace.proposals.boxes[0, own].numpy())
+        if out.mask_probs is not None:
+            assert trace.masks is not None
+            np.testing.assert_allclose(out.mask_probs[out.label], trace.masks.probs[0, row].numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", Y)
+def test_a_yolact_explanation_s_numbers_are_those_of_the_trace(name: str) -> None:
+    p, image = yolact_predictor(name), source_image()
+    trace, raw, rows = traced(p, image)
+    assert isinstance(trace, YolactTrace)
+    for k in (0, 3):
+        out = explain(p, image, k)
+        assert isinstance(out, YolactExplanation)
+        row, scores = rows[k], out.prediction.box_scores
+        assert float(raw.scores[0, row]) == (out.score if scores is None else float(scores[k]))
+        np.testing.assert_array_equal(out.coefficients, trace.found.coefficients[0, row].numpy())
+        np.testing.assert_array_equal(out.prototypes, trace.prototypes[0].numpy())
+        logits = trace.outputs.logits[0, int(trace.found.prior[0, row])]
+        np.testing.assert_allclose(out.class_scores, logits.softmax(0).numpy(), atol=1e-6)
+        assert out.rating == (None if trace.ratings is None else float(trace.ratings[0, row]))
+
+
+@pytest.mark.parametrize("make", [lambda: predictor("compact"), lambda: yolact_predictor("plus")])
+def test_an_explanation_takes_one_pass(make: Callable[[], Predictor]) -> None:
+    p, passes = make(), []
+    body = p.model.get_submodule("backbone")
+    body.register_forward_pre_hook(lambda _, inputs: passes.append(inputs[0].shape))
+    explain(p, source_image())
+    assert len(passes) == 1

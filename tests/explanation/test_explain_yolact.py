@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.explanation.test_explain import rows_of, source_image, yolact_predictor
+from tests.explanation.test_explain import rows_of, source_image, suppressed_by, yolact_predictor
 from torch import Tensor
 
 from maskwright.explanation.explain import explain
-from maskwright.models.yolact.suppression import suppressed
-from maskwright.models.yolact.explanation import YolactExplanation
 from maskwright.geometry import Geometry
 from maskwright.models.yolact import NMSConfig
+from maskwright.models.yolact.explanation import YolactExplanation
 from maskwright.ops.nms import fast_nms, greedy_nms_by_class
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,12 +45,13 @@ def test_exact_suppression_is_told_by_its_own_rule(seed: int) -> None:
     scores = (1 + torch.randperm(len(boxes) * 2, generator=torch.Generator().manual_seed(seed))).view(-1, 2) / 100
     scores = scores[: len(boxes)]
     config = NMSConfig("exact", score=0.05, iou=0.5)
-    rows, labels = greedy_nms_by_class(boxes, scores, 0.05, 0.5, 1000)
+    rows, labels, values = greedy_nms_by_class(boxes, scores, 0.05, 0.5, 1000)
+    rows, labels = rows[values > 0], labels[values > 0]
     plain = 0
     for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
         mine = scores[:, label]
         near = [k for k in range(len(boxes)) if mine[k] > 0.05]
-        found = suppressed(boxes, scores, label, boxes[row], float(mine[row]), config, back)
+        found = suppressed_by(config, boxes, scores, label, row, back)
         better = [j for j in rows[labels == label].tolist() if mine[j] > mine[row]]
         wanted = {
             k
@@ -71,7 +71,7 @@ def test_a_box_that_overlaps_by_exactly_the_limit_falls_in_exact_suppression_alo
     boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 4]])
     scores, back = torch.tensor([[0.9], [0.8]]), Geometry.identity((20, 20))
     counts = [
-        len(suppressed(boxes, scores, 0, boxes[0], 0.9, NMSConfig(kind, iou=0.5), back).fell)  # type: ignore[arg-type]
+        len(suppressed_by(NMSConfig(kind, iou=0.5), boxes, scores, 0, 0, back).fell)  # type: ignore[arg-type]
         for kind in ("exact", "fast", "fast_cross")
     ]
     assert counts == [1, 0, 0]
@@ -84,9 +84,9 @@ def test_across_classes_boxes_of_other_classes_fell_to_it() -> None:
     fell = {}
     for kind in ("fast", "fast_cross"):
         config = NMSConfig(kind, iou=0.5)  # type: ignore[arg-type]
-        row, _ = fast_nms(boxes, scores, 0.5, 200, 100, across=kind == "fast_cross")
-        assert 0 in row.tolist()
-        fell[kind] = suppressed(boxes, scores, 0, boxes[0], 0.9, config, back)
+        row, _, score = fast_nms(boxes, scores, 0.5, 200, 100, across=kind == "fast_cross")
+        assert 0 in row[score > 0].tolist()
+        fell[kind] = suppressed_by(config, boxes, scores, 0, 0, back)
     assert rows_of(fell["fast_cross"].fell, boxes) == {1}
     assert fell["fast_cross"].taking_part("cat") == "Of 3 boxes of all classes"
     assert fell["fast"].taking_part("cat") == "3 boxes were compared, ranked by their score for cat:"
@@ -169,7 +169,6 @@ def test_the_steps_say_what_was_done(upsample: Any, margin: float, largest: bool
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 2), (400, 700)])
 def test_the_fine_crop_of_images_of_any_shape(size: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
-    predictor = yolact_predictor("compact")
-    predictor.model.output = type(predictor.model.output)(score_threshold=0.05, clip=False)
+    predictor = yolact_predictor("compact", clip=False)
     found = explain(predictor, image, 0, upsample="logits")
     assert found.panels()[6].image.shape[2] == 3

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from maskwright.errors import WeightsError
-from maskwright.models import rcnn
-from maskwright.weights.keymaps import DETECTRON2, TORCHVISION, convert, from_detectron2, from_torchvision, publisher
+from maskwright.models import rcnn, zoo
+from maskwright.models.rcnn.keys import DETECTRON2, TORCHVISION, from_detectron2, from_torchvision
+from maskwright.weights.keyrules import Converted, convert, naming
 from maskwright.weights.load import shapes_of
+
+KNOWN = zoo.known().names
 
 FITS: list[tuple[str, str, Callable[[], rcnn.RCNNConfig]]] = [
     ("mask_rcnn_R_50_FPN_3x", "spec.json", rcnn.detectron2_fpn),
@@ -41,7 +44,7 @@ def fill(shared: Path) -> ModuleType:
 
 @pytest.mark.parametrize(("folder", "name", "config"), FITS)
 def test_every_published_name_has_its_place(shared: Path, folder: str, name: str, config) -> None:
-    out = convert(spec(shared, folder, name))
+    out = convert(spec(shared, folder, name), KNOWN)
     expected = shapes_of(lambda: rcnn.RCNN(config()))
     assert out.publisher == ("torchvision" if folder.startswith("tv_") else "detectron2")
     assert out.unknown == out.ignored == ()
@@ -70,7 +73,7 @@ def test_other_heads_stay_under_their_names_and_are_reported(
     shared: Path, folder: str, prefix: str, count: int
 ) -> None:
     state = spec(shared, folder)
-    out = convert(state)
+    out = convert(state, KNOWN)
     assert out.unknown == tuple(n for n in state if n.startswith(prefix))
     assert len(out.unknown) == count
     assert set(out.unknown) <= set(out.state)
@@ -109,7 +112,7 @@ def test_background_rows_are_moved_to_the_end_or_dropped() -> None:
         "roi_heads.box_predictor.bbox_pred.bias": rows.repeat_interleave(4) * 10 + torch.arange(4).repeat(4),
         "roi_heads.mask_predictor.mask_fcn_logits.weight": rows.view(4, 1, 1, 1).expand(4, 5, 1, 1),
     }
-    out = convert(state).state
+    out = convert(state, KNOWN).state
     assert out["box_predictor.classes.bias"].tolist() == [1, 2, 3, 0]
     assert out["box_predictor.classes.weight"][:, 6].tolist() == [1, 2, 3, 0]
     assert out["box_predictor.deltas.bias"].tolist() == [10, 11, 12, 13, 20, 21, 22, 23, 30, 31, 32, 33]
@@ -158,14 +161,15 @@ def test_only_some_statistics_missing_is_left_to_the_loader(shared: Path) -> Non
 def test_two_names_for_one_place_are_an_error() -> None:
     state = {"rpn.head.conv.weight": torch.zeros(1), "rpn.head.conv.0.0.weight": torch.zeros(1)}
     with pytest.raises(WeightsError, match=r"'rpn\.head\.conv\.weight' and 'rpn\.head\.conv\.0\.0\.weight'"):
-        convert(state)
+        convert(state, KNOWN)
 
 
 def test_unknown_names_are_kept() -> None:
     state = {"backbone.conv1.weight": torch.zeros(1), "rpn.logits.bias": torch.zeros(3)}
-    assert publisher(state) is None
-    assert convert(state).state == state
-    assert convert({}).state == {}
+    assert naming(state, KNOWN) is None
+    assert convert(state, KNOWN) == Converted(state)
+    assert convert(state, KNOWN).state == state
+    assert convert({}, KNOWN).state == {}
 
 
 def test_a_scalar_in_place_of_rows_is_left_to_the_loader() -> None:

@@ -10,13 +10,20 @@ from tests.golden.yolact_recorded import CONFIGS
 from torch import Tensor
 
 from maskwright.errors import WeightsError
-from maskwright.models import rcnn, yolact
+from maskwright.models import rcnn, yolact, zoo
 from maskwright.models.yolact import Yolact, YolactConfig
-from maskwright.weights.keymaps import convert, from_yolact, publisher
-from maskwright.weights.keymaps_yolact import rules
-from maskwright.weights.load import load_file, load_into, shapes_of
+from maskwright.models.yolact.keys import from_yolact, rules
+from maskwright.weights.keyrules import Converted, naming
+from maskwright.weights.keyrules import convert as convert_known
+from maskwright.weights.load import Known, load_file, load_into, shapes_of
 
 State = dict[str, Tensor]
+KNOWN = zoo.known()
+
+
+def convert(state: State) -> Converted:
+    """Weights of any publisher under our names."""
+    return convert_known(state, KNOWN.names)
 
 
 def spec(shared: Path, folder: str) -> State:
@@ -178,8 +185,9 @@ def test_prototype_layers_are_recognised_by_their_order() -> None:
 
 def test_other_publishers_names_are_not_recognised_as_yolact(shared: Path) -> None:
     for path in (shared / "golden" / "rcnn").glob("*/spec.json"):
-        assert publisher({row[0]: torch.empty(0) for row in json.loads(path.read_text())}) != "yolact"
-    assert publisher(dict.fromkeys(model_of(yolact.plus(1)), torch.empty(0))) is None
+        found = naming({row[0]: torch.empty(0) for row in json.loads(path.read_text())}, KNOWN.names)
+        assert found is None or found.publisher != "yolact"
+    assert naming(dict.fromkeys(model_of(yolact.plus(1)), torch.empty(0)), KNOWN.names) is None
 
 
 CANDIDATES = {
@@ -210,7 +218,7 @@ def test_the_error_says_which_model_a_file_fits(config: YolactConfig, hint: str)
     with torch.device("meta"):
         model = Yolact(yolact.published(5, "mobilenetv2"))
     with pytest.raises(WeightsError, match=hint):
-        load_into(model, convert(published_names(config)), "mine.pth", CANDIDATES)
+        load_into(model, convert(published_names(config)), "mine.pth", Known(CANDIDATES, KNOWN.names, KNOWN.class_rows))
 
 
 def test_a_users_file_of_three_classes_is_read_strictly(tmp_path: Path) -> None:
@@ -221,18 +229,18 @@ def test_a_users_file_of_three_classes_is_read_strictly(tmp_path: Path) -> None:
     path = tmp_path / "leaf 叶_12_3000.pth"
     torch.save(values, path)
     model = Yolact(config)
-    file = load_file(model, path, publisher="yolact")
+    file = load_file(model, path, KNOWN, publisher="yolact")
     assert file.header is None
     first = values["module.prediction_layers.0.conf_layer.bias"].view(3, 4)
     assert torch.equal(model.head.logits.bias.view(3, 4), first[:, [1, 2, 3, 0]])
     last = values["module.backbone.layers.6.2.conv.3.weight"]
     assert torch.equal(model.backbone.features[16].conv[3].weight, last)
     with pytest.raises(WeightsError, match=r"叶_12_3000\.pth is yolact's, this model follows detectron2's conventions"):
-        load_file(model, path, publisher="detectron2")
+        load_file(model, path, KNOWN, publisher="detectron2")
     del values["module.fpn.lat_layers.2.bias"]
     torch.save(values, path)
     with pytest.raises(WeightsError, match=r"it lacks fpn\.lateral\.0\.0\.bias"):
-        load_file(model, path, publisher="yolact")
+        load_file(model, path, KNOWN, publisher="yolact")
 
 
 def published_names_of_mobilenet(config: YolactConfig) -> State:

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from maskwright.errors import WeightsError
-from maskwright.models import rcnn
+from maskwright.models import rcnn, zoo
 from maskwright.weights.files import save_checkpoint
-from maskwright.weights.keymaps import convert
-from maskwright.weights.load import load_file, load_into, shapes_of
+from maskwright.weights.keyrules import convert
+from maskwright.weights.load import Known, load_file, load_into, shapes_of
 
 HEADER = {"architecture": "x", "config": {}, "classes": {}}
 
@@ -88,6 +88,8 @@ CANDIDATES = {
     }.items()
 }
 
+KNOWN = Known(CANDIDATES, zoo.known().names, zoo.known().class_rows)
+
 
 @pytest.mark.parametrize(
     ("folder", "hint"),
@@ -109,7 +111,7 @@ def test_the_error_says_which_model_the_file_fits(shared: Path, folder: str, hin
     with torch.device("meta"):
         model = rcnn.RCNN(rcnn.detectron2_c4())
     with pytest.raises(WeightsError, match=hint):
-        load_into(model, convert(meta_state(shared, folder)), "file.pkl", CANDIDATES)
+        load_into(model, convert(meta_state(shared, folder), KNOWN.names), "file.pkl", KNOWN)
 
 
 def test_other_numbers_of_classes_are_recognised() -> None:
@@ -117,12 +119,12 @@ def test_other_numbers_of_classes_are_recognised() -> None:
         model, file = (rcnn.RCNN(rcnn.detectron2_fpn(num_classes=q)) for q in (80, 3))
     hint = r"Except for its number of classes \(3\) the file fits: mask\.detectron2, mask\.torchvision\."
     with pytest.raises(WeightsError, match=hint):
-        load_into(model, file.state_dict(), "mine.pth", CANDIDATES)
+        load_into(model, file.state_dict(), "mine.pth", KNOWN)
 
 
 def test_weights_that_fit_no_model() -> None:
     with pytest.raises(WeightsError, match="It fits no model of the zoo"):
-        load_into(small(), {"x": torch.zeros(1)}, "a.pth", CANDIDATES)
+        load_into(small(), {"x": torch.zeros(1)}, "a.pth", KNOWN)
 
 
 def test_another_publishers_file_is_refused_even_where_it_would_fit(tmp_path: Path) -> None:
@@ -134,11 +136,11 @@ def test_another_publishers_file_is_refused_even_where_it_would_fit(tmp_path: Pa
     model.rpn.logits = nn.Module()
     model.rpn.logits.register_buffer("bias", torch.zeros(3))
     with pytest.raises(WeightsError, match=r"model_final\.pkl is detectron2's, this model follows torchvision's"):
-        load_file(model, path, publisher="torchvision")
+        load_file(model, path, KNOWN, publisher="torchvision")
     with pytest.raises(WeightsError, match=r"is detectron2's, this model follows maskwright's own conventions"):
-        load_file(model, path, publisher=None)
+        load_file(model, path, KNOWN, publisher=None)
     assert model.rpn.logits.bias.sum() == 0
-    load_file(model, path, publisher="detectron2")
+    load_file(model, path, KNOWN, publisher="detectron2")
     assert model.rpn.logits.bias.sum() == 3
 
 
@@ -146,4 +148,4 @@ def test_ambiguous_names_are_reported_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "odd.pth"
     torch.save({"rpn.head.conv.weight": torch.zeros(1), "rpn.head.conv.0.0.weight": torch.zeros(1)}, path)
     with pytest.raises(WeightsError, match=r"odd\.pth: 'rpn"):
-        load_file(small(), path)
+        load_file(small(), path, KNOWN)

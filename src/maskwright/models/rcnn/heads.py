@@ -188,13 +188,13 @@ class MaskBranch:
         logits = self.head(self.reader(features, *together(boxes)), labels)
         counts = [len(b) for b in boxes]
         wanted = [
-            self._target(target, o, b, logits.shape[-1])
+            self.target_of(target, o, b, logits.shape[-1])
             for target, o, b in zip(targets, objects.split(counts), corners.split(counts), strict=False)
         ]
         truth = torch.cat([logits.new_zeros(0, *logits.shape[1:]).cpu(), *wanted]).to(logits.device)
         return {"mask": Term(losses.mask_bce_sum(logits, truth), logits.numel())}
 
-    def _target(self, target: Target, objects: Tensor, boxes: Tensor, side: int) -> Tensor:
+    def target_of(self, target: Target, objects: Tensor, boxes: Tensor, side: int) -> Tensor:
         """(R, M, M) of one image: object `objects[r]` inside `boxes[r]`."""
         if target.masks is None and len(objects):
             raise DataError("The targets have boxes but no masks; a model with masks needs both to learn from.")
