@@ -53,7 +53,7 @@ class FastDeformable(nn.Module):
     """
 
     ROWS = 1024
-    """Results worked out together: what their taps read stays in the cache."""
+    """Results computed together: what their taps read stays in the cache."""
 
     def __init__(self, conv: DeformableConv2d, norm: nn.Module | None) -> None:
         super().__init__()

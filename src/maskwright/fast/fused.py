@@ -1,7 +1,7 @@
 """Convolution or full layer, its norm, its sum with another tensor and its activation, in one pass over memory.
 
 oneDNN does this on a CPU; elsewhere, and for types it does not know, the same values come from separate calls. On a
-processor without instructions for bf16 they are worked out in float32 and rounded. Nothing here is used while training.
+processor without instructions for bf16 they are computed in float32 and rounded. Nothing here is used while training.
 """
 
 import copy
@@ -170,7 +170,7 @@ def _suits_winograd(conv: nn.Conv2d) -> bool:
 
 
 def folded(conv: nn.Conv2d | DeformableConv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the one convolution that does what `conv` and then `norm` do; worked out in float64."""
+    """Weight and bias of the one convolution that does what `conv` and then `norm` do; computed in float64."""
     weight = conv.weight.detach().double()
     bias = weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().double()
     if norm is not None:

@@ -107,7 +107,7 @@ class Winograd:
 
 
 def _matrices(kernel: Tensor, weight: Tensor, outputs: int) -> Tensor:
-    """kernel (36, 9), (O, C, 3, 3) to the 36 matrices (36, O rounded up, C); worked out in float64."""
+    """kernel (36, 9), (O, C, 3, 3) to the 36 matrices (36, O rounded up, C); computed in float64."""
     count, inputs = weight.shape[:2]
     padded = torch.zeros((36, outputs, inputs))
     for rows in torch.arange(count).split(BLOCK):  # some at a time: in float64 all would be large

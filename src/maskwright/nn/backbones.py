@@ -106,8 +106,8 @@ def backbone(
 
     `resnet50`, `resnet101`, `darknet53` and `mobilenetv2` are ours, of which published detection weights exist;
     `resnet18_half` is timm's with half the channels, any other name is timm's. strides: which feature maps are wanted.
-    deformable: in stages 3 to 5 of our ResNets every so many-th block has a deformable convolution; ConfigError with
-    any other backbone.
+    deformable: n: in stages 3 to 5 of our ResNets every n-th block has a deformable convolution; 0: none. ConfigError
+    with any other backbone.
     """
     if deformable < 0 or (deformable and name not in OURS):
         raise ConfigError(

@@ -69,7 +69,7 @@ class ResNet(nn.Module):
     """The body up to stage `last` (2..5); returns the outputs of the stages named in `out`.
 
     channels, strides: of those outputs. width: channels after the first convolution. deformable: in stages 3 to 5
-    every so many-th block has a deformable convolution (0: none).
+    every n-th block has a deformable convolution (0: none).
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class FastPyramid(Pyramid):
 class FastHead(nn.Module):
     """A `Head` whose boxes and classes are one convolution, the values of a prior side by side, all levels together.
 
-    Coefficients are worked out for the priors whose masks are drawn, a few hundred of tens of thousands.
+    Coefficients are computed for the priors whose masks are drawn, a few hundred of tens of thousands.
     """
 
     def __init__(self, head: Head) -> None:
@@ -79,7 +79,7 @@ class FastSharedConv(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class LateCoefficients:
-    """`Coefficients` that are worked out when they are asked for: a 3x3 convolution at single cells.
+    """`Coefficients` that are computed when they are asked for: a 3x3 convolution at single cells.
 
     maps: of each level (B, h, w, C). product: 9 * C values around a cell, row by row, to the A * D of its priors.
     priors: A.

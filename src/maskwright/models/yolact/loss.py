@@ -1,8 +1,8 @@
-"""What YOLACT and YOLACT++ learn from: class, box, mask, semantic and mask-IoU terms (Bolya et al. 2019, 2020).
+"""The losses of YOLACT and YOLACT++: class, box, mask, semantic and mask-IoU terms (Bolya et al. 2019, 2020).
 
-As in the published code, with three differences that keep training sane where that code does not: masks are compared
-through logits, so that an answer that is wrong and sure still has a gradient; a box side below one prototype cell
-counts as one cell, where the area divides; and an object without a box to speak of is nobody's answer.
+As in the published code, with three differences that keep training stable: the mask loss is computed from logits, so
+that a confident wrong prediction still has a gradient; where the loss is divided by the area of a box, a side shorter
+than one prototype cell counts as one cell; and objects whose box has no area are not matched to any prior.
 
 Letters: B batch, N priors, G objects of an image, F foreground priors, R of them whose masks are compared,
 D prototypes, Q classes, h w prototype map, h' w' semantic map, U objects of all images, T cells.
@@ -28,14 +28,14 @@ from maskwright.ops.matching import BACKGROUND
 from maskwright.types import Masks, Size, Target
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-"""One over SSD's variances 0.1 and 0.2: of the offsets of boxes, when they are learnt and when they are read."""
+"""Weights of the box offsets, in training and in decoding: one over SSD's variances 0.1 and 0.2."""
 OUTSIDE = 100.0
-"""What a true cell outside its box's window costs: the published code's floor of a logarithm."""
+"""Loss of a ground truth cell outside the crop window; the published code clamps its logarithm there."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What the network says of a batch.
+    """What the network returns for a batch.
 
     raw: of all priors. prototypes (B, h, w, D), after ReLU. semantic (B, Q, h', w') logits on the finest level.
     priors (N, 4) xyxy in the input frame. size: (H, W) of the padded input that prototypes and semantic map span.
@@ -63,23 +63,23 @@ def terms(
     with torch.autocast(outputs.priors.device.type, enabled=False):
         truth = Truth.of(targets, outputs)
         matches = match(truth, outputs.priors, config)
-        lesson = Lesson.draw(matches, truth, config.masks, draws)
-        count, sums = len(lesson.prior), {}
+        sampled = Sampled.draw(matches, truth, config.masks, draws)
+        count, sums = len(sampled.prior), {}
         sums["class"] = config.class_weight * class_sum(outputs.raw.logits, matches, truth.labels, config.negatives)
-        sums["box"] = config.box_weight * box_sum(outputs, lesson, truth)
-        sums["mask"] = config.mask_weight * mask_sum(outputs, lesson, truth)
+        sums["box"] = config.box_weight * box_sum(outputs, sampled, truth)
+        sums["mask"] = config.mask_weight * mask_sum(outputs, sampled, truth)
         semantic = config.semantic_weight * semantic_sum(outputs, truth)
     if scorer is not None:
-        sums["mask_iou"] = config.mask_iou_weight * mask_iou_sum(outputs, lesson, truth, scorer, config.smallest)
+        sums["mask_iou"] = config.mask_iou_weight * mask_iou_sum(outputs, sampled, truth, scorer, config.smallest)
     return {**{name: Term(value, count) for name, value in sums.items()}, "semantic": Term(semantic, len(targets))}
 
 
-# ---- who answers for what -------------------------------------------------------------------------------------------
+# ---- matching and sampling ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The objects of all images, one after the other, without crowds.
+    """The ground truth of all images, one after the other, without crowd regions.
 
     boxes (U, 4); labels (U,); image (U,); first: row of each image's first object, and U; crowds: of each image
     (K, 4); cells: their masks.
@@ -124,7 +124,7 @@ def _bitmaps(target: Target, rows: list[int], size: Size) -> Masks:
 
 @torch.no_grad()
 def match(truth: Truth, priors: Tensor, config: LossConfig) -> Tensor:
-    """(B, N) int64: for every prior of every image its object's row in `truth`, or BACKGROUND, or IGNORED."""
+    """(B, N) int64: for every prior of every image the row in `truth` it is matched to, or BACKGROUND, or IGNORED."""
     out = torch.full((len(truth.crowds), len(priors)), BACKGROUND, dtype=torch.int64, device=priors.device)
     for matches, crowds, first, end in zip(out, truth.crowds, truth.first[:-1], truth.first[1:], strict=True):
         found = prior_matching.match_priors(truth.boxes[first:end], priors, low=config.negative, high=config.positive)
@@ -134,11 +134,11 @@ def match(truth: Truth, priors: Tensor, config: LossConfig) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
-    """The foreground priors of all images, and those of them whose masks are compared.
+class Sampled:
+    """The foreground priors of all images, and the random sample of them that the mask losses use.
 
-    image, prior, object (F,): where each is, and whose. drawn (R,): rows among the F. scale (R,): how many each of
-    them stands for.
+    image, prior, object (F,): the image, the prior and the matched ground truth row of each. drawn (R,): the sampled
+    rows among the F. scale (R,): foreground priors of the image / sampled ones.
     """
 
     image: Tensor
@@ -148,8 +148,8 @@ class Lesson:
     scale: Tensor
 
     @classmethod
-    def draw(cls, matches: Tensor, truth: Truth, most: int, draws: Sequence[torch.Generator | None]) -> "Lesson":
-        """At most `most` of each image are drawn, by its own generator."""
+    def draw(cls, matches: Tensor, truth: Truth, most: int, draws: Sequence[torch.Generator | None]) -> "Sampled":
+        """Sample at most `most` of each image with its own generator."""
         image, prior = torch.nonzero(matches >= 0, as_tuple=True)
         counts = torch.bincount(image, minlength=len(matches)).tolist()
         drawn, scale, start = [image[:0]], [truth.boxes.new_zeros(0)], 0
@@ -169,43 +169,44 @@ class Lesson:
 
 
 def class_sum(logits: Tensor, matches: Tensor, labels: Tensor, negatives: int) -> Tensor:
-    """Cross-entropies of the foreground priors and, in each image, `negatives` times as many background ones.
+    """Cross-entropies of the foreground priors and, in each image, `negatives` times as many background priors.
 
-    logits (B, N, Q+1), background last; matches (B, N) of rows in labels (U,). The background priors that look least
-    like background are taken.
+    logits (B, N, Q+1), background last; matches (B, N) of rows in labels (U,). The background priors with the highest
+    loss are taken (hard negative mining).
     """
     background = logits.shape[2] - 1
     with torch.no_grad():
         values = logits.detach().float()
-        surprise = values.logsumexp(dim=2) - values[..., -1]
-        surprise = surprise.masked_fill(matches != BACKGROUND, -torch.inf).nan_to_num(torch.inf, torch.inf, -torch.inf)
+        hardness = values.logsumexp(dim=2) - values[..., -1]
+        hardness = hardness.masked_fill(matches != BACKGROUND, -torch.inf).nan_to_num(torch.inf, torch.inf, -torch.inf)
         wanted = torch.full_like(matches, background)
         foreground = matches >= 0
         wanted[foreground] = labels[matches[foreground]]
         chosen = foreground.clone()
         counts = zip(foreground.sum(dim=1).tolist(), (matches == BACKGROUND).sum(dim=1).tolist(), strict=True)
-        for row, value, (positive, rest) in zip(chosen, surprise, counts, strict=True):
+        for row, value, (positive, rest) in zip(chosen, hardness, counts, strict=True):
             row[value.topk(min(negatives * positive, rest, len(row) - 1)).indices] = True
     return losses.class_cross_entropy_sum(logits[chosen], wanted[chosen])
 
 
-def box_sum(outputs: Outputs, lesson: Lesson, truth: Truth) -> Tensor:
+def box_sum(outputs: Outputs, sampled: Sampled, truth: Truth) -> Tensor:
     """Smooth L1 of the offsets of the foreground priors."""
-    wanted = box_ops.encode(truth.boxes[lesson.object], outputs.priors[lesson.prior], BOX_WEIGHTS)
-    return losses.smooth_l1_sum(outputs.raw.deltas[lesson.image, lesson.prior], wanted, 1.0)
+    wanted = box_ops.encode(truth.boxes[sampled.object], outputs.priors[sampled.prior], BOX_WEIGHTS)
+    return losses.smooth_l1_sum(outputs.raw.deltas[sampled.image, sampled.prior], wanted, 1.0)
 
 
-def mask_sum(outputs: Outputs, lesson: Lesson, truth: Truth) -> Tensor:
-    """Binary cross-entropies of the drawn masks inside the true box and a cell around it, over the box's cells.
+def mask_sum(outputs: Outputs, sampled: Sampled, truth: Truth) -> Tensor:
+    """Binary cross-entropies of the sampled masks inside the ground truth box and one cell around it.
 
-    A true cell outside costs `OUTSIDE`. Works on those cells alone, on objects of like size together.
+    Each is divided by the cells of its box. A ground truth cell outside costs `OUTSIDE`. Only these cells are computed,
+    for objects of similar size together: memory does not grow with the size of the prototypes.
     """
     shape = _hw(outputs.prototypes)
-    owner, order = torch.sort(lesson.object[lesson.drawn], stable=True)
+    owner, order = torch.sort(sampled.object[sampled.drawn], stable=True)
     objects, rows = torch.unique_consecutive(owner, return_counts=True)
-    chosen = lesson.drawn[order]
-    coefficients = outputs.raw.coefficients[lesson.image[chosen], lesson.prior[chosen]].float()  # (R, D)
-    weight = lesson.scale[order] / _cells_of_boxes(truth.boxes[owner], shape, outputs.size)
+    chosen = sampled.drawn[order]
+    coefficients = outputs.raw.coefficients[sampled.image[chosen], sampled.prior[chosen]].float()  # (R, D)
+    weight = sampled.scale[order] / _cells_of_boxes(truth.boxes[owner], shape, outputs.size)
     windows = Rectangles.around(truth.boxes[objects], shape, outputs.size)
     around = windows | truth.cells.extents(shape, outputs.size)[objects]
     which, y, x = around.cells()
@@ -214,7 +215,7 @@ def mask_sum(outputs: Outputs, lesson: Lesson, truth: Truth) -> Tensor:
     place = (truth.image[objects[which]] * shape[0] + y) * shape[1] + x
     missed = torch.bincount(which[true & ~inside], minlength=len(objects)).repeat_interleave(rows)
     table = outputs.prototypes.float().flatten(0, 2)  # (B * h * w, D)
-    groups = list(_alike(around.areas, rows))  # cells (u, c), whether real, rows (u, r), whether real
+    groups = list(_alike(around.areas, rows))  # cells (u, c), their mask, rows (u, r), their mask
     seen = F.embedding(_joint([place[cell] for cell, _, _, _ in groups], place), table)
     asked = F.embedding(_joint([row for _, _, row, _ in groups], place), coefficients)
     total = (missed * weight).sum() * OUTSIDE + seen[:0].sum() + asked[:0].sum()
@@ -235,9 +236,9 @@ def _joint(parts: Sequence[Tensor], like: Tensor) -> Tensor:
 
 
 def _alike(cells: Tensor, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Objects with `cells` (U,) and `rows` (U,) one after the other, those of like numbers u at a time.
+    """Groups of u objects with similar numbers of `cells` (U,) and `rows` (U,), which lie one after the other.
 
-    Gives the places of their cells (u, c) and rows (u, r), each with what is real and not filling.
+    Yields the indices of their cells (u, c) and rows (u, r), each with a mask that is False for padding.
     """
     kinds = cells.clamp(min=1).log2().ceil() * 64 + rows.log2().ceil()
     for kind in kinds.unique():
@@ -251,20 +252,21 @@ def _alike(cells: Tensor, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor
 
 
 def _cells_of_boxes(boxes: Tensor, shape: Size, span: Size) -> Tensor:
-    """(R,): area of boxes in the input in cells of a map; a side counts as one cell at least."""
+    """(R,): area of boxes of the input, in cells of a map; a side counts as at least one cell."""
     sides = (boxes[:, 2:] - boxes[:, :2]) * boxes.new_tensor([shape[1] / span[1], shape[0] / span[0]])
     return sides.clamp(min=1).prod(dim=1)
 
 
-def mask_iou_sum(outputs: Outputs, lesson: Lesson, truth: Truth, scorer: nn.Module, smallest: int) -> Tensor:
-    """Smooth L1 between what the scorer says of the drawn masks, as of the true class, and their IoU with the truth.
+def mask_iou_sum(outputs: Outputs, sampled: Sampled, truth: Truth, scorer: nn.Module, smallest: int) -> Tensor:
+    """Smooth L1 between the IoU that the scorer predicts for the sampled masks and their IoU with the ground truth.
 
-    Gradients reach the masks as well. True masks of up to `smallest` cells are left out.
+    The output of the ground truth class counts. Gradients reach the masks as well. Ground truth masks of up to
+    `smallest` cells are left out.
     """
     shape = _hw(outputs.prototypes)
     with torch.autocast(outputs.priors.device.type, enabled=False):
-        masks = torch.cat(list(_soft_masks(outputs, lesson, truth)))  # (R, h, w)
-    objects = lesson.object[lesson.drawn]
+        masks = torch.cat(list(_soft_masks(outputs, sampled, truth)))  # (R, h, w)
+    objects = sampled.object[sampled.drawn]
     which, y, x = truth.cells.extents(shape, outputs.size)[objects].cells()
     true = truth.cells.at(objects[which], y, x, shape, outputs.size)
     which, y, x = which[true], y[true], x[true]
@@ -277,13 +279,13 @@ def mask_iou_sum(outputs: Outputs, lesson: Lesson, truth: Truth, scorer: nn.Modu
     return losses.smooth_l1_sum(ratings, iou[rows], 1.0)
 
 
-def _soft_masks(outputs: Outputs, lesson: Lesson, truth: Truth) -> Iterator[Tensor]:
-    """Of each image the drawn masks, cropped with the true box; first none at all."""
+def _soft_masks(outputs: Outputs, sampled: Sampled, truth: Truth) -> Iterator[Tensor]:
+    """The sampled masks of each image, cropped with the ground truth box; first an empty tensor, for empty batches."""
     yield outputs.prototypes[:0, :, :, 0].float()
     for image, prototypes in enumerate(outputs.prototypes):
-        rows = lesson.drawn[lesson.image[lesson.drawn] == image]
-        coefficients = outputs.raw.coefficients[lesson.image[rows], lesson.prior[rows]].float()
-        boxes = truth.boxes[lesson.object[rows]]
+        rows = sampled.drawn[sampled.image[sampled.drawn] == image]
+        coefficients = outputs.raw.coefficients[sampled.image[rows], sampled.prior[rows]].float()
+        boxes = truth.boxes[sampled.object[rows]]
         yield prototype_ops.soft_masks(prototypes.float(), coefficients, boxes, outputs.size)
 
 

@@ -17,15 +17,15 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Coefficients(Protocol):
-    """(B, N, D) of all priors, or what works them out for those that are asked for; after tanh."""
+    """(B, N, D) of all priors after tanh, or an object that computes them for the priors that are asked for."""
 
     def __getitem__(self, place: tuple[Tensor, Tensor], /) -> Tensor:
-        """(K, D) of K priors: which image, and which of its priors."""
+        """(K, D): the coefficients of K priors, given the image and the number of each."""
 
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """What the head says of every prior: deltas (B, N, 4), logits (B, N, Q+1) with background last, coefficients."""
+    """The head's outputs for every prior: deltas (B, N, 4), logits (B, N, Q+1) with background last, coefficients."""
 
     deltas: Tensor
     logits: Tensor
