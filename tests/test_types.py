@@ -8,7 +8,22 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from maskwright.errors import ConfigError, DataError
-from maskwright.types import Classes, InputSpec, Instances, Landmarks, Masks, OutputSpec, RawDetections, Target
+from maskwright.types import (
+    BoxMasks,
+    Classes,
+    HeatMaps,
+    Inputs,
+    InputSpec,
+    Instances,
+    Landmarks,
+    Limits,
+    Masks,
+    OutputSpec,
+    PrototypeMasks,
+    RawDetections,
+    Semantic,
+    Target,
+)
 
 dense_masks = st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(1, 9)).flatmap(
     lambda shape: hnp.arrays(np.bool_, shape)
@@ -269,6 +284,8 @@ class TestTargetsAndRawDetections:
             ({"labels": torch.zeros(3)}, "2 boxes but 3 labels"),
             ({"masks": Masks.empty((3, 3))}, "2 boxes but 0 masks"),
             ({"crowd": torch.zeros(1)}, "2 boxes but 1 crowd"),
+            ({"keypoints": torch.zeros(1, 5, 3)}, "2 boxes but 1 keypoints"),
+            ({"semantic": torch.zeros(1, 5, 3)}, r"semantic is \(h, w\)"),
         ],
     )
     def test_target_errors(self, changes, says):
@@ -277,7 +294,51 @@ class TestTargetsAndRawDetections:
 
     def test_raw_detections(self):
         rows = {"boxes": torch.zeros(1, 5, 4), "scores": torch.zeros(1, 5), "labels": torch.zeros(1, 5)}
-        RawDetections(**rows, mask_probs=torch.zeros(1, 5, 7, 7))
-        for name in ("boxes", "labels", "mask_probs"):
+        for name in ("boxes", "labels"):
             with pytest.raises(DataError, match=name):
                 RawDetections(**{**rows, name: torch.zeros(1, 4, 4)})
+
+    def test_parts(self):
+        rows = {"boxes": torch.zeros(1, 5, 4), "scores": torch.zeros(1, 5), "labels": torch.zeros(1, 5)}
+        masks, semantic = BoxMasks(torch.zeros(1, 5, 7, 7)), Semantic(torch.zeros(1, 2, 8, 8), (64, 64))
+        raw = RawDetections(**rows, parts=(masks, semantic))
+        assert (raw.part(BoxMasks), raw.part(Semantic), raw.part(HeatMaps)) == (masks, semantic, None)
+        assert list(raw.tensors()) == ["boxes", "scores", "labels", "BoxMasks.probs", "Semantic.logits"]
+
+    @pytest.mark.parametrize(
+        ("part", "name"),
+        [
+            (BoxMasks(torch.zeros(1, 4, 7, 7)), "BoxMasks.probs"),
+            (HeatMaps(torch.zeros(2, 5, 3, 7, 7)), "HeatMaps.logits"),
+            (Semantic(torch.zeros(2, 3, 8, 8), (64, 64)), "Semantic.logits"),
+            (PrototypeMasks(torch.zeros(1, 4, 8), torch.zeros(1, 9, 9, 8), (36, 36)), "PrototypeMasks.coefficients"),
+            (PrototypeMasks(torch.zeros(1, 5, 8), torch.zeros(2, 9, 9, 8), (36, 36)), "PrototypeMasks.prototypes"),
+            (
+                PrototypeMasks(torch.zeros(1, 5, 8), torch.zeros(1, 9, 9, 8), (36, 36), torch.zeros(1, 4)),
+                "PrototypeMasks.ratings",
+            ),
+        ],
+    )
+    def test_parts_of_other_rows(self, part, name):
+        rows = {"boxes": torch.zeros(1, 5, 4), "scores": torch.zeros(1, 5), "labels": torch.zeros(1, 5)}
+        with pytest.raises(DataError, match=name):
+            RawDetections(**rows, parts=(part,))
+
+
+class TestInputsAndLimits:
+    def test_sizes_are_those_of_the_images_unless_given(self):
+        inputs = Inputs(torch.zeros(2, 3, 32, 64))
+        assert (len(inputs), inputs.padded, tuple(inputs.sizes)) == (2, (32, 64), ((32, 64), (32, 64)))
+        assert Inputs(inputs.images, [(30, 60), (32, 64)]).sizes == [(30, 60), (32, 64)]
+        assert len(Inputs(torch.zeros(0, 3, 32, 64))) == 0
+
+    def test_one_of_each_for_every_image(self):
+        with pytest.raises(DataError, match="2 images but 1 sizes"):
+            Inputs(torch.zeros(2, 3, 32, 64), [(32, 64)])
+        with pytest.raises(DataError, match="2 images but 1 proposals"):
+            Inputs(torch.zeros(2, 3, 32, 64), proposals=[torch.zeros(0, 4)])
+
+    @pytest.mark.parametrize("limits", [(-0.1, 10), (1.0, 10), (0.5, 0)])
+    def test_limits(self, limits):
+        with pytest.raises(ConfigError, match="Limits: score is at least 0 and below 1, keep at least 1"):
+            Limits(*limits, "exact")

@@ -9,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from maskwright.fast.accelerate import accelerate
+from maskwright.fast.accelerate import FastForm, accelerate
 from maskwright.fast.fused import WINOGRAD_CELLS, WINOGRAD_CHANNELS, WINOGRAD_FEW_CELLS, FusedConv, folded, multiplies
 from maskwright.fast.packed import KEPT, SIZES, GroupedProduct
 from maskwright.fast.winograd import TILES, Winograd
-from maskwright.models.rcnn import RCNN, tiny
-from maskwright.models.yolact import Yolact
-from maskwright.models.yolact import tiny as tiny_yolact
+from maskwright.models import rcnn, yolact
+from maskwright.models.family import accelerated, build
 from maskwright.nn.layers import FrozenBatchNorm2d
 
 
@@ -153,7 +152,7 @@ def test_a_norm_that_does_more_than_normalise_is_left_alone():
     x = torch.randn(1, 3, 5, 5)
     with torch.inference_mode():
         wanted = plain[0](x)
-        fast = accelerate(copy.deepcopy(plain))
+        fast = accelerate(copy.deepcopy(plain), FastForm())
         torch.testing.assert_close(fast[0](x), wanted)
     assert isinstance(fast[1], FusedConv)
 
@@ -175,8 +174,8 @@ def test_a_fused_convolution_forgets_what_it_made_when_it_is_moved_or_copied():
 @pytest.mark.parametrize("style", ["detectron2", "torchvision_v2", "c4"])
 def test_accelerating_twice_is_accelerating_once(style):
     torch.manual_seed(0)
-    once = accelerate(RCNN(tiny(style)).eval())
-    twice = accelerate(copy.deepcopy(once))
+    once = accelerated(build(rcnn.tiny(style)))
+    twice = accelerated(once)
     x = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
         for a, b in zip(once.features(x), twice.features(x), strict=True):
@@ -184,8 +183,8 @@ def test_accelerating_twice_is_accelerating_once(style):
 
 
 @pytest.mark.parametrize(
-    ("model", "cells"), [(RCNN(tiny()), WINOGRAD_CELLS), (Yolact(tiny_yolact()), WINOGRAD_FEW_CELLS)]
+    ("config", "cells"), [(rcnn.tiny(), WINOGRAD_CELLS), (yolact.tiny(), WINOGRAD_FEW_CELLS)], ids=["rcnn", "yolact"]
 )
-def test_small_maps_take_winograds_form_where_all_maps_are_small(model, cells):
-    fast = accelerate(model.eval())
+def test_small_maps_take_winograds_form_where_all_maps_are_small(config, cells):
+    fast = accelerated(build(config))
     assert {m.winograd_cells for m in fast.modules() if isinstance(m, FusedConv)} == {cells}

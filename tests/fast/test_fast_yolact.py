@@ -7,14 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from maskwright.fast.accelerate import accelerate
+from maskwright.fast.accelerate import FastForm, accelerate
+from maskwright.fast.blocks import FastDeformable, FastResidual
 from maskwright.fast.fused import FusedConv
-from maskwright.models.yolact.fast import FastDeformable, FastHead, FastPyramid, FastResidual
 from maskwright.models import yolact
+from maskwright.models.family import accelerated
 from maskwright.models.yolact import Yolact
+from maskwright.models.yolact.fast import FastHead, FastPyramid
 from maskwright.nn.backbones import norm_layer
 from maskwright.nn.darknet import DarkNet
 from maskwright.nn.deform import DeformableConv2d
+from maskwright.types import Inputs
 
 STYLES = {
     "yolact": yolact.tiny("yolact"),
@@ -44,7 +47,7 @@ def unsettled(model: nn.Module) -> nn.Module:
 def pair(request) -> tuple[Yolact, Yolact]:
     torch.manual_seed(0)
     plain = unsettled(Yolact(STYLES[request.param])).eval()
-    return plain, accelerate(copy.deepcopy(plain).to(memory_format=torch.channels_last))
+    return plain, accelerated(plain)
 
 
 def close(fast: torch.Tensor, plain: torch.Tensor, limit: float) -> None:
@@ -72,7 +75,7 @@ def test_every_value_is_that_of_the_plain_network(pair):
 def test_darknet_gives_the_same_maps():
     torch.manual_seed(0)
     plain = unsettled(DarkNet(norm_layer("frozen"), width=4)).eval()
-    fast = accelerate(copy.deepcopy(plain).to(memory_format=torch.channels_last))
+    fast = accelerate(copy.deepcopy(plain).to(memory_format=torch.channels_last), FastForm())
     x = torch.randn((2, 3, 64, 97), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         for a, b in zip(fast(x.to(memory_format=torch.channels_last)), plain(x), strict=True):
@@ -101,7 +104,7 @@ def test_a_map_that_was_given_out_is_not_written_over(pair):
     kept = []
     hook = fast.fpn.register_forward_pre_hook(lambda _, args: kept.extend((m, m.clone()) for m in args[0]))
     with torch.inference_mode():
-        fast.detect(torch.randn(1, 3, 64, 64))
+        fast.detect(Inputs(torch.randn(1, 3, 64, 64)))
     hook.remove()
     assert kept
     for given, copied in kept:
@@ -115,7 +118,7 @@ def test_no_norm_is_left_and_the_fast_forms_are_in_place():
         "mobilenetv2": {FastHead, FastPyramid, FusedConv},
         "resnet18_half": {FastHead, FastPyramid, FusedConv},
     }.items():
-        fast = accelerate(Yolact(STYLES[name]).eval())
+        fast = accelerated(Yolact(STYLES[name]))
         kinds = {type(m) for m in fast.modules()}
         assert forms <= kinds, name
         assert not any("Norm" in kind.__name__ for kind in kinds), (name, kinds)
@@ -123,12 +126,10 @@ def test_no_norm_is_left_and_the_fast_forms_are_in_place():
 
 def test_a_fast_network_can_be_copied_and_accelerated_again(pair):
     _, fast = pair
-    x = torch.randn(1, 3, 64, 64)
+    inputs = Inputs(torch.randn(1, 3, 64, 64))
     with torch.inference_mode():
-        wanted = fast.detect(x)
-        again = accelerate(copy.deepcopy(fast)).detect(x)
-    assert torch.equal(wanted.scores, again.scores)
-    assert torch.equal(wanted.prototypes, again.prototypes)
+        wanted, again = (net.detect(inputs).tensors() for net in (fast, accelerated(fast)))
+    assert all(torch.equal(value, again[name]) for name, value in wanted.items())
 
 
 @pytest.mark.parametrize("stride", [1, 2])

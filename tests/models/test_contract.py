@@ -1,347 +1,425 @@
-"""What every model must do, held to every variant: a tiny one of each published style.
+"""What every model must do, held to every variant of every family.
 
-A new variant is one more line in `CONFIGS`.
+The checks know no family: they see a config, the model of it, and what it returns. A new variant is one more row of its
+family's `tiny`.
 """
 
-import copy
 import math
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskwright.data.synthetic import scene
-from maskwright.fast.accelerate import accelerate
 from maskwright.models import zoo
-from maskwright.models.rcnn import RCNN, RCNNConfig, tiny
+from maskwright.models.base import AnyModel, Config
+from maskwright.models.family import FAMILIES, accelerated, build
 from maskwright.ops import boxes as box_ops
-from maskwright.ops import masks as mask_ops
+from maskwright.ops.losses import Term
+from maskwright.ops.warp import padded_size
+from maskwright.predictor.finish import finish
 from maskwright.predictor.prepare import prepare
-from maskwright.types import Classes, Masks, RawDetections, Target
+from maskwright.types import Classes, Inputs, Masks, RawDetections, Semantic, Size, Target
+from maskwright.types.network import BY_ROW
 from maskwright.weights.files import read, save_checkpoint
 from maskwright.weights.load import load_into
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CONFIGS: dict[str, RCNNConfig] = {
-    "detectron2": tiny("detectron2"),
-    "detectron2_boxes": replace(tiny("detectron2"), masks=False),
-    "torchvision_v1": tiny("torchvision_v1"),
-    "torchvision_v1_boxes": replace(tiny("torchvision_v1"), masks=False),
-    "torchvision_v2": tiny("torchvision_v2"),
-    "c4": tiny("c4"),
-    "c4_boxes": replace(tiny("c4"), masks=False),
-    "compact": tiny("compact"),
-    "timm": replace(tiny("detectron2"), backbone="test_byobnet", norm="live"),
-    "one_class": tiny("compact", num_classes=1),
+VARIANTS: dict[str, Config] = {
+    f"{family}-{variant}": config for family, row in FAMILIES.items() for variant, config in row.tiny().items()
 }
 SIZE = (64, 96)
-FROZEN = [name for name, c in CONFIGS.items() if c.norm == "frozen" and not c.neck_norm]
+MANY = 400
+"""Rows that leave room: the last ones do not depend on which of two equal scores comes first."""
 
 
-def make(name: str, seed: int = 0) -> RCNN:
-    """Random weights; offsets are made larger than at the start of training, so that boxes move."""
+def lively(config: Config, seed: int = 0) -> AnyModel:
+    """Random weights; logits and offsets vary more than at the start of training, so that something is found."""
     torch.manual_seed(seed)
-    model = RCNN(CONFIGS[name]).eval()
+    model = build(config).eval()
     with torch.no_grad():
-        model.box_predictor.deltas.weight.mul_(30)
-        model.rpn.deltas.weight.mul_(10)
+        for name, parameter in model.named_parameters():
+            parameter.mul_(10 if "deltas.weight" in name else 4 if "logits.weight" in name else 1)
     return model
 
 
-def source_images(count: int, seed: int = 0, size: tuple[int, int] = SIZE) -> Tensor:
+def source_images(count: int, seed: int = 0, size: Size = SIZE) -> Tensor:
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-def target(objects: int, *, classes: int = 3, crowds: int = 0, size: tuple[int, int] = SIZE, seed: int = 1) -> Target:
-    _, found = scene(seed, size, objects + crowds, classes)
-    assert len(found) == objects + crowds
-    crowd = torch.arange(len(found)) >= objects
-    return Target(torch.from_numpy(found.boxes), torch.from_numpy(found.labels), found.crops, crowd)
+def found_by(model: AnyModel, images: Tensor, sizes: Sequence[Size] = (), **limits: float) -> RawDetections:
+    """What it detects; limits: what differs from the usual ones."""
+    with torch.no_grad():
+        return model.detect(Inputs(images, sizes), replace(model.config.limits_for(), **limits))  # type: ignore[arg-type]
 
 
-def alive(raw: RawDetections) -> Tensor:
-    return raw.scores > 0
+def by_row(raw: RawDetections) -> dict[str, Tensor]:
+    """Every tensor that has a row for each detection."""
+    rows = {"boxes": raw.boxes, "scores": raw.scores, "labels": raw.labels}
+    for part in raw.parts:
+        if not isinstance(part, Semantic):
+            values = {f.name: getattr(part, f.name) for f in fields(part) if f.name in BY_ROW}
+            rows |= {f"{type(part).__name__}.{name}": value for name, value in values.items() if value is not None}
+    return rows
 
 
-def assert_fixed_shape(raw: RawDetections, batch: int, config: RCNNConfig, size: tuple[int, int] = SIZE) -> None:
-    """(B, K, ...), best first, dead rows all zero, boxes inside the input."""
-    k = raw.scores.shape[1]
-    assert raw.scores.shape == (batch, k)
-    assert k <= config.roi.keep
-    assert raw.boxes.shape == (batch, k, 4)
-    assert raw.labels.shape == (batch, k)
-    assert raw.labels.dtype == torch.int64
+def assert_rows(raw: RawDetections, batch: int, config: Config, keep: int | None = None) -> None:
+    """(B, K, ...), best first; finite boxes and scores, labels in range, dead rows all zero."""
+    limits = config.limits_for()
+    for name, value in by_row(raw).items():
+        assert value.shape[:2] == (batch, keep or limits.keep), name
+        assert not value[raw.scores == 0].any(), name
+    assert bool(torch.isfinite(raw.boxes).all())
+    assert bool(torch.isfinite(raw.scores).all())
     assert bool((raw.scores.diff(dim=1) <= 0).all())
-    dead = ~alive(raw)
-    for value in (raw.boxes, raw.labels, raw.part(BoxMasks).probs):
-        assert value is None or not value[dead].any()
-    live = alive(raw)
-    assert bool((raw.labels[live] < config.num_classes).all())
-    assert bool((raw.scores[live] > config.roi.score).all())
-    limit = torch.tensor([size[1], size[0]] * 2)
-    assert bool(((raw.boxes >= 0) & (raw.boxes <= limit)).all())
-    if config.masks:
-        assert raw.part(BoxMasks).probs is not None
-        assert raw.part(BoxMasks).probs.shape == (batch, k, *raw.part(BoxMasks).probs.shape[2:])
-        assert raw.part(BoxMasks).probs.shape[2] == raw.part(BoxMasks).probs.shape[3]
-        assert bool(((raw.part(BoxMasks).probs >= 0) & (raw.part(BoxMasks).probs <= 1)).all())
-    else:
-        assert raw.part(BoxMasks).probs is None
+    assert raw.labels.dtype == torch.int64
+    assert bool(((raw.labels >= 0) & (raw.labels < config.num_classes)).all())
+    assert bool((raw.scores[raw.scores > 0] >= config.lowest_score(limits)).all())
+    assert tuple(type(part) for part in raw.parts) == config.parts
+
+
+def assert_near(one: RawDetections, other: RawDetections, image: int, of: int) -> None:
+    """The live rows of an image of the one are those of an image of the other, but for rounding.
+
+    Rows of nearly one score may change places; one in twenty may be another because such a pair suppress each other.
+    """
+    ours, theirs = ({n: v[i] for n, v in by_row(r).items()} for r, i in ((one, image), (other, of)))
+    live = ours["scores"] > 0
+    count = int(live.sum())
+    assert count
+    torch.testing.assert_close(theirs["scores"][: count // 2], ours["scores"][: count // 2], rtol=0, atol=1e-3)
+    apart = (ours["boxes"][live, None] - theirs["boxes"]).abs().amax(dim=2)
+    apart += (ours["labels"][live, None] != theirs["labels"]) * 1e6
+    nearest = apart.argmin(dim=1)
+    for name, value in ours.items():
+        wrong = (value[live].double() - theirs[name][nearest]).abs().view(count, -1).amax(dim=1) > 1e-2
+        assert int(wrong.sum()) <= count // 20, name
 
 
 # ---- detect ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("count", [1, 3])
-def test_detect_gives_rows_of_fixed_shape(name: str, count: int) -> None:
-    model = make(name)
-    with torch.no_grad():
-        raw = model.detect(Inputs(source_images(count)))
-        same = model(source_images(count))
-    assert_fixed_shape(raw, count, model.config)
-    assert alive(raw).any()
-    assert torch.equal(raw.boxes, same.boxes)
+def rows_are_of_fixed_shape(config: Config) -> None:
+    model = lively(config)
+    for count in (1, 3):
+        raw = found_by(model, source_images(count))
+        assert_rows(raw, count, config)
+        assert (raw.scores > 0).any()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("size", [(32, 32), (32, 256), (96, 32)])
-def test_detect_takes_any_size(name: str, size: tuple[int, int]) -> None:
-    model = make(name)
-    with torch.no_grad():
-        assert_fixed_shape(model.detect(Inputs(source_images(1, size=size))), 1, model.config, size)
-        small = size[0] - 9, size[1] - 20
-        raw = model.detect(Inputs(source_images(1, size=size), [small]))
-    assert_fixed_shape(raw, 1, model.config, small)
+def the_plain_call_gives_the_tensors_of_detect(config: Config) -> None:
+    """Also where gradients are recorded, as profilers and compilers call it."""
+    model, images = lively(config), source_images(1)
+    called, raw = model(images), found_by(model, images)
+    assert called.keys() == raw.tensors().keys() >= by_row(raw).keys()
+    assert all(torch.equal(value, called[name]) for name, value in raw.tensors().items())
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_nothing_found_is_no_rows(name: str) -> None:
-    model = make(name)
-    with torch.no_grad():
-        model.box_predictor.classes.bias[-1] = 100
-        raw = model.detect(Inputs(source_images(2)))
-    assert raw.scores.shape == (2, 0)
-    assert_fixed_shape(raw, 2, model.config)
+def images_of_any_size_are_taken(config: Config) -> None:
+    """Padded as the spec has it."""
+    model = lively(config)
+    for size in ((70, 45), (32, 250), (96, 17)):
+        padded = padded_size([size], config.spec.multiple, 0)
+        images = torch.zeros(1, 3, *padded)
+        images[..., : size[0], : size[1]] = source_images(1, size=size)
+        assert_rows(found_by(model, images, [size]), 1, config)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_no_proposal_is_no_rows(name: str) -> None:
-    """Also with the modules that predict."""
-    model = make(name)
-    with torch.no_grad():
-        model.rpn.deltas.bias.fill_(-1e4)  # every box far outside the image, clipped to nothing
-        for net in (model, accelerate(copy.deepcopy(model))):
-            raw = net.detect(Inputs(source_images(2)))
-            assert raw.scores.shape == (2, 0)
-            assert_fixed_shape(raw, 2, model.config)
+def nothing_found_is_dead_rows_alone(config: Config) -> None:
+    model, images = lively(config), source_images(2)
+    nothing = [replace(config.limits_for(kind), score=math.nextafter(1.0, 0.0)) for kind in config.nms_kinds]
+    for one in (model, accelerated(model)):
+        for limits in nothing:
+            with torch.no_grad():
+                raw = one.detect(Inputs(images), limits)
+            assert_rows(raw, 2, config, limits.keep)
+            assert not any(value.any() for value in by_row(raw).values())
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_rows_that_are_not_finite_are_dropped(name: str) -> None:
+def no_images_are_no_detections(config: Config) -> None:
+    assert_rows(found_by(lively(config), source_images(0)), 0, config)
+
+
+def weights_that_are_not_finite_give_no_such_detection(config: Config) -> None:
     """Random networks and overflowing half precision give NaN; it must not come out as a detection."""
-    model = make(name)
+    model, images = lively(config), source_images(2)
+    biases = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
+    for i, bias in enumerate(biases):
+        kept = bias.detach().clone()
+        with torch.no_grad():
+            bias[-1 if i % 2 else 0] = (math.nan, math.inf, -math.inf)[i % 3]
+            assert_rows(found_by(model, images), 2, config)
+            bias.copy_(kept)
     with torch.no_grad():
-        model.box_predictor.deltas.bias[1] = math.nan
-        raw = model.detect(Inputs(source_images(2)))
-    assert_fixed_shape(raw, 2, model.config)
-    assert bool(torch.isfinite(raw.boxes).all())
-    assert 0 not in raw.labels[alive(raw)]
+        for parameter in model.parameters():
+            parameter.fill_(math.nan)
+    for one in (model, accelerated(model)):
+        assert not found_by(one, images).scores.any()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_a_batch_gives_what_its_images_give_alone(name: str) -> None:
-    """Different images, different sizes inside the same padding."""
-    model, images, sizes = make(name), source_images(2, 5), [(64, 96), (50, 70)]
+def a_batch_gives_what_its_images_give_alone(config: Config) -> None:
+    """Different images, different sizes inside the same padding, every kind of suppression."""
+    model, images, sizes = lively(config), source_images(2, 5), [SIZE, (50, 70)]
     images[1, :, 50:] = 0
     images[1, :, :, 70:] = 0
-    with torch.no_grad():
-        both = model.detect(Inputs(images, sizes))
-        for i in range(2):
-            one = model.detect(Inputs(images[i : i + 1], sizes[i : i + 1]))
-            count = int(alive(one).sum())
-            assert count == int(alive(both)[i].sum()) > 0
-            torch.testing.assert_close(both.boxes[i, :count], one.boxes[0, :count], rtol=0, atol=2e-3)
-            torch.testing.assert_close(both.scores[i, :count], one.scores[0, :count], rtol=0, atol=1e-5)
-            assert torch.equal(both.labels[i, :count], one.labels[0, :count])
-            if one.part(BoxMasks).probs is not None and both.part(BoxMasks).probs is not None:
-                torch.testing.assert_close(both.part(BoxMasks).probs[i, :count], one.part(BoxMasks).probs[0, :count], rtol=0, atol=1e-4)
+    for kind in config.nms_kinds:
+        limits = replace(config.limits_for(kind), keep=MANY)
+        with torch.no_grad():
+            both = model.detect(Inputs(images, sizes), limits)
+            for i in range(2):
+                one = model.detect(Inputs(images[i : i + 1], sizes[i : i + 1]), limits)
+                assert_near(both, one, i, 0)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_the_fast_form_equals_the_plain_one(name: str) -> None:
-    """Stage by stage, so that no rounding can swap two rows. Norms get statistics, so that folding them is seen."""
-    model = make(name)
-    generator = torch.Generator().manual_seed(3)
+def limits_choose_among_the_same_rows(config: Config) -> None:
+    """Fewer rows are the first ones, more rows are as many as were asked for; a higher score drops the lower ones."""
+    model, images, usual = lively(config), source_images(2), config.limits_for()
+    raw = found_by(model, images)
+    fewer = found_by(model, images, keep=3)
+    for name, value in by_row(fewer).items():
+        torch.testing.assert_close(value, by_row(raw)[name][:, :3], rtol=0, atol=1e-6, msg=name)
+    more = found_by(model, images, keep=usual.keep + 40)
+    assert_rows(more, 2, config, usual.keep + 40)
+    assert bool(((more.scores > 0).sum(dim=1) >= (raw.scores > 0).sum(dim=1)).all())
+    middle = float(raw.scores[0, int((raw.scores[0] > 0).sum()) // 2])
+    above = found_by(model, images, score=middle)
+    count = int((raw.scores[0] > middle).sum())
+    assert torch.equal(above.scores[0, :count], raw.scores[0, :count])
+    assert bool((above.scores[above.scores > 0] >= config.lowest_score(replace(usual, score=middle))).all())
+
+
+def the_fast_form_equals_the_plain_one(config: Config) -> None:
+    """Norms get statistics, so that folding them is seen; the plain model stays as it is."""
+    model, generator = lively(config), torch.Generator().manual_seed(3)
     for key, buffer in model.state_dict().items():
         if key.endswith(("running_mean", "running_var")):
-            buffer.copy_(0.8 + 0.4 * torch.rand(buffer.shape, generator=generator))
+            buffer.copy_(0.4 * torch.rand(buffer.shape, generator=generator) + (0.8 if "var" in key else -0.2))
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    fast = accelerate(copy.deepcopy(model).to(memory_format=torch.channels_last))
-    images = source_images(2, 7).to(memory_format=torch.channels_last)
-
-    def assert_near(a: Tensor, b: Tensor) -> None:
-        assert a.shape == b.shape
-        assert float((a - b).abs().max()) <= 1e-4 * float(a.abs().max())
-
-    with torch.no_grad():
-        features = model.features(images)
-        for a, b in zip(features, fast.features(images), strict=True):
-            assert_near(a, b)
-        for ours, theirs in zip(model.rpn(features), fast.rpn(features), strict=True):
-            for a, b in zip(ours, theirs, strict=True):
-                assert_near(a, b)
-        boxes = [found for found, _ in model.propose(features, images, [SIZE, SIZE])]
-        logits, deltas = model.classify(features, boxes)
-        for a, b in zip((logits, deltas), fast.classify(features, boxes), strict=True):
-            assert_near(a, b)
-        rows = model.select(logits, deltas, boxes, [SIZE, SIZE])
-        if model.config.masks:
-            assert_near(model.segment(features, rows), fast.segment(features, rows))
-        assert_fixed_shape(fast.detect(Inputs(images)), 2, model.config)
+    images = source_images(2, 7)
+    plain, fast = (found_by(one, images, keep=MANY) for one in (model, accelerated(model)))
+    assert_rows(fast, 2, config, MANY)
+    for i in range(2):
+        assert_near(plain, fast, i, i)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_an_exported_model_gives_the_same_rows(name: str) -> None:
+    exported_rows_are_the_same(VARIANTS[name])
+
+
+def exported_rows_are_the_same(config: Config) -> None:
+    """One graph, also for another batch than that it was traced with."""
+    model, images = lively(config), source_images(2)
+    with torch.no_grad():
+        program = torch.export.export(model, (images,)).module()
+        for given in (images, source_images(2, 1), torch.zeros_like(images)):
+            wanted, exported = model(given), program(given)
+            assert torch.equal(exported["labels"], wanted["labels"])
+            for key, value in wanted.items():
+                atol = {"boxes": 1e-4, "scores": 1e-6}.get(key, 1e-4)
+                torch.testing.assert_close(exported[key], value, rtol=1e-5, atol=atol, msg=key)
 
 
 # ---- loss -----------------------------------------------------------------------------------------------------------
 
-TARGETS = {
-    "none": [target(0), target(0)],
-    "one": [target(1), target(1, seed=2)],
-    "many": [target(6), target(3, seed=5)],
-    "crowd_only": [target(0, crowds=1), target(0, crowds=1)],
-    "mixed": [target(0), target(3, crowds=1, seed=4)],
+
+def target(objects: int, *, crowds: int = 0, seed: int = 1) -> Target:
+    _, found = scene(seed, SIZE, objects + crowds, 3)
+    assert len(found) == objects + crowds
+    crowd = torch.arange(len(found)) >= objects
+    return Target(torch.from_numpy(found.boxes), torch.from_numpy(found.labels), found.crops, crowd)
+
+
+def every_size(seed: int) -> Target:
+    """Objects up to the whole image, so that every level has something to answer for."""
+    rows = [[2.0, 2, 14, 15], [20, 4, 44, 27], [8, 10, 62, 60], [30, 20, 54, 62], [0, 0, 96, 64], [70, 30, 95, 60]]
+    boxes, dense = torch.tensor(rows), np.zeros((len(rows), *SIZE), np.bool_)
+    for mask, (x1, y1, x2, y2) in zip(dense, boxes.long().tolist(), strict=True):
+        mask[y1:y2, x1:x2] = True
+    return Target(boxes, torch.tensor([0, 1, 2, 0, 1, 2]).roll(seed), Masks.from_dense(dense))
+
+
+TARGETS: dict[str, Callable[[], list[Target]]] = {
+    "none": lambda: [target(0), target(0)],
+    "one": lambda: [target(1), target(1, seed=2)],
+    "many": lambda: [target(6), target(3, seed=5)],
+    "every_size": lambda: [every_size(0), every_size(1)],
+    "crowd_only": lambda: [target(0, crowds=1), target(0, crowds=1)],
+    "mixed": lambda: [target(0), target(3, crowds=1, seed=4)],
 }
 
 
-def loss_of(model: RCNN, targets: list[Target], classes: int = 3) -> dict[str, Tensor]:
-    kept = [replace(t, labels=t.labels % classes) for t in targets]
-    sizes = [SIZE, (60, 90)]
-    return model.loss(source_images(2), sizes, kept, torch.Generator().manual_seed(11))
+def targets_of(config: Config, kind: str) -> list[Target]:
+    return [replace(t, labels=t.labels % config.num_classes) for t in TARGETS[kind]()]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("kind", TARGETS)
-def test_loss_is_finite_and_reaches_every_parameter(name: str, kind: str) -> None:
-    model = make(name)
-    losses = loss_of(model, TARGETS[kind], model.config.num_classes)
-    wanted = {"rpn_class", "rpn_box", "class", "box"} | ({"mask"} if model.config.masks else set())
-    assert set(losses) == wanted
-    for value in losses.values():
-        assert value.shape == ()
-        assert math.isfinite(value.item())
-        assert value.item() >= 0
-    torch.stack(list(losses.values())).sum().backward()
-    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert without == []
-    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
-    if kind == "many" and name != "timm":  # timm starts the last norm of each block at zero
-        still = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.any()]
-        assert still == []
+def terms_of(model: AnyModel, kind: str, seed: int = 11, images: slice = slice(2)) -> dict[str, Term]:
+    """Of two images, or of some of them; each has a generator of its own."""
+    targets, sizes = targets_of(model.config, kind)[images], [SIZE, (60, 90)][images]
+    draws = [torch.Generator().manual_seed(seed + i) for i in range(2)][images]
+    return model.terms(Inputs(source_images(2)[images], sizes), targets, draws)
 
 
-@pytest.mark.parametrize("name", FROZEN)
-def test_loss_is_the_same_in_train_and_eval_mode(name: str) -> None:
-    model = make(name)
-    first, second = loss_of(model.train(), TARGETS["many"]), loss_of(model.eval(), TARGETS["many"])
-    assert all(torch.equal(first[k], second[k]) for k in first)
+def losses_of(model: AnyModel, kind: str, seed: int = 11) -> dict[str, Tensor]:
+    return {name: term.mean() for name, term in terms_of(model, kind, seed).items()}
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_loss_works_in_train_mode_and_follows_its_generator(name: str) -> None:
-    """Live norms use the batch's statistics there."""
-    model, classes = make(name).train(), CONFIGS[name].num_classes
-    first, second = (loss_of(model, TARGETS["many"], classes) for _ in range(2))
+def total(losses: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
+
+
+def has_live_norms(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+def the_loss_is_finite_and_reaches_every_parameter(config: Config) -> None:
+    model, names = lively(config), set()
+    for kind in TARGETS:
+        model.zero_grad()
+        losses = losses_of(model, kind)
+        names.add(frozenset(losses))
+        for name, value in losses.items():
+            assert value.shape == (), name
+            assert math.isfinite(value.item()), name
+            assert value.item() >= 0, name
+        total(losses).backward()
+        grads = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+        assert [n for n, grad in grads.items() if grad is None or not torch.isfinite(grad).all()] == []
+        gated = any(p.ndim == 1 and n.endswith("weight") and not p.any() for n, p in model.named_parameters())
+        if kind == "every_size" and not gated:  # timm starts the last norm of each block at zero
+            assert [n for n, grad in grads.items() if grad is not None and not grad.any()] == []
+    assert len(names) == 1
+
+
+def the_loss_follows_its_generators(config: Config) -> None:
+    """In train mode too, where live norms use the batch's statistics; frozen ones give what they give in eval mode."""
+    model = lively(config)
+    of_eval = losses_of(model, "many")
+    first, second = (losses_of(model.train(), "many") for _ in range(2))
     assert all(math.isfinite(v.item()) for v in first.values())
     assert all(torch.equal(first[k], second[k]) for k in first)
-    kept = [replace(t, labels=t.labels % classes) for t in TARGETS["many"]]
-    other = model.loss(source_images(2), [SIZE, (60, 90)], kept, torch.Generator().manual_seed(12))
-    assert any(not torch.equal(first[k], other[k]) for k in first)
+    one = torch.Generator().manual_seed(4)
+    batch = Inputs(source_images(2)), targets_of(config, "many")
+    shared = model.loss(*batch, one)
+    assert all(torch.equal(v, shared[k]) for k, v in model.loss(*batch, one.manual_seed(4)).items())
+    if not has_live_norms(model):
+        assert all(torch.equal(first[k], of_eval[k]) for k in first)
 
 
-@pytest.mark.parametrize("name", [n for n, c in CONFIGS.items() if c.masks])
-def test_polygons_and_bitmaps_teach_nearly_the_same(name: str) -> None:
-    model, bitmaps = make(name), TARGETS["many"]
-    polygons = []
-    for t in bitmaps:
-        assert isinstance(t.masks, Masks)
-        parts = [[p.outer.reshape(-1) for p in parts] for parts in mask_ops.to_polygons(t.masks)]
-        polygons.append(replace(t, masks=parts))
-    classes = model.config.num_classes
-    a, b = loss_of(model, bitmaps, classes), loss_of(model, polygons, classes)
-    assert all(torch.equal(a[k], b[k]) for k in a if k != "mask")
-    assert b["mask"].item() == pytest.approx(a["mask"].item(), rel=0.2)
+def the_terms_of_a_batch_are_those_of_its_images(config: Config) -> None:
+    model = lively(config)
+    with torch.no_grad():
+        both = terms_of(model, "many")
+        alone = [terms_of(model, "many", images=slice(i, i + 1)) for i in range(2)]
+    for key, term in both.items():
+        assert term.count == sum(one[key].count for one in alone), key
+        assert term.total.item() == pytest.approx(sum(one[key].total.item() for one in alone), rel=1e-3), key
 
 
-def test_degenerate_truth_does_not_spoil_the_loss() -> None:
-    """A box without area can come out of clipping or of a careless annotation."""
-    masks = Masks(SIZE, np.zeros((2, 2), np.int64), (np.zeros((0, 0), np.bool_), np.ones((20, 20), np.bool_)))
-    boxes = torch.tensor([[30.0, 30, 30, 40], [0, 0, 20, 20]])
-    labels = torch.tensor([0, 1])
-    for name in ("detectron2", "torchvision_v1"):
-        losses = loss_of(make(name), [Target(boxes, labels, masks), Target(boxes[:1], labels[:1], masks[:1])])
-        assert all(math.isfinite(v.item()) for v in losses.values())
+def no_images_have_the_same_terms(config: Config) -> None:
+    """All zero, and through every parameter: with several processes the others wait there."""
+    model = lively(config)
+    found = terms_of(model, "one", images=slice(0))
+    assert found.keys() == terms_of(model, "one").keys()
+    assert all(term.total.item() == 0 and term.count == 0 for term in found.values())
+    total({name: term.mean() for name, term in found.items()}).backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
 # ---- as a checkpoint ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_a_checkpoint_rebuilds_the_same_bits(name: str, tmp_path: Path) -> None:
-    model = make(name)
-    classes = Classes([f"kind {i}" for i in range(model.config.num_classes)])
-    path = save_checkpoint(tmp_path / "m.safetensors", model.state_dict(), zoo.describe(model.config, classes, name))
-    file = read(path)
-    assert file.header is not None
-    torch.manual_seed(99)
-    again, known = zoo.rebuild(file.header)
-    load_into(again, file.tensors, str(path))
-    assert isinstance(again, RCNN)
-    assert (again.config, known) == (model.config, classes)
-    with torch.no_grad():
-        a, b = model.detect(Inputs(source_images(2))), again.eval().detect(Inputs(source_images(2)))
-    assert torch.equal(a.boxes, b.boxes)
-    assert torch.equal(a.scores, b.scores)
-    assert (a.part(BoxMasks).probs is None and b.part(BoxMasks).probs is None) or torch.equal(a.part(BoxMasks).probs, b.part(BoxMasks).probs)  # type: ignore[arg-type]
+def a_checkpoint_rebuilds_the_same_bits(config: Config) -> None:
+    model, classes = lively(config), Classes([f"kind {i}" for i in range(config.num_classes)])
+    with TemporaryDirectory() as folder:
+        header = zoo.describe(config, classes, "tiny")
+        file = read(save_checkpoint(Path(folder) / "m.safetensors", model.state_dict(), header))
+        assert file.header is not None
+        torch.manual_seed(99)
+        again, known = zoo.rebuild(file.header)
+        load_into(again, file.tensors, "m.safetensors")
+    assert type(again) is type(model)
+    assert (again.config, known) == (config, classes)
+    raw, same = found_by(model, source_images(2)), found_by(again.eval(), source_images(2))
+    assert all(torch.equal(value, same.tensors()[name]) for name, value in raw.tensors().items())
+
+
+CHECKS: tuple[Callable[[Config], None], ...] = (
+    rows_are_of_fixed_shape,
+    the_plain_call_gives_the_tensors_of_detect,
+    images_of_any_size_are_taken,
+    nothing_found_is_dead_rows_alone,
+    no_images_are_no_detections,
+    weights_that_are_not_finite_give_no_such_detection,
+    a_batch_gives_what_its_images_give_alone,
+    limits_choose_among_the_same_rows,
+    the_fast_form_equals_the_plain_one,
+    the_loss_is_finite_and_reaches_every_parameter,
+    the_loss_follows_its_generators,
+    the_terms_of_a_batch_are_those_of_its_images,
+    no_images_have_the_same_terms,
+    a_checkpoint_rebuilds_the_same_bits,
+)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_contract(check: Callable[[Config], None], name: str) -> None:
+    check(VARIANTS[name])
 
 
 # ---- learning -------------------------------------------------------------------------------------------------------
 
+STEPS = {"rcnn-detectron2": 80, "rcnn-compact": 120, "yolact-plus": 80, "yolact-compact": 80}
 
-@pytest.mark.parametrize("name", ["detectron2", "compact"])
-def test_it_learns_four_scenes(name: str) -> None:
-    """In 100 steps the loss falls to a third and most of the 12 objects are found, with live norms.
+
+@pytest.mark.parametrize("name", STEPS)
+def test_it_learns_three_scenes(name: str) -> None:
+    """The loss falls to a quarter and most of the 9 objects are found, box and mask, and little else.
 
     Not a measure of quality: what is broken in matching, coding or targets cannot be learnt.
     """
     torch.manual_seed(0)
-    config = replace(CONFIGS[name], norm="live", neck_norm=True)
-    model = RCNN(config).train()
-    images, targets = [], []
-    for seed in range(4):
-        image, found = scene(seed, (64, 64), 3, 3)
-        images.append(prepare(image, config.spec)[0])
-        targets.append(Target(torch.from_numpy(found.boxes), torch.from_numpy(found.labels), found.crops))
-    batch, sizes = torch.stack(images), [(64, 64)] * 4
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    config = replace(VARIANTS[name], norm="live", neck_norm=True, channels=24)
+    model = build(config).train()
+    scenes = [scene(seed, (64, 64), 3, 3) for seed in range(3)]
+    prepared = [prepare(image, config.spec) for image, _ in scenes]
+    inputs = Inputs(torch.stack([tensor for tensor, _ in prepared]))
+    targets = [Target(torch.from_numpy(s.boxes), torch.from_numpy(s.labels), s.crops) for _, s in scenes]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=STEPS[name])
     generator, history = torch.Generator().manual_seed(0), []
-    for _ in range(100):
-        total = torch.stack(list(model.loss(batch, sizes, targets, generator).values())).sum()
+    for _ in range(STEPS[name]):
+        loss = total(model.loss(inputs, targets, generator))
         optimizer.zero_grad()
-        total.backward()
+        loss.backward()
         optimizer.step()
-        history.append(total.item())
-    assert sum(history[-5:]) / 5 < history[0] / 3
+        schedule.step()
+        history.append(loss.item())
     with torch.no_grad():
-        raw = model.eval().detect(Inputs(batch))
-    hits = 0
-    for i, t in enumerate(targets):
-        right = (
-            (box_ops.iou(t.boxes, raw.boxes[i]) > 0.5) & (t.labels[:, None] == raw.labels[i]) & (raw.scores[i] > 0.5)
-        )
-        hits += int(right.any(dim=1).sum())
-    assert hits >= 8
-    assert int((raw.scores > 0.5).sum()) <= 16
+        raw = model.eval().detect(inputs)
+    hits, masks, sure = [], [], 0
+    for i, ((_, truth), (_, geometry)) in enumerate(zip(scenes, prepared, strict=True)):
+        output = replace(config.output, score_threshold=0.5)
+        found = finish(raw, i, geometry, Classes(["a", "b", "c"]), output)
+        iou = box_ops.iou(torch.from_numpy(truth.boxes), torch.from_numpy(found.boxes)).numpy()
+        iou = np.where(truth.labels[:, None] == found.labels, iou, 0.0)
+        sure += len(found)
+        for k in range(len(truth)):
+            best = int(iou[k].argmax()) if len(found) else -1
+            hits.append(best >= 0 and iou[k, best] > 0.5)
+            if hits[-1] and truth.masks is not None and found.masks is not None:
+                a, b = truth.masks[k], found.masks[best]
+                masks.append(float((a & b).sum() / (a | b).sum()))
+    assert history[-1] < history[0] / 4
+    assert sum(hits) >= 7
+    assert sure <= 12
+    assert np.mean(masks) > 0.6

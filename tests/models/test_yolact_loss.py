@@ -13,8 +13,9 @@ from torch import Tensor
 
 from maskwright.data.synthetic import scene
 from maskwright.errors import ConfigError, DataError
-from maskwright.models import yolact_loss
-from maskwright.models.yolact.loss import LossConfig, Outputs, Truth
+from maskwright.models.yolact import LossConfig
+from maskwright.models.yolact import loss as yolact_loss
+from maskwright.models.yolact.loss import Outputs, Truth
 from maskwright.models.yolact.parts import MaskScorer, Raw
 from maskwright.ops import masks as mask_ops
 from maskwright.ops.anchors import cell_anchors, level_priors

@@ -7,13 +7,14 @@ from urllib.parse import urlsplit
 
 import pytest
 import torch
+from torch import Tensor
 from torchvision.models import detection
 
 from maskwright.errors import ConfigError, WeightsError
 from maskwright.models import rcnn
 from maskwright.models.coco_classes import COCO, COCO_BY_ID
 from maskwright.models.family import family_of
-from maskwright.models.zoo import ZOO, candidates, describe, network_of, resolve, table
+from maskwright.models.zoo import ZOO, build, config_of, describe, known, network_of, resolve, table
 from maskwright.types import Classes, Landmarks
 from maskwright.weights.class_rows import class_count
 from maskwright.weights.fetch import Digest
@@ -27,14 +28,18 @@ TORCHVISION = {
 }
 
 
+def classes_in(state: dict[str, Tensor]) -> int | None:
+    return class_count({name: tensor.shape for name, tensor in state.items()}, known().class_rows)
+
+
 @pytest.mark.parametrize("name", BUILT)
 def test_an_entry_builds_what_it_says(name: str) -> None:
     entry = ZOO[name]
     with torch.device("meta"):
-        model = entry.build()
+        model = build(entry)
     assert sum(p.numel() for p in model.parameters()) == entry.parameters
     state = model.state_dict()
-    assert class_count(state) == len(entry.classes)
+    assert classes_in(state) == len(entry.classes)
     assert ("mask_head.logits.bias" in state) == name.startswith("mask")
     assert ("scorer.conv.5.0.bias" in state) == name.startswith("yolact_plus")
     if entry.weights is None:
@@ -117,12 +122,12 @@ def test_any_timm_backbone_by_name() -> None:
     assert entry.config is not None
     assert entry.config.backbone == "resnet18"
     with torch.device("meta"):
-        model = entry.build(Classes(["leaf", "stem"]))
+        model = build(entry, Classes(["leaf", "stem"]))
     assert len(model.state_dict()["mask_head.logits.bias"]) == 2
     with pytest.raises(ConfigError, match=r"'mask_rcnn_fpn\.NAME'"):
-        resolve("mask_rcnn_fpn").build()
+        build(resolve("mask_rcnn_fpn"))
     with pytest.raises(ConfigError, match="timm has no model 'resnet17'"):
-        resolve("mask_rcnn_fpn.resnet17").build()
+        build(resolve("mask_rcnn_fpn.resnet17"))
     with pytest.raises(WeightsError, match="no weights that can be fetched"):
         entry.path()
 
@@ -131,25 +136,30 @@ def test_yolact_over_any_timm_backbone() -> None:
     entry = resolve("yolact.resnet18")
     assert (entry.name, entry.summary) == ("yolact.resnet18", "YOLACT, timm's resnet18")
     with torch.device("meta"):
-        model = entry.build(Classes(["leaf", "stem"]))
-    assert class_count(model.state_dict()) == 2
+        model = build(entry, Classes(["leaf", "stem"]))
+    assert classes_in(model.state_dict()) == 2
     with pytest.raises(ConfigError, match=r"'yolact\.NAME'"):
-        resolve("yolact").build()
+        build(resolve("yolact"))
 
 
 def test_the_families_know_their_configs() -> None:
     for entry in (ZOO[name] for name in BUILT):
-        family = family_of(entry.config)
-        sides = family.anchors(entry.config)
-        assert family.with_anchors(entry.config, sides) == entry.config or len(sides) == 1
-        assert family.with_rows(entry.config, None, None) == entry.config
+        config = config_of(entry)
+        assert type(config) is family_of(config).config
+        sides = config.anchor_sides
+        assert config.with_anchor_sides(sides) == config or len(sides) == 1
+        assert config.with_limits() == config
+        assert config.with_classes(7).num_classes == 7
+        assert config.limits_for().nms in config.nms_kinds
+        more = config.with_limits(score=0.001, keep=1000).limits_for(config.nms_kinds[0])
+        assert (more.score, more.keep) == (0.001, 1000)
 
 
 @pytest.mark.parametrize("name", ["nuclei", "nuclei_fast"])
 def test_models_in_the_package_are_rebuilt_from_their_files(name: str) -> None:
     entry = resolve(name)
     with pytest.raises(ConfigError, match="rebuilt from its checkpoint"):
-        entry.build()
+        build(entry)
     try:
         path = entry.path()
     except WeightsError as error:
@@ -161,20 +171,20 @@ def test_models_in_the_package_are_rebuilt_from_their_files(name: str) -> None:
 def test_headers_carry_landmarks() -> None:
     """Through JSON and back; a model without landmarks has the header it always had, and that loads."""
     marks = Landmarks(("left wing", "right wing", "head"), ((0, 2), (1, 2)), (1, 0, 2))
-    model = rcnn.RCNN(rcnn.tiny("compact", 2))
-    plain = json.loads(json.dumps(describe(model, Classes(["leaf", "fly"], [3, 5]), "tiny")))
+    config = rcnn.tiny("compact", 2)
+    plain = json.loads(json.dumps(describe(config, Classes(["leaf", "fly"], [3, 5]), "tiny")))
     assert plain["classes"] == {"names": ["leaf", "fly"], "ids": [3, 5]}
-    assert network_of(plain)[2].landmarks == (None, None)
+    assert network_of(plain)[1].landmarks == (None, None)
     marked = Classes(["leaf", "fly"], [3, 5], [None, marks])
-    header = json.loads(json.dumps(describe(model, marked, "tiny")))
-    assert network_of(header)[2] == marked
+    header = json.loads(json.dumps(describe(config, marked, "tiny")))
+    assert network_of(header)[1] == marked
     header["classes"]["landmarks"][1]["links"] = [[0, 7]]
     with pytest.raises(WeightsError, match=r"Landmarks: links join positions 0\.\.2"):
         network_of(header)
 
 
 def test_candidates_are_told_apart() -> None:
-    shapes = {name: tuple(sorted((k, tuple(s)) for k, s in make().items())) for name, make in candidates().items()}
+    shapes = {name: tuple(sorted((k, tuple(s)) for k, s in make().items())) for name, make in known().shapes.items()}
     assert set(shapes) == set(BUILT)
     alike = {"yolact_r101_400", "yolact_r101_700"}  # differ from yolact_r101 in their anchors alone
     assert len(set(shapes.values())) == len(shapes) - len(alike)

@@ -7,10 +7,10 @@ from torch import nn
 
 from maskwright.errors import ConfigError
 from maskwright.models.rcnn import RCNN
-from maskwright.models.zoo import resolve
+from maskwright.models.zoo import build, resolve
 from maskwright.nn.backbones import TimmBackbone, backbone, norm_layer
 from maskwright.nn.resnet import Bottleneck, ResNet
-from maskwright.types import Classes
+from maskwright.types import BoxMasks, Classes, Inputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -113,24 +113,25 @@ def test_a_backbone_without_the_strides_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"feature maps at the strides \[16\], none at \(4, 8\)"):
         TimmBackbone("test_vit", (4, 8))
     with pytest.raises(ConfigError, match=r"each of the 2 levels \(strides \(16, 32\)\) that 'test_vit' gives, got 5"):
-        resolve("mask_rcnn_fpn.test_vit").build()
+        build(resolve("mask_rcnn_fpn.test_vit"))
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "test_convnext"])
 def test_mask_rcnn_over_a_timm_backbone(name: str) -> None:
     torch.manual_seed(0)
-    model = resolve(f"mask_rcnn_fpn.{name}").build(Classes(["leaf", "stem"])).eval()
+    model = build(resolve(f"mask_rcnn_fpn.{name}"), Classes(["leaf", "stem"])).eval()
     assert isinstance(model, RCNN)
     with torch.no_grad():
-        raw = model.detect(torch.randn(1, 3, 64, 64))
+        raw = model.detect(Inputs(torch.randn(1, 3, 64, 64)))
     assert raw.scores.shape[0] == 1
-    assert raw.part(BoxMasks).probs is not None
-    assert raw.part(BoxMasks).probs.shape[2:] == (28, 28)
+    masks = raw.part(BoxMasks)
+    assert masks is not None
+    assert masks.probs.shape[2:] == (28, 28)
     assert int(raw.labels.max()) <= 1
 
 
 def test_a_large_timm_backbone_is_put_together() -> None:
     with torch.device("meta"):
-        model = resolve("mask_rcnn_fpn.convnext_tiny").build(Classes(["leaf"]))
+        model = build(resolve("mask_rcnn_fpn.convnext_tiny"), Classes(["leaf"]))
     assert isinstance(model, RCNN)
     assert model.backbone.channels == (96, 192, 384, 768)

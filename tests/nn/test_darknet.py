@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from maskwright.errors import ConfigError
-from maskwright.fast.accelerate import accelerate
+from maskwright.fast.accelerate import FastForm, accelerate
 from maskwright.nn.backbones import backbone, norm_layer
 from maskwright.nn.darknet import DarkNet
 from maskwright.nn.mobilenet import MobileNetV2
@@ -102,7 +102,7 @@ def test_the_form_for_prediction_gives_the_same(name: str, kind: str) -> None:
     x = torch.randn(1, 3, 64, 96).to(memory_format=torch.channels_last)
     with torch.inference_mode():
         wanted = body(x)
-        fast = accelerate(copy.deepcopy(body).to(memory_format=torch.channels_last))
+        fast = accelerate(copy.deepcopy(body).to(memory_format=torch.channels_last), FastForm())
         for a, b in zip(fast(x), wanted, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
 

@@ -13,7 +13,7 @@ from tests.reference import deform as twin
 from torch import nn
 
 from maskwright.errors import ConfigError
-from maskwright.fast.accelerate import accelerate
+from maskwright.fast.accelerate import FastForm, accelerate
 from maskwright.models.rcnn import RCNN, tiny
 from maskwright.nn.backbones import backbone
 from maskwright.nn.deform import DeformableConv2d
@@ -89,7 +89,7 @@ def deformable_blocks(model: nn.Module) -> list[str]:
 
 
 @pytest.mark.parametrize(("every", "third"), [(1, range(6)), (2, (0, 2, 4)), (3, (0, 3)), (9, (0,))])
-def test_every_so_many_th_block_of_the_last_three_stages(every: int, third: tuple[int, ...]) -> None:
+def test_the_blocks_of_the_last_three_stages_that_are_deformable(every: int, third: tuple[int, ...]) -> None:
     with torch.device("meta"):
         body = backbone("resnet50", "frozen", 1e-5, strides=(8, 16, 32), deformable=every)
     found = deformable_blocks(body)
@@ -137,7 +137,7 @@ def test_the_form_for_prediction_gives_the_same(every: int, norm: str) -> None:
     x = torch.randn(2, 3, 64, 96)
     with torch.inference_mode():
         wanted = [y.clone() for y in body(x)]
-        fast = accelerate(copy.deepcopy(body).to(memory_format=torch.channels_last))
+        fast = accelerate(copy.deepcopy(body).to(memory_format=torch.channels_last), FastForm())
         for _ in range(2):
             for a, b in zip(fast(x.to(memory_format=torch.channels_last)), wanted, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))

@@ -1,15 +1,11 @@
-"""The brick of necks and heads, the frozen norm, and the pyramid."""
-
-import copy
+"""The brick of necks and heads, and the frozen norm."""
 
 import pytest
 import torch
-import torch.nn.functional as F
 import torchvision
 from torch import nn
 
 from maskwright.nn.backbones import norm_layer
-from maskwright.models.rcnn.fpn import FPN
 from maskwright.nn.layers import FrozenBatchNorm2d, conv
 
 
@@ -62,26 +58,3 @@ def test_conv_starts_as_asked() -> None:
     assert conv(64, 64, 3, std=0.01)[0].weight.std().item() == pytest.approx(0.01, rel=0.02)
     assert conv(64, 64, 3)[0].weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
     assert not conv(4, 4, 3)[0].bias.any()
-
-
-def test_pyramid_equals_its_definition() -> None:
-    torch.manual_seed(0)
-    fpn = FPN((4, 6, 8), 5)
-    maps = [torch.randn(2, 4, 16, 12), torch.randn(2, 6, 8, 6), torch.randn(2, 8, 4, 3)]
-    coarse = fpn.lateral[2](maps[2])
-    middle = fpn.lateral[1](maps[1]) + coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    fine = fpn.lateral[0](maps[0]) + middle.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    expected = [fpn.output[i](m) for i, m in enumerate((fine, middle, coarse))]
-    expected.append(F.max_pool2d(expected[2], 1, stride=2))
-    found = fpn(maps)
-    assert [tuple(f.shape) for f in found] == [(2, 5, 16, 12), (2, 5, 8, 6), (2, 5, 4, 3), (2, 5, 2, 2)]
-    for ours, wanted in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, wanted)
-
-
-def test_pyramid_takes_odd_sizes_and_leaves_its_inputs_alone() -> None:
-    fpn = FPN((4, 6), 5, norm_layer("live")).eval()
-    maps = [torch.randn(1, 4, 7, 9), torch.randn(1, 6, 4, 5)]
-    before = copy.deepcopy(maps)
-    assert [tuple(f.shape[2:]) for f in fpn(maps)] == [(7, 9), (4, 5), (2, 3)]
-    assert all(torch.equal(a, b) for a, b in zip(maps, before, strict=True))

@@ -45,29 +45,35 @@ def test_equal_to_loops(count: int, classes: int, seed: int, before: int, keep: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nms, "FEW", few)
         patch.setattr(nms, "BLOCK", 1 + 100 * (seed % 3))
-        row, label = fast_nms(boxes, scores, 0.4, before, keep)
-    assert list(zip(row.tolist(), label.tolist(), strict=True)) == loops(boxes, scores, 0.4, before, keep)
+        row, label, score = fast_nms(boxes, scores, 0.4, before, keep)
+    assert len(row) == len(label) == len(score) == keep
+    wanted = loops(boxes, scores, 0.4, before, keep)
+    assert list(zip(row.tolist(), label.tolist(), strict=True)) == wanted + [(0, 0)] * (keep - len(wanted))
+    assert score.tolist() == [float(scores[place]) for place in wanted] + [0.0] * (keep - len(wanted))
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 10**6), st.integers(1, 40))
 def test_across_classes_every_box_counts_for_its_best(count: int, seed: int, before: int) -> None:
     boxes, scores = rows_of(count, 3, seed)
-    row, label = fast_nms(boxes, scores, 0.4, before, 1, across=True)
+    row, label, score = fast_nms(boxes, scores, 0.4, before, count, across=True)
     best, which = scores.max(dim=1)
-    assert row.tolist() == [r for r, _ in loops(boxes, best[:, None], 0.4, before, before)]
-    assert label.tolist() == which[row].tolist()
+    alive = score > 0
+    assert row[alive].tolist() == [r for r, _ in loops(boxes, best[:, None], 0.4, before, count)]
+    assert label[alive].tolist() == which[row[alive]].tolist()
+    assert torch.equal(score[alive], best[row[alive]])
+    assert not label[~alive].any()
 
 
 def test_a_suppressed_box_still_suppresses() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]])
-    row, _ = fast_nms(boxes, torch.tensor([[0.9], [0.8], [0.7]]), 0.4, 200, 100)
-    assert row.tolist() == [0]
+    row, _, score = fast_nms(boxes, torch.tensor([[0.9], [0.8], [0.7]]), 0.4, 200, 100)
+    assert row[score > 0].tolist() == [0]
 
 
 def test_rows_not_looked_at_first_may_be_better(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nms, "FEW", 1)
     boxes = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
     scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
-    row, label = fast_nms(boxes, scores, 0.5, 200, 2)
+    row, label, _ = fast_nms(boxes, scores, 0.5, 200, 2)
     assert (row.tolist(), label.tolist()) == ([0, 1], [0, 0])

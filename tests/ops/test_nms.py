@@ -1,4 +1,4 @@
-"""Suppression against plain loops and torchvision; the fixed-length form against the free one, and exported."""
+"""Suppression against plain loops and torchvision; the forms of fixed length against the free one, and exported."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.reference import nms as twin
 from torch import Tensor, nn
 
-from maskwright.ops.nms import batched_nms, fast_nms, greedy_nms_by_class, nms_fixed
+from maskwright.ops.nms import batched_nms, fast_nms, greedy_nms_by_class, nms_by_class, nms_by_level
 
 PROPERTY = settings(max_examples=50, deadline=None)
 
@@ -44,8 +44,8 @@ def test_shifted_groups_never_meet() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [-10, -10, 0, 0], [-5, -5, 5, 5]])
     scores, groups = torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 2])
     assert batched_nms(boxes, scores, groups, 0.1).tolist() == [0, 1, 2]
-    index, alive = nms_fixed(boxes, scores, groups, 0.1, 3)
-    assert index[alive].tolist() == [0, 1, 2]
+    row, alive = nms_by_class(boxes, scores, groups, 0.1, 3)
+    assert row[alive].tolist() == [0, 1, 2]
 
 
 def test_the_threshold_itself_does_not_suppress() -> None:
@@ -66,45 +66,67 @@ def test_groups_never_meet_in_half_precision_either() -> None:
 @given(st.integers(0, 40), st.integers(0, 10**6), st.integers(0, 50), st.sampled_from([0.0, -30.0, -60.0]))
 def test_fixed_length_makes_the_same_choice(count: int, seed: int, rows: int, low: float) -> None:
     boxes, scores, groups = random_rows(count, seed, low=low)
-    index, alive = nms_fixed(boxes, scores, groups, 0.5, rows)
+    row, alive = nms_by_class(boxes, scores, groups, 0.5, rows)
     kept = batched_nms(boxes, scores, groups, 0.5)[:rows]
-    assert len(index) == len(alive) == min(rows, count)
-    assert index[alive].tolist() == kept.tolist()
-    assert index[~alive].tolist() == [0] * (len(index) - len(kept))
-    assert alive.tolist() == [True] * len(kept) + [False] * (len(index) - len(kept))
+    assert row.tolist() == kept.tolist() + [0] * (rows - len(kept))
+    assert alive.tolist() == [True] * len(kept) + [False] * (rows - len(kept))
+
+
+@PROPERTY
+@given(st.lists(st.integers(0, 15), max_size=4), st.integers(0, 10**6), st.integers(0, 50))
+def test_levels_make_the_same_choice(counts: list[int], seed: int, keep: int) -> None:
+    """Logits of any sign; rows that are not valid neither stay nor suppress."""
+    count = sum(counts)
+    boxes, scores, valid = random_rows(count, seed, 2)
+    groups = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.int64))
+    row, alive = nms_by_level(boxes, scores - 0.5, valid.bool(), counts, 0.5, keep)
+    rows = torch.nonzero(valid).flatten()
+    kept = rows[batched_nms(boxes[rows], scores[rows], groups[rows], 0.5)][:keep]
+    assert len(row) == len(alive) == min(keep, count)
+    assert row[alive].tolist() == kept.tolist()
+    assert row[~alive].tolist() == [0] * (len(row) - len(kept))
+    assert alive.tolist() == sorted(alive.tolist(), reverse=True)
 
 
 def test_rows_of_score_zero_never_survive() -> None:
     boxes, scores, groups = random_rows(30, 1)
-    index, alive = nms_fixed(boxes, torch.zeros(30), groups, 0.5, 10)
-    assert (index.tolist(), alive.tolist()) == ([0] * 10, [False] * 10)
+    row, alive = nms_by_class(boxes, torch.zeros(30), groups, 0.5, 10)
+    assert (row.tolist(), alive.tolist()) == ([0] * 10, [False] * 10)
     scores[::2] = 0
-    index, alive = nms_fixed(boxes, scores, groups, 0.5, 30)
-    assert index[alive].tolist() == [i for i in batched_nms(boxes, scores, groups, 0.5).tolist() if scores[i] > 0]
+    row, alive = nms_by_class(boxes, scores, groups, 0.5, 30)
+    assert row[alive].tolist() == [i for i in batched_nms(boxes, scores, groups, 0.5).tolist() if scores[i] > 0]
 
 
 def test_no_rows() -> None:
     nothing = torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
     assert batched_nms(*nothing, 0.5).tolist() == []
-    index, alive = nms_fixed(*nothing, 0.5, 10)
-    assert (index.tolist(), alive.tolist()) == ([], [])
-    assert (index.dtype, alive.dtype) == (torch.int64, torch.bool)
+    row, alive = nms_by_class(*nothing, 0.5, 3)
+    assert (row.tolist(), alive.tolist()) == ([0] * 3, [False] * 3)
+    assert (row.dtype, alive.dtype) == (torch.int64, torch.bool)
+    row, alive = nms_by_level(nothing[0], nothing[1], nothing[2].bool(), [0, 0], 0.5, 3)
+    assert (row.tolist(), alive.tolist()) == ([], [])
+    for row, label, score in (
+        fast_nms(nothing[0], torch.zeros(0, 2), 0.5, 5, 3),
+        fast_nms(nothing[0], torch.zeros(0, 2), 0.5, 5, 3, across=True),
+        greedy_nms_by_class(nothing[0], torch.zeros(0, 2), 0.05, 0.5, 3),
+    ):
+        assert (row.tolist(), label.tolist(), score.tolist()) == ([0] * 3, [0] * 3, [0.0] * 3)
 
 
 def test_equal_scores_keep_the_earlier_box() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [40, 0, 50, 10]])
     scores, groups = torch.full((3,), 0.5), torch.zeros(3, dtype=torch.int64)
     assert batched_nms(boxes, scores, groups, 0.5).tolist() == [0, 2]
-    index, alive = nms_fixed(boxes, scores, groups, 0.5, 3)
-    assert set(index[alive].tolist()) == {0, 2}
+    row, alive = nms_by_class(boxes, scores, groups, 0.5, 3)
+    assert row[alive].tolist() == [0, 2]
 
 
 class Select(nn.Module):
     """What a fixed-shape detector does at its end."""
 
     def forward(self, boxes: Tensor, scores: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-        index, alive = nms_fixed(boxes, scores, groups, 0.5, 12)
-        return boxes[index] * alive[:, None], scores[index] * alive
+        row, alive = nms_by_class(boxes, scores, groups, 0.5, 12)
+        return boxes[row] * alive[:, None], scores[row] * alive
 
 
 @pytest.mark.filterwarnings("ignore:.create_unbacked_symint. is deprecated:FutureWarning")
@@ -127,26 +149,23 @@ def _batched(boxes: Tensor, scores: Tensor) -> list[int]:
     return batched_nms(boxes, scores, torch.zeros(len(boxes), dtype=torch.int64), 0.5).tolist()
 
 
-def _fixed(boxes: Tensor, scores: Tensor) -> list[int]:
-    index, alive = nms_fixed(boxes, scores, torch.zeros(len(boxes), dtype=torch.int64), 0.5, len(boxes))
-    return index[alive].tolist()
-
-
 def _fast(boxes: Tensor, scores: Tensor) -> list[int]:
-    return fast_nms(boxes, scores[:, None], 0.5, 4, 4)[0].tolist()
+    row, _, score = fast_nms(boxes, scores[:, None], 0.5, 4, 4)
+    return row[score > 0].tolist()
 
 
 def _across(boxes: Tensor, scores: Tensor) -> list[int]:
-    row, label = fast_nms(boxes, torch.stack([scores, scores / 2], 1), 0.5, 4, 4, across=True)
+    row, label, score = fast_nms(boxes, torch.stack([scores, scores / 2], 1), 0.5, 4, 4, across=True)
     assert label.tolist() == [0] * len(row)
-    return row.tolist()
+    return row[score > 0].tolist()
 
 
 def _exact(boxes: Tensor, scores: Tensor) -> list[int]:
-    return greedy_nms_by_class(boxes, scores[:, None], 0.05, 0.5, 10)[0].tolist()
+    row, _, score = greedy_nms_by_class(boxes, scores[:, None], 0.05, 0.5, 10)
+    return row[score > 0].tolist()
 
 
-@pytest.mark.parametrize("suppress", [_batched, _fixed, _fast, _across, _exact])
+@pytest.mark.parametrize("suppress", [_batched, _fast, _across, _exact])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("side", range(4))
 @pytest.mark.parametrize("place", [0, 2, 5])
@@ -166,6 +185,6 @@ def test_a_box_that_is_not_finite_falls_and_suppresses_nothing(
     assert found == [row + (row >= at) for row in suppress(boxes, scores)]
 
 
-@pytest.mark.parametrize("suppress", [_batched, _fixed, _fast, _across, _exact])
+@pytest.mark.parametrize("suppress", [_batched, _fast, _across, _exact])
 def test_no_box_that_is_one(suppress: Callable[[Tensor, Tensor], list[int]]) -> None:
     assert suppress(torch.full((3, 4), float("nan")), torch.tensor([0.9, 0.8, 0.7])) == []

@@ -79,6 +79,20 @@ def test_a_file_keeps_the_landmarks_of_the_classes(tmp_path: Path) -> None:
     assert loaded.classes.landmarks == (None, wing)
 
 
+def test_a_prediction_carries_the_class_of_each_pixel(tmp_path: Path) -> None:
+    semantic = np.array([[0, 0, 1, 1], [0, 2, 2, -1], [5, 5, 5, 5]])
+    found = Prediction(np.float32([[0, 0, 2, 2]]), [0.5], [1], CLASSES, (3, 4), semantic=semantic)
+    document = json.loads(found.save(tmp_path / "a.json").read_text("utf-8"))
+    assert [row["label"] for row in document["semantic"]] == [0, 1, 2, 5]
+    np.testing.assert_array_equal(Prediction.load(tmp_path / "a.json").semantic, semantic)
+    np.testing.assert_array_equal(found[:0].semantic, semantic)
+    nothing = Prediction(np.zeros((0, 4)), [], [], CLASSES, (2, 2), semantic=np.full((2, 2), -1))
+    np.testing.assert_array_equal(Prediction.load(nothing.save(tmp_path / "b.json")).semantic, [[-1, -1], [-1, -1]])
+    assert "semantic" not in json.loads(boxes_only().save(tmp_path / "c.json").read_text("utf-8"))
+    with pytest.raises(DataError, match=r"semantic is \(3, 4\), the image is \(4, 3\)"):
+        Prediction(np.zeros((0, 4)), [], [], CLASSES, (4, 3), semantic=semantic)
+
+
 def boxes_only() -> Prediction:
     return Prediction(np.float32([[1, 2, 7, 7]]), np.float32([0.5]), np.array([0]), CLASSES, (10, 10))
 
@@ -144,6 +158,7 @@ def test_saved_predictions_load_exactly(tmp_path_factory: pytest.TempPathFactory
         masks if kept else None,
         keypoints=points if kept else None,
         track_ids=np.arange(n) * 3 if kept else None,
+        semantic=np.arange(height * width).reshape(height, width) % 4 - 1 if kept else None,
     )
     loaded = Prediction.load(saved.save(tmp_path_factory.mktemp("saved") / "größe.json"))
     same(saved, loaded)
@@ -152,7 +167,7 @@ def test_saved_predictions_load_exactly(tmp_path_factory: pytest.TempPathFactory
 def same(one: Prediction, other: Prediction) -> None:
     assert one.classes == other.classes
     assert one.size == other.size
-    for name in ("boxes", "scores", "labels", "masks", "keypoints", "track_ids"):
+    for name in ("boxes", "scores", "labels", "masks", "keypoints", "track_ids", "semantic"):
         a, b = getattr(one, name), getattr(other, name)
         assert (a is None) == (b is None), name
         if a is not None:

@@ -102,6 +102,7 @@ def _taps(sampling: Tensor, size: tuple[int, int], stride: int) -> tuple[Tensor,
 
 def _ends(at: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Places along an axis of `count` cells to the two cells around each, (..., 2), and their weights, 0 outside."""
+    at = at.nan_to_num(-2, -2, -2)  # a place that is not finite lies outside
     low = at.floor()
     share = at - low
     both = torch.stack([low, low + 1], dim=-1)

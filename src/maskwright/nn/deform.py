@@ -41,6 +41,7 @@ def deformed(x: Tensor, sampling: Tensor, weight: Tensor, bias: Tensor, stride: 
     """
     taps = weight.shape[2] * weight.shape[3]
     offsets, factors = sampling[:, : 2 * taps].float(), sampling[:, 2 * taps :].float().sigmoid()
+    offsets = offsets.nan_to_num(torch.inf, torch.inf, -torch.inf)  # torchvision reads any memory at NaN, 0 outside
     with torch.autocast(x.device.type, enabled=False):
         y: Tensor = deform_conv2d(
             x.float(), offsets, weight.float(), bias.float(), stride=stride, padding=1, mask=factors

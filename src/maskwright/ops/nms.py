@@ -120,7 +120,9 @@ def fast_nms(
     if not exporting() and before > FEW and not (len(score) >= keep > 0 and score[keep - 1] > rest):
         group, row, score, _ = _survivors(boxes, scores, iou_threshold, before)  # a row not looked at may count
     group, row, score = padded(group, keep), padded(row, keep), padded(score, keep)
-    return row, group if label is None else torch.where(score > 0, label[row, 0], 0), score
+    if label is not None and len(label):
+        group = torch.where(score > 0, label[row, 0], 0)
+    return row, group, score
 
 
 def _survivors(

@@ -13,7 +13,9 @@ The file that `save` writes is JSON, one line per instance:
 `types.Landmarks` under `landmarks`. The head says what the rows carry: `masks`
 (true: each has a segmentation), `keypoints` (how many landmarks: each row has that many [x, y, score], or null),
 `track_ids` (true: each has a `track_id`) and `box_scores` (true: each has a `box_score` beside its `score`; files
-without the key have none). Every number is the shortest decimal that gives the same float32 back.
+without the key have none). Where the model names the class of every pixel, the head has `semantic`, a list with
+{"label": 0, "segmentation": {...}} for each class in the image. Every number is the shortest decimal that gives the
+same float32 back.
 """
 
 import json
@@ -31,7 +33,7 @@ from maskwright.atomic import replacing
 from maskwright.codec import decode, encode
 from maskwright.errors import DataError, MaskwrightError, MissingExtraError
 from maskwright.ops import masks as mask_ops
-from maskwright.types import Classes, Instances, Landmarks, Masks, Size
+from maskwright.types import Classes, Instances, IntArray, Landmarks, Masks, Size
 
 FORMAT = "maskwright.prediction"
 VERSION = 1
@@ -42,7 +44,17 @@ class Prediction(Instances):
     """The instances found in one image, and their forms for other programs; coordinates in that image's pixels.
 
     Fields and checks are those of `Instances`. `prediction[rows]` is a Prediction again.
+    semantic: (H, W) int64 the class of each pixel, -1 where there is none, or None; of the image, whatever the rows.
     """
+
+    semantic: IntArray | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.semantic is not None:
+            self.semantic = np.asarray(self.semantic, np.int64)
+            if self.semantic.shape != self.size:
+                raise DataError(f"Prediction: semantic is {self.semantic.shape}, the image is {self.size}.")
 
     def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]:
         """COCO result rows, one per instance: what COCO evaluation reads.
@@ -169,6 +181,7 @@ class Prediction(Instances):
             "keypoints": None if self.keypoints is None else int(self.keypoints.shape[1]),
             "track_ids": self.track_ids is not None,
             "box_scores": self.box_scores is not None,
+            **({} if self.semantic is None else {"semantic": _semantic_rows(self.semantic)}),
         }
         with text_file(path) as file:
             file.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "instances": [')
@@ -250,6 +263,24 @@ def _class_rows(classes: Classes) -> list[dict[str, Any]]:
     ]
 
 
+def _semantic_rows(semantic: IntArray) -> list[dict[str, Any]]:
+    """The pixels of each class in a map, one class after the other; -1 is none."""
+    labels = (int(label) for label in np.unique(semantic) if label >= 0)
+    return [
+        {"label": label, "segmentation": mask_ops.encode(Masks.from_dense((semantic == label)[None]))[0]}
+        for label in labels
+    ]
+
+
+def _semantic_of(rows: list[dict[str, Any]], size: Size) -> IntArray:
+    """What `_semantic_rows` was made of."""
+    out = np.full(size, -1, np.int64)
+    masks = mask_ops.decode([row["segmentation"] for row in rows], size)
+    for row, (top, left), crop in zip(rows, masks.corners, masks.bitmaps, strict=True):
+        out[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = int(row["label"])
+    return out
+
+
 def _fields(document: dict[str, Any]) -> dict[str, Any]:
     """The fields of a Prediction from its JSON document."""
     size: Size = (int(document["size"][0]), int(document["size"][1]))
@@ -269,6 +300,7 @@ def _fields(document: dict[str, Any]) -> dict[str, Any]:
         "keypoints": None if landmarks is None else _column(rows, "keypoints", (int(landmarks), 3)),
         "track_ids": np.array([row["track_id"] for row in rows], np.int64) if document["track_ids"] else None,
         "box_scores": _column(rows, "box_score", ()) if document.get("box_scores") else None,
+        "semantic": _semantic_of(document["semantic"], size) if "semantic" in document else None,
     }
 
 

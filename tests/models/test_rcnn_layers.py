@@ -1,13 +1,18 @@
-"""Poolers and heads: levels against torchvision, the mask head against its all-classes form, nothing at all."""
+"""Poolers, heads and pyramid: levels against torchvision, the mask head against its all-classes form, no rows."""
+
+import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torchvision.models.detection.roi_heads import maskrcnn_inference
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
+from maskwright.models.rcnn.fpn import FPN
+from maskwright.models.rcnn.layers import BoxHead, BoxPredictor, MaskHead, MeanHead
+from maskwright.models.rcnn.reader import Pooler
 from maskwright.nn.backbones import norm_layer
-from maskwright.nn.roi_heads import BoxHead, BoxPredictor, MaskHead, MeanHead, Pooler
 
 SCALES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
 
@@ -96,3 +101,26 @@ def test_offsets_lie_class_by_class() -> None:
     predictor = BoxPredictor(5, 3)
     x = torch.randn(2, 5)
     assert torch.equal(predictor(x)[1].flatten(1), predictor.deltas(x))
+
+
+def test_pyramid_equals_its_definition() -> None:
+    torch.manual_seed(0)
+    fpn = FPN((4, 6, 8), 5)
+    maps = [torch.randn(2, 4, 16, 12), torch.randn(2, 6, 8, 6), torch.randn(2, 8, 4, 3)]
+    coarse = fpn.lateral[2](maps[2])
+    middle = fpn.lateral[1](maps[1]) + coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    fine = fpn.lateral[0](maps[0]) + middle.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    expected = [fpn.output[i](m) for i, m in enumerate((fine, middle, coarse))]
+    expected.append(F.max_pool2d(expected[2], 1, stride=2))
+    found = fpn(maps)
+    assert [tuple(f.shape) for f in found] == [(2, 5, 16, 12), (2, 5, 8, 6), (2, 5, 4, 3), (2, 5, 2, 2)]
+    for ours, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, wanted)
+
+
+def test_pyramid_takes_odd_sizes_and_leaves_its_inputs_alone() -> None:
+    fpn = FPN((4, 6), 5, norm_layer("live")).eval()
+    maps = [torch.randn(1, 4, 7, 9), torch.randn(1, 6, 4, 5)]
+    before = copy.deepcopy(maps)
+    assert [tuple(f.shape[2:]) for f in fpn(maps)] == [(7, 9), (4, 5), (2, 3)]
+    assert all(torch.equal(a, b) for a, b in zip(maps, before, strict=True))
