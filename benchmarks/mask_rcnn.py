@@ -34,12 +34,14 @@ from benchmarks.measure import (
     stage_gflop,
     stage_seconds,
 )
+from maskwright.models import zoo
 from maskwright.models.rcnn import RCNN, torchvision_v1
+from maskwright.models.rcnn.proposer import Anchored, Proposals
 from maskwright.ops.warp import pad_batch
-from maskwright.predictor.predictor import DTYPES
+from maskwright.predictor.detector import DTYPES
 from maskwright.predictor.prepare import prepare
 from maskwright.predictor.timing import StageTimer
-from maskwright.types import InputSpec
+from maskwright.types import Inputs, InputSpec
 from maskwright.weights.load import load_file
 
 
@@ -67,38 +69,44 @@ def ours(weights: Path, short_edge: int, precision: str) -> maskwright.Predictor
 
 
 @torch.inference_mode()
-def one_by_one(model: Any, image: np.ndarray, timer: StageTimer, dtype: torch.dtype = torch.float32) -> None:
-    """`RCNN.detect`, stage by stage."""
+def one_by_one(
+    model: RCNN, spec: InputSpec, image: np.ndarray, timer: StageTimer, dtype: torch.dtype = torch.float32
+) -> None:
+    """`RCNN.trace`, stage by stage; poolers and heads apart, which its branches run together."""
+    box, mask, limits, rpn = model.box_branch, model.mask_branch, model.config.limits_for(), model.rpn
+    assert model.fpn is not None
+    assert mask is not None
     with timer.stage("resize, normalise, pad"):
-        pixels, _ = prepare(image, model.spec)
-        sizes = [(pixels.shape[1], pixels.shape[2])]
-        images = pad_batch([pixels], model.spec.multiple).to(dtype)
+        pixels, _ = prepare(image, spec)
+        inputs = Inputs(pad_batch([pixels], spec.multiple).to(dtype), [(pixels.shape[1], pixels.shape[2])])
     with timer.stage("body"):
-        body = model.backbone(images)
+        body = model.backbone(inputs.images)
     with timer.stage("FPN"):
         features = model.fpn(body)
     with timer.stage("RPN head"):
-        logits, deltas = model.rpn(features)
+        logits, deltas = rpn(features)
     with timer.stage("RPN decode, NMS"):
-        anchors = model.rpn.anchors(features, tuple(images.shape[-2:]))
-        boxes = [b for b, _ in model.rpn.propose(logits, deltas, anchors, sizes, training=False)]
+        anchored = Anchored(logits, deltas, rpn.anchors(features, inputs.padded))
+        proposals = rpn.best(anchored, inputs.sizes, rpn.config.before, rpn.config.after)
     with timer.stage("box RoIAlign"):
-        pooled = model.box_pooler(features, boxes[0], torch.zeros(len(boxes[0]), dtype=torch.int64))
+        boxes = proposals.of(0)
+        pooled = box.reader(features, boxes, torch.zeros(len(boxes), dtype=torch.int64))
     with timer.stage("box head"):
-        classes, offsets = model.box_predictor(model.box_head(pooled))
+        classes, offsets = box.predictor(box.body(pooled))
     with timer.stage("select, NMS"):
-        rows = model.select(classes, offsets, boxes, sizes)
+        live = Proposals(*(value[:, : len(boxes)] for value in (proposals.boxes, proposals.scores, proposals.alive)))
+        found = box.detect(classes.float().softmax(dim=1)[None], offsets[None], live, inputs.sizes, limits)
     with timer.stage("mask RoIAlign"):
-        pooled = model.mask_pooler(features, rows[0][0], torch.zeros(len(rows[0][0]), dtype=torch.int64))
+        boxes, labels = found.boxes[found.alive], found.labels[found.alive]
+        pooled = mask.reader(features, boxes, torch.zeros(len(boxes), dtype=torch.int64))
     with timer.stage("mask head"):
-        model.mask_head(pooled, rows[0][2])
+        mask.head(pooled, labels)
 
 
-def plain(spec: InputSpec, weights: Path) -> RCNN:
+def plain(weights: Path) -> RCNN:
     """The same model without acceleration, so that its arithmetic can be counted."""
     model = RCNN(torchvision_v1()).eval()
-    load_file(model, weights)
-    model.spec = spec
+    load_file(model, weights, zoo.known())
     return model
 
 
@@ -120,7 +128,8 @@ def compare(arguments: argparse.Namespace, image: np.ndarray, folder: Path) -> d
     weights = folder / "weights.pth"
     torch.save(model.state_dict(), weights)
     predictor = ours(weights, arguments.short_edge, arguments.precision)
-    dtype = DTYPES[predictor.precision]
+    network, spec, dtype = predictor.model, predictor.spec, DTYPES[predictor.precision]
+    assert isinstance(network, RCNN)
     found = (run_peer(model, image), len(predictor.predict(image)))
     times = in_turn(lambda: run_peer(model, image), lambda: predictor.predict(image).masks, arguments.runs)
     common = ["--weights", str(weights), "--precision", arguments.precision, "--short-edge", str(arguments.short_edge)]
@@ -129,8 +138,8 @@ def compare(arguments: argparse.Namespace, image: np.ndarray, folder: Path) -> d
         "torchvision_s": times["peer_s"],
         "maskwright_s": times["ours_s"],
         "ratio": times["ratio"],
-        "stages_s": stage_seconds(lambda timer: one_by_one(predictor.model, image, timer, dtype), arguments.runs),
-        "gflop": stage_gflop(functools.partial(one_by_one, plain(predictor.spec, weights), image)),
+        "stages_s": stage_seconds(lambda timer: one_by_one(network, spec, image, timer, dtype), arguments.runs),
+        "gflop": stage_gflop(functools.partial(one_by_one, plain(weights), spec, image)),
         "peak_gflops": matrix_peak(dtype),
         "memory_mb": {
             which: peak_memory("benchmarks.mask_rcnn", "--memory-of", which, *common)

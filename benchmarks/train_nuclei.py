@@ -14,6 +14,7 @@ import maskwright
 from maskwright.models import zoo
 from maskwright.predictor.load import load
 from maskwright.training import settings
+from maskwright.types import PrototypeMasks
 from maskwright.weights.files import read, save_checkpoint
 
 MODELS = ("nuclei", "nuclei_fast")
@@ -31,10 +32,10 @@ def pack(best: Path, model: str, place: Path) -> None:
     file, predictor = read(best), load(best)
     assert file.header is not None
     network, score = predictor.model, settings.read(recipe(model)).network.score_threshold
-    output = replace(network.config.output, largest_component=network.prototype_masks)
-    network.config = replace(network.config, output=replace(output, score_threshold=score))
+    output = replace(network.config.output, largest_component=PrototypeMasks in network.config.parts)
+    config = replace(network.config, output=replace(output, score_threshold=score))
     header = {
-        **zoo.describe(network, predictor.classes, file.header["architecture"]),
+        **zoo.describe(config, predictor.classes, file.header["architecture"]),
         "metrics": file.header["metrics"],
         "licence": "Apache-2.0",
         "data": "Data Science Bowl 2018, stage 1 (CC0 1.0)",

@@ -89,7 +89,7 @@ def train_ours(arguments: argparse.Namespace, held_out: Dataset | None) -> Outco
 class Peer:
     """torchvision's model with the interface that `evaluate` needs."""
 
-    floor = 0.05
+    lowest_score = 0.05
 
     def __init__(self, model: MaskRCNN, classes: Classes) -> None:
         self.model, self.classes = model.eval(), classes

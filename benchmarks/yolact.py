@@ -41,13 +41,15 @@ from benchmarks.measure import (
     stage_gflop,
     stage_seconds,
 )
+from maskwright.models import zoo
 from maskwright.models.yolact import Yolact
+from maskwright.models.yolact.network import YolactTrace
 from maskwright.ops.warp import pad_batch
+from maskwright.predictor.detector import DTYPES
 from maskwright.predictor.finish import finish
-from maskwright.predictor.predictor import DTYPES
 from maskwright.predictor.prepare import prepare
 from maskwright.predictor.timing import StageTimer
-from maskwright.types import Classes, RawDetections
+from maskwright.types import Classes, Inputs
 from maskwright.weights.load import load_file
 
 SHORT_EDGE, IMAGE = 800, (1280, 720)
@@ -85,25 +87,24 @@ def one_by_one(
     score: float = 0.0,
 ) -> None:
     """`Predictor.predict`, stage by stage, for models without a mask scorer."""
-    output = replace(model.output, score_threshold=score)
+    spec, output = model.config.spec, replace(model.config.output, score_threshold=score)
     with timer.stage("resize, normalise, pad"):
-        pixels, geometry = prepare(image, model.spec)
-        images = pad_batch([pixels], model.spec.multiple, model.spec.square).to(dtype)
+        pixels, geometry = prepare(image, spec)
+        inputs = Inputs(pad_batch([pixels], spec.multiple, spec.square).to(dtype))
     with timer.stage("body"):
-        body = model.backbone(images)
+        body = model.backbone(inputs.images)
     with timer.stage("pyramid"):
         features = model.fpn(body)
     with timer.stage("prototypes"):
         prototypes = model.protonet(features[0])
     with timer.stage("head"):
-        raw = model.head(features)
+        outputs = model.head(features)
     with timer.stage("priors, scores, NMS"):
-        rows = model.select(raw, model.priors(features, images))
-        boxes, scores, labels, coefficients = (column[None] for column in rows[0])
+        priors = model.priors(features, inputs.padded)
+        found = model.select(outputs, priors, model.config.limits_for())
     with timer.stage("masks"):
-        span = (int(images.shape[2]), int(images.shape[3]))
-        found = RawDetections(boxes, scores, labels, coefficients=coefficients, prototypes=prototypes, span=span)
-        result = finish(found, 0, geometry, classes, output)
+        raw = YolactTrace(prototypes, inputs.padded, outputs, priors, found, None).raw
+        result = finish(raw, 0, geometry, classes, output)
     with timer.stage("whole bitmaps"):
         assert result.masks is not None
 
@@ -128,7 +129,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     network, dtype = predictor.model, DTYPES[predictor.precision]
     assert isinstance(network, Yolact)
     plain = Yolact(network.config).eval()
-    load_file(plain, weights)
+    load_file(plain, weights, zoo.known())
     common = ["--weights", str(weights), "--model", arguments.model, "--precision", arguments.precision]
     return {
         "found": (run_peer(model, image), predict(predictor, image)),

@@ -1,6 +1,5 @@
 """What a CUDA device answers, held to what the processor answers. Skips where there is none."""
 
-import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,25 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.models import test_contract as rcnn_cases
-from tests.models import test_yolact as yolact_cases
+from tests.models.test_contract import VARIANTS, lively, source_images, target
 from torch import Tensor
 
 import maskwright
 from maskwright.data.synthetic import coco_fixture, scene
-from maskwright.fast.accelerate import accelerate
-from maskwright.models.base import Model
+from maskwright.models.base import AnyModel
+from maskwright.models.family import accelerated
 from maskwright.ops.roi_align import roi_align
 from maskwright.predictor.predictor import Predictor
-from maskwright.types import Classes, RawDetections, Target
+from maskwright.types import BoxMasks, Classes, Inputs, RawDetections, Target
 from maskwright.weights.files import read
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-MODELS = {
-    **{f"rcnn_{name}": (rcnn_cases.make, name) for name in rcnn_cases.CONFIGS},
-    **{f"yolact_{name}": (yolact_cases.make, name) for name in yolact_cases.CONFIGS},
-}
 
 
 @pytest.fixture(autouse=True)
@@ -39,35 +32,30 @@ def _exact() -> Iterator[None]:
     torch.backends.cudnn.allow_tf32 = before
 
 
-def make(name: str) -> Model:
-    build, variant = MODELS[name]
-    return build(variant)
-
-
 def assert_same_rows(a: RawDetections, b: RawDetections) -> None:
     """Rows of nearly equal scores may have changed places."""
     assert torch.allclose(a.scores, b.scores.cpu(), atol=2e-5)
+    own, other = a.part(BoxMasks), b.part(BoxMasks)
+    assert (own is None) == (other is None)
     for i in range(len(a.scores)):
         apart = torch.cdist(a.boxes[i], b.boxes[i].cpu(), p=torch.inf) + 1e3 * (
             a.labels[i][:, None] != b.labels[i].cpu()
         )
         nearest, place = apart.min(dim=1)
         assert float(nearest.max()) < 2e-2
-        if a.part(BoxMasks).probs is not None:
-            assert b.part(BoxMasks).probs is not None
-            assert torch.allclose(a.part(BoxMasks).probs[i], b.part(BoxMasks).probs[i].cpu()[place], atol=1e-3)
+        if own is not None and other is not None:
+            assert torch.allclose(own.probs[i], other.probs[i].cpu()[place], atol=1e-3)
 
 
 @pytest.mark.parametrize("fast", [False, True])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_detections_are_the_processors(name: str, fast: bool) -> None:
-    model = make(name)
-    other = copy.deepcopy(model)
-    if fast:
-        model, other = accelerate(model), accelerate(other)
-    images = rcnn_cases.images(2)
+    model, other = (accelerated(lively(VARIANTS[name])) if fast else lively(VARIANTS[name]) for _ in range(2))
+    images = source_images(2)
     with torch.inference_mode():
-        assert_same_rows(model.detect(Inputs(images)), other.cuda().detect(images.cuda()))
+        found = other.cuda().detect(Inputs(images.cuda()))
+        assert all(value.is_cuda for value in found.tensors().values())
+        assert_same_rows(model.detect(Inputs(images)), found)
 
 
 def on_device(target: Target) -> Target:
@@ -79,20 +67,20 @@ def on_device(target: Target) -> Target:
     )
 
 
-def losses_and_gradients(model: Model, images: Tensor, targets: list[Target]) -> tuple[dict[str, float], Tensor]:
+def losses_and_gradients(model: AnyModel, images: Tensor, targets: list[Target]) -> tuple[dict[str, float], Tensor]:
     draws = [torch.Generator().manual_seed(i) for i in range(len(targets))]
-    terms = model.terms(images, [rcnn_cases.SIZE] * 2, targets, draws)
+    terms = model.terms(Inputs(images), targets, draws)
     means = {name: term.mean() for name, term in terms.items()}
     torch.stack(list(means.values())).sum().backward()
     grads = [p.grad.flatten().cpu() for p in model.parameters() if p.grad is not None]
     return {name: float(value.detach()) for name, value in means.items()}, torch.cat(grads)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_losses_and_gradients_are_the_processors(name: str) -> None:
-    model, images = make(name), rcnn_cases.images(2)
+    model, images = lively(VARIANTS[name]), source_images(2)
     classes = model.config.num_classes
-    targets = [rcnn_cases.target(4, classes=classes, crowds=1), rcnn_cases.target(0, classes=classes)]
+    targets = [replace(t, labels=t.labels % classes) for t in (target(4, crowds=1), target(0))]
     own, own_grad = losses_and_gradients(model, images, targets)
     model.zero_grad()
     other, other_grad = losses_and_gradients(model.cuda(), images.cuda(), [on_device(t) for t in targets])
@@ -172,8 +160,7 @@ def test_a_run_trains_resumes_and_predicts(tmp_path: Path, model: str, precision
 
 
 def test_predicting_in_batches_gives_what_one_by_one_gives() -> None:
-    model = make("rcnn_detectron2")
-    predictor = Predictor(model, Classes(["a", "b", "c"]), device="cuda")
+    predictor = Predictor(lively(VARIANTS["rcnn-detectron2"]), Classes(["a", "b", "c"]), device="cuda")
     images = [scene(i, (64, 96), 4, 3)[0] for i in range(6)]
     together = predictor.predict(images, score_threshold=0.05, batch_size=4)
     for one, many in zip(images, together, strict=True):

@@ -21,14 +21,14 @@ import maskwright as mw
 from maskwright import draw
 from maskwright.data.synthetic import class_names, compose, scene
 from maskwright.explanation.explain import explain
-from maskwright.results.explanation import Explanation
-from maskwright.report.panels import BEFORE, CHOSEN, INK, SOFT, Color, sheet
 from maskwright.models import rcnn, yolact, zoo
-from maskwright.models.base import Model
+from maskwright.models.base import AnyModel
 from maskwright.ops.boxes import iou
 from maskwright.ops.nms import batched_nms, fast_nms
 from maskwright.predictor.prepare import prepare
-from maskwright.types import InputSpec, Target
+from maskwright.report.panels import BEFORE, CHOSEN, INK, SOFT, Color, sheet
+from maskwright.results.explanation import Explanation
+from maskwright.types import Inputs, InputSpec, Target
 from maskwright.weights.files import save_checkpoint
 
 HERE = Path(__file__).parent
@@ -38,7 +38,7 @@ MOST_BYTES = 190_000
 TITLES = {"mask_rcnn": "a small Mask R-CNN", "yolact": "a small YOLACT"}
 
 
-def mask_rcnn() -> Model:
+def mask_rcnn() -> AnyModel:
     """A Mask R-CNN as small as it can be."""
     base = rcnn.compact(CLASSES)
     rpn = replace(base.rpn, sizes=((16.0,), (32.0,), (56.0,), (90.0,)), before=200, after=100)
@@ -47,7 +47,7 @@ def mask_rcnn() -> Model:
     return rcnn.RCNN(replace(base, backbone="resnet18_half", channels=48, rpn=rpn, roi=roi, spec=SPEC))
 
 
-def small_yolact() -> Model:
+def small_yolact() -> AnyModel:
     """A YOLACT as small as it can be."""
     base = yolact.compact(CLASSES)
     sizes = tuple((side, side * 2**0.5) for side in (16.0, 28.0, 48.0, 80.0))
@@ -68,7 +68,7 @@ def batches(count: int, size: int = 4) -> Iterator[tuple[torch.Tensor, list[Targ
         yield torch.stack(inputs), targets
 
 
-def train(model: Model, steps: int, rate: float) -> None:
+def train(model: AnyModel, steps: int, rate: float) -> None:
     """A plain loop: AdamW, the rate rises for a while and falls along a cosine."""
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.02)
     model.train()
@@ -76,7 +76,7 @@ def train(model: Model, steps: int, rate: float) -> None:
     for step, (images, targets) in enumerate(batches(steps)):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
-        losses = model.loss(images, [SIZE] * len(images), targets, torch.Generator().manual_seed(step))
+        losses = model.loss(Inputs(images, [SIZE] * len(images)), targets, torch.Generator().manual_seed(step))
         optimizer.zero_grad()
         sum(losses.values(), torch.zeros(())).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -186,7 +186,8 @@ def suppression() -> None:
     scores = torch.tensor([0.9, 0.8, 0.7])
     limit = 0.3
     greedy = batched_nms(corners, scores, torch.zeros(3), limit).tolist()
-    fast = fast_nms(corners, scores[:, None], limit, 10, 10)[0].tolist()
+    row, _, score = fast_nms(corners, scores[:, None], limit, 10, 10)
+    fast = row[score > 0].tolist()
     assert (greedy, fast) == ([0, 2], [0])
     canvas = Image.new("RGB", (1400, 340), (255, 255, 255))
     pen = ImageDraw.Draw(canvas)

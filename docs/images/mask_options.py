@@ -21,7 +21,7 @@ from maskwright.data.synthetic import Scene, compose
 from maskwright.geometry import Geometry
 from maskwright.ops.warp import input_size
 from maskwright.predictor.finish import finish
-from maskwright.types import InputSpec, Instances, OutputSpec, RawDetections
+from maskwright.types import InputSpec, Instances, OutputSpec, PrototypeMasks, RawDetections
 
 OUT = Path(__file__).with_suffix(".jpg")
 SIZE, WIDE, INPUT, MAP = (480, 640), (270, 1080), (550, 550), (138, 138)
@@ -52,7 +52,7 @@ def detections(scene: Scene, fit: str, *, loose: bool, leaks: bool) -> tuple[Raw
     if loose:
         boxes += rng.normal(0, 0.08, boxes.shape) * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     rows = [torch.from_numpy(a)[None] for a in (boxes, truth.scores, truth.labels)]
-    return RawDetections(*rows, coefficients=coefficients[None], prototypes=prototypes[None], span=INPUT), geometry
+    return RawDetections(*rows, (PrototypeMasks(coefficients[None], prototypes[None], INPUT),)), geometry
 
 
 def found(scene: Scene, options: dict, fit: str = "stretch", *, loose: bool = False, leaks: bool = False) -> Instances:

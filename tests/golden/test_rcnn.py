@@ -18,9 +18,11 @@ from tests.golden.match import Rows, match
 from tests.golden.recorded import IMAGES, ZOO_NAMES, Extract, publisher, strided
 
 import maskwright
+from maskwright.models.rcnn import RCNN
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import masks as mask_ops
 from maskwright.ops.warp import pad_batch, resize_normalise
+from maskwright.predictor.detector import NetworkDetector
 from maskwright.predictor.predictor import Predictor
 
 pytestmark = pytest.mark.golden
@@ -45,8 +47,9 @@ class Loaded:
 
 
 def at(predictor: Predictor, key: str) -> Predictor:
-    predictor.model.spec = replace(predictor.spec, size=int(key[1:]))
-    return predictor
+    assert isinstance(predictor.detector, NetworkDetector)
+    spec = replace(predictor.spec, size=int(key[1:]))
+    return Predictor(replace(predictor.detector, spec=spec), name=predictor.name)
 
 
 @pytest.fixture(scope="module", params=ZOO_NAMES)
@@ -70,9 +73,10 @@ def test_images_end_to_end(loaded: Loaded, key: str) -> None:
 
 @torch.inference_mode()
 def test_values_on_the_way(loaded: Loaded) -> None:
-    golden, model = loaded.golden, loaded.at("s320").model
-    pixels = resize_normalise(golden.image("s320"), model.spec)
-    images = pad_batch([pixels], model.spec.multiple)
+    golden, model, spec = loaded.golden, loaded.predictor.model, loaded.at("s320").spec
+    assert isinstance(model, RCNN)
+    pixels = resize_normalise(golden.image("s320"), spec)
+    images = pad_batch([pixels], spec.multiple)
     features = model.features(images)
     logits, deltas = model.rpn(features)
     tv = publisher(golden.name) == "torchvision"
@@ -83,7 +87,7 @@ def test_values_on_the_way(loaded: Loaded) -> None:
         _check(golden, f"s320/rpn_logits/{short}", logits[i][0, :, None])
         _check(golden, f"s320/rpn_deltas/{short}", deltas[i][0])
     boxes = torch.from_numpy(golden["s320/proposals"])
-    classes, _ = model.classify(features, [boxes])
+    classes, _ = model.box_branch.classify(features, boxes, torch.zeros(len(boxes), dtype=torch.int64))
     recorded = rows_as_recorded(classes, tv)
     assert_values(recorded, golden["s320/cls_logits"], golden["stats/s320/cls_logits"][1], "class logits")
 

@@ -4,7 +4,6 @@ So no rounding before a discrete choice is carried on, and the first test that f
 `plain` is the network as it is trained, `fast` the one users predict with. Needs ../shared.
 """
 
-import copy
 import json
 from collections.abc import Iterator
 from functools import cached_property
@@ -29,16 +28,18 @@ from tests.golden.match import Rows, match
 from tests.golden.recorded import ZOO_NAMES, Recording, publisher, strided
 from torch import Tensor
 
-from maskwright.fast.accelerate import accelerate
 from maskwright.geometry import Geometry
 from maskwright.models import zoo
+from maskwright.models.family import accelerated
 from maskwright.models.rcnn import RCNN
+from maskwright.models.rcnn.heads import Detections
+from maskwright.models.rcnn.proposer import Anchored, Proposals
 from maskwright.ops import masks as mask_ops
 from maskwright.ops.paste import paste
 from maskwright.ops.warp import input_size, pad_batch, resize_normalise
 from maskwright.predictor.finish import finish
 from maskwright.results.prediction import Prediction
-from maskwright.types import InputSpec, RawDetections
+from maskwright.types import BoxMasks, InputSpec, RawDetections
 from maskwright.weights.load import load_file
 
 pytestmark = pytest.mark.golden
@@ -110,13 +111,15 @@ class Stages:
         return slice(None) if self.whole else slice(None, None, 20)
 
     def pooled(self, boxes: Tensor) -> Tensor:
-        return self.model.box_pooler(self.features, boxes, torch.zeros(len(boxes), dtype=torch.int64))
+        pooler = self.model.box_branch.reader.pooler
+        return pooler(self.features, boxes, torch.zeros(len(boxes), dtype=torch.int64))
 
     @cached_property
     def heads(self) -> tuple[Tensor, Tensor, Tensor]:
         """Box vector, class logits and offsets of the recorded proposals."""
-        vector = self.model.box_head(self.model.roi_features(self.pooled(self.tensor("proposal_boxes")[self.rows])))
-        return vector, *self.model.box_predictor(vector)
+        branch, pooled = self.model.box_branch, self.pooled(self.tensor("proposal_boxes")[self.rows])
+        vector = branch.body(pooled if branch.reader.stage is None else branch.reader.stage(pooled))
+        return vector, *branch.predictor(vector)
 
     @cached_property
     def detections(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -128,7 +131,10 @@ class Stages:
 
     @cached_property
     def masks(self) -> Tensor:
-        return self.model.segment(self.features, [self.detections])
+        assert self.model.mask_branch is not None
+        boxes, scores, labels = (value[None] for value in self.detections)
+        found = Detections(boxes, scores, labels, torch.zeros_like(labels))
+        return self.model.mask_branch.detect(self.features, found).probs[0]
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -137,8 +143,8 @@ class Stages:
     def finished(self) -> Prediction:
         """The recorded detections, with our masks, on the image."""
         boxes, scores, labels = self.detections
-        raw = RawDetections(boxes[None], scores[None], labels[None], self.masks[None])
-        return finish(raw, 0, self.geometry, zoo.ZOO[ZOO_NAMES[self.name]].classes, self.model.output)
+        raw = RawDetections(boxes[None], scores[None], labels[None], (BoxMasks(self.masks[None]),))
+        return finish(raw, 0, self.geometry, zoo.ZOO[ZOO_NAMES[self.name]].classes, self.model.config.output)
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +157,13 @@ def models(shared: Path, checkpoint: Any) -> Any:
             kept.clear()
             built = zoo.build(zoo.resolve(ZOO_NAMES[name]))
             assert isinstance(built, RCNN)
-            load_file(built, checkpoint(name))
+            load_file(built, checkpoint(name), zoo.known())
             kept[name] = built.eval()
-        return kept[name] if kind == "plain" else accelerate(copy.deepcopy(kept[name]))
+        if kind == "plain":
+            return kept[name]
+        fast = accelerated(kept[name])
+        assert isinstance(fast, RCNN)
+        return fast
 
     return model
 
@@ -213,7 +223,9 @@ def test_proposal_network(run: Stages) -> None:
 
 
 def test_proposals(run: Stages) -> None:
-    boxes, scores = run.model.rpn.propose(*run.rpn, run.anchors, [run.size], training=False)[0]
+    rpn = run.model.rpn
+    found = rpn.best(Anchored(*run.rpn, run.anchors), [run.size], rpn.config.before, rpn.config.after)
+    boxes, scores = found.of(0), found.scores[0][found.alive[0]]
     recorded = Rows(run["proposal_boxes"], scores=None if run.tv else run["proposal_logits"])
     lost = int(SWAPPED * len(boxes))
     match(recorded, Rows(boxes.numpy(), scores=scores.numpy()), box=BOX_PX, score=VALUES, lost=lost)
@@ -222,7 +234,7 @@ def test_proposals(run: Stages) -> None:
 def test_levels(run: Stages) -> None:
     if "proposal_level" not in run:
         pytest.skip("levels were recorded of detectron2's pyramid only")
-    levels = run.model.box_pooler.levels(run.tensor("proposal_boxes")) + 2
+    levels = run.model.box_branch.reader.pooler.levels(run.tensor("proposal_boxes")) + 2
     assert levels.tolist() == run["proposal_level"].tolist()
 
 
@@ -266,7 +278,11 @@ def test_selection(run: Stages) -> None:
     if not run.whole:
         pytest.skip("needs the logits of all proposals")
     _, logits, deltas = run.heads
-    own = run.model.select(logits, deltas, [run.tensor("proposal_boxes")], [run.size])[0]
+    proposed = run.tensor("proposal_boxes")[None]
+    proposals = Proposals(proposed, torch.zeros(proposed.shape[:2]), torch.ones(proposed.shape[:2], dtype=torch.bool))
+    limits = run.model.config.limits_for()
+    found = run.model.box_branch.detect(logits.softmax(dim=1)[None], deltas[None], proposals, [run.size], limits)
+    own = [value[found.alive] for value in (found.boxes, found.scores, found.labels)]
     boxes, scores, labels = run.detections
     recorded = Rows(boxes.numpy(), labels.numpy(), scores.numpy())
     match(recorded, Rows(own[0].numpy(), own[2].numpy(), own[1].numpy()), box=BOX_PX, score=SCORE)

@@ -27,12 +27,14 @@ from torch import Tensor
 
 from maskwright.models import zoo
 from maskwright.models.rcnn import RCNN
+from maskwright.models.rcnn.heads import sample
+from maskwright.models.rcnn.keys import from_detectron2, from_torchvision
+from maskwright.models.rcnn.proposer import Anchored, Proposals
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import masks as mask_ops
 from maskwright.ops import matching
 from maskwright.ops.warp import pad_batch, resize_normalise
-from maskwright.types import Masks, Target
-from maskwright.weights import keymaps
+from maskwright.types import Inputs, Masks, Target
 from maskwright.weights.load import load_file
 
 pytestmark = pytest.mark.golden
@@ -69,22 +71,22 @@ class Lesson:
         self.golden, self.publisher = Extract(f"train_{name}"), publisher(name)
         model = zoo.build(zoo.resolve(ZOO_NAMES[name]))
         assert isinstance(model, RCNN)
-        load_file(model, path)
+        load_file(model, path, zoo.known())
         self.model = model.requires_grad_(False)
         self.names = self._own_names(self.golden.meta["gradients"])
         for own in self.names.values():
             model.get_parameter(own).requires_grad_(True)
-        spec = replace(model.spec, size=SHORT_EDGE)
+        spec = replace(model.config.spec, size=SHORT_EDGE)
         images = [self.golden.image(f"image{i}") for i in (0, 1)]
         self.originals = [image.shape[:2] for image in images]
         pixels = [resize_normalise(image, spec) for image in images]
         self.sizes = [(p.shape[1], p.shape[2]) for p in pixels]
-        self.images = pad_batch(pixels, spec.multiple)
+        self.inputs = Inputs(pad_batch(pixels, spec.multiple), self.sizes)
         self.results: dict[str, tuple[dict[str, float], dict[str, Tensor]]] = {}
 
     def _own_names(self, published: list[str]) -> dict[str, str]:
         """Published parameter names to ours."""
-        convert = keymaps.from_torchvision if self.publisher == "torchvision" else keymaps.from_detectron2
+        convert = from_torchvision if self.publisher == "torchvision" else from_detectron2
         return {name: next(iter(convert({name: torch.zeros(())}).state)) for name in published}
 
     def set_case(self, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +103,7 @@ class Lesson:
             self.set_case(case, monkeypatch)
             maps = self.features
             monkeypatch.setattr(self.model, "features", lambda images: maps)
-            losses = self.model.loss(self.images, self.sizes, self.targets(case))
+            losses = self.model.loss(self.inputs, self.targets(case))
             parameters = [self.model.get_parameter(own) for own in self.names.values()]
             total = torch.stack(list(losses.values())).sum()
             gradients = torch.autograd.grad(total, parameters, retain_graph=True)
@@ -136,19 +138,18 @@ class Lesson:
     def features(self) -> list[Tensor]:
         """The images' maps, from which every case's gradients go back: the cases differ in what comes after."""
         with torch.enable_grad():
-            return self.model.features(self.images)
+            return self.model.features(self.inputs.images)
 
     @cached_property
-    def answers(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    def answers(self) -> Anchored:
         """Logits, offsets and anchors of the proposal network."""
         with torch.no_grad():
-            maps = self.model.rpn_maps(self.features)
-            logits, deltas = self.model.rpn(maps)
-            return logits, deltas, self.model.rpn.anchors(maps, (self.images.shape[-2], self.images.shape[-1]))
+            return self.model.rpn.anchored(self.features, self.inputs.padded)
 
     @cached_property
-    def proposals(self) -> list[Tensor]:
-        return [boxes for boxes, _ in self.model.rpn.propose(*self.answers, self.sizes, training=True)]
+    def proposals(self) -> Proposals:
+        config = self.model.rpn.config
+        return self.model.rpn.best(self.answers, self.sizes, config.train_before, config.train_after)
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +212,7 @@ def test_anchors_that_answer_for_an_object(case: tuple[Lesson, str], monkeypatch
         pytest.skip("recorded of detectron2 only")
     lesson.set_case(which, monkeypatch)
     config = lesson.model.rpn.config
-    anchors = torch.cat(lesson.answers[2])
+    anchors = torch.cat(lesson.answers.anchors)
     for i, target in enumerate(lesson.targets(which)):
         matches, _ = matching.match(target.boxes, anchors, low=config.low, high=config.high, keep_best=True)
         positive, negative = matching.sample(matches, config.samples, config.foreground)
@@ -223,9 +224,10 @@ def test_anchors_that_answer_for_an_object(case: tuple[Lesson, str], monkeypatch
 def test_sampled_regions(case: tuple[Lesson, str], monkeypatch: pytest.MonkeyPatch) -> None:
     lesson, which = case
     lesson.set_case(which, monkeypatch)
-    background = lesson.model.config.num_classes
-    for i, target in enumerate(lesson.targets(which)):
-        own = lesson.model.sample(lesson.proposals[i], target, None)
+    config = lesson.model.config
+    background = config.num_classes
+    sampled = sample(lesson.proposals, lesson.targets(which), [None, None], config.roi, background)
+    for i, own in enumerate(sampled):
         recorded = lesson.golden[f"{which}/labels{i}"]
         assert len(own.labels) == len(recorded)
         foreground = recorded[recorded < background]
@@ -246,7 +248,8 @@ def test_mask_targets(case: tuple[Lesson, str], monkeypatch: pytest.MonkeyPatch)
     for i, target in enumerate(lesson.targets(which)):
         objects = torch.from_numpy(lesson.golden[f"{which}/objects{i}"]).long()
         boxes = torch.from_numpy(lesson.golden[f"{which}/boxes{i}"])
-        own = lesson.model.mask_target(target, objects, boxes, SIDE).numpy()
+        assert lesson.model.mask_branch is not None
+        own = lesson.model.mask_branch.target_of(target, objects, boxes, SIDE).numpy()
         bits = np.unpackbits(lesson.golden[f"{which}/mask_targets{i}"])[: own.size].reshape(own.shape)
         wrong = (own != bits).mean()
         assert wrong <= (0 if which.endswith("polygon") else 1e-3)

@@ -11,7 +11,7 @@ from maskwright.models import zoo
 from maskwright.training.network import NetworkSettings, build, find_start
 from maskwright.types import Classes
 from maskwright.weights.files import read
-from maskwright.weights.keymaps import convert
+from maskwright.weights.keyrules import convert
 
 pytestmark = pytest.mark.golden
 
@@ -40,7 +40,7 @@ def test_classes_of_the_same_name_keep_their_rows(
     }  # fmt: skip
     assert (done.began, done.unused) == ((), ())
     assert len(done.kept) + 6 == len(model.state_dict())
-    state, mine = convert(read(path).tensors).state, model.state_dict()
+    state, mine = convert(read(path).tensors, zoo.known().names).state, model.state_dict()
     row = start.classes.names.index("dog")
     assert torch.equal(mine["mask_head.logits.weight"][1], state["mask_head.logits.weight"][row])
     assert torch.equal(mine["box_predictor.deltas.bias"][4:8], state["box_predictor.deltas.bias"][4 * row :][:4])

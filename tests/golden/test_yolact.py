@@ -7,9 +7,8 @@ the official code shows between two ways of computing its convolutions. Tests th
 others compare with the extracts in `data/`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +32,12 @@ from tests.golden.yolact_recorded import (
 from torch import Tensor
 
 import maskwright
+from maskwright.models import zoo
 from maskwright.models.coco_classes import COCO
-from maskwright.models.yolact import Kept, Yolact
-from maskwright.nn.deform import DeformableConv2d
+from maskwright.models.yolact import Yolact
+from maskwright.models.yolact.network import Detections
 from maskwright.models.yolact.parts import Raw
+from maskwright.nn.deform import DeformableConv2d
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import masks as mask_ops
 from maskwright.ops.prototypes import soft_masks
@@ -65,7 +66,7 @@ class Answers:
 
     def __init__(self, model: Yolact, image: np.ndarray) -> None:
         self.model = model
-        self.input = resize_normalise(image, model.spec)
+        self.input = resize_normalise(image, model.config.spec)
         x = self.input[None]
         with torch.inference_mode(), deformable_outputs(model) as taps:
             maps = model.backbone(x)
@@ -74,7 +75,7 @@ class Answers:
             levels = model.fpn.refine(merged)
             self.raw: Raw = model.head(levels)
             self.prototypes: Tensor = model.protonet(levels[0])
-            self.priors = model.priors(levels, x)
+            self.priors = model.priors(levels, (SIZE, SIZE))
         self.values = taps | {"in": self.input, "proto": self.prototypes[0]}
         for letter, tensors in (("C", maps), ("L", laterals), ("M", merged), ("P", levels)):
             self.values |= {f"{letter}{level}_": t[0] for level, t in enumerate(tensors, start=3)}
@@ -85,14 +86,15 @@ class Answers:
         """The whole tensor of which a part was recorded under `key`, such as `P3_0` or `loc0`."""
         return self.values[key[:-1]]
 
-    def chosen(self, kind: str) -> Kept:
+    def found(self, kind: str) -> Detections:
         """The detections, in pixels of the input."""
-        own = self.model.config
-        self.model.config = replace(own, nms=replace(own.nms, kind=kind))
-        try:
-            return self.model.select(self.raw, self.priors)[0]
-        finally:
-            self.model.config = own
+        return self.model.select(self.raw, self.priors, self.model.config.limits_for(kind))
+
+    def chosen(self, kind: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Boxes, scores, labels and coefficients of the detections."""
+        found = self.found(kind)
+        alive = found.scores > 0
+        return found.boxes[alive], found.scores[alive], found.labels[alive], found.coefficients[alive]
 
 
 @contextmanager
@@ -118,7 +120,7 @@ class Loaded:
     def __init__(self, name: str, path: Path) -> None:
         self.golden, self.name, self.path = Extract(name), name, path
         self.model = Yolact(CONFIGS[name]()).eval()
-        load_file(self.model, path, publisher="yolact")
+        load_file(self.model, path, zoo.known(), publisher="yolact")
         self.predictor = Predictor(self.model, COCO, name=name)
         self.answers: dict[str, Answers] = {}
         self.predictions: dict[str, Prediction] = {}
@@ -155,7 +157,7 @@ def match_shown(recorded: Rows, found: Prediction) -> Pairs:
     return pairs
 
 
-def match_kept(recorded: Rows, kept: Kept) -> Pairs:
+def match_kept(recorded: Rows, kept: Sequence[Tensor]) -> Pairs:
     """What suppression left, in pixels of the input."""
     boxes, scores, labels, _ = kept
     own = Rows(boxes.numpy(), labels.numpy(), scores.numpy())
@@ -238,7 +240,7 @@ def test_values_on_the_way(loaded: Loaded) -> None:
 @pytest.mark.parametrize("loaded", ZOO_NAMES, indirect=True)
 def test_files_are_loaded_by_the_models_name(loaded: Loaded) -> None:
     named = maskwright.load(ZOO_NAMES[loaded.name], weights=loaded.path)
-    assert named.spec == loaded.model.spec
+    assert named.spec == loaded.model.config.spec
     assert named.model.config == loaded.model.config
     own, expected = named.model.state_dict(), loaded.predictor.model.state_dict()
     assert all(torch.equal(own[n], t) for n, t in expected.items())
@@ -301,7 +303,7 @@ def test_coefficients_soft_masks_and_ratings(loaded: Loaded, whole: Recording, k
     answers, recorded = loaded.on(key), recorded_rows(whole, f"det{key}")
     kept = answers.chosen("fast")
     pairs = match_kept(recorded, kept)
-    boxes, scores, labels, coefficients = (part[torch.from_numpy(pairs.own)] for part in kept)
+    boxes, scores, _, coefficients = (part[torch.from_numpy(pairs.own)] for part in kept)
     assert relative(coefficients, whole[f"det{key}_coef"][pairs.recorded]) <= RELATIVE
     assert recorded.scores is not None
     sure = torch.from_numpy(recorded.scores[pairs.recorded] >= THRESHOLD)
@@ -316,7 +318,9 @@ def test_coefficients_soft_masks_and_ratings(loaded: Loaded, whole: Recording, k
         return
     with torch.inference_mode():
         ratings = loaded.model.scorer(soft[:, None])
-        rated = loaded.model.rate(answers.prototypes, [(boxes, scores, labels, coefficients)], answers.input[None])[0]
+        rated = loaded.model.rate(answers.prototypes, answers.found("fast"), (SIZE, SIZE))[0][
+            torch.from_numpy(pairs.own)
+        ]
     assert relative(ratings, whole[f"maskiou{key}"][shown]) <= RELATIVE
     assert relative((rated * scores)[sure], whole[f"pp{key}_maskscore"][shown]) <= RELATIVE
 

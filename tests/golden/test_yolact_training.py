@@ -21,16 +21,17 @@ from tests.golden.recorded import Extract
 from tests.golden.yolact_recorded import CONFIGS, SIZE, steps, unpacked, write_checkpoint
 from torch import Tensor
 
-from maskwright.models import yolact_loss
+from maskwright.models import zoo
 from maskwright.models.yolact import Yolact
-from maskwright.models.yolact.loss import Lesson, LossConfig, Outputs, Truth
+from maskwright.models.yolact import loss as yolact_loss
+from maskwright.models.yolact.keys import from_yolact
+from maskwright.models.yolact.loss import LossConfig, Outputs, Sampled, Truth
 from maskwright.ops import boxes as box_ops
 from maskwright.ops.losses import Term
 from maskwright.ops.matching import BACKGROUND, IGNORED
 from maskwright.ops.prior_matching import leave_out_crowds, match_priors
 from maskwright.ops.warp import pad_batch, resize_normalise
 from maskwright.types import Masks, Target
-from maskwright.weights.keymaps import from_yolact
 from maskwright.weights.load import load_file
 
 pytestmark = pytest.mark.golden
@@ -50,9 +51,9 @@ class Step:
     def __init__(self, name: str, path: Path) -> None:
         self.golden, images = Extract(f"train_{name}"), Extract(name)
         self.model = Yolact(CONFIGS[name]()).eval()
-        load_file(self.model, path)
+        load_file(self.model, path, zoo.known())
         self.names = _own_names(images.meta["spec"])
-        spec = self.model.spec
+        spec = self.model.config.spec
         self.images = pad_batch([resize_normalise(images.image(i), spec) for i in "01"], spec.multiple)
 
     def __getitem__(self, key: str) -> NDArray[Any]:
@@ -66,7 +67,7 @@ class Step:
             model.head(features),
             model.protonet(features[0]),
             model.semantic(features[0]),
-            model.priors(features, self.images),
+            model.priors(features, (SIZE, SIZE)),
             (SIZE, SIZE),
         )
 
@@ -138,16 +139,16 @@ def test_who_answers_for_what(case: tuple[Step, str]) -> None:
     truth, matches = step.matched(variant)
     named = torch.where(matches >= 0, truth.labels[matches.clamp(min=0)] + 1, (matches == BACKGROUND).long() - 1)
     assert np.array_equal(named.numpy(), step[f"{variant}_conf_t"])
-    lesson = Lesson.draw(matches, truth, 100, [None, None])
-    assert np.array_equal(torch.stack([lesson.image, lesson.prior], 1).numpy(), step[f"{variant}_pos_index"])
-    first = torch.tensor(truth.first)[lesson.image]
-    assert np.array_equal((lesson.object - first).numpy(), step[f"{variant}_pos_gt"])
-    assert lesson.image.bincount().tolist() == step[f"{variant}_num_pos"].tolist()
-    priors = step.outputs.priors[lesson.prior]
-    offsets = box_ops.encode(truth.boxes[lesson.object], priors, yolact_loss.BOX_WEIGHTS)
+    sampled = Sampled.draw(matches, truth, 100, [None, None])
+    assert np.array_equal(torch.stack([sampled.image, sampled.prior], 1).numpy(), step[f"{variant}_pos_index"])
+    first = torch.tensor(truth.first)[sampled.image]
+    assert np.array_equal((sampled.object - first).numpy(), step[f"{variant}_pos_gt"])
+    assert sampled.image.bincount().tolist() == step[f"{variant}_num_pos"].tolist()
+    priors = step.outputs.priors[sampled.prior]
+    offsets = box_ops.encode(truth.boxes[sampled.object], priors, yolact_loss.BOX_WEIGHTS)
     assert np.abs(offsets.numpy() - step[f"{variant}_pos_loc_t"]).max() < 1e-4
-    assert len(lesson.drawn) == len(lesson.prior)
-    assert bool((lesson.scale == 1).all())
+    assert len(sampled.drawn) == len(sampled.prior)
+    assert bool((sampled.scale == 1).all())
 
 
 def test_losses(case: tuple[Step, str]) -> None:

@@ -27,8 +27,8 @@ from maskwright.models.yolact import Yolact
 from maskwright.ops import masks as mask_ops
 from maskwright.ops.warp import resize_normalise
 from maskwright.predictor.predictor import Predictor
-from maskwright.types import Classes, Masks, Target
-from maskwright.weights.keymaps import convert
+from maskwright.types import Classes, Inputs, Masks, Target
+from maskwright.weights.keyrules import convert
 from maskwright.weights.load import load_into
 
 pytestmark = pytest.mark.golden
@@ -47,7 +47,7 @@ def recording(shared: Path) -> Recording:
 
 @pytest.fixture(scope="module")
 def model(recording: Recording) -> Yolact:
-    found = convert(recording.weights())
+    found = convert(recording.weights(), yolact.NAMES)
     model = Yolact(yolact.published(CLASSES)).eval()
     load_into(model, {n: t for n, t in found.state.items() if n not in found.unknown}, recording.name)
     return model
@@ -90,10 +90,10 @@ def test_key_frames_end_to_end(recording: Recording, model: Yolact, number: int)
 def test_losses_of_a_frame_that_goes_all_the_way(recording: Recording, model: Yolact) -> None:
     """Frame 3 through the whole network, as one of the steps of the video model's training takes it."""
     loss = recording.loss
-    image = resize_normalise(frame(recording, int(loss["frames"][1])), model.spec)[None]
+    image = resize_normalise(frame(recording, int(loss["frames"][1])), model.config.spec)[None]
     rows = torch.from_numpy(loss["target0"])
     target = Target(rows[:, :4] * SIZE, rows[:, 4].long(), Masks.from_dense(unpacked(loss, "gtmask0")))
     with torch.no_grad():
-        found = model.loss(image, [(SIZE, SIZE)], [target])
+        found = model.loss(Inputs(image), [target])
     wanted = dict(zip(loss["compute_names"].tolist(), loss["compute_values"].tolist(), strict=True))
     assert {name: float(found[TERMS[name]]) for name in wanted} == pytest.approx(wanted, rel=LOSS)

@@ -1,12 +1,10 @@
 """A predictor without a model: it finds what a test paints."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.errors import ConfigError, suggest
+from maskwright.predictor.options import FindOptions
 from maskwright.results.prediction import Prediction
 from maskwright.types import Classes, Masks
 
@@ -24,13 +22,13 @@ class Brightness:
     largest_batch = 0
 
     @property
-    def model(self) -> SimpleNamespace:
-        """What a run asks the network behind a predictor."""
-        return SimpleNamespace(draws_masks=self.with_masks)
+    def draws_masks(self) -> bool:
+        """Whether it finds masks, not boxes alone."""
+        return self.with_masks
 
-    def predict(self, source: list[NDArray[np.uint8]], **options: Any) -> list[Prediction]:
+    def predict(self, source: list[NDArray[np.uint8]], options: FindOptions | None = None) -> list[Prediction]:
         """As the real predictor's; of the options only `classes` is looked at, and only its spelling."""
-        for name in options.get("classes") or ():
+        for name in (options or FindOptions()).classes or ():
             if name not in self.classes:
                 raise ConfigError(f"no class '{name}'.{suggest(name, self.classes)}")
         self.largest_batch = max(self.largest_batch, len(source))

@@ -15,6 +15,7 @@ from tests.reference.brightness import CLASSES, Brightness
 from maskwright import draw, media
 from maskwright.errors import ConfigError, ImageError
 from maskwright.prediction.batch import Done, Failed, RunOptions, predict_files
+from maskwright.predictor.options import FindOptions
 from maskwright.results.outputs import WRITERS, parse_kinds, run_images
 from maskwright.results.prediction import Prediction
 from maskwright.types import Masks
@@ -220,7 +221,7 @@ def test_results_that_are_there_are_replaced_only_when_asked(tmp_path: Path) -> 
 
 def test_a_run_that_breaks_off_keeps_the_rows_it_has_under_another_name(tmp_path: Path) -> None:
     class Breaks(Brightness):
-        def predict(self, source: list[NDArray[np.uint8]], **options: object) -> list[Prediction]:
+        def predict(self, source: list[NDArray[np.uint8]], options: FindOptions | None = None) -> list[Prediction]:
             if source and source[0].shape == (5, 7, 3):
                 raise RuntimeError("power cut")
             return super().predict(source)
@@ -254,14 +255,16 @@ def test_wrong_options_are_refused_before_anything_is_read(tmp_path: Path) -> No
     assert parse_kinds(["json,csv", "json"]) == ("json", "csv")
     source = source_image(tmp_path / "a.png")
     with pytest.raises(ConfigError, match="Did you mean 'cell'"):
-        run([source], tmp_path / "out", classes=["cel"])
+        run([source], tmp_path / "out", find=FindOptions(classes=["cel"]))
     with pytest.raises(ImageError, match=r"gone\.png: no such file"):
         run([tmp_path / "gone.png"], tmp_path / "out")
     with pytest.raises(ImageError, match=r"None of the sources.*gone\.png: no such.*b\.png: no such"):
         run([tmp_path / "gone.png", tmp_path / "b.png"], tmp_path / "out")
-    for wrong in ({"bits": 17}, {"batch": 0}, {"max_instances": 0}, {"score_threshold": 1.5}):
-        with pytest.raises(ConfigError):
-            run([source], tmp_path / "out", **wrong)
+    with pytest.raises(ConfigError, match="1 to 16 bits, got 17"):
+        run([source], tmp_path / "out", bits=17)
+    for name, value in {"batch_size": 0, "max_instances": -1, "score_threshold": 1.5}.items():
+        with pytest.raises(ConfigError, match=name):
+            FindOptions(**{name: value})  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
 
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.models import rcnn
-from maskwright.models.rcnn import RCNN
 from maskwright.ops.warp import input_size
 from maskwright.samples.augment import Augment
 from maskwright.training.compute import Device
@@ -23,7 +22,7 @@ from maskwright.training.network import NetworkSettings, Start, find_start, fitt
 from maskwright.training.resolved import Resolved
 from maskwright.training.survey import Survey
 from maskwright.types import Classes
-from maskwright.weights.keymaps import Converted
+from maskwright.weights.keyrules import Converted
 
 CPU = Device("cpu", cores=2)
 GPU = Device("cuda", 24_000.0, 16, bf16=True)
@@ -61,7 +60,7 @@ def reasons(*args: Any, **chosen: Any) -> dict[str, SimpleNamespace]:
 
 def trained(config: Any = None) -> Start:
     """A start with weights."""
-    return Start("mask_rcnn_small", RCNN, config or rcnn.compact(), "old.safetensors", Converted({}), Classes(["c0"]))
+    return Start("mask_rcnn_small", config or rcnn.compact(), "old.safetensors", Converted({}), Classes(["c0"]))
 
 
 PLAIN = data(*[((400, 500), [60.0, 45.0, 70.0])] * 100)
@@ -200,7 +199,7 @@ def test_trained_anchors_stay() -> None:
     dataset = data(*[((600, 800), [200.0, 300.0])] * 20)
     assert "anchors" in reasons(dataset)
     assert "anchors" not in reasons(dataset, start=trained())
-    c4 = Start("mask_rcnn_r50_c4", RCNN, replace(rcnn.detectron2_c4(), norm="live"))
+    c4 = Start("mask_rcnn_r50_c4", replace(rcnn.detectron2_c4(), norm="live"))
     assert "anchors" not in reasons(dataset, start=c4)
 
 
@@ -308,13 +307,13 @@ def test_precision_and_workers_by_device() -> None:
 def test_room_for_the_fullest_image() -> None:
     full = data(*[((800, 800), [20.0] * 500)], *[((800, 800), [20.0])] * 20)
     assert reasons(full)["max_instances"].value == 750
-    assert reasons(PLAIN, start=Start("x", RCNN, rcnn.detectron2_fpn())).get("max_instances") is None
+    assert reasons(PLAIN, start=Start("x", rcnn.detectron2_fpn())).get("max_instances") is None
     assert reasons(data(*[((9000, 9000), [20.0] * 5000)] * 2))["max_instances"].value == 1000
 
 
 def test_threshold_for_people() -> None:
     assert "score_threshold" not in reasons(PLAIN)  # mask_rcnn_small has it
-    wide = Start("x", RCNN, rcnn.timm_fpn("resnet18"))
+    wide = Start("x", rcnn.timm_fpn("resnet18"))
     assert reasons(PLAIN, start=wide)["score_threshold"].value == 0.5
     rare = data(*[((400, 500), [60.0])] * 10, *[((400, 500), [])] * 30)
     assert reasons(rare)["score_threshold"].value == 0.7
@@ -323,7 +322,7 @@ def test_threshold_for_people() -> None:
 
 
 def test_a_model_that_is_built_is_not_fitted() -> None:
-    built = Start("mine", RCNN, rcnn.compact(), built=True)
+    built = Start("mine", rcnn.compact(), built=True)
     told = reasons(data(*[((256, 256), [10.0] * 500)] * 40), start=built)
     assert not {"model", "size", "anchors", "norm", "max_instances"} & told.keys()
     assert {"batch_size", "epochs", "lr"} <= told.keys()

@@ -5,7 +5,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ from maskwright.data.formats import coco
 from maskwright.data.synthetic import coco_fixture
 from maskwright.errors import ConfigError, DataError, TrainingError
 from maskwright.models import rcnn
-from maskwright.models.base import Draws, Model, draws_of
+from maskwright.models.base import Config, Draws, Model, draws_of
 from maskwright.models.rcnn import RCNN
 from maskwright.ops.losses import Term, mask_bce_sum
 from maskwright.predictor.load import load
@@ -38,7 +38,7 @@ from maskwright.training.learning import LearningSettings, build_optimizer, lear
 from maskwright.training.resolved import Resolved
 from maskwright.training.run import Run
 from maskwright.training.train import train
-from maskwright.types import Classes, InputSpec, OutputSpec, Target
+from maskwright.types import BoxMasks, Classes, Inputs, InputSpec, Part, Target
 from maskwright.weights import files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,13 +49,26 @@ EARLIER = Path(__file__).parent / "earlier"
 GEOMETRIC = Augment(flip_horizontal=0.5, flip_vertical=0.5, rot90=0.5, scale=(0.8, 1.25), crop=(32, 32), noise=4.0)
 
 
-class Tiny(Model):
+SPEC = InputSpec(size=32, max_size=64, resize="pillow", mean=(60, 60, 60), std=(60, 60, 60), multiple=8)
+
+
+@dataclass(frozen=True)
+class TinyConfig(Config):
+    """Of a family that is none of those in the package."""
+
+    spec: InputSpec = SPEC
+    masks: bool = True
+
+    @property
+    def parts(self) -> tuple[type[Part], ...]:
+        return (BoxMasks,) if self.masks else ()
+
+
+class Tiny(Model[TinyConfig]):
     """Paints the foreground; has a norm with statistics, dropout, and draws from the generator it is given."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.config, self.output = None, OutputSpec()
-        self.spec = InputSpec(size=32, max_size=64, resize="pillow", mean=(60, 60, 60), std=(60, 60, 60), multiple=8)
+        super().__init__(TinyConfig())
         self.layers = nn.Sequential(
             nn.Conv2d(3, 8, 3, padding=1),
             nn.BatchNorm2d(8),
@@ -66,15 +79,10 @@ class Tiny(Model):
         self.bad_at: int | None = None
         self.calls = 0
 
-    def terms(
-        self,
-        images: Tensor,
-        sizes: Sequence[tuple[int, int]],
-        targets: Sequence[Target],
-        generator: Draws = None,
-    ) -> dict[str, Term]:
+    def terms(self, inputs: Inputs, targets: Sequence[Target], generator: Draws = None) -> dict[str, Term]:
+        images = inputs.images
         truth = torch.zeros(len(images), 1, *images.shape[2:])
-        for row, target, size in zip(truth, targets, sizes, strict=True):
+        for row, target, size in zip(truth, targets, inputs.sizes, strict=True):
             if len(target):
                 assert target.masks.size == size
                 row[0, : size[0], : size[1]] = torch.from_numpy(target.masks.dense().any(axis=0)).float()
@@ -188,8 +196,8 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(data: Dataset,
     class Plain(Tiny):
         """A mean over images with nothing random and no batch statistics."""
 
-        def terms(self, images, sizes, targets, generator=None):  # type: ignore[no-untyped-def]
-            squares = self.layers[0](images[:, :, :32, :40]).square()
+        def terms(self, inputs: Inputs, targets: Sequence[Target], generator: Draws = None) -> dict[str, Term]:
+            squares = self.layers[0](inputs.images[:, :, :32, :40]).square()
             return {"loss": Term(squares.sum(), squares.numel())}
 
     results = []
@@ -208,9 +216,9 @@ def test_every_image_draws_its_own_samples(data: Dataset, tmp_path: Path, monkey
     seeds: list[int] = []
     terms = Tiny.terms
 
-    def noting(self: Tiny, images: Tensor, sizes: Any, targets: Any, generator: Any) -> dict[str, Term]:
+    def noting(self: Tiny, inputs: Inputs, targets: Any, generator: Any) -> dict[str, Term]:
         seeds.extend(draw.initial_seed() for draw in generator)
-        return terms(self, images, sizes, targets, generator)
+        return terms(self, inputs, targets, generator)
 
     monkeypatch.setattr(Tiny, "terms", noting)
     for name, changes in (("a", {}), ("b", {"batch_size": 5}), ("c", {"seed": 4}), ("d", {"repeats": 2, "epochs": 1})):
@@ -457,7 +465,7 @@ def test_a_model_of_boxes_alone_needs_no_outlines(tmp_path: Path, data: Dataset)
     boxes, model = replace(data, annotations=rows), make_model()
     with pytest.raises(DataError, match=r"no outline.*faster_rcnn"):
         Run(model, boxes, Resolved.of(make_config(tmp_path / "masks")))
-    model.config = SimpleNamespace(masks=False)
+    model.config = replace(model.config, masks=False)
     assert not Run(model, boxes, Resolved.of(make_config(tmp_path / "boxes"))).batches.samples.with_masks
 
 
@@ -529,7 +537,7 @@ def test_a_run_without_progress_ends_and_stays_ended(data: Dataset, tmp_path: Pa
 
 def test_repeats_show_each_image_again_and_varied_anew(data: Dataset) -> None:
     sampling = Resolved.of(make_config(Path(), epochs=1, repeats=3, batch_size=8)).sampling()
-    batches = list(Batches(data, Tiny().spec, sampling).start())
+    batches = list(Batches(data, SPEC, sampling).start())
     assert [sorted(b.image_ids) for b in batches] == [list(range(8))] * 3
     first = {b.keys[b.image_ids.index(3)].repeat: b.images[b.image_ids.index(3)] for b in batches}
     assert list(first) == [0, 1, 2]
@@ -544,8 +552,8 @@ def test_shares_are_the_batches_cut_apart(images: int, size: int, processes: int
     rows = {i: (Annotation(i, i, 0, (0, 0, 4, 4), (np.array([0.0, 0, 4, 0, 4, 4]),), 8.0),) for i in range(images)}
     data = Dataset(Classes(["a"]), tuple(record), rows, Path(), Path("a.json"))
     sampling = Sampling(batch_size=size, epochs=2, repeats=repeats)
-    whole = list(Batches(data, Tiny().spec, sampling).keys(0, 0))
-    shares = [list(Batches(data, Tiny().spec, sampling, (i, processes)).keys(0, 0)) for i in range(processes)]
+    whole = list(Batches(data, SPEC, sampling).keys(0, 0))
+    shares = [list(Batches(data, SPEC, sampling, (i, processes)).keys(0, 0)) for i in range(processes)]
     assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == whole
     assert all(max(map(len, parts)) - min(map(len, parts)) <= 1 for parts in zip(*shares, strict=True))
     assert sum(map(len, whole)) == 2 * repeats * images
@@ -625,7 +633,7 @@ def test_train_leaves_weights_that_load_and_predict(tmp_path: Path, ema: float |
     ]  # fmt: skip
     predictor = load(best)
     assert predictor.classes == coco.load(annotations, annotations.parent / "images").classes
-    assert predictor.spec == model.spec
+    assert predictor.spec == model.config.spec
     assert predictor.predict(annotations.parent / "images" / "0000.png").size == (64, 72)
     last = files.read(tmp_path / "run" / "last.safetensors").tensors
     state = checkpoint.load(tmp_path / "run" / "last.state")
@@ -667,7 +675,8 @@ def test_train_names_missing_images(tmp_path: Path) -> None:
 
 def test_a_run_can_begin_with_the_weights_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     annotations = coco_fixture(tmp_path / "data", 0, images=4, size=(64, 72), objects=3, classes=2)
-    monkeypatch.setattr("maskwright.models.zoo.Entry.build", lambda self, classes: small_mask_rcnn(len(classes)))
+    small = lambda config: small_mask_rcnn(config.num_classes)  # noqa: E731
+    monkeypatch.setattr("maskwright.training.network.build_config", small)
     given = {"data": str(annotations), "images": str(annotations.parent / "images"), "epochs": 1, "val_fraction": 0.0}
     train(make_config(tmp_path / "first", ema=None, model="mask_rcnn_small", **given))
     first = tmp_path / "first" / "last.safetensors"

@@ -1,6 +1,7 @@
 """YOLACT in training: what is decided for it, what it takes of other weights, and a run from a file to a file."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,10 +26,12 @@ from maskwright.training.train import plan, train
 from maskwright.training.try_out import try_out
 from maskwright.types import Classes
 from maskwright.weights import files
-from maskwright.weights.keymaps import Converted
-from maskwright.weights.transfer import transfer
+from maskwright.weights.keyrules import Converted
+from maskwright.weights.transfer import transfer as transfer_by
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+transfer = partial(transfer_by, table=yolact.CLASS_ROWS)
 
 SMALL = replace(yolact.tiny("compact", 80), neck_norm=True)
 
@@ -107,7 +110,7 @@ def test_a_run_begins_with_the_backbone_of_the_other_family(small_zoo: None, tmp
     path = saved(other, "two_stage", classes, tmp_path / "two.safetensors")
     config = NetworkSettings(model="one_stage", weights=str(path))
     start = find_start(config)
-    assert (start.kind, start.config, start.body_only) == (Yolact, SMALL, True)
+    assert (start.config, start.body_only) == (SMALL, True)
     model, moved = build(config, classes, start)
     assert moved is not None
     state, theirs = model.state_dict(), other.state_dict()
@@ -128,7 +131,7 @@ def test_the_input_is_fitted_as_asked() -> None:
     asked = find_start(NetworkSettings(model="yolact.resnet18", fit="letterbox"))
     assert (published.config.spec.fit, asked.config.spec.fit) == ("stretch", "letterbox")
     model, _ = build(NetworkSettings(model="yolact.resnet18", fit="letterbox", size=256), Classes(["a"]), asked)
-    assert (model.spec.fit, model.spec.size) == ("letterbox", 256)
+    assert (model.config.spec.fit, model.config.spec.size) == ("letterbox", 256)
     for name, fit in (("yolact_small", "letterbox"), ("mask_rcnn_small", "stretch")):  # images are not shrunk there
         spec = find_start(NetworkSettings(model=name, fit=fit)).config.spec  # type: ignore[arg-type]
         assert (spec.fit, spec.shrink, spec.enlarge) == (fit, True, 2.0 if fit == "letterbox" else None)
@@ -143,7 +146,7 @@ def test_a_published_backbone_serves_the_other_family(monkeypatch: pytest.Monkey
     body = {"backbone.body.conv1.weight": torch.zeros(64, 3, 7, 7)}
     torch.save(body, path)
     start = find_start(NetworkSettings(model="yolact_r50", weights="mask_rcnn_r50_fpn.torchvision"))
-    assert (start.architecture, start.kind, start.body_only) == ("yolact_r50", Yolact, True)
+    assert (start.architecture, type(start.config), start.body_only) == ("yolact_r50", YolactConfig, True)
     assert start.weights is not None
     assert list(start.weights.state) == ["backbone.conv1.weight"]
     with pytest.raises(WeightsError, match=r"channels BGR, not RGB.*strides in other convolutions"):
@@ -157,7 +160,7 @@ def settings_of(
     dataset: Any, config: YolactConfig, weights: bool = False, body_only: bool = False, **given: Any
 ) -> Any:
     found = Converted({}) if weights or body_only else None
-    start = Start("yolact_small", Yolact, config, "old.safetensors", found, None, body_only=body_only)
+    start = Start("yolact_small", config, "old.safetensors", found, None, body_only=body_only)
     found = resolve(TrainConfig(**given), dataset, start, CPU)
     return SimpleNamespace(network=found.network, **{name: found.value(name) for name in PATHS})
 
@@ -194,7 +197,7 @@ def test_new_heads_on_a_trained_backbone_are_trained_as_new() -> None:
 
 def test_stretched_images_are_measured_as_they_are_seen() -> None:
     """Short edge 200, but a stretched square of 283 x 283 has the image's area."""
-    stretched = replace(yolact.compact(), spec=replace(yolact.RESNET_INPUT, multiple=32))
+    stretched = replace(yolact.compact(), spec=replace(yolact.published().spec, multiple=32))
     wide = data(*[((200, 400), [20.0])] * 50)
     config = settings_of(wide, stretched)
     assert config.size == 32 * round(2 * 20000**0.5 * 2 / 32)

@@ -1,6 +1,7 @@
 """Weights of other classes: what is kept is kept exactly, and nothing begins anew without being named."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from maskwright.predictor.load import load
 from maskwright.training.network import NetworkSettings, build, find_start, fitted
 from maskwright.types import Classes
 from maskwright.weights.files import read, save_checkpoint
-from maskwright.weights.transfer import Transfer, same_names, transfer
+from maskwright.weights.transfer import Transfer, same_names
+from maskwright.weights.transfer import transfer as transfer_by
+
+transfer = partial(transfer_by, table=rcnn.CLASS_ROWS)
 
 BY_CLASS = {
     "box_predictor.classes.weight",

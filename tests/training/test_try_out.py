@@ -51,7 +51,7 @@ def trial(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trial]:
         network = replace(small, channels=32, roi=roi)
         config = Resolved(**{"lr": 2e-3, "device": "cpu", "progress": False, **changes})
         torch.manual_seed(0)
-        return try_out(Plan(config, Start("x", RCNN, network, built=True), data, None), RCNN(network))
+        return try_out(Plan(config, Start("x", network, built=True), data, None), RCNN(network))
 
     return run
 
@@ -76,10 +76,10 @@ def test_a_trial_of_boxes_alone_leaves_the_callers_model(data: Dataset, monkeypa
     network = replace(rcnn.tiny("compact", len(data.classes)), masks=False)
     model, config = RCNN(network), Resolved(device="cpu", progress=False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    plan = Plan(config, Start("x", RCNN, network, built=True), replace(data, annotations=rows), None)
+    plan = Plan(config, Start("x", network, built=True), replace(data, annotations=rows), None)
     found = try_out(plan, model)
     assert found.steps > 0
-    assert model.spec == network.spec
+    assert model.config == network
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -234,7 +234,7 @@ def test_with_one_class_every_field_of_a_detection_is_kept() -> None:
     )
 
     class Fixed:
-        floor, score_threshold = 0.0, 0.5
+        lowest_score, score_threshold = 0.0, 0.5
 
         def predict(self, source: Any, **options: Any) -> Instances:
             return found

@@ -17,7 +17,7 @@ from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
 from maskwright.errors import DataError, MaskwrightError
 from maskwright.models import rcnn, yolact
-from maskwright.models.base import Model
+from maskwright.models.base import AnyModel
 from maskwright.models.rcnn import RCNN
 from maskwright.models.yolact import Yolact
 from maskwright.nn.sync_norm import synchronised_norms
@@ -43,13 +43,13 @@ def lesson_config(out: Path, **changes: Any) -> TrainConfig:
     return replace(base, **changes)
 
 
-def lesson_model(style: str) -> Model:
+def lesson_model(style: str) -> AnyModel:
     torch.manual_seed(5)
     family, _, kind = style.rpartition(" ")
     return Yolact(yolact.tiny(kind, 2)) if family else RCNN(rcnn.tiny(kind, 2))
 
 
-def stop_after_first_epoch(model: Model, data: Dataset) -> dict[str, float]:
+def stop_after_first_epoch(model: AnyModel, data: Dataset) -> dict[str, float]:
     os.kill(os.getpid(), signal.SIGTERM)
     return {"AP": 0.0}
 
@@ -100,13 +100,13 @@ def failing(folder: Path, data: Dataset, name: str) -> str:
     """What a run that fails says in this process."""
 
     class Bad(RCNN):
-        def terms(self, images: Any, *rest: Any) -> dict[str, Term]:
-            terms = super().terms(images, *rest)
+        def terms(self, *args: Any) -> dict[str, Term]:
+            terms = super().terms(*args)
             if name == "not finite" and not is_first():  # in one of the processes
                 terms["mask"] = replace(terms["mask"], total=terms["mask"].total * torch.nan)
             return terms
 
-    def evaluate(model: Model, data: Dataset) -> Mapping[str, float]:
+    def evaluate(model: AnyModel, data: Dataset) -> Mapping[str, float]:
         assert is_first()
         raise DataError("the annotations cannot be read")
 
