@@ -188,7 +188,7 @@ def test_unreadable_images_are_named_and_the_others_done(tmp_path: Path) -> None
     cut.write_bytes(last.read_bytes()[:60])
     (tmp_path / "empty.png").touch()
     sources = [good, tmp_path / "gone.png", cut, tmp_path / "empty.png", last]
-    predictor, done, failed = run(sources, tmp_path / "out", save=["json"], batch=3)
+    predictor, done, failed = run(sources, tmp_path / "out", save=["json"], find=FindOptions(batch_size=3))
     assert [(Path(d.source).name, d.count) for d in done] == [("a.png", 0), ("c.png", 2)]
     assert [Path(f.source).name for f in failed] == ["gone.png", "b.png", "empty.png"]
     assert failed[0].reason.startswith("no such file")
