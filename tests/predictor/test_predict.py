@@ -11,6 +11,8 @@ from torch import Tensor
 
 from maskwright.data.synthetic import scene
 from maskwright.errors import ConfigError, ImageError
+from maskwright.models.base import Config
+from maskwright.models.family import family_of
 from maskwright.models.rcnn import RCNN, tiny
 from maskwright.predictor.detector import Detector
 from maskwright.predictor.finish import finish
@@ -319,6 +321,8 @@ def test_unknown_precision_and_device() -> None:
 def test_what_only_a_network_needs_and_has() -> None:
     with pytest.raises(ConfigError, match="needs the names of its classes"):
         Predictor(RCNN(tiny()))
+    with pytest.raises(ConfigError, match="Config is the config of no known family; known are rcnn, yolact"):
+        family_of(Config())
     with pytest.raises(ConfigError, match="'middle' is run by Middle, there is no network to look at"):
         _ = middle().model
     assert (middle().precision, middle().device.type, middle().draws_masks) == ("float32", "cpu", True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from maskwright.errors import ConfigError
 from maskwright.fast.accelerate import FastForm, accelerate
 from maskwright.models import rcnn, yolact
 from maskwright.models.base import AnyModel, Config
@@ -73,12 +74,15 @@ FAMILIES: dict[str, Family] = {
 
 def family_of(config: Config) -> Family:
     """The family of a model's config."""
-    return next(family for family in FAMILIES.values() if type(config) is family.config)
+    return FAMILIES[family_name(config)]
 
 
 def family_name(config: Config) -> str:
-    """The name of the family of a model's config."""
-    return next(name for name, family in FAMILIES.items() if type(config) is family.config)
+    """The name of the family of a model's config. ConfigError where it has none in `FAMILIES`."""
+    for name, family in FAMILIES.items():
+        if type(config) is family.config:
+            return name
+    raise ConfigError(f"{type(config).__name__} is the config of no known family; known are {', '.join(FAMILIES)}.")
 
 
 def build(config: Config) -> AnyModel:
