@@ -22,6 +22,7 @@ from maskwright.data.formats import coco
 from maskwright.data.synthetic import coco_fixture
 from maskwright.errors import WeightsError
 from maskwright.models.zoo import ZOO
+from maskwright.predictor.options import FindOptions
 from maskwright.results.outputs import WRITERS
 from maskwright.results.prediction import Prediction
 
@@ -182,7 +183,8 @@ def test_evaluate_passes_its_options_on(
         def save(self, path: Path) -> None:
             path.write_text("{}")
 
-    def evaluate(predictor: Any, data: Path, images: Path | None, **options: Any) -> Found:
+    def evaluate(predictor: Any, data: Path, images: Path | None, find: FindOptions, **options: Any) -> Found:
+        assert find == FindOptions()
         asked.append((data, images, options))
         return Found(failed=(("a.png", "gone"),) if options["skip"] else ())
 

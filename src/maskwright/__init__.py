@@ -11,9 +11,11 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Classes": "types",
+    "FindOptions": "predictor.options",
     "Geometry": "geometry",
     "InputSpec": "types",
     "Instances": "types",
+    "LoadOptions": "predictor.options",
     "Masks": "types",
     "MaskwrightError": "errors",
     "Predictor": "predictor.predictor",
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from maskwright.media import read_image as read_image
     from maskwright.predictor.load import build as build
     from maskwright.predictor.load import load as load
+    from maskwright.predictor.options import FindOptions as FindOptions
+    from maskwright.predictor.options import LoadOptions as LoadOptions
     from maskwright.predictor.predictor import Predictor as Predictor
     from maskwright.training.config import TrainConfig as TrainConfig
     from maskwright.training.train import train as train

@@ -17,6 +17,7 @@ from maskwright.evaluation.evaluate import Evaluation, evaluate, evaluate_result
 from maskwright.evaluation.report import report_results
 from maskwright.metrics import table
 from maskwright.metrics.metric import GroundTruth, MetricKind, MetricOptions, Section
+from maskwright.predictor.options import FindOptions
 from maskwright.predictor.timing import StageTimer
 from maskwright.report.page import Column
 from maskwright.results.prediction import Prediction
@@ -33,16 +34,10 @@ class Oracle:
         self.lowest_score, self.score_threshold = 0.0, 0.5
         self.options: list[tuple[float | None, int | None]] = []
 
-    def predict(
-        self,
-        source: Any,
-        *,
-        score_threshold: float | None = None,
-        max_instances: int | None = None,
-        timer: StageTimer | None = None,
-    ) -> Instances:
+    def predict(self, source: Any, options: FindOptions | None = None, *, timer: StageTimer | None = None) -> Instances:
         assert timer is not None
-        self.options.append((score_threshold, max_instances))
+        options = options or FindOptions()
+        self.options.append((options.score_threshold, options.max_instances))
         with timer.stage("network"):
             found = self.known[source.tobytes()][: self.keep]
         with timer.stage("finish"):

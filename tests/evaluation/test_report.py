@@ -45,7 +45,7 @@ class Oracle:
             truths.append(truth)
         self._left = iter(truths)
 
-    def predict(self, source: Any, *, timer: StageTimer, **options: Any) -> Instances:
+    def predict(self, source: Any, options: Any = None, *, timer: StageTimer) -> Instances:
         with timer.stage("network"):
             return next(self._left)
 
@@ -218,7 +218,7 @@ def test_a_network_of_boxes_on_images_with_outlines_has_its_report(tmp_path: Pat
     torch.manual_seed(0)
     model, data = RCNN(replace(rcnn.tiny("compact", 1), masks=False)), scenes(tmp_path / "in", ["a"], 2, 1)
     weights = tmp_path / "best.safetensors"
-    save_checkpoint(weights, model.state_dict(), zoo.describe(model, data.classes, "tiny"))
+    save_checkpoint(weights, model.state_dict(), zoo.describe(model.config, data.classes, "tiny"))
     assert report_run(weights, data, Resolved(data="x")) == tmp_path / "report.html"
 
 

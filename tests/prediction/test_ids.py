@@ -11,6 +11,7 @@ from tests.reference.brightness import CLASSES, Brightness
 from maskwright.data.formats import coco
 from maskwright.errors import ConfigError, DataError
 from maskwright.prediction.batch import BatchResult, RunOptions, predict_files
+from maskwright.predictor.options import FindOptions
 from maskwright.results.prediction import Prediction
 
 
@@ -57,7 +58,7 @@ def test_images_and_classes_that_the_annotation_file_does_not_have(tmp_path: Pat
     known = annotations(tmp_path / "val.json", ["a/x.png", "b/x.png"], [CLASSES[0]], [3])
     with pytest.raises(ConfigError, match="has no class 'a/b: ü', which the model finds"):
         run(paths[:2], tmp_path / "out", ids=known)
-    kept = {"ids": known, "save": ("coco",), "classes": CLASSES[:1]}
+    kept = {"ids": known, "save": ("coco",), "find": FindOptions(classes=CLASSES[:1])}
     with pytest.raises(DataError, match=r"c/x\.png is not an image of .*val\.json\. There is a/x\.png\."):
         run(paths, tmp_path / "out", **kept)
     assert not (tmp_path / "out").exists()

@@ -236,7 +236,7 @@ def test_with_one_class_every_field_of_a_detection_is_kept() -> None:
     class Fixed:
         lowest_score, score_threshold = 0.0, 0.5
 
-        def predict(self, source: Any, **options: Any) -> Instances:
+        def predict(self, source: Any, options: Any = None, *, timer: Any = None) -> Instances:
             return found
 
     same = module._AnyClass(Fixed()).predict(None)  # type: ignore[arg-type]

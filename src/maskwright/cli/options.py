@@ -160,7 +160,7 @@ def loader(
 
         return load(
             model,
-            weights,
+            weights=weights,
             classes=names(classes),
             size=size,
             fit=fit,
