@@ -33,6 +33,7 @@ from maskwright.report.panels import (
 )
 from maskwright.results.prediction import Prediction, text_file
 from maskwright.types import FloatArray, Limits, Masks, OutputSpec
+from maskwright.wording import counted
 
 SHOWN_CLASSES = 9
 PALE_BAR, DARK_BAR = (205, 210, 218), (60, 66, 78)
@@ -204,16 +205,11 @@ class Explanation:
         drawing.mark(self.prediction.boxes[self.instance], CHOSEN, 2.0)
         what = "mask" if self.prediction.crops is not None else "box"
         text = f"The {what} in the image's own pixels, as predict gives it"
-        text += f", with {plural(len(others), 'other instance')}." if others else "; nothing else was found."
+        text += f", with {counted(len(others), 'other instance')}." if others else "; nothing else was found."
         if self.overview != self.extent:
             text += " Only this part of the long image is shown."
         key = ((CHOSEN, f"this {self.class_name}"), (REST, "the others"))
         return Panel("The result", text, drawing.pixels(), key[: 2 if others else 1])
-
-
-def plural(number: int, word: str) -> str:
-    """`1 box`, `3 boxes`."""
-    return f"{number} {word}{'' if number == 1 else 'es' if word.endswith('x') else 's'}"
 
 
 def checked_suffix(path: str | PathLike[str]) -> Path:

@@ -31,8 +31,9 @@ from maskwright.report.panels import (
     heat,
     tiles,
 )
-from maskwright.results.explanation import Explanation, Seen, plural
+from maskwright.results.explanation import Explanation, Seen
 from maskwright.types import FloatArray, OutputSpec
+from maskwright.wording import counted
 
 SHOWN_PROPOSALS, SHOWN_MASKS = 100, 12
 
@@ -193,8 +194,8 @@ class RCNNExplanation(Explanation):
             drawing.box(self.proposals[k], tuple(color.tolist()), 1.2, halo=False)
         drawing.mark(self.proposals[self.proposal], BEFORE, 3.0)
         text = (
-            f"A small network slides over the whole image and keeps {plural(len(self.proposals), 'box')} that may "
-            f"hold anything at all. The best {len(order)} are drawn; number {self.proposal} became the result."
+            f"A small network slides over the whole image and keeps {counted(len(self.proposals), 'box', 'es')} that "
+            f"may hold anything at all. The best {len(order)} are drawn; number {self.proposal} became the result."
         )
         key = ((BEFORE, f"this one: {self._sure(self.proposal):.2f} sure"), ((250, 225, 70), "surest"))
         return Panel("Proposals: where could objects be?", text, drawing.pixels(), key)
@@ -286,8 +287,8 @@ class RCNNExplanation(Explanation):
         drawing.box(box, CHOSEN, 3.0)
         moved = float(np.abs(box - start).max())
         rest = (
-            f"{plural(len(self.rivals), 'box')} of this class overlapped it by more than {self.nms:g} with a lower "
-            "score and fell to it."
+            f"{counted(len(self.rivals), 'box', 'es')} of this class overlapped it by more than {self.nms:g} with a "
+            "lower score and fell to it."
             if len(self.rivals)
             else "No other box of this class overlapped it enough to fall to it."
         )
@@ -328,7 +329,7 @@ class RCNNExplanation(Explanation):
             f"{self.output.mask_threshold:g} belong to it"
         )
         text += ", of which the largest part is kept" if self.output.largest_component else ""
-        text += "." if self.mask is None else f": {plural(int(self.mask.areas()[0]), 'pixel')}."
+        text += "." if self.mask is None else f": {counted(int(self.mask.areas()[0]), 'pixel')}."
         return Panel("Onto the image", text, drawing.pixels(), ((CHOSEN, "box"), (EDGE, "edge of the mask")))
 
 

@@ -38,8 +38,9 @@ from maskwright.report.panels import (
     signed,
     tiles,
 )
-from maskwright.results.explanation import Explanation, Seen, plural
+from maskwright.results.explanation import Explanation, Seen
 from maskwright.types import BoolArray, FloatArray, OutputSpec
+from maskwright.wording import counted
 
 SHOWN_CANDIDATES, SHOWN_BARS, MARKED = 150, 32, 6
 PLUS: Color = (195, 50, 25)
@@ -158,7 +159,7 @@ class YolactExplanation(Explanation):
         drawing.mark(self.prior, BEFORE, 3.0)
         text = (
             f"In one pass each of {self.priors} priors (places and sizes) says a class, a box and "
-            f"{len(self.coefficients)} coefficients. {plural(len(self.candidates), 'box')} may be something"
+            f"{len(self.coefficients)} coefficients. {counted(len(self.candidates), 'box', 'es')} may be something"
         )
         text += f"; the best {len(order)} are drawn." if len(order) < len(self.candidates) else "."
         key = ((BEFORE, "the prior of this result"), ((250, 225, 70), "surest"))
@@ -182,7 +183,7 @@ class YolactExplanation(Explanation):
         if s.kind != "exact":
             text += (
                 " A box that fell still makes others fall, so that one matrix is enough: in this image "
-                f"{plural(len(s.only_fast), 'box')} fell for that alone"
+                f"{counted(len(s.only_fast), 'box', 'es')} fell for that alone"
             )
             text += f", {len(near) or 'none'} of them here." if len(s.only_fast) else "."
         key = ((BEFORE, "prior"), (CHOSEN, "its box"), (OTHER, "fell to it"), (WRONG, "fell to a fallen one"))
@@ -286,7 +287,7 @@ class YolactExplanation(Explanation):
         start = "Pixels" if self.output.upsample == "logits" else "Enlarged to the image, pixels"
         text = f"{start} above {self.output.mask_threshold:g} are the mask"
         text += ", of which the largest part is kept" if self.output.largest_component else ""
-        text += "." if self.mask is None else f": {plural(int(self.mask.areas()[0]), 'pixel')}."
+        text += "." if self.mask is None else f": {counted(int(self.mask.areas()[0]), 'pixel')}."
         if self.rating is not None:
             text += (
                 f" A small network looks at the mask alone and rates it {self.rating:.2f}; class score times rating "

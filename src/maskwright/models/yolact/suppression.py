@@ -12,8 +12,8 @@ from maskwright.geometry import Geometry
 from maskwright.models.yolact.config import YolactConfig
 from maskwright.ops import boxes as box_ops
 from maskwright.ops.nms import batched_nms, fast_nms, greedy_nms_by_class, with_end_pixels
-from maskwright.results.explanation import plural
 from maskwright.types import FloatArray, Limits
+from maskwright.wording import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Suppression:
 
     def taking_part(self, name: str) -> str:
         """Which boxes were compared, in words; name: the class of the instance."""
-        boxes, were = plural(self.compared, "box"), "was" if self.compared == 1 else "were"
+        boxes, were = counted(self.compared, "box", "es"), "was" if self.compared == 1 else "were"
         if self.kind == "fast":  # every candidate takes part in every class
             return f"{boxes} {were} compared, ranked by their score for {name}:"
         return f"Of {boxes} of {'all classes' if self.kind == 'fast_cross' else 'the same class'}"
