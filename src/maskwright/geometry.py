@@ -7,6 +7,7 @@ A point (x, y) of the source image is mapped to `matrix @ (x, y, 1)`. Coordinate
 import math
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,9 +15,10 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 
 from maskwright.errors import ConfigError, ImageError
-from maskwright.types import BoolArray, FloatArray, Masks, Size
+from maskwright.types import BoolArray, FloatArray, IntArray, Masks, Size
 
 Matrix = NDArray[np.float64]
+Value = TypeVar("Value", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,13 +145,18 @@ class Geometry:
         x1, y1 = min(self.size[1], math.ceil(box[2])), min(self.size[0], math.ceil(box[3]))
         if x0 >= x1 or y0 >= y1:
             return empty
-        centre_x, centre_y = np.meshgrid(np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5)
-        # 1e-9: centres that lie on a pixel border up to rounding errors are all assigned to the same side.
-        from_x = np.floor(back[0, 0] * centre_x + back[0, 1] * centre_y + back[0, 2] + 1e-9).astype(np.int64) - left
-        from_y = np.floor(back[1, 0] * centre_x + back[1, 1] * centre_y + back[1, 2] + 1e-9).astype(np.int64) - top
-        inside = (from_x >= 0) & (from_x < w) & (from_y >= 0) & (from_y < h)
-        out = inside & crop[np.clip(from_y, 0, h - 1), np.clip(from_x, 0, w - 1)]
+        out = _nearest(crop, (top, left), back, (y0, y1), (x0, x1), outside=False)
         return ((y0, x0), out) if out.any() else empty
+
+    def label_map(self, labels: IntArray, outside: int = -1) -> IntArray:
+        """A map of labels (H, W) in the new frame, read as masks are; `outside` where the source has no pixel.
+
+        Raises ConfigError for a map of another size than `source`.
+        """
+        if labels.shape != self.source:
+            raise ConfigError(f"Geometry.label_map: labels are {labels.shape}, this map starts at {self.source}.")
+        height, width = self.size
+        return _nearest(labels, (0, 0), _inverse(self.matrix), (0, height), (0, width), outside)
 
     def image(self, image: NDArray[np.uint8], fill: tuple[int, int, int] = (0, 0, 0)) -> NDArray[np.uint8]:
         """The uint8 image (H, W, 3) in the new frame: bilinear, antialiased where it shrinks; `fill` outside.
@@ -174,6 +181,20 @@ class Geometry:
 
 def _inverse(matrix: Matrix) -> Matrix:
     return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+
+
+def _nearest(
+    values: NDArray[Value], corner: Size, back: Matrix, rows: Size, columns: Size, outside: Any
+) -> NDArray[Value]:
+    """Rows and columns (first, end) of a moved array that had its corner at (top, left), each read at its centre."""
+    h, w = values.shape
+    centre_x, centre_y = np.arange(*columns) + 0.5, np.arange(*rows)[:, None] + 0.5
+    # 1e-9: centres that lie on a pixel border up to rounding errors are all assigned to the same side.
+    from_x = np.floor(back[0, 0] * centre_x + back[0, 1] * centre_y + back[0, 2] + 1e-9).astype(np.int64) - corner[1]
+    from_y = np.floor(back[1, 0] * centre_x + back[1, 1] * centre_y + back[1, 2] + 1e-9).astype(np.int64) - corner[0]
+    inside = (from_x >= 0) & (from_x < w) & (from_y >= 0) & (from_y < h)
+    read: NDArray[Value] = values[np.clip(from_y, 0, h - 1), np.clip(from_x, 0, w - 1)]
+    return np.where(inside, read, values.dtype.type(outside))
 
 
 def _sample(pixels: torch.Tensor, back: Matrix, size: Size) -> torch.Tensor:

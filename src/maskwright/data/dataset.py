@@ -4,7 +4,7 @@ Letters: N annotations of one image, H W image. Boxes are xyxy in the image's co
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,8 @@ class Dataset:
     source: the annotation file, for messages. notes: what is unusual about the file, one sentence each.
     landmarks: by label, None for a class without any; empty where no class has any. class_extra: by label, the other
     fields of the file's class records; empty where there are none. extra: the file's other sections.
+    semantic_maps: reads the map of an image as `semantic` returns it, or None where it has none; processes that prepare
+    images get a copy, so it can be pickled. semantic_classes: the names of its labels, things and stuff.
     """
 
     classes: Classes
@@ -97,6 +99,8 @@ class Dataset:
     landmarks: tuple[Landmarks | None, ...] = ()
     class_extra: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    semantic_maps: Callable[[ImageRecord], IntArray | None] | None = None
+    semantic_classes: Classes | None = None
 
     def __post_init__(self) -> None:
         if any(self.landmarks) and not any(self.classes.landmarks):
@@ -140,6 +144,25 @@ class Dataset:
                 f"{record.size[0]}x{record.size[1]} (image id {record.id}). {cause}."
             )
         return image
+
+    def semantic(self, i: int) -> IntArray | None:
+        """(H, W) int64, the label of each pixel of image `i` among `semantic_classes`, -1 where it is not annotated.
+
+        None where the image has no map. Raises DataError for a map of another size, or with other labels.
+        """
+        record = self.images[i]
+        found = None if self.semantic_maps is None else self.semantic_maps(record)
+        if found is None:
+            return None
+        labels, count = np.asarray(found, np.int64), len(self.semantic_classes or ())
+        if labels.shape != record.size:
+            facts = f"the semantic map is {labels.shape}, the image is {record.size}"
+            raise DataError(f"{self.source}: {facts} ({record.file_name}).")
+        low, high = int(labels.min()), int(labels.max())
+        if low < -1 or high >= count:
+            facts = f"the labels of the semantic map are {low}..{high}, its {count} classes have -1..{count - 1}"
+            raise DataError(f"{self.source}: {facts} ({record.file_name}).")
+        return labels
 
     def missing_files(self) -> tuple[Path, ...]:
         """The image files that do not exist, in order."""

@@ -181,11 +181,13 @@ def _quarter_turns(size: Size, count: int) -> Geometry:
 def apply(sample: Sample, choice: Choice, *, fill: RGB = (0, 0, 0), antialias: bool = True) -> Sample:
     """The sample, augmented as chosen. Deterministic.
 
-    fill: colour outside the image. antialias: average where the image shrinks. The objects: see `move_objects`.
+    fill: colour outside the image. antialias: average where the image shrinks. The objects: see `move_objects`. The
+    semantic map moves with the image; outside it is -1.
     """
     moved = warp(sample.image, choice.geometry, fill=fill, antialias=antialias)
     image = choice.colour.apply(moved, sample.image)
-    return Sample(image, move_objects(sample.objects, choice))
+    semantic = None if sample.semantic is None else choice.geometry.label_map(sample.semantic)
+    return Sample(image, move_objects(sample.objects, choice), semantic)
 
 
 def move_objects(objects: Objects, choice: Choice) -> Objects:

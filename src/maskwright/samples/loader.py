@@ -119,7 +119,8 @@ class Batch:
         targets = [
             replace(t, boxes=t.boxes.to(device), labels=t.labels.to(device),
                     crowd=t.crowd.to(device) if t.crowd is not None and bool(t.crowd.any()) else None,
-                    keypoints=None if t.keypoints is None else t.keypoints.to(device))
+                    keypoints=None if t.keypoints is None else t.keypoints.to(device),
+                    semantic=None if t.semantic is None else t.semantic.to(device))
             for t in self.targets
         ]  # fmt: skip
         return replace(self, images=self.images.to(device, non_blocking=True), targets=targets)
@@ -292,14 +293,7 @@ class TrainingSamples(TorchDataset[Item]):
         repeat = [key.repeat] if key.repeat else []  # the first repeat does not depend on their number
         rng = np.random.default_rng([AUGMENTATION, self.sampling.seed, key.epoch, key.position, *repeat])
         spec, augment = self._spec(rng), self.sampling.augment
-        image, objects = prepare_sample(sample, spec, augment, rng, self.another)
-        target = Target(
-            boxes=torch.from_numpy(objects.boxes),
-            labels=torch.from_numpy(objects.labels),
-            masks=objects.masks,
-            crowd=torch.from_numpy(objects.crowd),
-            keypoints=None if objects.keypoints is None else torch.from_numpy(objects.keypoints),
-        )
+        image, target = prepare_sample(sample, spec, augment, rng, self.another)
         windowed = augment is not None and augment.crop is not None  # a window is not padded to the square
         return Item(image, target, key, 0 if windowed else spec.square)
 
@@ -345,8 +339,8 @@ def prepare_sample(
     config: Augment | None,
     rng: np.random.Generator,
     another: Another | None = None,
-) -> tuple[Tensor, Objects]:
-    """The network input (3, h, w) and its objects in the input frame.
+) -> tuple[Tensor, Target]:
+    """The network input (3, h, w) and its annotation in the input frame.
 
     Without augmentation the input is exactly that of prediction. With it the image is moved and scaled in one pass by
     the spec's filter, then normalised by the same function as in prediction. Pixels outside the image get the mean
@@ -354,12 +348,24 @@ def prepare_sample(
     """
     if config is None:
         still = Choice(Geometry.resize(sample.size, input_size(sample.size, spec)))
-        return resize_normalise(sample.image, spec), move_objects(sample.objects, still)
+        semantic = None if sample.semantic is None else still.geometry.label_map(sample.semantic)
+        return resize_normalise(sample.image, spec), _target(move_objects(sample.objects, still), semantic)
     mean = spec.mean if spec.channels == "RGB" else spec.mean[::-1]
     fill = (round(mean[0]), round(mean[1]), round(mean[2]))
     view = View(lambda size: input_size(size, spec), fill, antialias=spec.resize == "pillow")
     moved = vary(sample, config, rng, view, another)
-    return normalise(moved.image, spec), moved.objects
+    return normalise(moved.image, spec), _target(moved.objects, moved.semantic)
+
+
+def _target(objects: Objects, semantic: IntArray | None) -> Target:
+    return Target(
+        boxes=torch.from_numpy(objects.boxes),
+        labels=torch.from_numpy(objects.labels),
+        masks=objects.masks,
+        crowd=torch.from_numpy(objects.crowd),
+        keypoints=None if objects.keypoints is None else torch.from_numpy(objects.keypoints),
+        semantic=None if semantic is None else torch.from_numpy(semantic),
+    )
 
 
 def _follow_parent(worker: int) -> None:

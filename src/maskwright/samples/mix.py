@@ -75,15 +75,16 @@ def mosaic(
 
     The canvas has the size of `config.crop`, else of the sample's input. Each image is augmented by itself and seen
     through a window as large as its tile; a smaller image touches the point, and the rest of its tile has the fill
-    colour. `tiles` draws the point and the other images. (YOLOv4, Bochkovskiy et al. 2020, section 3.3; there the
-    images are shrunk first, here `scale` says whether they are.)
+    colour and no class in the semantic map, which the result has where any of the images has one. `tiles` draws the
+    point and the other images. (YOLOv4, Bochkovskiy et al. 2020, section 3.3; there the images are shrunk first, here
+    `scale` says whether they are.)
     """
     height, width = config.crop or view.scaled(sample.size)
     shares = tiles.uniform(0.3, 0.7, 2)
     y, x = max(1, round(height * shares[0])), max(1, round(width * shares[1]))
     image = np.empty((height, width, 3), np.uint8)
     image[:] = view.fill
-    parts = []
+    semantic, mapped, parts = np.full((height, width), -1, np.int64), False, []
     for k, stream in enumerate([rng, *tiles.spawn(3)]):
         low, right = divmod(k, 2)
         tile = (height - y if low else y, width - x if right else x)
@@ -94,8 +95,10 @@ def mosaic(
         h, w = seen.size
         top, left = y if low else y - h, x if right else x - w
         image[top : top + h, left : left + w] = seen.image
+        if seen.semantic is not None:
+            semantic[top : top + h, left : left + w], mapped = seen.semantic, True
         parts.append(_placed(seen, top, left, (height, width)))
-    return Sample(image, join(parts))
+    return Sample(image, join(parts), semantic if mapped else None)
 
 
 def _placed(seen: Sample, top: int, left: int, size: Size) -> Objects:
@@ -128,10 +131,10 @@ def cut_out(size: Size, config: Augment, view: View, another: Another, rng: np.r
     window = choice.geometry.size
     top, left = (int(rng.integers(have - want + 1)) for have, want in zip(size, window, strict=True))
     placed = replace(choice, geometry=choice.geometry.then(Geometry.crop(window, -top, -left, size)))
-    moved = apply(Sample(image.image, objects), placed, fill=view.fill, antialias=view.antialias)
+    moved = apply(replace(image, objects=objects), placed, fill=view.fill, antialias=view.antialias)
     pasted = np.flatnonzero(~moved.objects.crowd)  # also what the window cuts, where `cut` is "ignore"
     count = int(rng.integers(1, len(pasted) + 1)) if len(pasted) else 0
-    return Sample(moved.image, moved.objects[np.sort(rng.permutation(pasted)[:count])])
+    return replace(moved, objects=moved.objects[np.sort(rng.permutation(pasted)[:count])])
 
 
 def _whole(image: Sample) -> BoolArray:
@@ -145,7 +148,8 @@ def paste(base: Sample, source: Sample, min_share: float = 0.0, cut: Literal["dr
 
     The pixels that they hide are cut from the masks of `base`, whose boxes become tight again; objects of which less
     than `min_share` is left are dropped or marked as crowd. Hidden landmarks get visibility 1. The pasted
-    objects come last. Raises DataError where either has no masks.
+    objects come last. Where `base` has a semantic map, pasted pixels bring the class they have in `source`, -1 where it
+    has no map. Raises DataError where either has no masks.
     """
     masks = _masks(source.objects)
     if source.size != base.size:
@@ -155,7 +159,10 @@ def paste(base: Sample, source: Sample, min_share: float = 0.0, cut: Literal["dr
         cover[window] |= bitmap
     image = base.image.copy()
     image[cover] = source.image[cover]
-    return Sample(image, join([_hide(base.objects, cover, min_share, cut), source.objects]))
+    objects, semantic = join([_hide(base.objects, cover, min_share, cut), source.objects]), base.semantic
+    if semantic is not None:
+        semantic = np.where(cover, -1 if source.semantic is None else source.semantic, semantic)
+    return Sample(image, objects, semantic)
 
 
 def _hide(objects: Objects, cover: BoolArray, min_share: float, cut: Literal["drop", "ignore"]) -> Objects:

@@ -101,12 +101,18 @@ def join(parts: Sequence[Objects]) -> Objects:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """An image (H, W, 3) uint8 RGB and its objects."""
+    """An image (H, W, 3) uint8 RGB and its objects.
+
+    semantic: (H, W) int64, the class of each pixel, -1 where it is not annotated; None where the image has no map.
+    """
 
     image: ImageArray
     objects: Objects
+    semantic: IntArray | None = None
 
     def __post_init__(self) -> None:
+        if self.semantic is not None and self.semantic.shape != self.image.shape[:2]:
+            raise DataError(f"Sample: semantic is {self.semantic.shape}, the image is {self.image.shape[:2]}.")
         masks = self.objects.masks
         if masks is not None and masks.size != self.image.shape[:2]:
             raise DataError(f"Sample: masks are for {masks.size}, the image is {self.image.shape[:2]}.")
@@ -127,4 +133,4 @@ def sample_of(dataset: Dataset, i: int, *, masks: bool) -> Sample:
         keypoints=dataset.keypoints(i),
         landmarks=dataset.landmarks,
     )
-    return Sample(dataset.image(i), objects)
+    return Sample(dataset.image(i), objects, dataset.semantic(i))

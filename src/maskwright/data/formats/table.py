@@ -14,6 +14,7 @@ from types import MappingProxyType
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco, cvat, labelme, masks, voc, yolo, youtube_vis
 from maskwright.data.formats.shared.image_files import with_slashes
+from maskwright.data.formats.shared.losses import sentence
 from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.media import SUFFIXES
 from maskwright.wording import counted
@@ -110,9 +111,11 @@ def save(path: str | os.PathLike[str], dataset: Dataset, format: str, copy: bool
     if copy is None:
         copy = chosen.one_file is None or place.suffix.lower() != chosen.one_file
     try:
-        return chosen.save(place, dataset, copy)
+        lost = chosen.save(place, dataset, copy)
     except FileExistsError as error:
         raise DataError(str(error)) from error
+    maps = 0 if dataset.semantic_maps is None else len(dataset)
+    return (*lost, *sentence(maps, "image{s} without the semantic maps of the data set"))
 
 
 def recognise(place: Path) -> Format:
