@@ -6,7 +6,7 @@ The command line builds its options from these fields, and `load`, `predict` and
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
 from maskwright.errors import ConfigError, suggest
 from maskwright.types import Classes, Fit, OutputSpec
@@ -76,10 +76,6 @@ class FindOptions:
         shared = {f.name for f in dataclasses.fields(OutputSpec)} & {f.name for f in dataclasses.fields(self)}
         given = {name: getattr(self, name) for name in shared if getattr(self, name) is not None}
         return replace(output, **given)
-
-    def without_masks(self) -> Self:
-        """The same options but for those of masks."""
-        return replace(self, crop_margin=None, upsample=None, largest_component=None)
 
 
 def given(kind: type[Options], options: Options | None, changes: Mapping[str, Any], of: str) -> Options:
