@@ -7,7 +7,7 @@ from pathlib import Path
 
 from maskwright.errors import WeightsError
 from maskwright.models.base import Config
-from maskwright.nn.backbones import OUR_BODIES, check_backbone
+from maskwright.nn.backbones import OUR_BACKBONES, check_backbone
 from maskwright.types import Classes
 from maskwright.weights.fetch import OnBytes, fetch
 from maskwright.weights.files import read
@@ -66,7 +66,7 @@ class Entry:
         """The entry over one backbone, timm's or one of our own. ConfigError where there is none of this name."""
         assert self.over is not None
         check_backbone(backbone)
-        whose = "" if backbone in OUR_BODIES else "timm's "
+        whose = "" if backbone in OUR_BACKBONES else "timm's "
         what = f"{self.summary.partition(' over ')[0]}, {whose}{backbone}"
         return replace(self, name=f"{self.name}.{backbone}", summary=what, config=self.over(backbone), over=None)
 

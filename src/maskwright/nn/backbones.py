@@ -1,5 +1,11 @@
-"""Any backbone by name: our own forms for published detection weights, timm for everything else."""
+"""Any backbone by name: our own forms for published detection weights, timm for everything else.
 
+A name in `RESNETS` or `OTHERS` is ours, also where timm has a model of that name; any other name is timm's. A new depth
+of our bottleneck ResNet is a row in `resnet.BLOCKS` and in `RESNETS`, a network of another kind a row in `OTHERS`.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch.nn as nn
@@ -7,7 +13,7 @@ from torch import Tensor
 
 from maskwright.errors import ConfigError, suggest
 from maskwright.nn.darknet import DarkNet
-from maskwright.nn.layers import FrozenBatchNorm2d, Norm
+from maskwright.nn.layers import Backbone, FrozenBatchNorm2d, Norm
 from maskwright.nn.mobilenet import MobileNetV2
 from maskwright.nn.resnet import ResNet
 
@@ -29,7 +35,7 @@ def norm_layer(kind: NormKind, eps: float = 1e-5) -> Norm:
     return lambda channels: nn.BatchNorm2d(channels, eps)
 
 
-class TimmBackbone(nn.Module):
+class TimmBackbone(Backbone):
     """A timm model cut to its last feature map at each of the wanted strides that it has; random weights."""
 
     def __init__(self, name: str, strides: tuple[int, ...] = (4, 8, 16, 32), **options: Any) -> None:
@@ -69,28 +75,29 @@ def _create(name: str, **options: Any) -> Any:
     raise ConfigError(f"timm's '{name}' takes images of one size only; use a backbone that takes any size.")
 
 
-OURS = {"resnet14_narrow": (14, 8), "resnet50": (50, 64), "resnet101": (101, 64)}
-"""Depth and width by name; the narrow one is for tests."""
+RESNETS = {"resnet14_narrow": (14, 8), "resnet50": (50, 64), "resnet101": (101, 64)}
+"""Depth and width of our bottleneck ResNets by name; the narrow one is for tests."""
 
+OTHERS: Mapping[str, Callable[[Norm, tuple[int, ...]], Backbone]] = MappingProxyType(
+    {
+        "darknet53": lambda norm, strides: DarkNet(norm, strides=strides),
+        "mobilenetv2": lambda norm, strides: MobileNetV2(norm, strides=strides),
+        "resnet18_half": lambda norm, strides: TimmBackbone("resnet18", strides, channels=(32, 64, 128, 256)),
+    }
+)
+"""Makers of our other backbones, from the norm layer and the wanted strides. The half-width ResNet-18 has timm's layers
+and norm; it is light, and trained from random weights."""
 
-HALF = {"resnet18_half": ("resnet18", (32, 64, 128, 256))}
-"""timm's model and the channels of its stages by name: lighter bodies, to be trained from random weights."""
-
-OUR_BODIES = (*OURS, *HALF, "darknet53", "mobilenetv2")
-"""Names that are not timm's, or of which timm has another form."""
+OUR_BACKBONES = (*RESNETS, *OTHERS)
 
 
 def check_backbone(name: str) -> None:
-    """Raises ConfigError where there is no body of this name."""
+    """Raises ConfigError where there is no backbone of this name."""
     import timm
 
-    if name not in OUR_BODIES and name not in timm.list_models():
+    if name not in OUR_BACKBONES and name not in timm.list_models():
         near = timm.list_models(f"*{name.split('_')[0]}*") or timm.list_models()
         raise ConfigError(f"timm has no model '{name}'.{suggest(name, near)}")
-
-
-Backbone = ResNet | DarkNet | MobileNetV2 | TimmBackbone
-"""Each has `channels` and `strides` of the maps it gives, finest first."""
 
 
 def backbone(
@@ -102,29 +109,23 @@ def backbone(
     stride_in_1x1: bool = False,
     deformable: int = 0,
 ) -> Backbone:
-    """A body with random weights.
+    """The backbone of this name, with random weights.
 
-    `resnet50`, `resnet101`, `darknet53` and `mobilenetv2` are ours, of which published detection weights exist;
-    `resnet18_half` is timm's with half the channels, any other name is timm's. strides: which feature maps are wanted.
-    deformable: n: in stages 3 to 5 of our ResNets every n-th block has a deformable convolution; 0: none. ConfigError
-    with any other backbone.
+    norm, eps: of our own backbones; timm's have their own norm. strides: which feature maps are wanted. Of our
+    ResNets: stride_in_1x1: see `Bottleneck`; deformable: n: in stages 3 to 5 every n-th block has a deformable
+    convolution, 0: none. ConfigError for a name that is unknown, and for `deformable` with another backbone.
     """
-    if deformable < 0 or (deformable and name not in OURS):
+    if deformable < 0 or (deformable and name not in RESNETS):
         raise ConfigError(
-            f"deformable is 0 (none), 1 (every block), 2 (every second) ..., and above 0 only with {', '.join(OURS)}; "
-            f"got {deformable} with '{name}'."
+            f"deformable is 0 (none), 1 (every block), 2 (every second) ..., and above 0 only with "
+            f"{', '.join(RESNETS)}; got {deformable} with '{name}'."
         )
-    if name in OURS:
-        depth, width = OURS[name]
+    if name in RESNETS:
+        depth, width = RESNETS[name]
         if any(s not in (4, 8, 16, 32) for s in strides):
             raise ConfigError(f"'{name}' has feature maps at the strides 4, 8, 16 and 32, got {strides}.")
         out, norms = tuple(stride.bit_length() - 1 for stride in strides), norm_layer(norm, eps)
         return ResNet(depth, norms, stride_in_1x1=stride_in_1x1, out=out, width=width, deformable=deformable)
-    if name == "darknet53":
-        return DarkNet(norm_layer(norm, eps), strides=strides)
-    if name == "mobilenetv2":
-        return MobileNetV2(norm_layer(norm, eps), strides=strides)
-    if name in HALF:
-        body, channels = HALF[name]
-        return TimmBackbone(body, strides, channels=channels)
+    if name in OTHERS:
+        return OTHERS[name](norm_layer(norm, eps), strides)
     return TimmBackbone(name, strides)

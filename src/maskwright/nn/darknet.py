@@ -4,7 +4,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from maskwright.errors import ConfigError
-from maskwright.nn.layers import Norm
+from maskwright.nn.layers import Backbone, Norm
 
 BLOCKS = (1, 2, 8, 8, 4)
 
@@ -29,7 +29,7 @@ def unit(inputs: int, outputs: int, kernel: int, norm: Norm, *, stride: int = 1)
     return nn.Sequential(conv, norm(outputs), nn.LeakyReLU(0.1, inplace=True))
 
 
-class DarkNet(nn.Module):
+class DarkNet(Backbone):
     """A convolution, then five stages that each halve the map; gives the maps at the wanted `strides`, finest first.
 
     channels: of those maps. Stages after the last of them are left out. width: channels of the first convolution.

@@ -9,6 +9,13 @@ Norm = Callable[[int], nn.Module]
 """Makes a normalisation layer for a number of channels."""
 
 
+class Backbone(nn.Module):
+    """Gives feature maps of an image, finest first. channels, strides: of each map."""
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
 class FrozenBatchNorm2d(nn.Module):
     """Batch normalisation whose four statistics never change: y = (x - mean) / sqrt(var + eps) * weight + bias.
 

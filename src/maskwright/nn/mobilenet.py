@@ -1,17 +1,16 @@
 """MobileNetV2 (Sandler et al. 2018) with torchvision's modules and names, cut where YolactEdge's weights are read."""
 
-import torch.nn as nn
 from torch import Tensor
 
 from maskwright.errors import ConfigError
-from maskwright.nn.layers import Norm
+from maskwright.nn.layers import Backbone, Norm
 
 ENDS = {2: 1, 4: 3, 8: 6, 16: 10, 32: 16}
 """Stride to the number of the block whose output is read. At stride 16 it is the end of the fourth stage of seven (64
 channels), not of the fifth, and at stride 32 of the sixth (160), not of the last."""
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Backbone):
     """Gives the maps at the wanted `strides`, finest first; blocks after the last of them are left out."""
 
     def __init__(self, norm: Norm, *, strides: tuple[int, ...] = (8, 16, 32)) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from maskwright.nn.deform import DeformableConv2d
-from maskwright.nn.layers import Norm
+from maskwright.nn.layers import Backbone, Norm
 
 BLOCKS = {14: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
@@ -50,7 +50,10 @@ class Bottleneck(nn.Module):
 def stage(
     inputs: int, width: int, blocks: int, stride: int, norm: Norm, *, stride_in_1x1: bool, deformable: int = 0
 ) -> nn.Sequential:
-    """`blocks` bottlenecks, the first with the stride; from the first on every `deformable`-th is (0: none)."""
+    """`blocks` bottlenecks, the first with the stride.
+
+    deformable: n: the first block and every n-th after it have a deformable convolution; 0: none.
+    """
     rows = (
         Bottleneck(
             inputs if i == 0 else width * 4,
@@ -65,11 +68,11 @@ def stage(
     return nn.Sequential(*rows)
 
 
-class ResNet(nn.Module):
-    """The body up to stage `last` (2..5); returns the outputs of the stages named in `out`.
+class ResNet(Backbone):
+    """The stages up to the last one in `out`; returns the outputs of the stages in `out`.
 
-    channels, strides: of those outputs. width: channels after the first convolution. deformable: in stages 3 to 5
-    every n-th block has a deformable convolution (0: none).
+    out: numbers of stages, 2 (stride 4) to 5 (stride 32). width: channels after the first convolution. deformable: in
+    stages 3 to 5 every n-th block has a deformable convolution (0: none).
     """
 
     def __init__(

@@ -55,6 +55,7 @@ class RCNN(Model[RCNNConfig]):
         norm = norm_layer("live") if c.neck_norm else None
         self.backbone = backbone(c.backbone, c.norm, c.norm_eps, strides=c.strides, stride_in_1x1=c.stride_in_1x1)
         strides = self.backbone.strides
+        levels: tuple[int, ...]
         self.fpn: FPN | None = None
         self.res5: nn.Module | None = None
         if c.neck == "c4":
