@@ -42,7 +42,7 @@ class FieldError(ConfigError):
 
 
 def open_field(fallback: T) -> T:
-    """A dataclass field that is UNSET unless it is given. Readers of its type read values: `filled` makes them."""
+    """A dataclass field that is UNSET unless it is given. Its type does not say so: read it after `filled`."""
     field: T = dataclasses.field(default=UNSET, metadata={"fallback": fallback})  # type: ignore[assignment]
     return field
 
@@ -53,7 +53,7 @@ def unset(section: Any) -> tuple[str, ...]:
 
 
 def is_unset(value: object) -> bool:
-    """Whether a value, which its type says is there, is UNSET."""
+    """Whether a value is UNSET, which the types of open fields do not show."""
     return value is UNSET
 
 

@@ -110,7 +110,7 @@ def test_a_run_begins_with_the_backbone_of_the_other_family(small_zoo: None, tmp
     path = saved(other, "two_stage", classes, tmp_path / "two.safetensors")
     config = NetworkSettings(model="one_stage", weights=str(path))
     start = find_start(config)
-    assert (start.config, start.body_only) == (SMALL, True)
+    assert (start.config, start.backbone_only) == (SMALL, True)
     model, moved = build(config, classes, start)
     assert moved is not None
     state, theirs = model.state_dict(), other.state_dict()
@@ -123,7 +123,7 @@ def test_a_run_begins_with_the_backbone_of_the_other_family(small_zoo: None, tmp
     with pytest.raises(WeightsError, match=r"'one_stage_bgr' cannot begin with, it learnt otherwise: channels RGB"):
         find_start(replace(config, model="one_stage_bgr"))
     same = find_start(NetworkSettings(model="two_stage", weights=str(path)))
-    assert not same.body_only
+    assert not same.backbone_only
 
 
 def test_the_input_is_fitted_as_asked() -> None:
@@ -146,7 +146,7 @@ def test_a_published_backbone_serves_the_other_family(monkeypatch: pytest.Monkey
     body = {"backbone.body.conv1.weight": torch.zeros(64, 3, 7, 7)}
     torch.save(body, path)
     start = find_start(NetworkSettings(model="yolact_r50", weights="mask_rcnn_r50_fpn.torchvision"))
-    assert (start.architecture, type(start.config), start.body_only) == ("yolact_r50", YolactConfig, True)
+    assert (start.architecture, type(start.config), start.backbone_only) == ("yolact_r50", YolactConfig, True)
     assert start.weights is not None
     assert list(start.weights.state) == ["backbone.conv1.weight"]
     with pytest.raises(WeightsError, match=r"channels BGR, not RGB.*strides in other convolutions"):
@@ -157,10 +157,10 @@ def test_a_published_backbone_serves_the_other_family(monkeypatch: pytest.Monkey
 
 
 def settings_of(
-    dataset: Any, config: YolactConfig, weights: bool = False, body_only: bool = False, **given: Any
+    dataset: Any, config: YolactConfig, weights: bool = False, backbone_only: bool = False, **given: Any
 ) -> Any:
-    found = Converted({}) if weights or body_only else None
-    start = Start("yolact_small", config, "old.safetensors", found, None, body_only=body_only)
+    found = Converted({}) if weights or backbone_only else None
+    start = Start("yolact_small", config, "old.safetensors", found, None, backbone_only=backbone_only)
     found = resolve(TrainConfig(**given), dataset, start, CPU)
     return SimpleNamespace(network=found.network, **{name: found.value(name) for name in PATHS})
 
@@ -187,7 +187,7 @@ def test_priors_fit_the_objects_and_keep_their_steps() -> None:
 
 def test_new_heads_on_a_trained_backbone_are_trained_as_new() -> None:
     new, body, old = (
-        settings_of(PLAIN, yolact.compact(), **kind) for kind in ({}, {"body_only": True}, {"weights": True})
+        settings_of(PLAIN, yolact.compact(), **kind) for kind in ({}, {"backbone_only": True}, {"weights": True})
     )
     assert (new.norm, body.norm, old.norm) == ("live", "live", "frozen")
     assert new.epochs > body.epochs > old.epochs

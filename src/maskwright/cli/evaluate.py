@@ -100,8 +100,9 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure a model on annotated images: COCO box and mask AP, by class, and the time of each stage."""
-    from maskwright.evaluation import evaluate as rooms
     from maskwright.evaluation import report as pages
+    from maskwright.evaluation.evaluate import evaluate as evaluate_model
+    from maskwright.evaluation.evaluate import evaluate_results
     from maskwright.metrics.table import uses_score
     from maskwright.predictor.options import FindOptions
 
@@ -113,11 +114,11 @@ def evaluate(
     options |= {"data_format": data_format, "limit": limit}
     if results is not None:
         _refuse_options_of_models(ctx)
-        run = rooms.evaluate_results if report is None else partial(pages.report_results, report)
+        run = evaluate_results if report is None else partial(pages.report_results, report)
         evaluation = run(results, data, images, **options)
     else:
         options |= {"skip": skip, "class_names": pairs(class_names or []), "progress": Console(stderr=True).is_terminal}
-        measure = rooms.evaluate if report is None else partial(pages.report, report)
+        measure = evaluate_model if report is None else partial(pages.report, report)
         evaluation = measure(load(), data, images, FindOptions(**masks), **options)
     typer.echo(evaluation.report())
     if out is not None:

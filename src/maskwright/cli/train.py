@@ -86,7 +86,7 @@ def train(
         help="Processes that prepare images.  [default: by device]")] = None,
     seed: Annotated[int | None, _how(min=0, metavar="N", help="Of everything random.  [default: 0]")] = None,
     config: Annotated[Path | None, _other("--config", metavar="FILE.toml",
-        help="Settings; options given here go before it.")] = None,
+        help="Settings; options of the command line take precedence.")] = None,
     write_config: Annotated[Path | None, _other("--write-config", metavar="FILE.toml",
         help="Write all settings, with the reasons of those decided from the data, and stop.")] = None,
     check: Annotated[bool, _other("--check",

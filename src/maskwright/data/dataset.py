@@ -122,7 +122,7 @@ class Dataset:
     def path(self, i: int) -> Path:
         """Where image `i` lies. Raises DataError if the data set was loaded without an image folder."""
         if self.root is None:
-            raise DataError(f"{self.source} was loaded without an image folder: pass images_dir when loading it.")
+            raise DataError(f"{self.source} was loaded without an image folder: name it.", options=("images",))
         return self.root / self.images[i].file_name
 
     def image(self, i: int) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""The contract of every model: two verbs, `loss` and `detect`, and no output that depends on train or eval mode.
+"""The contract of every model: `loss` to train it, `detect` to predict. Neither returns something else in eval mode.
 
 A model does not change once it is built: what a caller may choose comes with each call (`Limits`), everything else is
 in the frozen config that rebuilds it.
@@ -146,7 +146,7 @@ class Model(nn.Module, Generic[C]):
         return twin
 
     def loss(self, inputs: Inputs, targets: Sequence[Target], generator: Draws = None) -> dict[str, Tensor]:
-        """Named scalar losses of a batch; the same in train and eval mode.
+        """Named scalar losses of a batch; the same names in train and eval mode.
 
         targets: one for each image, input frame. generator: draws the samples.
         """

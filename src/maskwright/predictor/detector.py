@@ -1,4 +1,4 @@
-"""What a `Predictor` drives: a network in eager or fast form here; an exported file would be another."""
+"""What a `Predictor` runs: here a network in eager or fast form; an exported file can be another `Detector`."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol, Self

@@ -1,4 +1,4 @@
-"""Raw detections to instances on the image: threshold, undo the geometry, and finish each part of the detections.
+"""Raw detections to instances on the image: threshold, map boxes back to the image, finish masks and landmarks.
 
 One piece of code for every model: what differs between them is in `OutputSpec`, and in the parts that they return. A
 part has one finisher in `FINISHERS`; each fills a field of the `Prediction`.

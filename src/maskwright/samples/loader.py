@@ -259,7 +259,7 @@ def _ended(cause: object) -> TrainingError:
 
 
 @contextmanager
-def telling_of_workers() -> Iterator[None]:
+def worker_failures_explained() -> Iterator[None]:
     """Turns torch's report that a worker process has ended, which may come anywhere, into a TrainingError."""
     try:
         yield

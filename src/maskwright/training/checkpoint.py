@@ -16,7 +16,7 @@ from torch import nn
 
 from maskwright.atomic import FULL, reason, replacing
 from maskwright.errors import TrainingError
-from maskwright.samples.loader import telling_of_workers
+from maskwright.samples.loader import worker_failures_explained
 from maskwright.training.position import Position
 
 FORMAT = 2
@@ -109,7 +109,7 @@ def save(path: Path, state: Mapping[str, Any]) -> Path:
     try:
         for left in path.parent.glob(f".{path.name}.*.part"):  # by a run that was killed while it wrote
             left.unlink()
-        with telling_of_workers(), replacing(path, durable=True) as part, part.open("wb") as stream:
+        with worker_failures_explained(), replacing(path, durable=True) as part, part.open("wb") as stream:
             torch.save(dict(state), stream)  # into a stream: the system's error stays behind torch's
     except TrainingError:
         raise

@@ -12,8 +12,8 @@ from maskwright.training.batches import BatchSettings
 from maskwright.training.compute import ComputeSettings
 from maskwright.training.learning import LearningSettings
 from maskwright.training.network import NetworkSettings
-from maskwright.training.parts import DataSettings
 from maskwright.training.position import LengthSettings
+from maskwright.training.split import DataSettings
 from maskwright.training.watch import RunSettings
 
 SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
@@ -45,12 +45,12 @@ class TrainConfig:
     """One training run. Classes, and so the model's outputs, come from the annotation file.
 
         TrainConfig(data="leaves.json", images="photos/", lr=1e-4)      # settings by their names alone
-        TrainConfig(dataset=DataSettings("leaves.json"), lr=1e-4)       # or by section; single settings go before it
+        TrainConfig(dataset=DataSettings("leaves.json"), lr=1e-4)       # or by section; single settings take precedence
 
     dataset: `DataSettings`, what to learn from and to measure on. network: `NetworkSettings`. batches:
     `BatchSettings`. augment: the variations of training images, or None for none. learning: `LearningSettings`.
     length: `LengthSettings`. compute: `ComputeSettings`. run: `RunSettings`, files and messages.
-    What is UNSET `train` decides from the data (`training.defaults`).
+    Settings that are UNSET are decided by `train` from the data (`training.defaults`).
     """
 
     dataset: DataSettings = field(default_factory=DataSettings)

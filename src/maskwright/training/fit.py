@@ -16,7 +16,7 @@ import torch
 from maskwright.data.dataset import Dataset
 from maskwright.errors import TrainingError
 from maskwright.models.base import AnyModel
-from maskwright.samples.loader import Batch, Batches, Sampling, telling_of_workers
+from maskwright.samples.loader import Batch, Batches, Sampling, worker_failures_explained
 from maskwright.training.config import TrainConfig
 from maskwright.training.processes import saved
 from maskwright.training.resolved import Resolved
@@ -104,9 +104,9 @@ def check_finite(losses: Mapping[str, float], run: Run, *group: Batch) -> None:
 
 
 def update(run: Run, group: Sequence[Batch]) -> float:
-    """Move the weights by the gradients of all processes, clipped; gives the gradients' norm before that.
+    """One optimiser step with the clipped gradients of all processes; returns their norm before clipping.
 
-    fp16: gradients that overflow leave the weights as they are, and the next ones are scaled less; 0 is given then.
+    fp16: where gradients overflow the step is skipped, the loss scale is lowered, and 0 is returned.
     """
     scaler, parameters = run.accelerator.scaler, list(run.model.parameters())
     run.team.add_gradients(parameters)
@@ -171,21 +171,21 @@ def fit(
     config: TrainConfig,
     evaluate: Evaluate | None = None,
     save: SaveWeights | None = None,
-    begun: Callable[[], object] | None = None,
+    on_start: Callable[[], object] | None = None,
 ) -> History:
     """Train `model` in place; what it learns is in the run's folder at any time.
 
-    config: what is UNSET in it has its fallback. evaluate: without it the validation loss decides which weights are
-    best. save: writes best.safetensors and last.safetensors. begun: called by the first process once nothing refused
-    the run.
+    config: settings that are UNSET take their fallback. evaluate: without it the validation loss decides which weights
+    are best. save: writes best.safetensors and last.safetensors. on_start: called by the first process once everything
+    is set up, before the first step.
     SIGTERM or one Ctrl-C ends the run after the step it is at, with its state saved.
     Raises TrainingError where the run cannot go on; ConfigError, DataError where it cannot begin.
     """
     settings, measure, history = Resolved.of(config), evaluate or validation_loss, History()
     with ExitStack() as stack:
         stop = stack.enter_context(StopRequest())
-        stack.enter_context(telling_of_workers())
-        stack.enter_context(_own_random_numbers())
+        stack.enter_context(worker_failures_explained())
+        stack.enter_context(_random_state_kept())
         torch.manual_seed(settings.compute.seed)
         run = Run(model, train_data, settings)
         run.team.state = run.out / STATE
@@ -195,17 +195,17 @@ def fit(
         output = settings.run
         log = stack.enter_context(Log(folder, run.position, output.log_every, tensorboard=output.tensorboard))
         bar = stack.enter_context(TrainingBar(output.progress and run.team.first))
-        if begun is not None and run.team.first:
-            begun()
+        if on_start is not None and run.team.first:
+            on_start()
 
-        def check_up() -> None:
+        def save_and_validate() -> None:
             run.save_state()  # before the evaluation, which may take long
             if val_data is not None and len(val_data) and run.position.validated != run.position.iteration:
                 history.metrics.append(log.metrics(run.position, validate(run, val_data, measure, save)))
             run.position.due = False
 
         if run.position.due:  # stopped between a step and its evaluation
-            check_up()
+            save_and_validate()
         for group, waited in run.groups():
             losses = train_step(run, group)
             run.advance(group)
@@ -216,12 +216,12 @@ def fit(
                 history.stopped = ending
                 break
             if run.position.due:
-                check_up()
+                save_and_validate()
             if run.state_is_old():
                 run.save_state()
         if history.stopped in ("finished", "time"):
-            history.losses += log.rest(run.position)  # of a run that brought nothing better any more
-            check_up()
+            history.losses += log.rest(run.position)  # the steps since the last row
+            save_and_validate()
             history.stopped = "no progress" if run.position.stalled(run.length) else history.stopped
         run.save_state()
         if save is not None and run.team.first:
@@ -233,6 +233,6 @@ def fit(
     return history
 
 
-def _own_random_numbers() -> AbstractContextManager[None]:
-    """Inside, seeding and drawing leave the caller's random numbers as they are."""
+def _random_state_kept() -> AbstractContextManager[None]:
+    """Restores the caller's random state at the end, so that seeding and drawing inside do not change it."""
     return torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else [])

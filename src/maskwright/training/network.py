@@ -24,11 +24,11 @@ SAME_COLOURS = 0.05
 """Share of the deviation by which the colours of two networks' inputs may differ."""
 
 Trained = Literal["nothing", "backbone", "network"]
-"""What begins with trained weights."""
+"""How much of the network begins with trained weights."""
 
 
 DEFAULT_MODEL = "mask_rcnn_small"
-"""Made to learn from random weights, light."""
+"""A light network that is trained from random weights."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ class NetworkSettings:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What a run's network begins as, before anything is fitted to the data.
+    """The architecture and the first weights of a run, before its config is adapted to the data.
 
     architecture: its name in checkpoints. config: the network as it was published or trained.
     source, weights, classes: the first weights, the file they are from and the classes they are for (None: not said);
-    without weights the run begins with random ones. body_only: the weights are of another family, so that the heads
-    begin anew. built: the model is there already, nothing is fitted.
+    without weights the run begins with random ones. backbone_only: the weights are of another family, so that the heads
+    begin anew. built: the model exists already, its config is not adapted.
     """
 
     architecture: str
@@ -77,13 +77,13 @@ class Start:
     source: str = ""
     weights: Converted | None = None
     classes: Classes | None = None
-    body_only: bool = False
+    backbone_only: bool = False
     built: bool = False
 
     @property
     def trained(self) -> Trained:
         """How much of the network begins with trained weights."""
-        return "nothing" if self.weights is None else "backbone" if self.body_only else "network"
+        return "nothing" if self.weights is None else "backbone" if self.backbone_only else "network"
 
 
 def find_start(settings: NetworkSettings, default: str = DEFAULT_MODEL) -> Start:
@@ -91,7 +91,7 @@ def find_start(settings: NetworkSettings, default: str = DEFAULT_MODEL) -> Start
 
     weights: a file, or a zoo name whose published weights are fetched. Our own checkpoints describe their network:
     it is taken as it is unless another architecture is named. default: the model where neither is chosen.
-    Its input is fitted as `fit` says.
+    `fit` changes how images become its input.
     Raises ConfigError, WeightsError, DownloadError.
     """
     found = _named(None if is_unset(settings.model) else settings.model, settings.weights, default)
@@ -122,15 +122,15 @@ def _named(given: str | None, weights: str | None, default: str) -> Start:
 def _from_published(file: WeightsFile, theirs: zoo.Entry, entry: zoo.Entry) -> Start:
     """The network of `entry` with the weights of `theirs`, the same or, for its backbone, one of another family."""
     own, before = zoo.config_of(entry), zoo.config_of(theirs)
-    body_only = type(before) is not type(own)
-    if body_only:
+    backbone_only = type(before) is not type(own)
+    if backbone_only:
         _check_same_images(str(file.path), theirs.name, before, entry.name, own)
     else:
         theirs = entry
     found = converted(file, zoo.known(), theirs.publisher)
     count = class_count(found.shapes, family_of(before).class_rows)
     published = theirs.classes if count == len(theirs.classes) else None
-    return Start(entry.name, own, str(file.path), found, published, body_only=body_only)
+    return Start(entry.name, own, str(file.path), found, published, backbone_only=backbone_only)
 
 
 def _check_same_images(source: str, their_name: str, theirs: Config, own_name: str, own: Config) -> None:
@@ -158,14 +158,14 @@ def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) 
     architecture, own = str(header["architecture"]), before
     if given is not None and zoo.full_name(given) != zoo.full_name(architecture):
         architecture, own = given, zoo.config_of(zoo.resolve(given))
-    body_only = type(before) is not type(own)
-    if body_only:
+    backbone_only = type(before) is not type(own)
+    if backbone_only:
         _check_same_images(str(file.path), str(header["architecture"]), before, architecture, own)
     found = Converted(file.tensors)
-    return Start(architecture, own, str(file.path), found, classes, body_only=body_only)
+    return Start(architecture, own, str(file.path), found, classes, backbone_only=backbone_only)
 
 
-# ---- fitted to the data ---------------------------------------------------------------------------------------------
+# ---- adapted to the data --------------------------------------------------------------------------------------------
 
 
 def fitted(base: Config, settings: NetworkSettings, classes: int) -> Config:

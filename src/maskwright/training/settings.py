@@ -28,7 +28,7 @@ NOT_WRITTEN = ("resume",)
 
 
 def read(path: str | os.PathLike[str], **given: Any) -> TrainConfig:
-    """The settings of a file; what is `given`, by name alone, goes before it.
+    """The settings of a file; what is `given`, by name alone, takes precedence.
 
     Raises ConfigError, with the file and the line, for an unknown key (with a suggestion) and for a value of another
     type than the setting's.
@@ -89,7 +89,7 @@ def _place(path: Path, text: str, names: tuple[str, ...]) -> str:
 def text(config: TrainConfig) -> str:
     """The settings as TOML, the reasons of decided ones beside them; `read` gives the same settings back."""
     reasons = config.reasons if isinstance(config, Resolved) else {}
-    tables = ["# Settings of maskwright train; options given on the command line go before them.\n"]
+    tables = ["# Settings of maskwright train; options of the command line take precedence.\n"]
     for name in (*SECTIONS, AUGMENT):
         section, comment = getattr(config, name), _comment(reasons.get(name))
         if section is None:

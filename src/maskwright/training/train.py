@@ -16,11 +16,11 @@ from maskwright.training.config import TrainConfig
 from maskwright.training.defaults import default_model, resolve
 from maskwright.training.fit import Evaluate, History, fit
 from maskwright.training.network import Start, build, find_start
-from maskwright.training.parts import parts
 from maskwright.training.processes import is_first
 from maskwright.training.report import report_run
 from maskwright.training.resolved import Resolved
 from maskwright.training.run import STATE
+from maskwright.training.split import split_data
 from maskwright.types import Classes
 from maskwright.weights.files import save_checkpoint
 from maskwright.wording import counted
@@ -58,7 +58,7 @@ def plan(config: TrainConfig, model: AnyModel | None = None) -> Plan:
     """Read the annotations, split them, and decide what was left open. Raises ConfigError, DataError, WeightsError."""
     if config.run.resume:
         config = files.as_started(config, Path(config.run.out) / SETTINGS)
-    chosen = parts(config.dataset)
+    chosen = split_data(config.dataset)
     if model is None:
         start = find_start(config.network, default_model(chosen.data))
     else:
@@ -85,7 +85,7 @@ def train(config: TrainConfig, model: AnyModel | None = None) -> Path:
         if moved is not None:
             tell(moved.report())
 
-    def begun() -> None:
+    def on_start() -> None:
         if not (out / STATE).exists():
             files.write(out / SETTINGS, settings, over=True)
 
@@ -94,7 +94,7 @@ def train(config: TrainConfig, model: AnyModel | None = None) -> Path:
         decided = {"training": encode(settings), "decided": dict(settings.reasons)}
         save_checkpoint(path, trained.state_dict(), {**about, "metrics": dict(metrics), **decided})
 
-    history = fit(model, run.data, run.held_out, settings, average_precision(classes), save, begun)
+    history = fit(model, run.data, run.held_out, settings, average_precision(classes), save, on_start)
     measured = history.best is not None  # else a file of that name is of another run
     best, page = out / ("best.safetensors" if measured else "last.safetensors"), None
     if settings.run.report and is_first() and history.stopped in ("finished", "time", "no progress"):

@@ -42,13 +42,13 @@ class RunSettings:
 
 
 class StopRequest:
-    """Turns SIGTERM and the first Ctrl-C into a wish that the loop reads; a second Ctrl-C interrupts at once.
+    """Turns SIGTERM and the first Ctrl-C into a request that the loop reads; a second Ctrl-C interrupts at once.
 
     name: the signal that came, or None. heeded: whether the loop has begun; until then signals do what they did before.
     Outside the main thread signals cannot be caught, and nothing is changed.
 
     torchrun ends all processes as soon as one has ended: an error of one of several would be lost where SIGTERM comes
-    before it is printed. So the first SIGTERM after an error is passed over.
+    before it is printed. So the first SIGTERM after an error is ignored.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
 """The R-CNN family as one composition: Faster R-CNN and Mask R-CNN, with a feature pyramid or on the C4 features.
 
-A proposer names boxes, a reader turns each of them into features, and heads say what is there: class and box (Faster
-R-CNN, Ren et al. 2015), and one binary mask for each class, of which the predicted class chooses one (Mask R-CNN, He et
-al. 2017, with RoIAlign in place of RoIPool). What published implementations do differently is a field of the config, so
-that each one's weights give its own numbers.
+A proposer (`RPN`) predicts boxes that may hold an object, a reader (`RoIReader`) extracts the features of each, and
+heads predict class and box (Faster R-CNN, Ren et al. 2015, with RoIAlign in place of RoIPool) and one binary mask for
+each class, of which that of the predicted class is used (Mask R-CNN, He et al. 2017). What published implementations do
+differently is a field of the config, so that each one's weights give its own numbers.
 
 Letters: B batch, L levels, P proposals, K rows kept, Q classes, M mask side.
 """
@@ -88,7 +88,7 @@ class RCNN(Model[RCNNConfig]):
     # ---- the composition --------------------------------------------------------------------------------------
 
     def reader(self, side: int) -> RoIReader:
-        """What reads a RoI in `side` x `side` bins."""
+        """Extracts the features of RoIs in `side` x `side` bins."""
         roi, scales = self.config.roi, tuple(1 / s for s in self.backbone.strides)
         return RoIReader(Pooler(scales, side, roi.sampling_ratio, roi.aligned, roi.outer_epsilon), self.res5)
 
@@ -110,7 +110,7 @@ class RCNN(Model[RCNNConfig]):
         maps: list[Tensor] = self.backbone(images)
         return maps if self.fpn is None else self.fpn(maps)
 
-    # ---- the two verbs ----------------------------------------------------------------------------------------
+    # ---- prediction and training ------------------------------------------------------------------------------
 
     def trace(self, inputs: Inputs, limits: Limits) -> RCNNTrace:
         """See `Model.trace`."""

@@ -42,7 +42,7 @@ class Proposals:
 
 @dataclass(frozen=True, eq=False)
 class Anchored:
-    """What the head says of every anchor, level by level: logits (B, n), deltas (B, n, 4), anchors (n, 4)."""
+    """The head's outputs for every anchor, level by level: logits (B, n), deltas (B, n, 4), anchors (n, 4)."""
 
     logits: list[Tensor]
     deltas: list[Tensor]
@@ -89,7 +89,7 @@ class RPN(nn.Module):
         return Anchored(logits, deltas, self.anchors(features, size))
 
     def propose(self, features: Sequence[Tensor], inputs: Inputs, keep: int | None = None) -> Proposals:
-        """The proposals for prediction. keep: more rows than usual become detections; None: as many as usual."""
+        """The proposals for prediction. keep: detections asked for, where more than usual."""
         c = self.config if keep is None else self.config.for_rows(keep)
         return self.best(self.anchored(features, inputs.padded), inputs.sizes, c.before, c.after)
 

@@ -1,4 +1,4 @@
-"""How the heads see a region of interest: RoIAlign on the pyramid, or RoIAlign and the last ResNet stage (C4).
+"""Features of regions of interest: RoIAlign on the pyramid, or RoIAlign and the last ResNet stage (C4).
 
 Letters: L levels, R RoIs, C channels, S pooled side.
 """
@@ -57,16 +57,16 @@ class Pooler:
 
 @dataclass(frozen=True, eq=False)
 class RoIReader:
-    """A pooler, and the layers that all heads share behind it. stage: the last ResNet stage, or None."""
+    """RoIAlign, then the layers that all heads share. stage: the last ResNet stage, or None."""
 
     pooler: Pooler
     stage: nn.Module | None = None
 
     def __call__(self, features: Sequence[Tensor], boxes: Tensor, batch_index: Tensor) -> Tensor:
-        """Boxes (R, 4) in input pixels, batch_index (R,), to what the heads see, (R, C, S, S)."""
+        """Boxes (R, 4) in input pixels, batch_index (R,), to the input of the heads, (R, C, S, S)."""
         pooled = self.pooler(features, boxes, batch_index)
         return pooled if self.stage is None else self.stage(pooled)
 
     def rows_at_once(self, rows: int) -> int:
-        """How many of so many RoIs are read together: with a stage few, because its maps are large."""
+        """How many of `rows` RoIs are processed together: at most `C4_ROWS` where a stage makes large maps."""
         return C4_ROWS if self.stage is not None and not torch.is_grad_enabled() else max(1, rows)

@@ -92,7 +92,7 @@ class Yolact(Model[YolactConfig]):
         self.semantic = semantic_branch(c.channels, c.num_classes)
         self.scorer = MaskScorer(c.num_classes) if c.mask_scoring else None
 
-    # ---- the two verbs ----------------------------------------------------------------------------------------
+    # ---- prediction and training ------------------------------------------------------------------------------
 
     def trace(self, inputs: Inputs, limits: Limits) -> YolactTrace:
         """See `Model.trace`."""

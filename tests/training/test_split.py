@@ -11,8 +11,7 @@ from maskwright.data.formats import coco
 from maskwright.data.synthetic import coco_fixture
 from maskwright.errors import DataError
 from maskwright.training.config import TrainConfig
-from maskwright.training.parts import Parts
-from maskwright.training.parts import parts as parts_of
+from maskwright.training.split import Split, split_data
 from maskwright.training.train import plan
 
 
@@ -25,8 +24,8 @@ def given(source: Path, **more: Any) -> TrainConfig:
     return TrainConfig(data=str(source), images=str(source.parent / "images"), **more)
 
 
-def parts(config: TrainConfig) -> Parts:
-    return parts_of(config.dataset)
+def parts(config: TrainConfig) -> Split:
+    return split_data(config.dataset)
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -1,4 +1,4 @@
-"""Which images a run learns from, and which it is measured on."""
+"""The division of a data set into training and validation images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,20 +35,20 @@ class DataSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
-    """data: to learn from. held_out: to measure on, or None. chosen_by: where that comes from, in words."""
+class Split:
+    """data: training images. held_out: validation images, or None. chosen_by: how these were chosen, in words."""
 
     data: Dataset
     held_out: Dataset | None
     chosen_by: str
 
 
-def parts(settings: DataSettings) -> Parts:
-    """Annotations of their own (`val`), else the parts the file names, else a share chosen by a hash of the names.
+def split_data(settings: DataSettings) -> Split:
+    """Validation images: those of `val`, else those that the file marks so, else a share chosen by a hash of the names.
 
-    A `val_fraction` that is given goes before the file's own parts. Of a single image nothing is held out. Raises
-    DataError where images are missing, no object is left to learn from or to measure on, or the two sides do not
-    belong together.
+    A `val_fraction` that is given takes precedence over the file's own parts. Of a single image nothing is held out.
+    Raises DataError where images are missing, where either side has no object, or where the validation images have a
+    class that the training annotations do not list.
     """
     data = formats.load(settings.data, settings.images or None, settings.data_format)
     if not len(data):
@@ -59,13 +59,13 @@ def parts(settings: DataSettings) -> Parts:
     return found
 
 
-def _chosen(settings: DataSettings, data: Dataset) -> Parts:
+def _chosen(settings: DataSettings, data: Dataset) -> Split:
     if settings.val:
         held_out = formats.load(settings.val, settings.val_images or settings.images or None, None)
         held_out.require_files()
         _check_classes(data, held_out)
         _check_measurable(held_out, str(settings.val))
-        return Parts(data, held_out, str(settings.val))
+        return Split(data, held_out, str(settings.val))
     named = data.parts() if settings.val_fraction is None else {}
     first, second = (next((n for n in named if usual_part(n) == part), None) for part in ("train", "val"))
     first = first or next((n for n in named if n.lower() == "trainval"), None)
@@ -73,7 +73,7 @@ def _chosen(settings: DataSettings, data: Dataset) -> Parts:
     rest = f"; left out: {', '.join(left)}" if left else ""
     if first and second:
         _check_measurable(named[second], f"the part '{second}' of the data")
-        return Parts(named[first], named[second], f"the part '{second}' of the data{rest}")
+        return Split(named[first], named[second], f"the part '{second}' of the data{rest}")
     if first:
         return _divided(settings, named[first], rest)
     unknown = ", ".join(f"'{name}'" for name in named)
@@ -81,21 +81,21 @@ def _chosen(settings: DataSettings, data: Dataset) -> Parts:
     return _divided(settings, data, rest)
 
 
-def _divided(settings: DataSettings, data: Dataset, note: str) -> Parts:
+def _divided(settings: DataSettings, data: Dataset, note: str) -> Split:
     """A share held out by a hash of the names, with at least one image that has an object, if two have one.
 
     note: added to the description.
     """
     share = SHARE if settings.val_fraction is None else settings.val_fraction
     if share == 0:
-        return Parts(data, None, f"val_fraction is 0{note}")
+        return Split(data, None, f"val_fraction is 0{note}")
     if len(data) == 1:
-        return Parts(data, None, f"a single image cannot be divided{note}")
+        return Split(data, None, f"a single image cannot be divided{note}")
     learnt, held_out = data.split(share, settings.split_salt)
     if not _filled(held_out):
         filled = data.subset(i for i, record in enumerate(data.images) if _has_object(data.annotations[record.id]))
         if len(filled) < 2:
-            return Parts(data, None, f"fewer than two images have an object{note}")
+            return Split(data, None, f"fewer than two images have an object{note}")
         held = {record.id for part in (held_out, filled.split(share, settings.split_salt)[1]) for record in part.images}
         learnt, held_out = (
             data.subset(i for i, record in enumerate(data.images) if (record.id in held) == inside)
@@ -103,7 +103,7 @@ def _divided(settings: DataSettings, data: Dataset, note: str) -> Parts:
         )
     real = len(held_out) / len(data)
     about = f"about {real:.0%}" if real >= 0.01 else "under 1%"
-    return Parts(learnt, held_out, f"{len(held_out)} of {len(data)}, {about}, chosen by their names{note}")
+    return Split(learnt, held_out, f"{len(held_out)} of {len(data)}, {about}, chosen by their names{note}")
 
 
 def _check_objects(data: Dataset, learnt: Dataset) -> None:
