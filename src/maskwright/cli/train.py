@@ -90,7 +90,7 @@ def train(
     write_config: Annotated[Path | None, _other("--write-config", metavar="FILE.toml",
         help="Write all settings, with the reasons of those decided from the data, and stop.")] = None,
     check: Annotated[bool, _other("--check",
-        help="Learn 8 images by heart in a minute (or --minutes), and say whether this can work.")] = False,
+        help="Overfit 8 images in a minute (or --minutes), and say whether the set-up can learn.")] = False,
     tensorboard: Annotated[bool, _other("--tensorboard", help="Write events for TensorBoard too.")] = False,
     resume: Annotated[bool, _other("--resume", help="Continue the run in --out.")] = False,
     debug: Debug = False,

@@ -281,7 +281,8 @@ def _rate(f: Survey) -> Decisions:
         yield "lr", float(f"{0.02 * batch / 16:.2g}"), f"SGD, {each} a step: 0.02 for 16"
     else:
         rate = float(f"{base * math.sqrt(batch / 4):.2g}")
-        yield "lr", rate, f"AdamW from {BEGUN[f.start.trained]}, {each} a step: {base:g} for 4, by the root"
+        basis = f"AdamW from {BEGUN[f.start.trained]}, {each} a step"
+        yield "lr", rate, f"{basis}: {base:g} for 4, scaled by the square root"
 
 
 def _precision(f: Survey) -> Decisions:

@@ -1,6 +1,6 @@
-"""Can this set-up learn? A minute of training on eight typical images must nearly learn them by heart.
+"""The trial before a run: can this set-up learn? A minute of training on eight typical images must overfit them.
 
-What is tried is the run's own network, input scale, learning rate, precision and annotations, on windows of the
+The trial uses the run's own network, input scale, learning rate, precision and annotations, on windows of the
 images, without variations. Letters: N objects.
 """
 
