@@ -17,7 +17,8 @@ from maskwright.geometry import Geometry
 from maskwright.ops.warp import resize_normalise
 from maskwright.samples import loader
 from maskwright.samples.augment import Augment
-from maskwright.samples.loader import Batch, Batches, Sampling, order, scaled_spec
+from maskwright.samples.inputs import scaled_spec
+from maskwright.samples.loader import Batch, Batches, Sampling, order
 from maskwright.types import Classes, InputSpec
 
 SPEC = InputSpec(size=40, max_size=60, resize="pillow", multiple=16)

@@ -13,7 +13,8 @@ from maskwright.data.formats import coco
 from maskwright.predictor.prepare import prepare
 from maskwright.samples.augment import Augment
 from maskwright.samples.excerpt import windows
-from maskwright.samples.loader import Batch, Batches, Sampling, scaled_spec
+from maskwright.samples.inputs import scaled_spec
+from maskwright.samples.loader import Batch, Batches, Sampling
 from maskwright.types import InputSpec, Masks
 
 SPECS = {

@@ -6,6 +6,7 @@ Letters: N annotations of one image, H W image. Boxes are xyxy in the image's co
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from maskwright import media
 from maskwright.errors import ConfigError, DataError
 from maskwright.ops import masks as mask_ops
-from maskwright.types import BoolArray, Classes, FloatArray, Frame, Instances, IntArray, Landmarks, Masks, Size
+from maskwright.types import BoolArray, Classes, Clip, FloatArray, Frame, Instances, IntArray, Landmarks, Masks, Size
 
 Polygons = tuple[NDArray[np.float64], ...]
 """The parts of one object, each a flat array x0, y0, x1, y1, ...; the object is their union."""
@@ -116,6 +117,27 @@ class Dataset:
             if record.id == image_id:
                 return position
         raise DataError(f"{self.source}: no image has the id {image_id}.")
+
+    def previous_frames(self, i: int, count: int) -> tuple[int, ...]:
+        """Positions of up to `count` frames before image `i` in its clip, nearest first; none for a still image.
+
+        Frames that the data set does not have are passed over.
+        """
+        frame = self.images[i].frame
+        if frame is None:
+            return ()
+        frames = self._clips[frame.clip]
+        here = frames.index((frame.index, i))
+        return tuple(position for _, position in reversed(frames[max(0, here - count) : here]))
+
+    @cached_property
+    def _clips(self) -> dict[Clip, list[tuple[int, int]]]:
+        """(number of the frame, position) of all images of each clip, in order."""
+        clips: dict[Clip, list[tuple[int, int]]] = {}
+        for position, record in enumerate(self.images):
+            if record.frame is not None:
+                clips.setdefault(record.frame.clip, []).append((record.frame.index, position))
+        return {clip: sorted(frames) for clip, frames in clips.items()}
 
     # ---- the images -----------------------------------------------------------------------------------------
 

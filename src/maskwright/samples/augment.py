@@ -8,6 +8,7 @@ Letters: N objects, H W image, h w result. Boxes are xyxy in continuous pixels.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -184,10 +185,19 @@ def apply(sample: Sample, choice: Choice, *, fill: RGB = (0, 0, 0), antialias: b
     fill: colour outside the image. antialias: average where the image shrinks. The objects: see `move_objects`. The
     semantic map moves with the image; outside it is -1.
     """
-    moved = warp(sample.image, choice.geometry, fill=fill, antialias=antialias)
-    image = choice.colour.apply(moved, sample.image)
-    semantic = None if sample.semantic is None else choice.geometry.label_map(sample.semantic)
-    return Sample(image, move_objects(sample.objects, choice), semantic)
+    return apply_alike([sample], choice, fill=fill, antialias=antialias)[0]
+
+
+def apply_alike(
+    samples: Sequence[Sample], choice: Choice, *, fill: RGB = (0, 0, 0), antialias: bool = True
+) -> list[Sample]:
+    """Frames of a clip, all augmented as chosen for the first one: `apply` with the same movement and colours."""
+    moved = [warp(one.image, choice.geometry, fill=fill, antialias=antialias) for one in samples]
+    images = choice.colour.apply_alike(moved, samples[0].image)
+    return [
+        Sample(image, move_objects(one.objects, choice), one.semantic_moved(choice.geometry))
+        for image, one in zip(images, samples, strict=True)
+    ]
 
 
 def move_objects(objects: Objects, choice: Choice) -> Objects:

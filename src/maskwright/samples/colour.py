@@ -5,6 +5,7 @@ Letters: H W image.
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,14 +55,20 @@ class Colour:
 
         whole: the image that `image` is a part of, maybe turned and with margins; None: `image` itself.
         """
-        if self.blur > 0:
-            image = np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(self.blur)))
-        image = self._recolour(image, image if whole is None else whole)
-        return image if self.jpeg >= 100 else _jpeg(image, self.jpeg)
+        return self.apply_alike([image], whole)[0]
 
-    def _recolour(self, image: ImageArray, whole: ImageArray) -> ImageArray:
+    def apply_alike(self, images: Sequence[ImageArray], whole: ImageArray | None = None) -> list[ImageArray]:
+        """`apply` for frames of a clip: gain and contrast are measured on the first one, so none flickers."""
+        if self.blur > 0:
+            images = [np.array(Image.fromarray(one).filter(ImageFilter.GaussianBlur(self.blur))) for one in images]
         curve = None if self.gamma == 1 else (255 * (np.arange(256) / 255) ** self.gamma).astype(np.float32)
-        matrix, shift = self._matrix(image, whole, curve)
+        matrix, shift = self._matrix(images[0], images[0] if whole is None else whole, curve)
+        images = [self._recolour(one, curve, matrix, shift) for one in images]
+        return images if self.jpeg >= 100 else [_jpeg(one, self.jpeg) for one in images]
+
+    def _recolour(
+        self, image: ImageArray, curve: Curve | None, matrix: NDArray[np.float64], shift: NDArray[np.float64]
+    ) -> ImageArray:
         if self.noise == 0 and curve is None and np.array_equal(matrix, np.eye(3)) and not shift.any():
             return image
         pixels = image.astype(np.float32) if curve is None else np.take(curve, image)

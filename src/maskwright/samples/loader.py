@@ -25,11 +25,10 @@ from torch.utils.data import Dataset as TorchDataset
 
 from maskwright.data.dataset import Dataset
 from maskwright.errors import NOTHING_TO_LEARN, ConfigError, DataError, MaskwrightError, TrainingError
-from maskwright.geometry import Geometry
-from maskwright.ops.warp import input_size, normalise, pad_batch, resize_normalise
-from maskwright.samples.augment import Augment, Choice, move_objects
-from maskwright.samples.mix import Another, View, vary
-from maskwright.samples.sample import Objects, Sample, sample_of
+from maskwright.ops.warp import pad_batch
+from maskwright.samples.augment import Augment
+from maskwright.samples.inputs import prepare_samples, scaled_spec
+from maskwright.samples.sample import Sample, sample_of
 from maskwright.types import Inputs, InputSpec, IntArray, Size, Target
 
 ORDER, AUGMENTATION = 0, 1
@@ -68,12 +67,17 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A sample: its epoch, the number of its batch, the position of the image in the data set, the repeat."""
+    """A sample: its epoch, the number of its batch, the position of the image in the data set, the repeat.
+
+    frames: positions of further images of the same clip, which are augmented as the image is (see
+    `Dataset.previous_frames`).
+    """
 
     epoch: int
     number: int
     position: int
     repeat: int = 0
+    frames: tuple[int, ...] = ()
 
 
 @dataclass(eq=False)
@@ -81,7 +85,8 @@ class Batch:
     """The images of one step; none where this process has no share in the batch.
 
     images: (B, 3, H, W) float32 normalised, padded right and bottom with zeros. sizes: (h, w) of each without the
-    padding. targets: in the input frame, one per image. image_ids, files, keys: one per image.
+    padding. targets: in the input frame, one per image. image_ids, files, keys: one per image. frames: a batch of the
+    first further frame of every image, one of the second, and so on.
     """
 
     images: Tensor
@@ -90,6 +95,7 @@ class Batch:
     image_ids: list[int]
     files: list[str]
     keys: list[Key]
+    frames: "tuple[Batch, ...]" = ()
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -123,7 +129,8 @@ class Batch:
                     semantic=None if t.semantic is None else t.semantic.to(device))
             for t in self.targets
         ]  # fmt: skip
-        return replace(self, images=self.images.to(device, non_blocking=True), targets=targets)
+        frames = tuple(frame.to(device) for frame in self.frames)
+        return replace(self, images=self.images.to(device, non_blocking=True), targets=targets, frames=frames)
 
 
 def order(positions: IntArray, seed: int, epoch: int, repeats: int = 1) -> IntArray:
@@ -197,12 +204,13 @@ class _Keys:
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One prepared image (3, h, w) with its target. least: the smallest side it is padded to."""
+    """One prepared image (3, h, w) with its target. least: the smallest side it is padded to. frames: see `Key`."""
 
     image: Tensor
     target: Target
     key: Key
     least: int = 0
+    frames: "tuple[Item, ...]" = ()
 
 
 class _Reported(TorchDataset[Item | MaskwrightError]):
@@ -289,13 +297,31 @@ class TrainingSamples(TorchDataset[Item]):
         self.shown, self.filled = (usable(dataset, keep_empty=empty) for empty in (sampling.keep_empty, False))
 
     def __getitem__(self, key: Key) -> Item:
-        sample = self.sample(key.position)
+        samples = [self.sample(position) for position in (key.position, *self._checked_frames(key))]
         repeat = [key.repeat] if key.repeat else []  # the first repeat does not depend on their number
         rng = np.random.default_rng([AUGMENTATION, self.sampling.seed, key.epoch, key.position, *repeat])
         spec, augment = self._spec(rng), self.sampling.augment
-        image, target = prepare_sample(sample, spec, augment, rng, self.another)
         windowed = augment is not None and augment.crop is not None  # a window is not padded to the square
-        return Item(image, target, key, 0 if windowed else spec.square)
+        least = 0 if windowed else spec.square
+        (image, target), *others = prepare_samples(samples, spec, augment, rng, self.another)
+        keys = (replace(key, position=position, frames=()) for position in key.frames)
+        frames = tuple(Item(*other, own, least) for other, own in zip(others, keys, strict=True))
+        return Item(image, target, key, least, frames)
+
+    def _checked_frames(self, key: Key) -> tuple[int, ...]:
+        """Raises DataError for frames of another clip or size, ConfigError where they cannot be augmented alike."""
+        augment, main = self.sampling.augment, self.dataset.images[key.position]
+        if key.frames and augment is not None and (augment.copy_paste or augment.mosaic):
+            raise ConfigError(
+                "Augment: copy_paste and mosaic cannot change several frames of a clip alike. Set both to 0."
+            )
+        for record in (self.dataset.images[position] for position in key.frames):
+            names = f"{self.dataset.source}: {record.file_name} and {main.file_name}"
+            if record.frame is None or main.frame is None or record.frame.clip != main.frame.clip:
+                raise DataError(f"{names} are not frames of one clip.")
+            if record.size != main.size:
+                raise DataError(f"{names}, frames of one clip, are {record.size} and {main.size}: sizes must be equal.")
+        return key.frames
 
     def sample(self, position: int) -> Sample:
         """An image of the data set with its annotations, not augmented."""
@@ -307,7 +333,9 @@ class TrainingSamples(TorchDataset[Item]):
         return self.sample(int(positions[rng.integers(len(positions))]))
 
     def collate(self, items: Sequence[Item]) -> Batch:
-        """Pad and stack the items; none give an empty batch."""
+        """Pad and stack the items; none give an empty batch. Raises ConfigError for unequal numbers of frames."""
+        if len({len(item.frames) for item in items}) > 1:
+            raise ConfigError(f"Samples of one batch have equally many frames, got {[len(i.frames) for i in items]}.")
         side, least = self.spec.multiple, max((item.least for item in items), default=0)
         records = [self.dataset.images[item.key.position] for item in items]
         return Batch(
@@ -317,6 +345,7 @@ class TrainingSamples(TorchDataset[Item]):
             image_ids=[record.id for record in records],
             files=[record.file_name for record in records],
             keys=[item.key for item in items],
+            frames=tuple(map(self.collate, zip(*(item.frames for item in items), strict=True))),
         )
 
     def _spec(self, rng: np.random.Generator) -> InputSpec:
@@ -325,47 +354,6 @@ class TrainingSamples(TorchDataset[Item]):
         if not edges:
             return self.spec
         return scaled_spec(self.spec, int(edges[rng.integers(len(edges))]))
-
-
-def scaled_spec(spec: InputSpec, size: int) -> InputSpec:
-    """`spec` at another short edge or side of the square, its long-edge limit in proportion."""
-    limit = None if spec.max_size is None else max(1, round(spec.max_size * size / spec.size))
-    return replace(spec, size=size, max_size=limit)
-
-
-def prepare_sample(
-    sample: Sample,
-    spec: InputSpec,
-    config: Augment | None,
-    rng: np.random.Generator,
-    another: Another | None = None,
-) -> tuple[Tensor, Target]:
-    """The network input (3, h, w) and its annotation in the input frame.
-
-    Without augmentation the input is exactly that of prediction. With it the image is moved and scaled in one pass by
-    the spec's filter, then normalised by the same function as in prediction. Pixels outside the image get the mean
-    colour, which is normalised to zero like padding. another: draws the images for mosaic and copy-paste.
-    """
-    if config is None:
-        still = Choice(Geometry.resize(sample.size, input_size(sample.size, spec)))
-        semantic = None if sample.semantic is None else still.geometry.label_map(sample.semantic)
-        return resize_normalise(sample.image, spec), _target(move_objects(sample.objects, still), semantic)
-    mean = spec.mean if spec.channels == "RGB" else spec.mean[::-1]
-    fill = (round(mean[0]), round(mean[1]), round(mean[2]))
-    view = View(lambda size: input_size(size, spec), fill, antialias=spec.resize == "pillow")
-    moved = vary(sample, config, rng, view, another)
-    return normalise(moved.image, spec), _target(moved.objects, moved.semantic)
-
-
-def _target(objects: Objects, semantic: IntArray | None) -> Target:
-    return Target(
-        boxes=torch.from_numpy(objects.boxes),
-        labels=torch.from_numpy(objects.labels),
-        masks=objects.masks,
-        crowd=torch.from_numpy(objects.crowd),
-        keypoints=None if objects.keypoints is None else torch.from_numpy(objects.keypoints),
-        semantic=None if semantic is None else torch.from_numpy(semantic),
-    )
 
 
 def _follow_parent(worker: int) -> None:

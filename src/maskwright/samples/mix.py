@@ -6,7 +6,7 @@ without copy-paste and mosaic, except for its window in a mosaic.
 Letters: N objects, H W image.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from maskwright.errors import ConfigError, DataError
 from maskwright.geometry import Geometry
-from maskwright.samples.augment import Augment, apply, choose, cut_objects
+from maskwright.samples.augment import Augment, apply, apply_alike, choose, cut_objects
 from maskwright.samples.sample import RGB, Objects, Sample, join, move_points
 from maskwright.types import BoolArray, Masks, Size
 
@@ -38,8 +38,13 @@ class View:
 
     def varied(self, sample: Sample, config: Augment, rng: np.random.Generator) -> Sample:
         """The sample after one randomly drawn augmentation."""
-        choice = choose(config, rng, sample.size, self.scaled(sample.size), sample.objects)
-        return apply(sample, choice, fill=self.fill, antialias=self.antialias)
+        return self.varied_alike([sample], config, rng)[0]
+
+    def varied_alike(self, samples: Sequence[Sample], config: Augment, rng: np.random.Generator) -> list[Sample]:
+        """Frames of a clip after one augmentation, drawn for the first one and the same for all."""
+        first = samples[0]
+        choice = choose(config, rng, first.size, self.scaled(first.size), first.objects)
+        return apply_alike(samples, choice, fill=self.fill, antialias=self.antialias)
 
 
 def vary(

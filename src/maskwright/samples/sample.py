@@ -122,6 +122,10 @@ class Sample:
         """(H, W)."""
         return self.image.shape[0], self.image.shape[1]
 
+    def semantic_moved(self, geometry: Geometry) -> IntArray | None:
+        """The semantic map in the new frame."""
+        return None if self.semantic is None else geometry.label_map(self.semantic)
+
 
 def sample_of(dataset: Dataset, i: int, *, masks: bool) -> Sample:
     """Image `i` of a data set with its annotations. masks: draw them; else boxes alone."""

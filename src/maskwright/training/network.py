@@ -12,7 +12,7 @@ from maskwright.models import zoo
 from maskwright.models.base import AnyModel, Config
 from maskwright.models.family import build as build_config
 from maskwright.models.family import family_of
-from maskwright.samples.loader import scaled_spec
+from maskwright.samples.inputs import scaled_spec
 from maskwright.types import Classes, Fit, InputSpec
 from maskwright.weights.class_rows import class_count
 from maskwright.weights.files import WeightsFile, names_file, read
