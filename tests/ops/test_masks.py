@@ -12,7 +12,7 @@ from skimage.measure import perimeter_crofton
 from tests.reference import masks as slow
 
 from maskwright.errors import DataError
-from maskwright.ops.masks import Part, decode, encode, from_coco_polygons, from_polygons, measure, to_polygons
+from maskwright.ops.masks import PolygonPart, decode, encode, from_coco_polygons, from_polygons, measure, to_polygons
 from maskwright.types import Masks
 
 
@@ -183,7 +183,9 @@ class TestPolygons:
         rng = np.random.default_rng(seed)
         size = tuple(rng.integers(1, 14, 2))
         parts = [
-            Part(rng.uniform(-4, 18, (rng.integers(3, 8), 2)), (rng.uniform(0, 9, (3, 2)),) * int(rng.integers(0, 2)))
+            PolygonPart(
+                rng.uniform(-4, 18, (rng.integers(3, 8), 2)), (rng.uniform(0, 9, (3, 2)),) * int(rng.integers(0, 2))
+            )
             for _ in range(rng.integers(1, 2))
         ]
         np.testing.assert_array_equal(from_polygons([parts], size).dense()[0], slow.fill(parts, size))
@@ -191,18 +193,22 @@ class TestPolygons:
     def test_parts_are_united(self):
         square = np.array([[0.0, 0], [4, 0], [4, 4], [0, 4]])
         hole = np.array([[1.0, 1], [3, 1], [3, 3], [1, 3]])
-        both = from_polygons([[Part(square, (hole,)), Part(square + 2)]], (8, 8)).dense()[0]
+        both = from_polygons([[PolygonPart(square, (hole,)), PolygonPart(square + 2)]], (8, 8)).dense()[0]
         np.testing.assert_array_equal(both, slow.fill([(square, (hole,)), (square + 2, ())], (8, 8)))
 
     def test_far_and_degenerate_rings(self):
         far = np.array([[-1e12, -1e12], [1e12, -1e12], [1e12, 1e12], [-1e12, 1e12]])
-        assert from_polygons([[Part(far)]], (20, 30)).areas().tolist() == [600]
-        assert from_polygons([[Part(far[:2])], [], [Part(far + 3e12)]], (20, 30)).areas().tolist() == [0, 0, 0]
+        assert from_polygons([[PolygonPart(far)]], (20, 30)).areas().tolist() == [600]
+        assert from_polygons([[PolygonPart(far[:2])], [], [PolygonPart(far + 3e12)]], (20, 30)).areas().tolist() == [
+            0,
+            0,
+            0,
+        ]
 
     @pytest.mark.parametrize("ring", [np.zeros((3, 3)), np.zeros(6), np.full((3, 2), np.nan)])
     def test_bad_rings_are_named(self, ring):
         with pytest.raises(DataError, match="instance 1"):
-            from_polygons([[], [Part(ring)]], (5, 5))
+            from_polygons([[], [PolygonPart(ring)]], (5, 5))
 
     def test_a_large_blob_is_exact(self):
         noise = np.random.default_rng(0).standard_normal((1000, 1000))

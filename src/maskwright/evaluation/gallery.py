@@ -20,10 +20,9 @@ from maskwright.metrics.metric import GroundTruth
 from maskwright.metrics.nuclei import KEEP
 from maskwright.ops import boxes as box_ops
 from maskwright.report.page import Example
-from maskwright.types import BoolArray, Instances, IntArray
+from maskwright.types import BoolArray, ImageArray, Instances, IntArray
 
 Array = NDArray[np.float64]
-UInt8Array = NDArray[np.uint8]
 
 RIGHT, FALSE, MISSED = 9, 13, 2
 """Indices of `draw.color`: blue, red, yellow."""
@@ -196,7 +195,7 @@ def _caption(verdict: Verdict) -> str:
     return f"{verdict.right} right, {verdict.false} false, {verdict.missed} missed, quality {verdict.quality:.2f}"
 
 
-def _overlay(image: UInt8Array, rows: Instances, colors: IntArray, *, scores: bool) -> Image.Image:
+def _overlay(image: ImageArray, rows: Instances, colors: IntArray, *, scores: bool) -> Image.Image:
     """The objects in these colours; where the data set has several classes, what is not right has its class on it."""
     named = (colors != RIGHT) & (len(rows.classes) > 1)
     shades = colors.tolist()

@@ -14,7 +14,7 @@ from maskwright.models.family import FAMILIES, family_of
 from maskwright.predictor.detector import NetworkDetector
 from maskwright.predictor.finish import finished, kept_rows
 from maskwright.predictor.options import FindOptions, given
-from maskwright.predictor.predictor import ImageSource, Plan, Predictor
+from maskwright.predictor.predictor import FindPlan, ImageSource, Predictor
 from maskwright.results.explanation import Explanation, Seen
 
 
@@ -53,7 +53,7 @@ def explain(
     return replace(family.explain(seen, instance), model=model)
 
 
-def _nothing(name: str, predictor: Predictor, best: float | None, plan: Plan) -> str:
+def _nothing(name: str, predictor: Predictor, best: float | None, plan: FindPlan) -> str:
     threshold, lowest = plan.output.score_threshold, plan.limits.score
     start = f"{name}: '{predictor.name}'" if name else f"'{predictor.name}'"
     if best is None:

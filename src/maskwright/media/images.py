@@ -14,8 +14,7 @@ from PIL import Image
 from maskwright.atomic import replacing
 from maskwright.errors import ImageError
 from maskwright.media.sources import Source, one_line, open_source
-
-UInt8Array = NDArray[np.uint8]
+from maskwright.types import ImageArray
 
 MAX_PIXELS = 200_000_000
 """Default limit of an image's pixels, against decompression bombs."""
@@ -48,7 +47,7 @@ _SAVED_AS = {
 # ---- reading ----------------------------------------------------------------------------------------------------
 
 
-def read_image(source: Source, *, max_pixels: int | None = MAX_PIXELS, bits: int = 16) -> UInt8Array:
+def read_image(source: Source, *, max_pixels: int | None = MAX_PIXELS, bits: int = 16) -> ImageArray:
     """The image in a file, in bytes or behind an http(s) URL (up to 200 MiB), as upright RGB: uint8 (H, W, 3).
 
     - The EXIF orientation is applied; of an animation or a stack, the first frame is read.
@@ -105,7 +104,7 @@ def read_values(source: Source, *, max_pixels: int | None = MAX_PIXELS) -> NDArr
     return whole
 
 
-def as_image(source: Source | Image.Image | NDArray[Any], *, max_pixels: int | None = MAX_PIXELS) -> UInt8Array:
+def as_image(source: Source | Image.Image | NDArray[Any], *, max_pixels: int | None = MAX_PIXELS) -> ImageArray:
     """uint8 RGB (H, W, 3) of a file, bytes, URL, PIL image or array; an array of that form is not copied.
 
     Arrays must be uint8: (H, W) or (H, W, 1) grey, (H, W, 3) RGB, or (H, W, 4) RGBA, which is composed over white.
@@ -124,7 +123,7 @@ def as_image(source: Source | Image.Image | NDArray[Any], *, max_pixels: int | N
     raise ImageError(f"Expected a path, bytes, a PIL image or a NumPy array (H, W, 3) of uint8, got {kind}.")
 
 
-def _rgb_array(array: NDArray[Any]) -> UInt8Array:
+def _rgb_array(array: NDArray[Any]) -> ImageArray:
     shape = array.shape
     if array.dtype != np.uint8:
         hint = {"f": "(x * 255).round().astype('uint8') if it lies in 0..1", "b": "x.astype('uint8') * 255"}
@@ -209,7 +208,7 @@ def _upright(image: Image.Image, name: str, max_pixels: int | None) -> Image.Ima
     return image if turn is None else image.transpose(turn)
 
 
-def _rgb(image: Image.Image, name: str, bits: int) -> UInt8Array:
+def _rgb(image: Image.Image, name: str, bits: int) -> ImageArray:
     """uint8 RGB (H, W, 3) of any Pillow mode."""
     if image.mode == "F":
         raise ImageError(

@@ -17,7 +17,7 @@ from maskwright.models.base import AnyModel, Config
 from maskwright.models.entry import Entry
 from maskwright.results.explanation import Explanation, Seen
 from maskwright.weights.class_rows import RowTable
-from maskwright.weights.keyrules import Names
+from maskwright.weights.keyrules import NamingScheme
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Family:
     model: type[AnyModel]
     config: type[Config]
     entries: tuple[Entry, ...] = ()
-    names: tuple[Names, ...] = ()
+    names: tuple[NamingScheme, ...] = ()
     class_rows: RowTable = field(default_factory=dict)
     fast: FastForm = field(default_factory=FastForm)
     explain: Callable[[Seen, int], Explanation] | None = None

@@ -14,10 +14,19 @@ from hotcoco import mask as coco_mask
 from numpy.typing import NDArray
 
 from maskwright.errors import DataError
-from maskwright.ops.polygons import Part, from_polygons, to_polygons, with_seams
+from maskwright.ops.polygons import PolygonPart, from_polygons, to_polygons, with_seams
 from maskwright.types import BoolArray, IntArray, Masks, Size
 
-__all__ = ["Part", "decode", "encode", "from_coco_polygons", "from_polygons", "measure", "to_polygons", "with_seams"]
+__all__ = [
+    "PolygonPart",
+    "decode",
+    "encode",
+    "from_coco_polygons",
+    "from_polygons",
+    "measure",
+    "to_polygons",
+    "with_seams",
+]
 
 FARTHEST = 1e6
 """Polygon coordinates beyond this many pixels are refused as damaged: rasterising costs memory along every edge."""

@@ -19,14 +19,14 @@ Ring = NDArray[np.float64]
 """(n, 2) x, y; closed, the first point is not repeated."""
 
 
-class Part(NamedTuple):
+class PolygonPart(NamedTuple):
     """One connected component of an object: its outer ring and the rings of its holes."""
 
     outer: Ring
     holes: tuple[Ring, ...] = ()
 
 
-def to_polygons(masks: Masks) -> list[list[Part]]:
+def to_polygons(masks: Masks) -> list[list[PolygonPart]]:
     """Exact outlines on pixel borders, a list of parts per instance; `from_polygons` inverts it.
 
     A part is a 4-connected component; components that touch only in a corner are separate parts, and no ring visits a
@@ -39,7 +39,7 @@ def to_polygons(masks: Masks) -> list[list[Part]]:
     ]
 
 
-def with_seams(part: Part) -> Ring:
+def with_seams(part: PolygonPart) -> Ring:
     """(n, 2) a single ring for a part with holes, for formats without holes: each hole is joined by its shortest seam.
 
     A seam is traversed once in each direction, so it has no area: filled by the even-odd rule, as in the COCO API and
@@ -55,7 +55,7 @@ def with_seams(part: Part) -> Ring:
     return ring
 
 
-def _parts(crop: BoolArray, origin: Ring) -> list[Part]:
+def _parts(crop: BoolArray, origin: Ring) -> list[PolygonPart]:
     if not crop.any():
         return []
     points, pixels, successor = _corners(crop)
@@ -65,7 +65,7 @@ def _parts(crop: BoolArray, origin: Ring) -> list[Part]:
     placed = [ring + origin for ring in rings]
     if sum(outward) == 1:
         holes = tuple(ring for ring, out in zip(placed, outward, strict=True) if not out)
-        return [Part(placed[outward.index(True)], holes)]
+        return [PolygonPart(placed[outward.index(True)], holes)]
     pieces, count = ndimage.label(crop)
     outers: dict[int, Ring] = {}
     inside: list[list[Ring]] = [[] for _ in range(count + 1)]
@@ -75,7 +75,7 @@ def _parts(crop: BoolArray, origin: Ring) -> list[Part]:
             outers[piece] = ring
         else:
             inside[piece].append(ring)
-    return [Part(outers[piece], tuple(inside[piece])) for piece in range(1, count + 1)]
+    return [PolygonPart(outers[piece], tuple(inside[piece])) for piece in range(1, count + 1)]
 
 
 def _corners(crop: BoolArray) -> tuple[IntArray, IntArray, IntArray]:
@@ -172,7 +172,7 @@ def _signed_area(ring: Ring) -> float:
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
-def from_polygons(parts_per_instance: Sequence[Sequence[Part]], size: Size) -> Masks:
+def from_polygons(parts_per_instance: Sequence[Sequence[PolygonPart]], size: Size) -> Masks:
     """Masks of polygons with holes: a pixel is set if its centre lies in a part and not in one of its holes.
 
     Rings are filled by the even-odd rule; parts are united; the holes of a part must lie inside it and not overlap.
@@ -184,7 +184,7 @@ def from_polygons(parts_per_instance: Sequence[Sequence[Part]], size: Size) -> M
     return Masks(size, corners, tuple(crop for _, crop in filled))
 
 
-def _fill(parts: Sequence[Part], size: Size, index: int) -> tuple[tuple[int, int], BoolArray]:
+def _fill(parts: Sequence[PolygonPart], size: Size, index: int) -> tuple[tuple[int, int], BoolArray]:
     rings: list[Ring] = []
     signs: list[int] = []
     for outer, holes in parts:

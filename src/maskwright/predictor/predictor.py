@@ -30,7 +30,7 @@ GPU_BATCH = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class FindPlan:
     """What `FindOptions` mean for one detector: the limits of its rows, the labels to keep (None: all), and how rows
     become instances."""
 
@@ -164,7 +164,7 @@ class Predictor:
 
     # ---- the steps --------------------------------------------------------------------------------------------
 
-    def plan(self, options: FindOptions) -> Plan:
+    def plan(self, options: FindOptions) -> FindPlan:
         """What the options mean here; ConfigError for what the model has no use for and for unknown class names."""
         output, limits = options.applied(self.detector.output), self.detector.limits
         self._check_masks(options)
@@ -176,7 +176,7 @@ class Predictor:
         if options.max_instances is not None:
             limits = replace(limits, keep=max(limits.keep, options.max_instances))
         labels = None if options.classes is None else tuple(self.labels(options.classes))
-        return Plan(limits, labels, output)
+        return FindPlan(limits, labels, output)
 
     def prepare(self, image: NDArray[Any]) -> tuple[torch.Tensor, Geometry]:
         """(H, W, 3) uint8 RGB to the network's input (3, h, w) without padding, and the map image -> input."""
@@ -198,11 +198,11 @@ class Predictor:
         sizes = tuple((p.shape[1], p.shape[2]) for p in prepared)
         return Inputs(images.to(self.device, self.detector.dtype), sizes)
 
-    def run(self, inputs: Inputs, plan: Plan) -> RawDetections:
+    def run(self, inputs: Inputs, plan: FindPlan) -> RawDetections:
         """The raw detections of a batch."""
         return self.detector.detect(inputs, plan.limits)
 
-    def finish(self, raw: RawDetections, image: int, geometry: Geometry, plan: Plan) -> Prediction:
+    def finish(self, raw: RawDetections, image: int, geometry: Geometry, plan: FindPlan) -> Prediction:
         """The instances of one image of the batch, on that image."""
         return finish(raw, image, geometry, self.classes, plan.output, plan.labels)
 

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from maskwright.types import ImageArray
+
 Color = tuple[int, int, int]
-ImageArray = NDArray[np.uint8]
 Window = tuple[float, float, float, float]
 """x0, y0, x1, y1 in the frame that is shown."""
 

@@ -25,14 +25,13 @@ from maskwright.report.panels import (
     REST,
     Bar,
     Drawing,
-    ImageArray,
     Panel,
     Window,
     bars,
     sheet,
 )
 from maskwright.results.prediction import Prediction, text_file
-from maskwright.types import FloatArray, Limits, Masks, OutputSpec
+from maskwright.types import FloatArray, ImageArray, Limits, Masks, OutputSpec
 from maskwright.wording import counted
 
 SHOWN_CLASSES = 9

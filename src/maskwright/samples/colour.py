@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from maskwright.samples.sample import ImageArray
+from maskwright.types import ImageArray
 
 Curve = NDArray[np.float32]
 """(256,) the new value of each value."""

@@ -11,8 +11,8 @@ from PIL import Image
 
 from maskwright.errors import ConfigError
 from maskwright.geometry import Geometry
-from maskwright.samples.sample import RGB, ImageArray
-from maskwright.types import Size
+from maskwright.samples.sample import RGB
+from maskwright.types import ImageArray, Size
 
 
 def warp(image: ImageArray, geometry: Geometry, *, fill: RGB = (0, 0, 0), antialias: bool = True) -> ImageArray:

@@ -8,14 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from maskwright.data.dataset import Dataset
 from maskwright.errors import DataError
 from maskwright.geometry import Geometry
-from maskwright.types import BoolArray, FloatArray, IntArray, Landmarks, Masks, Size
+from maskwright.types import BoolArray, FloatArray, ImageArray, IntArray, Landmarks, Masks, Size
 
-ImageArray = NDArray[np.uint8]
 RGB = tuple[int, int, int]
 
 _ROWS = ("labels", "masks", "crowd", "keypoints")

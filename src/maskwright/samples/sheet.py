@@ -17,8 +17,8 @@ from maskwright.geometry import Geometry
 from maskwright.samples.augment import Choice, move_objects
 from maskwright.samples.loader import Item, Key, Sampling, TrainingSamples, order
 from maskwright.samples.resample import warp
-from maskwright.samples.sample import ImageArray, Objects, Sample
-from maskwright.types import Classes, InputSpec, Instances
+from maskwright.samples.sample import Objects, Sample
+from maskwright.types import Classes, ImageArray, InputSpec, Instances
 from maskwright.wording import counted
 
 LARGEST = 512

@@ -20,6 +20,8 @@ Size = tuple[int, int]
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
+ImageArray = NDArray[np.uint8]
+"""An image as (H, W, 3) RGB."""
 
 
 @dataclass(frozen=True)

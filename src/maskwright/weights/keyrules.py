@@ -76,7 +76,7 @@ def apply(rules: tuple[Rule, ...], state: Mapping[str, Tensor], who: str) -> Con
     return Converted(out, who, tuple(unknown), tuple(ignored))
 
 
-class Names(NamedTuple):
+class NamingScheme(NamedTuple):
     """The naming scheme of a publisher's files. sign: pattern of beginnings that only its names have."""
 
     publisher: str
@@ -84,12 +84,12 @@ class Names(NamedTuple):
     convert: Callable[[Mapping[str, Tensor]], Converted]
 
 
-def naming(state: Mapping[str, Tensor], known: Iterable[Names]) -> Names | None:
+def naming(state: Mapping[str, Tensor], known: Iterable[NamingScheme]) -> NamingScheme | None:
     """The naming scheme of weights; None if it is none of the known ones."""
     return next((names for names in known if any(re.match(names.sign, name) for name in state)), None)
 
 
-def convert(state: Mapping[str, Tensor], known: Iterable[Names]) -> Converted:
+def convert(state: Mapping[str, Tensor], known: Iterable[NamingScheme]) -> Converted:
     """Weights of any known publisher under our names; others are kept unchanged."""
     names = naming(state, known)
     return Converted(dict(state)) if names is None else names.convert(state)

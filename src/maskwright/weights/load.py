@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from maskwright.errors import WeightsError
 from maskwright.weights.class_rows import RowTable, class_count, class_rows
 from maskwright.weights.files import WeightsFile, read
-from maskwright.weights.keyrules import Converted, Names, convert
+from maskwright.weights.keyrules import Converted, NamingScheme, convert
 
 Shapes = Mapping[str, torch.Size]
 
@@ -34,7 +34,7 @@ class Known:
     """
 
     shapes: Mapping[str, Callable[[], Shapes]] = field(default_factory=dict)
-    names: tuple[Names, ...] = ()
+    names: tuple[NamingScheme, ...] = ()
     class_rows: RowTable = field(default_factory=dict)
 
 

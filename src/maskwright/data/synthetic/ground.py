@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskwright.data.synthetic.kinds import numbered
-from maskwright.ops.polygons import Part, from_polygons
+from maskwright.ops.polygons import PolygonPart, from_polygons
 from maskwright.types import FloatArray, Size
 
 _NAMES = ("soil", "sky", "water", "grass", "sand", "gravel")
@@ -62,7 +62,7 @@ def _regions(rng: np.random.Generator, size: Size, stuff: int, grain: int) -> ND
         for _ in range(int(rng.integers(1, 4))):
             middle = rng.uniform((0, 0.35 * height), (width, height))
             radius = grain * rng.uniform(0.12, 0.42)
-            patch = from_polygons([[Part(_patch(rng, middle, radius))]], size)
+            patch = from_polygons([[PolygonPart(_patch(rng, middle, radius))]], size)
             regions[patch.windows[0]][patch.bitmaps[0]] = label
     return regions
 

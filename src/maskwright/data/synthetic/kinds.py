@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.ops.polygons import Part, Ring
+from maskwright.ops.polygons import PolygonPart, Ring
 from maskwright.types import Classes, FloatArray, Landmarks
 
 Array = NDArray[np.float64]
@@ -25,7 +25,7 @@ _STEPS = 6  # points that replace one side of a control polygon
 class Body:
     """One individual in its own frame: its outline with holes, and its landmarks (P, 2)."""
 
-    part: Part
+    part: PolygonPart
     points: Array
 
 
@@ -79,7 +79,7 @@ def _both_sides(right: Array, rng: np.random.Generator) -> Array:
 def _body(outer: Ring, points: Array, *holes: Ring) -> Body:
     """The individual, scaled so that its farthest outline point is at distance 1 from the origin."""
     scale = 1.0 / np.hypot(outer[:, 0], outer[:, 1]).max()
-    return Body(Part(outer * scale, tuple(h * scale for h in holes)), points * scale)
+    return Body(PolygonPart(outer * scale, tuple(h * scale for h in holes)), points * scale)
 
 
 def _symmetric(right: list[tuple[float, float]], marks: list[int], *, smooth: bool) -> Callable[..., Body]:

@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from maskwright.data.synthetic.ground import lay, stuff_names
 from maskwright.data.synthetic.kinds import Array, Body, Paint, Pixels, class_list, kind_of, landmark_sets, paint
 from maskwright.errors import ConfigError
-from maskwright.ops.polygons import Part, from_polygons
+from maskwright.ops.polygons import PolygonPart, from_polygons
 from maskwright.types import (
     BoolArray,
     Classes,
@@ -178,7 +178,7 @@ def _place(rng: np.random.Generator, canvas: "Canvas", actor: Actor, radius: flo
 def rasterise(body: Body, matrix: Array, size: Size) -> Masks:
     """One mask: the pixels of an image of `size` whose centres lie inside the outline."""
     holes = tuple(move(matrix, hole) for hole in body.part.holes)
-    return from_polygons([[Part(move(matrix, body.part.outer), holes)]], size)
+    return from_polygons([[PolygonPart(move(matrix, body.part.outer), holes)]], size)
 
 
 class Canvas:

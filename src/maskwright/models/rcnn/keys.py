@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from maskwright.weights.class_rows import ClassRows, RowTable
-from maskwright.weights.keyrules import END, NORM, Converted, Names, Rule, apply
+from maskwright.weights.keyrules import END, NORM, Converted, NamingScheme, Rule, apply
 
 
 def _background_last(rows: Tensor) -> Tensor:
@@ -122,8 +122,8 @@ def from_detectron2(state: Mapping[str, Tensor]) -> Converted:
 
 
 NAMES = (
-    Names("torchvision", r"backbone\.body\.|rpn\.head\.|roi_heads\.mask_predictor\.", from_torchvision),
-    Names(
+    NamingScheme("torchvision", r"backbone\.body\.|rpn\.head\.|roi_heads\.mask_predictor\.", from_torchvision),
+    NamingScheme(
         "detectron2",
         r"backbone\.bottom_up\.|proposal_generator\.|backbone\.(stem|res[2-5])\.|roi_heads\.res5\.",
         from_detectron2,

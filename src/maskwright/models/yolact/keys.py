@@ -17,7 +17,7 @@ from functools import partial
 from torch import Tensor
 
 from maskwright.weights.class_rows import ClassRows, RowTable
-from maskwright.weights.keyrules import END, NORM, Converted, Names, Rule, apply, unwrapped
+from maskwright.weights.keyrules import END, NORM, Converted, NamingScheme, Rule, apply, unwrapped
 
 SIGN = r"(module\.)?(net\.)?(proto_net|prediction_layers|semantic_seg_conv|fpn\.lat_layers|fpn_phase_1)\."
 """Matches the beginning of names that only these files have."""
@@ -116,7 +116,7 @@ def _background_last(priors: int) -> Callable[[Tensor], Tensor]:
     return edit
 
 
-NAMES = (Names("yolact", SIGN, from_yolact),)
+NAMES = (NamingScheme("yolact", SIGN, from_yolact),)
 
 CLASS_ROWS: RowTable = {
     "head.logits.": ClassRows(1, 1, blocks=True),

@@ -150,7 +150,7 @@ def _rings(dataset: Dataset, i: int, rows: Sequence[Annotation]) -> list[NDArray
     for k, parts in zip(drawn, mask_ops.to_polygons(masks), strict=True):
         borders = [border for part in parts for border in (part.outer, *part.holes)]
         if borders:
-            rings[k] = mask_ops.with_seams(mask_ops.Part(borders[0], tuple(borders[1:])))
+            rings[k] = mask_ops.with_seams(mask_ops.PolygonPart(borders[0], tuple(borders[1:])))
     return rings
 
 
