@@ -24,15 +24,7 @@ Polygons = tuple[NDArray[np.float64], ...]
 RLE = dict[str, Any]
 """COCO run lengths {"size": [H, W], "counts": str (compressed) or list of int}."""
 
-_PARTS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
+_PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """The names that tools give to the parts of a data set, in lower case."""
 
 
@@ -58,6 +50,11 @@ class Annotation:
     track_id: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def has_landmarks(self) -> bool:
+        """Whether a landmark is annotated, seen or hidden."""
+        return self.keypoints is not None and bool((self.keypoints[:, 2] > 0).any())
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageRecord:
@@ -76,7 +73,7 @@ class ImageRecord:
 
 def usual_part(name: object) -> str:
     """train, val or test for the usual spellings of an image's "split", else ""."""
-    return _PARTS.get(str(name).lower(), "")
+    return next((part for part, names in _PARTS.items() if str(name).lower() in names), "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +101,20 @@ class Dataset:
     semantic_classes: Classes | None = None
 
     def __post_init__(self) -> None:
-        if any(self.landmarks) and not any(self.classes.landmarks):
+        if not any(self.landmarks):
+            object.__setattr__(self, "landmarks", ())
+        elif not any(self.classes.landmarks):
             classes = Classes(self.classes.names, self.classes.ids, self.landmarks)
             object.__setattr__(self, "classes", classes)
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def marked(self) -> list[tuple[str, Landmarks]]:
+        """The names and landmarks of the classes that have some."""
+        pairs = zip(self.classes.names, self.landmarks or self.classes.landmarks, strict=True)
+        return [(name, marks) for name, marks in pairs if marks is not None]
 
     def index(self, image_id: int) -> int:
         """The position of the image with this id. Raises DataError for an unknown id."""

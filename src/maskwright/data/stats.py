@@ -225,7 +225,7 @@ def stats(dataset: Dataset, *, draw: bool = False) -> DataStats:
         boxes_only=sum(a.segmentation is None for a in objects),
         polygons=sum(isinstance(a.segmentation, tuple) for a in objects),
         lengths=sum(isinstance(a.segmentation, dict) for a in objects),
-        landmarks=sum(a.keypoints is not None and bool((a.keypoints[:, 2] > 0).any()) for a in objects),
+        landmarks=sum(a.has_landmarks for a in objects),
         tracks=len({a.track_id for a in rows if a.track_id is not None}),
         drawn=draw,
     )
@@ -267,32 +267,24 @@ def _drawn(dataset: Dataset) -> tuple[Array, Array, Array]:
 
 
 def _overlap(groups: Sequence[Sequence[Annotation]], shared: Array | None) -> Overlap:
-    best: list[Array] = [np.zeros(0)]
-    best_same: list[Array] = [np.zeros(0)]
-    for group in groups:
-        boxes = np.array([a.box for a in group], np.float64).reshape(-1, 4)
-        labels = np.array([a.label for a in group], np.int64)
-        any_class, same_class = _highest_iou(boxes, labels)
-        best.append(any_class)
-        best_same.append(same_class)
-    highest, same = np.concatenate(best), np.concatenate(best_same)
+    highest, same = np.concatenate([np.zeros((2, 0)), *map(_highest_iou, groups)], axis=1)
     masks = None if shared is None else _spread(shared)
     return Overlap(_spread(highest), int((highest > 0.5).sum()), int((same > 0.5).sum()), masks)
 
 
-def _highest_iou(boxes: Array, labels: NDArray[np.int64]) -> tuple[Array, Array]:
-    """(N,) the highest IoU of each box with another, and with another of its class; 0 where there is none."""
-    n = len(boxes)
-    out, same = np.zeros(n), np.zeros(n)
-    rows = torch.from_numpy(boxes)
+def _highest_iou(objects: Sequence[Annotation]) -> Array:
+    """(2, N) the highest IoU of each box with another, and with another of its class; 0 where there is none."""
+    n, labels = len(objects), np.array([a.label for a in objects])
+    rows = torch.tensor([a.box for a in objects], dtype=torch.float64).reshape(-1, 4)
+    out = np.zeros((2, n))
     for start in range(0, n if n > 1 else 0, _ROWS):
         part = slice(start, start + _ROWS)
         iou = box_ops.iou(rows[part], rows).numpy()  # (_ROWS, N)
         own = np.arange(len(iou))
         iou[own, start + own] = 0
-        out[part] = iou.max(axis=1)
-        same[part] = np.where(labels[part, None] == labels, iou, 0).max(axis=1)
-    return out, same
+        out[0, part] = iou.max(axis=1)
+        out[1, part] = np.where(labels[part, None] == labels, iou, 0).max(axis=1)
+    return out
 
 
 def _spread(values: Array) -> Quantiles | None:
@@ -318,6 +310,6 @@ def _headline(images: int, empty: int, objects: int, crowds: int, classes: int) 
 
 def _short(value: float) -> str:
     """Four significant digits, no exponent."""
-    return (
-        f"{value:.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.4g}" if value >= 0.001 else "<0.001"
-    )
+    if abs(value) >= 1000 or value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.4g}" if value >= 0.001 else "<0.001"

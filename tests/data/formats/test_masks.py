@@ -221,11 +221,11 @@ def test_masks_alone_and_what_they_cannot_hold(tmp_path: Path) -> None:
     )  # fmt: skip
     lost = masks.save_masks(tmp_path / "out", data, copy=False)
     assert [text.split(":")[0].split(" left")[0] for text in lost] == [
-        "1 crowd region",
-        "1 object with a box but no outline",
         "1 object of no pixels",
-        "1 object without landmarks",
-        "1 track id",
+        "1 crowd region",
+        "1 object with a box only",
+        "1 object without the landmarks they had (a.jpg).",
+        "1 object without the track id they had (a.jpg).",
     ]
     assert sorted(p.name for p in (tmp_path / "out").rglob("*")) == ["a.png", "classes.txt", "masks", "objects.csv"]
     assert formats.recognise(tmp_path / "out").name == "masks"

@@ -281,7 +281,7 @@ def test_what_the_masks_cannot_hold_is_counted(tmp_path: Path) -> None:
     assert voc.save(tmp_path / "out", data, False) == (
         "1 object without the pixels that another object lies over (x.png).",
         "1 object hidden wholly by others, or without a pixel, left out (x.png).",
-        "1 object with a box only: they are in Annotations alone, and not read back (x.png).",
+        "1 object with a box only written to Annotations alone, and not read back (x.png).",
         "1 object without the landmarks they had (x.png).",
         "1 object without the track id they had (x.png).",
     )

@@ -83,7 +83,7 @@ def of_dataset(dataset: Dataset) -> RawRows:
     """A data set as the records of a COCO file."""
     images = [image_row(r, r.file_name) for r in dataset.images]
     annotations = [annotation_row(a, dataset.classes.ids) for i in range(len(dataset)) for a in dataset.of(i)]
-    categories = list(category_rows(dataset.classes, dataset.landmarks, dataset.class_extra))
+    categories = list(category_rows(dataset))
     return RawRows(dataset.source, dataset.root, images, annotations, categories, dataset.extra, native=False)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats.coco.rows import AnnotationReader, Categories, read_images, read_sections
-from maskwright.data.formats.shared.fields import json_keys
 from maskwright.data.formats.shared.image_files import require_folder, with_slashes
 from maskwright.data.formats.shared.saving import FileOrFolder, folder_of_first
 
@@ -18,10 +17,7 @@ LAYOUT = FileOrFolder("annotations.json", "images")
 
 def recognise(place: Path) -> bool:
     """A JSON file with images and annotations, or a folder with such an annotations.json."""
-    path = LAYOUT.file(place)
-    if path.suffix.lower() != ".json" or not path.is_file():
-        return False
-    return json_keys(path, ("images", "annotations")) == {"images", "annotations"}
+    return LAYOUT.has_keys(place, {"images", "annotations"})
 
 
 def load_place(place: Path, images: Path | None = None) -> Dataset:

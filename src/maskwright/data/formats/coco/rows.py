@@ -4,18 +4,19 @@ Letters: H W image, P landmarks. In the files boxes are x, y, width, height; in 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.data.dataset import RLE, Annotation, ImageRecord, Polygons, draw_named
+from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons, draw_named
 from maskwright.data.formats.shared.fields import (
     Box,
     Record,
     Row,
+    box_area,
     box_to_xywh,
     box_tuple,
     frame_fields,
@@ -88,8 +89,7 @@ class Categories:
             raise DataError(f"{source}: the list 'categories' is empty. A data set needs at least one class.")
         ordered = [found[number] for number in sorted(found)]
         self.classes = Classes([row["name"] for row in ordered], sorted(found))
-        marks = tuple(self._landmarks(Record(source, f"category '{row['name']}'"), row) for row in ordered)
-        self.landmarks = marks if any(m is not None for m in marks) else ()
+        self.landmarks = tuple(self._landmarks(Record(source, f"category '{row['name']}'"), row) for row in ordered)
         extra = tuple({k: v for k, v in row.items() if k not in _CATEGORY} for row in ordered)
         self.extra = extra if any(extra) else ()
         twice = sorted({n for n in self.classes.names if self.classes.names.count(n) > 1})
@@ -131,13 +131,11 @@ class Categories:
         return tuple(partner)
 
 
-def category_rows(
-    classes: Classes, landmarks: Sequence[Landmarks | None], extra: Sequence[Mapping[str, Any]]
-) -> Iterable[Row]:
+def category_rows(dataset: Dataset) -> Iterable[Row]:
     """The rows to write."""
-    for label, (number, name) in enumerate(zip(classes.ids, classes.names, strict=True)):
+    classes, extra = dataset.classes, dataset.class_extra
+    for label, (number, name, marks) in enumerate(zip(classes.ids, classes, classes.landmarks, strict=True)):
         row: Row = {**(extra[label] if extra else {}), "id": number, "name": name}
-        marks = landmarks[label] if landmarks else None
         if marks is not None:
             row["keypoints"] = list(marks.names)
             row["skeleton"] = [[a + 1, b + 1] for a, b in marks.links]
@@ -231,15 +229,11 @@ class AnnotationReader:
         if area == 0 or box[2] == box[0] or box[3] == box[1]:
             self.unusual.setdefault("have no area", []).append(number)
         points = self._keypoints(at, row, label)
-        track = row.get("track_id")
-        track = track if isinstance(track, int) and not isinstance(track, bool) else None
-        extra = {}
-        if not row.keys() <= _ANNOTATION:
-            extra = {k: v for k, v in row.items() if k not in _ANNOTATION}
-            if points is not None:
-                extra = {k: v for k, v in extra.items() if k not in _LANDMARKS}
-            if track is not None:
-                del extra["track_id"]
+        track = row["track_id"] if type(row.get("track_id")) is int else None
+        own = (
+            _ANNOTATION | (_LANDMARKS if points is not None else set()) | ({"track_id"} if track is not None else set())
+        )
+        extra = {k: v for k, v in row.items() if k not in own}
         return Annotation(number, image.id, label, box, outline, area, bool(crowd), points, track, extra)
 
     def label(self, at: Record, row: Row) -> int:
@@ -252,12 +246,10 @@ class AnnotationReader:
     def _box(self, at: Record, row: Row, outline: Polygons | RLE | None, image: ImageRecord) -> Box:
         if row.get("bbox") is not None:
             box = at.box(row["bbox"])
-        elif isinstance(outline, dict):
-            box = box_tuple(drawn(at, outline, image).boxes()[0])
-        elif outline is not None:
-            box = extent(outline)
-        else:
+        elif outline is None:
             raise at.fault("has neither 'bbox' nor 'segmentation'. One of them is needed to know where the object is.")
+        else:
+            box = box_tuple(drawn(at, outline, image).boxes()[0]) if isinstance(outline, dict) else extent(outline)
         height, width = image.size
         if box[0] > width or box[1] > height or box[2] < 0 or box[3] < 0:
             raise at.fault(
@@ -269,20 +261,18 @@ class AnnotationReader:
         return box
 
     def _area(self, at: Record, row: Row, outline: Polygons | RLE | None, image: ImageRecord, box: Box) -> float:
-        if row.get("area") is not None:
-            area = at.number(row, "area")
-            if area < 0:
-                raise at.fault(f"'area' must not be negative, got {area}.")
-            return area
-        if outline is None:
-            return (box[2] - box[0]) * (box[3] - box[1])
-        return float(drawn(at, outline, image).areas()[0])
+        if row.get("area") is None:
+            return box_area(box) if outline is None else float(drawn(at, outline, image).areas()[0])
+        area = at.number(row, "area")
+        if area < 0:
+            raise at.fault(f"'area' must not be negative, got {area}.")
+        return area
 
     def _keypoints(self, at: Record, row: Row, label: int) -> NDArray[np.float64] | None:
         values = row.get("keypoints")
         if values is None or values == []:
             return None
-        marks = self.landmarks[label] if self.landmarks else None
+        marks = self.landmarks[label]
         if marks is None:
             self.unusual.setdefault("have keypoints, but their category names none", []).append(int(row["id"]))
             return None

@@ -25,6 +25,6 @@ def _save(path: Path, dataset: Dataset, names: Sequence[str]) -> tuple[str, ...]
     sections["images"] = (image_row(r, name) for r, name in zip(dataset.images, names, strict=True))
     ids = dataset.classes.ids
     sections["annotations"] = (annotation_row(a, ids) for i in range(len(dataset)) for a in dataset.of(i))
-    sections["categories"] = category_rows(dataset.classes, dataset.landmarks, dataset.class_extra)
+    sections["categories"] = category_rows(dataset)
     write_sections(path, sections)
     return ()

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from maskwright.data.formats.shared.shapes import ShapeGroup
-from maskwright.data.formats.shared.xml_tree import attributes, line, parse_xml, text_of
+from maskwright.data.formats.shared.shapes import ShapeGroup, completed
+from maskwright.data.formats.shared.xml_tree import line, parse_xml, text_of
 from maskwright.errors import DataError, suggest
 from maskwright.types import Classes, Landmarks
 
@@ -70,15 +70,8 @@ class Labels:
             return Landmarks(names)
         where = f"{self.path}: the drawing of the skeleton '{skeleton}'"
         drawing = parse_xml(f"<svg>{self._svg[skeleton]}</svg>".encode(), where)
-        nodes: dict[str | None, str | None] = {}
-        edges: list[tuple[str | None, str | None]] = []
-        for element in drawing.iter():
-            own = attributes(element)
-            if element.tag == "circle":
-                nodes[own.get("data-node-id")] = own.get("data-label-name")
-            elif element.tag == "line":
-                edges.append((own.get("data-node-from"), own.get("data-node-to")))
-        ends = [(nodes.get(a), nodes.get(b)) for a, b in edges]
+        nodes = {e.get("data-node-id"): e.get("data-label-name") for e in drawing.iter("circle")}
+        ends = [(nodes.get(e.get("data-node-from")), nodes.get(e.get("data-node-to"))) for e in drawing.iter("line")]
         return Landmarks(names, tuple((names.index(a), names.index(b)) for a, b in ends if a in names and b in names))
 
 
@@ -89,12 +82,8 @@ def landmark_sets(classes: Classes, labels: Labels, things: Sequence[ShapeGroup]
         own = [t for t in things if t.label == name]
         lent = [t.skeleton for t in own if t.skeleton is not None]
         stated = [s for s in labels.skeletons if s == name or labels.owner(s) == name]
-        skeletons = dict.fromkeys([*lent, *stated])
-        first = labels.landmarks(next(iter(skeletons))) if skeletons else Landmarks(())
-        points = dict.fromkeys(first.names)
-        for other in list(skeletons)[1:]:
-            points.update(dict.fromkeys(labels.skeletons.get(other, ())))
-        for t in own:
-            points.update(dict.fromkeys(t.points))
-        out.append(Landmarks(tuple(points), first.links) if points else None)
+        skeletons = list(dict.fromkeys([*lent, *stated]))
+        first = labels.landmarks(skeletons[0]) if skeletons else None
+        further = [p for other in skeletons[1:] for p in labels.skeletons.get(other, ())]
+        out.append(completed(first, [*further, *(p for t in own for p in t.points)]))
     return tuple(out)

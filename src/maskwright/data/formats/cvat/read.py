@@ -20,9 +20,9 @@ from maskwright.data.dataset import RLE, Dataset, ImageRecord
 from maskwright.data.formats.cvat.labels import Labels, landmark_sets
 from maskwright.data.formats.shared.fields import short
 from maskwright.data.formats.shared.image_files import image_files, require_folder, size_of
-from maskwright.data.formats.shared.outlines import FileObject, collect, ellipse, rle_of, turned
+from maskwright.data.formats.shared.outlines import box_corners, collect, ellipse, rle_of, turned
 from maskwright.data.formats.shared.saving import FileOrFolder
-from maskwright.data.formats.shared.shapes import LoosePoints, ShapeGroup, give_points, left_out_notes
+from maskwright.data.formats.shared.shapes import LoosePoints, ShapeGroup, assembled, left_out_notes
 from maskwright.data.formats.shared.xml_tree import line, read_xml, text_of
 from maskwright.errors import DataError
 from maskwright.types import Clip, Frame, Size
@@ -36,10 +36,7 @@ _OBJECTS = ("polygon", "mask", "ellipse", "box", "skeleton")
 _OTHERS = {"polyline": "lines", "cuboid": "cuboids", "tag": "tags of whole images"}
 
 
-@dataclass
-class _Image:
-    record: ImageRecord
-    things: list[ShapeGroup]
+_Images = list[tuple[ImageRecord, list[ShapeGroup]]]
 
 
 def recognise(place: Path) -> bool:
@@ -72,36 +69,26 @@ def load(place: Path, images: Path | None = None) -> Dataset:
         raise DataError(f"{path}: has both <image> and <track>. Export one of 'for images' and 'for video' at a time.")
     reader = _Reader(path, labels, left_out)
     if moving or (tree.find(".//original_size") is not None and not still):
-        source_images = _video(reader, tree, moving, root)
+        found = _video(reader, tree, moving, root)
     else:
-        source_images = [_still(reader, element, root) for element in still]
-    return _dataset(place, path, root, source_images, labels, left_out)
-
-
-def _dataset(
-    place: Path, path: Path, root: Path, images: list[_Image], labels: Labels, left_out: Counter[str]
-) -> Dataset:
-    things = [t for p in images for t in p.things]
-    classes = labels.classes(things)
-    landmarks = landmark_sets(classes, labels, things)
-    numbered = len({p.record.id for p in images}) == len(images)
-
-    def stated(k: int, image: _Image) -> tuple[ImageRecord, list[FileObject]]:
-        record = image.record if numbered else replace(image.record, id=k)
-        return record, [t.stated(classes, landmarks, record.size) for t in image.things]
-
-    records, rows = collect(stated(k, image) for k, image in enumerate(images))
+        found = [_still(reader, element, root) for element in still]
+    if len({record.id for record, _ in found}) < len(found):
+        found = [(replace(record, id=k), things) for k, (record, things) in enumerate(found)]
+    every = [t for _, things in found for t in things]
+    classes = labels.classes(every)
+    landmarks = landmark_sets(classes, labels, every)
+    records, rows = collect((r, [t.stated(classes, landmarks, r.size) for t in things]) for r, things in found)
     held = left_out.pop("held", 0)
     notes = left_out_notes(left_out)
     if held:
         notes += (f"{held} shapes are repeated from an earlier frame, until the next row of their track.",)
-    return Dataset(classes, records, rows, root, place, notes, landmarks if any(landmarks) else ())
+    return Dataset(classes, records, rows, root, place, notes, landmarks)
 
 
 # ---- images and frames --------------------------------------------------------------------------------------------
 
 
-def _still(reader: "_Reader", element: Element, root: Path) -> _Image:
+def _still(reader: "_Reader", element: Element, root: Path) -> tuple[ImageRecord, list[ShapeGroup]]:
     """One <image> element."""
     name = element.attrib.get("name", "").replace("\\", "/")
     if not name:
@@ -114,10 +101,11 @@ def _still(reader: "_Reader", element: Element, root: Path) -> _Image:
     if not (root / name).is_file() and (root / subset / name).is_file():
         name = f"{subset}/{name}"
     record = ImageRecord(reader.whole(element, "id"), name, size, extra)
-    groups: dict[tuple[str, Hashable], ShapeGroup] = {}
+    objects: list[tuple[ShapeGroup, Hashable]] = []
     points: list[LoosePoints] = []
-    for k, shape in enumerate(element):
-        group = shape.attrib.get("group_id", "0")
+    for shape in element:
+        number = shape.attrib.get("group_id", "0")
+        group = None if number == "0" else number
         if shape.tag in _OTHERS:
             reader.left_out[_OTHERS[shape.tag]] += 1
         elif shape.tag == "points":
@@ -125,34 +113,13 @@ def _still(reader: "_Reader", element: Element, root: Path) -> _Image:
         elif shape.tag in _OBJECTS:
             thing = reader.thing(shape, reader.label(shape), size)
             if thing is not None:
-                key = (thing.label, ("alone", k) if group == "0" else group)
-                if groups.setdefault(key, thing) is not thing:
-                    groups[key].join(thing)
+                objects.append((thing, group))
         else:
             raise reader.fault(shape, f"<{shape.tag}> is not a known shape ({', '.join(_OBJECTS)}, points).")
-    return _Image(record, _with_landmarks(reader, groups, points))
+    return record, assembled(objects, points, reader.left_out)
 
 
-def _with_landmarks(
-    reader: "_Reader", groups: dict[tuple[str, Hashable], ShapeGroup], points: list[LoosePoints]
-) -> list[ShapeGroup]:
-    """The objects, each with the skeleton and the points of its group."""
-    by_group: dict[Hashable, list[ShapeGroup]] = {}
-    for (_, group), thing in groups.items():
-        by_group.setdefault(group, []).append(thing)
-    for group, members in by_group.items():
-        bodies = [t for t in members if t.outlines or t.boxes]
-        if len(bodies) == 1:
-            for t in members:
-                if t is not bodies[0]:
-                    bodies[0].join(t)
-            by_group[group] = bodies
-    give_points(points, by_group, reader.left_out)
-    kept = {id(t) for members in by_group.values() for t in members}
-    return [t for t in groups.values() if id(t) in kept]
-
-
-def _video(reader: "_Reader", tree: Element, tracks: Sequence[Element], root: Path) -> list[_Image]:
+def _video(reader: "_Reader", tree: Element, tracks: Sequence[Element], root: Path) -> _Images:
     """The frames of a video, each with the shapes that its tracks have there."""
     frames = _frames(reader, tree)
     names = _frame_names(root, frames)
@@ -170,35 +137,26 @@ def _video(reader: "_Reader", tree: Element, tracks: Sequence[Element], root: Pa
             if thing is None:
                 continue
             thing.track_id = number
-            held = frames[_place(frames, begin) : _place(frames, end)]
+            first, last = (len(range(frames.start, frame, frames.step)) for frame in (begin, end))
+            held = frames[first:last]
             reader.left_out["held"] += sum(frame != begin for frame in held)
             for frame in held:
                 things[frame].append(thing)
     reader.left_out += Counter()  # drops what is zero
-    return [
-        _Image(ImageRecord(k, name, size, frame=Frame(Clip(1), k)), things[frame])
-        for k, (frame, name) in enumerate(zip(frames, names, strict=True))
-    ]
-
-
-def _place(frames: range, frame: int) -> int:
-    """The number of frames before this one."""
-    return min(max(-((frames.start - frame) // frames.step), 0), len(frames))
+    records = [ImageRecord(k, name, size, frame=Frame(Clip(1), k)) for k, name in enumerate(names)]
+    return [(record, things[frame]) for record, frame in zip(records, frames, strict=True)]
 
 
 def _frames(reader: "_Reader", tree: Element) -> range:
     """The frame numbers of the task; where they are not stated, up to the last one of a track."""
-    task = tree.find("meta/task")
-    task = tree.find("meta/job") if task is None else task
-    values = {key: None if task is None else text_of(task, key) for key in ("size", "start_frame", "stop_frame")}
-    numbers = {key: int(v) if v is not None and v.isdecimal() else None for key, v in values.items()}
-    text = (None if task is None else text_of(task, "frame_filter")) or ""
-    step = int(text.rpartition("step=")[2]) if text.rpartition("step=")[2].isdecimal() else 1
-    start = numbers["start_frame"] or 0
-    if numbers["stop_frame"] is not None:
-        return range(start, numbers["stop_frame"] + 1, max(step, 1))
-    if numbers["size"] is not None:
-        return range(start, start + numbers["size"] * max(step, 1), max(step, 1))
+    kind = "meta/task" if tree.find("meta/task") is not None else "meta/job"
+    texts = [text_of(tree, f"{kind}/{key}") or "" for key in ("start_frame", "stop_frame", "size", "frame_filter")]
+    start, stop, size, step = (int(t) if t.isdecimal() else None for t in (*texts[:3], texts[3].rpartition("step=")[2]))
+    start, step = start or 0, step or 1
+    if stop is not None:
+        return range(start, stop + 1, step)
+    if size is not None:
+        return range(start, start + size * step, step)
     return range(1 + max((reader.whole(e, "frame") for e in tree.iterfind("track/*") if e.tag in _OBJECTS), default=-1))
 
 
@@ -250,8 +208,8 @@ class _Reader:
             raise self.fault(element, f"'{key}' must be a whole number, got {short(text)}.")
         return int(text)
 
-    def number(self, element: Element, key: str) -> float:
-        return float(self._floats(element, [element.attrib.get(key, "")], f"'{key}'")[0])
+    def number(self, element: Element, key: str, default: str = "") -> float:
+        return float(self._floats(element, [element.attrib.get(key, default)], f"'{key}'")[0])
 
     def _floats(self, element: Element, words: Sequence[str], what: str) -> NDArray[np.float64]:
         try:
@@ -270,11 +228,11 @@ class _Reader:
             raise self.fault(element, f"a {element.tag} needs at least {least} points 'x,y;x,y;...', got {text}.")
         return self._floats(element, [v for pair in pairs for v in pair], "points").reshape(-1, 2)
 
-    def loose(self, element: Element, group: str) -> LoosePoints:
+    def loose(self, element: Element, group: str | None) -> LoosePoints:
         """A <points> element."""
         where, name = f"{self.path}: line {line(element)}", self.label(element, known=False)
         hidden = element.attrib.get("occluded") == "1"
-        return LoosePoints(where, None if group == "0" else group, name, self.points(element, 1).tolist(), hidden)
+        return LoosePoints(where, group, name, self.points(element, 1).tolist(), hidden)
 
     def thing(self, element: Element, label: str, size: Size) -> ShapeGroup | None:
         """A shape as an object of its own; None for a skeleton of which no point is inside."""
@@ -285,7 +243,7 @@ class _Reader:
             thing.outlines.append(self._mask(element, size))
         elif element.tag == "ellipse":
             x, y, rx, ry = (self.number(element, key) for key in ("cx", "cy", "rx", "ry"))
-            thing.outlines.append((ellipse(x, y, rx, ry, self._turn(element)),))
+            thing.outlines.append((ellipse(x, y, rx, ry, self.number(element, "rotation", "0")),))
         elif element.tag == "box":
             self._box(element, thing)
         else:
@@ -297,19 +255,16 @@ class _Reader:
         self._remarks(element, thing)
         return thing
 
-    def _turn(self, element: Element) -> float:
-        return self.number(element, "rotation") if "rotation" in element.attrib else 0.0
-
     def _box(self, element: Element, thing: ShapeGroup) -> None:
         """A box; a rotated one is an outline."""
         x0, y0, x1, y1 = (self.number(element, key) for key in ("xtl", "ytl", "xbr", "ybr"))
         if x1 < x0 or y1 < y0:
             raise self.fault(element, f"the box {short([x0, y0, x1, y1])} ends before it begins.")
-        corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
-        if self._turn(element) % 360 == 0:
+        corners, degrees = box_corners((x0, y0, x1, y1)), self.number(element, "rotation", "0")
+        if degrees % 360 == 0:
             thing.boxes.append(corners.reshape(-1))
         else:
-            thing.outlines.append((turned(corners, (x0 + x1) / 2, (y0 + y1) / 2, self._turn(element)).reshape(-1),))
+            thing.outlines.append((turned(corners, (x0 + x1) / 2, (y0 + y1) / 2, degrees).reshape(-1),))
 
     def _landmark(self, element: Element) -> tuple[float, float, float]:
         if element.attrib.get("outside") == "1":
@@ -327,11 +282,9 @@ class _Reader:
             area = f"{width}x{height} = {width * height}"
             raise self.fault(element, f"the mask's rle must add up to its window of {area} pixels, got {total}.")
         if left + width > size[1] or top + height > size[0] or left < 0 or top < 0:
-            raise self.fault(
-                element,
-                f"the mask's window (left {left}, top {top}, width {width}, height {height}) leaves the image of "
-                f"{size[0]}x{size[1]} (height x width).",
-            )
+            window = f"left {left}, top {top}, width {width}, height {height}"
+            image = f"{size[0]}x{size[1]} (height x width)"
+            raise self.fault(element, f"the mask's window ({window}) leaves the image of {image}.")
         flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
         return rle_of(flat.reshape(height, width), top, left, size)
 

@@ -6,7 +6,8 @@ labelled "NAME landmarks" in the object's group. Letters: H W image. Coordinates
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TextIO
 
@@ -23,14 +24,6 @@ from maskwright.types import BoolArray, Landmarks, Masks
 _SUFFIX = " landmarks"
 
 
-@dataclass
-class _State:
-    """What passes from image to image: the number of the last group, and objects that were left out."""
-
-    group: int = 0
-    empty: list[str] = field(default_factory=list)
-
-
 def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """Write a new .xml file (annotations alone), or a new folder of annotations.xml and, with `copy`, images/.
 
@@ -42,38 +35,32 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
 
 def _check(place: Path, dataset: Dataset) -> None:
     check_names(dataset, place)
-    for name, marks in zip(dataset.classes.names, dataset.landmarks, strict=False):
-        if marks is not None and name + _SUFFIX in dataset.classes.names:
-            raise DataError(
-                f"{place}: the class '{name}{_SUFFIX}' would clash with the skeleton of '{name}'. Rename it."
-            )
-        if marks is not None and len(set(marks.names)) < len(marks):
-            raise DataError(
-                f"{place}: two landmarks of '{name}' have one name, and CVAT knows them by name. Rename one."
-            )
+    for name, marks in dataset.marked:
+        if name + _SUFFIX in dataset.classes.names:
+            text = f"the class '{name}{_SUFFIX}' would clash with the skeleton of '{name}'. Rename it."
+            raise DataError(f"{place}: {text}")
+        if len(set(marks.names)) < len(marks):
+            text = f"two landmarks of '{name}' have one name, and CVAT knows them by name. Rename one."
+            raise DataError(f"{place}: {text}")
 
 
 def _write(path: Path, dataset: Dataset, names: list[str]) -> tuple[str, ...]:
-    state = _State()
+    groups, empty = count(1), list[str]()
     with replacing(path) as part, open(part, "w", encoding="utf-8", newline="\n") as out:
         out.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n')
         _write_head(out, dataset)
         for i, name in enumerate(names):
             record = dataset.images[i]
             split = record.extra.get("split")
-            values: dict[str, object] = {"id": i, "name": name}
-            values |= {} if not isinstance(split, str) else {"subset": split}
-            out.write(f"  {tag('image', {**values, 'width': record.size[1], 'height': record.size[0]})}\n")
-            out.writelines(f"    {text}\n" for text in _shapes(dataset, i, state))
+            subset = {"subset": split} if isinstance(split, str) else {}
+            values = {"id": i, "name": name, **subset, "width": record.size[1], "height": record.size[0]}
+            out.write(f"  {tag('image', values)}\n")
+            out.writelines(f"    {text}\n" for text in _shapes(dataset, i, groups, empty))
             out.write("  </image>\n")
         out.write("</annotations>\n")
-    mirrored = [
-        name
-        for name, marks in zip(dataset.classes.names, dataset.landmarks, strict=False)
-        if marks is not None and replace(marks, mirrored=None) != marks
-    ]
+    mirrored = [name for name, marks in dataset.marked if replace(marks, mirrored=None) != marks]
     return (
-        *sentence(len(state.empty), "object{s} without a single pixel left out", state.empty),
+        *sentence(len(empty), "object{s} without a single pixel left out", empty),
         *sentence(len(mirrored), "class{es} lost the pairs that change places in a mirror", mirrored),
         *lost_frames(dataset),
     )
@@ -85,9 +72,8 @@ def _write(path: Path, dataset: Dataset, names: list[str]) -> tuple[str, ...]:
 def _write_head(out: TextIO, dataset: Dataset) -> None:
     named = _attribute_names(dataset)
     out.write(f"  <meta><task>{node('size', len(dataset))}{node('mode', 'annotation')}<labels>\n")
-    for k, name in enumerate(dataset.classes.names):
+    for name, marks in zip(dataset.classes, dataset.classes.landmarks, strict=True):
         out.write(f"    {_label(name, 'any', ''.join(_attribute(a) for a in named))}\n")
-        marks = dataset.landmarks[k] if dataset.landmarks else None
         if marks is not None:
             out.write(f"    {_label(name + _SUFFIX, 'skeleton', '', node('svg', _svg(marks)))}\n")
             for point in marks.names:
@@ -134,24 +120,22 @@ def _svg(marks: Landmarks) -> str:
 # ---- shapes ---------------------------------------------------------------------------------------------------------
 
 
-def _shapes(dataset: Dataset, i: int, state: _State) -> Iterator[str]:
-    """The elements of one image."""
+def _shapes(dataset: Dataset, i: int, groups: Iterator[int], empty: list[str]) -> Iterator[str]:
+    """The elements of one image. groups: numbers for new groups. empty: gets the objects that are left out."""
     rows = dataset.of(i)
     drawn = [k for k, a in enumerate(rows) if isinstance(a.segmentation, dict)]
     masks = dict(zip(drawn, dataset.draw(i, [rows[k] for k in drawn]), strict=True))
     for k, row in enumerate(rows):
         body = _mask(masks[k]) if k in masks else _outline(row)
         if not body:
-            state.empty.append(f"annotation {row.id} of {dataset.images[i].file_name}")
+            empty.append(f"annotation {row.id} of {dataset.images[i].file_name}")
             continue
-        marks = dataset.landmarks[row.label] if dataset.landmarks else None
-        pose = "" if marks is None or row.keypoints is None else _points(row, marks)
+        pose = _points(row, dataset.classes.landmarks[row.label])
         common: dict[str, object] = {"label": dataset.classes.names[row.label], "source": "manual"}
         common["occluded"] = int(bool(row.extra.get("occluded")))
         last: dict[str, object] = {"z_order": row.extra.get("z_order", 0)}
         if pose or len(body) > 1:
-            state.group += 1
-            last["group_id"] = state.group
+            last["group_id"] = next(groups)
         remarks = _remarks(row)
         for name, values in body:
             yield f"{tag(name, {**common, **values, **last})}{remarks}</{name}>"
@@ -175,17 +159,16 @@ def _mask(masks: Masks) -> list[tuple[str, dict[str, object]]]:
         return []
     rows, columns = np.flatnonzero(crop.any(axis=1)), np.flatnonzero(crop.any(axis=0))
     tight = crop[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    flat = tight.reshape(-1)
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs = np.diff(np.concatenate([[0], [0] if flat[0] else [], edges, [flat.size]]).astype(np.int64))
+    edges = np.flatnonzero(np.diff(tight.reshape(-1), prepend=False))  # runs alternate, and the first is background
+    runs = np.diff([0, *edges.tolist(), tight.size])
     top, left = masks.corners[0] + (rows[0], columns[0])
     window = {"left": left, "top": top, "width": tight.shape[1], "height": tight.shape[0]}
     return [("mask", {"rle": ", ".join(map(str, runs.tolist())), **window})]
 
 
-def _points(row: Annotation, marks: Landmarks) -> str:
+def _points(row: Annotation, marks: Landmarks | None) -> str:
     """The points of a skeleton; empty where none is annotated."""
-    if row.keypoints is None or not (row.keypoints[:, 2] > 0).any():
+    if marks is None or row.keypoints is None or not row.has_landmarks:
         return ""
     out = []
     for name, (x, y, visibility) in zip(marks.names, row.keypoints.tolist(), strict=True):

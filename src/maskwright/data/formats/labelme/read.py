@@ -10,6 +10,7 @@ Letters: H W image, n points. Coordinates are continuous pixels.
 
 import base64
 import binascii
+import math
 import os
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
@@ -22,10 +23,10 @@ import numpy as np
 from maskwright import media
 from maskwright.atomic import replacing
 from maskwright.data.dataset import RLE, Dataset, ImageRecord, Polygons
-from maskwright.data.formats.shared.fields import Record, Row, json_keys, read_json, read_names, short, split_frame
+from maskwright.data.formats.shared.fields import Record, Row, json_keys, read_classes, read_json, short, split_frame
 from maskwright.data.formats.shared.image_files import relative_names, require_folder, size_of
-from maskwright.data.formats.shared.outlines import FileObject, collect, ellipse, rle_of
-from maskwright.data.formats.shared.shapes import LoosePoints, ShapeGroup, give_points, left_out_notes
+from maskwright.data.formats.shared.outlines import FileObject, box_corners, collect, ellipse, extent, rle_of
+from maskwright.data.formats.shared.shapes import LoosePoints, ShapeGroup, assembled, completed, left_out_notes
 from maskwright.errors import ConfigError, DataError, ImageError, suggest
 from maskwright.types import Classes, Landmarks, Size
 
@@ -86,7 +87,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
 
     records, rows = collect(stated(k, sheet) for k, sheet in enumerate(sheets))
     notes = _notes(sheets, left_out, len(objects) if boxes_only else 0)
-    return Dataset(classes, records, rows, root, place, notes, landmarks if any(landmarks) else ())
+    return Dataset(classes, records, rows, root, place, notes, landmarks)
 
 
 def unpack(place: Path) -> tuple[Path, ...]:
@@ -197,7 +198,7 @@ def _base64(at: Record, value: Any) -> bytes:
 
 
 def _objects(file: Path, shapes: Sequence[Any], size: Size, left_out: Counter[str]) -> list[ShapeGroup]:
-    objects: dict[tuple[str, Hashable], ShapeGroup] = {}
+    objects: list[tuple[ShapeGroup, Hashable]] = []
     points: list[LoosePoints] = []
     for k, row in enumerate(shapes):
         at = Record(file, f"shape {k}")
@@ -217,19 +218,12 @@ def _objects(file: Path, shapes: Sequence[Any], size: Size, left_out: Counter[st
             hidden = bool(flags and flags.get("hidden"))
             points.append(LoosePoints(f"{file}: {at.name}", group, name, _corners(at, row, 1), hidden))
         elif kind in _AREAS:
-            shape = _shape(at, name, row, kind, size)
-            key = (name, ("alone", k) if group is None else group)
-            if objects.setdefault(key, shape) is not shape:
-                objects[key].join(shape)
+            objects.append((_shape(at, name, row, kind, size), group))
         elif kind in ("line", "linestrip"):
             left_out["lines"] += 1
         else:
             raise at.fault(f"the shape type {short(kind)} is not known.{suggest(str(kind), (*_AREAS, *_POINTS))}")
-    owners: dict[Hashable, list[ShapeGroup]] = {}
-    for (_, group), own in objects.items():
-        owners.setdefault(group, []).append(own)
-    give_points(points, owners, left_out)
-    return list(objects.values())
+    return assembled(objects, points, left_out)
 
 
 def _shape(at: Record, name: str, row: Row, kind: str, size: Size) -> ShapeGroup:
@@ -256,12 +250,10 @@ def _outline(at: Record, row: Row, kind: str, size: Size) -> Polygons | RLE:
         return (points.reshape(-1),)
     if len(points) != 2 or kind not in ("rectangle", "circle"):
         raise at.fault(f"a {kind} has {'2' if kind == 'circle' else '2 or 4'} points, got {len(points)}.")
-    (x0, y0), (x1, y1) = points.tolist()
     if kind == "circle":
-        radius = float(np.hypot(x1 - x0, y1 - y0))
-        return (ellipse(x0, y0, radius, radius),)
-    left, top, right, bottom = min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
-    return (np.array([left, top, right, top, right, bottom, left, bottom], np.float64),)
+        radius = math.dist(*points.tolist())
+        return (ellipse(points[0, 0], points[0, 1], radius, radius),)
+    return (box_corners(extent((points,))).reshape(-1),)
 
 
 def _corners(at: Record, row: Row, least: int) -> list[tuple[float, float]]:
@@ -298,9 +290,7 @@ def _classes(labels: Path, objects: Sequence[ShapeGroup]) -> Classes:
         if not used:
             raise DataError(f"{labels.parent}: no object in any file, so no class. Name the classes in {labels.name}.")
         return Classes(sorted(used))
-    names = [name for name in read_names(labels) if name not in NO_CLASS]
-    if not names or len(set(names)) < len(names):
-        raise DataError(f"{labels}: expected one class name a line, each once; got {short(names)}.")
+    names = read_classes(labels, others=NO_CLASS)
     unknown = next((o for o in objects if o.label not in names), None)
     if unknown is not None:
         raise DataError(
@@ -335,18 +325,10 @@ def _landmarks(classes: Classes, sheets: Sequence[_Sheet]) -> tuple[Landmarks | 
         for name, marks in sheet.landmarks.items():
             if stated.setdefault(name, marks) != marks:
                 raise sheet.at.fault(f"its landmarks of '{name}' differ from those of a file before. Make them equal.")
-    names: dict[str, dict[str, None]] = {n: dict.fromkeys(m.names) for n, m in stated.items()}
-    for sheet in sheets:
-        for o in sheet.objects:
-            if o.points:
-                names.setdefault(o.label, {}).update(dict.fromkeys(o.points))
-    return tuple(_merged(stated.get(n), tuple(names.get(n, ()))) for n in classes.names)
-
-
-def _merged(stated: Landmarks | None, names: tuple[str, ...]) -> Landmarks | None:
-    if stated is None:
-        return Landmarks(names) if names else None
-    return stated if stated.names == names else Landmarks(names, stated.links)
+    points: dict[str, list[str]] = {name: [] for name in classes.names}
+    for o in (o for sheet in sheets for o in sheet.objects):
+        points[o.label] += o.points
+    return tuple(completed(stated.get(name), own) for name, own in points.items())
 
 
 def _notes(sheets: Sequence[_Sheet], left_out: Counter[str], boxes: int) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def _path_from(sheet: Path, dataset: Dataset, i: int) -> str:
 def _document(dataset: Dataset, i: int, path: str, empty: list[str]) -> Row:
     record, rows, shapes, group = dataset.images[i], dataset.of(i), [], 0
     for row, outline in zip(rows, polygons_of(rows, record.size), strict=True):
-        marks = dataset.landmarks[row.label] if dataset.landmarks else None
+        marks = dataset.classes.landmarks[row.label]
         points = [] if marks is None or row.keypoints is None else list(zip(marks.names, row.keypoints, strict=True))
         if outline == ():
             empty.append(f"annotation {row.id} of {record.file_name}")
@@ -70,13 +70,12 @@ def _document(dataset: Dataset, i: int, path: str, empty: list[str]) -> Row:
         shapes += _shapes(dataset, row, outline, group if joined else None)
         shapes += [_point(name, p, group) for name, p in points if p[2] > 0]
     extra = {k: v for k, v in record.extra.items() if k not in FILE_KEYS}
-    named = {n: m for n, m in zip(dataset.classes.names, dataset.landmarks, strict=False) if m is not None}
     return {
         "version": "5.5.0",
         "flags": {},
         **extra,
         **frame_fields(record.frame),
-        **({"landmarks": {n: _landmark_row(m) for n, m in named.items()}} if named else {}),
+        **({"landmarks": {n: _landmark_row(m) for n, m in dataset.marked}} if dataset.marked else {}),
         "shapes": shapes,
         "imagePath": path,
         "imageData": None,
@@ -107,7 +106,7 @@ def _shapes(dataset: Dataset, row: Annotation, outline: Polygons | None, group: 
     if outline is None:
         x0, y0, x1, y1 = row.box
         return [{**common, "shape_type": "rectangle", "points": [[x0, y0], [x1, y1]], "box_only": True}]
-    return [{**common, "shape_type": "polygon", "points": _pairs(part)} for part in outline]
+    return [{**common, "shape_type": "polygon", "points": part.reshape(-1, 2).tolist()} for part in outline]
 
 
 def _point(name: str, point: NDArray[np.float64], group: int) -> Row:
@@ -115,7 +114,3 @@ def _point(name: str, point: NDArray[np.float64], group: int) -> Row:
     flags = {"hidden": True} if visibility == 1 else {}
     place = {"points": [[x, y]], "group_id": group, "shape_type": "point"}
     return {"label": name, **place, "description": "", "flags": flags, "mask": None}
-
-
-def _pairs(flat: NDArray[np.float64]) -> list[list[float]]:
-    return [[float(x), float(y)] for x, y in flat.reshape(-1, 2)]

@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from maskwright.data.formats.shared.fields import Record, read_names, read_text, short
+from maskwright.data.formats.shared.fields import Record, read_classes, read_text, short
 from maskwright.errors import DataError
 
 CLASSES, OBJECTS = "classes.txt", "objects.csv"
@@ -29,7 +29,7 @@ class ClassTable:
         self.place = place
         self._lines: dict[Key, int] = {}
         self._class: dict[Key, str] = {}
-        stated = self._stated(place / CLASSES)
+        stated = read_classes(place / CLASSES) if (place / CLASSES).is_file() else []
         if (place / OBJECTS).is_file():
             self._read(place / OBJECTS)
         found = list(dict.fromkeys([*sorted(set(folders)), *self._class.values()]))
@@ -63,14 +63,6 @@ class ClassTable:
                 f"{self.place / OBJECTS}: line {self._lines[path, value]}: there is no object "
                 f"{'' if value is None else f'of value {value} '}in {path}. Correct or remove the line."
             )
-
-    def _stated(self, path: Path) -> list[str]:
-        if not path.is_file():
-            return []
-        names = read_names(path)
-        if not names or len(set(names)) < len(names):
-            raise DataError(f"{path}: needs at least one class name, one a line and each once; got {short(names)}.")
-        return names
 
     def _read(self, path: Path) -> None:
         lines = read_text(path).splitlines()

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from maskwright import media
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
@@ -25,6 +24,7 @@ from maskwright.data.formats.masks.class_table import CLASSES, ClassTable
 from maskwright.data.formats.shared.fields import box_tuple
 from maskwright.data.formats.shared.image_files import image_files, is_image_file, relative_names, size_of
 from maskwright.data.formats.shared.losses import sentence
+from maskwright.data.formats.shared.outlines import label_windows
 from maskwright.errors import DataError, ImageError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Masks, Size
@@ -35,7 +35,6 @@ MASKS = "masks"
 _MASK_FOLDERS = (MASKS, "mask", "labels", "label")
 _MASK_ENDS = ("_cp_masks", "_masks", "_mask", "_labels", "_label")
 _IMAGE_ENDS = ("_img", "_image")
-_COUNTABLE = 1 << 20  # values up to which a table with one entry for each is made
 
 
 @dataclass(frozen=True)
@@ -213,18 +212,10 @@ def _values(path: Path, image: Path, size: Size) -> NDArray[np.int64]:
 
 def _labelled(values: NDArray[np.int64]) -> tuple[Masks, list[int]]:
     """One object for each value except 0, in rising order."""
-    present: NDArray[np.int64] | range
-    if values.max() < _COUNTABLE:
-        present, places = range(int(values.max()) + 1), values
-    else:
-        present, places = np.unique(values, return_inverse=True)
-        places = places.reshape(values.shape) + int(present[0] != 0)
-        present = present if present[0] == 0 else np.concatenate([[0], present])
-    windows = ndimage.find_objects(places.astype(np.int32))
-    found = [(k, w) for k, w in enumerate(windows, start=1) if w is not None]
+    found = label_windows(values)
     corners = np.array([(w[0].start, w[1].start) for _, w in found], np.int64).reshape(-1, 2)
-    crops = tuple(places[w] == k for k, w in found)
-    return Masks((values.shape[0], values.shape[1]), corners, crops), [int(present[k]) for k, _ in found]
+    crops = tuple(values[window] == value for value, window in found)
+    return Masks((values.shape[0], values.shape[1]), corners, crops), [value for value, _ in found]
 
 
 def _whole(values: NDArray[np.int64]) -> tuple[Masks, list[int]]:

@@ -15,7 +15,7 @@ from maskwright.data.dataset import Annotation, Dataset
 from maskwright.data.formats.masks.class_table import CLASSES, OBJECTS, objects_text
 from maskwright.data.formats.masks.read import MASKS
 from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct
-from maskwright.data.formats.shared.losses import check_names, lost_frames, sentences
+from maskwright.data.formats.shared.losses import check_names, lost_fields, sentences
 from maskwright.data.formats.shared.saving import write_text
 from maskwright.errors import ConfigError, DataError
 from maskwright.types import Masks
@@ -47,7 +47,7 @@ def save_masks(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, .
         _write_classes(folder, dataset, rows)
         if copy:
             copy_images(dataset, folder / "images", names)
-    return (*sentences(lost), *lost_frames(dataset))
+    return (*sentences(lost), *lost_fields(dataset))
 
 
 def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
@@ -74,21 +74,15 @@ def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str,
                 rows.append((path, None, dataset.classes[a.label]))
         _write_classes(folder, dataset, rows)
         copy_images(dataset, folder, [f"{n}/images/{n}{f.suffix}" for n, f in zip(ids, files, strict=True)])
-    return (*sentences(lost), *lost_frames(dataset))
+    return (*sentences(lost), *lost_fields(dataset))
 
 
 def _drawn(dataset: Dataset, i: int, lost: Counter[str]) -> tuple[list[Annotation], Masks]:
     """The objects of image `i` that have pixels, and their masks; others are counted."""
     rows = [a for a in dataset.of(i) if a.segmentation is not None and not a.crowd]
-    lost["crowd region{s} left out: masks have none"] += sum(a.crowd for a in dataset.of(i))
-    lost["object{s} with a box but no outline left out"] += sum(
-        a.segmentation is None and not a.crowd for a in dataset.of(i)
-    )
     masks = dataset.draw(i, rows)
     kept = [k for k, crop in enumerate(masks.bitmaps) if crop.any()]
     lost["object{s} of no pixels left out"] += len(rows) - len(kept)
-    lost["object{s} without landmarks: masks have none"] += sum(rows[k].keypoints is not None for k in kept)
-    lost["track id{s} left out: masks have none"] += sum(rows[k].track_id is not None for k in kept)
     return [rows[k] for k in kept], masks[kept] if kept else Masks.empty(masks.size)
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import mmap
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from maskwright.types import Clip, Frame, Size
 Box = tuple[float, float, float, float]
 Row = dict[str, Any]
 
+_WHOLE = re.compile(r"\s*[+-]?\d{1,4000}\s*")  # Python reads no longer ones
 _FRAME = frozenset(("video_id", "video", "frame_index"))
 
 
@@ -30,14 +31,8 @@ def whole(value: Any) -> int | None:
     """7, "7" and 7.0 as 7; None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
-        try:
-            return int(value)
-        except ValueError:  # "+-7"
-            return None
-    return None
+    text = isinstance(value, str) and _WHOLE.fullmatch(value) is not None
+    return int(value) if text or (isinstance(value, float) and value.is_integer()) else None
 
 
 class RecordError(DataError):
@@ -126,29 +121,22 @@ class Record:
         return tuple(self._polygon(part) for part in value)
 
     def _polygon(self, part: Any) -> NDArray[np.float64]:
-        if not isinstance(part, list):
-            raise self.fault(
-                f"a polygon must be a list x0, y0, x1, y1, ..., got {short(part)}: the outline is a list of these."
-            )
         try:
-            points = np.array(part, np.float64)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise self.fault(f"a polygon must be a flat list of numbers, got {short(part)}.") from error
-        if points.ndim != 1:
+            points = np.array(part if isinstance(part, list) else None, np.float64)
+        except (TypeError, ValueError, OverflowError):
+            points = np.array(np.nan)
+        if points.ndim != 1 or not np.isfinite(points).all():
             raise self.fault(
-                f"a polygon must be one flat row of numbers x0, y0, x1, y1, ..., not a pair for each point; got "
-                f"{short(part)}. Write the pairs one after the other, without their brackets."
+                f"an outline is a list of polygons, and a polygon a flat list of numbers x0, y0, x1, y1, ..., all of "
+                f"them finite, not a pair for each point; got {short(part)}."
             )
         if len(part) % 2 or len(part) < 6:
-            hint = "Remove this part or draw it again."
-            if len(part) == 2:
-                hint = "If it is one point of several, write all of them in one flat row x0, y0, x1, y1, ..."
+            one_point = "If it is one point of several, write all of them in one flat list x0, y0, x1, y1, ..."
+            hint = one_point if len(part) == 2 else "Remove this part or draw it again."
             raise self.fault(
                 f"a polygon needs an even number of coordinates, at least 6 (three corners), got {len(part)}: "
                 f"{short(part)}. {hint}"
             )
-        if not np.isfinite(points).all():
-            raise self.fault(f"a polygon must be a flat list of finite numbers, got {short(part)}.")
         return points
 
     def _lengths(self, value: Row, size: Size) -> RLE:
@@ -193,12 +181,19 @@ def short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def read_json(source: Path) -> Any:
-    """The parsed file. Raises DataError, naming line and column, where it is not JSON."""
+def read_bytes(source: Path) -> bytes:
+    """The content of a file. Raises DataError, naming the file, where it cannot be read."""
     try:
-        return json.loads(source.read_bytes())
+        return source.read_bytes()
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror}). Check the path.") from error
+
+
+def read_json(source: Path) -> Any:
+    """The parsed file. Raises DataError, naming line and column, where it is not JSON."""
+    content = read_bytes(source)
+    try:
+        return json.loads(content)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{source}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}). "
@@ -210,10 +205,7 @@ def read_json(source: Path) -> Any:
 
 def read_text(source: Path) -> str:
     """The text of a UTF-8 file, with or without byte order mark. Raises DataError, naming line and file."""
-    try:
-        content = source.read_bytes()
-    except OSError as error:
-        raise DataError(f"{source}: cannot be read ({error.strerror}). Check the path.") from error
+    content = read_bytes(source)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -226,9 +218,22 @@ def read_names(source: Path) -> list[str]:
     return [line.strip() for line in read_text(source).splitlines() if line.strip()]
 
 
+def read_classes(source: Path, others: Collection[str] = ()) -> list[str]:
+    """The class names in a text file, one a line and each once. others: lines that are no classes."""
+    names = [name for name in read_names(source) if name not in others]
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"{source}: needs at least one class name, one a line and each once; got {short(names)}.")
+    return names
+
+
 def box_tuple(values: NDArray[Any]) -> Box:
     """Four array elements as plain floats."""
     return float(values[0]), float(values[1]), float(values[2]), float(values[3])
+
+
+def box_area(box: Box) -> float:
+    """Width times height."""
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def box_to_xywh(box: Sequence[float]) -> list[float]:
@@ -241,18 +246,10 @@ def box_to_xywh(box: Sequence[float]) -> list[float]:
 
 
 def _extent(low: float, high: float) -> float:
-    difference = float(high - low)
-    if not difference.is_integer():  # whole numbers are short already
-        for digits in (1, 2, 3, 4, 6, 8, 10, 12):
-            rounded = round(difference, digits)
-            if low + rounded == high:
-                return rounded
-    if low + difference != high:
-        for towards in (-math.inf, math.inf):
-            close = math.nextafter(difference, towards)
-            if low + close == high:
-                return close
-    return difference
+    exact = float(high - low)
+    rounded = (round(exact, digits) for digits in (1, 2, 3, 4, 6, 8, 10, 12))
+    close = (exact, math.nextafter(exact, -math.inf), math.nextafter(exact, math.inf))
+    return next((width for width in (*rounded, *close) if low + width == high), exact)
 
 
 def json_keys(path: Path, names: Iterable[str]) -> frozenset[str]:

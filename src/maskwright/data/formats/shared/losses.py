@@ -1,10 +1,10 @@
 """What a format cannot hold: refused before anything is written, or left out and counted in a sentence."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from maskwright.data.dataset import Dataset
+from maskwright.data.dataset import Annotation, Dataset
 from maskwright.errors import DataError
 
 _MOST_NAMED = 5  # examples that a sentence names
@@ -26,6 +26,26 @@ def check_names(dataset: Dataset, place: Path, forbidden: str = "", reserved: Se
     for n in names:
         if not n or n != n.strip() or len(n.splitlines()) != 1 or set(n) & set(forbidden) or n in reserved:
             raise DataError(f"{place}: this format cannot hold the class name {n!r}. Rename the class.")
+
+
+def lost_fields(
+    dataset: Dataset, crowds: str = "left out", boxes: str = "left out", *, landmarks: bool = True
+) -> tuple[str, ...]:
+    """The sentences about crowds, boxes without outline, landmarks, track ids and frames, with their images.
+
+    crowds, boxes: what becomes of them, empty where they are kept. landmarks: whether they are lost.
+    """
+    tests: list[tuple[object, str, Callable[[Annotation], bool]]] = [
+        (crowds, f"crowd region{{s}} {crowds}", lambda a: a.crowd),
+        (boxes, f"object{{s}} with a box only {boxes}", lambda a: a.segmentation is None and not a.crowd),
+        (landmarks, "object{s} without the landmarks they had", lambda a: a.has_landmarks),
+        (True, "object{s} without the track id they had", lambda a: a.track_id is not None),
+    ]
+    notes: tuple[str, ...] = ()
+    for lost, what, test in tests:
+        names = [r.file_name for r in dataset.images for a in dataset.annotations[r.id] if lost and test(a)]
+        notes += sentence(len(names), what, names)
+    return notes + lost_frames(dataset)
 
 
 def lost_frames(dataset: Dataset) -> tuple[str, ...]:

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from maskwright.data.dataset import RLE, Annotation, ImageRecord, Polygons, draw_named, draw_segmentations
-from maskwright.data.formats.shared.fields import Box, box_tuple
+from maskwright.data.formats.shared.fields import Box, box_area, box_tuple
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import BoolArray, Landmarks, Masks, Size
 
+_COUNTABLE = 1 << 16  # values up to which a table with an entry for each is made
 _CIRCLE_ERROR = 0.05  # pixels by which the polygon of a circle may miss it
 
 
@@ -61,7 +63,7 @@ def annotations(record: ImageRecord, objects: Sequence[FileObject], first_id: in
     for k, o in enumerate(objects):
         if o.segmentation is None:
             box = o.box or _box_of_points(o)
-            area = (box[2] - box[0]) * (box[3] - box[1])
+            area = box_area(box)
         else:
             own, area = next(tight), float(next(areas))
             box = o.box or (box_tuple(own) if isinstance(o.segmentation, dict) else extent(o.segmentation))
@@ -90,6 +92,22 @@ def extent(polygons: Sequence[NDArray[np.float64]]) -> Box:
     """The box around all points of some polygons."""
     points = np.concatenate(polygons).reshape(-1, 2)
     return box_tuple(np.concatenate([points.min(axis=0), points.max(axis=0)]))
+
+
+def box_corners(box: Box) -> NDArray[np.float64]:
+    """(4, 2) the corners of a box, clockwise on screen from the upper left."""
+    x0, y0, x1, y1 = box
+    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float64)
+
+
+def label_windows(values: NDArray[np.integer[Any]]) -> list[tuple[int, tuple[slice, slice]]]:
+    """Each value but 0 of a label image (H, W) with the rectangle it lies in, in rising order."""
+    if values.max() < _COUNTABLE:
+        found = enumerate(ndimage.find_objects(values.astype(np.int32)), start=1)
+        return [(value, window) for value, window in found if window is not None]
+    present, places = np.unique(values, return_inverse=True)  # a table of all values up to the last would be too large
+    windows = ndimage.find_objects(places.reshape(values.shape).astype(np.int32) + 1)
+    return [(value, window) for value, window in zip(present.tolist(), windows, strict=True) if value]
 
 
 def polygons_of(rows: Sequence[Annotation], size: Size) -> list[Polygons | None]:

@@ -1,11 +1,12 @@
 """The two layouts of a place, the folder of the images, and text files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Dataset
+from maskwright.data.formats.shared.fields import json_keys
 from maskwright.data.formats.shared.image_files import copy_images, found_name, inner_names
 from maskwright.errors import ConfigError
 
@@ -23,6 +24,11 @@ class FileOrFolder:
     def file(self, place: Path) -> Path:
         """The annotation file of a place that is the file or its folder."""
         return place / self.annotations if place.is_dir() else place
+
+    def has_keys(self, place: Path, keys: Set[str], without: str = "") -> bool:
+        """Whether the file of a place is JSON with all of `keys`, and not the key `without`; found without parsing."""
+        path = self.file(place)
+        return path.suffix.lower() == ".json" and json_keys(path, {*keys, without}) == keys
 
     def save(
         self, place: Path, dataset: Dataset, copy: bool, write: Callable[[Path, list[str]], tuple[str, ...]]

@@ -86,7 +86,35 @@ class LoosePoints:
     hidden: bool
 
 
-def give_points(
+def assembled(
+    shapes: Iterable[tuple[ShapeGroup, Hashable]], loose: Iterable[LoosePoints], left_out: Counter[str]
+) -> list[ShapeGroup]:
+    """The objects of an image: shapes of one label and one group are one; without a group (None) each is its own.
+
+    Skeletons and points in the group of exactly one other object are its landmarks; points without one are counted.
+    """
+    objects: dict[tuple[str, Hashable], ShapeGroup] = {}
+    owners: dict[Hashable, list[ShapeGroup]] = {}
+    for k, (shape, group) in enumerate(shapes):
+        key = ("alone", k) if group is None else group
+        if (shape.label, key) in objects:
+            objects[shape.label, key].join(shape)
+        else:
+            objects[shape.label, key] = shape
+            owners.setdefault(key, []).append(shape)
+    for group, members in owners.items():
+        bodies = [t for t in members if t.outlines or t.boxes]
+        if len(bodies) == 1:
+            for t in members:
+                if t is not bodies[0]:
+                    bodies[0].join(t)
+            owners[group] = bodies
+    _give_points(loose, owners, left_out)
+    kept = {id(t) for members in owners.values() for t in members}
+    return [t for t in objects.values() if id(t) in kept]
+
+
+def _give_points(
     loose: Iterable[LoosePoints], owners: Mapping[Hashable, Sequence[ShapeGroup]], left_out: Counter[str]
 ) -> None:
     """Add the points to the only object of their group; those without one are counted. owners: objects by group."""
@@ -98,6 +126,15 @@ def give_points(
         for k, (x, y) in enumerate(one.places):
             name = one.name if len(one.places) == 1 else f"{one.name} {k + 1}"
             own[0].add_points({name: (x, y, 1.0 if one.hidden else 2.0)}, one.where)
+
+
+def completed(marks: Landmarks | None, points: Iterable[str]) -> Landmarks | None:
+    """The landmarks and, after them, other points in order of appearance; None where there is no point at all."""
+    known = Landmarks(()) if marks is None else marks
+    names = tuple(dict.fromkeys([*known.names, *points]))
+    if names == known.names:
+        return known or None
+    return Landmarks(names, known.links)
 
 
 def left_out_notes(left_out: Counter[str]) -> tuple[str, ...]:

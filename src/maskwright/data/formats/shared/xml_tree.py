@@ -4,6 +4,7 @@ A document type declaration is refused before anything in it is expanded: entiti
 files, and no annotation tool writes one.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,24 +12,21 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
+from maskwright.data.formats.shared.fields import read_bytes
 from maskwright.errors import DataError
 
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _LINE = " line"  # no attribute of a file can have a space in its name
 
 
 def read_xml(path: Path) -> Element:
     """The root element of a file. Raises DataError, with line and column, for what is not whole, plain XML."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}). Check the path.") from error
-    return parse_xml(content, str(path))
+    return parse_xml(read_bytes(path), str(path))
 
 
 def parse_xml(content: bytes, name: str) -> Element:
     """The root element of `content`; `name` is what messages call it."""
     builder, parser = TreeBuilder(), expat.ParserCreate()
-    parser.ordered_attributes = False
     parser.buffer_text = True
 
     def start(tag: str, attributes: dict[str, str]) -> None:
@@ -52,9 +50,9 @@ def parse_xml(content: bytes, name: str) -> Element:
             f"{name}: not valid XML at line {error.lineno}, column {error.offset + 1} "
             f"({expat.ErrorString(error.code)}). Was the file cut off or edited by hand?"
         ) from error
+    except DataError:
+        raise
     except (ValueError, LookupError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{name}: not XML text ({error}).") from error
     return builder.close()
 
@@ -62,11 +60,6 @@ def parse_xml(content: bytes, name: str) -> Element:
 def line(element: Element) -> int:
     """The line of the file on which the element begins."""
     return int(element.attrib[_LINE])
-
-
-def attributes(element: Element) -> dict[str, str]:
-    """The attributes as they stand in the file."""
-    return {k: v for k, v in element.attrib.items() if k != _LINE}
 
 
 def text_of(element: Element, path: str) -> str | None:
@@ -91,9 +84,7 @@ def plain(text: object) -> str:
 
 
 def _clean(text: str) -> str:
-    bad = next(
-        (c for c in text if (c < " " and c not in "\t\n\r") or "\ud800" <= c <= "\udfff" or c in "\ufffe\uffff"), ""
-    )
+    bad = _FORBIDDEN.search(text)
     if bad:
-        raise DataError(f"{text!r} holds the character {bad!r}, which XML cannot. Rename it.")
+        raise DataError(f"{text!r} holds the character {bad[0]!r}, which XML cannot. Rename it.")
     return text

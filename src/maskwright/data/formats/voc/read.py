@@ -24,13 +24,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
-from scipy import ndimage
 
 from maskwright.data.dataset import Dataset, ImageRecord
 from maskwright.data.formats.shared.fields import Box, read_names, short
 from maskwright.data.formats.shared.image_files import require_folder
 from maskwright.data.formats.shared.losses import sentence
-from maskwright.data.formats.shared.outlines import FileObject, annotations, collect, rle_of
+from maskwright.data.formats.shared.outlines import FileObject, annotations, collect, label_windows, rle_of
 from maskwright.data.formats.shared.xml_tree import line, read_xml, text_of
 from maskwright.errors import DataError, suggest
 from maskwright.media import MAX_PIXELS, SUFFIXES
@@ -73,7 +72,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     root = base / "JPEGImages" if images is None else images
     require_folder(images, place)
     splits, twice = _splits(base)
-    names = _listed(place) if place.is_file() else _stems(masks, (".png",))
+    names = dict.fromkeys(read_names(place)) if place.is_file() else dict.fromkeys(_stems(masks, (".png",)))
     files = _stems(root, SUFFIXES) if root.is_dir() else {}
     reader = _Reader(base)
 
@@ -85,7 +84,9 @@ def load(place: Path, images: Path | None = None) -> Dataset:
         return ImageRecord(k + 1, files.get(name, f"{name}.jpg"), size, extra), found
 
     records, rows = collect(stated(k, name) for k, name in enumerate(names))
-    notes = [*reader.notes(), *_several_lists([name for name in names if name in twice])]
+    several = [name for name in names if name in twice]
+    what = "image{s} named by several lists of ImageSets/Segmentation; each belongs to the first of them"
+    notes = [*reader.notes(), *sentence(len(several), what, several)]
     unmasked = len(files.keys() - names.keys())
     if unmasked and not place.is_file():
         notes.append(f"{unmasked} images in {root} have no mask and are not read.")
@@ -122,26 +123,15 @@ def _mask(folder: Path, name: str) -> Path:
     return next((path for path in paths if path.is_file()), paths[0])
 
 
-def _listed(path: Path) -> dict[str, str]:
-    """The names of a list, by themselves."""
-    return {name: name for name in read_names(path)}
-
-
 def _splits(base: Path) -> tuple[dict[str, str], set[str]]:
     """Name to list, and the names in several lists. trainval, the union of two others, is no part of its own."""
-    lists = {p.stem: _listed(p) for p in sorted((base / "ImageSets" / "Segmentation").glob("*.txt"))}
     out: dict[str, str] = {}
     twice: set[str] = set()
-    for split, names in lists.items():
-        if split != "trainval":
-            twice |= out.keys() & names.keys()
-            out.update((name, split) for name in names if name not in out)
+    for path in sorted((base / "ImageSets" / "Segmentation").glob("*.txt")):
+        names = set(read_names(path)) if path.stem != "trainval" else set()
+        twice |= out.keys() & names
+        out.update(dict.fromkeys(names - out.keys(), path.stem))
     return out, twice
-
-
-def _several_lists(twice: Sequence[str]) -> tuple[str, ...]:
-    what = "image{s} named by several lists of ImageSets/Segmentation; each belongs to the first of them"
-    return sentence(len(twice), what, twice)
 
 
 @dataclass(frozen=True)
@@ -156,14 +146,13 @@ class _Names:
 def _class_names(base: Path) -> _Names:
     path = base / "class_names.txt"
     if path.is_file():
-        names = [n for n in _listed(path) if n != "__ignore__"]
+        names = [n for n in dict.fromkeys(read_names(path)) if n != "__ignore__"]
         return _Names(tuple(names[1:] if names and names[0] in _BACKGROUND else names), path)
     path = base / "labelmap.txt"
     if not path.is_file():
         return _Names(tuple(CHALLENGE), None)
-    rows = [row for row in _listed(path) if not row.startswith("#")]
     found: dict[int, str] = {}
-    for row in rows:
+    for row in (row for row in read_names(path) if not row.startswith("#")):
         name, _, rest = row.partition(":")
         values = rest.partition(":")[0].split(",")
         if len(values) != 3 or not all(v.strip().isdecimal() and int(v) < 256 for v in values):
@@ -194,9 +183,7 @@ def _indices(path: Path, known: Mapping[int, int] | None = None) -> Index:
             image.load()
             plain = image.mode in ("P", "L", "1", "I", "I;16") and (known is None or image.mode != "P")
             pixels = np.array(image if plain else image.convert("RGB"))
-    except DataError:
-        raise
-    except MemoryError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # a damaged file fails in many ways
         raise DataError(f"{path}: not a PNG that can be read ({error}). Was it cut off, or saved as JPEG?") from error
@@ -266,15 +253,8 @@ class _Reader:
         return size, self._with_boxes(name, found, size)
 
     def _objects(self, path: Path, objects: Index, classes: Index) -> Iterator[tuple[int, int, int, int, Any]]:
-        if objects.max() > 65535:  # colours: numbered anew, the windows of absent indices would take too much memory
-            values, inverse = np.unique(objects, return_inverse=True)
-            windows = ndimage.find_objects(inverse.reshape(objects.shape) + 1)
-        else:
-            values = np.flatnonzero(np.bincount(objects.reshape(-1)))
-            every = [None, *ndimage.find_objects(objects)]
-            windows = [every[v] if v else (slice(0), slice(0)) for v in values]
-        for value, window in zip(values.tolist(), windows, strict=True):
-            if value in (0, VOID):
+        for value, window in label_windows(objects):
+            if value == VOID:
                 continue
             crop = objects[window] == value
             votes = np.bincount(classes[window][crop])

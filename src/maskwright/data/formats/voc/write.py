@@ -14,7 +14,7 @@ from PIL import Image
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset, usual_part
 from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct
-from maskwright.data.formats.shared.losses import check_names, lost_frames, sentence
+from maskwright.data.formats.shared.losses import check_names, lost_fields, sentence
 from maskwright.data.formats.shared.saving import write_text
 from maskwright.data.formats.shared.xml_tree import node
 from maskwright.data.formats.voc.read import VOID, colours
@@ -23,13 +23,8 @@ from maskwright.types import Size
 
 _MOST = VOID - 1  # objects of an image, and classes
 
-
 _HIDDEN = "object{s} without the pixels that another object lies over"
 _GONE = "object{s} hidden wholly by others, or without a pixel, left out"
-_CROWDS = "crowd region{s} turned into void, which names no class"
-_BOXES = "object{s} with a box only: they are in Annotations alone, and not read back"
-_LANDMARKS = "object{s} without the landmarks they had"
-_TRACKS = "object{s} without the track id they had"
 
 _Lost = dict[str, list[str]]
 """What the layout cannot hold: the images' names, by the sentence that counts them."""
@@ -42,7 +37,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """
     names = _check(place, dataset, copy)
     stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
-    lost: _Lost = {what: [] for what in (_HIDDEN, _GONE, _CROWDS, _BOXES, _LANDMARKS, _TRACKS)}
+    lost: _Lost = {_HIDDEN: [], _GONE: []}
     with new_folder(place) as folder:
         if copy:
             copy_images(dataset, folder / "JPEGImages", names)
@@ -57,7 +52,8 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
         write_text(folder / "class_names.txt", "\n".join(("_background_", *dataset.classes.names)) + "\n")
         write_text(folder / "labelmap.txt", _labelmap(dataset.classes.names))
     notes = (text for what, names in lost.items() for text in sentence(len(names), what, names))
-    return (*notes, *lost_frames(dataset))
+    crowds, boxes = "turned into void, which names no class", "written to Annotations alone, and not read back"
+    return (*notes, *lost_fields(dataset, crowds, boxes))
 
 
 def _lists(dataset: Dataset, stems: Sequence[str]) -> dict[str, list[str]]:
@@ -107,25 +103,12 @@ def _draw(dataset: Dataset, i: int, lost: _Lost) -> tuple[NDArray[np.uint8], NDA
         objects[windows[k]][masks.bitmaps[k]] = index.get(k, VOID)
         classes[windows[k]][masks.bitmaps[k]] = VOID if rows[k].crowd else rows[k].label + 1
     seen = np.bincount(objects.reshape(-1), minlength=256)
-    _note(lost, dataset.of(i), record.file_name)
     for k, number in index.items():
         if seen[number] == 0:
             lost[_GONE].append(record.file_name)
         elif seen[number] < areas[k]:
             lost[_HIDDEN].append(record.file_name)
     return objects, classes
-
-
-def _note(lost: _Lost, rows: Sequence[Annotation], name: str) -> None:
-    for row in rows:
-        if row.crowd:
-            lost[_CROWDS].append(name)
-        elif row.segmentation is None:
-            lost[_BOXES].append(name)
-        if row.keypoints is not None and (row.keypoints[:, 2] > 0).any():
-            lost[_LANDMARKS].append(name)
-        if row.track_id is not None:
-            lost[_TRACKS].append(name)
 
 
 def _write_png(path: Path, index: NDArray[np.uint8]) -> None:

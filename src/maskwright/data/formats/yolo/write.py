@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset, usual_part
 from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct
-from maskwright.data.formats.shared.losses import lost_frames, sentence, sentences
+from maskwright.data.formats.shared.losses import lost_fields, sentence, sentences
 from maskwright.data.formats.shared.saving import write_text
 from maskwright.data.formats.yolo.description import STAND_IN
 from maskwright.errors import ConfigError
@@ -43,7 +43,8 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
             write_text((folder / "labels" / name).with_suffix(".txt"), "".join(line + "\n" for line in lines))
         copy_images(dataset, folder / "images", names)
         write_text(folder / "data.yaml", _yaml(dataset, parts, marks))
-    return (*sentences(lost), *_lost_landmarks(dataset, marks), *lost_frames(dataset))
+    fields = lost_fields(dataset, boxes="", landmarks=marks is None)
+    return (*sentences(lost), *_lost_landmarks(dataset, marks), *fields)
 
 
 # ---- the layout -----------------------------------------------------------------------------------------------------
@@ -70,9 +71,8 @@ def _yaml(dataset: Dataset, parts: Sequence[str], marks: Landmarks | None) -> st
 
     used = [part for part in ("train", "val", "test") if part in parts] or ["train"]
     table: dict[str, object] = {part: f"images/{part}" for part in used}
-    missing = [part for part in ("train", "val") if part not in used]
-    for part in missing:  # both must be there
-        table[part] = f"images/{used[0]}"
+    missing = [part for part in ("train", "val") if part not in used]  # both must be there
+    table |= dict.fromkeys(missing, f"images/{used[0]}")
     if missing:
         table[STAND_IN] = missing
     table["names"] = dict(enumerate(dataset.classes.names))
@@ -81,14 +81,10 @@ def _yaml(dataset: Dataset, parts: Sequence[str], marks: Landmarks | None) -> st
         table["flip_idx"] = list(marks.mirrored or range(len(marks)))
         table["kpt_names"] = {k: list((m or marks).names) for k, m in enumerate(dataset.landmarks)}
     text: str = yaml.safe_dump(table, sort_keys=False, allow_unicode=True)
-    return _remark(missing, used[0]) + text
-
-
-def _remark(missing: Sequence[str], used: str) -> str:
-    """A comment at the top of the file about parts without images of their own."""
     if not missing:
-        return ""
-    return f"# No images of their own: {', '.join(missing)} (those of {used} stand in, as both must be named).\n"
+        return text
+    remark = f"# No images of their own: {', '.join(missing)} (those of {used[0]} stand in, as both must be named)."
+    return f"{remark}\n{text}"
 
 
 # ---- the lines ------------------------------------------------------------------------------------------------------
@@ -96,29 +92,23 @@ def _remark(missing: Sequence[str], used: str) -> str:
 
 def _common_landmarks(dataset: Dataset) -> Landmarks | None:
     """The landmarks of a pose data set, None where lines hold outlines or classes differ in number or mirroring."""
-    rows = [a for i in range(len(dataset)) for a in dataset.of(i)]
-    marks = [m for m in dataset.landmarks if m is not None]
+    marks = [m for _, m in dataset.marked]
     equal = len({(len(m), m.mirrored) for m in marks}) == 1
-    return marks[0] if equal and all(a.segmentation is None for a in rows) else None
+    outlined = any(a.segmentation is not None for rows in dataset.annotations.values() for a in rows)
+    return marks[0] if equal and not outlined else None
 
 
 def _lost_landmarks(dataset: Dataset, marks: Landmarks | None) -> tuple[str, ...]:
     """What is lost of the landmarks: everything where the lines have none, their links in any case."""
-    sets = [(name, m) for name, m in zip(dataset.classes.names, dataset.landmarks, strict=False) if m is not None]
     if marks is None:
-        return sentence(len(sets), "class{es} without the landmarks' names and links", [name for name, _ in sets])
-    linked = [name for name, m in sets if m.links]
+        named = [name for name, _ in dataset.marked]
+        return sentence(len(named), "class{es} without the landmarks' names and links", named)
+    linked = [name for name, m in dataset.marked if m.links]
     return sentence(len(linked), "class{es} without the links between landmarks: YOLO has none", linked)
 
 
 def _lines(dataset: Dataset, i: int, marks: Landmarks | None, lost: Counter[str]) -> list[str]:
     rows = [a for a in dataset.of(i) if not a.crowd]
-    lost["crowd region{s} left out: YOLO has none"] += len(dataset.of(i)) - len(rows)
-    if marks is None:
-        lost["object{s} without landmarks: a YOLO line holds them or an outline"] += sum(
-            a.keypoints is not None for a in rows
-        )
-    lost["track id{s} left out: YOLO has none"] += sum(a.track_id is not None for a in rows)
     size = dataset.images[i].size
     out = []
     for a, ring in zip(rows, _rings(dataset, i, rows), strict=True):

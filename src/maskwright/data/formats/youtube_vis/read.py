@@ -10,7 +10,7 @@ from typing import Any
 
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.formats.coco.rows import AnnotationReader, Categories, read_sections
-from maskwright.data.formats.shared.fields import Record, Row, json_keys, short
+from maskwright.data.formats.shared.fields import Record, Row, short
 from maskwright.data.formats.shared.image_files import require_folder
 from maskwright.data.formats.shared.losses import sentence
 from maskwright.data.formats.shared.saving import FileOrFolder, folder_of_first
@@ -27,10 +27,7 @@ PER_FRAME = {"segmentations": "segmentation", "bboxes": "bbox", "areas": "area"}
 
 def recognise(place: Path) -> bool:
     """A JSON file with videos and their file_names, or a folder with such an instances.json."""
-    path = LAYOUT.file(place)
-    if path.suffix.lower() != ".json" or not path.is_file():
-        return False
-    return json_keys(path, ("videos", "file_names", "images")) == {"videos", "file_names"}
+    return LAYOUT.has_keys(place, {"videos", "file_names"}, without="images")
 
 
 def load(place: Path, images: Path | None = None) -> Dataset:

@@ -30,7 +30,7 @@ def _save(path: Path, dataset: Dataset, names: list[str]) -> tuple[str, ...]:
     sections = {k: v for k, v in dataset.extra.items() if k not in ("videos", "images")}
     sections["videos"] = (_video_row(dataset, video, names, known.get(video.id, {})) for video in videos)
     sections["annotations"] = tracks
-    sections["categories"] = category_rows(dataset.classes, dataset.landmarks, dataset.class_extra)
+    sections["categories"] = category_rows(dataset)
     write_sections(path, sections)
     return lost
 
@@ -38,12 +38,13 @@ def _save(path: Path, dataset: Dataset, names: list[str]) -> tuple[str, ...]:
 def _video_row(dataset: Dataset, video: "_Video", names: list[str], other: Row) -> Row:
     """other: the fields that the data set keeps of this video."""
     files = [names[i] for i in video.frames]
-    return {**other, "id": video.id, "file_names": files, "length": len(files), **_size_fields(_size(dataset, video))}
+    height, width = _size(dataset, video)
+    return {**other, "id": video.id, "file_names": files, "length": len(files), "width": width, "height": height}
 
 
 @dataclass
 class _Video:
-    """The positions of a video's images in the data set, in the order of its frames."""
+    """frames: the positions of the video's images in the data set, in the order of its frames."""
 
     id: int
     frames: list[int]
@@ -72,17 +73,13 @@ def _size(dataset: Dataset, video: _Video) -> Size:
     return first.size
 
 
-def _size_fields(size: Size) -> Row:
-    return {"width": size[1], "height": size[0]}
-
-
 def _tracks(dataset: Dataset, videos: list[_Video]) -> tuple[list[Row], tuple[str, ...]]:
     """The annotation rows, and what they cannot hold."""
     stated = {a.track_id for rows in dataset.annotations.values() for a in rows if a.track_id is not None}
     shift = 1 - min(stated) if 0 in stated else 0  # evaluation tools count a match with the id 0 as a miss
     free = max(stated, default=0) + shift + 1
     used: set[int] = set()
-    out, renumbered, points = [], 0, 0
+    out, renumbered = [], 0
     for video in videos:
         for shown in _by_track(dataset, video):
             stated_id = next(iter(shown.values())).track_id
@@ -91,10 +88,10 @@ def _tracks(dataset: Dataset, videos: list[_Video]) -> tuple[list[Row], tuple[st
             free += number == free
             renumbered += track is not None and number != track
             used.add(number)
-            points += sum(a.keypoints is not None for a in shown.values())
             out.append(_track_row(dataset, video, number, shown))
     zero = f"track{{s}} with {shift} added to the id: evaluation tools count a match with the id 0 as a miss"
     notes = sentence(len(stated) if shift else 0, zero)
+    points = sum(a.keypoints is not None for rows in dataset.annotations.values() for a in rows)
     notes += sentence(renumbered, "track{s} renumbered: another video uses the same ids")
     return out, notes + sentence(points, "object{s} without landmarks: YouTube-VIS has none")
 
@@ -117,6 +114,7 @@ def _by_track(dataset: Dataset, video: _Video) -> list[dict[int, Annotation]]:
 
 def _track_row(dataset: Dataset, video: _Video, number: int, shown: Mapping[int, Annotation]) -> Row:
     """Fields that all frames of the object share are kept; absent frames are null."""
+    height, width = dataset.images[video.frames[0]].size
     rows = {k: annotation_row(a, dataset.classes.ids) for k, a in shown.items()}
     frames = range(len(video.frames))
     first = next(iter(shown.values()))
@@ -130,6 +128,7 @@ def _track_row(dataset: Dataset, video: _Video, number: int, shown: Mapping[int,
         "category_id": dataset.classes.ids[first.label],
         "iscrowd": int(first.crowd),
         "length": len(frames),
-        **_size_fields(dataset.images[video.frames[0]].size),
+        "width": width,
+        "height": height,
         **lists,
     }
