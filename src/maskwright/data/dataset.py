@@ -334,15 +334,10 @@ def draw_named(outlines: Sequence[tuple[Polygons | RLE, str]], size: Size) -> Ma
 
 def draw_segmentations(segmentations: list[Polygons | RLE], size: Size) -> Masks:
     """The masks of polygons and run lengths on an image of `size` (H, W), in order."""
-    parts: dict[int, Masks] = {}
-    polygons = {k: s for k, s in enumerate(segmentations) if not isinstance(s, dict)}
-    lengths = {k: s for k, s in enumerate(segmentations) if isinstance(s, dict)}
-    if polygons:
-        outlines: list[Any] = [list(p) for p in polygons.values()]
-        parts.update(zip(polygons, mask_ops.from_coco_polygons(outlines, size), strict=True))
-    if lengths:
-        parts.update(zip(lengths, mask_ops.decode(list(lengths.values())), strict=True))
-    rows = [parts[k] for k in range(len(segmentations))]
-    if not rows:
+    if not segmentations:
         return Masks.empty(size)
+    polygons: list[Any] = [list(s) for s in segmentations if not isinstance(s, dict)]
+    lengths = [s for s in segmentations if isinstance(s, dict)]
+    drawn = iter(mask_ops.from_coco_polygons(polygons, size)), iter(mask_ops.decode(lengths) if lengths else ())
+    rows = [next(drawn[isinstance(s, dict)]) for s in segmentations]
     return Masks(size, np.concatenate([m.corners for m in rows]), tuple(m.bitmaps[0] for m in rows))

@@ -158,11 +158,11 @@ def broken(section: str, position: int, **fields: Any) -> dict[str, Any]:
 
 FAULTS = [
     (broken("videos", 0, id="x"), "video 0 of the list: 'id' must be an integer"),
-    (broken("videos", 1, id=7), "video id 7: the id is used twice"),
+    (broken("videos", 1, id=7), "the video id 7 is used twice"),
     (broken("videos", 0, length=4), "video id 7: 'length' says 4 frames, but 'file_names' has 3"),
     (broken("videos", 0, file_names=[1]), "video id 7: 'file_names' must be the list"),
     (broken("videos", 0, height=0), "video id 7: height and width must be at least 1"),
-    (broken("annotations", 1, id=12), "annotation id 12: the id is used twice"),
+    (broken("annotations", 1, id=12), "the annotation id 12 is used twice"),
     (broken("annotations", 0, video_id=3), "annotation id 12: video_id 3 is not in the list 'videos'"),
     (broken("annotations", 0, category_id=2), "annotation id 12, frame 0: category_id 2 is not in the list"),
     (broken("annotations", 0, areas=[3]), "'areas' must have one entry for each of the 3 frames of video 7"),

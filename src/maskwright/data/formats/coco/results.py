@@ -13,7 +13,7 @@ import numpy as np
 
 from maskwright.data.dataset import RLE, Dataset, ImageRecord
 from maskwright.data.formats.coco.rows import drawn, known
-from maskwright.data.formats.shared.fields import Box, Record, read_json
+from maskwright.data.formats.shared.fields import Box, Record, box_from_xywh, read_json
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Instances
@@ -69,7 +69,7 @@ def _read_result(
         raise at.fault(
             f"image_id {row['image_id']} is not an image of {dataset.source}. Do the two files belong together?"
         )
-    _check_name(at, row, image, dataset)
+    _check_name(at, row.get("file_name"), image, dataset)
     label = label_of.get(at.whole(row, "category_id"))
     if label is None:
         raise at.fault(
@@ -89,13 +89,10 @@ def _read_result(
     return image.id, ResultRow(label, score, box, outline)
 
 
-def _check_name(at: Record, row: Mapping[str, Any], image: ImageRecord, dataset: Dataset) -> None:
+def _check_name(at: Record, name: object, image: ImageRecord, dataset: Dataset) -> None:
     """Raises where the file name shows that the ids, which another program gave, belong to other images."""
-    name = row.get("file_name")
-    if not isinstance(name, str):
-        return
-    own, known = (PureWindowsPath(text).name for text in (name, image.file_name))  # splits at / and \\
-    if own != known:
+    known = PureWindowsPath(image.file_name).name  # splits at / and \\
+    if isinstance(name, str) and (own := PureWindowsPath(name).name) != known:
         raise at.fault(
             f"image_id {image.id} is {known} in {dataset.source}, but the result is of {own}: the ids were given in "
             "another order. Write the results again with the ids of the annotation file."
@@ -120,8 +117,7 @@ def instances_of(rows: Sequence[ResultRow], image: ImageRecord, classes: Classes
     boxes = np.zeros((len(rows), 4)) if masks is None else masks.boxes().astype(np.float64)
     for box, row in zip(boxes, rows, strict=True):
         if row.box_xywh is not None:
-            x, y, width, height = row.box_xywh
-            box[:] = x, y, x + width, y + height
+            box[:] = box_from_xywh(row.box_xywh)
     return Instances(
         boxes=boxes.astype(np.float32),
         scores=np.array([r.score for r in rows], np.float32),

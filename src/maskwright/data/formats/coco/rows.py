@@ -20,6 +20,7 @@ from maskwright.data.formats.shared.fields import (
     box_to_xywh,
     box_tuple,
     frame_fields,
+    identified,
     read_json,
     short,
     split_frame,
@@ -73,17 +74,10 @@ class Categories:
     def __init__(self, source: Path, rows: list[Any]) -> None:
         self.notes: list[str] = []
         found: dict[int, Row] = {}
-        for position, row in enumerate(rows):
-            at = Record(source, f"category {position} of the list")
-            row = at.table(row)
-            number, name = at.whole(row, "id"), row.get("name")
+        for at, number, row in identified(source, rows, "category"):
+            name = row.get("name")
             if not isinstance(name, str) or not name.strip():
                 raise at.fault(f'category id {number} has no name (got {short(name)}). Add "name".')
-            if number in found:
-                raise at.fault(
-                    f"the category id {number} is used twice, for '{found[number]['name']}' and '{name}'. "
-                    f"Ids must differ."
-                )
             found[number] = row
         if not found:
             raise DataError(f"{source}: the list 'categories' is empty. A data set needs at least one class.")
@@ -149,15 +143,10 @@ def category_rows(dataset: Dataset) -> Iterable[Row]:
 
 def read_images(source: Path, rows: list[Any]) -> tuple[ImageRecord, ...]:
     """The image rows, in the file's order."""
-    records: dict[int, ImageRecord] = {}
+    records: list[ImageRecord] = []
     frames = Counter[Any]()
-    for position, row in enumerate(rows):
-        at = Record(source, f"image {position} of the list")
-        row = at.table(row)
-        number, name = at.whole(row, "id"), row.get("file_name")
-        at = Record(source, f"image id {number}")
-        if number in records:
-            raise at.fault(f"the id is used twice, for {records[number].file_name} and {short(name)}. Ids must differ.")
+    for at, number, row in identified(source, rows, "image"):
+        name = row.get("file_name")
         if not isinstance(name, str) or not name:
             raise at.fault(f"'file_name' must be the name of the image file, got {short(name)}.")
         size = at.size(row)
@@ -169,8 +158,8 @@ def read_images(source: Path, rows: list[Any]) -> tuple[ImageRecord, ...]:
         video = row.get("video_id")
         frame, extra = split_frame({k: v for k, v in row.items() if k not in _IMAGE}, frames[video])
         frames[video] += 1
-        records[number] = ImageRecord(number, name, size, extra, frame)
-    return tuple(records.values())
+        records.append(ImageRecord(number, name, size, extra, frame))
+    return tuple(records)
 
 
 def image_row(record: ImageRecord, file_name: str) -> Row:
@@ -195,22 +184,12 @@ class AnnotationReader:
         self.unusual: dict[str, list[int]] = {}
 
     def read(self, rows: list[Any]) -> dict[int, tuple[Annotation, ...]]:
-        """Annotations by image id. Frees each row once it is read: parsed JSON is ten times larger than the result."""
-        by_image: dict[int, list[Annotation]] = {}
-        seen: set[int] = set()
-        for position, row in enumerate(rows):
-            at = Record(self.source, f"annotation {position} of the list")
-            row = at.table(row)
-            if "id" not in row and "segments_info" in row:
-                raise at.fault("this is a panoptic annotation ('segments_info'). Give the file of the instances.")
-            number = at.whole(row, "id")
-            if number in seen:
-                raise at.fault(f"the annotation id {number} is used twice. Ids must differ.")
-            seen.add(number)
-            annotation = self.annotation(Record(self.source, f"annotation id {number}"), number, row)
-            by_image.setdefault(annotation.image_id, []).append(annotation)
-            rows[position] = None
-        return {i: tuple(by_image.get(i, ())) for i in self.images}
+        """Annotations by image id."""
+        by_image: dict[int, list[Annotation]] = {i: [] for i in self.images}
+        for at, number, row in identified(self.source, rows, "annotation"):
+            annotation = self.annotation(at, number, row)
+            by_image[annotation.image_id].append(annotation)
+        return {i: tuple(own) for i, own in by_image.items()}
 
     def annotation(self, at: Record, number: int, row: Row) -> Annotation:
         """One checked row."""
@@ -219,7 +198,9 @@ class AnnotationReader:
             raise at.fault(
                 f"image_id {row['image_id']} is not in the list 'images'. Add the image or remove the annotation."
             )
-        label = self.label(at, row)
+        label = self.label_of.get(at.whole(row, "category_id"))
+        if label is None:
+            raise at.fault(f"category_id {row['category_id']} is not in the list 'categories' ({known(self.classes)}).")
         outline = at.segmentation(row.get("segmentation"), image.size)
         box = self._box(at, row, outline, image)
         area = self._area(at, row, outline, image, box)
@@ -235,13 +216,6 @@ class AnnotationReader:
         )
         extra = {k: v for k, v in row.items() if k not in own}
         return Annotation(number, image.id, label, box, outline, area, bool(crowd), points, track, extra)
-
-    def label(self, at: Record, row: Row) -> int:
-        """The label of the row's category_id."""
-        label = self.label_of.get(at.whole(row, "category_id"))
-        if label is None:
-            raise at.fault(f"category_id {row['category_id']} is not in the list 'categories' ({known(self.classes)}).")
-        return label
 
     def _box(self, at: Record, row: Row, outline: Polygons | RLE | None, image: ImageRecord) -> Box:
         if row.get("bbox") is not None:

@@ -15,6 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -54,9 +55,8 @@ class _Sheet:
 
 def recognise(place: Path) -> bool:
     """A folder in which the first JSON file has shapes and the name of an image."""
-    own = sorted(place.glob("*.json"))[:1] if place.is_dir() else []
-    first = next(iter(own or _json_files(place)), None) if place.is_dir() else None
-    return first is not None and len(json_keys(first, ("shapes", "imagePath"))) == 2
+    files = (sorted(place.glob("*.json"))[:1] or _json_files(place)) if place.is_dir() else []
+    return any(len(json_keys(first, ("shapes", "imagePath"))) == 2 for first in islice(files, 1))
 
 
 def load(place: Path, images: Path | None = None) -> Dataset:
@@ -97,12 +97,12 @@ def unpack(place: Path) -> tuple[Path, ...]:
     """
     written = []
     for file in sorted(_json_files(place)) if place.is_dir() else [place]:
-        document = Record(file, "the file").table(read_json(file))
-        target = file.parent / _name(document.get("imagePath"), Record(file, "the file")).name
+        document, at = Record(file, "the file").table(read_json(file)), Record(file, "imageData")
+        target = file.parent / _name(file, document).name
         data = document.get("imageData")
         if data and not _image(file, document, file.parent, None).is_file():
-            content = _base64(Record(file, "imageData"), data)
-            _header(Record(file, "imageData"), content)
+            content = _base64(at, data)
+            _header(at, content)
             with replacing(target) as part:
                 part.write_bytes(content)
             written.append(target)
@@ -114,8 +114,8 @@ def unpack(place: Path) -> tuple[Path, ...]:
 
 def _json_files(folder: Path) -> Iterator[Path]:
     """The JSON files in a folder and those below it, hidden ones left out."""
-    inside = ((p, p.relative_to(folder).parts) for p in folder.rglob("*.json"))
-    return (p for p, parts in inside if p.is_file() and not any(part.startswith(".") for part in parts))
+    visible = (p for p in folder.rglob("*.json") if not any(n.startswith(".") for n in p.relative_to(folder).parts))
+    return filter(Path.is_file, visible)
 
 
 def _sheet(file: Path, base: Path, images: Path | None, left_out: Counter[str]) -> _Sheet:
@@ -133,17 +133,18 @@ def _sheet(file: Path, base: Path, images: Path | None, left_out: Counter[str]) 
     return _Sheet(at, image, size, objects, extra, _named_landmarks(at, document.get("landmarks")))
 
 
-def _name(value: Any, at: Record) -> PurePosixPath:
-    """A path of any operating system with /; of an absolute one the file name alone."""
+def _name(file: Path, document: Row) -> PurePosixPath:
+    """The path of the image, of any operating system, with /; of an absolute one the file name alone."""
+    value = document.get("imagePath")
     if not isinstance(value, str) or not PureWindowsPath(value).name:
-        raise at.fault(f"'imagePath' must name the image, got {short(value)}.")
+        raise Record(file, "the file").fault(f"'imagePath' must name the image, got {short(value)}.")
     path = PureWindowsPath(value)
     return PurePosixPath(path.name if path.anchor else path.as_posix())
 
 
 def _image(file: Path, document: Row, base: Path, images: Path | None) -> Path:
     """The first of the possible places that has the image, else the first of them."""
-    name = _name(document.get("imagePath"), Record(file, "the file"))
+    name = _name(file, document)
     if images is None:
         places = [file.parent / name, file.parent / document["imagePath"], file.parent / name.name]
     else:
@@ -166,19 +167,15 @@ def _root(images: Sequence[Path], base: Path) -> Path:
 
 def _size(at: Record, document: Row, image: Path) -> Size:
     if document.get("imageHeight") is not None and document.get("imageWidth") is not None:
-        size = at.whole(document, "imageHeight"), at.whole(document, "imageWidth")
-    elif image.is_file():
-        size = size_of(image, at.source)
-    elif document.get("imageData"):
-        size = _header(at, _base64(at, document["imageData"]))
-    else:
-        raise at.fault(
-            f"it has no imageHeight and imageWidth, and the image {image}, which would give them, "
-            f"does not exist. Give the images' folder."
-        )
-    if min(size) < 1:
-        raise at.fault(f"imageHeight and imageWidth must be at least 1, got {size[0]} and {size[1]}.")
-    return size
+        return at.size(document, "imageHeight", "imageWidth")
+    if image.is_file():
+        return size_of(image, at.source)
+    if document.get("imageData"):
+        return _header(at, _base64(at, document["imageData"]))
+    raise at.fault(
+        f"it has no imageHeight and imageWidth, and the image {image}, which would give them, "
+        f"does not exist. Give the images' folder."
+    )
 
 
 def _header(at: Record, content: bytes) -> Size:
@@ -256,13 +253,12 @@ def _outline(at: Record, row: Row, kind: str, size: Size) -> Polygons | RLE:
     return (box_corners(extent((points,))).reshape(-1),)
 
 
-def _corners(at: Record, row: Row, least: int) -> list[tuple[float, float]]:
+def _corners(at: Record, row: Row, least: int) -> list[list[float]]:
     points = row.get("points")
     if not isinstance(points, list) or len(points) < least:
-        found = f"{len(points)}" if isinstance(points, list) else short(points)
+        found = len(points) if isinstance(points, list) else short(points)
         raise at.fault(f"it needs at least {least} points, got {found}. Draw it again, or remove it.")
-    pairs = [at.numbers(p, 2, f"point {k}") for k, p in enumerate(points)]
-    return [(x, y) for x, y in pairs]
+    return [at.numbers(p, 2, f"point {k}") for k, p in enumerate(points)]
 
 
 def _bitmap(at: Record, row: Row, size: Size) -> RLE:

@@ -176,23 +176,16 @@ def _dataset(
             masks, values = split(_values(path, row.image, record.size))
             if not values and split is _whole:
                 blank.append(path.relative_to(place).as_posix())
-            labels = [table.label(path, value, group) for value in values]
-            found += _annotations(number, first + len(found), masks, labels)
+            objects = zip(values, masks.boxes(), mask_ops.encode(masks), masks.areas().tolist(), strict=True)
+            for value, box, rle, area in objects:
+                label = table.label(path, value, group)
+                found.append(Annotation(first + len(found), number, label, box_tuple(box), rle, float(area)))
         records.append(record)
         by_image[number] = tuple(found)
         first += len(found)
     table.check_used()
     notes = sentence(len(blank), "mask{s} without a pixel left out", blank)
     return Dataset(Classes(table.names), tuple(records), by_image, root, place, notes)
-
-
-def _annotations(image_id: int, first: int, masks: Masks, labels: list[int]) -> list[Annotation]:
-    """Numbered from `first`."""
-    rows = zip(labels, masks.boxes(), mask_ops.encode(masks), masks.areas().tolist(), strict=True)
-    return [
-        Annotation(first + k, image_id, label, box_tuple(box), rle, float(area))
-        for k, (label, box, rle, area) in enumerate(rows)
-    ]
 
 
 def _values(path: Path, image: Path, size: Size) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ import json
 import math
 import mmap
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,11 +70,11 @@ class Record:
             raise self.fault(f"'{key}' is missing. Add it as an integer; the fields here are {short(sorted(row))}.")
         raise self.fault(f"'{key}' must be an integer, got {short(value)}. Number the records instead of naming them.")
 
-    def size(self, row: Row) -> Size:
-        """(H, W) from the fields height and width."""
-        size = self.whole(row, "height"), self.whole(row, "width")
+    def size(self, row: Row, height: str = "height", width: str = "width") -> Size:
+        """(H, W) from the two fields of these names."""
+        size = self.whole(row, height), self.whole(row, width)
         if min(size) < 1:
-            raise self.fault(f"height and width must be at least 1, got {size[0]} and {size[1]}.")
+            raise self.fault(f"{height} and {width} must be at least 1, got {size[0]} and {size[1]}.")
         return size
 
     def number(self, row: Row, key: str) -> float:
@@ -101,8 +101,7 @@ class Record:
 
     def box(self, value: Any) -> Box:
         """x, y, width, height of the file as xyxy."""
-        x, y, width, height = self.box_xywh(value)
-        return x, y, x + width, y + height
+        return box_from_xywh(self.box_xywh(value))
 
     def pair(self, value: Any, what: str) -> tuple[int, int]:
         """Two whole numbers."""
@@ -147,13 +146,32 @@ class Record:
                 f"(height, width). Correct the size, or make the mask again for this image."
             )
         if isinstance(counts, list):
-            whole = all(isinstance(n, int) and n >= 0 for n in counts)
-            if not whole or sum(counts) != size[0] * size[1]:
-                total = sum(counts) if whole else "not all whole numbers"
+            total = sum(counts) if all(isinstance(n, int) and n >= 0 for n in counts) else "not all whole numbers"
+            if total != size[0] * size[1]:
                 raise self.fault(f"uncompressed run lengths must add up to {size[0] * size[1]} pixels, got {total}.")
         elif not isinstance(counts, str):
             raise self.fault(f"'counts' must be a string (compressed) or a list of whole numbers, got {short(counts)}.")
         return {"size": list(size), "counts": counts}
+
+
+def identified(source: Path, rows: list[Any], kind: str) -> Iterator[tuple[Record, int, Row]]:
+    """Each row of a list with its id, and what messages call it ("annotation id 7"); ids must differ.
+
+    Frees each row once it is read: parsed JSON is ten times larger than the result.
+    """
+    names: dict[int, object] = {}
+    for position, row in enumerate(rows):
+        at = Record(source, f"{kind} {position} of the list")
+        row = at.table(row)
+        if "id" not in row and "segments_info" in row:
+            raise at.fault("this is a panoptic annotation ('segments_info'). Give the file of the instances.")
+        number, name = at.whole(row, "id"), row.get("file_name", row.get("name"))
+        if number in names:
+            owners = "" if name is None else f", for {short(names[number])} and {short(name)}"
+            raise at.fault(f"the {kind} id {number} is used twice{owners}. Ids must differ.")
+        names[number] = name
+        rows[position] = None
+        yield Record(source, f"{kind} id {number}"), number, row
 
 
 def split_frame(row: Mapping[str, Any], index: int | None = None) -> tuple[Frame | None, Row]:
@@ -234,6 +252,11 @@ def box_tuple(values: NDArray[Any]) -> Box:
 def box_area(box: Box) -> float:
     """Width times height."""
     return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def box_from_xywh(box: Box) -> Box:
+    """xyxy of x, y, width, height."""
+    return box[0], box[1], box[0] + box[2], box[1] + box[3]
 
 
 def box_to_xywh(box: Sequence[float]) -> list[float]:

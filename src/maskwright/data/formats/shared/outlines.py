@@ -5,7 +5,7 @@ Letters: N objects of one image, n points of a ring. Boxes are xyxy in the image
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -65,10 +65,10 @@ def annotations(record: ImageRecord, objects: Sequence[FileObject], first_id: in
             box = o.box or _box_of_points(o)
             area = box_area(box)
         else:
-            own, area = next(tight), float(next(areas))
-            box = o.box or (box_tuple(own) if isinstance(o.segmentation, dict) else extent(o.segmentation))
-        found = Annotation(first_id + k, record.id, o.label, box, o.segmentation, area)
-        rows.append(replace(found, crowd=o.crowd, keypoints=o.keypoints, track_id=o.track_id, extra=o.extra))
+            around, area = next(tight), float(next(areas))
+            box = o.box or (box_tuple(around) if isinstance(o.segmentation, dict) else extent(o.segmentation))
+        own = (o.crowd, o.keypoints, o.track_id, o.extra)
+        rows.append(Annotation(first_id + k, record.id, o.label, box, o.segmentation, area, *own))
     return tuple(rows)
 
 

@@ -14,7 +14,7 @@ Letters: H W image, h w box of an object. Boxes in the XML count pixels from 1, 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ CHALLENGE = (
 """The classes of the challenge, in the order of their indices."""
 
 _BACKGROUND = ("_background_", "background")
-_REMARKS = ("pose", "truncated", "difficult", "occluded")
+REMARKS = ("pose", "truncated", "difficult", "occluded")
 _PNG = ("png", *("".join(letters) for letters in product("Pp", "Nn", "Gg")))  # the usual first
 _SAME = 0.5  # IoU from which a box of the XML is that of a mask
 
@@ -74,7 +74,9 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     splits, twice = _splits(base)
     names = dict.fromkeys(read_names(place)) if place.is_file() else dict.fromkeys(_stems(masks, (".png",)))
     files = _stems(root, SUFFIXES) if root.is_dir() else {}
-    reader = _Reader(base)
+    reader = _Reader(base, _class_names(base))
+    if not reader.known.names:
+        raise DataError(f"{reader.known.source}: names no class but the background.")
 
     def stated(k: int, name: str) -> tuple[ImageRecord, list[FileObject]]:
         if not _mask(masks, name).is_file():
@@ -90,7 +92,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     unmasked = len(files.keys() - names.keys())
     if unmasked and not place.is_file():
         notes.append(f"{unmasked} images in {root} have no mask and are not read.")
-    return Dataset(reader.classes, records, rows, root, place, tuple(notes))
+    return Dataset(Classes(reader.known.names), records, rows, root, place, tuple(notes))
 
 
 def colours() -> NDArray[np.uint8]:
@@ -170,8 +172,7 @@ def _class_names(base: Path) -> _Names:
 
 def _packed(rgb: NDArray[Any]) -> Index:
     """(...) one number for each colour (..., 3)."""
-    red, green, blue = np.moveaxis(rgb.astype(np.int64), -1, 0)
-    return np.asarray((red << 16) | (green << 8) | blue)
+    return np.asarray(rgb.astype(np.int64) @ [1 << 16, 1 << 8, 1])
 
 
 def _indices(path: Path, known: Mapping[int, int] | None = None) -> Index:
@@ -205,14 +206,15 @@ def _from_colours(path: Path, rgb: NDArray[np.uint8], known: Mapping[int, int] |
         for bit in range(24):  # the reverse of `colours`, beyond 255 too
             channel, level = bit % 3, 7 - bit // 3
             index |= ((shades >> (16 - 8 * channel + level)) & 1) << bit
-        return np.asarray(index[inverse].reshape(rgb.shape[:2]))
-    border = _packed(colours()[VOID]).item()
-    strange = [int(s) for s in shades if int(s) not in known and int(s) != border]
-    if strange:
-        shade = ",".join(str((strange[0] >> shift) & 255) for shift in (16, 8, 0))
-        raise DataError(f"{path}: the colour {shade} is no class of labelmap.txt. Add it there, or correct the image.")
-    table = np.array([known.get(int(s), VOID) for s in shades], np.int64)
-    return np.asarray(table[inverse].reshape(rgb.shape[:2]))
+    else:
+        border = _packed(colours()[VOID]).item()
+        strange = next((s for s in shades.tolist() if s not in known and s != border), None)
+        if strange is not None:
+            shade = ",".join(map(str, strange.to_bytes(3, "big")))
+            text = f"the colour {shade} is no class of labelmap.txt. Add it there, or correct the image."
+            raise DataError(f"{path}: {text}")
+        index = np.array([known.get(s, VOID) for s in shades.tolist()], np.int64)
+    return np.asarray(index[inverse].reshape(rgb.shape[:2]))
 
 
 @dataclass
@@ -220,18 +222,9 @@ class _Reader:
     """Reads the masks and boxes of one image after the other, and counts what is unusual."""
 
     base: Path
-    known: _Names = field(init=False)
+    known: _Names
     used: set[int] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        self.known = _class_names(self.base)
-        if not self.known.names:
-            raise DataError(f"{self.known.source}: names no class but the background.")
-
-    @property
-    def classes(self) -> Classes:
-        return Classes(self.known.names)
 
     def read(self, name: str) -> tuple[Size, list[FileObject]]:
         """The size of an image and its objects."""
@@ -246,13 +239,9 @@ class _Reader:
         void = int((objects == VOID).sum())
         self.counts["void pixels"] += void
         self.counts["void images"] += void > 0
-        found = [
-            FileObject(f"{path}: object {index}", label, rle_of(crop, top, left, size))
-            for index, label, top, left, crop in self._objects(path, objects, classes)
-        ]
-        return size, self._with_boxes(name, found, size)
+        return size, self._with_boxes(name, list(self._objects(path, objects, classes)), size)
 
-    def _objects(self, path: Path, objects: Index, classes: Index) -> Iterator[tuple[int, int, int, int, Any]]:
+    def _objects(self, path: Path, objects: Index, classes: Index) -> Iterator[FileObject]:
         for value, window in label_windows(objects):
             if value == VOID:
                 continue
@@ -268,7 +257,8 @@ class _Reader:
                     f"Correct it, or name the classes in class_names.txt."
                 )
             self.used.add(index - 1)
-            yield value, index - 1, window[0].start, window[1].start, crop
+            outline = rle_of(crop, window[0].start, window[1].start, (objects.shape[0], objects.shape[1]))
+            yield FileObject(f"{path}: object {value}", index - 1, outline)
 
     def _with_boxes(self, name: str, found: list[FileObject], size: Size) -> list[FileObject]:
         """The same objects with the boxes and remarks of the XML file, where there is one."""
@@ -284,8 +274,7 @@ class _Reader:
                 self.counts["boxes"] += 1
                 continue
             free.remove(best)
-            own = found[best]
-            found[best] = FileObject(own.where, own.label, own.segmentation, box, extra=extra)
+            found[best] = replace(found[best], box=box, extra=extra)
         return found
 
     def notes(self) -> Iterator[str]:
@@ -317,8 +306,9 @@ def _xml_objects(path: Path, names: Sequence[str]) -> Iterator[tuple[int, Box, d
         if name not in names:
             raise DataError(f"{where}: the class {short(name)} is not known.{suggest(name or '', names)} Correct it.")
         x0, y0, x1, y1 = (_number(where, element, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax"))
-        extra = {key: text for key in _REMARKS if (text := text_of(element, key)) not in (None, "0", "Unspecified")}
-        yield names.index(name), (x0 - 1, y0 - 1, x1, y1), {k: v for k, v in extra.items() if v is not None}
+        remarks = {key: text_of(element, key) or "0" for key in REMARKS}
+        extra = {key: text for key, text in remarks.items() if text not in ("0", "Unspecified")}
+        yield names.index(name), (x0 - 1, y0 - 1, x1, y1), extra
 
 
 def _number(where: str, element: Element, path: str) -> float:

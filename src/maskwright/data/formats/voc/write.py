@@ -17,7 +17,7 @@ from maskwright.data.formats.shared.image_files import copy_images, inner_names,
 from maskwright.data.formats.shared.losses import check_names, lost_fields, sentence
 from maskwright.data.formats.shared.saving import write_text
 from maskwright.data.formats.shared.xml_tree import node
-from maskwright.data.formats.voc.read import VOID, colours
+from maskwright.data.formats.voc.read import REMARKS, VOID, colours
 from maskwright.errors import DataError
 from maskwright.types import Size
 
@@ -138,12 +138,13 @@ def _xml_object(name: str, row: Annotation, size: Size) -> str:
     x0, y0 = (max(0, math.floor(v)) + 1 for v in row.box[:2])
     x1, y1 = min(size[1], math.ceil(row.box[2])), min(size[0], math.ceil(row.box[3]))
     box = "".join(node(k, v) for k, v in (("xmin", x0), ("ymin", y0), ("xmax", x1), ("ymax", y1)))
-    remarks = {"pose": "Unspecified", "truncated": 0, "difficult": 0, **_remarks(row)}
+    remarks = {
+        "pose": "Unspecified",
+        "truncated": 0,
+        "difficult": 0,
+        **{k: row.extra[k] for k in REMARKS if k in row.extra},
+    }
     return (
         f"  <object>\n    {node('name', name)}\n    {''.join(node(k, v) for k, v in remarks.items())}\n"
         f"    <bndbox>{box}</bndbox>\n  </object>\n"
     )
-
-
-def _remarks(row: Annotation) -> dict[str, str]:
-    return {k: str(row.extra[k]) for k in ("pose", "truncated", "difficult", "occluded") if k in row.extra}

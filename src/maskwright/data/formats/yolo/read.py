@@ -21,7 +21,7 @@ from maskwright.data.formats.shared.losses import sentence
 from maskwright.data.formats.shared.outlines import FileObject, collect
 from maskwright.data.formats.yolo.description import Description, describe, find_description
 from maskwright.errors import DataError
-from maskwright.types import Classes, Landmarks, Size
+from maskwright.types import Classes, Size
 
 _SLACK = 0.01  # how far normalised coordinates may leave 0..1, as in Ultralytics
 _DECIMALS = 3  # of a pixel, to which outlines are rounded: undoes the rounding of the writer's division
@@ -52,7 +52,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
         raise DataError(
             f"{source}: none of the {len(found)} images has a label file; that of {found[0][0]} would be {labels[0]}."
         )
-    reader = _Reader(about.names, about.landmarks, about.visibility)
+    reader = _Reader(about)
     names = relative_names([path for path, _ in found], about.base)
 
     def stated(k: int) -> tuple[ImageRecord, list[FileObject]]:
@@ -129,11 +129,9 @@ def _orphans(labels: Sequence[Path]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Turns label files into objects. visibility: whether each landmark has a third number."""
+    """Turns label files into objects."""
 
-    names: Sequence[str]
-    landmarks: Sequence[Landmarks] | None
-    visibility: bool
+    about: Description
 
     def read(self, source: Path, size: Size) -> list[FileObject]:
         scale = np.array([size[1], size[0]], np.float64)
@@ -153,15 +151,15 @@ class _Reader:
         rest = values[1:]
         if not np.isfinite(rest).all():
             raise at.fault(f"coordinates must be finite, got {short(' '.join(words))}.")
-        if self.landmarks is not None and len(rest) == 4 + len(self.landmarks[label]) * (2 + self.visibility):
-            points = self._points(at, rest[4:], scale)
+        marks = self.about.landmarks
+        pose = None if marks is None else 4 + len(marks[label]) * (2 + self.about.visibility)
+        if len(rest) in (4, pose):
+            points = self._points(at, rest[4:], scale) if len(rest) == pose else None
             return FileObject(where, label, None, self._box(at, rest[:4], scale), keypoints=points)
-        if len(rest) == 4:
-            return FileObject(where, label, None, self._box(at, rest, scale))
         if len(rest) < 6 or len(rest) % 2:
-            pose = "" if self.landmarks is None else f", or {4 + len(self.landmarks[label]) * (2 + self.visibility)}"
+            or_pose = "" if pose is None else f", or {pose}"
             raise at.fault(
-                f"after the class come 4 numbers (a box){pose} or an even number, at least 6 (an outline); got "
+                f"after the class come 4 numbers (a box){or_pose} or an even number, at least 6 (an outline); got "
                 f"{len(rest)}. Is it cut off, or a result file with scores?"
             )
         self._inside(at, rest)
@@ -169,8 +167,10 @@ class _Reader:
         return FileObject(where, label, (outline.reshape(-1),))
 
     def _label(self, at: Record, value: float) -> int:
-        if not (0 <= value < len(self.names) and float(value).is_integer()):
-            raise at.fault(f"the class must be a whole number in 0..{len(self.names) - 1} (see names), got {value:g}.")
+        if not (0 <= value < len(self.about.names) and float(value).is_integer()):
+            raise at.fault(
+                f"the class must be a whole number in 0..{len(self.about.names) - 1} (see names), got {value:g}."
+            )
         return int(value)
 
     def _inside(self, at: Record, values: NDArray[np.float64]) -> None:
@@ -190,9 +190,9 @@ class _Reader:
 
     def _points(self, at: Record, values: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
         """(P, 3); a landmark at 0 0 or left of or above the image is not annotated."""
-        points = values.reshape(-1, 2 + self.visibility)
+        points = values.reshape(-1, 2 + self.about.visibility)
         away = (points[:, :2] < 0).any(axis=1) | (points[:, :2] == 0).all(axis=1)
-        seen = points[:, 2] if self.visibility else np.where(away, 0.0, 2.0)
+        seen = points[:, 2] if self.about.visibility else np.where(away, 0.0, 2.0)
         if not np.isin(seen, (0, 1, 2)).all():
             raise at.fault(f"the visibility of a landmark is 0, 1 or 2, got {short(seen.tolist())}.")
         self._inside(at, points[seen > 0, :2].reshape(-1))

@@ -10,7 +10,7 @@ from typing import Any
 
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.formats.coco.rows import AnnotationReader, Categories, read_sections
-from maskwright.data.formats.shared.fields import Record, Row, short
+from maskwright.data.formats.shared.fields import Record, Row, identified, short
 from maskwright.data.formats.shared.image_files import require_folder
 from maskwright.data.formats.shared.losses import sentence
 from maskwright.data.formats.shared.saving import FileOrFolder, folder_of_first
@@ -58,13 +58,8 @@ def _frames(source: Path, rows: list[Any]) -> dict[int, list[ImageRecord]]:
     """The frames of each video, by video id."""
     frames: dict[int, list[ImageRecord]] = {}
     first = 1
-    for position, row in enumerate(rows):
-        at = Record(source, f"video {position} of the list")
-        row = at.table(row)
-        number, names = at.whole(row, "id"), row.get("file_names")
-        at = Record(source, f"video id {number}")
-        if number in frames:
-            raise at.fault("the id is used twice. Ids must differ.")
+    for at, number, row in identified(source, list(rows), "video"):
+        names = row.get("file_names")
         if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
             raise at.fault(f"'file_names' must be the list of its frames' files, got {short(names)}.")
         if row.get("length") is not None and at.whole(row, "length") != len(names):
@@ -82,16 +77,8 @@ def _annotations(
 ) -> tuple[dict[int, tuple[Annotation, ...]], tuple[str, ...]]:
     """Annotations by image id, numbered from 1, and notes."""
     by_image: dict[int, list[Annotation]] = {r.id: [] for own in frames.values() for r in own}
-    seen: set[int] = set()
     never, count = [], 0
-    for position, row in enumerate(rows):
-        at = Record(source, f"annotation {position} of the list")
-        row = at.table(row)
-        track = at.whole(row, "id")
-        at = Record(source, f"annotation id {track}")
-        if track in seen:
-            raise at.fault("the id is used twice. Ids must differ.")
-        seen.add(track)
+    for at, track, row in identified(source, rows, "annotation"):
         before = count
         for frame in _track(at, row, track, frames):
             count += 1
@@ -100,7 +87,6 @@ def _annotations(
             by_image[annotation.image_id].append(annotation)
         if count == before:
             never.append(str(track))
-        rows[position] = None
     notes = sentence(len(never), "object{s} that no frame shows left out, annotation ids", never)
     return {i: tuple(own) for i, own in by_image.items()}, notes
 
