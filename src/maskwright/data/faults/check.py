@@ -55,7 +55,12 @@ class CheckReport:
 
     def text(self, examples: int = 3, *, repair: str = "repair") -> str:
         """As text: a block for each fault, with its first `examples`. repair: what the repair is called."""
-        lines = [_heading(self)]
+        images, opened = counted(self.counts["images"], "image"), self.counts["opened"]
+        objects, classes = (
+            counted(self.counts["annotations"], "annotation"),
+            counted(self.counts["classes"], "class", "es"),
+        )
+        lines = [f"{self.source}: {images} ({opened} opened), {objects}, {classes}"]
         for name, found in self.by_fault().items():
             fault = FAULTS[name]
             lines += ["", f"{fault.severity} {name}: {len(found)}", f"  {fault.summary}"]
@@ -76,7 +81,7 @@ class CheckReport:
             "images": None if self.root is None else str(self.root),
             "counts": dict(self.counts),
             "totals": {s: self.count(s) for s in SEVERITIES},
-            "findings": [finding_json(f) for name in self.by_fault().values() for f in name],
+            "findings": [f.as_json() for found in self.by_fault().values() for f in found],
         }
 
 
@@ -153,10 +158,10 @@ def examine(
         for of_file in image_checks.FILE_CHECKS if look is not None else ():
             found += of_file(image, look)  # type: ignore[arg-type]
     for among in image_checks.AMONG_CHECKS:
-        found += among(seen, looks, folder)
+        found += among(seen, looks)
     others = [] if val is None else view.index(val.rows).images
     found += image_checks.unlisted({p.name for p in (*seen.images, *others)}, folder)
-    bare = [f for f in set_checks.geometry(seen) if f is not None]
+    bare = list(set_checks.geometry(seen))
     broken: set[int] = set()
     for image in seen.images:
         look = looks.get(image.at)
@@ -166,7 +171,7 @@ def examine(
         of_image = known[image.at]
         broken |= {f.at for f in of_image if f.fault in FAULTS["box-only-object"].after}
         found += of_image
-    found += [f for f in bare if f.at not in broken or f.fault != "box-only-object"]
+    found += [f for f in bare if f.fault != "box-only-object" or f.at not in broken]
     if val is not None and val.rows.problems:
         found += [replace(p, message=f"validation: {p.message}") for p in val.rows.problems]
     elif val is not None and not checked.rows.problems:
@@ -179,22 +184,3 @@ def report(checked: CheckedSet, findings: list[Finding]) -> CheckReport:
     lists = {"images": "images", "annotations": "annotations", "classes": "categories"}
     counts = {name: sum(r is not GONE for r in getattr(checked.rows, s)) for name, s in lists.items()}
     return CheckReport(checked.rows.path, checked.rows.root, {**counts, "opened": len(checked.looks)}, tuple(findings))
-
-
-def finding_json(finding: Finding) -> dict[str, Any]:
-    """One finding as JSON types."""
-    return {
-        "fault": finding.fault,
-        "severity": finding.severity,
-        "where": finding.where,
-        "message": finding.message,
-        "section": finding.section,
-        "position": finding.at if finding.at >= 0 else None,
-    }
-
-
-def _heading(found: CheckReport) -> str:
-    counts = found.counts
-    images_, objects = counted(counts["images"], "image"), counted(counts["annotations"], "annotation")
-    classes = counted(counts["classes"], "class", "es")
-    return f"{found.source}: {images_} ({counts['opened']} opened), {objects}, {classes}"

@@ -19,7 +19,8 @@ _ROUNDING = 16 * np.finfo(np.float64).eps  # bounds the error of an orientation 
 
 def crosses_itself(points: Points) -> bool:
     """points: (n, 2) x, y of a closed ring, finite; the first point may be repeated at the end."""
-    ring = _distinct(np.asarray(points, np.float64))
+    ring = np.asarray(points, np.float64)
+    ring = ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]  # without points that repeat the one before
     n = len(ring)
     if n < 4:
         return False
@@ -36,13 +37,6 @@ def crosses_itself(points: Points) -> bool:
             return True
         begin = end
     return False
-
-
-def _distinct(points: Points) -> Points:
-    """The ring without points that repeat the one before."""
-    moved: NDArray[np.bool_] = (points != np.roll(points, 1, axis=0)).any(axis=1)
-    out: Points = points[moved]
-    return out
 
 
 def _pairs(

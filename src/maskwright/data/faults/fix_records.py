@@ -32,42 +32,43 @@ def _present(rows: list[Any], finding: Finding) -> Row:
     return row
 
 
-def merge_image_records(draft: Draft, finding: Finding) -> str:
-    row, first = draft.row(finding), _present(draft.rows.images, finding)
-    if any(row.get(key) != first.get(key) for key in ("file_name", "height", "width")):
-        raise NeedsPerson("the records differ, and the annotations may belong to either")
-    draft.remove("images", finding.at)
-    return "the second record, which is the same, left out"
+def _move(draft: Draft, finding: Finding, number: Any) -> int:
+    """Let the annotations of an image or a class name this id instead; gives how many these are."""
+    annotations, old = draft.rows.annotations, whole(draft.row(finding)["id"])
+    if finding.section == "images":
+        key, mine = "image_id", [annotations[k] for k in draft.image(finding.at).objects]
+    else:
+        key, mine = "category_id", [r for _, r in draft.seen.annotations() if whole(r.get("category_id")) == old]
+    for row in mine:
+        row[key] = number
+    return len(mine)
 
 
-def merge_same_class(draft: Draft, finding: Finding) -> str:
-    row, first = draft.row(finding), _present(draft.rows.categories, finding)
-    if row.get("name") != first.get("name"):
-        raise NeedsPerson("the classes have different names, and the annotations may belong to either")
-    _relabel(draft, row, first)
-    draft.remove("categories", finding.at)
-    return "the classes became one"
-
-
-def _relabel(draft: Draft, row: Row, first: Row) -> None:
-    ours, theirs = whole(row["id"]), whole(first["id"])
-    if ours == theirs:
-        return
-    for _, annotation in draft.seen.annotations():
-        if whole(annotation.get("category_id")) == ours:
-            annotation["category_id"] = theirs
+def merge_same(draft: Draft, finding: Finding) -> str:
+    """Of two records for the same image or class the first one is kept, with what belongs to both."""
+    row, first = draft.row(finding), _present(draft.rows.section(finding.section), finding)
+    if finding.fault == "duplicate-file-name":
+        same, differ = stated_size(row) == stated_size(first), "the records state different sizes"
+    elif finding.section == "images":
+        same = all(row.get(key) == first.get(key) for key in ("file_name", "height", "width"))
+        differ = "the records differ, and the annotations may belong to either"
+    else:
+        same = row.get("name") == first.get("name")
+        differ = "the classes have different names, and the annotations may belong to either"
+    if not same:
+        raise NeedsPerson(differ)
+    count = _move(draft, finding, first["id"])
+    draft.remove(finding.section, finding.at)
+    if finding.fault == "duplicate-file-name":
+        return f"one record with the objects of both ({count} moved)"
+    return "the second record, which is the same, left out" if finding.section == "images" else "the classes became one"
 
 
 def renumber(draft: Draft, finding: Finding) -> str:
-    row = draft.row(finding)
-    old, new = whole(row["id"]), draft.new_id(finding.section)
-    if finding.section == "images":
-        for k in draft.image(finding.at).objects:
-            draft.rows.annotations[k]["image_id"] = new
-    elif finding.section == "categories":
-        for _, annotation in draft.seen.annotations():
-            if whole(annotation.get("category_id")) == old:
-                annotation["category_id"] = new
+    row, new = draft.row(finding), draft.new_id(finding.section)
+    old = whole(row["id"])
+    if finding.section != "annotations":
+        _move(draft, finding, new)
     row["id"] = new
     return f"the id {old} became {new}"
 
@@ -146,17 +147,6 @@ def plain_name(draft: Draft, finding: Finding) -> str:
     if finding.at not in draft.looks:
         raise NeedsPerson("the file is not there")
     return f"the copy is called '{draft.rename(finding.at, PureWindowsPath(draft.row(finding)['file_name']).name)}'"
-
-
-def merge_records(draft: Draft, finding: Finding) -> str:
-    row, first = draft.row(finding), _present(draft.rows.images, finding)
-    if stated_size(row) != stated_size(first):
-        raise NeedsPerson("the records state different sizes")
-    mine = draft.image(finding.at).objects
-    for k in mine:
-        draft.rows.annotations[k]["image_id"] = first["id"]
-    draft.remove("images", finding.at)
-    return f"one record with the objects of both ({len(mine)} moved)"
 
 
 def drop_same_image(draft: Draft, finding: Finding) -> str:

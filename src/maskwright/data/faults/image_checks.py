@@ -3,11 +3,11 @@
 Letters: H W image.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
 from maskwright import media
-from maskwright.data.faults.looks import Folder, ImageLook, is_unsafe
+from maskwright.data.faults.looks import Folder, ImageLook, Looks, is_unsafe
 from maskwright.data.faults.object_checks import shown
 from maskwright.data.faults.table import Finding
 from maskwright.data.faults.view import CheckedImage, RecordIndex
@@ -77,16 +77,14 @@ def sizes(image: CheckedImage, look: ImageLook) -> Findings:
     tag = f"EXIF orientation {look.turn}"
     if recorded is not None and recorded != look.size:
         if look.turn != 1 and recorded == look.stored:
-            yield image.finding(
-                "exif-rotation", f"{tag}; annotated as {shown(recorded)}, upright it is {shown(look.size)}"
-            )
+            text = f"{tag}; annotated as {shown(recorded)}, upright it is {shown(look.size)}"
+            yield image.finding("exif-rotation", text)
         else:
             yield image.finding("size-disagrees", f"stated {shown(recorded)}, the image is {shown(look.size)}")
     if look.turn != 1:
         sure = recorded == look.size != look.stored
-        yield image.finding(
-            "exif-tag", f"{tag}; annotated as {'it is shown' if sure else 'it could be either way'}", sure
-        )
+        text = f"{tag}; annotated as {'it is shown' if sure else 'it could be either way'}"
+        yield image.finding("exif-tag", text, sure)
 
 
 def contents(image: CheckedImage, look: ImageLook) -> Findings:
@@ -99,8 +97,7 @@ def contents(image: CheckedImage, look: ImageLook) -> Findings:
     if look.deep:
         yield image.finding("deep-image", f"{look.kind}, mode {look.mode}")
     if look.peak is not None and 0 < look.peak < 2**12:
-        bits = max(look.peak.bit_length(), 1)
-        yield image.finding("dim-image", f"the highest value is {look.peak} ({bits} of 16 bits)")
+        yield image.finding("dim-image", f"the highest value is {look.peak} ({look.peak.bit_length()} of 16 bits)")
     if look.clear:
         yield image.finding("alpha-channel", f"{look.kind}, mode {look.mode}")
     if look.mode == "CMYK":
@@ -118,16 +115,15 @@ FILE_CHECKS: tuple[Callable[[CheckedImage, ImageLook], Findings], ...] = (readab
 # ---- all of them ----------------------------------------------------------------------------------------------------
 
 
-def names_twice(view: RecordIndex, looks: Mapping[int, ImageLook], folder: Folder) -> Findings:
+def names_twice(view: RecordIndex, looks: Looks) -> Findings:
     first: dict[str, CheckedImage] = {}
     for image in view.images:
         other = first.setdefault(image.name, image)
         if other is not image:
-            other_at = other.at
-            yield image.finding("duplicate-file-name", f"also that of {other.where}", other_at)
+            yield image.finding("duplicate-file-name", f"also that of {other.where}", other.at)
 
 
-def contents_twice(view: RecordIndex, looks: Mapping[int, ImageLook], folder: Folder) -> Findings:
+def contents_twice(view: RecordIndex, looks: Looks) -> Findings:
     bytes_seen: dict[bytes, CheckedImage] = {}
     pixels_seen: dict[bytes, CheckedImage] = {}
     for image in view.images:
@@ -142,7 +138,7 @@ def contents_twice(view: RecordIndex, looks: Mapping[int, ImageLook], folder: Fo
             yield image.finding("duplicate-image", f"the same {what} as {other.where}", other.at)
 
 
-def colours(view: RecordIndex, looks: Mapping[int, ImageLook], folder: Folder) -> Findings:
+def colours(view: RecordIndex, looks: Looks) -> Findings:
     good = [look for look in looks.values() if look.problem is None and not look.blank]
     grey = sum(look.grey for look in good)
     if 0 < grey < len(good):
@@ -160,8 +156,4 @@ def unlisted(listed: set[str], folder: Folder) -> Findings:
             yield Finding("unlisted-image", name, "not in the annotations")
 
 
-AMONG_CHECKS: tuple[Callable[[RecordIndex, Mapping[int, ImageLook], Folder], Findings], ...] = (
-    names_twice,
-    contents_twice,
-    colours,
-)
+AMONG_CHECKS: tuple[Callable[[RecordIndex, Looks], Findings], ...] = (names_twice, contents_twice, colours)

@@ -8,7 +8,7 @@ import hashlib
 import io
 import os
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -55,6 +55,10 @@ class ImageLook:
     pixels: bytes = b""
     sketch: int = 0
     small: NDArray[np.uint8] | None = None
+
+
+Looks = Mapping[int, ImageLook]
+"""The facts of the images of a data set, by position in its list."""
 
 
 # ---- where the files are --------------------------------------------------------------------------------------------
@@ -119,13 +123,8 @@ class Folder:
 
 def is_unsafe(name: str) -> bool:
     """Whether a file name is absolute or leaves its folder."""
-    return (
-        PurePosixPath(name).is_absolute()
-        or PureWindowsPath(name).is_absolute()
-        or bool(PureWindowsPath(name).drive)
-        or ".." in PurePosixPath(name).parts
-        or ".." in PureWindowsPath(name).parts
-    )
+    paths = PurePosixPath(name), PureWindowsPath(name)
+    return any(path.is_absolute() or path.drive or ".." in path.parts for path in paths)
 
 
 def _folded(name: str) -> str:

@@ -92,9 +92,8 @@ def flattened(outline: Any) -> list[Any] | None:
         return [outline]
     if len(outline) >= 3 and all(map(_pair, outline)):
         return [[v for point in outline for v in point]]
-    plain = [
-        [v for p in part for v in p] if isinstance(part, list) and all(map(_pair, part)) else part for part in outline
-    ]
+    paired = [isinstance(part, list) and all(map(_pair, part)) for part in outline]
+    plain = [[v for p in part for v in p] if pairs else part for part, pairs in zip(outline, paired, strict=True)]
     return plain if plain != outline else None
 
 
@@ -231,42 +230,25 @@ def keypoints(view: RecordIndex, obj: CheckedObject) -> Findings:
     count = view.landmarks.get(obj.category, 0)
     if not isinstance(values, list) or len(values) != 3 * count:
         got = f"{len(values)} numbers" if isinstance(values, list) else short(values)
-        yield obj.finding(
-            "keypoint-count", f"{view.name(obj.category)} has {count} keypoints, so {3 * count} numbers; got {got}"
-        )
+        text = f"{view.name(obj.category)} has {count} keypoints, so {3 * count} numbers; got {got}"
+        yield obj.finding("keypoint-count", text)
         return
     points = [values[k : k + 3] for k in range(0, len(values), 3)]
     odd = [k for k, p in enumerate(points) if not all(map(finite, p)) or p[2] not in (0, 1, 2)]
     if odd:
         yield obj.finding("keypoint-visibility", f"keypoint {odd[0]} is {short(points[odd[0]])}", odd)
         return
-    height, width = obj.size
-    outside = [
-        k
-        for k, (x, y, v) in enumerate(points)
-        if v > 0 and not (-BEYOND <= x <= width + BEYOND and -BEYOND <= y <= height + BEYOND)
-    ]
+    outside = [k for k, (x, y, v) in enumerate(points) if v > 0 and overhang((x, y, x, y), obj.size) > BEYOND]
     if outside:
-        yield obj.finding(
-            "keypoint-outside",
-            f"keypoint {outside[0]} is {short(points[outside[0]])}; the image is {shown(obj.size)}",
-            outside,
-        )
+        text = f"keypoint {outside[0]} is {short(points[outside[0]])}; the image is {shown(obj.size)}"
+        yield obj.finding("keypoint-outside", text, outside)
     number = sum(p[2] > 0 for p in points)
     if obj.row.get("num_keypoints", number) != number:
         yield obj.finding("keypoint-number", f"stated {short(obj.row['num_keypoints'])}, annotated {number}")
 
 
-CHECKS: tuple[Callable[[RecordIndex, CheckedObject], Findings], ...] = (
-    normalised,
-    corners,
-    place,
-    area,
-    agreement,
-    shape,
-    flags,
-    keypoints,
-)
+Check = Callable[[RecordIndex, CheckedObject], Findings]
+CHECKS: tuple[Check, ...] = (normalised, corners, place, area, agreement, shape, flags, keypoints)
 """Each checks one annotation; causes come before their consequences."""
 
 

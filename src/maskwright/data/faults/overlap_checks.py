@@ -23,8 +23,8 @@ def examine(view: RecordIndex, image: CheckedImage, size: Size | None) -> list[F
     """All faults of an image's annotations. size: (H, W) they are drawn on; None (unknown): of their flags alone."""
     found: list[Finding | None] = []
     if size is None:
-        rows = [(at, view.rows.annotations[at]) for at in image.objects]
-        found += [f for at, row in rows for f in object_checks.flags(view, CheckedObject(at, row, image, (0, 0), None))]
+        for at in image.objects:
+            found += object_checks.flags(view, CheckedObject(at, view.rows.annotations[at], image, (0, 0), None))
         return [f for f in found if f is not None]
     objects = []
     for at in image.objects:

@@ -44,13 +44,13 @@ class RawRows:
 
     def section(self, name: Section) -> list[Any]:
         """One of the three lists."""
-        lists: dict[str, list[Any]] = {s: getattr(self, s) for s in SECTIONS}
-        return lists[name]
+        rows: list[Any] = getattr(self, name)
+        return rows
 
     def copy(self) -> "RawRows":
         """A copy that shares no record with this one."""
-        images, annotations, categories = (copy.deepcopy(self.section(s)) for s in SECTIONS)
-        return replace(self, images=images, annotations=annotations, categories=categories)
+        lists: dict[str, Any] = {s: copy.deepcopy(self.section(s)) for s in SECTIONS}
+        return replace(self, **lists)
 
 
 def read(path: Path, images: Path | None = None, format: str | None = None) -> RawRows:
@@ -121,17 +121,13 @@ def _of_json(path: Path, root: Path, content: Any) -> RawRows:
         hint = " A list is a result file, not an annotation file." if isinstance(content, list) else ""
         text = f"{path}: expected an object of images, annotations and categories, got {type(content).__name__}.{hint}"
         return RawRows(path, root, problems=(Finding("unreadable-annotations", path.name, text),))
-    lists: dict[str, list[Any]] = {}
+    given = {name: content.pop(name, None) for name in SECTIONS}
+    lists: dict[str, Any] = {name: value for name, value in given.items() if isinstance(value, list)}
     problems = []
-    for name in SECTIONS:
-        value = content.pop(name, None)
-        lists[name] = value if isinstance(value, list) else []
-        if not isinstance(value, list):
-            found = "is missing" if value is None else f"must be a list, got {short(value)}"
-            text = f"the section '{name}' {found}"
-            problems.append(Finding("unreadable-annotations", path.name, text, detail=name))
-    images, annotations, categories = (lists[name] for name in SECTIONS)
-    return RawRows(path, root, images, annotations, categories, content, tuple(problems))
+    for name in [s for s in SECTIONS if s not in lists]:
+        found = "is missing" if given[name] is None else f"must be a list, got {short(given[name])}"
+        problems.append(Finding("unreadable-annotations", path.name, f"the section '{name}' {found}", detail=name))
+    return RawRows(path, root, extra=content, problems=tuple(problems), **lists)
 
 
 def _root(path: Path, content: Any) -> Path:

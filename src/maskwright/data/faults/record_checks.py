@@ -30,8 +30,7 @@ def malformed(view: RecordIndex) -> Findings:
             if problem is None and section == "categories" and row is not GONE:
                 problem = _class_problem(row)
             if problem is not None:
-                where = f"{_SINGULAR[section]} record {k}"
-                yield Finding("malformed-record", where, problem, section, k)
+                yield Finding("malformed-record", f"{_SINGULAR[section]} record {k}", problem, section, k)
 
 
 def _problem(section: Section, row: object) -> str | None:
@@ -67,19 +66,17 @@ def _sound(view: RecordIndex, section: Section) -> Iterator[tuple[int, Row, int]
 def clashes(view: RecordIndex) -> Findings:
     """Ids that are used twice. detail: the first record that has it."""
     faults = {"images": "image-id-clash", "annotations": "annotation-id-clash", "categories": "category-id-clash"}
-    images = {image.at: image for image in view.images}
     for section in SECTIONS:
         first: dict[int, int] = {}
         for k, row, number in _sound(view, section):
             other = first.setdefault(number, k)
             if other == k:
                 continue
-            named = row.get("file_name") or row.get("name")
             before = view.rows.section(section)[other]
-            others = before.get("file_name") or before.get("name")
+            named, others = (r.get("file_name") or r.get("name") for r in (row, before))
             what = f"for '{others}' and '{named}'" if named else f"in records {other} and {k}"
             if section == "images":
-                images[k].found.add("image-id-clash")
+                view.by_position[k].found.add("image-id-clash")
             yield Finding(faults[section], f"{_SINGULAR[section]} {number}", f"used twice, {what}", section, k, other)
 
 
@@ -134,13 +131,12 @@ def class_counts(view: RecordIndex) -> Findings:
     if view.rows.problems:
         return
     if not any(True for _ in view.annotations()) or not view.images:
-        text = f"{len(view.images)} images, no annotation"
-        yield Finding("no-objects", view.rows.path.name, text)
+        yield Finding("no-objects", view.rows.path.name, f"{len(view.images)} images, no annotation")
         return
     for number, k in view.categories.items():
         if not view.counts[number]:
-            text = "no objects"
-            yield Finding("class-without-objects", f"class {number} ({view.name(number)})", text, "categories", k)
+            where = f"class {number} ({view.name(number)})"
+            yield Finding("class-without-objects", where, "no objects", "categories", k)
     counts = {n: c for n, c in view.counts.items() if c and n in view.categories}
     if counts:
         most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
@@ -149,11 +145,5 @@ def class_counts(view: RecordIndex) -> Findings:
             yield Finding("class-imbalance", view.rows.path.name, text)
 
 
-CHECKS: tuple[Callable[[RecordIndex], Findings], ...] = (
-    malformed,
-    clashes,
-    odd_ids,
-    references,
-    class_names,
-    class_counts,
-)
+Check = Callable[[RecordIndex], Findings]
+CHECKS: tuple[Check, ...] = (malformed, clashes, odd_ids, references, class_names, class_counts)

@@ -5,23 +5,13 @@ each record at most once; then everything that may have changed is checked again
 """
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
 from maskwright import media
 from maskwright.atomic import new_folder
-from maskwright.data.faults.check import (
-    AnyPath,
-    CheckedSet,
-    CheckOptions,
-    CheckReport,
-    examine,
-    finding_json,
-    prepare,
-    report,
-)
+from maskwright.data.faults.check import AnyPath, CheckedSet, CheckOptions, CheckReport, examine, prepare, report
 from maskwright.data.faults.draft import Draft, NeedsPerson
 from maskwright.data.faults.fixes import FIXES
 from maskwright.data.faults.looks import pixels_of
@@ -52,7 +42,12 @@ class RepairReport:
         """As text: by fault, what was done and what is left to do."""
         lines = [f"Repaired copy: {self.out} (annotations.json, {self.images} images in images/)"]
         for done, pairs in ((True, self.done), (False, self.left)):
-            for name, found in _by_fault(pairs).items():
+            groups: dict[str, list[tuple[Finding, str]]] = {name: [] for name in FAULTS}
+            for finding, text in pairs:
+                groups[finding.fault].append((finding, text))
+            for name, found in groups.items():
+                if not found:
+                    continue
                 undone = "left as it is" if FAULTS[name].severity == "note" else "needs a person"
                 lines += ["", f"{'repaired' if done else undone}: {name}: {len(found)}"]
                 lines += [f"    {f.where}: {text}" for f, text in found[:examples]]
@@ -64,8 +59,8 @@ class RepairReport:
         return {
             "folder": str(self.out),
             "images": self.images,
-            "done": [{**finding_json(f), "done": text} for f, text in self.done],
-            "left": [{**finding_json(f), "why": text} for f, text in self.left],
+            "done": [{**f.as_json(), "done": text} for f, text in self.done],
+            "left": [{**f.as_json(), "why": text} for f, text in self.left],
             "after": self.after.as_json()["totals"],
         }
 
@@ -174,10 +169,3 @@ def _write_images(draft: Draft, folder: Path) -> int:
         else:
             shutil.copy2(look.path, target)
     return len(written)
-
-
-def _by_fault(pairs: tuple[tuple[Finding, str], ...]) -> Mapping[str, list[tuple[Finding, str]]]:
-    groups: dict[str, list[tuple[Finding, str]]] = {name: [] for name in FAULTS}
-    for finding, text in pairs:
-        groups[finding.fault].append((finding, text))
-    return {name: found for name, found in groups.items() if found}

@@ -3,23 +3,24 @@
 Letters: T training images, V validation images.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.data.faults.looks import ImageLook
+from maskwright.data.faults.looks import ImageLook, Looks
 from maskwright.data.faults.raw_rows import GONE
 from maskwright.data.faults.table import Finding
 from maskwright.data.faults.view import CheckedImage, RecordIndex
 from maskwright.data.formats.shared.fields import short
 
 Findings = Iterator[Finding | None]
+Usable = list[tuple[CheckedImage, ImageLook]]
 _BITS = 8  # of 63 in which the sketches of two similar images may differ
 _ALIKE = 0.98  # correlation of their 16 x 16 grey images
 
 
-def geometry(view: RecordIndex) -> Findings:
+def geometry(view: RecordIndex) -> Iterator[Finding]:
     """Boxes without outline in a set of outlines, and outlines that are only boxes."""
     with_outline = without = rectangles = polygons = 0
     bare = []
@@ -50,47 +51,32 @@ def _is_rectangle(outline: list[object]) -> bool:
     return len(points) == 4 and len({x for x, _ in points}) == 2 == len({y for _, y in points})
 
 
-def between(
-    train: RecordIndex,
-    looks: Mapping[int, ImageLook],
-    val: RecordIndex,
-    val_looks: Mapping[int, ImageLook],
-    *,
-    files: bool,
-) -> Findings:
+def between(train: RecordIndex, looks: Looks, val: RecordIndex, val_looks: Looks, *, files: bool) -> Findings:
     """Images that are in both training and validation, and differences of their classes.
 
     files: whether the image files were opened; without, only their names are compared.
     """
     yield from _classes(train, val)
-    if not files:
-        names = {image.name for image in val.images}
-        for image in train.images:
-            if image.name in names and _same_root(train, val):
-                yield image.finding("in-train-and-val", "the validation file lists it too")
+    if files:
+        ours, theirs = _usable(train, looks), _usable(val, val_looks)
+        yield from _identical(ours, theirs)
+        yield from _similar(ours, theirs)
         return
-    yield from _identical(train, looks, val, val_looks)
-    yield from _similar(train, looks, val, val_looks)
-
-
-def _same_root(train: RecordIndex, val: RecordIndex) -> bool:
     a, b = train.rows.root, val.rows.root
-    return a is not None and b is not None and a.resolve() == b.resolve()
+    names = {image.name for image in val.images} if a and b and a.resolve() == b.resolve() else set()
+    for image in train.images:
+        if image.name in names:
+            yield image.finding("in-train-and-val", "the validation file lists it too")
 
 
 def _classes(train: RecordIndex, val: RecordIndex) -> Findings:
-    def names(view: RecordIndex) -> dict[int, str]:
-        return {
-            number: view.name(number) for number, k in view.categories.items() if view.rows.categories[k] is not GONE
-        }
-
-    ours, theirs = names(train), names(val)
+    ours, theirs = (
+        {number: view.name(number) for number, k in view.categories.items() if view.rows.categories[k] is not GONE}
+        for view in (train, val)
+    )
     if ours == theirs:
         return
-    missing, extra = (
-        sorted(set(ours.values()) - set(theirs.values())),
-        sorted(set(theirs.values()) - set(ours.values())),
-    )
+    missing, extra = (sorted(set(a.values()) - set(b.values())) for a, b in ((ours, theirs), (theirs, ours)))
     if missing or extra:
         text = f"only in training: {short(missing)}; only in validation: {short(extra)}"
     else:
@@ -99,28 +85,23 @@ def _classes(train: RecordIndex, val: RecordIndex) -> Findings:
     yield Finding("val-classes-differ", val.rows.path.name, text)
 
 
-def _usable(view: RecordIndex, looks: Mapping[int, ImageLook]) -> list[tuple[CheckedImage, ImageLook]]:
+def _usable(view: RecordIndex, looks: Looks) -> Usable:
     pairs = [(p, looks[p.at]) for p in view.images if p.at in looks]
     return [(p, look) for p, look in pairs if look.problem is None and not look.blank]
 
 
-def _identical(
-    train: RecordIndex, looks: Mapping[int, ImageLook], val: RecordIndex, val_looks: Mapping[int, ImageLook]
-) -> Findings:
-    by_bytes = {look.digest: image for image, look in _usable(val, val_looks) if look.digest}
-    by_pixels = {look.pixels: image for image, look in _usable(val, val_looks) if look.pixels}
-    for image, look in _usable(train, looks):
-        same, alike = by_bytes.get(look.digest), by_pixels.get(look.pixels)
-        other = same or alike
+def _identical(ours: Usable, theirs: Usable) -> Findings:
+    by_bytes = {look.digest: image for image, look in theirs if look.digest}
+    by_pixels = {look.pixels: image for image, look in theirs if look.pixels}
+    for image, look in ours:
+        same = by_bytes.get(look.digest)
+        other = same or by_pixels.get(look.pixels)
         if other is not None:
             what = "bytes" if same else "pixels"
             yield image.finding("in-train-and-val", f"the same {what} as {other.name} in validation")
 
 
-def _similar(
-    train: RecordIndex, looks: Mapping[int, ImageLook], val: RecordIndex, val_looks: Mapping[int, ImageLook]
-) -> Findings:
-    ours, theirs = _usable(train, looks), _usable(val, val_looks)
+def _similar(ours: Usable, theirs: Usable) -> Findings:
     if not ours or not theirs:
         return
     sketches = np.array([look.sketch for _, look in theirs], np.uint64)  # (V,)

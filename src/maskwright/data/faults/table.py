@@ -245,3 +245,8 @@ class Finding:
     @property
     def severity(self) -> Severity:
         return FAULTS[self.fault].severity
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        known = {name: getattr(self, name) for name in ("fault", "severity", "where", "message", "section")}
+        return {**known, "position": self.at if self.at >= 0 else None}
