@@ -41,9 +41,19 @@ class FieldError(ConfigError):
 # ---- open fields ----------------------------------------------------------------------------------------------------
 
 
-def open_field(fallback: T) -> T:
-    """A dataclass field that is UNSET unless it is given. Its type does not say so: read it after `filled`."""
-    field: T = dataclasses.field(default=UNSET, metadata={"fallback": fallback})  # type: ignore[assignment]
+def open_field(fallback: T, **bounds: float) -> T:
+    """A dataclass field that is UNSET unless it is given. Its type does not say so: read it after `filled`.
+
+    bounds: of its `Range`, where it has one.
+    """
+    known = {"fallback": fallback, **({"range": Range(**bounds)} if bounds else {})}  # type: ignore[arg-type]
+    field: T = dataclasses.field(default=UNSET, metadata=known)  # type: ignore[assignment]
+    return field
+
+
+def ranged(default: T, **bounds: float) -> T:
+    """A dataclass field for numbers with a `Range` of these bounds."""
+    field: T = dataclasses.field(default=default, metadata={"range": Range(**bounds)})  # type: ignore[arg-type]
     return field
 
 
@@ -112,11 +122,9 @@ def decode(kind: type[C], values: Mapping[str, Any], *, off: bool = False, path:
 
 def _value(hint: Any, value: Any, off: bool, path: Sequence[str]) -> Any:
     """`value` as a field's type; TypeError where it is of another."""
-    if is_union(hint):
-        inner = [a for a in typing.get_args(hint) if a is not types.NoneType]
-        if value is None or (off and value is False and bool not in inner):
-            return None
-        return _value(inner[0], value, off, path)
+    hint, optional = _optional(hint)
+    if optional and (value is None or (off and value is False and hint is not bool)):
+        return None
     if dataclasses.is_dataclass(hint):
         if isinstance(value, Mapping):
             return decode(typing.cast(type[Any], hint), value, off=off, path=path)
@@ -144,17 +152,19 @@ def _exactly(kind: type[Any], value: Any) -> Any:
     return value
 
 
-def is_union(hint: Any) -> bool:
-    """Written `int | None`, or, as Python makes it of choices, `Literal[...] | None`."""
-    return typing.get_origin(hint) in (types.UnionType, typing.Union)
+def _optional(hint: Any) -> tuple[Any, bool]:
+    """The type beside None in `int | None` or `Literal[...] | None`, and True; other types, and False."""
+    if typing.get_origin(hint) not in (types.UnionType, typing.Union):
+        return hint, False
+    return next(a for a in typing.get_args(hint) if a is not types.NoneType), True
 
 
 def named(hint: Any, off: bool = False) -> str:
     """A field's type in words, for messages."""
-    if is_union(hint):
-        inner = [a for a in typing.get_args(hint) if a is not types.NoneType]
-        none = "" if bool in inner and off else f", or {'false for none' if off else 'None'}"
-        return named(inner[0], off) + none
+    hint, optional = _optional(hint)
+    if optional:
+        none = "" if hint is bool and off else f", or {'false for none' if off else 'None'}"
+        return named(hint, off) + none
     if dataclasses.is_dataclass(hint):
         return f"a table with the fields of {typing.cast(type[Any], hint).__name__}"
     if typing.get_origin(hint) is Literal:
@@ -166,28 +176,38 @@ def named(hint: Any, off: bool = False) -> str:
     return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[hint]
 
 
-# ---- checks that sections share -------------------------------------------------------------------------------------
+# ---- sections of settings -------------------------------------------------------------------------------------------
 
 
-def check_choices(section: Any) -> None:
-    """Raises FieldError where a field for named choices holds something else."""
-    for name, hint in typing.get_type_hints(type(section)).items():
-        optional = [a for a in typing.get_args(hint) if a is not types.NoneType] if is_union(hint) else [hint]
-        value, known = getattr(section, name), typing.get_args(optional[0])
-        if typing.get_origin(optional[0]) is not Literal or value is UNSET or (value is None and is_union(hint)):
-            continue
-        if value not in known:
-            near = suggest(str(value), known)
-            raise FieldError(f"{name} is {named(optional[0])}, got {value!r}.{near}", (name,))
+class Section:
+    """Base of dataclasses of settings: named choices and the ranges of fields are checked as one is made."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value, (hint, optional) = getattr(self, field.name), _optional(hints[field.name])
+            if value is UNSET or (value is None and optional):
+                continue
+            known = typing.get_args(hint)
+            if typing.get_origin(hint) is Literal and value not in known:
+                near = suggest(str(value), known)
+                raise FieldError(f"{field.name} is {named(hint)}, got {value!r}.{near}", (field.name,))
+            if "range" in field.metadata:
+                field.metadata["range"].check(field.name, value)
 
 
-def check_range(section: Any, *names: str, low: float, high: float = math.inf, open_low: bool = False) -> None:
-    """Raises FieldError where one of these fields is out of range; None and UNSET are where the types allow them."""
-    for name in names:
-        value = getattr(section, name)
-        if value is None or value is UNSET:
-            continue
-        if not ((low < value if open_low else low <= value) and value <= high and value < math.inf):
-            above = f"above {low:g}" if open_low else f"at least {low:g}"
-            most = "finite" if high == math.inf else f"at most {high if isinstance(high, int) else f'{high:g}'}"
-            raise FieldError(f"{name} is {above} and {most}, got {value}.", (name,))
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The finite numbers from `low` to `high`; open_low: without `low` itself."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+
+    def check(self, name: str, value: float) -> None:
+        """Raises FieldError where the value of this field is out of range."""
+        if value <= self.high and value < math.inf and (self.low < value or (value == self.low and not self.open_low)):
+            return
+        above = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
+        most = f"at most {self.high if isinstance(self.high, int) else f'{self.high:g}'}"
+        raise FieldError(f"{name} is {above} and {'finite' if self.high == math.inf else most}, got {value}.", (name,))

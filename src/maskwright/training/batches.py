@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from maskwright.codec import FieldError, check_choices, check_range, open_field
+from maskwright.codec import FieldError, Section, open_field, ranged
 
 
 @dataclass(frozen=True)
-class BatchSettings:
+class BatchSettings(Section):
     """Which images make a step, besides their variations.
 
     batch_size: images at once, in all processes together. accumulate: batches for one optimiser step. repeats: times
@@ -17,17 +17,15 @@ class BatchSettings:
     prepare images, for each process that trains.
     """
 
-    batch_size: int = open_field(4)
-    accumulate: int = 1
-    repeats: int = 1
+    batch_size: int = open_field(4, low=1)
+    accumulate: int = ranged(1, low=1)
+    repeats: int = ranged(1, low=1)
     short_edges: tuple[int, ...] = ()
     keep_empty: bool = True
     orientation: Literal["upright", "free"] = "upright"
-    workers: int = open_field(0)
+    workers: int = open_field(0, low=0)
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        check_range(self, "batch_size", "accumulate", "repeats", low=1)
-        check_range(self, "workers", low=0)
+        super().__post_init__()
         if any(edge < 1 for edge in self.short_edges):
             raise FieldError(f"short_edges are positive pixels, got {self.short_edges}.", ("short_edges",))

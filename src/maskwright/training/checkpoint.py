@@ -98,12 +98,6 @@ def restore(
     return Position(**state["position"])
 
 
-def fingerprint_in(state: Mapping[str, Any]) -> dict[str, str]:
-    """The fingerprint with which a state was captured."""
-    found: dict[str, str] = json.loads(state["facts"])
-    return found
-
-
 def save(path: Path, state: Mapping[str, Any]) -> Path:
     """Write the state. Raises TrainingError where that fails; the file that was there before is then untouched."""
     try:

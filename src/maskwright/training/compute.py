@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from maskwright.codec import check_choices, check_range, open_field
+from maskwright.codec import Section, open_field, ranged
 from maskwright.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ComputeSettings:
+class ComputeSettings(Section):
     """The machine's part.
 
     device: "auto" takes a CUDA device where there is one. precision: "bf16" and "fp16" (CUDA only) run the network in
@@ -23,11 +23,7 @@ class ComputeSettings:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["float32", "bf16", "fp16"] = open_field("float32")
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        check_range(self, "seed", low=0, high=2**63 - 1)
+    seed: int = ranged(0, low=0, high=2**63 - 1)
 
     @property
     def on_gpu(self) -> bool:

@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import nn
 
-from maskwright.codec import FieldError, check_choices, check_range, open_field
+from maskwright.codec import FieldError, Section, open_field, ranged
 from maskwright.errors import TrainingError
 
 
 @dataclass(frozen=True)
-class LearningSettings:
+class LearningSettings(Section):
     """Optimiser, learning rate and norms.
 
     optimizer: "sgd" uses momentum and nesterov. weight_decay: not of norms and biases. lr: the highest learning rate,
@@ -25,25 +25,21 @@ class LearningSettings:
     """
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    momentum: float = 0.9
+    momentum: float = ranged(0.9, low=0, high=0.999999)
     nesterov: bool = False
-    lr: float = open_field(2e-4)
+    lr: float = open_field(2e-4, low=0, open_low=True)
     schedule: Literal["cosine", "step", "constant"] = "cosine"
-    lr_end: float = 0.01
+    lr_end: float = ranged(0.01, low=0, high=1)
     milestones: tuple[float, ...] = (0.67, 0.89)
-    gamma: float = 0.1
-    weight_decay: float = 0.05
-    warmup: int = open_field(500)
-    clip: float | None = 5.0
-    ema: float | None = 0.999
+    gamma: float = ranged(0.1, low=0, high=1)
+    weight_decay: float = ranged(0.05, low=0)
+    warmup: int = open_field(500, low=0)
+    clip: float | None = ranged(5.0, low=0, open_low=True)
+    ema: float | None = ranged(0.999, low=0, high=0.999999)
     norm: Literal["live", "frozen"] | None = open_field(None)
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        check_range(self, "lr", "clip", low=0, open_low=True)
-        check_range(self, "warmup", "weight_decay", low=0)
-        check_range(self, "lr_end", "gamma", low=0, high=1)
-        check_range(self, "ema", "momentum", low=0, high=0.999999)
+        super().__post_init__()
         shares = self.milestones
         if any(not 0 < share < 1 for share in shares) or list(shares) != sorted(shares):
             raise FieldError(f"milestones are rising shares of the run in (0, 1), got {shares}.", ("milestones",))

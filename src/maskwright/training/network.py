@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from maskwright.codec import FieldError, check_choices, check_range, filled, is_unset, open_field
+from maskwright.codec import FieldError, Section, filled, is_unset, open_field
 from maskwright.errors import ConfigError, WeightsError
 from maskwright.models import zoo
 from maskwright.models.base import AnyModel, Config
@@ -32,7 +32,7 @@ DEFAULT_MODEL = "mask_rcnn_small"
 
 
 @dataclass(frozen=True)
-class NetworkSettings:
+class NetworkSettings(Section):
     """The network, how images become its input, and what it reports once trained.
 
     model: zoo name. weights: checkpoint or zoo name to begin with, of any classes; of another family the backbone is
@@ -44,19 +44,17 @@ class NetworkSettings:
 
     model: str = open_field(DEFAULT_MODEL)
     weights: str | None = None
-    size: int | None = open_field(None)
+    size: int | None = open_field(None, low=1)
     fit: Fit | None = None
-    max_size: int | None = open_field(None)
+    max_size: int | None = open_field(None, low=1)
     shrink: bool | None = open_field(None)
-    enlarge: float | None = open_field(None)
+    enlarge: float | None = open_field(None, low=1)
     anchors: tuple[float, ...] | None = open_field(None)
-    score_threshold: float | None = open_field(None)
-    max_instances: int | None = open_field(None)
+    score_threshold: float | None = open_field(None, low=0, high=1)
+    max_instances: int | None = open_field(None, low=1)
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        check_range(self, "size", "max_size", "enlarge", "max_instances", low=1)
-        check_range(self, "score_threshold", low=0, high=1)
+        super().__post_init__()
         sides = self.anchors
         if sides is not None and not is_unset(sides) and not (sides and all(side > 0 for side in sides)):
             raise FieldError(f"anchors are positive pixels, at least one, got {sides}.", ("anchors",))
@@ -122,15 +120,12 @@ def _named(given: str | None, weights: str | None, default: str) -> Start:
 def _from_published(file: WeightsFile, theirs: zoo.Entry, entry: zoo.Entry) -> Start:
     """The network of `entry` with the weights of `theirs`, the same or, for its backbone, one of another family."""
     own, before = zoo.config_of(entry), zoo.config_of(theirs)
-    backbone_only = type(before) is not type(own)
-    if backbone_only:
-        _check_same_images(str(file.path), theirs.name, before, entry.name, own)
-    else:
+    if type(before) is type(own):
         theirs = entry
     found = converted(file, zoo.known(), theirs.publisher)
     count = class_count(found.shapes, family_of(before).class_rows)
     published = theirs.classes if count == len(theirs.classes) else None
-    return Start(entry.name, own, str(file.path), found, published, backbone_only=backbone_only)
+    return _begun(file, found, published, (theirs.name, before), (entry.name, own))
 
 
 def _check_same_images(source: str, their_name: str, theirs: Config, own_name: str, own: Config) -> None:
@@ -155,14 +150,20 @@ def _check_same_images(source: str, their_name: str, theirs: Config, own_name: s
 
 def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) -> Start:
     before, classes = zoo.network_of(header, file.path)
-    architecture, own = str(header["architecture"]), before
-    if given is not None and zoo.full_name(given) != zoo.full_name(architecture):
-        architecture, own = given, zoo.config_of(zoo.resolve(given))
-    backbone_only = type(before) is not type(own)
+    theirs = own = str(header["architecture"]), before
+    if given is not None and zoo.full_name(given) != zoo.full_name(theirs[0]):
+        own = given, zoo.config_of(zoo.resolve(given))
+    return _begun(file, Converted(file.tensors), classes, theirs, own)
+
+
+def _begun(
+    file: WeightsFile, weights: Converted, classes: Classes | None, theirs: tuple[str, Config], own: tuple[str, Config]
+) -> Start:
+    """The network `own` with the weights of `theirs`; of one of another family its backbone. Both: name and config."""
+    backbone_only = type(theirs[1]) is not type(own[1])
     if backbone_only:
-        _check_same_images(str(file.path), str(header["architecture"]), before, architecture, own)
-    found = Converted(file.tensors)
-    return Start(architecture, own, str(file.path), found, classes, backbone_only=backbone_only)
+        _check_same_images(str(file.path), *theirs, *own)
+    return Start(*own, str(file.path), weights, classes, backbone_only=backbone_only)
 
 
 # ---- adapted to the data --------------------------------------------------------------------------------------------

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from maskwright.codec import FieldError, check_range, open_field
+from maskwright.codec import FieldError, Section, open_field, ranged
 
 
 @dataclass(frozen=True)
-class LengthSettings:
+class LengthSettings(Section):
     """When the run ends, and how often it measures.
 
     epochs, max_minutes: the run ends with the first that is reached; one may be None. With max_minutes the learning
@@ -15,16 +15,14 @@ class LengthSettings:
     never does.
     """
 
-    epochs: int | None = open_field(50)
-    max_minutes: float | None = None
-    evaluate_every: int = open_field(1)
-    patience: int | None = None
-    min_delta: float = 0.0
+    epochs: int | None = open_field(50, low=1)
+    max_minutes: float | None = ranged(None, low=0, open_low=True)
+    evaluate_every: int = open_field(1, low=1)
+    patience: int | None = ranged(None, low=1)
+    min_delta: float = ranged(0.0, low=0)
 
     def __post_init__(self) -> None:
-        check_range(self, "epochs", "evaluate_every", "patience", low=1)
-        check_range(self, "max_minutes", low=0, open_low=True)
-        check_range(self, "min_delta", low=0)
+        super().__post_init__()
         if self.epochs is None and self.max_minutes is None:
             raise FieldError("Set epochs or max_minutes, or the run would never end.", ("epochs",))
 

@@ -1,5 +1,6 @@
 """The objects of a training run and how far it is: model, batches, optimiser, mean of the weights, saved state."""
 
+import json
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -67,7 +68,7 @@ class Run:
                 f"{path} is there: {self.out} holds a run. Resume it, or choose another folder for `out`."
             )
         state = checkpoint.load(path)
-        then, now = upgraded(checkpoint.fingerprint_in(state)), self.fingerprint
+        then, now = upgraded(json.loads(state["facts"])), self.fingerprint
         names = sorted(set(then) | set(now))
         if changed := [f"{n}: {then.get(n)} -> {now.get(n)}" for n in names if then.get(n) != now.get(n)]:
             raise ConfigError(

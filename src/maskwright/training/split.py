@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from maskwright.codec import check_range
+from maskwright.codec import Section, ranged
 from maskwright.data import formats
 from maskwright.data.dataset import Annotation, Dataset, usual_part
 from maskwright.errors import NOTHING_TO_LEARN, DataError, suggest
@@ -13,7 +13,7 @@ SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class DataSettings:
+class DataSettings(Section):
     """What to learn from and what to measure on.
 
     data: annotation file or folder; data_format: a name of `data.formats.FORMATS`, None recognises it. images: the
@@ -27,11 +27,8 @@ class DataSettings:
     data_format: str | None = None
     val: str | None = None
     val_images: str = ""
-    val_fraction: float | None = None
+    val_fraction: float | None = ranged(None, low=0, high=0.9)
     split_salt: str = ""
-
-    def __post_init__(self) -> None:
-        check_range(self, "val_fraction", low=0, high=0.9)
 
 
 @dataclass(frozen=True, eq=False)

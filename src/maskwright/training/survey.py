@@ -18,7 +18,7 @@ from maskwright.ops.warp import input_size, padded_size
 from maskwright.training.compute import Device
 from maskwright.training.config import TrainConfig
 from maskwright.training.network import Start, input_spec
-from maskwright.types import InputSpec, Size
+from maskwright.types import InputSpec, IntArray, Size
 
 Array = NDArray[np.float64]
 
@@ -29,10 +29,7 @@ class Survey:
     def __init__(self, config: TrainConfig, dataset: Dataset, start: Start, device: Device) -> None:
         self.config, self.dataset, self.start, self.device = config, dataset, start, device
         self.images = len(dataset)
-        rows = [[a for a in dataset.of(i) if not a.crowd] for i in range(self.images)]
-        boxes = np.array([a.box for r in rows for a in r], np.float64).reshape(-1, 4)
-        self.sides: Array = np.sqrt((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1))  # (N,)
-        self.counts = np.array([len(r) for r in rows], np.int64)
+        self.sides, self.counts = object_sides(dataset)
         self.sizes = np.array([r.size for r in dataset.images], np.float64).reshape(-1, 2)
         self.edge: Array = _edge(self.sizes, start.config.spec)  # (P,)
         self.owner = np.repeat(np.arange(self.images), self.counts)
@@ -85,6 +82,13 @@ class Survey:
         pixels = float(np.quantile(self.inputs()[1], 0.9 if self.device.kind == "cuda" else 0.5))
         crop = self.config.augment.crop if self.config.augment is not None else None
         return pixels if crop is None else min(pixels, float(math.prod(crop)))
+
+
+def object_sides(data: Dataset) -> tuple[Array, IntArray]:
+    """(N,) sides of all objects that are no crowd, and (P,) how many each image has."""
+    rows = [[a.box for a in data.of(i) if not a.crowd] for i in range(len(data))]
+    boxes = np.array([box for r in rows for box in r], np.float64).reshape(-1, 4)
+    return np.sqrt((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1)), np.array([len(r) for r in rows], np.int64)
 
 
 def input_scales(sizes: Sequence[Size], spec: InputSpec) -> Array:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,19 +18,19 @@ from maskwright.data.dataset import Dataset
 from maskwright.errors import NOTHING_TO_LEARN, DataError, MaskwrightError, TrainingError
 from maskwright.evaluation.evaluate import evaluate
 from maskwright.evaluation.report import NOT_LOSSES
+from maskwright.metrics.coco import CocoMetric
+from maskwright.metrics.metric import GroundTruth
 from maskwright.models.base import AnyModel
 from maskwright.ops import boxes as box_ops
-from maskwright.predictor.options import FindOptions
 from maskwright.predictor.predictor import Predictor
-from maskwright.predictor.timing import StageTimer
 from maskwright.samples.excerpt import typical, windows
 from maskwright.samples.loader import Batches, Sampling
 from maskwright.training.fit import History, fit
 from maskwright.training.network import build
 from maskwright.training.resolved import Resolved
-from maskwright.training.survey import input_scales
+from maskwright.training.survey import Array, input_scales, object_sides
 from maskwright.training.train import Plan
-from maskwright.types import Classes, Instances
+from maskwright.types import Classes, Instances, IntArray
 from maskwright.wording import counted
 
 IMAGES = 8
@@ -51,6 +50,8 @@ FEW_STEPS = 40
 BATCH, WARMUP = 2, 10
 WINDOWS = (128, 384, 800)
 """Sides of the windows: the usual least, the usual most, and the most where objects are larger."""
+
+ANY_CLASS = Classes(["object"])
 
 TINY = 12.0
 """Pixels at the input below which objects are hard to find."""
@@ -179,40 +180,34 @@ def _side(plan: Plan, model: AnyModel) -> int:
     return wanted if wanted <= usual else min(max(usual, 32 * int(np.ceil(1.2 * large / 32))), most)
 
 
-def _input_sides(data: Dataset, model: AnyModel) -> tuple[Any, Any]:
+def _input_sides(data: Dataset, model: AnyModel) -> tuple[Array, IntArray]:
     """(N,) sides of all objects at the input, and (P,) how many each image has."""
-    boxes = [data.boxes(i)[~data.crowd(i)] for i in range(len(data))]
-    scales = input_scales([record.size for record in data.images], model.config.spec)
-    sides = [np.sqrt((b[:, 2:] - b[:, :2]).clip(0).prod(axis=1)) * s for b, s in zip(boxes, scales, strict=True)]
-    return np.concatenate([*sides, []]), np.array([len(b) for b in boxes])
+    sides, counts = object_sides(data)
+    return sides * np.repeat(input_scales([record.size for record in data.images], model.config.spec), counts), counts
 
 
 # ---- measuring ------------------------------------------------------------------------------------------------------
 
 
-class _AnyClass:
-    """A predictor whose objects all have the one class "object"."""
-
-    def __init__(self, inner: Predictor) -> None:
-        self.inner, self.classes = inner, Classes(["object"])
-        self.lowest_score, self.score_threshold = inner.lowest_score, inner.score_threshold
-
-    def predict(self, source: Any, options: FindOptions | None = None, *, timer: StageTimer | None = None) -> Instances:
-        found: Instances = self.inner.predict(source, options, timer=timer)
-        return replace(found, labels=np.zeros(len(found), np.int64), classes=self.classes)
-
-
 def _measure(model: AnyModel, data: Dataset) -> dict[str, float]:
     """AP50 on the images that were learnt from."""
-    predictor = Predictor(model, data.classes, device=str(next(model.parameters()).device))
-    result = evaluate(predictor, data, progress=False).result
+    predictor, found = Predictor(model, data.classes, device=str(next(model.parameters()).device)), list[Instances]()
+    result = evaluate(predictor, data, watch=lambda i, image, rows: found.append(rows), progress=False).result
     ap = {} if result.masks is None else {"masks": float(result.masks["AP50"])}
     ap["boxes"] = float(result.boxes["AP50"])
     if len(data.classes) > 1:
         rows = {k: tuple(replace(a, label=0) for a in v) for k, v in data.annotations.items()}
-        one = replace(data, classes=Classes(["object"]), annotations=rows, landmarks=(), class_extra=())
-        ap["boxes of any class"] = float(evaluate(_AnyClass(predictor), one, progress=False).result.boxes["AP50"])
+        one = replace(data, classes=ANY_CLASS, annotations=rows, landmarks=(), class_extra=())
+        metric = CocoMetric(one)
+        for i, instances in enumerate(found):
+            metric.update(without_classes(instances), GroundTruth(one, i))
+        ap["boxes of any class"] = float(metric.result().boxes["AP50"])
     return ap
+
+
+def without_classes(found: Instances) -> Instances:
+    """The same objects, all of one class."""
+    return replace(found, labels=np.zeros(len(found), np.int64), classes=ANY_CLASS)
 
 
 def _curve(history: History) -> tuple[dict[str, float], dict[str, float]]:

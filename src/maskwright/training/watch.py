@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
-from maskwright.atomic import reason
-from maskwright.codec import check_range
+from maskwright.atomic import reason, replacing
+from maskwright.codec import Section, ranged
 from maskwright.errors import MissingExtraError, TrainingError
 from maskwright.training.position import Position
 from maskwright.training.processes import is_one_of_several
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class RunSettings(Section):
     """A run's files and messages; none of them changes what is learnt.
 
     out: the run's folder. resume: continue the run in it; it starts where there is none. checkpoint_minutes: between
@@ -30,15 +30,11 @@ class RunSettings:
 
     out: str = "runs/train"
     resume: bool = False
-    checkpoint_minutes: float = 10.0
-    log_every: int = 10
+    checkpoint_minutes: float = ranged(10.0, low=0)
+    log_every: int = ranged(10, low=1)
     tensorboard: bool = False
     report: bool = True
     progress: bool = True
-
-    def __post_init__(self) -> None:
-        check_range(self, "log_every", low=1)
-        check_range(self, "checkpoint_minutes", low=0)
 
 
 class StopRequest:
@@ -90,13 +86,9 @@ class Table:
         if path is None:
             return
         kept = _rows_upto(path, upto) if upto is not None and path.exists() else []
-        if kept:
-            self._columns = kept[0]
-        part = path.with_name(f".{path.name}.part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", newline="", encoding="utf-8") as stream:
+        self._columns = kept[0] if kept else None
+        with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows(kept)
-        part.replace(path)
         self._stream = path.open("a", newline="", encoding="utf-8")
 
     def add(self, row: Mapping[str, float]) -> None:
