@@ -9,7 +9,7 @@ Letters: L levels of the pyramid. Sides and edges in pixels.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,50 +22,33 @@ from maskwright.training.resolved import Resolved
 from maskwright.training.survey import Survey
 from maskwright.wording import counted
 
-GOOD_SIDE = 40.0
-"""Side at the input at which objects are learnt and outlined well: RoIAlign then reads 10 cells of stride 4."""
+GOOD_SIDE = 40.0  # side at the input at which objects are learnt and outlined well: RoIAlign then reads 10 cells
+LARGE_SIDE, LEAST_SIDE = 64.0, 24.0  # above the first, shrinking loses nothing; below the second masks get poor
+MOST_ENLARGED = 2.0  # enlarging further costs time and adds no information
+LEAST_EDGE, LONGEST = 480, 2048  # inputs are not shrunk below this short edge, nor kept above this long one
+CROP_PIXELS = 1.2e6  # larger inputs are learnt from in windows where the objects are small enough for them
+CPU_PIXELS, CPU_BATCH = 1.1e6, 8  # pixels of a step on a processor, and the most images
+GPU_PIXEL, GPU_SHARE, GPU_BATCH = 2.2e-3, 0.7, 16  # MB of a pixel in training, share of the memory, most images
+BOXES_ALONE = "faster_rcnn_small"  # the network for annotations without outlines
+BETWEEN, GPU_BETWEEN = 200, 4000  # images learnt from between two evaluations, at least, on a processor and on a GPU
+FEW = 1000  # images, below which the variations are stronger
+FROZEN_BELOW = 8  # smaller batches give statistics that are too noisy for trained norms
 
-LARGE_SIDE, LEAST_SIDE = 64.0, 24.0
-"""Objects above the first lose nothing where the image shrinks; below the second masks get poor."""
 
-MOST_ENLARGED = 2.0
-"""Enlarging further costs time and adds no information."""
+class Beginning(NamedTuple):
+    """words: what a run begins with. images: shown in all. rate: AdamW's, for 4 images a step. live: why norms are."""
 
-LEAST_EDGE, LONGEST = 480, 2048
-"""Inputs are not shrunk below the first short edge, nor kept above the second long edge, for the objects' sake."""
+    words: str
+    images: int
+    rate: float
+    live: str
 
-CROP_PIXELS = 1.2e6
-"""Inputs above this are learnt from in windows where the objects are small enough for them."""
 
-CPU_PIXELS, CPU_BATCH = 1.1e6, 8
-"""Pixels of a step on a processor, and the most images."""
-
-GPU_PIXEL, GPU_SHARE, GPU_BATCH = 2.2e-3, 0.7, 16
-"""Memory in MB of one input pixel while training, the share of the memory that is used, and the most images."""
-
-SEEN: dict[Trained, int] = {"nothing": 20_000, "backbone": 10_000, "network": 5_000}
-RATE: dict[Trained, float] = {"nothing": 4e-4, "backbone": 2e-4, "network": 1e-4}
-"""Images that a run shows in all, and AdamW's rate for 4 images a step, by what is trained already."""
-
-BEGUN: dict[Trained, str] = {
-    "nothing": "random weights",
-    "backbone": "a trained backbone",
-    "network": "trained weights",
+BEGINNINGS: dict[Trained, Beginning] = {
+    "nothing": Beginning("random weights", 20_000, 4e-4, "random weights have no statistics yet"),
+    "backbone": Beginning("a trained backbone", 10_000, 2e-4, "the new parts have no statistics yet"),
+    "network": Beginning("trained weights", 5_000, 1e-4, "trained weights, batches large enough"),
 }
-"""The same in words."""
-
-BOXES_ALONE = "faster_rcnn_small"
-"""The network for annotations without outlines."""
-
-BETWEEN, GPU_BETWEEN = 200, 4000
-"""Images that are learnt from between two evaluations, at least, on a processor and on a GPU."""
-
-FEW = 1000
-"""Number of images below which the variations are stronger."""
-
-FROZEN_BELOW = 8
-"""Smaller batches give statistics that are too noisy for trained norms."""
-
 
 Decisions = Iterator[tuple[str, Any, str]]
 """Settings by their names alone, their values, and why."""
@@ -235,12 +218,7 @@ def _norm(f: Survey) -> Decisions:
     elif f.pretrained and batch < FROZEN_BELOW:
         yield "norm", "frozen", f"batches of {batch} are too small to improve trained statistics"
     else:
-        why: dict[Trained, str] = {
-            "nothing": "random weights have no statistics yet",
-            "backbone": "the new parts have no statistics yet",
-            "network": "trained weights, batches large enough",
-        }
-        yield "norm", "live", why[f.start.trained]
+        yield "norm", "live", BEGINNINGS[f.start.trained].live
 
 
 def _length(f: Survey) -> Decisions:
@@ -248,12 +226,12 @@ def _length(f: Survey) -> Decisions:
     batches, length, is_open = f.config.batches, f.config.length, f.config.is_open("epochs")
     n = max(1, f.images * batches.repeats)
     steps = math.ceil(n / (batches.batch_size * batches.accumulate))
-    epochs = min(300, max(12, round(SEEN[f.start.trained] / n)))
+    epochs = min(300, max(12, round(BEGINNINGS[f.start.trained].images / n)))
     if is_open and length.max_minutes is not None:
         yield "epochs", None, "max_minutes ends the run"
         warmup, total = min(500, max(50, 2 * steps)), None
     else:
-        why = f"{counted(f.images, 'image')}, from {BEGUN[f.start.trained]}: {epochs * n} images are seen"
+        why = f"{counted(f.images, 'image')}, from {BEGINNINGS[f.start.trained].words}: {epochs * n} images are seen"
         yield "epochs", epochs, why
         total = steps * (epochs if is_open else length.epochs or epochs)
         warmup = min(500, max(1, total // 10))
@@ -276,13 +254,13 @@ def _measuring(f: Survey, n: int, epochs: int | None) -> Decisions:
 
 def _rate(f: Survey) -> Decisions:
     batch = f.config.batches.batch_size * f.config.batches.accumulate
-    each, base = counted(batch, "image"), RATE[f.start.trained]
+    each, begun = counted(batch, "image"), BEGINNINGS[f.start.trained]
     if f.config.learning.optimizer == "sgd":
         yield "lr", float(f"{0.02 * batch / 16:.2g}"), f"SGD, {each} a step: 0.02 for 16"
     else:
-        rate = float(f"{base * math.sqrt(batch / 4):.2g}")
-        basis = f"AdamW from {BEGUN[f.start.trained]}, {each} a step"
-        yield "lr", rate, f"{basis}: {base:g} for 4, scaled by the square root"
+        rate = float(f"{begun.rate * math.sqrt(batch / 4):.2g}")
+        basis = f"AdamW from {begun.words}, {each} a step"
+        yield "lr", rate, f"{basis}: {begun.rate:g} for 4, scaled by the square root"
 
 
 def _precision(f: Survey) -> Decisions:

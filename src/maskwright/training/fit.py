@@ -16,7 +16,7 @@ import torch
 from maskwright.data.dataset import Dataset
 from maskwright.errors import TrainingError
 from maskwright.models.base import AnyModel
-from maskwright.samples.loader import Batch, Batches, Sampling, worker_failures_explained
+from maskwright.samples.loader import Batch, worker_failures_explained
 from maskwright.training.config import TrainConfig
 from maskwright.training.processes import saved
 from maskwright.training.resolved import Resolved
@@ -125,22 +125,6 @@ def update(run: Run, group: Sequence[Batch]) -> float:
     return 0.0 if overflow else norm
 
 
-def validation_loss(model: AnyModel, data: Dataset, *, batch_size: int = 4, seed: int = 0) -> dict[str, float]:
-    """Mean losses over a data set, images as prediction sees them. `score`, the first, is minus their sum."""
-    batches = Batches(
-        data, model.config.spec, Sampling(batch_size=batch_size, seed=seed, masks=model.config.draws_masks)
-    )
-    device, sums, count = next(model.parameters()).device, dict[str, float](), 0
-    with torch.no_grad():
-        for batch in batches.start():
-            batch = batch.to(device)
-            for name, value in model.loss(batch.inputs, batch.targets, draws(seed, batch)).items():
-                sums[name] = sums.get(name, 0.0) + float(value) * len(batch)
-            count += len(batch)
-    means = {name: value / count for name, value in sums.items()}
-    return {"score": -sum(means.values()), **means}
-
-
 def validate(run: Run, data: Dataset, evaluate: Evaluate, save: SaveWeights | None) -> dict[str, float]:
     """Measure the model as it is now; where it is the best so far, save it as best.safetensors.
 
@@ -175,13 +159,13 @@ def fit(
 ) -> History:
     """Train `model` in place; what it learns is in the run's folder at any time.
 
-    config: settings that are UNSET take their fallback. evaluate: without it the validation loss decides which weights
-    are best. save: writes best.safetensors and last.safetensors. on_start: called by the first process once everything
-    is set up, before the first step.
+    config: settings that are UNSET take their fallback. evaluate: without it nothing is measured. save: writes
+    best.safetensors and last.safetensors. on_start: called by the first process once everything is set up, before the
+    first step.
     SIGTERM or one Ctrl-C ends the run after the step it is at, with its state saved.
     Raises TrainingError where the run cannot go on; ConfigError, DataError where it cannot begin.
     """
-    settings, measure, history = Resolved.of(config), evaluate or validation_loss, History()
+    settings, history = Resolved.of(config), History()
     with ExitStack() as stack:
         stop = stack.enter_context(StopRequest())
         stack.enter_context(worker_failures_explained())
@@ -200,8 +184,8 @@ def fit(
 
         def save_and_validate() -> None:
             run.save_state()  # before the evaluation, which may take long
-            if val_data is not None and len(val_data) and run.position.validated != run.position.iteration:
-                history.metrics.append(log.metrics(run.position, validate(run, val_data, measure, save)))
+            if evaluate is not None and val_data and run.position.validated != run.position.iteration:
+                history.metrics.append(log.metrics(run.position, validate(run, val_data, evaluate, save)))
             run.position.due = False
 
         if run.position.due:  # stopped between a step and its evaluation

@@ -2,8 +2,9 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from maskwright.codec import encode, filled
@@ -78,7 +79,9 @@ def train(config: TrainConfig, model: AnyModel | None = None) -> Path:
         raise ConfigError(f"{out} is a file; a run needs a folder. Give another `out`.", options=("out",))
     run = plan(config, model)
     settings, classes = run.settings, run.data.classes
-    tell = print_to_stderr if settings.run.progress and is_first() else str
+    tell: Callable[[str], object] = str
+    if settings.run.progress and is_first():
+        tell = partial(print, file=sys.stderr, flush=True)
     tell(run.report())
     if model is None:
         model, moved = build(settings.network, classes, run.start, settings.compute.seed)
@@ -101,10 +104,6 @@ def train(config: TrainConfig, model: AnyModel | None = None) -> Path:
         page = report_run(best, run.held_out, settings)
     tell(ending(history, settings, best, page))
     return best
-
-
-def print_to_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def ending(history: History, settings: Resolved, weights: Path, page: Path | None) -> str:

@@ -35,26 +35,15 @@ from maskwright.wording import counted
 
 IMAGES = 8
 SECONDS = 60.0
-LEARNT = 0.5
-"""AP50 on the images learnt from, from which a set-up passes."""
-
-LEARNING, FALLEN = 0.35, 0.6
-"""AP50 that passes too where the loss has also fallen to this share."""
-
-BLOWN_UP = 5.0
-"""A loss that rose to this many times that of the untrained network shows too high a rate, even if it fell again."""
-
-FEW_STEPS = 40
-"""Fewer steps than this tell little."""
-
+LEARNT = 0.5  # AP50 on the images learnt from, from which a set-up passes
+LEARNING, FALLEN = 0.35, 0.6  # AP50 that passes too where the loss has also fallen to this share
+BLOWN_UP = 5.0  # times the untrained network's: a loss that rose so far shows too high a rate, even if it fell again
+FEW_STEPS = 40  # fewer steps than this tell little
 BATCH, WARMUP = 2, 10
-WINDOWS = (128, 384, 800)
-"""Sides of the windows: the usual least, the usual most, and the most where objects are larger."""
-
+WINDOWS = (128, 384, 800)  # sides: the usual least, the usual most, and the most where objects are larger
+MINUTES = "minutes"  # the length of the trial itself, in advice
 ANY_CLASS = Classes(["object"])
-
-TINY = 12.0
-"""Pixels at the input below which objects are hard to find."""
+TINY = 12.0  # pixels at the input below which objects are hard to find
 
 
 @dataclass(frozen=True)
@@ -71,10 +60,6 @@ class Cause:
 
     text: str
     advice: tuple[Advice, ...] = ()
-
-
-MINUTES = "minutes"
-"""The length of the trial itself, in advice."""
 
 
 def said(advice: Advice) -> str:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -140,7 +140,7 @@ def _events(folder: Path, iteration: int) -> Any:
     return SummaryWriter(str(folder), purge_step=iteration + 1 if iteration else None)
 
 
-class Log:
+class Log(AbstractContextManager["Log"]):
     """`log.csv`: iteration, epoch, lr, mean of each loss, gradient norm, images per second, share of the time spent
     waiting for data, one row for every `every` iterations and one for what is left of them at the end of the run.
     `metrics.csv`: one row per evaluation.
@@ -169,9 +169,6 @@ class Log:
         self._done = self._images = 0
         self._seconds = self._waited = 0.0
         self._mark = time.perf_counter()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: object, value: object, trace: object) -> None:
         self._closing.close()

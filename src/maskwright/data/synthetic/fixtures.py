@@ -4,7 +4,7 @@ Letters: N objects, P landmarks, Q classes, H W image.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,24 +76,33 @@ def scenes_fixture(
     has no hole, the rest run lengths. From two images on, the last is empty. Image k shows
     `compose(1000 * seed + k, ...)`.
     """
-    folder, records, rows = Path(folder), [], {}
-    for k in range(images):
-        count = 0 if k == images - 1 and images > 1 else objects
-        scene = compose(1000 * seed + k, size, count, classes, look)
-        record = ImageRecord(k + 1, f"{k:06d}.png", size)
-        media.write_image(folder / "images" / record.file_name, scene.image)
-        rows[record.id] = _of_scene(scene, record, polygons=k % 2 == 1, first_id=1000 * k + 1)
-        records.append(record)
-    data = Dataset(
-        classes=class_list(classes),
-        images=tuple(records),
-        annotations=rows,
-        root=folder / "images",
-        source=folder / "annotations.json",
-        landmarks=landmark_sets(classes),
-    )
+    folder = Path(folder)
+    counts = [0 if k == images - 1 and images > 1 else objects for k in range(images)]
+    rows = {
+        record: _of_scene(scene, record, polygons=k % 2 == 1, first_id=1000 * k + 1)
+        for k, (record, scene) in enumerate(_written(folder / "images", seed, counts, size, classes, look))
+    }
+    data = _dataset(rows, classes, folder / "images", folder / "annotations.json")
     coco.save(data.source, data)
     return data
+
+
+def _written(
+    folder: Path, seed: int, counts: Iterable[int], size: Size, classes: int, look: Look | None
+) -> Iterator[tuple[ImageRecord, Scene]]:
+    """A scene for each number of objects, its image written to the folder."""
+    for k, count in enumerate(counts):
+        scene = compose(1000 * seed + k, size, count, classes, look)
+        record = ImageRecord(k + 1, f"{k:06d}.png", size)
+        media.write_image(folder / record.file_name, scene.image)
+        yield record, scene
+
+
+def _dataset(
+    rows: Mapping[ImageRecord, tuple[Annotation, ...]], classes: int, root: Path | None, source: Path
+) -> Dataset:
+    annotations = {record.id: found for record, found in rows.items()}
+    return Dataset(class_list(classes), tuple(rows), annotations, root, source, landmarks=landmark_sets(classes))
 
 
 def clips_fixture(
@@ -116,7 +125,7 @@ def clips_fixture(
     """
     root = None if folder is None else Path(folder)
     motion = motion or Motion(speed=0.06, spin=0.1, period=40)
-    records, rows = [], {}
+    rows = {}
     tracks: dict[tuple[int, int], int] = {}
     for v in range(clips):
         for frame in clip(1000 * seed + v, frames, size, objects, classes, look, motion):
@@ -127,16 +136,8 @@ def clips_fixture(
             found = frame.instances
             own = found.track_ids if found.track_ids is not None else ()
             found.track_ids = np.array([tracks.setdefault((v, int(t)), len(tracks) + 1) for t in own], np.int64)
-            rows[record.id] = _of_scene(frame, record, polygons=False, first_id=1000 * record.id)
-            records.append(record)
-    return Dataset(
-        classes=class_list(classes),
-        images=tuple(records),
-        annotations=rows,
-        root=root,
-        source=root or _UNNAMED,
-        landmarks=landmark_sets(classes),
-    )
+            rows[record] = _of_scene(frame, record, polygons=False, first_id=1000 * record.id)
+    return _dataset(rows, classes, root, root or _UNNAMED)
 
 
 # ---- COCO panoptic --------------------------------------------------------------------------------------------------
@@ -157,13 +158,8 @@ def panoptic_fixture(
     The scenes are those of `scenes_fixture` but for its last, which is empty.
     """
     folder = Path(folder)
-    rows = []
-    for k in range(images):
-        scene = compose(1000 * seed + k, size, objects, classes, look)
-        record = ImageRecord(k + 1, f"{k:06d}.png", size)
-        media.write_image(folder / "images" / record.file_name, scene.image)
-        rows.append((record, scene.panoptic))
-    return save_panoptic(folder / "panoptic.json", rows)
+    scenes = _written(folder / "images", seed, [objects] * images, size, classes, look)
+    return save_panoptic(folder / "panoptic.json", ((record, scene.panoptic) for record, scene in scenes))
 
 
 def save_panoptic(path: str | os.PathLike[str], maps: Iterable[tuple[ImageRecord, Panoptic]]) -> Path:

@@ -200,8 +200,7 @@ class Canvas:
 
     def below(self, shape: Masks) -> IntArray:
         """(K,) pixels that this mask would hide of each object."""
-        below = self.owner[shape.windows[0]][shape.bitmaps[0]]
-        return np.bincount(below + 1, minlength=len(self.actors) + 1)[1:]
+        return owned(self.owner[shape.windows[0]][shape.bitmaps[0]], len(self.actors))
 
     def add(self, actor: Actor, matrix: Array, shape: Masks) -> None:
         """Add an object over all others."""
@@ -250,21 +249,12 @@ class Canvas:
         kept = np.flatnonzero(self.seen > 0)
         actors, poses = [self.actors[k] for k in kept], np.array([self.poses[k] for k in kept]).reshape(-1, 2, 3)
         masks = visible(self.owner, kept)
-        labels = np.array([a.label for a in actors], np.int64)
-        found = Instances(
-            boxes=masks.boxes(),
-            scores=np.ones(len(kept), np.float32),
-            labels=labels,
-            classes=class_list(classes),
-            size=self.size,
-            crops=masks,
-            track_ids=np.array([a.track for a in actors], np.int64) if tracks else None,
-        )
+        numbers = np.array([a.track for a in actors], np.int64) if tracks else None
         shapes = [self.shapes[k] for k in kept]
         corners = np.concatenate([s.corners for s in shapes]) if shapes else np.zeros((0, 2), np.int64)
         return Scene(
             image=image,
-            instances=found,
+            instances=instances(masks, [a.label for a in actors], class_list(classes), numbers),
             whole=Masks(self.size, corners, tuple(s.bitmaps[0] for s in shapes)),
             keypoints=self._keypoints(rng, kept, classes),
             landmarks=landmark_sets(classes),
@@ -296,6 +286,24 @@ class Canvas:
         segments += [Segment(int(number[k + 1]), self.actors[k].label) for k in kept]
         names = Classes([*class_list(classes), *stuff_names(kinds)])
         return Panoptic(ids, tuple(segments), names, (True,) * classes + (False,) * kinds)
+
+
+def owned(pixels: NDArray[np.int32], objects: int) -> IntArray:
+    """(K,) how many of the pixels show each object. pixels: the object that each of them shows, -1 for none."""
+    return np.bincount(pixels + 1, minlength=objects + 1)[1:]
+
+
+def instances(masks: Masks, labels: Sequence[int], classes: Classes, tracks: IntArray | None = None) -> Instances:
+    """The objects of a synthetic image, whose scores are 1."""
+    return Instances(
+        boxes=masks.boxes(),
+        scores=np.ones(len(labels), np.float32),
+        labels=np.array(labels, np.int64),
+        classes=classes,
+        size=masks.size,
+        crops=masks,
+        track_ids=tracks,
+    )
 
 
 def visible(owner: NDArray[np.int32], kept: Sequence[int] | IntArray) -> Masks:

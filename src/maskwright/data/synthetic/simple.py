@@ -17,8 +17,8 @@ from maskwright.data.dataset import Dataset, ImageRecord
 from maskwright.data.formats import coco
 from maskwright.data.synthetic.fixtures import annotations
 from maskwright.data.synthetic.kinds import numbered
-from maskwright.data.synthetic.scenes import check, visible
-from maskwright.types import BoolArray, Classes, FloatArray, Instances, Size
+from maskwright.data.synthetic.scenes import check, instances, owned, visible
+from maskwright.types import BoolArray, Classes, FloatArray, Instances, IntArray, Size
 
 Array = NDArray[np.float64]
 Grid = tuple[Array, Array]
@@ -41,34 +41,23 @@ def scene(
     rng = np.random.default_rng(seed)
     image = _texture(rng, size, rng.uniform(60, 150, 3), contrast=30.0)
     owner = np.full(size, -1, np.int32)  # (H, W) which object is seen at each pixel
-    full: list[int] = []  # pixels of each object, hidden ones too
-    seen: list[int] = []  # those of them that nothing hides
+    full = seen = np.zeros(0, np.int64)  # pixels of each object, and those of them that nothing hides
     labels: list[int] = []
     for _ in range(objects):
         label = int(rng.integers(classes))
-        placed = _place(rng, label, size, objects, owner, full, seen)
+        placed = _place(rng, label, objects, owner, full, seen)
         if placed is None:
             continue
         top, left, shape = placed
         window = np.s_[top : top + shape.shape[0], left : left + shape.shape[1]]
-        for k, hidden in _hidden(owner[window], shape):
-            seen[k] -= hidden
+        seen = np.append(seen - owned(owner[window][shape], len(full)), shape.sum())
         owner[window][shape] = len(full)
         image[window][shape] = _texture(rng, shape.shape, _colour(rng, label), contrast=45.0)[shape]
-        full.append(int(shape.sum()))
-        seen.append(full[-1])
+        full = np.append(full, shape.sum())
         labels.append(label)
     image += 4 * rng.standard_normal(image.shape, np.float32)
     masks = visible(owner, range(len(full)))
-    found = Instances(
-        boxes=masks.boxes(),
-        scores=np.ones(len(full), np.float32),
-        labels=np.array(labels, np.int64),
-        classes=class_names(classes),
-        size=size,
-        crops=masks,
-    )
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8), found
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8), instances(masks, labels, class_names(classes))
 
 
 def class_names(classes: int) -> Classes:
@@ -154,15 +143,10 @@ _SHAPES = {"ellipse": _ellipse, "star": _star, "ring": _ring}
 
 
 def _place(
-    rng: np.random.Generator,
-    label: int,
-    size: Size,
-    objects: int,
-    owner: NDArray[np.int32],
-    full: list[int],
-    seen: list[int],
+    rng: np.random.Generator, label: int, objects: int, owner: NDArray[np.int32], full: IntArray, seen: IntArray
 ) -> tuple[int, int, BoolArray] | None:
     """(top, left, bool window) of a new object that leaves enough of the others visible; None if none was found."""
+    size = owner.shape
     for _ in range(_TRIES):
         radius = max(0.75, rng.uniform(0.12, 0.3) * min(size) / max(1.0, (objects / 8) ** 0.5))
         y, x = rng.uniform(0, size[0]), rng.uniform(0, size[1])
@@ -171,16 +155,10 @@ def _place(
         rows, columns = np.arange(top, bottom) + 0.5, np.arange(left, right) + 0.5
         grid = np.meshgrid((columns - x) / radius, (rows - y) / radius)
         shape = list(_SHAPES.values())[label % 3](rng)((grid[0], grid[1]))
-        hidden = _hidden(owner[top:bottom, left:right], shape)
-        if shape.any() and all(seen[k] - n >= max(1, _VISIBLE * full[k]) for k, n in hidden):
+        left_over = seen - owned(owner[top:bottom, left:right][shape], len(full))
+        if shape.any() and (left_over >= np.maximum(1, _VISIBLE * full)).all():
             return top, left, shape
     return None
-
-
-def _hidden(window: NDArray[np.int32], shape: BoolArray) -> list[tuple[int, int]]:
-    """(object, pixels) of what lies below a new shape."""
-    below, pixels = np.unique(window[shape], return_counts=True)
-    return [(int(k), int(n)) for k, n in zip(below, pixels, strict=True) if k >= 0]
 
 
 # ---- colours --------------------------------------------------------------------------------------------------------
