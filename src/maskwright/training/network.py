@@ -120,16 +120,22 @@ def _named(given: str | None, weights: str | None, default: str) -> Start:
 def _from_published(file: WeightsFile, theirs: zoo.Entry, entry: zoo.Entry) -> Start:
     """The network of `entry` with the weights of `theirs`, the same or, for its backbone, one of another family."""
     own, before = zoo.config_of(entry), zoo.config_of(theirs)
-    if type(before) is type(own):
-        theirs = entry
+    backbone_only = _of_another_family(file, (theirs.name, before), (entry.name, own))
+    theirs = theirs if backbone_only else entry
     found = converted(file, zoo.known(), theirs.publisher)
     count = class_count(found.shapes, family_of(before).class_rows)
     published = theirs.classes if count == len(theirs.classes) else None
-    return _begun(file, found, published, (theirs.name, before), (entry.name, own))
+    return Start(entry.name, own, str(file.path), found, published, backbone_only=backbone_only)
 
 
-def _check_same_images(source: str, their_name: str, theirs: Config, own_name: str, own: Config) -> None:
-    """Raises WeightsError where a backbone that learnt from the inputs of `theirs` would see others in `own`."""
+def _of_another_family(file: WeightsFile, source: tuple[str, Config], target: tuple[str, Config]) -> bool:
+    """Whether two networks, name and config, are of different families, so that only the backbone can be taken.
+
+    Raises WeightsError where a backbone that learnt from the inputs of `source` would see others in `target`.
+    """
+    (their_name, theirs), (own_name, own) = source, target
+    if type(theirs) is type(own):
+        return False
     a, b = theirs.spec, own.spec
     moved = max(abs(x - y) / std for std, x, y in zip(a.std, a.mean, b.mean, strict=True))
     stretched = max(abs(x / y - 1) for x, y in zip(a.std, b.std, strict=True))
@@ -142,10 +148,11 @@ def _check_same_images(source: str, their_name: str, theirs: Config, own_name: s
         differences.append("strides in other convolutions")
     if differences:
         raise WeightsError(
-            f"{source} ('{their_name}') has a backbone that '{own_name}' cannot begin with, it learnt otherwise: "
+            f"{file.path} ('{their_name}') has a backbone that '{own_name}' cannot begin with, it learnt otherwise: "
             f"{'; '.join(differences)}. Choose weights of '{own_name}' itself, or train without weights.",
             options=("weights",),
         )
+    return True
 
 
 def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) -> Start:
@@ -153,17 +160,8 @@ def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) 
     theirs = own = str(header["architecture"]), before
     if given is not None and zoo.full_name(given) != zoo.full_name(theirs[0]):
         own = given, zoo.config_of(zoo.resolve(given))
-    return _begun(file, Converted(file.tensors), classes, theirs, own)
-
-
-def _begun(
-    file: WeightsFile, weights: Converted, classes: Classes | None, theirs: tuple[str, Config], own: tuple[str, Config]
-) -> Start:
-    """The network `own` with the weights of `theirs`; of one of another family its backbone. Both: name and config."""
-    backbone_only = type(theirs[1]) is not type(own[1])
-    if backbone_only:
-        _check_same_images(str(file.path), *theirs, *own)
-    return Start(*own, str(file.path), weights, classes, backbone_only=backbone_only)
+    backbone_only = _of_another_family(file, theirs, own)
+    return Start(*own, str(file.path), Converted(file.tensors), classes, backbone_only=backbone_only)
 
 
 # ---- adapted to the data --------------------------------------------------------------------------------------------
