@@ -611,7 +611,7 @@ def test_groups_never_span_two_epochs(data: Dataset, tmp_path: Path) -> None:
     for group, _ in run.groups():
         assert len({b.epoch for b in group}) == 1
         sizes.append([len(b) for b in group])
-        run.advance(group)
+        run.position.advance(len(group), len(run.batches), run.length)
     assert sizes == [[3, 3], [2], [3, 3], [2]]
 
 

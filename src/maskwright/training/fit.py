@@ -18,6 +18,7 @@ from maskwright.errors import TrainingError
 from maskwright.models.base import AnyModel
 from maskwright.samples.loader import Batch, worker_failures_explained
 from maskwright.training.config import TrainConfig
+from maskwright.training.learning import learning_rate
 from maskwright.training.processes import saved
 from maskwright.training.resolved import Resolved
 from maskwright.training.run import STATE, Run
@@ -58,7 +59,7 @@ def train_step(run: Run, group: Sequence[Batch]) -> dict[str, float]:
     Raises TrainingError, naming the term and the images, where a loss or the gradient is not finite; the weights are
     then still those of the step before, and all processes stop.
     """
-    lr = run.rate()
+    lr = learning_rate(run.learning, run.position.iteration, run.progress())
     for parameters in run.optimizer.param_groups:
         parameters["lr"] = lr
     means: dict[str, float] = {}
@@ -192,7 +193,7 @@ def fit(
             save_and_validate()
         for group, waited in run.groups():
             losses = train_step(run, group)
-            run.advance(group)
+            run.position.advance(len(group), len(run.batches), run.length)
             ending, progress = run.ending(stop.name), run.progress()
             history.losses += log.step(run.position, losses, sum(map(len, group)), waited, last=progress >= 1)
             bar.show(run.position, losses, progress, log.rate)

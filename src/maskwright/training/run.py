@@ -3,7 +3,7 @@
 import json
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -20,7 +20,7 @@ from maskwright.samples.loader import Batch, Batches
 from maskwright.training import checkpoint
 from maskwright.training.checkpoint import Ema
 from maskwright.training.compute import accelerator
-from maskwright.training.learning import build_optimizer, learning_rate
+from maskwright.training.learning import build_optimizer
 from maskwright.training.position import Position
 from maskwright.training.processes import Team
 from maskwright.training.resolved import Resolved, fingerprint, upgraded
@@ -103,14 +103,6 @@ class Run:
             if not group:
                 return
             yield group, time.perf_counter() - start
-
-    def rate(self) -> float:
-        """The learning rate of the coming step."""
-        return learning_rate(self.learning, self.position.iteration, self.progress())
-
-    def advance(self, group: Sequence[Batch]) -> None:
-        """Count a step that was done."""
-        self.position.advance(len(group), len(self.batches), self.length)
 
     def ending(self, signal_name: str | None) -> str | None:
         """Why the run ends here, the same in all processes: a signal that reached one of them, or "time"; or None."""

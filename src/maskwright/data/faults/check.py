@@ -155,8 +155,11 @@ def examine(
         for of_record in image_checks.RECORD_CHECKS:
             found += of_record(image, folder)
         look = looks.get(image.at)
-        for of_file in image_checks.FILE_CHECKS if look is not None else ():
-            found += of_file(image, look)  # type: ignore[arg-type]
+        if look is not None and look.problem is not None:
+            found.append(image.finding(*look.problem))
+        elif look is not None:
+            for of_file in image_checks.FILE_CHECKS:
+                found += of_file(image, look)
     for among in image_checks.AMONG_CHECKS:
         found += among(seen, looks)
     others = [] if val is None else view.index(val.rows).images

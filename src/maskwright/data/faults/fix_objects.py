@@ -12,6 +12,7 @@ from maskwright.data.faults.draft import Draft, NeedsPerson
 from maskwright.data.faults.fix_records import drop_annotation, scale
 from maskwright.data.faults.raw_rows import finite
 from maskwright.data.faults.table import FAULTS, Finding
+from maskwright.data.faults.view import CheckedObject
 from maskwright.data.formats.shared.fields import Box, box_to_xywh
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Masks, Size
@@ -177,26 +178,24 @@ def without_repeats(draft: Draft, finding: Finding) -> str:
 
 def count_area(draft: Draft, finding: Finding) -> str:
     obj = draft.obj(finding)
-    if obj.mask is None:
-        if obj.box is None or obj.row.get("segmentation"):
-            raise NeedsPerson("neither box nor outline can be used yet")
-        x1, y1, x2, y2 = obj.box
-        obj.row["area"] = (x2 - x1) * (y2 - y1)
-    else:
-        obj.row["area"] = int(obj.mask.areas()[0])
+    if obj.place is None or (obj.mask is None and obj.row.get("segmentation")):
+        raise NeedsPerson("neither box nor outline can be used yet")
+    obj.row["area"] = _area(obj, obj.place)
     return f"set to {obj.row['area']}"
 
 
 def fill_in(draft: Draft, finding: Finding) -> str:
     obj = draft.obj(finding)
-    place = obj.place
-    if place is None:
+    if obj.place is None:
         raise NeedsPerson("neither box nor outline can be used yet")
-    x1, y1, x2, y2 = place
-    area = (x2 - x1) * (y2 - y1) if obj.mask is None else int(obj.mask.areas()[0])
-    values = {"bbox": box_to_xywh(place), "area": area, "iscrowd": 0}
+    values = {"bbox": box_to_xywh(obj.place), "area": _area(obj, obj.place), "iscrowd": 0}
     obj.row.update({key: values[key] for key in finding.detail})
     return f"{', '.join(finding.detail)} filled in"
+
+
+def _area(obj: CheckedObject, box: Box) -> float:
+    """The pixels of the mask; without one the area of the box."""
+    return (box[2] - box[0]) * (box[3] - box[1]) if obj.mask is None else int(obj.mask.areas()[0])
 
 
 def plain_crowd(draft: Draft, finding: Finding) -> str:

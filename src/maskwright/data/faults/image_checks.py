@@ -64,15 +64,8 @@ RECORD_CHECKS: tuple[Callable[[CheckedImage, Folder], Findings], ...] = (file_na
 # ---- one file -------------------------------------------------------------------------------------------------------
 
 
-def readable(image: CheckedImage, look: ImageLook) -> Findings:
-    if look.problem is not None:
-        yield image.finding(*look.problem)
-
-
 def sizes(image: CheckedImage, look: ImageLook) -> Findings:
     """The stated size against that of the image, and EXIF rotation between them."""
-    if look.problem is not None:
-        return
     recorded = image.size
     tag = f"EXIF orientation {look.turn}"
     if recorded is not None and recorded != look.size:
@@ -88,28 +81,23 @@ def sizes(image: CheckedImage, look: ImageLook) -> Findings:
 
 
 def contents(image: CheckedImage, look: ImageLook) -> Findings:
-    if look.problem is not None:
-        return
-    if look.blank:
-        yield image.finding("blank-image", "all pixels are the same")
-    if look.frames > 1:
-        yield image.finding("multi-frame-image", f"{look.frames} frames")
-    if look.deep:
-        yield image.finding("deep-image", f"{look.kind}, mode {look.mode}")
-    if look.peak is not None and 0 < look.peak < 2**12:
-        yield image.finding("dim-image", f"the highest value is {look.peak} ({look.peak.bit_length()} of 16 bits)")
-    if look.clear:
-        yield image.finding("alpha-channel", f"{look.kind}, mode {look.mode}")
-    if look.mode == "CMYK":
-        yield image.finding("cmyk-image", look.kind)
-    if look.size[0] * look.size[1] > _LARGE:
-        yield image.finding("large-image", shown(look.size))
-    suffix = PurePosixPath(image.name).suffix.lower()
-    if suffix not in _SUFFIXES.get(look.kind, (suffix,)):
-        yield image.finding("wrong-suffix", f"a {look.kind} called '{suffix}'")
+    suffix, kind = PurePosixPath(image.name).suffix.lower(), f"{look.kind}, mode {look.mode}"
+    peak = look.peak or 0
+    for fault, is_so, text in (
+        ("blank-image", look.blank, "all pixels are the same"),
+        ("multi-frame-image", look.frames > 1, f"{look.frames} frames"),
+        ("deep-image", look.deep, kind),
+        ("dim-image", 0 < peak < 2**12, f"the highest value is {peak} ({peak.bit_length()} of 16 bits)"),
+        ("alpha-channel", look.clear, kind),
+        ("cmyk-image", look.mode == "CMYK", look.kind),
+        ("large-image", look.size[0] * look.size[1] > _LARGE, shown(look.size)),
+        ("wrong-suffix", suffix not in _SUFFIXES.get(look.kind, (suffix,)), f"a {look.kind} called '{suffix}'"),
+    ):
+        if is_so:
+            yield image.finding(fault, text)
 
 
-FILE_CHECKS: tuple[Callable[[CheckedImage, ImageLook], Findings], ...] = (readable, sizes, contents)
+FILE_CHECKS: tuple[Callable[[CheckedImage, ImageLook], Findings], ...] = (sizes, contents)
 
 
 # ---- all of them ----------------------------------------------------------------------------------------------------

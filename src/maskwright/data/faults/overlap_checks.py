@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from maskwright.data.faults import object_checks
 from maskwright.data.faults.table import Finding
 from maskwright.data.faults.view import CheckedImage, CheckedObject, RecordIndex
-from maskwright.types import BoolArray, IntArray, Size
+from maskwright.types import IntArray, Masks, Size
 
 Findings = Iterator[Finding | None]
 Floats = NDArray[np.float64]
@@ -105,8 +105,9 @@ CHECKS: tuple[Callable[[RecordIndex, list[CheckedObject], Pairs], Findings], ...
 
 def _overlaps(objects: list[CheckedObject]) -> Pairs:
     """Pairs whose rectangles share at least the area of the smaller object."""
-    areas = np.array([0 if t.mask is None else t.mask.areas()[0] for t in objects], np.float64)
-    box = np.array([_span(t) for t in objects], np.int64).reshape(-1, 4)  # top, left, bottom, right
+    masks = [t.mask for t in objects if t.mask is not None]
+    areas = np.array([mask.areas()[0] for mask in masks], np.float64)
+    box = np.array([(*m.corners[0], *_end(m)) for m in masks], np.int64).reshape(-1, 4)  # top, left, bottom, right
     first, second = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for i in range(len(objects) - 1):  # row by row: 5000 objects need no table of 25 million
         rest = box[i + 1 :]
@@ -116,23 +117,19 @@ def _overlaps(objects: list[CheckedObject]) -> Pairs:
         first.append(np.full(len(near), i))
         second.append(near)
     i_all, j_all = np.concatenate(first), np.concatenate(second)
-    shared = [_common(objects[i], objects[j], box[i], box[j]) for i, j in zip(i_all, j_all, strict=True)]
+    shared = [_common(masks[i], masks[j]) for i, j in zip(i_all, j_all, strict=True)]
     return Pairs(i_all, j_all, np.array(shared, np.float64), areas)
 
 
-def _span(obj: CheckedObject) -> tuple[int, int, int, int]:
-    assert obj.mask is not None
-    (top, left), crop = obj.mask.corners[0], obj.mask.bitmaps[0]
-    return int(top), int(left), int(top) + crop.shape[0], int(left) + crop.shape[1]
+def _end(mask: Masks) -> IntArray:
+    """Bottom and right of the window of one mask."""
+    end: IntArray = mask.corners[0] + mask.bitmaps[0].shape
+    return end
 
 
-def _common(one: CheckedObject, other: CheckedObject, a: IntArray, b: IntArray) -> int:
-    top, left = np.maximum(a[:2], b[:2])
-    bottom, right = np.minimum(a[2:], b[2:])
-    return int((_window(one, a, top, left, bottom, right) & _window(other, b, top, left, bottom, right)).sum())
-
-
-def _window(obj: CheckedObject, box: IntArray, top: int, left: int, bottom: int, right: int) -> BoolArray:
-    assert obj.mask is not None
-    crop: BoolArray = obj.mask.bitmaps[0][top - box[0] : bottom - box[0], left - box[1] : right - box[1]]
-    return crop
+def _common(one: Masks, other: Masks) -> int:
+    """The pixels that two masks share."""
+    top, left = np.maximum(one.corners[0], other.corners[0])
+    bottom, right = np.minimum(_end(one), _end(other))
+    crops = [m.bitmaps[0][top - y : bottom - y, left - x : right - x] for m in (one, other) for y, x in m.corners]
+    return int((crops[0] & crops[1]).sum())

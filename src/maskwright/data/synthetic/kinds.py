@@ -109,14 +109,11 @@ _LEAF = [(0, -1), (0.3, -0.6), (0.44, -0.1), (0.32, 0.35), (0.07, 0.62), (0.06, 
 def _ring(rng: np.random.Generator) -> Body:
     """An oval ring with a bead at its front."""
     angles: Array = np.linspace(0.0, 2 * np.pi, 40, endpoint=False)
-    wave = 1 + 0.05 * np.sin(3 * angles + rng.uniform(0, 6.28)) + 0.28 * np.exp(-((_wrap(angles) / 0.22) ** 2))
+    away = (angles + np.pi) % (2 * np.pi) - np.pi  # from the front
+    wave = 1 + 0.05 * np.sin(3 * angles + rng.uniform(0, 6.28)) + 0.28 * np.exp(-((away / 0.22) ** 2))
     shape = np.stack([np.sin(angles), -np.cos(angles)], axis=1) * [rng.uniform(0.72, 1.0), 1.0]
     outer = shape * wave[:, None]
     return _body(outer, outer[[0, 20]], shape * rng.uniform(0.42, 0.64))
-
-
-def _wrap(angles: Array) -> Array:
-    return np.asarray((angles + np.pi) % (2 * np.pi) - np.pi)
 
 
 def _key(rng: np.random.Generator) -> Body:
