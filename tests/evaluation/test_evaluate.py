@@ -126,6 +126,23 @@ def test_repeated_names_match_by_id(data: Dataset) -> None:
         match_classes(Classes(["cell", "cell", "ring"], [7, 8, 5]), twice)
 
 
+def test_the_classes_of_pixels_are_translated_too() -> None:
+    """Pixels without a class, and of a class that the data set does not have, are -1."""
+    pixels = np.array([[0, 1, 2], [-1, 2, 0]])
+    found = Prediction(
+        boxes=np.zeros((0, 4)),
+        scores=np.zeros(0),
+        labels=np.zeros(0, np.int64),
+        classes=Classes(["a", "b", "c"]),
+        size=(2, 3),
+        semantic=pixels,
+    )
+    moved = translated(found, np.array([1, -1, 0]), Classes(["c", "a"]))
+    assert isinstance(moved, Prediction)
+    assert moved.semantic is not None
+    assert moved.semantic.tolist() == [[1, -1, 0], [-1, 0, 1]]
+
+
 def test_translated_labels_keep_every_field(data: Dataset) -> None:
     """Keypoints, track ids and box scores travel with the rows that stay, and the type stays too."""
     rows, size = 3, (20, 30)

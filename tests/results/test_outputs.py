@@ -265,6 +265,8 @@ def test_wrong_options_are_refused_before_anything_is_read(tmp_path: Path) -> No
     for name, value in {"batch_size": 0, "max_instances": -1, "score_threshold": 1.5}.items():
         with pytest.raises(ConfigError, match=name):
             FindOptions(**{name: value})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="max_instances is at least 1, got 0"):
+        run([source], tmp_path / "out", find=FindOptions(max_instances=0))
     assert not (tmp_path / "out").exists()
 
 

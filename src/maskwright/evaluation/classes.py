@@ -6,8 +6,11 @@ Letters: Q classes of the model.
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError, suggest
+from maskwright.results.prediction import Prediction
 from maskwright.types import Classes, Instances, IntArray
 
 
@@ -48,9 +51,12 @@ def _refuse(model: Classes, dataset: Dataset, lost: list[int]) -> None:
 
 
 def translated(found: Instances, translation: IntArray, classes: Classes) -> Instances:
-    """`found` with the data set's labels; rows of classes it does not have are left out."""
+    """`found` with the data set's labels; rows of classes it does not have are left out, pixels of these are -1."""
     known = found[translation[found.labels] >= 0]
-    return replace(known, labels=translation[known.labels], classes=classes)
+    moved = replace(known, labels=translation[known.labels], classes=classes)
+    if isinstance(moved, Prediction) and moved.semantic is not None:
+        return replace(moved, semantic=np.where(moved.semantic < 0, -1, translation[moved.semantic]))
+    return moved
 
 
 def class_notes(model: Classes, translation: IntArray, foreign: int) -> tuple[str, ...]:

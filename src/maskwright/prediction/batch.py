@@ -84,6 +84,8 @@ class RunOptions:
         object.__setattr__(self, "save", parse_kinds(self.save))
         if not 1 <= self.bits <= 16:
             raise ConfigError(f"A grey value has 1 to 16 bits, got {self.bits}.")
+        if self.find.max_instances == 0:  # a run that writes nothing is a mistake; a call of `predict` may want none
+            raise ConfigError("max_instances is at least 1, got 0.", options=("max_instances",))
 
 
 def predict_files(

@@ -13,7 +13,7 @@ from PIL import Image
 from maskwright import media
 from maskwright.errors import ConfigError, suggest
 from maskwright.geometry import Geometry
-from maskwright.models.base import AnyModel
+from maskwright.models.base import MASK_PARTS, AnyModel
 from maskwright.ops.warp import pad_batch, padded_size
 from maskwright.predictor.detector import Detector, NetworkDetector
 from maskwright.predictor.finish import finish
@@ -21,7 +21,7 @@ from maskwright.predictor.options import FindOptions, given
 from maskwright.predictor.prepare import prepare
 from maskwright.predictor.timing import StageTimer
 from maskwright.results.prediction import Prediction
-from maskwright.types import BoxMasks, Classes, Inputs, InputSpec, Limits, OutputSpec, PrototypeMasks, RawDetections
+from maskwright.types import Classes, Inputs, InputSpec, Limits, OutputSpec, PrototypeMasks, RawDetections
 
 ImageSource = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
@@ -97,7 +97,7 @@ class Predictor:
     @property
     def draws_masks(self) -> bool:
         """Whether instances have masks."""
-        return any(part in (BoxMasks, PrototypeMasks) for part in self.detector.parts)
+        return any(part in MASK_PARTS for part in self.detector.parts)
 
     @property
     def lowest_score(self) -> float:

@@ -187,11 +187,12 @@ class MaskBranch:
         labels = torch.cat([s.labels[: len(s.truth)] for s in sampled])
         logits = self.head(self.reader(features, *together(boxes)), labels)
         counts = [len(b) for b in boxes]
+        targets = targets or [Target(boxes[0], labels)]  # of a batch without images, as `sample` has one without RoIs
         wanted = [
             self.target_of(target, o, b, logits.shape[-1])
-            for target, o, b in zip(targets, objects.split(counts), corners.split(counts), strict=False)
+            for target, o, b in zip(targets, objects.split(counts), corners.split(counts), strict=True)
         ]
-        truth = torch.cat([logits.new_zeros(0, *logits.shape[1:]).cpu(), *wanted]).to(logits.device)
+        truth = torch.cat(wanted).to(logits.device)
         return {"mask": Term(losses.mask_bce_sum(logits, truth), logits.numel())}
 
     def target_of(self, target: Target, objects: Tensor, boxes: Tensor, side: int) -> Tensor:
