@@ -1,11 +1,16 @@
 """Phrases for messages and reports."""
 
-from maskwright.types import InputSpec
+from maskwright.types import InputSpec, Size
 
 
 def counted(count: int, noun: str, plural: str = "s") -> str:
     """A count with its noun: `1 step`, `2 steps`. plural: the ending for any count but 1."""
     return f"{count} {noun}{'' if count == 1 else plural}"
+
+
+def of_size(size: Size) -> str:
+    """An image's size: `48x64 (height x width)`."""
+    return f"{size[0]}x{size[1]} (height x width)"
 
 
 def of_input(spec: InputSpec) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright import media
+from maskwright.data.agreement import require_size
 from maskwright.errors import ConfigError, DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import BoolArray, Classes, Clip, FloatArray, Frame, Instances, IntArray, Landmarks, Masks, Size
@@ -156,20 +157,7 @@ class Dataset:
         """Image `i` as (H, W, 3) uint8 RGB. Raises DataError where its size is not the annotated one."""
         record, path = self.images[i], self.path(i)
         image: NDArray[np.uint8] = media.read_image(path)
-        found: Size = (image.shape[0], image.shape[1])
-        if found != record.size:
-            turned = found == record.size[::-1]
-            cause = (
-                "Height and width are exchanged: probably the annotations were drawn before the image's EXIF "
-                "rotation was applied; rotate the pixels and remove the EXIF tag, or annotate again"
-                if turned
-                else "Was the image resized, cropped or replaced after it was annotated? Restore it or correct the "
-                "record"
-            )
-            raise DataError(
-                f"{path}: the image is {found[0]}x{found[1]} (height x width), but {self.source} annotates it as "
-                f"{record.size[0]}x{record.size[1]} (image id {record.id}). {cause}."
-            )
+        require_size(path, record.size, (image.shape[0], image.shape[1]), f"{self.source}: image id {record.id}")
         return image
 
     def semantic(self, i: int) -> IntArray | None:
@@ -194,6 +182,21 @@ class Dataset:
     def missing_files(self) -> tuple[Path, ...]:
         """The image files that do not exist, in order."""
         return tuple(path for path in (self.path(i) for i in range(len(self))) if not path.is_file())
+
+    def require_sizes(self) -> tuple[Path, ...]:
+        """Compare each image's size, from its header, with its record; gives the files that do not exist.
+
+        Raises DataError as `image` does, ImageError for a file that is no image.
+        """
+        missing = []
+        for i, record in enumerate(self.images):
+            path = self.path(i)
+            if path.is_file():
+                found = media.read_size(path)
+                require_size(path, record.size, found, f"{self.source}: image id {record.id}")
+            else:
+                missing.append(path)
+        return tuple(missing)
 
     def require_files(self) -> None:
         """Raises DataError, naming the first ones, where image files are missing."""

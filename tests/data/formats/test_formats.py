@@ -269,7 +269,8 @@ def test_images_are_found_beside_a_coco_file(tmp_path: Path, scenes: Dataset) ->
 def test_images_that_would_get_one_name_are_refused(tmp_path: Path, scenes: Dataset) -> None:
     first, second = scenes.images[:2]
     twins = replace(
-        scenes, images=(first, replace(second, file_name=str(scenes.path(1)).replace("0001", "x/../0000")))
+        scenes,
+        images=(first, replace(second, size=first.size, file_name=str(scenes.path(1)).replace("0001", "x/../0000"))),
     ).subset([0, 1])
     (scenes.path(0).parent / "x").mkdir(exist_ok=True)
     for name in NAMES:

@@ -146,7 +146,7 @@ def test_what_a_track_cannot_be(tmp_path: Path) -> None:
         (sizes, r"video 7 has frames of two sizes .*v7/0\.png of \(8, 11\) and v7/5\.png of \(8, 10\)"),
     ):
         with pytest.raises(DataError, match=said):
-            formats.save(tmp_path / "bad", bad, "youtube_vis")
+            youtube_vis.save(tmp_path / "bad", bad)
         assert not (tmp_path / "bad").exists()
 
 

@@ -12,6 +12,7 @@ from maskwright.data.faults.looks import ImageLook, look, without_tag
 from maskwright.data.faults.raw_rows import GONE, SECTIONS, finite, stated_size
 from maskwright.data.faults.table import Finding
 from maskwright.data.formats.shared.fields import Row, whole
+from maskwright.wording import of_size
 
 # ---- records --------------------------------------------------------------------------------------------------------
 
@@ -98,7 +99,7 @@ def size_of_image(draft: Draft, finding: Finding) -> str:
     if look is None or look.problem is not None:
         raise NeedsPerson("the image cannot be read, so its size is not known")
     draft.row(finding).update(height=look.size[0], width=look.size[1])
-    return f"set to {object_checks.shown(look.size)}"
+    return f"set to {of_size(look.size)}"
 
 
 def drop_image(draft: Draft, finding: Finding) -> str:
@@ -169,7 +170,7 @@ def turn(draft: Draft, finding: Finding) -> str:
     draft.looks[finding.at] = look = without_tag(look, upright=upright)
     draft.turned[finding.at] = upright
     name = draft.rename(finding.at, str(PurePosixPath(draft.row(finding)["file_name"]).with_suffix(".png")))
-    return f"written as '{name}' of {object_checks.shown(look.size)}, without the tag"
+    return f"written as '{name}' of {of_size(look.size)}, without the tag"
 
 
 def settle_size(draft: Draft, finding: Finding) -> str:
@@ -185,12 +186,12 @@ def settle_size(draft: Draft, finding: Finding) -> str:
     same_shape = abs(real[0] * recorded[1] - real[1] * recorded[0]) <= max(*recorded, *real)
     if sizes <= {real} and over <= object_checks.BEYOND and (not same_shape or sizes or not annotations):
         row.update(height=real[0], width=real[1])
-        return f"the record became {object_checks.shown(real)}: the outlines fit the image"
+        return f"the record became {of_size(real)}: the outlines fit the image"
     if same_shape and not sizes and over > object_checks.BEYOND:
         for annotation in annotations:
             scale(annotation, real[1] / recorded[1], real[0] / recorded[0])
         row.update(height=real[0], width=real[1])
-        return f"outlines scaled from {object_checks.shown(recorded)} to {object_checks.shown(real)}"
+        return f"outlines scaled from {of_size(recorded)} to {of_size(real)}"
     raise NeedsPerson("the outlines fit neither of the two sizes clearly")
 
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
 from maskwright import media
+from maskwright.data.agreement import disagreement
 from maskwright.data.faults.looks import Folder, ImageLook, Looks, is_unsafe
-from maskwright.data.faults.object_checks import shown
 from maskwright.data.faults.table import Finding
 from maskwright.data.faults.view import CheckedImage, RecordIndex
 from maskwright.data.formats.shared.fields import short
+from maskwright.wording import of_size
 
 Findings = Iterator[Finding | None]
 _LARGE = 25_000_000  # pixels
@@ -67,16 +68,12 @@ RECORD_CHECKS: tuple[Callable[[CheckedImage, Folder], Findings], ...] = (file_na
 def sizes(image: CheckedImage, look: ImageLook) -> Findings:
     """The stated size against that of the image, and EXIF rotation between them."""
     recorded = image.size
-    tag = f"EXIF orientation {look.turn}"
-    if recorded is not None and recorded != look.size:
-        if look.turn != 1 and recorded == look.stored:
-            text = f"{tag}; annotated as {shown(recorded)}, upright it is {shown(look.size)}"
-            yield image.finding("exif-rotation", text)
-        else:
-            yield image.finding("size-disagrees", f"stated {shown(recorded)}, the image is {shown(look.size)}")
+    found = None if recorded is None else disagreement(recorded, look.size, look.turn)
+    if found is not None:
+        yield image.finding(*found)
     if look.turn != 1:
         sure = recorded == look.size != look.stored
-        text = f"{tag}; annotated as {'it is shown' if sure else 'it could be either way'}"
+        text = f"EXIF orientation {look.turn}; annotated as {'it is shown' if sure else 'it could be either way'}"
         yield image.finding("exif-tag", text, sure)
 
 
@@ -90,7 +87,7 @@ def contents(image: CheckedImage, look: ImageLook) -> Findings:
         ("dim-image", 0 < peak < 2**12, f"the highest value is {peak} ({peak.bit_length()} of 16 bits)"),
         ("alpha-channel", look.clear, kind),
         ("cmyk-image", look.mode == "CMYK", look.kind),
-        ("large-image", look.size[0] * look.size[1] > _LARGE, shown(look.size)),
+        ("large-image", look.size[0] * look.size[1] > _LARGE, of_size(look.size)),
         ("wrong-suffix", suffix not in _SUFFIXES.get(look.kind, (suffix,)), f"a {look.kind} called '{suffix}'"),
     ):
         if is_so:

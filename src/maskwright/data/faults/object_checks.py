@@ -17,7 +17,7 @@ from maskwright.data.formats.shared.fields import Box, short, whole
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Size
-from maskwright.wording import counted
+from maskwright.wording import counted, of_size
 
 Findings = Iterator[Finding | None]
 BEYOND = 1.0  # pixels beyond the image that rounding in tools explains
@@ -134,7 +134,7 @@ def normalised(view: RecordIndex, obj: CheckedObject) -> Findings:
     numbers = np.concatenate(values)
     fractions = (numbers % 1 != 0).any()
     if fractions and obj.rle is None and numbers.min() >= 0 and numbers.max() <= 1.0001:
-        yield obj.finding("normalised-coordinates", f"all coordinates lie in 0..1, the image is {shown(obj.size)}")
+        yield obj.finding("normalised-coordinates", f"all coordinates lie in 0..1, the image is {of_size(obj.size)}")
 
 
 def corners(view: RecordIndex, obj: CheckedObject) -> Findings:
@@ -157,7 +157,7 @@ def place(view: RecordIndex, obj: CheckedObject) -> Findings:
     for what, box in (("outline", obj.extent if obj.polygons else None), ("box", obj.box)):
         if box is None:
             continue
-        text = f"x {box[0]:g} to {box[2]:g}, y {box[1]:g} to {box[3]:g}; the image is {shown(obj.size)}"
+        text = f"x {box[0]:g} to {box[2]:g}, y {box[1]:g} to {box[3]:g}; the image is {of_size(obj.size)}"
         height, width = obj.size
         if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
             yield obj.finding(f"{what}-outside", text)
@@ -240,7 +240,7 @@ def keypoints(view: RecordIndex, obj: CheckedObject) -> Findings:
         return
     outside = [k for k, (x, y, v) in enumerate(points) if v > 0 and overhang((x, y, x, y), obj.size) > BEYOND]
     if outside:
-        text = f"keypoint {outside[0]} is {short(points[outside[0]])}; the image is {shown(obj.size)}"
+        text = f"keypoint {outside[0]} is {short(points[outside[0]])}; the image is {of_size(obj.size)}"
         yield obj.finding("keypoint-outside", text, outside)
     number = sum(p[2] > 0 for p in points)
     if obj.row.get("num_keypoints", number) != number:
@@ -255,11 +255,6 @@ CHECKS: tuple[Check, ...] = (normalised, corners, place, area, agreement, shape,
 def overhang(box: Box, size: Size) -> float:
     """The most pixels by which a box reaches beyond a side of its image."""
     return max(-box[0], -box[1], box[2] - size[1], box[3] - size[0])
-
-
-def shown(size: Size) -> str:
-    """A size in words."""
-    return f"{size[0]}x{size[1]} (height x width)"
 
 
 def differs(box: Box, other: Box) -> bool:

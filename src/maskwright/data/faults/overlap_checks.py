@@ -13,6 +13,7 @@ from maskwright.data.faults import object_checks
 from maskwright.data.faults.table import Finding
 from maskwright.data.faults.view import CheckedImage, CheckedObject, RecordIndex
 from maskwright.types import IntArray, Masks, Size
+from maskwright.wording import of_size
 
 Findings = Iterator[Finding | None]
 Floats = NDArray[np.float64]
@@ -64,7 +65,7 @@ def exchanged(image: CheckedImage, objects: list[CheckedObject], size: Size) -> 
     outside = int(((centre[:, 0] >= width) | (centre[:, 1] >= height)).sum())
     fits = (boxes[:, 2] <= height + 1) & (boxes[:, 3] <= width + 1) & (boxes[:, :2] >= -1).all(axis=1)
     if outside and fits.all():
-        where = f"outside {object_checks.shown(size)}"
+        where = f"outside {of_size(size)}"
         text = f"{outside} of {len(boxes)} objects lie {where} and fit once x and y are exchanged"
         yield image.finding("exchanged-axes", text)
 

@@ -104,18 +104,20 @@ def save(path: str | os.PathLike[str], dataset: Dataset, format: str, copy: bool
     """Write a data set as `format` to a new place; returns a sentence for each kind of information that is lost.
 
     copy: with the image files; None: yes, unless the place is a single annotation file.
-    Raises ConfigError for an unknown format or a choice it does not offer, DataError where images are missing or the
-    place is taken.
+    Raises ConfigError for an unknown format or a choice it does not offer, DataError where images are missing or of
+    another size than their record says, or the place is taken.
     """
     chosen, place = find(format), Path(path)
     if copy is None:
         copy = chosen.one_file is None or place.suffix.lower() != chosen.one_file
+    missing = () if dataset.root is None else dataset.require_sizes()
     try:
         lost = chosen.save(place, dataset, copy)
     except FileExistsError as error:
         raise DataError(str(error)) from error
     maps = 0 if dataset.semantic_maps is None else len(dataset)
-    return (*lost, *sentence(maps, "image{s} without the semantic maps of the data set"))
+    unseen = sentence(len(missing), "image{s} without a file, so not compared with the record", list(map(str, missing)))
+    return (*lost, *unseen, *sentence(maps, "image{s} without the semantic maps of the data set"))
 
 
 def recognise(place: Path) -> Format:

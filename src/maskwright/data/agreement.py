@@ -1,0 +1,51 @@
+"""Whether an image has the size that its record states: one rule for the check, training, evaluation and writers."""
+
+from pathlib import Path
+
+from maskwright import media
+from maskwright.errors import DataError, ImageError
+from maskwright.types import Size
+from maskwright.wording import of_size
+
+_ADVICE = {
+    "exif-rotation": "Turn the pixels and remove the tag, or annotate again",
+    "size-disagrees": "Was the image resized, cropped or replaced after it was annotated? Restore it or correct the "
+    "record",
+}
+
+
+def disagreement(stated: Size, found: Size, turn: int) -> tuple[str, str] | None:
+    """The fault and its facts in words where a record states another size than its upright image has; else None.
+
+    turn: the image's EXIF orientation. From 5 on it exchanges height and width.
+    """
+    if stated == found:
+        return None
+    if turn >= 5 and stated == found[::-1]:
+        text = f"EXIF orientation {turn}; annotated as {of_size(stated)}, upright it is {of_size(found)}"
+        return "exif-rotation", text
+    return "size-disagrees", f"stated {of_size(stated)}, the image is {of_size(found)}"
+
+
+def require_size(path: Path, stated: Size, found: Size, record: str) -> None:
+    """Raises DataError, naming the file and the record, where `disagreement` finds one."""
+    if stated == found:
+        return
+    fault, facts = disagreement(stated, found, _turn(path)) or ("", "")
+    cause = ""
+    if fault == "exif-rotation":
+        cause = " The annotations were drawn before the image's EXIF rotation was applied."
+    elif stated == found[::-1]:
+        cause = " Height and width are exchanged."
+    raise DataError(
+        f"{path}: {facts} ({record}).{cause} {_ADVICE[fault]}, or let the repair of `maskwright data check` write a "
+        f"corrected copy."
+    )
+
+
+def _turn(path: Path) -> int:
+    try:
+        with open(path, "rb") as stream, media.open_image(stream, path.name) as image:
+            return media.orientation(image)
+    except (ImageError, OSError):
+        return 1
