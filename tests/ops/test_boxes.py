@@ -62,6 +62,17 @@ def test_the_iou_of_empty_boxes_is_zero() -> None:
     assert ops.iou(boxes, boxes[:0]).shape == (4, 0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.int64])
+def test_narrow_types_neither_overflow_nor_wrap(dtype: torch.dtype) -> None:
+    """Areas of 14,400 and 7,200; float16 ends at 65,504, with 300 pixels below."""
+    boxes = torch.tensor([[0, 0, 120, 120], [0, 0, 120, 60]]).to(dtype)
+    assert ops.area(boxes).tolist() == [14400, 7200]
+    assert ops.iou(boxes, boxes).tolist() == [[1, 0.5], [0.5, 1]]
+    assert ops.matched_iou(boxes, boxes.flip(0)).tolist() == [0.5, 0.5]
+    wide = torch.tensor([[0.0, 0, 300, 300]], dtype=torch.float16)
+    assert (ops.iou(wide, wide).item(), ops.area(wide).item()) == (1, 90_000)
+
+
 def test_touching_boxes_do_not_overlap() -> None:
     a, b = torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([[4.0, 0, 8, 4], [0, 4, 4, 8], [2, 2, 6, 6]])
     assert ops.iou(a, b)[0].tolist() == pytest.approx([0, 0, 4 / 28])

@@ -91,6 +91,12 @@ def test_crowds_equal_the_twin(
     assert ignored.tolist() == twin.ignore_crowds(matches.tolist(), candidates, crowds, share)
 
 
+def test_a_candidate_without_area_lies_in_no_crowd() -> None:
+    candidates, crowd = torch.tensor([[90.0, 90, 90, 95], [2, 2, 2, 4], [2, 2, 4, 4]]), torch.tensor([[0.0, 0, 10, 10]])
+    background = torch.full((3,), BACKGROUND)
+    assert ignore_crowds(background, candidates, crowd).tolist() == [BACKGROUND, BACKGROUND, IGNORED]
+
+
 def test_crowds_do_not_change_foreground_matches() -> None:
     candidates = tensor([[0, 0, 4, 4], [1, 1, 3, 3], [20, 20, 24, 24]])
     ignored = ignore_crowds(torch.tensor([0, -1, -1]), candidates, tensor([[0, 0, 10, 10]]))

@@ -1,7 +1,9 @@
 """Suppression against plain loops and torchvision; the forms of fixed length against the free one, and exported."""
 
+import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from tests.reference import nms as twin
 from torch import Tensor, nn
 
-from maskwright.ops.nms import batched_nms, fast_nms, greedy_nms_by_class, nms_by_class, nms_by_level
+from maskwright.ops.nms import _limit, batched_nms, fast_nms, greedy_nms_by_class, nms_by_class, nms_by_level
 
 PROPERTY = settings(max_examples=50, deadline=None)
 
@@ -33,10 +35,12 @@ def test_equal_to_the_twin(count: int, seed: int, groups: int, low: float) -> No
 
 
 def test_equal_to_torchvision() -> None:
+    """At a threshold that no IoU of boxes on quarter pixels reaches exactly, where it is right too."""
     boxes, scores, groups = random_rows(3000, 5, 20)
-    assert torch.equal(batched_nms(boxes, scores, groups, 0.4), torchvision.ops.batched_nms(boxes, scores, groups, 0.4))
-    one = batched_nms(boxes, scores, torch.zeros_like(groups), 0.4)
-    assert torch.equal(one, torchvision.ops.nms(boxes, scores, 0.4))
+    wanted = torchvision.ops.batched_nms(boxes, scores, groups, 0.40001)
+    assert torch.equal(batched_nms(boxes, scores, groups, 0.40001), wanted)
+    one = batched_nms(boxes, scores, torch.zeros_like(groups), 0.40001)
+    assert torch.equal(one, torchvision.ops.nms(boxes, scores, 0.40001))
 
 
 def test_shifted_groups_never_meet() -> None:
@@ -53,6 +57,56 @@ def test_the_threshold_itself_does_not_suppress() -> None:
     zeros = torch.zeros(2, dtype=torch.int64)
     assert batched_nms(boxes, scores, zeros, 0.5).tolist() == [0, 1]
     assert batched_nms(boxes, scores, zeros, 0.49).tolist() == [0]
+
+
+@pytest.mark.parametrize("label", [0, 79, 4000])
+def test_the_number_of_the_class_does_not_matter(label: int) -> None:
+    """Shifts in float32 would take the bits of these coordinates: the IoU is 0.50045."""
+    boxes = torch.tensor([[435.24588, 1040.7258, 447.24588, 1052.7258], [439.24106, 1040.7258, 451.24106, 1052.7258],
+                          [1332.0, 1332.0, 1333.0, 1333.0]])  # fmt: skip
+    scores = torch.tensor([0.9, 0.8, 0.7])
+    assert batched_nms(boxes, scores, torch.full((3,), label), 0.5).tolist() == [0, 2]
+
+
+@PROPERTY
+@given(st.integers(1, 12), st.integers(0, 10**6), st.sampled_from([1, 80, 5000]), st.sampled_from([1333, 20_000]))
+def test_small_boxes_near_the_threshold_equal_the_twin(pairs: int, seed: int, groups: int, extent: int) -> None:
+    """Pairs of 12-pixel boxes whose IoU is within 0.001 of the threshold, anywhere on a large image."""
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.rand(pairs, 2, generator=generator) * extent
+    moved = first + torch.stack([3.99 + 0.02 * torch.rand(pairs, generator=generator), torch.zeros(pairs)], 1)
+    corner = torch.cat([first, moved])
+    boxes, scores = torch.cat([corner, corner + 12], 1), torch.rand(2 * pairs, generator=generator)
+    rows = boxes, scores, torch.randint(0, groups, (pairs,), generator=generator).repeat(2)
+    assert batched_nms(*rows, 0.5).tolist() == twin.batched_nms(*(r.tolist() for r in rows), 0.5)
+
+
+@PROPERTY
+@given(st.integers(1, 9), st.integers(2, 10), st.integers(0, 5000), st.integers(0, 20_000))
+def test_an_iou_of_exactly_the_threshold(common: int, union: int, label: int, x: int) -> None:
+    """It does not suppress, except in the greedy suppression of YOLACT, by its definition."""
+    common = min(common, union - 1)
+    boxes = torch.tensor([[x, 0, x + union, 1], [x, 0, x + common, 1]], dtype=torch.float32)
+    scores, threshold = torch.tensor([0.9, 0.8]), common / union
+    groups = torch.full((2,), label)
+    assert batched_nms(boxes, scores, groups, threshold).tolist() == [0, 1]
+    assert batched_nms(boxes, scores, groups, threshold, inclusive=True).tolist() == [0]
+    row, _, score = fast_nms(boxes, scores[:, None], threshold, 5, 2)
+    assert row[score > 0].tolist() == [0, 1]
+    ends = boxes - boxes.new_tensor([0.0, 0, 1, 1])
+    row, _, score = greedy_nms_by_class(ends, scores[:, None], 0.05, threshold, 2)
+    assert row[score > 0].tolist() == [0]
+    row, _, score = greedy_nms_by_class(ends, scores[:, None], 0.05, math.nextafter(threshold, 1), 2)
+    assert row[score > 0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7])
+def test_the_limit_separates_the_threshold_from_its_neighbours(kind: type[np.floating], threshold: float) -> None:
+    """IoU > limit, with a limit of the kernel's own type."""
+    strict, inclusive = (_limit(threshold, inclusive, kind) for inclusive in (False, True))
+    assert inclusive < threshold <= strict
+    assert float(np.nextafter(kind(strict), kind(0))) < threshold <= float(np.nextafter(kind(inclusive), kind(1)))
 
 
 def test_groups_never_meet_in_half_precision_either() -> None:
@@ -108,6 +162,9 @@ def test_no_rows() -> None:
     for row, label, score in (
         fast_nms(nothing[0], torch.zeros(0, 2), 0.5, 5, 3),
         fast_nms(nothing[0], torch.zeros(0, 2), 0.5, 5, 3, across=True),
+        fast_nms(random_rows(4, 0)[0], torch.zeros(4, 0), 0.5, 5, 3),
+        fast_nms(random_rows(4, 0)[0], torch.zeros(4, 0), 0.5, 5, 3, across=True),
+        greedy_nms_by_class(random_rows(4, 0)[0], torch.zeros(4, 0), 0.05, 0.5, 3),
         greedy_nms_by_class(nothing[0], torch.zeros(0, 2), 0.05, 0.5, 3),
     ):
         assert (row.tolist(), label.tolist(), score.tolist()) == ([0] * 3, [0] * 3, [0.0] * 3)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.reference import paste as twin
 
+from maskwright.errors import ConfigError
 from maskwright.ops.paste import Rule, paste
 
 HAIR = 1e-4
@@ -78,6 +79,14 @@ def test_degenerate_boxes_do_not_fail(rule: Rule) -> None:
     masks = paste(torch.ones(4, 28, 28), boxes, (40, 60), rule=rule, threshold=0.5)
     assert len(masks) == 4
     assert masks.areas().max() <= 5 * 5
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_box_that_is_not_finite_is_an_error(rule: Rule, bad: float) -> None:
+    boxes = torch.tensor([[0.0, 0, 4, 4], [0, bad, 4, 4]])
+    with pytest.raises(ConfigError, match="row 1 is"):
+        paste(torch.ones(2, 4, 4), boxes, (8, 8), rule=rule, threshold=0.5)
 
 
 @pytest.mark.parametrize("rule", RULES)

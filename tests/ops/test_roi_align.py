@@ -163,6 +163,19 @@ def test_a_large_result_and_boxes_with_very_many_samples():
     assert_close(ours, theirs(feature, boxes[1::2], batch_index[1::2], 0.25, 14, 2, True), rtol=1e-4, atol=1e-5)
 
 
+WHOLE = [torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.int64, torch.uint64]
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+def test_any_whole_numbers_say_image_and_level(dtype):
+    """uint8 would be taken for a Boolean mask, and boxes would vanish."""
+    maps, boxes = [torch.randn(2, 4, 8, 8), torch.randn(2, 4, 4, 4)], torch.tensor([[0.0, 0, 4, 4], [1, 1, 6, 7]])
+    image, level = torch.tensor([0, 1]), torch.tensor([1, 0])
+    wanted = roi_align(maps, boxes, image, level, [1.0, 0.5], 2)
+    assert torch.equal(roi_align(maps, boxes, image.to(dtype), level.to(dtype), [1.0, 0.5], 2), wanted)
+    assert roi_align(maps[:1], boxes, image.to(dtype), None, [1.0], 2).shape == (2, 4, 2, 2)
+
+
 def test_arguments_that_do_not_fit_are_named():
     maps, boxes, index = make_maps((8, 8), (4, 4)), torch.zeros(3, 4), torch.zeros(3).long()
     scales = [1 / 4, 1 / 8]
@@ -182,3 +195,8 @@ def test_arguments_that_do_not_fit_are_named():
         roi_align(maps, boxes, index, index, scales, 0)
     with pytest.raises(ConfigError, match="equal B and C"):
         roi_align([maps[0], maps[1][:1]], boxes, index, index, scales, 7)
+    with pytest.raises(ConfigError, match="equal B and C"):
+        roi_align([maps[0][:, :0]], boxes, index, None, scales[:1], 7)
+    for wrong in (torch.zeros(3), torch.zeros(3, dtype=torch.bool)):
+        with pytest.raises(ConfigError, match="batch_index must be whole numbers"):
+            roi_align(maps, boxes, wrong, index, scales, 7)

@@ -1,6 +1,7 @@
 """Boxes: area, intersection, IoU, clipping, and the encoding of a box as offsets from an anchor.
 
 Letters: B images, N, M boxes. Every box is xyxy in continuous pixels.
+Half precision is computed in float32, whole numbers in float64: a product of two sides would overflow or lose digits.
 """
 
 import math
@@ -18,13 +19,21 @@ As in detectron2 and torchvision. The original YOLACT has no limit: a box 62 tim
 Weights = tuple[float, float, float, float]
 
 
+def _wide(boxes: Tensor) -> Tensor:
+    if not boxes.is_floating_point():
+        return boxes.double()
+    return boxes.to(torch.promote_types(boxes.dtype, torch.float32))
+
+
 def area(boxes: Tensor) -> Tensor:
     """(N, 4) to (N,): width times height."""
+    boxes = _wide(boxes)
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
     """(N, 4), (M, 4) to (N, M): area of the intersection."""
+    a, b = _wide(a), _wide(b)
     low = torch.maximum(a[:, None, :2], b[None, :, :2])
     high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
     return (high - low).clamp_(min=0).prod(dim=2)
@@ -39,6 +48,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 def matched_iou(a: Tensor, b: Tensor) -> Tensor:
     """(N, 4), (N, 4) to (N,): IoU of each row of `a` with the same row of `b`; 0 where both boxes are empty."""
+    a, b = _wide(a), _wide(b)
     common = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp_(min=0).prod(dim=1)
     return torch.where(common > 0, common / (area(a) + area(b) - common), common.new_zeros(()))
 
@@ -64,6 +74,7 @@ def sides_at_least(boxes: Tensor, side: float) -> Tensor:
 
 
 def _centre_form(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    boxes = _wide(boxes)
     width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
     return boxes[..., 0] + 0.5 * width, boxes[..., 1] + 0.5 * height, width, height
 
@@ -77,8 +88,8 @@ def encode(boxes: Tensor, anchors: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.
 
 
 def decode(deltas: Tensor, anchors: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
-    """The inverse of `encode`; dw and dh are clamped to `MAX_LOG_SCALE`. Half precision is computed in float32."""
-    deltas = deltas.float() if deltas.dtype in (torch.float16, torch.bfloat16) else deltas
+    """The inverse of `encode`; dw and dh are clamped to `MAX_LOG_SCALE`."""
+    deltas = _wide(deltas)
     ax, ay, aw, ah = _centre_form(anchors.to(deltas.dtype))
     dx, dy, dw, dh = (deltas[..., i] / weight for i, weight in enumerate(weights))
     x, y = dx * aw + ax, dy * ah + ay

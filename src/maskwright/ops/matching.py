@@ -44,7 +44,8 @@ def ignore_crowds(matches: Tensor, candidates: Tensor, crowds: Tensor, share: fl
     """
     if len(crowds) == 0:
         return matches
-    inside = box_ops.intersection(candidates, crowds).amax(dim=1) >= share * box_ops.area(candidates)
+    common = box_ops.intersection(candidates, crowds).amax(dim=1)
+    inside = (common > 0) & (common >= share * box_ops.area(candidates))  # a candidate without area lies in none
     return torch.where((matches == BACKGROUND) & inside, matches.new_tensor(IGNORED), matches)
 
 

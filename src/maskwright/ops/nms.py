@@ -1,16 +1,18 @@
 """Non-maximum suppression: of boxes that overlap too much, only the best one stays.
 
+Greedy suppression compares IoUs in float64: in float32 a rounding error would decide which of two boxes stays where an
+IoU is at the threshold, and shifts that keep classes apart would take the bits of small boxes.
+
 A box with a coordinate that is not finite is no box: it never stays, suppresses none and takes no other's place.
 
 Letters: N boxes, Q classes, T best rows of a class, K rows kept.
 """
 
-import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms as _batched_nms
 from torchvision.ops import nms as _nms
 
 from maskwright.ops.rows import exporting, padded, rows_to_refine
@@ -26,28 +28,57 @@ BLOCK = 1 << 18
 """Overlaps that are worked out together: they stay in the processor's cache."""
 
 
-def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Row numbers that survive greedy suppression, best first. boxes (N, 4), scores (N,); IoU above it suppresses."""
-    keep: Tensor = _nms(boxes, scores, iou_threshold)
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, inclusive: bool = False) -> Tensor:
+    """Row numbers that survive greedy suppression, best first; IoU > threshold suppresses. boxes (N, 4), scores (N,).
+
+    inclusive: IoU >= threshold suppresses.
+    """
+    limit = _limit(iou_threshold, inclusive, np.float32 if boxes.is_cuda else np.float64)
+    keep: Tensor = _nms(boxes.double(), scores.double(), limit)
     return keep
 
 
-def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, *, finite: bool = False) -> Tensor:
-    """Row numbers that survive greedy suppression inside each group, best first; IoU > threshold suppresses.
+def _limit(threshold: float, inclusive: bool, kind: type[np.floating]) -> float:
+    """The number of this kind for which IoU > number suppresses from the threshold on, or only above it.
 
-    boxes (N, 4), scores (N,), groups (N,) class or level; computed in float32. finite: all boxes are known to be.
+    torchvision compares with a float64 number on the processor and with a float32 number in its CUDA kernel.
+    """
+    number = kind(threshold)
+    if inclusive and float(number) >= threshold:
+        number = np.nextafter(number, kind(-np.inf))
+    elif not inclusive and float(number) < threshold:
+        number = np.nextafter(number, kind(np.inf))
+    return float(number)
+
+
+def batched_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    iou_threshold: float,
+    *,
+    inclusive: bool = False,
+    finite: bool = False,
+) -> Tensor:
+    """Row numbers that survive greedy suppression inside each group, best first; see `nms`.
+
+    boxes (N, 4), scores (N,), groups (N,) class or level. finite: all boxes are known to be.
     """
     rows = None if finite else _finite_rows(boxes)
     if rows is not None:
-        return rows[batched_nms(boxes[rows], scores[rows], groups[rows], iou_threshold)]
-    boxes = boxes.float()
-    if exporting():  # torchvision's choice between its two ways depends on the data
-        apart = groups.to(torch.float32) * (boxes.abs().amax() * 2 + 1)  # groups never meet
-        return nms(boxes + apart[:, None], scores.float(), iou_threshold)
-    if len(boxes):
-        boxes = boxes - boxes.amin().clamp(max=0)  # torchvision keeps groups apart by shifts that suppose x, y >= 0
-    keep: Tensor = _batched_nms(boxes, scores.float(), groups, iou_threshold)
-    return keep
+        return rows[batched_nms(boxes[rows], scores[rows], groups[rows], iou_threshold, inclusive=inclusive)]
+    if exporting() or boxes.is_cuda:  # one call: a shift of whole images keeps the groups apart
+        boxes = boxes.double()
+        apart = groups.double() * (boxes.abs().amax() * 2 + 1) if len(boxes) else groups.double()
+        return nms(boxes + apart[:, None], scores, iou_threshold, inclusive=inclusive)
+    order = groups.argsort(stable=True)
+    survives = torch.ones_like(groups, dtype=torch.bool)
+    for group in order.split(torch.unique_consecutive(groups[order], return_counts=True)[1].tolist()):
+        if len(group) > 1:
+            survives[group] = False
+            survives[group[nms(boxes[group], scores[group], iou_threshold, inclusive=inclusive)]] = True
+    best = scores.sort(stable=True, descending=True).indices
+    return best[survives[best]]
 
 
 def _without_broken(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,7 +103,7 @@ def nms_by_level(
     boxes (N, 4), scores (N,) of any sign, valid (N,): rows that take part; `counts` rows of each level lie together.
     K = min(keep, N); dead rows come last and their number is 0.
     """
-    boxes = torch.where(valid[:, None], boxes.float(), 0.0)  # an empty box overlaps none
+    boxes = torch.where(valid[:, None], boxes, 0.0)  # an empty box overlaps none
     ranks = torch.where(valid, scores.float(), -torch.inf)
     survives, first = torch.zeros_like(valid), 0
     for count in counts:
@@ -85,16 +116,16 @@ def nms_by_level(
 
 
 def nms_by_class(
-    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, keep: int
+    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, keep: int, *, inclusive: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Greedy suppression inside each class: (row (keep,), alive (keep,) bool), best first; dead rows are number 0.
 
-    boxes (N, 4), finite; scores (N,): a row of score 0 takes no part; labels (N,).
+    boxes (N, 4), finite; scores (N,): a row of score 0 takes no part; labels (N,). inclusive: see `nms`.
     """
     if not len(scores):
         none = labels.new_zeros(keep)
         return none, none.bool()
-    chosen = batched_nms(boxes, scores, labels, iou_threshold, finite=True)
+    chosen = batched_nms(boxes, scores, labels, iou_threshold, inclusive=inclusive, finite=True)
     survives = torch.zeros_like(scores).index_fill(0, chosen, 1.0)
     best, row = (scores * survives).sort(stable=True, descending=True)
     best, row = padded(best, keep), padded(row, keep)
@@ -114,7 +145,7 @@ def fast_nms(
     """
     boxes, scores = _without_broken(boxes, scores)
     label = None
-    if across:
+    if across and scores.shape[1]:
         scores, label = scores.max(dim=1, keepdim=True)  # (N, 1)
     group, row, score, rest = _survivors(boxes, scores, iou_threshold, before if exporting() else min(before, FEW))
     if not exporting() and before > FEW and not (len(score) >= keep > 0 and score[keep - 1] > rest):
@@ -172,7 +203,8 @@ def greedy_nms_by_class(
     row, label = candidates // scores.shape[1], candidates % scores.shape[1]
     values = scores[row, label]
     values = torch.where(values > score, values, 0.0)
-    chosen, alive = nms_by_class(with_end_pixels(boxes[row]), values, label, math.nextafter(iou_threshold, 0.0), keep)
+    ends = with_end_pixels(boxes[row])
+    chosen, alive = nms_by_class(ends, values, label, iou_threshold, keep, inclusive=True)
     if not len(row):
         return chosen, chosen, values.new_zeros(keep)
     zero = torch.zeros_like(chosen)
@@ -184,5 +216,7 @@ def greedy_nms_by_class(
 
 
 def with_end_pixels(boxes: Tensor) -> Tensor:
-    """Boxes (N, 4) of which width is x2 - x1 + 1, in ours: as the YOLACT code measures them for exact suppression."""
+    """Boxes (N, 4) of which width is x2 - x1 + 1, in ours, float64: as the YOLACT code measures them for exact
+    suppression."""
+    boxes = boxes.double()
     return boxes + boxes.new_tensor([0.0, 0.0, 1.0, 1.0])

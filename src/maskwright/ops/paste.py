@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskwright.errors import ConfigError
 from maskwright.types import Masks, Size
 
 Rule = Literal["sampled", "integer"]
@@ -22,8 +23,12 @@ def paste(probs: Tensor, boxes: Tensor, size: Size, *, rule: Rule, threshold: fl
 
     rule: "sampled" interpolates at pixel centres in the unrounded box, zero beyond the outermost samples (detectron2);
     "integer" pads by one zero cell, enlarges the box with it and truncates the box to whole pixels (torchvision).
+    Raises ConfigError for a box that is not finite.
     """
     probs, boxes = probs.detach().float().cpu(), boxes.detach().float().cpu()
+    if not boxes.isfinite().all():
+        row = int((~boxes.isfinite()).any(1).nonzero()[0])
+        raise ConfigError(f"paste: boxes must be finite; row {row} is {boxes[row].tolist()}.")
     axis = _sampled if rule == "sampled" else _integer
     if rule == "integer":
         centre, half = (boxes[:, :2] + boxes[:, 2:]) * 0.5, (boxes[:, 2:] - boxes[:, :2]) * 0.5

@@ -53,14 +53,15 @@ def roi_align(
     """Features of each box, resampled to (R, C, output_size, output_size), channels_last, dtype of the features.
 
     features: L maps (B, C, h, w), fastest in channels_last memory. boxes: (R, 4) xyxy in input pixels. batch_index:
-    (R,) image of each box. levels: (R,) map of each box; None where L is 1. scales: of each map, cells per input pixel.
+    (R,) image of each box, whole numbers of any type. levels: (R,) map of each box, likewise; None where L is 1.
+    scales: of each map, cells per input pixel.
     sampling_ratio: samples per bin and axis; 0 is adaptive, ceil(RoI side / output_size) for each box and axis.
     aligned: False is the legacy form without the half-pixel shift, where a RoI is at least one cell wide and high.
 
     Samples more than one cell outside the map are zero. Differentiable with respect to the features, not the boxes.
     Raises ConfigError for arguments that do not fit together.
     """
-    levels = _check(features, boxes, batch_index, levels, scales)
+    batch_index, levels = _check(features, boxes, batch_index, levels, scales)
     if output_size < 1 or sampling_ratio < 0:
         raise ConfigError(
             f"roi_align: output_size must be >= 1 and sampling_ratio >= 0, got {output_size} and {sampling_ratio}."
@@ -74,12 +75,12 @@ def roi_align(
 
 def _check(
     features: Sequence[Tensor], boxes: Tensor, batch_index: Tensor, levels: Tensor | None, scales: Sequence[float]
-) -> Tensor:
-    """The level of each box, (R,) int64, if all arguments fit together; ConfigError otherwise."""
+) -> tuple[Tensor, Tensor]:
+    """Image and level of each box, (R,) int64, if all arguments fit together; ConfigError otherwise."""
     count, maps = len(boxes), len(features)
     if not features or maps != len(scales):
         raise ConfigError(f"roi_align: needs one scale per feature map, got {maps} maps, {len(scales)} scales.")
-    if any(f.ndim != 4 or f.shape[:2] != features[0].shape[:2] or 0 in f.shape[2:] for f in features):
+    if any(f.ndim != 4 or f.shape[:2] != features[0].shape[:2] or 0 in f.shape[1:] for f in features):
         shapes = [tuple(f.shape) for f in features]
         raise ConfigError(f"roi_align: feature maps must be (B, C, h, w) with equal B and C, none empty; got {shapes}.")
     if boxes.shape != (count, 4) or batch_index.shape != (count,):
@@ -88,9 +89,13 @@ def _check(
     if levels is None:
         if maps != 1:
             raise ConfigError(f"roi_align: levels must say which of the {maps} maps each box is read from; got None.")
-        levels = batch_index.new_zeros(count)
+        levels = torch.zeros(count, dtype=torch.int64, device=batch_index.device)
     if levels.shape != (count,):
         raise ConfigError(f"roi_align: levels must be ({count},), one per box, got {tuple(levels.shape)}.")
+    for what, index in (("batch_index", batch_index), ("levels", levels)):
+        if index.dtype == torch.bool or index.is_floating_point() or index.is_complex():
+            raise ConfigError(f"roi_align: {what} must be whole numbers, got {index.dtype}.")
+    batch_index, levels = batch_index.long(), levels.long()
     if count and boxes.device.type == "cpu" and not exporting():
         if not boxes.isfinite().all():
             row = int((~boxes.isfinite()).any(1).nonzero()[0])
@@ -99,7 +104,7 @@ def _check(
             low, high = int(index.min()), int(index.max())
             if low < 0 or high >= end:
                 raise ConfigError(f"roi_align: {what} must be in 0..{end - 1}, got {low}..{high}.")
-    return levels
+    return batch_index, levels
 
 
 class _Axis(NamedTuple):

@@ -382,7 +382,7 @@ def _fell_to(row: int, boxes: Tensor, scores: Tensor, trace: RCNNTrace, seen: Se
     found, iou = trace.found, seen.model.config.roi.nms
     value = found.scores[0, row]
     better = found.boxes[0][(found.labels[0] == found.labels[0, row]) & (found.scores[0] > value)]
-    over = box_ops.iou(boxes, torch.cat([found.boxes[0, row][None], better])) > iou
+    over = box_ops.iou(boxes.double(), torch.cat([found.boxes[0, row][None], better]).double()) > iou  # as in `ops.nms`
     fell: Tensor = over[:, 0] & ~over[:, 1:].any(dim=1) & (scores > seen.limits.score) & (scores <= value)
     return fell
 
