@@ -44,6 +44,9 @@ def check(
     fix: Annotated[
         Path | None, typer.Option("--fix", metavar="OUT_DIR", help="Write a repaired copy to this new folder.")
     ] = None,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Let --fix lose more than 2% of the objects, where it cannot repair them.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 for warnings too.")] = False,
     no_images: Annotated[
         bool, typer.Option("--no-images", help="Do not open the images: check the annotations alone.")
@@ -60,7 +63,7 @@ def check(
     check_places({"--json": json_file}, overwrite)
     with progress("check") as advance:
         options = CheckOptions(format=format, val=val, val_images=val_images, files=not no_images, progress=advance)
-        made = None if fix is None else repair(source, fix, images, **options)
+        made = None if fix is None else repair(source, fix, images, drop=drop, **options)
         report = find_faults(source, images, **options) if made is None else made.before
         after = report if made is None else made.after
     typer.echo(report.text(examples, repair="--fix"))

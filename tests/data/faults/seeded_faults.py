@@ -313,6 +313,10 @@ def _odd(folder: Path, content: Content) -> None:
     polygon(content)["segmentation"][0].append(3.0)
 
 
+def _repeat(part: list[float]) -> None:
+    part[2:2] = part[:2]
+
+
 def _one_class(content: Content, name: str) -> None:
     """Another class of this name, with the object of an old one."""
     content["categories"].append({"id": 50, "name": name})
@@ -358,6 +362,7 @@ SEEDS: Mapping[str, Seed] = {
     "large-image": Seed(_large),
     "wrong-suffix": Seed(lambda f, c: repaint(f, "0005.png", lambda p: p, format="BMP")),
     "no-geometry": Seed(lambda f, c: _drop(polygon(c), "bbox", "segmentation")),
+    "number-as-text": Seed(lambda f, c: _merge(polygon(c), bbox=list(map(str, polygon(c)["bbox"])))),
     "bad-box": Seed(lambda f, c: _merge(polygon(c), bbox=[1, 2, -3, 4])),
     "bad-outline": Seed(lambda f, c: _merge(polygon(c), segmentation="10 20 30 40")),
     "non-finite-coordinate": Seed(lambda f, c: polygon(c)["segmentation"][0].extend([float("nan"), 3])),
@@ -388,7 +393,7 @@ SEEDS: Mapping[str, Seed] = {
     "area-disagrees": Seed(lambda f, c: _merge(polygon(c), area=polygon(c)["bbox"][2] * polygon(c)["bbox"][3] * 2)),
     "crowd-as-polygon": Seed(lambda f, c: _merge(polygon(c), iscrowd=1)),
     "missing-field": Seed(lambda f, c: _drop(polygon(c), "area")),
-    "repeated-points": Seed(lambda f, c: polygon(c)["segmentation"][0].extend(polygon(c)["segmentation"][0][:2])),
+    "repeated-points": Seed(lambda f, c: _repeat(polygon(c)["segmentation"][0])),
     "tiny-object": Seed(lambda f, c: outline(polygon(c), [2, 2, 4, 2, 4, 3, 2, 3])),
     "duplicate-object": Seed(lambda f, c: c["annotations"].append({**polygon(c), "id": 77})),
     "two-classes-one-object": Seed(_conflict),

@@ -196,6 +196,16 @@ def test_only_an_alpha_channel_is_transparency(mode: str, faults: set[str], clea
     assert set(counted(look(tmp_path / "set"))) - {"empty-image", "mixed-colour"} == faults
 
 
+def test_a_polygon_may_end_where_it_begins(clean: Path, tmp_path: Path) -> None:
+    """Many tools close their polygons; only a point that repeats the one before it is worth a note."""
+    content = json.loads((clean / "annotations.json").read_text())
+    for row in content["annotations"]:
+        if isinstance(row["segmentation"], list):
+            row["segmentation"] = [[*part, *part[:2]] for part in row["segmentation"]]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert "repeated-points" not in check(tmp_path / "a.json", files=False).by_fault()
+
+
 def test_an_absurd_size_is_a_finding(clean: Path, tmp_path: Path) -> None:
     seeded(clean, tmp_path / "set", Seed(lambda f, c: c["images"][1].update(height=10**9)))
     assert set(counted(look(tmp_path / "set"))) == {"bad-size", "empty-image"}

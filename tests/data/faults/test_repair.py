@@ -1,8 +1,9 @@
 """The repair: each fault that can be repaired is gone from the copy, and the original keeps every byte."""
 
+import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,30 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.data.faults.seeded_faults import SEEDS, Content, Seed, exif, make, outline, polygon, seeded
+from tests.data.faults.seeded_faults import (
+    SEEDS,
+    Content,
+    Row,
+    Seed,
+    exif,
+    image_of,
+    keypoints,
+    lengths,
+    make,
+    outline,
+    polygon,
+    seeded,
+)
+from typer.testing import CliRunner
 
 from maskwright import media
+from maskwright.cli import app
 from maskwright.data import formats
 from maskwright.data.faults.check import CheckedSet, examine, prepare
 from maskwright.data.faults.fixes import FIXES
 from maskwright.data.faults.repair import RepairReport, repair
 from maskwright.data.formats import coco
-from maskwright.errors import ConfigError
+from maskwright.errors import ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +47,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def mend(folder: Path, *, val: bool = False) -> RepairReport:
     sides = {"val": folder / "val/annotations.json", "val_images": folder / "val/images"} if val else {}
-    return repair(folder / "annotations.json", folder.parent / "out", folder / "images", **sides)
+    return repair(folder / "annotations.json", folder.parent / "out", folder / "images", drop=True, **sides)
 
 
 def bytes_of(folder: Path) -> Mapping[str, str]:
@@ -102,6 +118,86 @@ def test_fractions_become_the_pixels_they_were(clean: Path, tmp_path: Path) -> N
         if isinstance(a["segmentation"], list):
             for one, other in zip(a["segmentation"], b["segmentation"], strict=True):
                 np.testing.assert_allclose(one, other, atol=1e-9)
+
+
+@pytest.mark.parametrize("fields", [("bbox",), ("segmentation",), ("keypoints",), ("bbox", "segmentation")])
+def test_each_field_has_units_of_its_own(fields: tuple[str, ...], clean: Path, tmp_path: Path) -> None:
+    """An outline in 0..1 beside a box in pixels was left out as an object without area."""
+    points = [40.0, 45.0, 2, 60.0, 50.0, 1]
+
+    def ruin(f: Path, c: Content) -> None:
+        keypoints(c, list(points), num_keypoints=2)
+        for row in (r for r in c["annotations"] if isinstance(r["segmentation"], list) and not r["iscrowd"]):
+            image = image_of(c, row)
+            w, h = image["width"], image["height"]
+            for name in fields:
+                if name == "segmentation":
+                    row[name] = [[v / (w, h)[k % 2] for k, v in enumerate(part)] for part in row[name]]
+                elif name in row:
+                    row[name] = [v / (w, h, 1, w, h, 1)[k] if name == "keypoints" else v / (w, h)[k % 2]
+                                 for k, v in enumerate(row[name])]  # fmt: skip
+
+    seeded(clean, tmp_path / "set", Seed(ruin))
+    done = repair(tmp_path / "set/annotations.json", tmp_path / "out", tmp_path / "set/images")
+    assert {f.fault for f, _ in done.done} == {"normalised-coordinates"}
+    before, after = coco.load(clean / "annotations.json"), coco.load(tmp_path / "out/annotations.json")
+    for i in range(len(before)):
+        np.testing.assert_allclose(after.boxes(i), before.boxes(i), rtol=1e-5)
+        assert after.masks(i).areas().tolist() == before.masks(i).areas().tolist()
+    np.testing.assert_allclose(polygon(result(tmp_path / "set"))["keypoints"], points)
+
+
+def test_a_repair_that_would_lose_many_objects_asks_first(clean: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    seeded(clean, folder, SEEDS["outline-outside"])
+    place = folder / "annotations.json", tmp_path / "out", folder / "images"
+    with pytest.raises(
+        DataError, match=r"leave out 1 of \d+ objects .*\(outline-outside 1\).*first is annotation"
+    ) as error:
+        repair(*place)
+    assert error.value.options == ("drop",)
+    assert not (tmp_path / "out").exists()
+    assert repair(*place, drop=True).after.count("error") == 0
+    told = CliRunner().invoke(
+        app, ["data", "check", str(place[0]), "--images", str(place[2]), "--fix", str(folder / "f")]
+    )
+    assert told.exit_code == 2
+    assert "(--drop)" in told.output
+
+
+TEXTS: dict[str, Callable[[Row], object]] = {
+    "box": lambda r: r.update(bbox=[str(v) for v in r["bbox"]]),
+    "box as one text": lambda r: r.update(bbox=str(r["bbox"])),
+    "area": lambda r: r.update(area=str(r["area"])),
+    "outline": lambda r: r.update(segmentation=[[str(v) for v in part] for part in r["segmentation"]]),
+    "outline as one text": lambda r: r.update(segmentation=json.dumps(r["segmentation"])),
+    "keypoints": lambda r: r.update(keypoints=[str(v) for v in r["keypoints"]]),
+    "Python": lambda r: r.update(segmentation=repr(r["segmentation"]), bbox=repr(tuple(r["bbox"]))),
+}
+
+
+@pytest.mark.parametrize("write", TEXTS.values(), ids=list(TEXTS))
+def test_numbers_that_are_text_become_the_numbers(write: Callable[[Row], object], clean: Path, tmp_path: Path) -> None:
+    wanted: Row = {}
+
+    def ruin(f: Path, c: Content) -> None:
+        keypoints(c, [40, 45.5, 2, 60, 50, 1], num_keypoints=2)
+        wanted.update(copy.deepcopy(polygon(c)))
+        write(polygon(c))
+
+    seeded(clean, tmp_path / "set", Seed(ruin))
+    done = repair(tmp_path / "set/annotations.json", tmp_path / "out", tmp_path / "set/images")
+    assert [f.fault for f, _ in done.done] == ["number-as-text"]
+    assert next(r for r in result(tmp_path / "set")["annotations"] if r["id"] == wanted["id"]) == wanted
+
+
+@pytest.mark.parametrize("write", [lambda s: str(s.encode()), lambda s: f'b"{s}"'.replace("\\", "\\\\")])
+def test_run_lengths_as_python_prints_them_are_read(write: Callable[[str], str], clean: Path, tmp_path: Path) -> None:
+    kept = lengths(json.loads((clean / "annotations.json").read_text()))["segmentation"]
+    seeded(clean, tmp_path / "set", Seed(lambda f, c: lengths(c)["segmentation"].update(counts=write(kept["counts"]))))
+    done = repair(tmp_path / "set/annotations.json", tmp_path / "out", tmp_path / "set/images")
+    assert [f.fault for f, _ in done.done] == ["number-as-text"]
+    assert lengths(result(tmp_path / "set"))["segmentation"] == kept
 
 
 @pytest.mark.parametrize("turn", range(2, 9))

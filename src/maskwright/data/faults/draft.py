@@ -1,8 +1,10 @@
 """The records of a data set under repair."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
 from maskwright.data.faults import object_checks, view
 from maskwright.data.faults.looks import Folder, ImageLook
@@ -10,6 +12,11 @@ from maskwright.data.faults.raw_rows import GONE, RawRows
 from maskwright.data.faults.table import Finding, Section
 from maskwright.data.faults.view import CheckedObject
 from maskwright.data.formats.shared.fields import Row, whole
+
+
+def is_object(row: Any) -> bool:
+    """Whether an annotation record is an object, no crowd region."""
+    return isinstance(row, dict) and row.get("iscrowd") not in (1, True, "1")
 
 
 class NeedsPerson(Exception):
@@ -22,8 +29,9 @@ class Draft:
 
     rows, folder, looks: this repair's own. turned: positions of images whose pixels are written anew without an EXIF
     tag: True upright, False as stored. doubtful: positions of image records whose size or axes are in doubt, so that
-    nothing on them is changed. shared: how many images are in the validation set too. seen: the index of the records
-    as of the last `refresh`.
+    nothing on them is changed. shared: how many images are in the validation set too. cause: the fault that is being
+    repaired. lost: by fault, the objects that were left out or became crowd regions. seen: the index of the records as
+    of the last `refresh`.
     """
 
     rows: RawRows
@@ -32,6 +40,8 @@ class Draft:
     turned: dict[int, bool] = field(default_factory=dict)
     doubtful: set[int] = field(default_factory=set)
     shared: int = 0
+    cause: str = ""
+    lost: Counter[str] = field(default_factory=Counter)
     seen: view.RecordIndex = field(init=False)
     _next: dict[str, int] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
@@ -80,7 +90,13 @@ class Draft:
 
     def remove(self, section: Section, at: int) -> None:
         """Leave a record out."""
+        if section == "annotations":
+            self.lose(self.rows.annotations[at])
         self.rows.section(section)[at] = GONE
+
+    def lose(self, row: Any) -> None:
+        """Count an annotation that is about to go, where it is an object."""
+        self.lost[self.cause] += is_object(row)
 
     def drop_image(self, at: int) -> str:
         """Leave out an image with its annotations."""

@@ -3,6 +3,7 @@
 Letters: H W image, P landmarks. A repair changes the records of the draft, never a file, and returns what it did.
 """
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,11 @@ def _cut(box: Box, size: Size) -> Box:
     return x1, y1, x2, y2
 
 
+def write_numbers(draft: Draft, finding: Finding) -> str:
+    draft.row(finding).update(copy.deepcopy(finding.detail))
+    return f"{', '.join(finding.detail)} written as numbers"
+
+
 def corners_to_box(draft: Draft, finding: Finding) -> str:
     row = draft.row(finding)
     x1, y1, x2, y2 = row["bbox"]
@@ -54,8 +60,10 @@ def corners_to_box(draft: Draft, finding: Finding) -> str:
 def to_pixels(draft: Draft, finding: Finding) -> str:
     obj = draft.obj(finding)
     height, width = obj.size
-    scale(obj.row, width, height)
-    return f"multiplied by {width} and {height}"
+    area: Any = obj.row.get("area")
+    fields = [*finding.detail, *(["area"] if finite(area) and area <= 1.0001 else [])]
+    scale(obj.row, width, height, fields)
+    return f"{', '.join(fields)} multiplied by {width} and {height}"
 
 
 def drop_polygons(draft: Draft, finding: Finding) -> str:
@@ -105,6 +113,7 @@ def crowd_region(draft: Draft, finding: Finding) -> str:
     x1, y1, x2, y2 = (round(v) for v in _cut(obj.box, obj.size))
     if x2 <= x1 or y2 <= y1:
         return drop_annotation(draft, finding)
+    draft.lose(obj.row)
     mask = Masks(obj.size, np.array([[y1, x1]]), (np.ones((y2 - y1, x2 - x1), np.bool_),))
     obj.row.update(segmentation=mask_ops.encode(mask)[0], iscrowd=1, area=(y2 - y1) * (x2 - x1))
     obj.row["bbox"] = [x1, y1, x2 - x1, y2 - y1]

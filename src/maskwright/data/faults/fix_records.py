@@ -3,6 +3,7 @@
 Letters: H W image. A repair changes the records of the draft, never a file, and returns what it did.
 """
 
+from collections.abc import Collection
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -13,6 +14,9 @@ from maskwright.data.faults.raw_rows import GONE, SECTIONS, finite, stated_size
 from maskwright.data.faults.table import Finding
 from maskwright.data.formats.shared.fields import Row, whole
 from maskwright.wording import of_size
+
+COORDINATES = ("bbox", "segmentation", "keypoints", "area")
+"""The fields of an annotation that are in pixels."""
 
 # ---- records --------------------------------------------------------------------------------------------------------
 
@@ -195,14 +199,17 @@ def settle_size(draft: Draft, finding: Finding) -> str:
     raise NeedsPerson("the outlines fit neither of the two sizes clearly")
 
 
-def scale(row: Row, x: float, y: float) -> None:
-    """Multiply all coordinates of an annotation."""
-    if isinstance(row.get("bbox"), list):
-        row["bbox"] = [v * f for v, f in zip(row["bbox"], (x, y, x, y), strict=False)]
-    if isinstance(row.get("segmentation"), list):
-        parts = object_checks.flattened(row["segmentation"]) or row["segmentation"]
+def scale(
+    row: Row, x: float, y: float, fields: Collection[str] = ("bbox", "segmentation", "keypoints", "area")
+) -> None:
+    """Multiply the coordinates, and the area, of an annotation."""
+    given: dict[str, Any] = {key: row.get(key) for key in fields}
+    if isinstance(box := given.get("bbox"), list):
+        row["bbox"] = [v * f for v, f in zip(box, (x, y, x, y), strict=False)]
+    if isinstance(outline := given.get("segmentation"), list):
+        parts = object_checks.flattened(outline) or outline
         row["segmentation"] = [[v * (x, y)[k % 2] for k, v in enumerate(part)] for part in parts]
-    if isinstance(row.get("keypoints"), list):
-        row["keypoints"] = [v * (x, y, 1)[k % 3] for k, v in enumerate(row["keypoints"])]
-    if finite(row.get("area")):
+    if isinstance(points := given.get("keypoints"), list):
+        row["keypoints"] = [v * (x, y, 1)[k % 3] for k, v in enumerate(points)]
+    if finite(given.get("area")):
         row["area"] *= x * y

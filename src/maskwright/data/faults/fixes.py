@@ -25,6 +25,7 @@ _ROWS: tuple[tuple[Fix, str], ...] = (
     (fix_records.turn, "exif-rotation exif-tag"),
     (fix_records.settle_size, "size-disagrees"),
     (fix_records.plain_name, "unsafe-file-name"),
+    (fix_objects.write_numbers, "number-as-text"),
     (fix_objects.to_pixels, "normalised-coordinates"),
     (fix_objects.corners_to_box, "box-as-corners"),
     (fix_records.drop_annotation, "no-geometry"),

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskwright.data.faults.crossing import crosses_itself
 from maskwright.data.faults.raw_rows import finite
 from maskwright.data.faults.table import Finding
+from maskwright.data.faults.texts import as_numbers
 from maskwright.data.faults.view import CheckedImage, CheckedObject, Points, RecordIndex
-from maskwright.data.formats.shared.fields import Box, short, whole
+from maskwright.data.formats.shared.fields import Box, box_tuple, short, whole
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Size
@@ -31,10 +33,17 @@ def read(view: RecordIndex, image: CheckedImage, at: int, size: Size) -> tuple[C
     """The annotation at this position, and the faults of its notation. size: (H, W) it is drawn on."""
     row = view.rows.annotations[at]
     obj = CheckedObject(at, row, image, size, whole(row.get("category_id")))
-    found = [*_box(obj), *_segmentation(obj)]
+    found = [*_text(obj), *_box(obj), *_segmentation(obj)]
     if row.get("bbox") is None and not row.get("segmentation"):
         found.append(obj.finding("no-geometry", "has neither 'bbox' nor 'segmentation'"))
     return obj, [f for f in found if f is not None]
+
+
+def _text(obj: CheckedObject) -> Findings:
+    plain = as_numbers(obj.row)
+    if plain:
+        some = next(iter(plain))
+        yield obj.finding("number-as-text", f"'{some}' is {short(obj.row[some])}", plain)
 
 
 def _box(obj: CheckedObject) -> Findings:
@@ -127,14 +136,29 @@ def _lengths(obj: CheckedObject, value: dict[str, object]) -> Findings:
 
 
 def normalised(view: RecordIndex, obj: CheckedObject) -> Findings:
-    values = [np.asarray(obj.box)] if obj.box else []
-    values += [p.reshape(-1) for p in obj.polygons]
-    if not values or min(obj.size) < 8:
+    """Fractions of the image in place of pixels; box, outline and keypoints each by itself. detail: which of them."""
+    if min(obj.size) < 8:
         return
-    numbers = np.concatenate(values)
-    fractions = (numbers % 1 != 0).any()
-    if fractions and obj.rle is None and numbers.min() >= 0 and numbers.max() <= 1.0001:
-        yield obj.finding("normalised-coordinates", f"all coordinates lie in 0..1, the image is {of_size(obj.size)}")
+    outline, found = np.concatenate([np.zeros((0, 2)), *obj.polygons]), []
+    if obj.box is not None and _fractions(np.asarray(obj.box)):
+        height, width = obj.size
+        scaled = box_tuple(np.asarray(obj.box) * [width, height, width, height])
+        if obj.extent is None or _fractions(outline) or not differs(scaled, obj.extent):
+            found.append("bbox")
+    found += ["segmentation"] if _fractions(outline) else []
+    points = obj.row.get("keypoints")
+    if isinstance(points, list) and len(points) % 3 == 0 and all(map(finite, points)):
+        seen = np.array(points, np.float64).reshape(-1, 3)
+        seen = seen[seen[:, 2] > 0, :2]
+        found += ["keypoints"] if _fractions(seen) and (found or len(seen) > 1) else []
+    if found:
+        text = f"all coordinates of {' and '.join(found)} lie in 0..1, the image is {of_size(obj.size)}"
+        yield obj.finding("normalised-coordinates", text, found)
+
+
+def _fractions(values: NDArray[np.float64]) -> bool:
+    """Whether there are values, all of them in 0..1 and some of them between."""
+    return values.size > 0 and values.min() >= 0 and values.max() <= 1.0001 and bool((values % 1 != 0).any())
 
 
 def corners(view: RecordIndex, obj: CheckedObject) -> Findings:
@@ -204,7 +228,7 @@ def shape(view: RecordIndex, obj: CheckedObject) -> Findings:
     crossing = [k for k, p in enumerate(obj.polygons) if crosses_itself(p)]
     if crossing:
         yield obj.finding("self-crossing", f"polygon {crossing[0]} of {len(obj.polygons)}", crossing)
-    repeats = sum(int((p == np.roll(p, 1, axis=0)).all(axis=1).sum()) for p in obj.polygons)
+    repeats = sum(int((p[1:] == p[:-1]).all(axis=1).sum()) for p in obj.polygons)  # the end may repeat the beginning
     if repeats:
         yield obj.finding("repeated-points", f"{repeats} of {sum(map(len, obj.polygons))} points")
     if obj.crowd and obj.polygons and view.rows.native:

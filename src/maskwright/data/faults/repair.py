@@ -12,15 +12,20 @@ from typing import Any, Unpack
 from maskwright import media
 from maskwright.atomic import new_folder
 from maskwright.data.faults.check import AnyPath, CheckedSet, CheckOptions, CheckReport, examine, prepare, report
-from maskwright.data.faults.draft import Draft, NeedsPerson
+from maskwright.data.faults.draft import Draft, NeedsPerson, is_object
 from maskwright.data.faults.fixes import FIXES
 from maskwright.data.faults.looks import pixels_of
 from maskwright.data.faults.raw_rows import GONE, write
 from maskwright.data.faults.table import FAULTS, OUTLINES, SCENES, Finding
-from maskwright.errors import ConfigError
+from maskwright.errors import ConfigError, DataError
+from maskwright.wording import counted
 
 _ROUNDS = 20
 _GEOMETRY = {fault.name for fault in (*OUTLINES, *SCENES)}
+MOST_DROPPED = 0.02
+"""Share of the objects that a repair may lose without being asked to."""
+
+_KEPT_ELSEWHERE = {"duplicate-object", "duplicate-image", "in-train-and-val"}  # another record has the same object
 _DOUBT = {"size-disagrees", "exif-rotation", "exchanged-axes", "image-id-clash"}
 
 
@@ -65,13 +70,21 @@ class RepairReport:
         }
 
 
-def repair(path: AnyPath, out: AnyPath, images: AnyPath | None = None, **options: Unpack[CheckOptions]) -> RepairReport:
+def repair(
+    path: AnyPath,
+    out: AnyPath,
+    images: AnyPath | None = None,
+    *,
+    drop: bool = False,
+    **options: Unpack[CheckOptions],
+) -> RepairReport:
     """Check a data set as `check.check` does and write a repaired copy of it.
 
     out: a new folder for annotations.json (COCO JSON, whatever the format of the original) and images/. Images are
     copied byte for byte, except those whose EXIF tag is resolved, which are written as PNG. With files=False only the
-    annotations are written. Raises ConfigError where `out` exists or the annotations cannot be read at all, else as
-    `check`.
+    annotations are written. drop: also where more than `MOST_DROPPED` of the objects would be lost.
+    Raises ConfigError where `out` exists or the annotations cannot be read at all, DataError where too many objects
+    would be lost, else as `check`.
     """
     folder = Path(out)
     if folder.exists():
@@ -82,6 +95,8 @@ def repair(path: AnyPath, out: AnyPath, images: AnyPath | None = None, **options
         raise ConfigError(f"{path}: cannot be repaired: {checked.rows.problems[0].message}")
     draft = Draft(checked.rows.copy(), checked.folder.copy(), dict(checked.looks))
     done, left, findings = _rounds(draft, other)
+    if not drop:
+        _require_most(checked, draft, done)
     after = report(CheckedSet(draft.rows, draft.folder, draft.looks), findings)
     with new_folder(folder) as part:
         count = _write_images(draft, part / "images") if options.get("files", True) else 0
@@ -90,6 +105,22 @@ def repair(path: AnyPath, out: AnyPath, images: AnyPath | None = None, **options
         text = f"{cleared} numbers without a value (NaN, infinite) in other fields became null"
         done.append((Finding("non-finite-coordinate", before.source.name, text), text))
     return RepairReport(folder, before, after, tuple(done), tuple(left), count)
+
+
+def _require_most(checked: CheckedSet, draft: Draft, done: list[tuple[Finding, str]]) -> None:
+    """Raises DataError where the repairs lose too many objects, with the faults that cost them."""
+    lost = {fault: n for fault, n in draft.lost.most_common() if n and fault not in _KEPT_ELSEWHERE}
+    count, total = sum(lost.values()), sum(map(is_object, checked.rows.annotations))
+    if count <= MOST_DROPPED * total:
+        return
+    why = ", ".join(f"{fault} {n}" for fault, n in lost.items())
+    first = next((f"{f.where}: {f.message}" for f, _ in done if f.fault in lost), "")
+    raise DataError(
+        f"{checked.rows.path}: nothing was written. The repair would leave out {count} of {counted(total, 'object')} "
+        f"or turn them into crowd regions ({why}). The first is {first}. Is one mistake behind them all? Then correct "
+        f"it; else allow it.",
+        options=("drop",),
+    )
 
 
 def _rounds(
@@ -149,6 +180,7 @@ def _make(draft: Draft, finding: Finding) -> str:
         raise NeedsPerson(fault.advice)
     if fault.name in _GEOMETRY and owner is not None and owner.at in draft.doubtful:
         raise NeedsPerson("the size or the axes of its image are in doubt: repair that first")
+    draft.cause = fault.name
     return FIXES[fault.name](draft, finding)
 
 
