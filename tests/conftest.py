@@ -8,6 +8,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from maskwright.fast.bf16 import takes_bf16
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
@@ -34,6 +36,13 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs {SHARED}, which is not there")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def bf16() -> None:
+    """For tests that compute in bf16."""
+    if not takes_bf16():
+        pytest.skip("this processor does not multiply bf16 numbers")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from maskwright.fast.accelerate import FastForm, accelerate
-from maskwright.fast.fused import WINOGRAD_CELLS, WINOGRAD_CHANNELS, WINOGRAD_FEW_CELLS, FusedConv, folded, multiplies
+from maskwright.fast.bf16 import takes_bf16
+from maskwright.fast.fused import WINOGRAD_CELLS, WINOGRAD_CHANNELS, WINOGRAD_FEW_CELLS, FusedConv, folded
 from maskwright.fast.packed import KEPT, SIZES, GroupedProduct
 from maskwright.fast.winograd import TILES, Winograd
 from maskwright.models import rcnn, yolact
@@ -116,7 +117,7 @@ def test_bf16_kernels_lie_ready_for_inputs_of_every_size():
             x = torch.randn(2, conv.in_channels, side, side + 1).to(torch.bfloat16)
             wanted = F.conv2d(x.float(), fused.weight.float(), fused.bias.float(), conv.stride, conv.padding)
             torch.testing.assert_close(fused(x).float(), wanted, rtol=2e-2, atol=2e-2)
-            assert (fused.packed is not None) == multiplies(torch.bfloat16)
+            assert (fused.packed is not None) == takes_bf16()
             assert fused.packed is None or len(fused.packed.packed) <= SIZES
         if fused.packed is None:
             continue
@@ -134,7 +135,7 @@ def test_bf16_kernels_are_kept_for_each_number_of_threads_and_dropped_with_the_t
         torch.set_num_threads(2)
         assert torch.equal(conv(x), first)
         torch.set_num_threads(1)
-        assert multiplies(torch.bfloat16) == (conv.packed is not None)
+        assert takes_bf16() == (conv.packed is not None)
         assert conv.packed is None or {key[0] for key in conv.packed.packed} == {1, 2}
         assert conv.to(torch.float32).packed is None
         conv(x.float())

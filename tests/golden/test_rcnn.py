@@ -108,6 +108,7 @@ def _check(golden: Extract, key: str, own: torch.Tensor) -> None:
         assert_values(strided(own, golden.meta["raw"][key]), golden[key], stats[1], key)
 
 
+@pytest.mark.usefixtures("bf16")
 def test_bf16_finds_what_float32_finds(loaded: Loaded) -> None:
     """Of the recorded detections with a score of 0.1 and more, 85 in 100 and more are found at IoU 0.9.
 

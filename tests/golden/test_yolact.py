@@ -260,6 +260,7 @@ def test_images_of_other_shapes_share_a_batch(loaded: Loaded) -> None:
         assert (found.masks[pairs.own] != alone.masks[pairs.recorded]).mean() < PIXELS
 
 
+@pytest.mark.usefixtures("bf16")
 @pytest.mark.parametrize("loaded", ["yolact_resnet50", "yolact_plus_resnet50"], indirect=True)
 def test_bf16_finds_what_float32_finds(loaded: Loaded) -> None:
     """Of the recorded detections with a score of 0.15 and more, 9 in 10 are found at IoU 0.9.

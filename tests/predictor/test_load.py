@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from maskwright.errors import ConfigError, WeightsError
+from maskwright.fast import bf16 as processor
 from maskwright.models import yolact, zoo
 from maskwright.models.coco_classes import COCO
 from maskwright.models.rcnn import RCNN, RCNNConfig, tiny
@@ -60,6 +61,7 @@ def test_a_file_without_suffix_in_the_current_folder(tmp_path: Path, monkeypatch
     assert load("weights").classes == CLASSES
 
 
+@pytest.mark.usefixtures("bf16")
 def test_size_and_precision(tmp_path: Path) -> None:
     path = save(tmp_path / "best.safetensors")
     predictor = load(path, size=40, precision="bf16")
@@ -199,6 +201,26 @@ def test_models_in_the_package_load_without_a_network(name: str) -> None:
 def test_device_and_precision_are_checked_before_anything_is_read(options: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load("no/such/file.safetensors", **options)  # type: ignore[arg-type]
+
+
+def test_bf16_on_a_processor_that_cannot_multiply_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before anything is read, with what is lacking and what to use; "auto" takes float32."""
+    monkeypatch.setattr(processor, "takes_bf16", lambda: False)
+    for machine, needed in (("x86_64", "AVX-512"), ("aarch64", "ARMv8.6"), ("riscv64", "instructions")):
+        monkeypatch.setattr(processor.platform, "machine", lambda machine=machine: machine)
+        with pytest.raises(ConfigError, match=rf"'bf16' needs .*{needed}.*{machine}.*Use 'float32'") as caught:
+            load("no/such/file.safetensors", precision="bf16")
+        assert caught.value.options == ("precision",)
+    assert load("nuclei_fast", precision="auto").precision == "float32"
+
+
+@pytest.mark.parametrize(("able", "precision"), [({"avx512_bf16": True}, "bf16"), ({"avx512_bf16": False}, "float32")])
+def test_auto_takes_bf16_where_there_are_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], precision: str
+) -> None:
+    monkeypatch.setattr(processor, "takes_bf16", lambda: True)
+    monkeypatch.setattr(processor.torch.cpu, "get_capabilities", lambda: able)
+    assert load("nuclei_fast", precision="auto").precision == precision
 
 
 def test_build() -> None:

@@ -268,6 +268,7 @@ def test_the_timer_gets_every_stage() -> None:
 # ---- the model ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("bf16")
 @pytest.mark.parametrize("training", [True, False])
 def test_the_given_model_stays_as_it_is(training: bool) -> None:
     torch.manual_seed(0)
@@ -297,6 +298,7 @@ def test_prediction_equals_the_models_own_detection() -> None:
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
 
 
+@pytest.mark.usefixtures("bf16")
 @pytest.mark.parametrize("style", ["detectron2", "torchvision_v1", "torchvision_v2", "c4", "compact"])
 def test_bf16_runs_and_is_near(style: str) -> None:
     full, half = network(style=style), network(style=style, precision="bf16")
@@ -315,6 +317,10 @@ def test_unknown_precision_and_device() -> None:
         network(precision="fp8")
     with pytest.raises(ConfigError, match="device 'gpu' cannot be used"):
         network(device="gpu")
+
+
+@pytest.mark.usefixtures("bf16")
+def test_both_spellings_of_bf16() -> None:
     assert network(precision="bfloat16").precision == "bf16"
 
 

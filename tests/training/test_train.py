@@ -155,7 +155,7 @@ def mean_losses(model: AnyModel, data: Dataset) -> dict[str, float]:
     return {name: float(value) for name, value in losses.items()}
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bf16", marks=pytest.mark.usefixtures("bf16"))])
 def test_a_tiny_model_learns(data: Dataset, tmp_path: Path, precision: str) -> None:
     model = make_model()
     before = mean_losses(model.eval(), data)

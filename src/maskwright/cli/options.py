@@ -102,7 +102,13 @@ LargestComponent = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps.")]
-Precision = Annotated[str, typer.Option(metavar="float32|bf16", help="bf16 is faster and slightly less exact.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="float32|bf16|auto",
+        help="bf16 is slightly less exact, and faster on devices with instructions for it; auto takes it there.",
+    ),
+]
 
 
 def pairs(words: list[str]) -> dict[str, str]:

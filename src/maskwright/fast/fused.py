@@ -1,7 +1,7 @@
 """Convolution or full layer, its norm, its sum with another tensor and its activation, in one pass over memory.
 
-oneDNN does this on a CPU; elsewhere, and for types it does not know, the same values come from separate calls. On a
-processor without instructions for bf16 they are computed in float32 and rounded. Nothing here is used while training.
+oneDNN does this on a CPU; elsewhere, and for types it does not know there, the same values come from separate calls.
+Nothing here is used while training.
 """
 
 import copy
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskwright.fast.bf16 import takes_bf16
 from maskwright.fast.packed import PackedKernel
 from maskwright.fast.winograd import Winograd
 from maskwright.nn.deform import DeformableConv2d
@@ -33,7 +34,7 @@ in a network whose maps are small anyway, and its other memory with them. Below 
 
 _FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if torch.backends.mkldnn.is_available() else None
 
-_BF16 = _FUSED is not None and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+_KINDS = (torch.float32, torch.bfloat16) if takes_bf16() else (torch.float32,)
 
 
 class FusedConv(nn.Module):
@@ -77,9 +78,6 @@ class FusedConv(nn.Module):
     def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """(B, C, h, w) to (B, O, h', w'). `add` is overwritten with the result: a fresh buffer costs page faults."""
         if on_cpu(x):
-            if not multiplies(x.dtype):
-                y = self._fused(x.float(), None if add is None else add.float())
-                return y.to(x.dtype) if add is None else add.copy_(y)
             return self._winograd([x])[0] if add is None and self._takes_winograd([x]) else self._fused(x, add)
         y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
         if add is not None:
@@ -133,23 +131,17 @@ class FusedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if on_cpu(x):
-            kind = x.dtype if multiplies(x.dtype) else torch.float32
-            weight, bias = self.weight.to(kind), self.bias.to(kind)
+            weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
             after = "relu" if self.relu else "none"
-            y: Tensor = torch.ops.mkldnn._linear_pointwise(x.to(kind), weight, bias, after, [], "")
-            return y.to(x.dtype)
+            fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, [], "")
+            return fused
         y = F.linear(x, self.weight, self.bias)
         return y.relu_() if self.relu else y
 
 
 def on_cpu(x: Tensor) -> bool:
     """Whether oneDNN's fused kernels take this tensor."""
-    return x.device.type == "cpu" and _FUSED is not None and x.dtype in (torch.float32, torch.bfloat16) and len(x) > 0
-
-
-def multiplies(kind: torch.dtype) -> bool:
-    """Whether oneDNN multiplies numbers of this type on this processor: bf16 takes AVX-512 or better."""
-    return kind == torch.float32 or (kind == torch.bfloat16 and _BF16)
+    return x.device.type == "cpu" and _FUSED is not None and x.dtype in _KINDS and len(x) > 0
 
 
 def _activation(after: nn.Module | None) -> tuple[str, list[float]]:

@@ -6,11 +6,14 @@ from typing import Any, Protocol, Self
 import torch
 
 from maskwright.errors import ConfigError
+from maskwright.fast.bf16 import bf16_is_fast, require_bf16
 from maskwright.models.base import AnyModel
 from maskwright.models.family import accelerated
 from maskwright.types import Classes, Inputs, InputSpec, Limits, OutputSpec, Part, RawDetections
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "bfloat16": torch.bfloat16}
+
+PRECISIONS = (*DTYPES, "auto")
 
 
 class Detector(Protocol):
@@ -101,12 +104,16 @@ class NetworkDetector:
 
 def device_and_type(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
     """What a device's and a precision's name mean; ConfigError for one that is unknown or cannot be used here."""
-    if precision not in DTYPES:
-        raise ConfigError(f"precision is one of {sorted(DTYPES)}, got {precision!r}.", options=("precision",))
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision is one of {sorted(PRECISIONS)}, got {precision!r}.", options=("precision",))
     try:
         place = torch.device(device)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"The device '{device}' cannot be used here: {reason}", options=("device",)) from error
+    if precision == "auto":
+        precision = "bf16" if bf16_is_fast(place) else "float32"
+    if DTYPES[precision] == torch.bfloat16:
+        require_bf16(place)
     return place, DTYPES[precision]

@@ -21,7 +21,8 @@ class LoadOptions:
     classes: names of its classes, if they are not the published ones. size: input short edge, or side of the square,
     in pixels. fit: "short_edge", "stretch" or "letterbox", as in `InputSpec`. nms: kind of non-maximum suppression; of
     YOLACT "fast", "fast_cross" (over all classes together) or "exact". device: "cpu", "cuda", "cuda:1" ...
-    precision: "float32" or "bf16". progress: show a bar while fetching.
+    precision: "float32", "bf16", or "auto": bf16 where the device has instructions for it. progress: show a bar while
+    fetching.
     """
 
     classes: Classes | None = None

@@ -8,6 +8,7 @@ import torch
 
 from maskwright.codec import Section, open_field, ranged
 from maskwright.errors import ConfigError
+from maskwright.fast.bf16 import bf16_is_fast, require_bf16
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -45,11 +46,9 @@ class Device:
     def find(settings: ComputeSettings) -> "Device":
         cores, processes = os.cpu_count() or 1, int(os.environ.get("WORLD_SIZE", "1"))  # torchrun sets the latter
         if not settings.on_gpu:
-            able = torch.cpu.get_capabilities()
-            fast = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-            return Device("cpu", 0.0, cores, fast, processes)
+            return Device("cpu", 0.0, cores, bf16_is_fast(torch.device("cpu")), processes)
         memory = torch.cuda.get_device_properties(0).total_memory / 1e6
-        return Device("cuda", memory, cores, torch.cuda.is_bf16_supported(including_emulation=False), processes)
+        return Device("cuda", memory, cores, bf16_is_fast(torch.device("cuda")), processes)
 
 
 def accelerator(settings: ComputeSettings) -> "Accelerator":
@@ -61,6 +60,8 @@ def accelerator(settings: ComputeSettings) -> "Accelerator":
         raise ConfigError("device is 'cuda', but this machine has no usable CUDA device.")
     if settings.precision == "fp16" and not settings.on_gpu:
         raise ConfigError("precision 'fp16' needs a CUDA device; on this one use 'bf16' or 'float32'.")
+    if settings.precision == "bf16" and not settings.on_gpu:
+        require_bf16(torch.device("cpu"))
     AcceleratorState._reset_state(reset_partial_state=True)
     mixed = "no" if settings.precision == "float32" else settings.precision
     return Accelerator(cpu=settings.device == "cpu", mixed_precision=mixed)
