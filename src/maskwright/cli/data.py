@@ -44,6 +44,13 @@ def convert(
         bool | None,
         typer.Option("--copy-images/--no-copy-images", help="Copy the images.  [default: yes for a folder]"),
     ] = None,
+    segmentation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="polygon|rle",
+            help="Write all outlines in this form (coco, cvat, labelme, youtube_vis).  [default: as they are]",
+        ),
+    ] = None,
     unpack: Annotated[
         bool, typer.Option("--unpack", help="First write images that LabelMe files hold inside beside these files.")
     ] = False,
@@ -60,7 +67,7 @@ def convert(
     dataset = formats.load(source, images, data_format)
     for note in dataset.notes:
         say(note)
-    lost = formats.save(out, dataset, to, copy_images)
+    lost = formats.save(out, dataset, to, copy_images, segmentation)
     typer.echo(f"{out} ({to}): {summary(dataset)}")
     for sentence in lost:
         typer.echo(f"Not kept: {sentence}")

@@ -4,6 +4,7 @@ Letters: H W image. A repair changes the records of the draft, never a file, and
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -85,7 +86,8 @@ def add_class(draft: Draft, finding: Finding) -> str:
 
 
 def ids_as_numbers(draft: Draft, finding: Finding) -> str:
-    count = 0
+    count = sum(draft.rows.named.values())  # names have become numbers already
+    draft.rows = replace(draft.rows, named={})
     for section in SECTIONS:
         for row in draft.rows.section(section):
             for key in ("id", "image_id", "category_id") if isinstance(row, dict) else ():

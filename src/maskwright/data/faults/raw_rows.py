@@ -5,7 +5,7 @@ Letters: H W image.
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 from maskwright.data import formats
 from maskwright.data.dataset import Dataset
 from maskwright.data.faults.table import Finding, Section
+from maskwright.data.formats.coco.ids import number_names
+from maskwright.data.formats.coco.layout import parts_of
 from maskwright.data.formats.coco.rows import MOST_PIXELS, annotation_row, category_rows, image_row
 from maskwright.data.formats.shared.fields import Row, read_json, short, whole, write_sections
 from maskwright.data.formats.shared.image_files import found_name
@@ -31,6 +33,7 @@ class RawRows:
 
     path: the annotation file or folder. root: the images' folder. extra: the file's other sections.
     problems: what kept the file, or a section of it, from being read. native: whether it is a COCO file.
+    named: how many ids of each section were names, which became numbers.
     """
 
     path: Path
@@ -41,6 +44,7 @@ class RawRows:
     extra: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[Finding, ...] = ()
     native: bool = True
+    named: Mapping[Section, int] = field(default_factory=dict)
 
     def section(self, name: Section) -> list[Any]:
         """One of the three lists."""
@@ -67,11 +71,12 @@ def read(path: Path, images: Path | None = None, format: str | None = None) -> R
     if format is not None:
         formats.find(format)
     try:
-        file = path / "annotations.json" if path.is_dir() else path
+        parts = parts_of(path)
+        file = parts[0].file if len(parts) == 1 else path
         if format in (None, "coco") and file.is_file() and (format == "coco" or file.suffix.lower() == ".json"):
             content = read_json(file)
             if format == "coco" or _looks_like_coco(content):
-                return _of_json(file, _root(file, content) if images is None else images, content)
+                return _of_json(file, _root(parts[0].folders, content) if images is None else images, content)
         chosen = formats.recognise(path) if format is None else formats.find(format)
         return of_dataset(chosen.load(path, images))  # not formats.load, which corrects the names of images
     except DataError as error:
@@ -127,15 +132,13 @@ def _of_json(path: Path, root: Path, content: Any) -> RawRows:
     for name in [s for s in SECTIONS if s not in lists]:
         found = "is missing" if given[name] is None else f"must be a list, got {short(given[name])}"
         problems.append(Finding("unreadable-annotations", path.name, f"the section '{name}' {found}", detail=name))
-    return RawRows(path, root, extra=content, problems=tuple(problems), **lists)
+    named: Any = number_names(lists)
+    return RawRows(path, root, extra=content, problems=tuple(problems), named=named, **lists)
 
 
-def _root(path: Path, content: Any) -> Path:
-    """The first folder near the file that has one of the first images, else the file's own."""
+def _root(folders: Sequence[Path], content: Any) -> Path:
+    """The first of the folders that has one of the first images, else the first folder."""
     images = content.get("images") if isinstance(content, dict) else None
     some = [r.get("file_name") for r in (images if isinstance(images, list) else [])[:50] if isinstance(r, dict)]
     names = [name for name in some if isinstance(name, str) and name and "\0" not in name]
-    for folder in (path.parent, path.parent / "images", path.parent.parent / "images"):
-        if any(found_name(folder, name) for name in names):
-            return folder
-    return path.parent
+    return next((f for f in folders if any(found_name(f, name) for name in names)), folders[0])

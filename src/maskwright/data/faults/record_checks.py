@@ -83,6 +83,8 @@ def clashes(view: RecordIndex) -> Findings:
 def odd_ids(view: RecordIndex) -> Findings:
     for section in SECTIONS:
         text = Counter[str]()
+        if section in view.rows.named:
+            text["id (a name)"] = view.rows.named[section]
         for k, row, number in _sound(view, section):
             text.update(key for key in _REFERENCES[section] if not isinstance(row[key], int))
             if number < 0:

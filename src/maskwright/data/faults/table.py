@@ -60,7 +60,7 @@ IDS = (
           repair="the class is added under the name 'class ID', to be renamed", advice="Add the class."),
     error("unknown-image", "An annotation belongs to an image that the file does not list.",
           repair="the annotation is left out", advice="Add the image."),
-    warning("id-as-text", "Ids are written as text or with a decimal point; other tools do not match them.",
+    warning("id-as-text", "Ids are text, names or have a decimal point; other tools do not match them.",
             repair="they become whole numbers"),
     warning("negative-id", "An id is negative; tools use such numbers for 'none'.", repair="a new id"),
     warning("annotation-id-zero",

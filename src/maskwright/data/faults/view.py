@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from maskwright.data.dataset import RLE, draw_segmentations
 from maskwright.data.faults.raw_rows import GONE, RawRows, finite, stated_size
 from maskwright.data.faults.table import FAULTS, Finding
+from maskwright.data.formats.coco.rows import is_ignored
 from maskwright.data.formats.shared.fields import Box, Row, box_tuple, whole
 from maskwright.types import Masks, Size
 
@@ -68,7 +69,7 @@ class CheckedObject:
 
     @property
     def crowd(self) -> bool:
-        return self.row.get("iscrowd") in (1, True, "1")
+        return marks_crowd(self.row)
 
     def finding(self, fault: str, message: str, detail: Any = None) -> Finding | None:
         """The finding, unless a fault of the annotation or its image that was found already explains it."""
@@ -104,6 +105,11 @@ class CheckedObject:
     def place(self) -> Box | None:
         """The box of the outline, or the stated one."""
         return self.extent or self.box
+
+
+def marks_crowd(row: Row) -> bool:
+    """Whether a record says that it is a crowd region, or one to ignore, in whatever spelling."""
+    return row.get("iscrowd") in (1, "1") or is_ignored(row)
 
 
 @dataclass(eq=False)
@@ -155,7 +161,7 @@ def index(rows: RawRows) -> RecordIndex:
         if owner is not None:
             owner.objects.append(k)
         category = whole(row.get("category_id"))
-        if category is not None and row.get("iscrowd") not in (1, True, "1"):
+        if category is not None and not marks_crowd(row):
             out.counts[category] += 1
     out.boxes_are_corners = _corners(out)
     return out

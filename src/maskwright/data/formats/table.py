@@ -36,6 +36,7 @@ class Format:
         folder. copy: also copy the image files, byte for byte, to their place in the layout. Raises ConfigError where
         the layout needs its images, or cannot hold them, and `copy` says otherwise; DataError, before anything is
         written, where images are missing or names clash. `shared.saving` and `shared.image_files` do most of it.
+    segmentation: whether `save` takes the form of the outlines, "polygon" or "rle", as its last argument.
     one_file: the suffix of a place that is a single annotation file (".json"), None where every place is a folder.
     keeps: what a round trip keeps and what it loses, in words.
     """
@@ -44,14 +45,15 @@ class Format:
     summary: str
     recognise: Callable[[Path], bool]
     load: Callable[[Path, Path | None], Dataset]
-    save: Callable[[Path, Dataset, bool], tuple[str, ...]]
+    save: Callable[..., tuple[str, ...]]
     keeps: str
     one_file: str | None = None
+    segmentation: bool = False
 
 
 _ROWS = (
     Format("coco", "COCO JSON: one file, or a folder of annotations.json and images/",
-           coco.recognise, coco.load_place, coco.save_place, "everything", one_file=".json"),
+           coco.recognise, coco.load_place, coco.save_place, "everything", one_file=".json", segmentation=True),
     Format("yolo", "YOLO (Ultralytics): data.yaml, images/ and labels/ with one text file for each image",
            yolo.recognise, yolo.load, yolo.save,
            "outlines to a thousandth of a pixel (parts and holes become one polygon, joined by seams that enclose "
@@ -68,17 +70,19 @@ _ROWS = (
     Format("youtube_vis", "YouTube-VIS JSON (videos): one file, or a folder of instances.json and JPEGImages/",
            youtube_vis.recognise, youtube_vis.load, youtube_vis.save,
            "everything but landmarks, the annotations' own ids, and fields of images or of single frames",
-           one_file=".json"),
+           one_file=".json", segmentation=True),
     Format("labelme", "LabelMe: a folder with one JSON file for each image",
            labelme.recognise, labelme.load, labelme.save,
-           "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks, clips; not the ids"),
+           "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks, clips; not the ids",
+           segmentation=True),
     Format("voc", "Pascal VOC: JPEGImages/, SegmentationObject/, SegmentationClass/, Annotations/, ImageSets/",
            voc.recognise, voc.load, voc.save,
            "the pixels of objects that do not overlap (254 in an image at most), boxes rounded to pixels, classes, "
            "train and val; crowds become void; not landmarks, tracks, objects with a box only, and ids"),
     Format("cvat", "CVAT XML 1.1: one file, or a folder of annotations.xml and images/ (of videos it is read only)",
            cvat.recognise, cvat.load, cvat.save,
-           "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks; not the ids", one_file=".xml"),
+           "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks; not the ids",
+           one_file=".xml", segmentation=True),
 )  # fmt: skip
 
 FORMATS: Mapping[str, Format] = MappingProxyType({row.name: row for row in _ROWS})
@@ -100,19 +104,30 @@ def load(
     return with_slashes((chosen or recognise(place)).load(place, folder))
 
 
-def save(path: str | os.PathLike[str], dataset: Dataset, format: str, copy: bool | None = None) -> tuple[str, ...]:
+def save(
+    path: str | os.PathLike[str],
+    dataset: Dataset,
+    format: str,
+    copy: bool | None = None,
+    segmentation: str | None = None,
+) -> tuple[str, ...]:
     """Write a data set as `format` to a new place; returns a sentence for each kind of information that is lost.
 
-    copy: with the image files; None: yes, unless the place is a single annotation file.
+    copy: with the image files; None: yes, unless the place is a single annotation file. segmentation: all outlines as
+    polygons ("polygon") or run lengths ("rle"; in LabelMe bitmaps), which fill the same pixels; None: as they are.
     Raises ConfigError for an unknown format or a choice it does not offer, DataError where images are missing or of
     another size than their record says, or the place is taken.
     """
     chosen, place = find(format), Path(path)
     if copy is None:
         copy = chosen.one_file is None or place.suffix.lower() != chosen.one_file
+    if segmentation is not None and not chosen.segmentation:
+        others = ", ".join(f.name for f in FORMATS.values() if f.segmentation)
+        text = f"{format} has one form of outlines, so 'segmentation' cannot be chosen; it can for {others}."
+        raise ConfigError(text, options=("segmentation",))
     missing = () if dataset.root is None else dataset.require_sizes()
     try:
-        lost = chosen.save(place, dataset, copy)
+        lost = chosen.save(place, dataset, copy, *(() if segmentation is None else (segmentation,)))
     except FileExistsError as error:
         raise DataError(str(error)) from error
     maps = 0 if dataset.semantic_maps is None else len(dataset)

@@ -1,13 +1,16 @@
 """COCO JSON, read with every fault named.
 
+Objects may overlap, and no object lies on top of another: each keeps its pixels.
 Letters: H W image. In the files boxes are x, y, width, height; in memory xyxy.
 """
 
 import os
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from maskwright.data.dataset import Dataset
+from maskwright.data.formats.coco.ids import NAME, number_names
+from maskwright.data.formats.coco.layout import is_coco, joined, parts_of
 from maskwright.data.formats.coco.rows import AnnotationReader, Categories, read_images, read_sections
 from maskwright.data.formats.shared.image_files import require_folder, with_slashes
 from maskwright.data.formats.shared.saving import FileOrFolder, folder_of_first
@@ -16,22 +19,25 @@ LAYOUT = FileOrFolder("annotations.json", "images")
 
 
 def recognise(place: Path) -> bool:
-    """A JSON file with images and annotations, or a folder with such an annotations.json."""
-    return LAYOUT.has_keys(place, {"images", "annotations"})
+    """A JSON file with images and annotations, or a folder with such files where the common tools put them."""
+    parts = parts_of(place)
+    return bool(parts) and all(is_coco(part.file) for part in parts)
 
 
 def load_place(place: Path, images: Path | None = None) -> Dataset:
-    """Read the file, or the folder's annotations.json.
+    """Read the file, or the files of a folder, which `layout` describes; several files are the parts of one data set.
 
-    Without `images` the images' folder is the first of these that has the first image: the file's own folder, the
-    folder `images` in it, and the folder `images` beside it; where none has it, the file's own.
+    Without `images` the images' folder is the first of those that the layout allows which has the first image; where
+    none has it, the first of them.
     """
-    path = LAYOUT.file(place)
-    dataset = load(path, images)
-    if images is not None:
-        return dataset
-    near = (path.parent, path.parent / "images", path.parent.parent / "images")
-    return replace(dataset, root=folder_of_first(near, dataset.images[0].file_name if dataset.images else ""))
+    parts = parts_of(place) or parts_of(LAYOUT.file(place))
+    if len(parts) == 1:
+        return _load(parts[0].file, parts[0].folders if images is None else (images,))
+    loaded = []
+    for part in parts:
+        folders = part.folders if images is None else (images, images / part.file.stem, images / part.name)
+        loaded.append((part, _load(part.file, folders)))
+    return joined(place, loaded)
 
 
 def load(json_path: str | os.PathLike[str], images_dir: str | os.PathLike[str] | None = None) -> Dataset:
@@ -40,20 +46,35 @@ def load(json_path: str | os.PathLike[str], images_dir: str | os.PathLike[str] |
     json_path: COCO JSON with images, annotations and categories. images_dir: the folder its file names are relative
     to; without it boxes and masks are available, images are not.
     A missing or null iscrowd is read as 0, such a bbox as the extent of the outline, such an area as the pixels of the
-    mask; what is unusual but usable (a box beyond its image, an object of no area) is kept and counted in
-    `Dataset.notes`. Fields and sections without a place of their own are kept in `extra` and `class_extra`. A \ in a
-    file name is read as / where the file is found only so.
+    mask, such a size of an image as that of its file. "ignore": 1 makes a crowd region, "rotation" in the attributes of
+    a box without outline (CVAT) a turned box, and ids that are names become numbers; notes count them. What is unusual
+    but usable (a box beyond its image, an object of no area) is kept and counted in `Dataset.notes`. Fields and
+    sections without a place of their own are kept in `extra` and `class_extra`. A \ in a file name is read as / where
+    the file is found only so.
     Raises DataError, naming the file, the record and what to do, for anything else.
     """
-    source = Path(json_path)
-    root = None if images_dir is None else Path(images_dir)
-    require_folder(root, source)
+    return _load(Path(json_path), () if images_dir is None else (Path(images_dir),))
+
+
+def _load(source: Path, folders: Sequence[Path]) -> Dataset:
+    """folders: the images are in the first of these that has the first image; without any they are not available."""
+    if len(folders) == 1:
+        require_folder(folders[0], source)
     rows, extra = read_sections(source, "images")
+    named = number_names(rows)
+    first = rows["images"][0] if rows["images"] else None
+    name = first.get("file_name") if isinstance(first, dict) else None
+    root = folder_of_first(folders, name if isinstance(name, str) else "") if folders else None
     found = Categories(source, rows["categories"])
-    images = read_images(source, rows["images"])
+    images, notes = read_images(source, rows["images"], root)
     reader = AnnotationReader(source, images, found.classes, found.landmarks)
     annotations = reader.read(rows["annotations"])
-    notes = (*found.notes, *reader.notes())
+    renamed = tuple(
+        f"The ids of the {count} '{section}' are names; here they have the numbers 1 to {count} in the file's order, "
+        f"and what is written for them has these (the names are kept as '{NAME}')."
+        for section, count in named.items()
+    )
+    notes = (*renamed, *found.notes, *notes, *reader.notes())
     return with_slashes(
         Dataset(found.classes, images, annotations, root, source, notes, found.landmarks, found.extra, extra)
     )

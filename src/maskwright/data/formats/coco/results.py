@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from maskwright.data.dataset import RLE, Dataset, ImageRecord
+from maskwright.data.formats.coco.ids import NAME
 from maskwright.data.formats.coco.rows import drawn, known
 from maskwright.data.formats.shared.fields import Box, Record, box_from_xywh, read_json
 from maskwright.errors import DataError
@@ -41,9 +42,10 @@ def read_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, tu
     if not isinstance(rows, list):
         hint = " This looks like an annotation file, not results." if isinstance(rows, dict) else ""
         raise DataError(f"{source}: expected a JSON list of results, got {type(rows).__name__}.{hint}")
-    images = {r.id: r for r in dataset.images}
+    images: dict[object, ImageRecord] = {r.id: r for r in dataset.images}
+    images |= {r.extra[NAME]: r for r in dataset.images if isinstance(r.extra.get(NAME), str)}
     label_of = {c: k for k, c in enumerate(dataset.classes.ids)}
-    by_image: dict[int, list[ResultRow]] = {i: [] for i in images}
+    by_image: dict[int, list[ResultRow]] = {r.id: [] for r in dataset.images}
     first: dict[object, int] = {}
     for position, row in enumerate(rows):
         at = Record(source, f"result {position}")
@@ -61,10 +63,11 @@ def read_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, tu
 
 
 def _read_result(
-    at: Record, row: Any, images: Mapping[int, ImageRecord], label_of: Mapping[int, int], dataset: Dataset
+    at: Record, row: Any, images: Mapping[object, ImageRecord], label_of: Mapping[int, int], dataset: Dataset
 ) -> tuple[int, ResultRow]:
     row = at.table(row)
-    image = images.get(at.whole(row, "image_id"))
+    name = row.get("image_id")
+    image = images.get(name if isinstance(name, str) and name in images else at.whole(row, "image_id"))
     if image is None:
         raise at.fault(
             f"image_id {row['image_id']} is not an image of {dataset.source}. Do the two files belong together?"

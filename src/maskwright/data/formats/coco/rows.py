@@ -25,12 +25,22 @@ from maskwright.data.formats.shared.fields import (
     short,
     split_frame,
 )
-from maskwright.data.formats.shared.outlines import extent
+from maskwright.data.formats.shared.foreign import named_tool
+from maskwright.data.formats.shared.image_files import found_name, size_of
+from maskwright.data.formats.shared.losses import sentence
+from maskwright.data.formats.shared.outlines import box_corners, extent, turned
 from maskwright.errors import DataError
-from maskwright.types import Classes, Landmarks, Masks
+from maskwright.types import Classes, Landmarks, Masks, Size
 
 _BEYOND = 1.0  # pixels a box may reach beyond its image before it is worth a note: annotation tools round
 _WRONG_COUNT = "state a wrong num_keypoints"
+_IGNORED = 'have "ignore": 1'
+_TURNED = 'are boxes with a "rotation"'
+_OUTCOMES = {
+    _WRONG_COUNT: "counted again",
+    _IGNORED: "read as crowd regions, which are neither learnt nor counted as objects",
+    _TURNED: "read as turned outlines, whose extent is the box",
+}
 _CATEGORY = frozenset(("id", "name", "keypoints", "skeleton"))
 MOST_PIXELS = 2**32 - 1  # what run lengths can count
 _IMAGE = frozenset(("id", "file_name", "height", "width"))
@@ -44,6 +54,9 @@ def read_sections(source: Path, first: str, kind: str = "COCO") -> tuple[dict[st
     Raises DataError where the file is no object, or a list is missing or no list.
     """
     content, names = read_json(source), (first, "annotations", "categories")
+    tool = named_tool(content)
+    if tool is not None:
+        raise DataError(f"{source}: {tool}")
     if not isinstance(content, dict):
         hint = ""
         if isinstance(content, list):
@@ -141,15 +154,22 @@ def category_rows(dataset: Dataset) -> Iterable[Row]:
 # ---- images ---------------------------------------------------------------------------------------------------------
 
 
-def read_images(source: Path, rows: list[Any]) -> tuple[ImageRecord, ...]:
-    """The image rows, in the file's order."""
+def read_images(
+    source: Path, rows: list[Any], root: Path | None = None
+) -> tuple[tuple[ImageRecord, ...], tuple[str, ...]]:
+    """The image rows, in the file's order, and notes. root: the images' folder, for sizes that the file lacks."""
     records: list[ImageRecord] = []
+    measured: list[str] = []
     frames = Counter[Any]()
     for at, number, row in identified(source, rows, "image"):
         name = row.get("file_name")
         if not isinstance(name, str) or not name:
             raise at.fault(f"'file_name' must be the name of the image file, got {short(name)}.")
-        size = at.size(row)
+        if row.get("height") is None and row.get("width") is None:
+            size = _size_of_file(at, row, root)
+            measured.append(name)
+        else:
+            size = at.size(row)
         if size[0] * size[1] > MOST_PIXELS:
             raise at.fault(
                 f"height {size[0]} and width {size[1]} make more pixels than run lengths can count ({MOST_PIXELS}); "
@@ -159,7 +179,22 @@ def read_images(source: Path, rows: list[Any]) -> tuple[ImageRecord, ...]:
         frame, extra = split_frame({k: v for k, v in row.items() if k not in _IMAGE}, frames[video])
         frames[video] += 1
         records.append(ImageRecord(number, name, size, extra, frame))
-    return tuple(records)
+    what = "image{s} without height and width in the file; they are those of the image files"
+    return tuple(records), sentence(len(measured), what, measured)
+
+
+def _size_of_file(at: Record, row: Row, root: Path | None) -> Size:
+    """(H, W) of an image whose record has none (Label Studio writes null)."""
+    state = "are null" if "height" in row or "width" in row else "are missing"
+    found = None if root is None else found_name(root, row["file_name"])
+    if root is None or found is None:
+        where = "no folder of images is given" if root is None else f"{root / row['file_name']} does not exist"
+        raise DataError(
+            f"{at.source}: {at.name}: 'height' and 'width' {state}, and the image, which would give them, is not found "
+            f"({where}). Give the images' folder, or add the two numbers.",
+            options=("images",),
+        )
+    return size_of(root / found, at.source)
 
 
 def image_row(record: ImageRecord, file_name: str) -> Row:
@@ -203,10 +238,18 @@ class AnnotationReader:
             raise at.fault(f"category_id {row['category_id']} is not in the list 'categories' ({known(self.classes)}).")
         outline = at.segmentation(row.get("segmentation"), image.size)
         box = self._box(at, row, outline, image)
+        if outline is None and (degrees := _rotation(row)):
+            outline = (turned(box_corners(box), (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, degrees).reshape(-1),)
+            box = extent(outline)
+            row["attributes"] = {k: v for k, v in row["attributes"].items() if k != "rotation"}
+            self.unusual.setdefault(_TURNED, []).append(number)
         area = self._area(at, row, outline, image, box)
         crowd = 0 if row.get("iscrowd") is None else row["iscrowd"]
         if crowd not in (0, 1):
             raise at.fault(f"'iscrowd' must be 0 or 1, got {short(crowd)}.")
+        if not crowd and is_ignored(row):
+            crowd = 1
+            self.unusual.setdefault(_IGNORED, []).append(number)
         if area == 0 or box[2] == box[0] or box[3] == box[1]:
             self.unusual.setdefault("have no area", []).append(number)
         points = self._keypoints(at, row, label)
@@ -266,9 +309,21 @@ class AnnotationReader:
         """What is unusual, one sentence each."""
         return tuple(
             f"Annotations that {what}: {len(ids)} (ids {', '.join(map(str, ids[:5]))}"
-            f"{', ...' if len(ids) > 5 else ''}); {'counted again' if what == _WRONG_COUNT else 'kept as they are'}."
+            f"{', ...' if len(ids) > 5 else ''}); {_OUTCOMES.get(what, 'kept as they are')}."
             for what, ids in self.unusual.items()
         )
+
+
+def is_ignored(row: Row) -> bool:
+    """Whether an annotation is a region to ignore ("ignore": 1 of VisDrone, CrowdHuman and WIDER as COCO)."""
+    return row.get("ignore") in (1, "1")
+
+
+def _rotation(row: Row) -> float:
+    """Degrees, clockwise, by which CVAT's COCO turns a box around its centre; 0 where it says none."""
+    attributes = row.get("attributes")
+    degrees = attributes.get("rotation") if isinstance(attributes, dict) else None
+    return float(degrees) if isinstance(degrees, (int, float)) and abs(degrees) < 1e6 and degrees % 360 else 0.0
 
 
 def drawn(at: Record, outline: Polygons | RLE, image: ImageRecord) -> Masks:

@@ -17,19 +17,21 @@ from maskwright.atomic import replacing
 from maskwright.data.dataset import Annotation, Dataset
 from maskwright.data.formats.cvat.read import LAYOUT, OWN
 from maskwright.data.formats.shared.losses import check_names, lost_frames, sentence
+from maskwright.data.formats.shared.outlines import in_form, tight
 from maskwright.data.formats.shared.xml_tree import node, plain, tag
 from maskwright.errors import DataError
-from maskwright.types import BoolArray, Landmarks, Masks
+from maskwright.types import Landmarks, Masks
 
 _SUFFIX = " landmarks"
 
 
-def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
+def save(place: Path, dataset: Dataset, copy: bool = True, segmentation: str | None = None) -> tuple[str, ...]:
     """Write a new .xml file (annotations alone), or a new folder of annotations.xml and, with `copy`, images/.
 
-    Objects of no pixels are left out and counted.
+    Objects of no pixels are left out and counted. segmentation: the form of all outlines, see `in_form`.
     """
     _check(place, dataset)
+    dataset = dataset if segmentation is None else in_form(dataset, segmentation)
     return LAYOUT.save(place, dataset, copy, lambda path, names: _write(path, dataset, names))
 
 
@@ -154,15 +156,13 @@ def _outline(row: Annotation) -> list[tuple[str, dict[str, object]]]:
 
 def _mask(masks: Masks) -> list[tuple[str, dict[str, object]]]:
     """The run lengths of the only mask of `masks`, row by row inside its tight window, background first."""
-    crop: BoolArray = masks.bitmaps[0]
-    if not crop.any():
+    found = tight(masks)
+    if found is None:
         return []
-    rows, columns = np.flatnonzero(crop.any(axis=1)), np.flatnonzero(crop.any(axis=0))
-    tight = crop[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    edges = np.flatnonzero(np.diff(tight.reshape(-1), prepend=False))  # runs alternate, and the first is background
-    runs = np.diff([0, *edges.tolist(), tight.size])
-    top, left = masks.corners[0] + (rows[0], columns[0])
-    window = {"left": left, "top": top, "width": tight.shape[1], "height": tight.shape[0]}
+    crop, top, left = found
+    edges = np.flatnonzero(np.diff(crop.reshape(-1), prepend=False))  # runs alternate, and the first is background
+    runs = np.diff([0, *edges.tolist(), crop.size])
+    window = {"left": left, "top": top, "width": crop.shape[1], "height": crop.shape[0]}
     return [("mask", {"rle": ", ".join(map(str, runs.tolist())), **window})]
 
 

@@ -24,8 +24,18 @@ import numpy as np
 from maskwright import media
 from maskwright.atomic import replacing
 from maskwright.data.dataset import RLE, Dataset, ImageRecord, Polygons
-from maskwright.data.formats.shared.fields import Record, Row, json_keys, read_classes, read_json, short, split_frame
-from maskwright.data.formats.shared.image_files import relative_names, require_folder, size_of
+from maskwright.data.formats.shared.fields import (
+    Record,
+    Row,
+    json_keys,
+    read_classes,
+    read_json,
+    short,
+    split_frame,
+    whole,
+)
+from maskwright.data.formats.shared.image_files import image_files, relative_names, require_folder, size_of
+from maskwright.data.formats.shared.losses import sentence
 from maskwright.data.formats.shared.outlines import FileObject, box_corners, collect, ellipse, extent, rle_of
 from maskwright.data.formats.shared.shapes import LoosePoints, ShapeGroup, assembled, completed, left_out_notes
 from maskwright.errors import ConfigError, DataError, ImageError, suggest
@@ -43,10 +53,11 @@ SHAPE_KEYS = frozenset(("label", "points", "group_id", "shape_type", "mask", "tr
 
 @dataclass
 class _Sheet:
-    """One file, read. extra: its fields that have no place of their own."""
+    """One file, read. guessed: whether its imagePath is no image. extra: its fields that have no place of their own."""
 
     at: Record
     image: Path
+    guessed: bool
     size: Size
     objects: list[ShapeGroup]
     extra: Row
@@ -98,9 +109,9 @@ def unpack(place: Path) -> tuple[Path, ...]:
     written = []
     for file in sorted(_json_files(place)) if place.is_dir() else [place]:
         document, at = Record(file, "the file").table(read_json(file)), Record(file, "imageData")
-        target = file.parent / _name(file, document).name
-        data = document.get("imageData")
-        if data and not _image(file, document, file.parent, None).is_file():
+        data, image = document.get("imageData"), _image(file, document, file.parent, None)
+        target = file.parent / image.name
+        if data and not image.is_file():
             content = _base64(at, data)
             _header(at, content)
             with replacing(target) as part:
@@ -130,25 +141,39 @@ def _sheet(file: Path, base: Path, images: Path | None, left_out: Counter[str]) 
     if not image.is_file() and document.get("imageData"):
         left_out["embedded"] += 1
     objects = _objects(file, shapes, size, left_out)
-    return _Sheet(at, image, size, objects, extra, _named_landmarks(at, document.get("landmarks")))
+    landmarks = _named_landmarks(at, document.get("landmarks"))
+    return _Sheet(at, image, _name(document) is None, size, objects, extra, landmarks)
 
 
-def _name(file: Path, document: Row) -> PurePosixPath:
-    """The path of the image, of any operating system, with /; of an absolute one the file name alone."""
+def _name(document: Row) -> PurePosixPath | None:
+    """The path of the image, of any operating system, with /; of an absolute one the file name alone.
+
+    None where it cannot be an image: missing, a folder, or a JSON file.
+    """
     value = document.get("imagePath")
-    if not isinstance(value, str) or not PureWindowsPath(value).name:
-        raise Record(file, "the file").fault(f"'imagePath' must name the image, got {short(value)}.")
-    path = PureWindowsPath(value)
+    path = PureWindowsPath(value if isinstance(value, str) else "")
+    if path.name in ("", "..") or path.suffix.lower() == ".json":
+        return None
     return PurePosixPath(path.name if path.anchor else path.as_posix())
 
 
 def _image(file: Path, document: Row, base: Path, images: Path | None) -> Path:
-    """The first of the possible places that has the image, else the first of them."""
-    name = _name(file, document)
+    """The first of the possible places that has the image, else the first of them.
+
+    Where `imagePath` is no image it is the one called like the JSON file, in the folder or inside the file.
+    """
+    name = _name(document)
+    below = file.parent if images is None else images / file.parent.relative_to(base)
+    if name is None:
+        twins = [p for f in dict.fromkeys((below, images or below)) for p in image_files(f) if p.stem == file.stem]
+        if not twins and not document.get("imageData"):
+            text = f"'imagePath' must name the image, got {short(document.get('imagePath'))}"
+            raise Record(file, "the file").fault(f"{text}, and {below} has no image called '{file.stem}'. Correct it.")
+        return twins[0] if twins else below / f"{file.stem}.png"
     if images is None:
         places = [file.parent / name, file.parent / document["imagePath"], file.parent / name.name]
     else:
-        places = [images / file.parent.relative_to(base) / name.name, images / name, images / name.name]
+        places = [below / name.name, images / name, images / name.name]
     found: Path = next((p for p in places if p.is_file()), places[0])
     return found
 
@@ -206,9 +231,9 @@ def _objects(file: Path, shapes: Sequence[Any], size: Size, left_out: Counter[st
         at = Record(file, f"shape {k} ('{name}')")
         kind, group = row.get("shape_type") or "polygon", row.get("group_id")
         flags = row.get("flags") if isinstance(row.get("flags"), dict) else {}
-        if group is not None and not isinstance(group, (int, str)):
+        if group is not None and not isinstance(group, (int, str)) and whole(group) is None:
             raise at.fault(f"'group_id' must be a number or text, got {short(group)}.")
-        group = None if group is None else str(group)
+        group = None if group is None else str(group if isinstance(group, str) else whole(group)).strip() or None
         if name in NO_CLASS:
             left_out[f"shapes labelled {name}"] += 1
         elif kind in _POINTS:
@@ -262,19 +287,26 @@ def _corners(at: Record, row: Row, least: int) -> list[list[float]]:
 
 
 def _bitmap(at: Record, row: Row, size: Size) -> RLE:
+    """The pixels of a mask, cut at the image's border.
+
+    Its points are the first and the last pixel; of fractions, which moving it leaves, the first is rounded, as in
+    LabelMe, and the mask keeps its own extent.
+    """
     corners = _corners(at, row, 2)
     content = _base64(at, row.get("mask"))
     try:
-        crop = media.read_image(content).any(axis=2)
+        crop = np.asarray(media.read_image(content).any(axis=2))
     except ImageError as error:
         raise at.fault(f"its mask is not an image: {error}") from error
-    (x0, y0), (x1, y1) = [(int(x), int(y)) for x, y in corners[:2]]
-    if len(corners) != 2 or crop.shape != (y1 - y0 + 1, x1 - x0 + 1):
+    (left, top), (right, bottom) = [(round(x), round(y)) for x, y in corners[:2]]
+    stated = (bottom - top + 1, right - left + 1)
+    whole_corners = all(float(v).is_integer() for corner in corners for v in corner)
+    if len(corners) != 2 or (whole_corners and crop.shape != stated):
         raise at.fault(
             f"its mask is {crop.shape[0]}x{crop.shape[1]} (height x width), and its points {corners} say "
-            f"{y1 - y0 + 1}x{x1 - x0 + 1}: the first and last pixel, both counted. Draw it again."
+            f"{stated[0]}x{stated[1]}: the first and last pixel, both counted. Draw it again."
         )
-    return rle_of(crop, y0, x0, size)
+    return rle_of(crop, top, left, size)
 
 
 # ---- classes and landmarks ------------------------------------------------------------------------------------------
@@ -332,6 +364,8 @@ def _notes(sheets: Sequence[_Sheet], left_out: Counter[str], boxes: int) -> tupl
     notes = [*left_out_notes(left_out)]
     if boxes:
         notes.append(f"All {boxes} objects are rectangles: they are taken as boxes without masks.")
+    guessed = [sheet.at.source.name for sheet in sheets if sheet.guessed]
+    notes += sentence(len(guessed), "file{s} whose imagePath is no image; the image of the same name is taken", guessed)
     if embedded:
         notes.append(
             f"{embedded} of {len(sheets)} images exist only inside their JSON files. Unpack them first (the option "

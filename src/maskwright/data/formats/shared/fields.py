@@ -287,26 +287,39 @@ def json_keys(path: Path, names: Iterable[str]) -> frozenset[str]:
 def write_sections(path: Path, sections: Mapping[str, Any]) -> None:
     """Write a JSON object of sections, one line a row; a single section without a name becomes a bare list.
 
-    The file is written beside the target and renamed. Raises DataError where a value is NaN or infinite, which JSON
-    does not have.
+    The file is written beside the target and renamed. Numbers of NumPy become numbers. Raises DataError where a value
+    is NaN, infinite or of another type that JSON does not have.
     """
+    with replacing(path) as part, open(part, "w", encoding="utf-8") as out:
+        _write_sections(path, out.write, sections)
+
+
+def json_text(path: Path, value: Any, **options: Any) -> str:
+    """JSON of a value, numbers and arrays of NumPy as numbers and lists. path: for messages; see `write_sections`."""
     try:
-        with replacing(path) as part, open(part, "w", encoding="utf-8") as out:
-            _write_sections(out.write, sections)
+        return json.dumps(value, allow_nan=False, default=_of_numpy, **options)
     except ValueError as error:
         raise DataError(f"{path}: cannot be written, a number is NaN or infinite ({error}).") from error
+    except TypeError as error:
+        raise DataError(f"{path}: cannot be written as JSON ({error}). Convert it, or remove the field.") from error
 
 
-def _write_sections(write: Callable[[str], Any], sections: Mapping[str, Any]) -> None:
+def _of_numpy(value: object) -> Any:
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f"{short(value)} is of the type {type(value).__name__}")
+
+
+def _write_sections(path: Path, write: Callable[[str], Any], sections: Mapping[str, Any]) -> None:
     bare = list(sections) == [""]
     for k, (name, rows) in enumerate(sections.items()):
         if not bare:
             write(f"{'{' if k == 0 else ','}\n{json.dumps(name)}: ")
         if isinstance(rows, (str, int, float, dict)) or rows is None:
-            write(json.dumps(rows, allow_nan=False))
+            write(json_text(path, rows))
         else:
             write("[")
             for n, row in enumerate(rows):
-                write((",\n" if n else "\n") + json.dumps(row, allow_nan=False))
+                write((",\n" if n else "\n") + json_text(path, row))
             write("]")
     write("\n" if bare else "}\n")

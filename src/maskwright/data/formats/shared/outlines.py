@@ -5,18 +5,21 @@ Letters: N objects of one image, n points of a ring. Boxes are xyxy in the image
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from maskwright.data.dataset import RLE, Annotation, ImageRecord, Polygons, draw_named, draw_segmentations
+from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons, draw_named, draw_segmentations
 from maskwright.data.formats.shared.fields import Box, box_area, box_tuple
-from maskwright.errors import DataError
+from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.ops import masks as mask_ops
 from maskwright.types import BoolArray, Landmarks, Masks, Size
+
+FORMS = ("polygon", "rle")
+"""The forms of an outline, as `in_form` knows them."""
 
 _COUNTABLE = 1 << 16  # values up to which a table with an entry for each is made
 _CIRCLE_ERROR = 0.05  # pixels by which the polygon of a circle may miss it
@@ -124,6 +127,28 @@ def polygons_of(rows: Sequence[Annotation], size: Size) -> list[Polygons | None]
     return [a.segmentation if isinstance(a.segmentation, tuple) else p for a, p in zip(rows, out, strict=True)]
 
 
+def in_form(dataset: Dataset, form: str | None) -> Dataset:
+    """The data set with outlines as polygons ("polygon") or run lengths ("rle"), which fill the same pixels.
+
+    None: as they are, and crowd regions as run lengths, which COCO has for them. A mask without a pixel stays as it is.
+    """
+    if form not in (None, *FORMS):
+        raise ConfigError(f"segmentation is one of {', '.join(FORMS)}, got '{form}'.{suggest(str(form), FORMS)}")
+    out = {}
+    for record in dataset.images:
+        rows = list(dataset.annotations[record.id])
+        if form == "polygon":
+            pairs = zip(rows, polygons_of(rows, record.size), strict=True)
+            out[record.id] = tuple(replace(a, segmentation=outline or a.segmentation) for a, outline in pairs)
+            continue
+        chosen = [k for k, a in enumerate(rows) if isinstance(a.segmentation, tuple) and (form == "rle" or a.crowd)]
+        named = [(rows[k].segmentation or (), f"{dataset.source}: annotation {rows[k].id}") for k in chosen]
+        for k, lengths in zip(chosen, mask_ops.encode(draw_named(named, record.size)), strict=True):
+            rows[k] = replace(rows[k], segmentation=lengths)
+        out[record.id] = tuple(rows)
+    return replace(dataset, annotations=out)
+
+
 def rle_of(crop: BoolArray, top: int, left: int, size: Size) -> RLE:
     """COCO run lengths of a bitmap whose corner lies at (top, left), cut at the image's border."""
     y0, x0 = max(0, -top), max(0, -left)
@@ -131,6 +156,19 @@ def rle_of(crop: BoolArray, top: int, left: int, size: Size) -> RLE:
     corner = (top + y0, left + x0) if inside.size else (0, 0)
     inside = inside if inside.size else np.zeros((0, 0), np.bool_)
     return mask_ops.encode(Masks(size, np.array([corner], np.int64), (inside,)))[0]
+
+
+def tight(masks: Masks) -> tuple[BoolArray, int, int] | None:
+    """The bitmap of the only mask of `masks` without empty rows and columns around it, and its top and left.
+
+    None where it has no pixel.
+    """
+    crop: BoolArray = masks.bitmaps[0]
+    rows, columns = np.flatnonzero(crop.any(axis=1)), np.flatnonzero(crop.any(axis=0))
+    if not len(rows):
+        return None
+    top, left = (masks.corners[0] + (rows[0], columns[0])).tolist()
+    return crop[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], top, left
 
 
 def union(outlines: Sequence[Polygons | RLE], size: Size) -> Polygons | RLE:

@@ -7,18 +7,21 @@ from maskwright.data.dataset import Annotation, Dataset
 from maskwright.data.formats.coco.rows import annotation_row, category_rows
 from maskwright.data.formats.shared.fields import Row, write_sections
 from maskwright.data.formats.shared.losses import sentence
+from maskwright.data.formats.shared.outlines import in_form
 from maskwright.data.formats.youtube_vis.read import LAYOUT, PER_FRAME
 from maskwright.errors import DataError
 
 
-def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
+def save(place: Path, dataset: Dataset, copy: bool = True, segmentation: str | None = None) -> tuple[str, ...]:
     """Write a new .json file (annotations alone), or a new folder of instances.json and, with `copy`, JPEGImages/.
 
     An image that is no frame of a clip becomes a video of one frame, an object without a track id a track of one
-    frame. Where a track has the id 0 all ids are shifted to begin with 1.
+    frame. Where a track has the id 0 all ids are shifted to begin with 1. segmentation: the form of all outlines, see
+    `in_form`.
     Raises DataError where a video's frames differ in size, or a track is twice in a frame or changes its class.
     """
-    return LAYOUT.save(place, dataset, copy, lambda path, names: _save(path, dataset, names))
+    rows = dataset if segmentation is None else in_form(dataset, segmentation)
+    return LAYOUT.save(place, rows, copy, lambda path, names: _save(path, rows, names))
 
 
 def _save(path: Path, dataset: Dataset, names: list[str]) -> tuple[str, ...]:

@@ -1,0 +1,24 @@
+"""Files of other annotation tools that are not read: what they are, and how to get an export that is."""
+
+from typing import Any
+
+_VIA = "a project or export of the VGG Image Annotator (VIA)"
+_COCO = "Export COCO"
+
+
+def named_tool(content: Any) -> str | None:
+    """A sentence about parsed JSON of a known tool: what it is and what to export instead; None for anything else."""
+    rows = list(content.values()) if isinstance(content, dict) else content if isinstance(content, list) else []
+    first = next((row for row in rows if isinstance(row, dict)), {})
+    keys, inner = set(content) if isinstance(content, dict) else set[str](), set(first)
+    if "_via_img_metadata" in keys or {"filename", "regions"} <= inner:
+        return f"this is {_VIA}. {_COCO} there (Annotation > Export Annotations (COCO format)), and give that file."
+    if {"items", "categories"} <= keys and "images" not in keys:
+        return f"this is a data set in Datumaro's own JSON. {_COCO} with it (format 'coco'), and give that folder."
+    if isinstance(content, list) and ("data_row" in inner or {"Labeled Data", "Label"} <= inner):
+        return f"this is an export of Labelbox. {_COCO} from it, and give that file."
+    if {"objects", "size", "tags"} <= keys:
+        return f"this is an annotation of Supervisely, a file for each image. {_COCO} there, and give that file."
+    if isinstance(content, list) and {"image", "annotations"} <= inner and not {"image_id", "score", "data"} & inner:
+        return f"this is a list in CreateML's form, which has boxes alone. {_COCO} or YOLO instead."
+    return None
