@@ -92,7 +92,7 @@ def one_by_one(
         boxes = proposals.of(0)
         pooled = box.reader(features, boxes, torch.zeros(len(boxes), dtype=torch.int64))
     with timer.stage("box head"):
-        classes, offsets = box.predictor(box.body(pooled))
+        classes, offsets = box.predictor(box.head(pooled))
     with timer.stage("select, NMS"):
         live = Proposals(*(value[:, : len(boxes)] for value in (proposals.boxes, proposals.scores, proposals.alive)))
         found = box.detect(classes.float().softmax(dim=1)[None], offsets[None], live, inputs.sizes, limits)

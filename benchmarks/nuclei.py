@@ -85,7 +85,7 @@ def main() -> None:
             predictor,
             part,
             metrics=("coco", "nuclei"),
-            nuclei_score=arguments.score,
+            metric_score=arguments.score,
             best_threshold=arguments.best_threshold,
             progress=False,
         )
@@ -98,11 +98,10 @@ def main() -> None:
         count = sum(row.objects for row in masks.per_class)
         figures = f"{masks['AP']:9.3f}{masks['AP50']:7.3f}{masks['AP75']:7.3f}{boxes['AP']:8.3f}"
         print(f"{kind:<20}{result.images:>8}{count:>8}{figures}{result.images_per_second:10.2f}")
-    measured = {kind: result.nuclei for kind, result in results.items()}
-    print_nuclei({kind: result for kind, result in measured.items() if result is not None})
+    measured = {kind: result.results["nuclei"] for kind, result in results.items()}
+    print_nuclei(measured)
     if arguments.best_threshold:
-        suited = {kind: result.nuclei_best for kind, result in results.items()}
-        print_nuclei({kind: result for kind, result in suited.items() if result is not None})
+        print_nuclei({kind: result.best for kind, result in measured.items()})
     if arguments.against:
         names = (arguments.against, arguments.model)
         print_times(names, (maskwright.load(arguments.against), predictor), by_kind(held_out))

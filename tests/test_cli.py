@@ -21,6 +21,7 @@ from maskwright.cli import app
 from maskwright.data.formats import coco
 from maskwright.data.synthetic import coco_fixture
 from maskwright.errors import WeightsError
+from maskwright.metrics.table import METRICS
 from maskwright.models.zoo import ZOO
 from maskwright.predictor.options import FindOptions
 from maskwright.results.outputs import WRITERS
@@ -278,6 +279,8 @@ def test_help_is_enough_to_use_each_command() -> None:
         assert f"maskwright {name}" in text
     text = CliRunner(env=plain).invoke(app, ["predict", "--help"]).stdout
     assert all(kind in text for kind in WRITERS)
+    text = CliRunner(env=plain).invoke(app, ["evaluate", "--help"]).stdout
+    assert re.search(rf"--metric.*{'.*'.join(METRICS)}", text)
 
 
 def test_the_command_starts_quickly_and_says_its_version(tmp_path: Path) -> None:

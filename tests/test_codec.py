@@ -42,7 +42,7 @@ def test_a_part_may_be_left_out() -> None:
         ({"spec": {"colour": "RGB"}}, "InputSpec has no field 'colour'"),
         ({"neck": "fnp"}, "neck is 'fpn' or 'c4'.*'fnp'"),
         ({"norm": "frosen"}, "norm is 'frozen' or 'live', got 'frosen'"),
-        ({"num_classes": 0}, "num_classes at least 1"),
+        ({"num_classes": 0}, "num_classes is at least 1"),
         ({"spec": {"resize": "bicubic"}}, "resize is 'pillow' or 'float'"),
         ({"rpn": {"rank_by": "score"}}, "rank_by is 'logit' or 'probability'.*'score'"),
         ({"rpn": {"mean_over": "batch"}}, "mean_over is 'budget' or 'sampled'.*'batch'"),

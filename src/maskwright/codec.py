@@ -180,7 +180,7 @@ def named(hint: Any, off: bool = False) -> str:
 
 
 class Section:
-    """Base of dataclasses of settings: named choices and the ranges of fields are checked as one is made."""
+    """Base of dataclasses of choices: fields of a few names and the ranges of numbers are checked as one is made."""
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -198,16 +198,19 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """The finite numbers from `low` to `high`; open_low: without `low` itself."""
+    """The finite numbers from `low` to `high`; open_low, open_high: without `low`, `high` itself."""
 
     low: float
     high: float = math.inf
     open_low: bool = False
+    open_high: bool = False
 
     def check(self, name: str, value: float) -> None:
         """Raises FieldError where the value of this field is out of range."""
-        if value <= self.high and value < math.inf and (self.low < value or (value == self.low and not self.open_low)):
+        inside = self.low <= value <= self.high and value < math.inf
+        if inside and not (self.open_low and value == self.low) and not (self.open_high and value == self.high):
             return
         above = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
-        most = f"at most {self.high if isinstance(self.high, int) else f'{self.high:g}'}"
-        raise FieldError(f"{name} is {above} and {'finite' if self.high == math.inf else most}, got {value}.", (name,))
+        high = self.high if isinstance(self.high, int) else f"{self.high:g}"
+        most = "finite" if high == "inf" else f"below {high}" if self.open_high else f"at most {high}"
+        raise FieldError(f"{name} is {above} and {most}, got {value}.", (name,))

@@ -225,21 +225,19 @@ def test_saved_and_reported(tmp_path: Path, data: Dataset) -> None:
 
 def test_the_nuclei_metric(data: Dataset, tmp_path: Path) -> None:
     plain = evaluate(Oracle(data), data, progress=False)
-    assert (plain.nuclei, plain.nuclei_best) == (None, None)
+    assert list(plain.results) == ["coco"]
     assert "nuclei" not in plain.to_dict()
     oracle = Oracle(data)
     for found in oracle.known.values():  # half of the objects are found with a score below the one that is shown
         found.scores[::2] = 0.4
     evaluation = evaluate(oracle, data, metrics=("coco", "nuclei"), best_threshold=True, progress=False)
-    assert evaluation.nuclei is not None
-    assert evaluation.nuclei_best is not None
-    assert evaluation.nuclei.score_threshold == 0.5
-    assert evaluation.nuclei.overall.at(0.5).recall == pytest.approx(0.5, abs=0.1)
-    assert (evaluation.nuclei_best.score_threshold, evaluation.nuclei_best.overall.mean) == (0.4, 1.0)
-    low = evaluate(oracle, data, metrics=["nuclei"], nuclei_score=0.0, progress=False)
-    assert low.nuclei is not None
-    assert low.nuclei.overall.mean == 1.0
-    assert [p.name for p in low.nuclei.per_image] == [r.file_name for r in data.images]
+    nuclei = evaluation.results["nuclei"]
+    assert nuclei.score_threshold == 0.5
+    assert nuclei.overall.at(0.5).recall == pytest.approx(0.5, abs=0.1)
+    assert (nuclei.best.score_threshold, nuclei.best.overall.mean) == (0.4, 1.0)
+    low = evaluate(oracle, data, metrics=["nuclei"], metric_score=0.0, progress=False)
+    assert low.results["nuclei"].overall.mean == 1.0
+    assert [p.name for p in low.results["nuclei"].per_image] == [r.file_name for r in data.images]
     evaluation.save(tmp_path / "e.json")
     saved = json.loads((tmp_path / "e.json").read_text())
     assert saved["nuclei_best"]["overall"]["mean"] == 1.0
@@ -251,8 +249,7 @@ def test_the_nuclei_metric_leaves_crowds_out(data: Dataset) -> None:
     i = next(k for k in range(len(data)) if len(data.of(k)))
     crowds = tuple(replace(a, crowd=True) for a in data.of(i))
     changed = replace(data, annotations={**data.annotations, data.images[i].id: crowds})
-    result = evaluate(Oracle(data), changed, metrics=["nuclei"], progress=False).nuclei
-    assert result is not None
+    result = evaluate(Oracle(data), changed, metrics=["nuclei"], progress=False).results["nuclei"]
     row = result.per_image[i]
     assert (row.tp, row.fp, row.fn) == (0, 0, 0)
 
@@ -262,7 +259,7 @@ def test_what_the_nuclei_metric_refuses(data: Dataset) -> None:
     with pytest.raises(ConfigError, match="Did you mean 'nuclei'"):
         evaluate(oracle, data, metrics=["nucle"], progress=False)
     with pytest.raises(ConfigError, match="lowest score that counts"):
-        evaluate(oracle, data, metrics=["nuclei"], nuclei_score=0.2, score_threshold=0.3, progress=False)
+        evaluate(oracle, data, metrics=["nuclei"], metric_score=0.2, score_threshold=0.3, progress=False)
     bare = {k: tuple(replace(a, segmentation=None) for a in rows) for k, rows in data.annotations.items()}
     with pytest.raises(DataError, match="needs masks"):
         evaluate(oracle, replace(data, annotations=bare), metrics=["nuclei"], progress=False)
@@ -301,8 +298,7 @@ def test_result_files(tmp_path: Path, data: Dataset) -> None:
     measured = evaluate_results(path, data.source, metrics=metrics, watch=lambda i, found: seen.append(len(found)))
     assert 0 < measured.values["segm/AP"] < 1
     assert measured.values == pytest.approx(direct.values, abs=1e-6)
-    assert measured.nuclei is not None
-    assert measured.nuclei.score_threshold == 0.5
+    assert measured.results["nuclei"].score_threshold == 0.5
     assert seen == [len(data.truth(i)) for i in range(len(data))]
     assert measured.images_per_second == 0
     assert "images per second" not in measured.report()
@@ -373,7 +369,7 @@ def test_a_metric_is_a_row_of_the_table(tmp_path: Path, data: Dataset, monkeypat
     assert "count: 1.00 found for each annotated object" in evaluation.report()
     assert evaluation.to_dict()["count"] == {"share": 1.0}
     of_file = report_results(
-        tmp_path / "r.html", result_file(tmp_path / "r.json", data), data, metrics=["count"], nuclei_score=1.0
+        tmp_path / "r.html", result_file(tmp_path / "r.json", data), data, metrics=["count"], metric_score=1.0
     )
     assert of_file.values["count/share"] == 1.0
     page = (tmp_path / "r.html").read_text()

@@ -149,7 +149,8 @@ def test_the_drawn_samples_are_those_that_are_read(aligned: bool, ratio: int, bo
     features = [torch.randn(1, 3, 64 // s, 96 // s) for s in (4, 8)]
     pooler = Pooler((1 / 4, 1 / 8), 3, ratio, aligned)
     p = pooling(pooler, features, torch.tensor(box))
-    np.testing.assert_allclose(p.pooled, averaged(features[p.level][0], p).numpy(), atol=1e-5)
+    pooled = pooler(features, torch.tensor([box]), torch.zeros(1, dtype=torch.int64))[0]
+    np.testing.assert_allclose(pooled, averaged(features[p.level][0], p).numpy(), atol=1e-5)
     assert p.points.shape == (p.x.size * p.y.size, 2)
     np.testing.assert_allclose(p.energy, features[p.level][0].norm(dim=0).numpy(), atol=1e-5)
 
@@ -462,7 +463,7 @@ def test_an_explanation_s_numbers_are_those_of_the_trace(name: str) -> None:
         out = explain(p, image, k)
         assert isinstance(out, RCNNExplanation)
         row = rows[k]
-        own = int(trace.found.proposal[0, row])
+        own = int(trace.found.origin[0, row])
         assert (out.proposal, out.score) == (own, float(raw.scores[0, row]))
         np.testing.assert_array_equal(out.class_scores, trace.scores[0, own].numpy())
         np.testing.assert_array_equal(out.input_box, trace.proposals.boxes[0, own].numpy())
@@ -481,9 +482,9 @@ def test_a_yolact_explanation_s_numbers_are_those_of_the_trace(name: str) -> Non
         assert isinstance(out, YolactExplanation)
         row, scores = rows[k], out.prediction.box_scores
         assert float(raw.scores[0, row]) == (out.score if scores is None else float(scores[k]))
-        np.testing.assert_array_equal(out.coefficients, trace.found.coefficients[0, row].numpy())
+        np.testing.assert_array_equal(out.coefficients, trace.coefficients[0, row].numpy())
         np.testing.assert_array_equal(out.prototypes, trace.prototypes[0].numpy())
-        logits = trace.outputs.logits[0, int(trace.found.prior[0, row])]
+        logits = trace.outputs.logits[0, int(trace.found.origin[0, row])]
         np.testing.assert_allclose(out.class_scores, logits.softmax(0).numpy(), atol=1e-6)
         assert out.rating == (None if trace.ratings is None else float(trace.ratings[0, row]))
 

@@ -48,15 +48,15 @@ class Pairs:
         return len(self.recorded)
 
 
-def match(recorded: Rows, own: Rows, *, box: float, score: float, cut: Cut | None = None, lost: int = 0) -> Pairs:
+def match(recorded: Rows, own: Rows, *, box: float, score: float, cut: Cut | None = None) -> Pairs:
     """Pairs of the same class whose boxes differ by at most `box` px in each coordinate and whose scores by `score`.
 
-    Fails where a row has no partner, unless it lies at the `cut` or is one of `lost` that may be without one on each
-    side wherever they lie; fails where the order differs between scores further apart than `score`.
+    Fails where a row has no partner, unless it lies at the `cut`, and where the order differs between scores further
+    apart than `score`.
     """
     pairs = _nearest(recorded, own, box, score)
-    _assert_complete("recorded rows are missing", recorded, pairs.recorded, score, cut, lost)
-    _assert_complete("rows were not recorded", own, pairs.own, score, cut, lost)
+    _assert_complete("recorded rows are missing", recorded, pairs.recorded, score, cut)
+    _assert_complete("rows were not recorded", own, pairs.own, score, cut)
     _assert_order(recorded, own, pairs, score)
     return pairs
 
@@ -77,12 +77,12 @@ def _nearest(recorded: Rows, own: Rows, box: float, score: float) -> Pairs:
     return Pairs(rows[paired], columns[paired])
 
 
-def _assert_complete(what: str, rows: Rows, paired: NDArray[np.intp], score: float, cut: Cut | None, lost: int) -> None:
+def _assert_complete(what: str, rows: Rows, paired: NDArray[np.intp], score: float, cut: Cut | None) -> None:
     alone = np.setdiff1d(np.arange(len(rows)), paired)
     if cut is not None and rows.scores is not None and len(alone):
         near = np.abs(rows.scores[alone][:, None] - np.array(cut.scores)[None]).min(axis=1) <= score
         alone = np.setdiff1d(alone, alone[near][: cut.rows])
-    assert len(alone) <= lost, f"{what}: {alone.tolist()}" + _described(rows, alone)
+    assert not len(alone), f"{what}: {alone.tolist()}" + _described(rows, alone)
 
 
 def _described(rows: Rows, which: NDArray[np.intp]) -> str:

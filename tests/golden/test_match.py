@@ -131,13 +131,6 @@ def test_a_row_may_be_on_one_side_of_a_threshold_only() -> None:
         match(RECORDED, taken(RECORDED, 0, 1, 2), box=BOX, score=SCORE, cut=cut)
 
 
-def test_a_number_of_rows_may_be_lost_where_that_is_said() -> None:
-    own = taken(RECORDED, 0, 2, 3, 4)
-    assert len(match(RECORDED, own, box=BOX, score=SCORE, lost=1)) == 4
-    with pytest.raises(AssertionError, match=r"missing: \[0, 1\]"):
-        match(RECORDED, taken(RECORDED, 2, 3, 4), box=BOX, score=SCORE, lost=1)
-
-
 @pytest.mark.parametrize("recorded", [0, 5])
 @pytest.mark.parametrize("own", [0, 5])
 def test_no_rows_are_rows_too(recorded: int, own: int) -> None:

@@ -33,9 +33,9 @@ from torch import Tensor
 
 import maskwright
 from maskwright.models import zoo
+from maskwright.models.base import Detections
 from maskwright.models.coco_classes import COCO
 from maskwright.models.yolact import Yolact
-from maskwright.models.yolact.network import Detections
 from maskwright.models.yolact.parts import Raw
 from maskwright.nn.deform import DeformableConv2d
 from maskwright.ops import boxes as box_ops
@@ -94,7 +94,12 @@ class Answers:
         """Boxes, scores, labels and coefficients of the detections."""
         found = self.found(kind)
         alive = found.scores > 0
-        return found.boxes[alive], found.scores[alive], found.labels[alive], found.coefficients[alive]
+        return (
+            found.boxes[alive],
+            found.scores[alive],
+            found.labels[alive],
+            self.model.coefficients(self.raw, found)[alive],
+        )
 
 
 @contextmanager
@@ -319,9 +324,9 @@ def test_coefficients_soft_masks_and_ratings(loaded: Loaded, whole: Recording, k
         return
     with torch.inference_mode():
         ratings = loaded.model.scorer(soft[:, None])
-        rated = loaded.model.rate(answers.prototypes, answers.found("fast"), (SIZE, SIZE))[0][
-            torch.from_numpy(pairs.own)
-        ]
+        found = answers.found("fast")
+        coefficients = loaded.model.coefficients(answers.raw, found)
+        rated = loaded.model.rate(answers.prototypes, found, coefficients, (SIZE, SIZE))[0][torch.from_numpy(pairs.own)]
     assert relative(ratings, whole[f"maskiou{key}"][shown]) <= RELATIVE
     assert relative((rated * scores)[sure], whole[f"pp{key}_maskscore"][shown]) <= RELATIVE
 

@@ -9,9 +9,10 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, maskrcnn_loss
 
 from maskwright.errors import ConfigError, DataError
+from maskwright.models.base import Detections
 from maskwright.models.family import accelerated
 from maskwright.models.rcnn import RCNN, RCNNConfig, tiny, tiny_variants
-from maskwright.models.rcnn.heads import BOX_WEIGHTS, Detections, Sampled, sample, together
+from maskwright.models.rcnn.heads import BOX_WEIGHTS, Sampled, sample, together
 from maskwright.models.rcnn.proposer import Proposals
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import masks as mask_ops
@@ -169,7 +170,7 @@ def test_the_trace_holds_what_the_stages_returned() -> None:
     assert torch.equal(trace.raw.boxes, found.boxes)
     for i in range(2):
         for k in range(int(found.alive[i].sum())):
-            row, label = int(found.proposal[i, k]), int(found.labels[i, k])
+            row, label = int(found.origin[i, k]), int(found.labels[i, k])
             assert trace.proposals.alive[i, row]
             assert trace.scores[i, row, label] == found.scores[i, k]
     sums = trace.scores.sum(dim=2)

@@ -82,10 +82,10 @@ def test_each_detection_belongs_to_the_prior_that_it_names() -> None:
         trace = model.trace(Inputs(source_images(1)), model.config.limits_for())
     scores, found = trace.outputs.logits[0].softmax(dim=1), trace.found
     alive = found.scores[0] > 0
-    prior = found.prior[0, alive]
+    prior = found.origin[0, alive]
     torch.testing.assert_close(scores[prior, found.labels[0, alive]], found.scores[0, alive])
     image = torch.zeros_like(prior)
-    assert torch.equal(trace.outputs.coefficients[image, prior], found.coefficients[0, alive])
+    assert torch.equal(trace.outputs.coefficients[image, prior], trace.coefficients[0, alive])
     assert len(trace.priors) == trace.outputs.logits.shape[1]
 
 

@@ -51,6 +51,12 @@ def test_a_peak_lies_at_the_middle_of_its_cell() -> None:
         assert score == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("instances", "landmarks"), [(0, 3), (2, 0)])
+def test_without_instances_or_landmarks_there_are_no_peaks(instances: int, landmarks: int) -> None:
+    boxes = torch.tensor([[0.0, 0, 16, 16]]).repeat(instances, 1)
+    assert peaks(torch.zeros(instances, landmarks, 8, 8), boxes).shape == (instances, landmarks, 3)
+
+
 def test_a_flat_map_is_not_sure() -> None:
     [[[_, _, score]]] = peaks(torch.zeros(1, 1, 8, 8), torch.tensor([[0.0, 0, 16, 16]]))
     assert score == pytest.approx(1 / 64)

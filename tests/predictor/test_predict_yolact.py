@@ -158,8 +158,8 @@ def test_options_without_use_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop_margin": -1.0}, "crop_margin at least 0"),
-        ({"crop_margin": float("nan")}, "crop_margin at least 0"),
+        ({"crop_margin": -1.0}, "crop_margin is at least 0"),
+        ({"crop_margin": float("nan")}, "crop_margin is at least 0"),
         ({"upsample": "mask"}, "upsample is 'masks' or 'logits'"),
         ({"crop_margins": 1.0}, "Did you mean 'crop_margin'"),
     ],
@@ -211,7 +211,7 @@ def test_how_images_fit_is_chosen_when_loading(tmp_path: Path) -> None:
     assert load(path, fit="short_edge", size=40).spec == replace(yolact.tiny().spec, fit="short_edge", size=40)
     found = load(path, fit="letterbox").predict(source_images()[0], score_threshold=0.0)
     assert len(found) > 0
-    with pytest.raises(ConfigError, match="'short_edge', 'stretch' or 'letterbox', got 'squeeze'"):
+    with pytest.raises(ConfigError, match="'short_edge' or 'stretch' or 'letterbox', got 'squeeze'"):
         load(path, fit="squeeze")  # type: ignore[arg-type]
     compact = Yolact(yolact.tiny("compact"))
     save_checkpoint(path, compact.state_dict(), zoo.describe(compact.config, CLASSES, "yolact_small"))

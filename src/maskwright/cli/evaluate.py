@@ -81,9 +81,9 @@ def evaluate(
     skip: Annotated[bool, typer.Option("--skip", help="Leave out images that cannot be read, and list them.")] = False,
     metrics: Annotated[
         list[str] | None,
-        typer.Option("--metric", metavar="NAME", help="What to measure beside COCO AP, such as nuclei. Repeatable."),
+        typer.Option("--metric", metavar="NAME", help="What to measure: coco (always), nuclei. Repeatable."),
     ] = None,
-    nuclei_score: Annotated[
+    metric_score: Annotated[
         float | None,
         typer.Option(
             "--score",
@@ -103,13 +103,14 @@ def evaluate(
     from maskwright.evaluation import report as pages
     from maskwright.evaluation.evaluate import evaluate as evaluate_model
     from maskwright.evaluation.evaluate import evaluate_results
-    from maskwright.metrics.table import uses_score
+    from maskwright.metrics.table import METRICS
     from maskwright.predictor.options import FindOptions
 
     check_places({"--out": out, "--report": report}, overwrite)
-    if (nuclei_score is not None or best_threshold) and not uses_score(metrics or ()):
-        raise ConfigError("--score and --best-threshold belong to --metric nuclei: give that too.")
-    asked = {"metrics": metrics, "nuclei_score": nuclei_score, "best_threshold": best_threshold or None}
+    scored = [name for name, kind in METRICS.items() if kind.uses_score]
+    if (metric_score is not None or best_threshold) and not set(scored).intersection(metrics or ()):
+        raise ConfigError(f"--score and --best-threshold belong to --metric {' or '.join(scored)}: give that too.")
+    asked = {"metrics": metrics, "metric_score": metric_score, "best_threshold": best_threshold or None}
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     options |= {"data_format": data_format, "limit": limit}
     if results is not None:

@@ -21,7 +21,6 @@ from maskwright.metrics import table
 from maskwright.metrics.coco import CocoMetric
 from maskwright.metrics.coco_result import CocoResult
 from maskwright.metrics.metric import GroundTruth, MetricOptions, Result
-from maskwright.metrics.nuclei import NucleiResult
 from maskwright.predictor.options import FindOptions, given
 from maskwright.predictor.timing import StageTimer
 from maskwright.types import Classes, Instances
@@ -72,17 +71,6 @@ class Evaluation:
         result = self.results["coco"]
         assert isinstance(result, CocoResult)
         return result
-
-    @property
-    def nuclei(self) -> NucleiResult | None:
-        """The nuclei metric, where it was asked for."""
-        result = self.results.get("nuclei")
-        return result if isinstance(result, NucleiResult) else None
-
-    @property
-    def nuclei_best(self) -> NucleiResult | None:
-        """The nuclei metric at the score threshold that suits it best, where that was asked for."""
-        return None if self.nuclei is None else self.nuclei.best
 
     @property
     def values(self) -> dict[str, float]:
@@ -138,7 +126,7 @@ def evaluate(
     skip: bool = False,
     class_names: Mapping[str, str] | None = None,
     metrics: Sequence[str] = table.ALWAYS,
-    nuclei_score: float | None = None,
+    metric_score: float | None = None,
     best_threshold: bool = False,
     watch: Watch | None = None,
     progress: bool = True,
@@ -151,7 +139,7 @@ def evaluate(
     skip: leave out images that cannot be read, and list them in the result, instead of raising.
     class_names: the data set's name for a model's class, where they differ. options, or `changes` as keywords: see
     `FindOptions`; score_threshold None takes the lowest score that the model reports, as AP needs low scores too.
-    metrics: names of `metrics.table.METRICS`; "coco" is always measured. nuclei_score: the lowest score that counts for
+    metrics: names of `metrics.table.METRICS`; "coco" is always measured. metric_score: the lowest score that counts for
     metrics that need one decision for every object; None takes the one that predictions show by default.
     best_threshold: measure these at the best score as well. watch: is called with each image and what was found in it.
     progress: a bar on stderr.
@@ -166,7 +154,7 @@ def evaluate(
     if not skip:
         dataset.require_files()
     usual = max(lowest, predictor.score_threshold)
-    meters = table.make(metrics, dataset, _options(lowest, usual, nuclei_score, best_threshold))
+    meters = table.make(metrics, dataset, _options(lowest, usual, metric_score, best_threshold))
     timer, start = StageTimer(), time.perf_counter()
     failed: list[tuple[str, str]] = []
     foreign = 0
@@ -204,19 +192,19 @@ def evaluate_results(
     data_format: str | None = None,
     limit: int | None = None,
     metrics: Sequence[str] = table.ALWAYS,
-    nuclei_score: float | None = None,
+    metric_score: float | None = None,
     best_threshold: bool = False,
     watch: Callable[[int, Instances], None] | None = None,
 ) -> Evaluation:
     """Measure a COCO result file, of whatever program, on the data set it belongs to: no model, and no image is read.
 
-    An image without results is one in which nothing was found. nuclei_score: None takes `SCORE`. watch: is called with
+    An image without results is one in which nothing was found. metric_score: None takes `SCORE`. watch: is called with
     the position of each image and what was found in it. The rest is as in `evaluate`; the numbers of the file are
     measured with all their digits. Raises DataError, naming the row, for results that cannot belong to the data set.
     """
     whole = opened(data, images, None, data_format)
     dataset = opened(whole, None, limit, None)
-    meters = table.make(metrics, dataset, _options(0.0, SCORE, nuclei_score, best_threshold))
+    meters = table.make(metrics, dataset, _options(0.0, SCORE, metric_score, best_threshold))
     timer, start = StageTimer(), time.perf_counter()
     with timer.stage("metric"):
         every = coco.read_results(results, whole)
@@ -242,7 +230,7 @@ def _options(lowest: float, usual: float, asked: float | None, best_threshold: b
     if not lowest <= score <= 1:
         raise ConfigError(
             f"The lowest score that counts lies between the lowest one measured, {lowest:g}, and 1, got {score:g}.",
-            options=("nuclei_score",),
+            options=("metric_score",),
         )
     return MetricOptions(lowest, score, best_threshold)
 

@@ -51,7 +51,7 @@ def report(
     """
     target = _checked(path)
     dataset = opened(data, images, options.pop("limit", None), options.pop("data_format", None))
-    score, find = options.get("nuclei_score"), find or FindOptions()
+    score, find = options.get("metric_score"), find or FindOptions()
     score = max(predictor.score_threshold, find.score_threshold or 0.0) if score is None else score
     gallery = Gallery(dataset, score)
     evaluation = evaluate(predictor, dataset, None, find, watch=lambda i, _, found: gallery.add(i, found), **options)
@@ -80,7 +80,7 @@ def report_results(
     """
     target, whole = _checked(path), opened(data, images, None, options.pop("data_format", None))
     dataset = opened(whole, None, options.get("limit"), None)
-    score = options.get("nuclei_score")
+    score = options.get("metric_score")
     gallery = Gallery(dataset, SCORE if score is None else score)
     evaluation = evaluate_results(results, whole, watch=gallery.add, **options)
     try:

@@ -31,8 +31,3 @@ def make(names: Iterable[str], dataset: Dataset, options: MetricOptions) -> dict
         if kind.needs_masks and not dataset.has_masks:
             raise DataError(f"{dataset.source}: some annotations have only a box, and the {name} metric needs masks.")
     return {name: kind.make(dataset, options) for name, kind in kinds.items()}
-
-
-def uses_score(names: Iterable[str]) -> bool:
-    """Whether one of the metrics of these names counts what reaches a score."""
-    return any(METRICS[name].uses_score for name in names if name in METRICS)

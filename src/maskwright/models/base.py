@@ -12,6 +12,7 @@ from typing import ClassVar, Generic, Protocol, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError, suggest
 from maskwright.nn.backbones import NormKind
 from maskwright.ops.losses import Term
@@ -44,7 +45,7 @@ def draws_of(generator: Draws, count: int) -> list[torch.Generator | None]:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Section):
     """What the configs of all families have in common; a config and a state dict are a model.
 
     num_classes: Q. backbone: a name of `nn.backbones`, or a timm name; strides: which of its feature maps are used,
@@ -55,7 +56,7 @@ class Config:
     nms_kinds: ClassVar[tuple[str, ...]]
     """Kinds of non-maximum suppression that `Limits.nms` chooses among, the default first."""
 
-    num_classes: int = 80
+    num_classes: int = ranged(80, low=1)
     backbone: str = "resnet50"
     strides: tuple[int, ...] = (4, 8, 16, 32)
     channels: int = 256
@@ -64,13 +65,6 @@ class Config:
     neck_norm: bool = False
     spec: InputSpec = field(default_factory=InputSpec)
     output: OutputSpec = field(default_factory=OutputSpec)
-
-    def __post_init__(self) -> None:
-        if self.norm not in ("frozen", "live") or self.num_classes < 1:
-            raise ConfigError(
-                f"{type(self).__name__}: norm is 'frozen' or 'live', num_classes at least 1, got {self.norm!r} and "
-                f"{self.num_classes}."
-            )
 
     def with_classes(self, count: int) -> Self:
         """The same network for another number of classes."""
@@ -121,6 +115,30 @@ class Config:
 
 
 C = TypeVar("C", bound=Config, covariant=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Boxes (B, K, 4), scores (B, K), labels (B, K), best first, and `origin` (B, K): the proposal or prior that each
+    came from; dead rows have score 0 and are zero."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    origin: Tensor
+
+    @classmethod
+    def of(cls, images: Sequence[Sequence[Tensor]], keep: int, like: Tensor) -> Self:
+        """From the columns of each image, with `keep` rows; of no images, those of the type of `like`."""
+        if not images:
+            scores = like.new_zeros(0, keep)
+            return cls(like.new_zeros(0, keep, 4), scores, scores.long(), scores.long())
+        return cls(*(torch.stack(column) for column in zip(*images, strict=True)))
+
+    @property
+    def alive(self) -> Tensor:
+        """(B, K) bool."""
+        return self.scores > 0
 
 
 class Trace(Protocol):

@@ -27,7 +27,7 @@ class Published:
     licence: str
     megabytes: float | None
     box_ap: float | None
-    mask_ap: float | None
+    mask_ap: float | None = None
     data: str = "COCO train2017"
     measured_on: str = "COCO val2017"
 

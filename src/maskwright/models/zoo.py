@@ -174,12 +174,8 @@ def _row(entry: Entry) -> dict[str, Any]:
         "classes": len(entry.classes),
         "parameters": entry.parameters,
         "megabytes": megabytes,
-        "box_ap": weights.box_ap if weights else None,
-        "mask_ap": weights.mask_ap if weights else None,
-        "measured_on": weights.measured_on if weights else None,
-        "data": weights.data if weights else None,
+        **{key: getattr(weights, key, None) for key in ("box_ap", "mask_ap", "measured_on", "data", "digest")},
         "licence": weights.licence if weights else "Apache-2.0" if entry.inside else None,
         "publisher": weights.publisher if weights else "maskwright" if entry.inside else None,
-        "digest": weights.digest if weights else None,
         "source": weights.url if weights else "in the package" if entry.inside else None,
     }

@@ -5,7 +5,6 @@ Letters: N instances, P landmarks, M side of a map, S classes, h w cells, H W im
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,7 +19,9 @@ def peaks(logits: Tensor, boxes: Tensor) -> FloatArray:
     A map is enlarged to its box, bicubically and to whole pixels, and its highest value is the landmark. The score is
     the share of the peak in the softmax over the map, at most 1. As detectron2 does it (Mask R-CNN, section 5).
     """
-    out = np.zeros((*logits.shape[:2], 3), np.float32)
+    out = torch.zeros((*logits.shape[:2], 3))
+    if not out.numel():
+        return out.numpy()
     for row, maps, (x0, y0, x1, y1) in zip(out, logits, boxes.tolist(), strict=True):
         width, height = max(x1 - x0, 1.0), max(y1 - y0, 1.0)
         columns, rows = math.ceil(width), math.ceil(height)
@@ -29,7 +30,7 @@ def peaks(logits: Tensor, boxes: Tensor) -> FloatArray:
         row[:, 0] = x0 + (at % columns + 0.5) * (width / columns)
         row[:, 1] = y0 + (at // columns + 0.5) * (height / rows)
         row[:, 2] = (best - maps.flatten(1).logsumexp(dim=1)).exp().clamp(max=1)
-    return out
+    return out.numpy()
 
 
 def class_of_pixels(logits: Tensor, span: Size, geometry: Geometry) -> IntArray:

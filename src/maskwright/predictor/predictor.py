@@ -86,7 +86,7 @@ class Predictor:
 
     @property
     def precision(self) -> str:
-        """ "float32" or "bf16"."""
+        """The type in which the detector computes: "float32" or "bf16"."""
         return "bf16" if self.detector.dtype == torch.bfloat16 else "float32"
 
     @property

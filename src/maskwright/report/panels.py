@@ -163,20 +163,12 @@ class Drawing:
         for y in rows:
             self.line([(columns[0], y), (columns[-1], y)], color, width)
 
-    def dots(self, points: NDArray[Any], color: Color, radius: float, rim: Color | None = INK) -> None:
+    def dots(self, points: NDArray[Any], color: Color, radius: float) -> None:
         """Disks of a radius in pixels of the sheet around points (N, 2)."""
         r = radius * FINE
         for x, y in points.tolist():
             u, v = self.at(x, y)
-            self.pen.ellipse((u - r, v - r, u + r, v + r), fill=color, outline=rim, width=1)
-
-    def label(self, text: str, color: Color = INK, corner: str = "top") -> None:
-        """A text on a plate in the left corner."""
-        font, pad = ImageFont.load_default(13 * FINE), 5 * FINE
-        wide, high = self.pen.textlength(text, font=font) + 2 * pad, 21 * FINE
-        y = 0 if corner == "top" else self.canvas.height - high
-        self.pen.rectangle((0, y, wide, y + high), fill=GROUND)
-        self.pen.text((pad, y + high / 2), text, fill=color, font=font, anchor="lm")
+            self.pen.ellipse((u - r, v - r, u + r, v + r), fill=color, outline=INK, width=1)
 
     def pixels(self) -> ImageArray:
         """What was drawn, (h, w, 3), `FINE` times the sheet's size."""
@@ -193,11 +185,11 @@ class Bar:
     text: str = ""
 
 
-def bars(rows: Sequence[Bar], width: int = WIDTH, height: int = HEIGHT) -> ImageArray:
+def bars(rows: Sequence[Bar]) -> ImageArray:
     """Horizontal bars from a common zero; negative values go left. The longest fills the place there is."""
-    canvas = Image.new("RGB", (width * FINE, height * FINE), GROUND)
+    canvas = Image.new("RGB", (WIDTH * FINE, HEIGHT * FINE), GROUND)
     pen = ImageDraw.Draw(canvas)
-    step = min(height / max(len(rows), 1), 48.0) * FINE
+    step = min(HEIGHT / max(len(rows), 1), 48.0) * FINE
     size = max(7 * FINE, min(16 * FINE, round(step * 0.72)))
     font = ImageFont.load_default(size)
     texts = [row.text or f"{row.value:.3f}" for row in rows]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,7 @@ from maskwright.errors import ConfigError, ImageError
 from maskwright.geometry import Geometry
 from maskwright.report.page import Html, escape, facts, grid, page, section
 from maskwright.report.panels import (
+    BEFORE,
     CHOSEN,
     EDGE,
     OTHER,
@@ -28,6 +29,7 @@ from maskwright.report.panels import (
     Panel,
     Window,
     bars,
+    heat,
     sheet,
 )
 from maskwright.results.prediction import Prediction, text_file
@@ -68,6 +70,8 @@ class Explanation:
     """How one instance came about. name: of the image; model: as it was loaded; image: (H, W, 3) uint8.
 
     prediction: all instances of the image, as `Predictor.predict` gives them; instance: the one that is explained.
+    class_scores (Q + 1,): of what became the instance, background last; they sum to 1. geometry leads from the image to
+    the network's input. output: how masks were finished.
     """
 
     name: str
@@ -75,6 +79,15 @@ class Explanation:
     image: ImageArray
     prediction: Prediction
     instance: int
+    class_scores: FloatArray
+    geometry: Geometry
+    output: OutputSpec
+
+    @classmethod
+    def of(cls, seen: Seen, instance: int, class_scores: FloatArray, **parts: Any) -> Self:
+        """The explanation of an instance of an image. parts: what the kind of explanation adds."""
+        seen_parts = {name: getattr(seen, name) for name in ("name", "image", "prediction", "geometry", "output")}
+        return cls(**seen_parts, model="", instance=instance, class_scores=class_scores, **parts)
 
     @property
     def class_name(self) -> str:
@@ -115,6 +128,14 @@ class Explanation:
 
     def numbers(self) -> list[tuple[str, object]]:
         """What else is worth knowing, as name and value; the HTML page lists it."""
+        height, width = self.geometry.size
+        box = ", ".join(f"{v:.2f}" for v in self.prediction.boxes[self.instance])
+        head = [("Input of the network", f"{width} x {height} pixels"), ("Box, image's pixels", box)]
+        scores = zip([*self.prediction.classes, "background"], self.class_scores, strict=True)
+        return [*head, *self.own_numbers(), *((f"Score of {name}", f"{score:.4f}") for name, score in scores)]
+
+    def own_numbers(self) -> list[tuple[str, object]]:
+        """Of `numbers`, those that only this kind of explanation has."""
         raise NotImplementedError
 
     def draw(self) -> ImageArray:
@@ -175,6 +196,20 @@ class Explanation:
                 fill = np.broadcast_to(np.array(color, np.uint8), (*crop.shape, 3))
                 drawing.image(np.ascontiguousarray(fill), extent, mask=crop * opacity, smooth=False)
 
+    def candidates_drawn(self, boxes: FloatArray, brightness: FloatArray, chosen: FloatArray) -> ImageArray:
+        """The best boxes (N, 4), best first, in the colours of their brightness (N,) of 0 to 1; one (4,) is marked."""
+        drawing = self.scene()
+        drawing.fade(0.25)
+        for box, color in zip(boxes[::-1], heat(brightness[::-1], 0.0, 1.0).tolist(), strict=True):
+            drawing.box(box, tuple(color), 1.2, halo=False)
+        drawing.mark(chosen, BEFORE, 3.0)
+        return drawing.pixels()
+
+    def mask_measured(self) -> str:
+        """The end of a sentence on which pixels are the mask: what was kept of them, and how many these are."""
+        kept = ", of which the largest part is kept" if self.output.largest_component else ""
+        return f"{kept}." if self.mask is None else f"{kept}: {counted(int(self.mask.areas()[0]), 'pixel')}."
+
     def edge(self, drawing: Drawing) -> None:
         """Draw the border of the instance's mask, pixel by pixel, on a drawing of the image."""
         if self.mask is None:
@@ -185,9 +220,9 @@ class Explanation:
         for y, x in np.argwhere(crop[1:] != crop[:-1]).tolist():
             drawing.line([(left + x - 1, top + y), (left + x, top + y)], EDGE, 2.0)
 
-    def class_bars(self, scores: FloatArray) -> ImageArray:
-        """The best classes of (Q + 1,) scores, background last, as bars; the others together in one."""
-        names = [*self.prediction.classes, "background"]
+    def class_bars(self) -> ImageArray:
+        """The scores of the best classes as bars; the others together in one."""
+        names, scores = [*self.prediction.classes, "background"], self.class_scores
         order = np.argsort(-scores[:-1], kind="stable")[:SHOWN_CLASSES].tolist()
         rows = [Bar(names[k], float(scores[k]), CHOSEN if k == self.label else OTHER) for k in order]
         if len(rows) < len(names) - 1:

@@ -4,57 +4,28 @@
 ends, `spec` what a model says of both; import all of them from here.
 """
 
-from maskwright.types.clip import Clip, Frame
-from maskwright.types.image import (
-    BoolArray,
-    Classes,
-    FloatArray,
-    ImageArray,
-    Instances,
-    IntArray,
-    Landmarks,
-    Masks,
-    Panoptic,
-    Segment,
-    Size,
-)
-from maskwright.types.network import (
-    BoxMasks,
-    HeatMaps,
-    Inputs,
-    Limits,
-    Part,
-    PrototypeMasks,
-    RawDetections,
-    Semantic,
-    Target,
-)
-from maskwright.types.spec import Fit, InputSpec, OutputSpec
-
-__all__ = [
-    "BoolArray",
-    "BoxMasks",
-    "Classes",
-    "Clip",
-    "Fit",
-    "FloatArray",
-    "Frame",
-    "HeatMaps",
-    "ImageArray",
-    "InputSpec",
-    "Inputs",
-    "Instances",
-    "IntArray",
-    "Landmarks",
-    "Limits",
-    "Masks",
-    "OutputSpec",
-    "Panoptic",
-    "Part",
-    "PrototypeMasks",
-    "RawDetections",
-    "Segment",
-    "Semantic",
-    "Size",
-    "Target",
-]
+from maskwright.types.clip import Clip as Clip
+from maskwright.types.clip import Frame as Frame
+from maskwright.types.image import BoolArray as BoolArray
+from maskwright.types.image import Classes as Classes
+from maskwright.types.image import FloatArray as FloatArray
+from maskwright.types.image import ImageArray as ImageArray
+from maskwright.types.image import Instances as Instances
+from maskwright.types.image import IntArray as IntArray
+from maskwright.types.image import Landmarks as Landmarks
+from maskwright.types.image import Masks as Masks
+from maskwright.types.image import Panoptic as Panoptic
+from maskwright.types.image import Segment as Segment
+from maskwright.types.image import Size as Size
+from maskwright.types.network import BoxMasks as BoxMasks
+from maskwright.types.network import HeatMaps as HeatMaps
+from maskwright.types.network import Inputs as Inputs
+from maskwright.types.network import Limits as Limits
+from maskwright.types.network import Part as Part
+from maskwright.types.network import PrototypeMasks as PrototypeMasks
+from maskwright.types.network import RawDetections as RawDetections
+from maskwright.types.network import Semantic as Semantic
+from maskwright.types.network import Target as Target
+from maskwright.types.spec import Fit as Fit
+from maskwright.types.spec import InputSpec as InputSpec
+from maskwright.types.spec import OutputSpec as OutputSpec

@@ -1,15 +1,16 @@
 """What a model says of its two ends: how an image becomes its input, and how raw detections become instances."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
+from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError
 
 Fit = Literal["short_edge", "stretch", "letterbox"]
 
 
 @dataclass(frozen=True)
-class InputSpec:
+class InputSpec(Section):
     """How an image becomes a network input.
 
     fit: "short_edge" keeps the shape and brings the short edge to `size`; "stretch" makes it a square of `size`
@@ -27,30 +28,23 @@ class InputSpec:
     multiple: the input is padded right and bottom with zeros to a multiple of this many pixels.
     """
 
-    size: int = 800
-    max_size: int | None = 1333
+    size: int = ranged(800, low=1)
+    max_size: int | None = ranged(1333, low=1)
     resize: Literal["pillow", "float"] = "float"
     channels: Literal["RGB", "BGR"] = "RGB"
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
-    multiple: int = 32
+    multiple: int = ranged(32, low=1)
     shrink: bool = True
-    enlarge: float | None = None
+    enlarge: float | None = ranged(None, low=1)
     fit: Fit = "short_edge"
 
     def __post_init__(self) -> None:
-        if self.fit not in get_args(Fit):
-            raise ConfigError(f"InputSpec: fit is 'short_edge', 'stretch' or 'letterbox', got {self.fit!r}.")
+        super().__post_init__()
         if not self.shrink and self.fit != "short_edge":
             raise ConfigError(f"InputSpec: fit '{self.fit}' shrinks large images, shrink=False does not: choose one.")
         if self.enlarge is not None and self.fit == "stretch":
             raise ConfigError("InputSpec: enlarge needs fit 'short_edge' or 'letterbox'; stretching reaches any size.")
-        if self.enlarge is not None and not self.enlarge >= 1:
-            raise ConfigError(f"InputSpec: enlarge is a factor of at least 1, got {self.enlarge}.")
-        if self.size < 1 or self.multiple < 1 or (self.max_size is not None and self.max_size < 1):
-            raise ConfigError(f"InputSpec sizes must be positive, got {self}.")
-        if self.resize not in ("pillow", "float") or self.channels not in ("RGB", "BGR"):
-            raise ConfigError(f"InputSpec: resize is 'pillow' or 'float', channels 'RGB' or 'BGR', got {self}.")
         object.__setattr__(self, "mean", tuple(float(v) for v in self.mean))
         object.__setattr__(self, "std", tuple(float(v) for v in self.std))
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
@@ -68,7 +62,7 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
-class OutputSpec:
+class OutputSpec(Section):
     """How raw detections become instances, where published implementations differ.
 
     paste: "sampled" samples the mask at pixel centres, the box not rounded (detectron2);
@@ -84,9 +78,9 @@ class OutputSpec:
     """
 
     paste: Literal["sampled", "integer"] = "sampled"
-    mask_threshold: float = 0.5
-    score_threshold: float = 0.05
-    max_instances: int = 100
+    mask_threshold: float = ranged(0.5, low=0, high=1, open_low=True, open_high=True)
+    score_threshold: float = ranged(0.05, low=0, high=1)
+    max_instances: int = ranged(100, low=0)
     clip: bool = True
     whole_boxes: bool = False
     crop_margin: float = 1.0
@@ -94,12 +88,6 @@ class OutputSpec:
     largest_component: bool = False
 
     def __post_init__(self) -> None:
-        if self.paste not in ("sampled", "integer"):
-            raise ConfigError(f"OutputSpec: paste is 'sampled' or 'integer', got {self.paste!r}.")
-        if self.upsample not in ("masks", "logits") or not self.crop_margin >= 0:
-            raise ConfigError(f"OutputSpec: upsample is 'masks' or 'logits', crop_margin at least 0, got {self}.")
-        if not 0 < self.mask_threshold < 1 or not 0 <= self.score_threshold <= 1 or self.max_instances < 0:
-            raise ConfigError(
-                "OutputSpec: score_threshold lies in [0, 1], mask_threshold between 0 and 1, max_instances is not "
-                f"negative, got {self}."
-            )
+        super().__post_init__()
+        if not self.crop_margin >= 0:  # may be infinite
+            raise ConfigError(f"crop_margin is at least 0, got {self.crop_margin}.")

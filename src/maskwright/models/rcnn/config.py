@@ -1,17 +1,15 @@
 """The config of the R-CNN family: everything in which published implementations differ is a field."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
-from maskwright.errors import ConfigError
+from maskwright.codec import Section
 from maskwright.models.base import Config
 from maskwright.types import BoxMasks, Limits, Part
 
-Neck = Literal["fpn", "c4"]
-
 
 @dataclass(frozen=True)
-class RPNConfig:
+class RPNConfig(Section):
     """Anchors, selection and sampling of the proposals.
 
     sizes: anchor sides in pixels for each level; ratios: height / width. rounded: anchors in whole pixels.
@@ -44,13 +42,6 @@ class RPNConfig:
     foreground: float = 0.5
     beta: float = 0.0
     mean_over: Literal["budget", "sampled"] = "budget"
-
-    def __post_init__(self) -> None:
-        if self.rank_by not in ("logit", "probability") or self.mean_over not in ("budget", "sampled"):
-            raise ConfigError(
-                f"RPNConfig: rank_by is 'logit' or 'probability', mean_over is 'budget' or 'sampled', got "
-                f"{self.rank_by!r} and {self.mean_over!r}."
-            )
 
     def for_rows(self, keep: int) -> "RPNConfig":
         """With proposals for `keep` detections: at least twice as many."""
@@ -99,16 +90,11 @@ class RCNNConfig(Config):
 
     nms_kinds = ("by_class",)
 
-    neck: Neck = "fpn"
+    neck: Literal["fpn", "c4"] = "fpn"
     masks: bool = True
     stride_in_1x1: bool = False
     rpn: RPNConfig = field(default_factory=RPNConfig)
     roi: RoIConfig = field(default_factory=RoIConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.neck not in get_args(Neck):
-            raise ConfigError(f"RCNNConfig: neck is 'fpn' or 'c4', got {self.neck!r}.")
 
     @property
     def parts(self) -> tuple[type[Part], ...]:

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskwright.geometry import Geometry
 from maskwright.models.rcnn.heads import BOX_WEIGHTS
 from maskwright.models.rcnn.network import RCNN, RCNNTrace
 from maskwright.models.rcnn.reader import Pooler
@@ -32,7 +31,7 @@ from maskwright.report.panels import (
     tiles,
 )
 from maskwright.results.explanation import Explanation, Seen
-from maskwright.types import FloatArray, OutputSpec
+from maskwright.types import FloatArray
 from maskwright.wording import counted
 
 SHOWN_PROPOSALS, SHOWN_MASKS = 100, 12
@@ -48,7 +47,7 @@ class Pooling:
 
     level, levels: which map, of how many. stride: input pixels of a cell. side: S. box: (4,) in cells.
     x, y: (S, n) positions of the samples in cells; every bin averages the n_y x n_x points its row and column cross.
-    pooled: (C, S, S), what the model got. whole: (4,) the box in whole cells, as RoIPool rounds it.
+    whole: (4,) the box in whole cells, as RoIPool rounds it.
     columns, rows: (S, 2) first cell and end of each of RoIPool's bins.
     energy: (h, w) length of the map's vectors.
     """
@@ -60,7 +59,6 @@ class Pooling:
     box: Positions
     x: Positions
     y: Positions
-    pooled: FloatArray
     whole: Positions
     columns: Positions
     rows: Positions
@@ -82,7 +80,6 @@ def pooling(pooler: Pooler, features: list[Tensor], box: Tensor) -> Pooling:
     """What a pooler does with one box (4,) in input pixels of the first image."""
     level = int(pooler.levels(box[None].float().cpu())[0]) if len(pooler.scales) > 1 else 0
     scale, half = pooler.scales[level], 0.5 if pooler.aligned else 0.0
-    pooled = pooler(features, box[None], torch.zeros(1, dtype=torch.int64, device=box.device))[0]
     cells = (box.double().cpu() * scale).numpy() - half  # the frame of RoIAlign: a cell's centre is a whole number
     start, length = cells[:2], cells[2:] - cells[:2]
     if not pooler.aligned:
@@ -99,7 +96,6 @@ def pooling(pooler: Pooler, features: list[Tensor], box: Tensor) -> Pooling:
         box=np.concatenate([start, start + length]) + 0.5,
         x=x,
         y=y,
-        pooled=pooled.float().cpu().numpy(),
         whole=np.concatenate([first, np.maximum(last, first) + 1]),
         columns=edges[0],
         rows=edges[1],
@@ -132,26 +128,22 @@ class RCNNExplanation(Explanation):
     """How the R-CNN family came to an instance. Boxes are in the image's pixels.
 
     proposals (K, 4) and objectness (K,), best first; proposal: the row that became the instance.
-    class_scores (Q + 1,): of that proposal, background last; they sum to 1.
     rivals (R, 4): boxes of the same class that it suppressed, and no better one before it.
     box_pooling: how the proposal was read for class and box; mask_pooling: how the final box was read for the mask.
     mask_probs (Q, M, M): the mask of every class inside the final box; the instance's label chooses. Both None for a
     model without masks. nms: overlap above which the better box suppresses the other. input_box: the proposal in the
-    network's input, to which `geometry` leads from the image. output: how masks were finished.
+    network's input.
     """
 
     proposals: FloatArray
     objectness: FloatArray
     proposal: int
-    class_scores: FloatArray
     rivals: FloatArray
     box_pooling: Pooling
     mask_pooling: Pooling | None
     mask_probs: FloatArray | None
     nms: float
     input_box: FloatArray
-    geometry: Geometry
-    output: OutputSpec
 
     def panels(self) -> list[Panel]:
         """See `Explanation.panels`."""
@@ -160,45 +152,35 @@ class RCNNExplanation(Explanation):
             steps += [self._masks(), self._paste()]
         return [*steps, self.result_panel()]
 
-    def numbers(self) -> list[tuple[str, object]]:
-        """See `Explanation.numbers`."""
-        box, p = self.prediction.boxes[self.instance], self.box_pooling
-        out: list[tuple[str, object]] = [
-            ("Input of the network", f"{self.geometry.size[1]} x {self.geometry.size[0]} pixels"),
+    def own_numbers(self) -> list[tuple[str, object]]:
+        """See `Explanation.own_numbers`."""
+        p = self.box_pooling
+        return [
             ("Proposals", len(self.proposals)),
-            (
-                "Proposal that became this instance",
-                f"number {self.proposal}, objectness {self._sure(self.proposal):.3f}",
-            ),
-            ("Box, image's pixels", ", ".join(f"{v:.2f}" for v in box)),
+            ("Proposal that became this instance", f"number {self.proposal}, objectness {self.sureness:.3f}"),
             ("Feature map", f"level {p.level} of {p.levels} (0 is the finest), {p.stride:g} input pixels a cell"),
             ("RoIAlign", f"{p.side} x {p.side} bins, {p.y.shape[1]} x {p.x.shape[1]} samples each"),
             ("RoIPool would move the box by up to", f"{p.shift:.2f} input pixels"),
             ("Boxes of the same class it suppressed", len(self.rivals)),
         ]
-        for k, name in enumerate([*self.prediction.classes, "background"]):
-            out.append((f"Score of {name}", f"{self.class_scores[k]:.4f}"))
-        return out
 
-    def _sure(self, k: int) -> float:
-        return float(self.objectness[k])
+    @property
+    def sureness(self) -> float:
+        """The objectness of the proposal that became the instance."""
+        return float(self.objectness[self.proposal])
 
     # ---- panels -----------------------------------------------------------------------------------------------
 
     def _proposals(self) -> Panel:
-        drawing = self.scene()
-        drawing.fade(0.25)
-        order = np.argsort(-self.objectness, kind="stable")[:SHOWN_PROPOSALS]
-        colors = heat(0.45 + 0.55 * self.objectness[order], 0.0, 1.0)
-        for k, color in list(zip(order, colors, strict=True))[::-1]:
-            drawing.box(self.proposals[k], tuple(color.tolist()), 1.2, halo=False)
-        drawing.mark(self.proposals[self.proposal], BEFORE, 3.0)
+        best = self.proposals[:SHOWN_PROPOSALS]
+        brightness = 0.45 + 0.55 * self.objectness[: len(best)]
+        image = self.candidates_drawn(best, brightness, self.proposals[self.proposal])
         text = (
             f"A small network slides over the whole image and keeps {counted(len(self.proposals), 'box', 'es')} that "
-            f"may hold anything at all. The best {len(order)} are drawn; number {self.proposal} became the result."
+            f"may hold anything at all. The best {len(best)} are drawn; number {self.proposal} became the result."
         )
-        key = ((BEFORE, f"this one: {self._sure(self.proposal):.2f} sure"), ((250, 225, 70), "surest"))
-        return Panel("Proposals: where could objects be?", text, drawing.pixels(), key)
+        key = ((BEFORE, f"this one: {self.sureness:.2f} sure"), ((250, 225, 70), "surest"))
+        return Panel("Proposals: where could objects be?", text, image, key)
 
     def _map(self, window: Window, low: float | None = None, high: float | None = None) -> Drawing:
         energy = self.box_pooling.energy
@@ -274,7 +256,7 @@ class RCNNExplanation(Explanation):
         count = len(self.prediction.classes)
         what = "the one class" if count == 1 else f"all {count} classes"
         text = f"From the pooled numbers a class is chosen. The scores of {what} and of background sum to 1."
-        return Panel("Class: what is it?", text, self.class_bars(self.class_scores))
+        return Panel("Class: what is it?", text, self.class_bars())
 
     def _box(self) -> Panel:
         box, start = self.prediction.boxes[self.instance], self.proposals[self.proposal]
@@ -326,10 +308,8 @@ class RCNNExplanation(Explanation):
         drawing.box(box, CHOSEN, 2.0)
         text = (
             "The chosen mask is stretched over the box; pixels with a probability of at least "
-            f"{self.output.mask_threshold:g} belong to it"
+            f"{self.output.mask_threshold:g} belong to it{self.mask_measured()}"
         )
-        text += ", of which the largest part is kept" if self.output.largest_component else ""
-        text += "." if self.mask is None else f": {counted(int(self.mask.areas()[0]), 'pixel')}."
         return Panel("Onto the image", text, drawing.pixels(), ((CHOSEN, "box"), (EDGE, "edge of the mask")))
 
 
@@ -346,7 +326,7 @@ def explain(seen: Seen, instance: int) -> RCNNExplanation:
     proposals, live = trace.proposals.of(0), trace.proposals.alive[0]
     objectness, scores, deltas = trace.proposals.scores[0][live], trace.scores[0][live], trace.deltas[0][live]
     found = trace.found
-    box, label, own = found.boxes[0, row], int(found.labels[0, row]), int(found.proposal[0, row])
+    box, label, own = found.boxes[0, row], int(found.labels[0, row]), int(found.origin[0, row])
     mask_pooling, probs = None, None
     if (mask := model.mask_branch) is not None:
         first = torch.zeros(1, dtype=torch.int64, device=box.device)
@@ -356,24 +336,19 @@ def explain(seen: Seen, instance: int) -> RCNNExplanation:
     decoded = box_ops.clip(box_ops.decode(deltas[:, label], proposals, BOX_WEIGHTS), seen.geometry.size)
     fell = _fell_to(row, decoded, scores[:, label], trace, seen)
     fell[own] = False
-    return RCNNExplanation(
-        name=seen.name,
-        model="",
-        image=seen.image,
-        prediction=seen.prediction,
-        instance=instance,
+    return RCNNExplanation.of(
+        seen,
+        instance,
+        scores[own].cpu().numpy(),
         proposals=back.boxes(proposals.float().cpu().numpy()),
         objectness=sure.cpu().numpy(),
         proposal=own,
-        class_scores=scores[own].cpu().numpy(),
         rivals=back.boxes(decoded[fell].float().cpu().numpy()),
         box_pooling=pooling(model.box_branch.reader.pooler, trace.features, proposals[own]),
         mask_pooling=mask_pooling,
         mask_probs=probs,
         nms=config.roi.nms,
         input_box=proposals[own].float().cpu().numpy(),
-        geometry=seen.geometry,
-        output=seen.output,
     )
 
 

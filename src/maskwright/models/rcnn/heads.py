@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from maskwright.errors import DataError
+from maskwright.models.base import Detections
 from maskwright.models.rcnn.config import RoIConfig
 from maskwright.models.rcnn.layers import MaskHead
 from maskwright.models.rcnn.proposer import Proposals, split_crowd
@@ -84,33 +85,11 @@ def _sample(
 
 
 @dataclass(frozen=True, eq=False)
-class Detections:
-    """Boxes (B, K, 4), scores (B, K), labels (B, K), best first, and the proposal (B, K) that each came from; dead rows
-    have score 0 and are zero."""
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    proposal: Tensor
-
-    @property
-    def alive(self) -> Tensor:
-        """(B, K) bool."""
-        return self.scores > 0
-
-    @classmethod
-    def none(cls, keep: int, like: Tensor) -> "Detections":
-        """Those of a batch without images."""
-        scores = like.new_zeros(0, keep)
-        return cls(like.new_zeros(0, keep, 4), scores, scores.long(), scores.long())
-
-
-@dataclass(frozen=True, eq=False)
 class BoxBranch:
-    """Class and box of every RoI (Fast R-CNN). body: pooled features to a vector; predictor: to logits and offsets."""
+    """Class and box of every RoI (Fast R-CNN). head: pooled features to a vector; predictor: to logits and offsets."""
 
     reader: RoIReader
-    body: nn.Module
+    head: nn.Module
     predictor: nn.Module
     config: RoIConfig
     num_classes: int
@@ -119,7 +98,7 @@ class BoxBranch:
         """Boxes (R, 4) and the image of each to class logits (R, Q+1) and offsets (R, Q, 4)."""
         step = self.reader.rows_at_once(len(boxes))
         parts = [
-            self.predictor(self.body(self.reader(features, b, i)))
+            self.predictor(self.head(self.reader(features, b, i)))
             for b, i in zip(boxes.split(step), batch_index.split(step), strict=True)
         ]
         return torch.cat([logits for logits, _ in parts]), torch.cat([deltas for _, deltas in parts])
@@ -149,9 +128,7 @@ class BoxBranch:
     ) -> Detections:
         """The best rows of each image, decoded and suppressed by class, from what `scored` returned."""
         found = [self._select(*image, limits) for image in zip(scores, deltas, proposals.boxes, sizes, strict=True)]
-        if not found:
-            return Detections.none(limits.keep, proposals.boxes)
-        return Detections(*(torch.stack(column) for column in zip(*found, strict=True)))
+        return Detections.of(found, limits.keep, proposals.boxes)
 
     def _select(self, scores: Tensor, deltas: Tensor, boxes: Tensor, size: Size, limits: Limits) -> tuple[Tensor, ...]:
         """Of one image: scores (P, Q+1), deltas (P, Q, 4), boxes (P, 4) to the columns of `Detections`."""

@@ -15,10 +15,10 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from maskwright.errors import ConfigError
-from maskwright.models.base import Draws, Model, draws_of
+from maskwright.models.base import Detections, Draws, Model, draws_of
 from maskwright.models.rcnn.config import RCNNConfig
 from maskwright.models.rcnn.fpn import FPN
-from maskwright.models.rcnn.heads import BoxBranch, Detections, MaskBranch, sample
+from maskwright.models.rcnn.heads import BoxBranch, MaskBranch, sample
 from maskwright.models.rcnn.layers import BoxHead, BoxPredictor, MaskHead, MeanHead
 from maskwright.models.rcnn.proposer import RPN, Proposals
 from maskwright.models.rcnn.reader import Pooler, RoIReader

@@ -1,29 +1,19 @@
 """The YOLACT family: YOLACT and YOLACT++. `network` is the place to begin to read."""
 
-from maskwright.models.yolact.config import LossConfig, NMSConfig, NMSKind, YolactConfig
-from maskwright.models.yolact.explanation import best_score, explain
-from maskwright.models.yolact.fast import FAST
-from maskwright.models.yolact.keys import CLASS_ROWS, NAMES
-from maskwright.models.yolact.network import Yolact
-from maskwright.models.yolact.variants import compact, plus, published, timm_yolact, tiny, tiny_variants
-from maskwright.models.yolact.zoo import ENTRIES
-
-__all__ = [
-    "CLASS_ROWS",
-    "ENTRIES",
-    "FAST",
-    "NAMES",
-    "LossConfig",
-    "NMSConfig",
-    "NMSKind",
-    "Yolact",
-    "YolactConfig",
-    "best_score",
-    "compact",
-    "explain",
-    "plus",
-    "published",
-    "timm_yolact",
-    "tiny",
-    "tiny_variants",
-]
+from maskwright.models.yolact.config import LossConfig as LossConfig
+from maskwright.models.yolact.config import NMSConfig as NMSConfig
+from maskwright.models.yolact.config import NMSKind as NMSKind
+from maskwright.models.yolact.config import YolactConfig as YolactConfig
+from maskwright.models.yolact.explanation import best_score as best_score
+from maskwright.models.yolact.explanation import explain as explain
+from maskwright.models.yolact.fast import FAST as FAST
+from maskwright.models.yolact.keys import CLASS_ROWS as CLASS_ROWS
+from maskwright.models.yolact.keys import NAMES as NAMES
+from maskwright.models.yolact.network import Yolact as Yolact
+from maskwright.models.yolact.variants import compact as compact
+from maskwright.models.yolact.variants import plus as plus
+from maskwright.models.yolact.variants import published as published
+from maskwright.models.yolact.variants import timm_yolact as timm_yolact
+from maskwright.models.yolact.variants import tiny as tiny
+from maskwright.models.yolact.variants import tiny_variants as tiny_variants
+from maskwright.models.yolact.zoo import ENTRIES as ENTRIES

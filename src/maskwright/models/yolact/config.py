@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self, get_args
 
+from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError
 from maskwright.models.base import Config
 from maskwright.types import InputSpec, Limits, OutputSpec, Part, PrototypeMasks
@@ -17,7 +18,7 @@ NMSKind = Literal["fast", "fast_cross", "exact"]
 
 
 @dataclass(frozen=True)
-class NMSConfig:
+class NMSConfig(Section):
     """How detections are chosen.
 
     kind: "fast" (a suppressed box still suppresses others: one matrix, no loop), "fast_cross" (the same over all
@@ -26,23 +27,14 @@ class NMSConfig:
     """
 
     kind: NMSKind = "fast"
-    score: float = 0.05
-    iou: float = 0.5
-    before: int = 200
-    keep: int = 100
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(NMSKind):
-            raise ConfigError(f"NMSConfig: kind is 'fast', 'fast_cross' or 'exact', got {self.kind!r}.")
-        if not 0 <= self.score < 1 or not 0 < self.iou < 1 or self.before < 1 or self.keep < 1:
-            raise ConfigError(
-                f"NMSConfig: score is at least 0 and below 1, iou between 0 and 1, before and keep are at least "
-                f"1, got {self}."
-            )
+    score: float = ranged(0.05, low=0, high=1, open_high=True)
+    iou: float = ranged(0.5, low=0, high=1, open_low=True, open_high=True)
+    before: int = ranged(200, low=1)
+    keep: int = ranged(100, low=1)
 
 
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(Section):
     """Thresholds and weights of the terms.
 
     positive, negative: a prior is foreground from the first IoU with an object on and background below the second.
@@ -51,12 +43,12 @@ class LossConfig:
     smallest: cells of a true mask below which its IoU is not learnt. The rest are weights.
     """
 
-    positive: float = 0.5
-    negative: float = 0.4
-    crowd: float = 0.7
-    negatives: int = 3
-    masks: int = 100
-    smallest: int = 25
+    positive: float = ranged(0.5, low=0, high=1, open_low=True)
+    negative: float = ranged(0.4, low=0, high=1, open_low=True)
+    crowd: float = ranged(0.7, low=0, high=1, open_low=True)
+    negatives: int = ranged(3, low=1)
+    masks: int = ranged(100, low=1)
+    smallest: int = ranged(25, low=0)
     class_weight: float = 1.0
     box_weight: float = 1.5
     mask_weight: float = 6.125
@@ -64,10 +56,9 @@ class LossConfig:
     mask_iou_weight: float = 25.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.negative <= self.positive <= 1 or not 0 < self.crowd <= 1:
-            raise ConfigError(f"LossConfig: 0 < negative <= positive <= 1 and 0 < crowd <= 1, got {self}.")
-        if self.negatives < 1 or self.masks < 1 or self.smallest < 0:
-            raise ConfigError(f"LossConfig: negatives and masks are at least 1, smallest at least 0, got {self}.")
+        super().__post_init__()
+        if self.negative > self.positive:
+            raise ConfigError(f"negative is at most positive, got {self.negative} and {self.positive}.")
 
 
 @dataclass(frozen=True)
@@ -92,7 +83,7 @@ class YolactConfig(Config):
     sizes: tuple[tuple[float, ...], ...] = ((24.0,), (48.0,), (96.0,), (192.0,), (384.0,))
     ratios: tuple[float, ...] = (1.0, 0.5, 2.0)
     square: bool = True
-    prototypes: int = 32
+    prototypes: int = ranged(32, low=1)
     proto_channels: int = 256
     proto_convs: int = 3
     proto_upsample: bool = True
@@ -102,11 +93,6 @@ class YolactConfig(Config):
     loss: LossConfig = field(default_factory=LossConfig)
     spec: InputSpec = RESNET_INPUT
     output: OutputSpec = PUBLISHED_OUTPUT
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.prototypes < 1:
-            raise ConfigError(f"YolactConfig: prototypes is at least 1, got {self.prototypes}.")
 
     @property
     def parts(self) -> tuple[type[Part], ...]:

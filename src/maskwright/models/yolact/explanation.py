@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maskwright.geometry import Geometry
 from maskwright.models.yolact.loss import BOX_WEIGHTS
 from maskwright.models.yolact.network import Yolact, YolactTrace
 from maskwright.models.yolact.suppression import Suppression, suppressed
@@ -39,7 +38,7 @@ from maskwright.report.panels import (
     tiles,
 )
 from maskwright.results.explanation import Explanation, Seen
-from maskwright.types import BoolArray, FloatArray, OutputSpec
+from maskwright.types import BoolArray, FloatArray
 from maskwright.wording import counted
 
 SHOWN_CANDIDATES, SHOWN_BARS, MARKED = 150, 32, 6
@@ -52,20 +51,17 @@ class YolactExplanation(Explanation):
     """How YOLACT and YOLACT++ came to an instance. Boxes are in the image's pixels where nothing else is said.
 
     candidates (M, 4) and candidate_scores (M,): all boxes that may become results, best first, before suppression;
-    priors: N, how many were asked. prior (4,): where the instance's began; class_scores (Q + 1,): of it, background
-    last; they sum to 1. suppression: see there.
+    priors: N, how many were asked. prior (4,): where the instance's began. suppression: see there.
     prototypes (h, w, D); coefficients (D,): their weighted sum is `logits` (h, w); order (D,): the strongest first,
     by |coefficient| x mean prototype inside the crop. window (h, w): the cells that box and margin cover. cell_box
     (4,): the box in cells. rating: what YOLACT++ thinks of the mask, a factor on the score, or None.
-    output: how the mask was finished. geometry leads from the image to the input, of which a cell covers `step`
-    (x, y) pixels.
+    A cell covers `step` (x, y) pixels of the input.
     """
 
     candidates: FloatArray
     candidate_scores: FloatArray
     priors: int
     prior: FloatArray
-    class_scores: FloatArray
     suppression: Suppression
     prototypes: FloatArray
     coefficients: FloatArray
@@ -74,8 +70,6 @@ class YolactExplanation(Explanation):
     window: BoolArray
     cell_box: FloatArray
     rating: float | None
-    output: OutputSpec
-    geometry: Geometry
     step: tuple[float, float]
 
     def partial(self, count: int) -> FloatArray:
@@ -112,14 +106,12 @@ class YolactExplanation(Explanation):
         steps = [self._candidates(), self._nms(), self._classes(), self._prototypes(), self._coefficients()]
         return [*steps, self._sums(), self._crop(), self._paste(), self.result_panel()]
 
-    def numbers(self) -> list[tuple[str, object]]:
-        """See `Explanation.numbers`."""
+    def own_numbers(self) -> list[tuple[str, object]]:
+        """See `Explanation.own_numbers`."""
         h, w, count = self.prototypes.shape
         out: list[tuple[str, object]] = [
-            ("Input of the network", f"{self.geometry.size[1]} x {self.geometry.size[0]} pixels"),
             ("Priors", self.priors),
             ("Candidates before suppression", len(self.candidates)),
-            ("Box, image's pixels", ", ".join(f"{v:.2f}" for v in self.prediction.boxes[self.instance])),
             ("Prototypes", f"{count} of {w} x {h} cells, {self.step[0]:g} x {self.step[1]:g} input pixels each"),
             ("Boxes that fell to it", len(self.suppression.fell)),
         ]
@@ -127,10 +119,7 @@ class YolactExplanation(Explanation):
             out.append(("Boxes that greedy suppression would have kept", len(self.suppression.only_fast)))
         if self.rating is not None:
             out.append(("Rating of the mask", f"{self.rating:.4f}"))
-        for k, name in enumerate([*self.prediction.classes, "background"]):
-            out.append((f"Score of {name}", f"{self.class_scores[k]:.4f}"))
-        out += [(f"Coefficient of prototype {k}", f"{self.coefficients[k]:+.4f}") for k in self.order]
-        return out
+        return [*out, *((f"Coefficient of prototype {k}", f"{self.coefficients[k]:+.4f}") for k in self.order)]
 
     # ---- frames -----------------------------------------------------------------------------------------------
 
@@ -150,20 +139,15 @@ class YolactExplanation(Explanation):
     # ---- panels -----------------------------------------------------------------------------------------------
 
     def _candidates(self) -> Panel:
-        drawing = self.scene()
-        drawing.fade(0.25)
-        order = np.arange(min(len(self.candidates), SHOWN_CANDIDATES))
-        colors = heat(0.35 + 0.65 * self.candidate_scores[order], 0.0, 1.0)
-        for k, color in list(zip(order, colors, strict=True))[::-1]:
-            drawing.box(self.candidates[k], tuple(color.tolist()), 1.2, halo=False)
-        drawing.mark(self.prior, BEFORE, 3.0)
+        best = self.candidates[:SHOWN_CANDIDATES]
+        image = self.candidates_drawn(best, 0.35 + 0.65 * self.candidate_scores[: len(best)], self.prior)
         text = (
             f"In one pass each of {self.priors} priors (places and sizes) says a class, a box and "
             f"{len(self.coefficients)} coefficients. {counted(len(self.candidates), 'box', 'es')} may be something"
         )
-        text += f"; the best {len(order)} are drawn." if len(order) < len(self.candidates) else "."
+        text += f"; the best {len(best)} are drawn." if len(best) < len(self.candidates) else "."
         key = ((BEFORE, "the prior of this result"), ((250, 225, 70), "surest"))
-        return Panel("Every place speaks at once", text, drawing.pixels(), key)
+        return Panel("Every place speaks at once", text, image, key)
 
     def _nms(self) -> Panel:
         s, box = self.suppression, self.prediction.boxes[self.instance]
@@ -193,7 +177,7 @@ class YolactExplanation(Explanation):
         text = "The same prior names the class; the scores, with that of background, sum to 1."
         if self.rating is not None:
             text += f" Later the finished mask is rated {self.rating:.2f}, and the score becomes {self.score:.2f}."
-        return Panel("Class: what is it?", text, self.class_bars(self.class_scores))
+        return Panel("Class: what is it?", text, self.class_bars())
 
     def _prototypes(self) -> Panel:
         marked = {int(k): (PLUS if self.coefficients[k] > 0 else MINUS) for k in self.order[:MARKED]}
@@ -285,9 +269,7 @@ class YolactExplanation(Explanation):
         self.edge(drawing)
         drawing.box(box, CHOSEN, 2.0)
         start = "Pixels" if self.output.upsample == "logits" else "Enlarged to the image, pixels"
-        text = f"{start} above {self.output.mask_threshold:g} are the mask"
-        text += ", of which the largest part is kept" if self.output.largest_component else ""
-        text += "." if self.mask is None else f": {counted(int(self.mask.areas()[0]), 'pixel')}."
+        text = f"{start} above {self.output.mask_threshold:g} are the mask{self.mask_measured()}"
         if self.rating is not None:
             text += (
                 f" A small network looks at the mask alone and rates it {self.rating:.2f}; class score times rating "
@@ -311,7 +293,7 @@ def explain(seen: Seen, instance: int) -> YolactExplanation:
     assert isinstance(trace, YolactTrace)
     row, back, found, priors = seen.rows[instance], seen.geometry.inverse(), trace.found, trace.priors
     box, value = found.boxes[0, row].float(), float(found.scores[0, row])
-    label, own, coefficients = int(found.labels[0, row]), int(found.prior[0, row]), found.coefficients[0, row]
+    label, own, coefficients = int(found.labels[0, row]), int(found.origin[0, row]), trace.coefficients[0, row]
     scores = trace.outputs.logits[0].float().softmax(dim=1)  # (N, Q + 1)
     boxes = box_ops.decode(trace.outputs.deltas[0], priors, BOX_WEIGHTS)
     near = torch.nonzero(scores[:, :-1].amax(dim=1) > seen.limits.score).flatten()
@@ -321,17 +303,14 @@ def explain(seen: Seen, instance: int) -> YolactExplanation:
     window = prototype_ops.window(box[None], shape, span, seen.output.crop_margin)[0]
     step = (span[1] / shape[1], span[0] / shape[0])
     strength = coefficients.abs() * (prototypes.abs()[window].mean(dim=0) if window.any() else prototypes.mean((0, 1)))
-    return YolactExplanation(
-        name=seen.name,
-        model="",
-        image=seen.image,
-        prediction=seen.prediction,
-        instance=instance,
+    return YolactExplanation.of(
+        seen,
+        instance,
+        scores[own].cpu().numpy(),
         candidates=back.boxes(boxes[near][order].cpu().numpy()),
         candidate_scores=best.cpu().numpy(),
         priors=len(priors),
         prior=back.boxes(priors[own].float().cpu().numpy())[0],
-        class_scores=scores[own].cpu().numpy(),
         suppression=suppressed(boxes[near], scores[near, :-1], label, box, value, model.config, seen.limits, back),
         prototypes=prototypes.cpu().numpy(),
         coefficients=coefficients.cpu().numpy(),
@@ -340,8 +319,6 @@ def explain(seen: Seen, instance: int) -> YolactExplanation:
         window=window.cpu().numpy(),
         cell_box=(box / box.new_tensor([*step, *step])).cpu().numpy(),
         rating=None if trace.ratings is None else float(trace.ratings[0, row]),
-        output=seen.output,
-        geometry=seen.geometry,
         step=step,
     )
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from maskwright.errors import ConfigError
-from maskwright.models.base import Draws, Model, draws_of
+from maskwright.models.base import Detections, Draws, Model, draws_of
 from maskwright.models.yolact import loss
 from maskwright.models.yolact.config import YolactConfig
 from maskwright.models.yolact.loss import BOX_WEIGHTS
@@ -31,40 +31,22 @@ from maskwright.types import Inputs, Limits, PrototypeMasks, RawDetections, Size
 
 
 @dataclass(frozen=True, eq=False)
-class Detections:
-    """Boxes (B, K, 4), neither clipped nor limited to the image, scores (B, K), labels (B, K), best first, the prior
-    (B, K) that each came from and its coefficients (B, K, D); dead rows have score 0 and are zero."""
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    prior: Tensor
-    coefficients: Tensor
-
-    @classmethod
-    def none(cls, keep: int, prototypes: int, like: Tensor) -> "Detections":
-        """Those of a batch without images."""
-        scores = like.new_zeros(0, keep)
-        return cls(
-            like.new_zeros(0, keep, 4), scores, scores.long(), scores.long(), like.new_zeros(0, keep, prototypes)
-        )
-
-
-@dataclass(frozen=True, eq=False)
 class YolactTrace:
     """What the stages returned. prototypes (B, h, w, D), which span `span` (H, W); outputs: of all priors; priors
-    (N, 4); found: the detections; ratings (B, K): YOLACT++'s, or None."""
+    (N, 4); found: the detections, neither clipped nor limited to the image; coefficients (B, K, D) of them; ratings
+    (B, K): YOLACT++'s, or None."""
 
     prototypes: Tensor
     span: Size
     outputs: Raw
     priors: Tensor
     found: Detections
+    coefficients: Tensor
     ratings: Tensor | None
 
     @property
     def raw(self) -> RawDetections:
-        masks = PrototypeMasks(self.found.coefficients, self.prototypes, self.span, self.ratings)
+        masks = PrototypeMasks(self.coefficients, self.prototypes, self.span, self.ratings)
         return RawDetections(self.found.boxes, self.found.scores, self.found.labels, (masks,))
 
 
@@ -99,8 +81,9 @@ class Yolact(Model[YolactConfig]):
         features, span = self.features(inputs.images), inputs.padded
         prototypes, outputs, priors = self.protonet(features[0]), self.head(features), self.priors(features, span)
         found = self.select(outputs, priors, limits)
-        ratings = None if self.scorer is None else self.rate(prototypes, found, span)
-        return YolactTrace(prototypes, span, outputs, priors, found, ratings)
+        coefficients = self.coefficients(outputs, found)
+        ratings = None if self.scorer is None else self.rate(prototypes, found, coefficients, span)
+        return YolactTrace(prototypes, span, outputs, priors, found, coefficients, ratings)
 
     def terms(self, inputs: Inputs, targets: Sequence[Target], generator: Draws = None) -> dict[str, Term]:
         """`class`, `box`, `mask`, `semantic` and, with mask scoring, `mask_iou`. See `Model.terms`."""
@@ -135,16 +118,10 @@ class Yolact(Model[YolactConfig]):
         return torch.cat(levels)
 
     def select(self, outputs: Raw, priors: Tensor, limits: Limits) -> Detections:
-        """The detections of each image: scored, decoded, suppressed, the best, with their coefficients."""
+        """The detections of each image: scored, decoded, suppressed, the best."""
         scores = outputs.logits.float().softmax(dim=2)[..., :-1]  # (B, N, Q)
         chosen = [self._choose(s, d, priors, limits) for s, d in zip(scores, outputs.deltas, strict=True)]
-        if not chosen:
-            return Detections.none(limits.keep, self.config.prototypes, priors)
-        boxes, best, labels, prior = (torch.stack(column) for column in zip(*chosen, strict=True))
-        rows = rows_to_refine(best > 0)
-        coefficients = outputs.coefficients[rows // limits.keep, prior.flatten()[rows]].float()
-        coefficients = torch.where(best.flatten()[rows, None] > 0, coefficients, 0.0)
-        return Detections(boxes, best, labels, prior, spread(coefficients, rows, best.numel()).view(*best.shape, -1))
+        return Detections.of(chosen, limits.keep, priors)
 
     def _choose(self, scores: Tensor, deltas: Tensor, priors: Tensor, limits: Limits) -> tuple[Tensor, ...]:
         """Of one image, scores (N, Q), deltas (N, 4): boxes (K, 4), scores (K,), labels (K,) and priors (K,)."""
@@ -162,14 +139,21 @@ class Yolact(Model[YolactConfig]):
         alive = value > 0
         return torch.where(alive[:, None], boxes[row], 0.0), value, label, torch.where(alive, near[row], 0)
 
-    def rate(self, prototypes: Tensor, found: Detections, span: Size) -> Tensor:
+    def coefficients(self, outputs: Raw, found: Detections) -> Tensor:
+        """(B, K, D) of the detections; zero for dead rows."""
+        shape, rows = found.scores.shape, rows_to_refine(found.alive)
+        values = outputs.coefficients[rows // shape[1], found.origin.flatten()[rows]].float()
+        values = torch.where(found.alive.flatten()[rows, None], values, 0.0)
+        return spread(values, rows, shape.numel()).view(*shape, self.config.prototypes)
+
+    def rate(self, prototypes: Tensor, found: Detections, coefficients: Tensor, span: Size) -> Tensor:
         """(B, K): how well the mask of each row fits, as YOLACT++'s network estimates it."""
         assert self.scorer is not None
         out = []
-        images = zip(prototypes, found.boxes, found.scores, found.labels, found.coefficients, strict=True)
-        for proto, boxes, scores, labels, coefficients in images:
+        images = zip(prototypes, found.boxes, found.scores, found.labels, coefficients, strict=True)
+        for proto, boxes, scores, labels, factors in images:
             rows = rows_to_refine(scores > 0)
-            masks = prototype_ops.soft_masks(proto.float(), coefficients[rows], boxes[rows], span)
+            masks = prototype_ops.soft_masks(proto.float(), factors[rows], boxes[rows], span)
             every = self.scorer(masks[:, None].to(prototypes.dtype)).float()  # (R, Q)
             own = every[torch.arange(len(rows), device=rows.device), labels[rows]] * (scores[rows] > 0)
             out.append(spread(own, rows, len(scores)))

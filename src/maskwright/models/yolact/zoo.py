@@ -12,16 +12,8 @@ from maskwright.types import Classes
 
 def _yolact(name: str, summary: str, config: YolactConfig, parameters: int, tag: str, mask_ap: float) -> Entry:
     """tag: of the author's repository on the hub, `yolact-TAG`, and of the file in it."""
-    weights = Published(
-        "yolact",
-        f"https://huggingface.co/dbolya/yolact-{tag}/resolve/main/yolact_{tag.replace('-', '_')}_54_800000.pth",
-        None,
-        "MIT",
-        None,
-        None,
-        mask_ap,
-        measured_on="COCO test-dev",
-    )
+    url = f"https://huggingface.co/dbolya/yolact-{tag}/resolve/main/yolact_{tag.replace('-', '_')}_54_800000.pth"
+    weights = Published("yolact", url, None, "MIT", None, None, mask_ap, measured_on="COCO test-dev")
     return Entry(name, summary, config, COCO, parameters, weights)
 
 
