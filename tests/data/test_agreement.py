@@ -48,7 +48,7 @@ def test_what_training_refuses_every_writer_refuses_in_the_same_words(
     assert finding.message in str(training.value)
     assert "p.jpg" in str(training.value)
     assert "data check" in str(training.value)
-    for name, form in FORMATS.items():
+    for name, form in ((n, f) for n, f in FORMATS.items() if f.save is not None):
         for copy in (None, False) if form.one_file else (None,):
             with pytest.raises(DataError) as writing:
                 formats.save(tmp_path / f"{name}{form.one_file if copy is False else ''}", data, name, copy)

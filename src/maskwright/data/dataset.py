@@ -87,6 +87,7 @@ class Dataset:
     fields of the file's class records; empty where there are none. extra: the file's other sections.
     semantic_maps: reads the map of an image as `semantic` returns it, or None where it has none; processes that prepare
     images get a copy, so it can be pickled. semantic_classes: the names of its labels, things and stuff.
+    doubt: why its objects may not be what was meant, in the words of `data.doubt`; empty where there is no reason.
     """
 
     classes: Classes
@@ -100,6 +101,7 @@ class Dataset:
     extra: Mapping[str, Any] = field(default_factory=dict)
     semantic_maps: Callable[[ImageRecord], IntArray | None] | None = None
     semantic_classes: Classes | None = None
+    doubt: str = ""
 
     def __post_init__(self) -> None:
         if not any(self.landmarks):

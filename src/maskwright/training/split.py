@@ -58,7 +58,8 @@ def split_data(settings: DataSettings) -> Split:
 
 def _chosen(settings: DataSettings, data: Dataset) -> Split:
     if settings.val:
-        held_out = formats.load(settings.val, settings.val_images or settings.images or None, None)
+        form = settings.data_format if settings.data_format in ("masks", "foreground") else None  # in one layout
+        held_out = formats.load(settings.val, settings.val_images or settings.images or None, form)
         held_out.require_files()
         _check_classes(data, held_out)
         _check_measurable(held_out, str(settings.val))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from maskwright.data.dataset import Dataset
+from maskwright.data.doubt import Tally
 from maskwright.errors import NOTHING_TO_LEARN, DataError, MaskwrightError, TrainingError
 from maskwright.evaluation.evaluate import evaluate
 from maskwright.evaluation.report import NOT_LOSSES
@@ -257,13 +258,15 @@ def _of_error(error: MaskwrightError, settings: Resolved) -> list[Cause]:
 
 
 def outline_faults(data: Dataset) -> list[Cause]:
-    """What is wrong with the annotations of these images: outlines without a pixel, or elsewhere than their boxes."""
-    empty, apart, total = 0, 0, 0
+    """What is wrong with the annotations of these images: outlines without a pixel, elsewhere than their boxes, or of
+    several things."""
+    empty, apart, total, tally = 0, 0, 0, Tally()
     for i in range(len(data)):
         rows = [k for k, a in enumerate(data.of(i)) if not a.crowd]
         if any(data.of(i)[k].segmentation is None for k in rows):
             continue
         masks, boxes = data.masks(i)[rows], data.boxes(i)[rows]
+        tally.add(masks)
         drawn, full = masks.boxes(), masks.areas() > 0
         total, empty = total + len(rows), empty + int((~full).sum())
         overlap = box_ops.matched_iou(torch.from_numpy(boxes[full]), torch.from_numpy(drawn[full]))
@@ -273,6 +276,8 @@ def outline_faults(data: Dataset) -> list[Cause]:
         out.append(Cause(f"{empty} of {total} outlines hold no pixel", check))
     if apart:
         out.append(Cause(f"{apart} of {total} outlines do not lie in their boxes (IoU below 0.5)", check))
+    if tally.doubt():
+        out.append(Cause(tally.doubt(), check))
     return out
 
 

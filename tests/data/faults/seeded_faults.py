@@ -317,6 +317,23 @@ def _repeat(part: list[float]) -> None:
     part[2:2] = part[:2]
 
 
+def _squares(row: Row, count: int) -> None:
+    """Several squares as one object."""
+    corners = [(10 + 30 * (k % 3), 10 + 30 * (k // 3)) for k in range(count)]
+    row["segmentation"] = [[x, y, x + 10, y, x + 10, y + 10, x, y + 10] for x, y in corners]
+    w, h = (max(p[k] for p in corners) for k in (0, 1))
+    row.update(bbox=[10, 10, w, h], area=100 * count)
+
+
+def _foreground(folder: Path, content: Content) -> None:
+    """One object of four squares in each image."""
+    rows = {r["image_id"]: r for r in content["annotations"] if not r["iscrowd"]}
+    content["annotations"] = list(rows.values())
+    for row in rows.values():
+        row["category_id"] = content["categories"][0]["id"]
+        _squares(row, 4)
+
+
 def _one_class(content: Content, name: str) -> None:
     """Another class of this name, with the object of an old one."""
     content["categories"].append({"id": 50, "name": name})
@@ -400,9 +417,11 @@ SEEDS: Mapping[str, Seed] = {
     "whole-image-mask": Seed(
         lambda f, c: outline(polygon(c), [0, 0, 133, 0, 133, 99, 0, 99]), _only({"covered-object"})
     ),
+    "separate-pieces": Seed(lambda f, c: _squares(polygon(c), 4)),
     "covered-object": Seed(_inside),
     "in-train-and-val": Seed(lambda f, c: shutil.copy(f / "val/images/0005.png", f / "images/0005.png")),
     "near-duplicate-in-val": Seed(_near),
+    "doubtful-objects": Seed(_foreground, _only({"separate-pieces", "class-without-objects", "empty-image"})),
     "val-classes-differ": Seed(lambda f, c: _merge(c["categories"][0], name="disc")),
     "same-class-name": Seed(lambda f, c: _one_class(c, "star"), _only({"val-classes-differ"})),
     "similar-class-names": Seed(lambda f, c: _one_class(c, "Star "), _only({"val-classes-differ"})),

@@ -474,7 +474,7 @@ def test_annotations_alone(clean: Path, tmp_path: Path) -> None:
 
 def test_another_format_becomes_a_coco_copy(clean: Path, tmp_path: Path) -> None:
     data = formats.load(clean / "annotations.json", clean / "images")
-    formats.find("labelme").save(tmp_path / "labelme", data, True)
+    formats.save(tmp_path / "labelme", data, "labelme")
     done = repair(tmp_path / "labelme", tmp_path / "out")
     copied = coco.load(tmp_path / "out/annotations.json", tmp_path / "out/images")
     assert done.images == len(copied) == 6

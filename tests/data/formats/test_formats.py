@@ -19,7 +19,7 @@ from maskwright.media import write_image
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Clip, Frame, Masks
 
-NAMES = list(FORMATS)
+NAMES = [name for name, form in FORMATS.items() if form.save is not None]
 NO_OVERLAP = {"masks", "voc"}  # one object for each pixel
 
 

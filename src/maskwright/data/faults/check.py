@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from maskwright.data.doubt import Tally
 from maskwright.data.faults import image_checks, overlap_checks, raw_rows, record_checks, set_checks, view
 from maskwright.data.faults.looks import Folder, ImageLook, look_all
+from maskwright.data.faults.overlap_checks import Examined
 from maskwright.data.faults.raw_rows import GONE, RawRows
 from maskwright.data.faults.table import FAULTS, SEVERITIES, Finding, Severity
 from maskwright.wording import counted
@@ -141,7 +143,7 @@ def _paths(side: CheckedSet) -> dict[int, Path]:
 
 
 def examine(
-    checked: CheckedSet, val: CheckedSet | None = None, known: dict[int, list[Finding]] | None = None
+    checked: CheckedSet, val: CheckedSet | None = None, known: dict[int, Examined] | None = None
 ) -> list[Finding]:
     """All faults of a data set. Causes are checked before their consequences.
 
@@ -165,15 +167,17 @@ def examine(
     others = [] if val is None else view.index(val.rows).images
     found += image_checks.unlisted({p.name for p in (*seen.images, *others)}, folder)
     bare = list(set_checks.geometry(seen))
-    broken: set[int] = set()
+    broken, tally = set[int](), Tally()
     for image in seen.images:
         look = looks.get(image.at)
         size = image.size or (look.size if look is not None and look.problem is None else None)
         if image.at not in known:
             known[image.at] = overlap_checks.examine(seen, image, size)
-        of_image = known[image.at]
+        of_image, tally = known[image.at][0], tally + known[image.at][1]
         broken |= {f.at for f in of_image if f.fault in FAULTS["box-only-object"].after}
         found += of_image
+    if tally.doubt():
+        found.append(Finding("doubtful-objects", seen.rows.path.name, tally.doubt()))
     found += [f for f in bare if f.fault != "box-only-object" or f.at not in broken]
     if val is not None and val.rows.problems:
         found += [replace(p, message=f"validation: {p.message}") for p in val.rows.problems]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from maskwright.data.doubt import Tally, pieces
 from maskwright.data.faults import object_checks
 from maskwright.data.faults.table import Finding
 from maskwright.data.faults.view import CheckedImage, CheckedObject, RecordIndex
@@ -17,16 +18,25 @@ from maskwright.wording import of_size
 
 Findings = Iterator[Finding | None]
 Floats = NDArray[np.float64]
+_MANY = 4  # pieces of one object that are worth a note
 _SAME = 0.95  # IoU above which two objects are the same
 
 
-def examine(view: RecordIndex, image: CheckedImage, size: Size | None) -> list[Finding]:
+class Examined(NamedTuple):
+    """The faults of an image's annotations, and what was seen of its objects."""
+
+    findings: list[Finding]
+    tally: Tally
+
+
+def examine(view: RecordIndex, image: CheckedImage, size: Size | None) -> Examined:
     """All faults of an image's annotations. size: (H, W) they are drawn on; None (unknown): of their flags alone."""
     found: list[Finding | None] = []
+    tally = Tally()
     if size is None:
         for at in image.objects:
             found += object_checks.flags(view, CheckedObject(at, view.rows.annotations[at], image, (0, 0), None))
-        return [f for f in found if f is not None]
+        return Examined([f for f in found if f is not None], tally)
     objects = []
     for at in image.objects:
         obj, problems = object_checks.read(view, image, at, size)
@@ -40,7 +50,10 @@ def examine(view: RecordIndex, image: CheckedImage, size: Size | None) -> list[F
     pairs = _overlaps(sound)
     for among in CHECKS:
         found += among(view, sound, pairs)
-    return [f for f in found if f is not None]
+    masks = [mask for t in sound if (mask := t.mask) is not None]
+    corners = np.concatenate([np.zeros((0, 2), np.int64), *(mask.corners for mask in masks)])
+    tally.add(Masks(size, corners, tuple(mask.bitmaps[0] for mask in masks)))
+    return Examined([f for f in found if f is not None], tally)
 
 
 class Pairs(NamedTuple):
@@ -101,7 +114,19 @@ def whole(view: RecordIndex, objects: list[CheckedObject], pairs: Pairs) -> Find
             yield obj.finding("whole-image-mask", f"covers {share:.1%} of the image")
 
 
-CHECKS: tuple[Callable[[RecordIndex, list[CheckedObject], Pairs], Findings], ...] = (duplicates, covered, whole)
+def scattered(view: RecordIndex, objects: list[CheckedObject], pairs: Pairs) -> Findings:
+    for obj in objects:
+        count = 0 if obj.mask is None else max(map(pieces, obj.mask.bitmaps))
+        if count >= _MANY:
+            yield obj.finding("separate-pieces", f"{count} pieces")
+
+
+CHECKS: tuple[Callable[[RecordIndex, list[CheckedObject], Pairs], Findings], ...] = (
+    duplicates,
+    covered,
+    whole,
+    scattered,
+)
 
 
 def _overlaps(objects: list[CheckedObject]) -> Pairs:

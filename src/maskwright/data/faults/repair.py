@@ -15,6 +15,7 @@ from maskwright.data.faults.check import AnyPath, CheckedSet, CheckOptions, Chec
 from maskwright.data.faults.draft import Draft, NeedsPerson, is_object
 from maskwright.data.faults.fixes import FIXES
 from maskwright.data.faults.looks import pixels_of
+from maskwright.data.faults.overlap_checks import Examined
 from maskwright.data.faults.raw_rows import GONE, write
 from maskwright.data.faults.table import FAULTS, OUTLINES, SCENES, Finding
 from maskwright.errors import ConfigError, DataError
@@ -128,7 +129,7 @@ def _rounds(
 ) -> tuple[list[tuple[Finding, str]], list[tuple[Finding, str]], list[Finding]]:
     """Repair until nothing more can be repaired: what was done, what is left and why, and the last findings."""
     done: list[tuple[Finding, str]] = []
-    known: dict[int, list[Finding]] = {}
+    known: dict[int, Examined] = {}
     for _ in range(_ROUNDS):
         findings = _examine(draft, val, known)
         draft.refresh()
@@ -141,14 +142,14 @@ def _rounds(
     return done, left, _examine(draft, val, {})
 
 
-def _examine(draft: Draft, val: CheckedSet | None, known: dict[int, list[Finding]]) -> list[Finding]:
+def _examine(draft: Draft, val: CheckedSet | None, known: dict[int, Examined]) -> list[Finding]:
     """The faults of the copy, which has only the images that are listed."""
     findings = examine(CheckedSet(draft.rows, draft.folder, draft.looks), val, known)
     return [f for f in findings if f.fault != "unlisted-image"]
 
 
 def _round(
-    draft: Draft, findings: list[Finding], known: dict[int, list[Finding]]
+    draft: Draft, findings: list[Finding], known: dict[int, Examined]
 ) -> tuple[list[tuple[Finding, str]], list[tuple[Finding, str]]]:
     """Make one round of repairs, at most one for each record. known: loses the entries that they make invalid."""
     done, left = [], []

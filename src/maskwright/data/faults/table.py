@@ -207,6 +207,8 @@ SCENES = (
             advice="Keep the right class."),
     warning("whole-image-mask", "One object covers the whole image (99% of it or more).",
             advice="Is the background annotated, or the mask inverted?"),
+    note("separate-pieces", "An object lies in four or more separate pieces.",
+         advice="Fine where something lies across it; else give each piece an annotation of its own."),
     note("covered-object", "An object lies entirely inside another's mask.",
          advice="Fine where one object lies on the other."),
 )  # fmt: skip
@@ -219,6 +221,9 @@ SETS = (
           advice="Is the validation set the same file?"),
     warning("near-duplicate-in-val", "Almost the same image is in training and validation.",
             advice="Split by scene, patient, plate or clip instead of by image.", after="in-train-and-val"),
+    error("doubtful-objects", "The objects are probably no single things: masks of another kind were read as objects.",
+          advice="Give each thing a value of its own and the background 0, or name the format 'foreground'. If each "
+          "really is one object, nothing is wrong."),
     error("val-classes-differ", "Training and validation do not have the same classes.",
           advice="Use the same names and ids in both files."),
     warning("same-class-name", "Two classes have the same name.", repair="they become one"),

@@ -6,7 +6,7 @@ A format is one folder of `data/formats/` and one row of `FORMATS`.
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -35,7 +35,8 @@ class Format:
         information that the format cannot hold (empty: nothing is lost). The place must not exist, or be an empty
         folder. copy: also copy the image files, byte for byte, to their place in the layout. Raises ConfigError where
         the layout needs its images, or cannot hold them, and `copy` says otherwise; DataError, before anything is
-        written, where images are missing or names clash. `shared.saving` and `shared.image_files` do most of it.
+        written, where images are missing or names clash. `shared.saving` and `shared.image_files` do most of it. None
+        where the format is read only.
     segmentation: whether `save` takes the form of the outlines, "polygon" or "rle", as its last argument.
     one_file: the suffix of a place that is a single annotation file (".json"), None where every place is a folder.
     keeps: what a round trip keeps and what it loses, in words.
@@ -45,7 +46,7 @@ class Format:
     summary: str
     recognise: Callable[[Path], bool]
     load: Callable[[Path, Path | None], Dataset]
-    save: Callable[..., tuple[str, ...]]
+    save: Callable[..., tuple[str, ...]] | None
     keeps: str
     one_file: str | None = None
     segmentation: bool = False
@@ -63,6 +64,10 @@ _ROWS = (
            masks.recognise_masks, masks.load_masks, masks.save_masks,
            "the pixels of objects that do not overlap, class names and their order; not crowds, landmarks, tracks, "
            "objects with a box only, and ids"),
+    Format("foreground", "foreground or class masks, laid out as label images: a pixel's value is its class (is read "
+           "only, and must be named)",
+           lambda place: False, masks.load_foreground, None,
+           "connected pieces of one value are objects, so that objects of one class that touch are one"),
     Format("dsb2018", "one mask image for each object (Data Science Bowl): ID/images/ID.png and ID/masks/*.png",
            masks.recognise_objects, masks.load_objects, masks.save_objects,
            "the pixels of objects, class names and their order; not crowds, landmarks, tracks, objects with a box "
@@ -93,6 +98,9 @@ def load(
 ) -> Dataset:
     r"""Read a data set of any known format; without `format` it is recognised from the files.
 
+    Where the objects may not be what was meant (`Dataset.doubt`), a format that is named becomes a note of it, and one
+    that is not an error.
+
     images: the images' folder, where it is not the format's own. A \ in the name of an image is read as / where the
     file is found only so.
     Raises ConfigError for an unknown format name, DataError where nothing or more than one format fits.
@@ -101,7 +109,16 @@ def load(
     chosen = None if format is None else find(format)
     if not place.exists():
         raise DataError(f"{place}: there is no such file or folder (working folder: {os.getcwd()}).")
-    return with_slashes((chosen or recognise(place)).load(place, folder))
+    dataset = with_slashes((chosen or recognise(place)).load(place, folder))
+    if not dataset.doubt:
+        return dataset
+    if chosen is None:
+        raise DataError(
+            f"{place}: {dataset.doubt} Correct the masks, or name the format: 'foreground' makes an object of each "
+            f"connected piece, '{recognise(place).name}' takes the objects as they are.",
+            options=("data_format", "format"),
+        )
+    return replace(dataset, notes=(*dataset.notes, f"{dataset.doubt[:1].upper()}{dataset.doubt[1:]}"))
 
 
 def save(
@@ -126,6 +143,9 @@ def save(
         text = f"{format} has one form of outlines, so 'segmentation' cannot be chosen; it can for {others}."
         raise ConfigError(text, options=("segmentation",))
     missing = () if dataset.root is None else dataset.require_sizes()
+    if chosen.save is None:
+        others = ", ".join(f.name for f in FORMATS.values() if f.save is not None)
+        raise ConfigError(f"The format '{format}' is only read. It can be written as one of {others}.", options=("to",))
     try:
         lost = chosen.save(place, dataset, copy, *(() if segmentation is None else (segmentation,)))
     except FileExistsError as error:

@@ -32,7 +32,7 @@ class ClassTable:
         stated = read_classes(place / CLASSES) if (place / CLASSES).is_file() else []
         if (place / OBJECTS).is_file():
             self._read(place / OBJECTS)
-        found = list(dict.fromkeys([*sorted(set(folders)), *self._class.values()]))
+        found = list(dict.fromkeys([*sorted(set(folders), key=_in_order), *self._class.values()]))
         for name in found:
             if stated and name not in stated:
                 raise DataError(f"{place / CLASSES}: lacks the class '{name}', which has objects. Add a line for it.")
@@ -84,6 +84,10 @@ class ClassTable:
             if key in self._class:
                 raise at.fault(f"this object has a class already, on line {self._lines[key]}.")
             self._lines[key], self._class[key] = rows.line_num, row["class"]
+
+
+def _in_order(name: str) -> tuple[int, str]:
+    return int(name) if name.isdecimal() else -1, name
 
 
 def objects_text(rows: Iterable[tuple[str, int | None, str]]) -> str:

@@ -4,6 +4,7 @@
     images/a.png   masks/a.png               the mask may end in _masks, _mask, _labels, _label or _cp_masks
     images/a.png   masks/CLASS/a.png         a folder for each class
     a.png          a_masks.png               all in one folder; the image may end in _img or _image
+"foreground": the same files, but a value is that of a class, and each of its connected pieces is an object.
 "dsb2018", as in the Data Science Bowl. What is not black is the object; objects may overlap:
     ID/images/ID.png   ID/masks/*.png        or ID/masks/CLASS/*.png
 Several classes need such folders, or the files of `class_table`.
@@ -11,17 +12,19 @@ Several classes need such folders, or the files of `class_table`.
 Letters: H W image, h w the rectangle around an object.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from maskwright import media
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
+from maskwright.data.doubt import Tally
 from maskwright.data.formats.masks.class_table import CLASSES, ClassTable
-from maskwright.data.formats.shared.fields import box_tuple
+from maskwright.data.formats.shared.fields import box_tuple, read_classes
 from maskwright.data.formats.shared.image_files import image_files, is_image_file, relative_names, size_of
 from maskwright.data.formats.shared.losses import sentence
 from maskwright.data.formats.shared.outlines import label_windows
@@ -34,6 +37,7 @@ MASKS = "masks"
 
 _MASK_FOLDERS = (MASKS, "mask", "labels", "label")
 _MASK_ENDS = ("_cp_masks", "_masks", "_mask", "_labels", "_label")
+_MOST_CLASSES = 64  # values of class masks
 _IMAGE_ENDS = ("_img", "_image")
 
 
@@ -66,8 +70,24 @@ def recognise_objects(place: Path) -> bool:
 def load_masks(place: Path, images: Path | None = None) -> Dataset:
     """Read a folder of label images. images: the images' folder, where it is not in the layout.
 
-    Raises DataError, naming the files, where an image has no mask, a mask no image, or their sizes differ.
+    Raises DataError, naming the files, where an image has no mask, a mask no image, their sizes differ, or a mask is
+    stored with losses.
     """
+    return _dataset(place, images or place, _label_images(place, images), _labelled)
+
+
+def load_foreground(place: Path, images: Path | None = None) -> Dataset:
+    """Read a folder of foreground or class masks, laid out as label images: connected pieces are the objects.
+
+    The classes are the values: the lines of classes.txt, where it has one for each; else the values themselves. Masks
+    stored with losses (JPEG) are black and white, divided at half of their highest value.
+    """
+    rows = _label_images(place, images)
+    return _dataset(place, images or place, rows, _connected, _value_names(place, rows))
+
+
+def _label_images(place: Path, images: Path | None) -> list[_Masked]:
+    """The images of a folder with their masks."""
     folder = next((place / name for name in _MASK_FOLDERS if _has_images(place / name)), place)
     masks = image_files(folder, deep=folder != place)
     if folder == place:
@@ -81,7 +101,7 @@ def load_masks(place: Path, images: Path | None = None) -> Dataset:
             f"images lie elsewhere, give their folder.",
             options=("images",),
         )
-    return _dataset(place, images or place, _paired(place, inside, source_images, folder, masks), _labelled)
+    return _paired(place, inside, source_images, folder, masks)
 
 
 def load_objects(place: Path, images: Path | None = None) -> Dataset:
@@ -163,32 +183,70 @@ def _some(paths: Sequence[Path]) -> str:
 # ---- reading the masks ----------------------------------------------------------------------------------------------
 
 
+_Split = Callable[[NDArray[np.int64]], tuple[Masks, list[int]]]
+"""The values of a mask image to its objects and the value of each."""
+
+
 def _dataset(
-    place: Path, root: Path, rows: Sequence[_Masked], split: Callable[[NDArray[np.int64]], tuple[Masks, list[int]]]
+    place: Path, root: Path, rows: Sequence[_Masked], split: _Split, names: Mapping[int, str] | None = None
 ) -> Dataset:
-    """split: the values of a mask image to its objects and the value of each."""
-    table = ClassTable(place, (group for row in rows for _, group in row.masks if group is not None))
-    records, by_image, blank, first = [], {}, list[str](), 1
+    """names: the class of each value, where values are classes."""
+    names = names or {}
+    groups = (group for row in rows for _, group in row.masks if group is not None)
+    table = ClassTable(place, (*groups, *names.values()))
+    records, by_image, blank, tally, first = [], {}, list[str](), Tally(), 1
     for number, (name, row) in enumerate(zip(relative_names([r.image for r in rows], root), rows, strict=True), 1):
         record = ImageRecord(number, name, size_of(row.image, place))
         found: list[Annotation] = []
         for path, group in row.masks:
-            masks, values = split(_values(path, row.image, record.size))
+            masks, values = split(_values(path, row.image, record.size, halve=split is _connected))
+            tally.add(masks)
             if not values and split is _whole:
                 blank.append(path.relative_to(place).as_posix())
             objects = zip(values, masks.boxes(), mask_ops.encode(masks), masks.areas().tolist(), strict=True)
             for value, box, rle, area in objects:
-                label = table.label(path, value, group)
+                label = table.label(path, value, names.get(value) if group is None else group)
                 found.append(Annotation(first + len(found), number, label, box_tuple(box), rle, float(area)))
         records.append(record)
         by_image[number] = tuple(found)
         first += len(found)
     table.check_used()
     notes = sentence(len(blank), "mask{s} without a pixel left out", blank)
-    return Dataset(Classes(table.names), tuple(records), by_image, root, place, notes)
+    return Dataset(Classes(table.names), tuple(records), by_image, root, place, notes, doubt=tally.doubt())
 
 
-def _values(path: Path, image: Path, size: Size) -> NDArray[np.int64]:
+def _value_names(place: Path, rows: Sequence[_Masked]) -> dict[int, str]:
+    """The class of each value of foreground or class masks; none where all have one value and no class is named."""
+    found: set[int] = set()
+    for row in rows:
+        for path, group in row.masks:
+            own = set() if group else set(np.unique(_values(path, row.image, size_of(row.image, place), halve=True)))
+            found |= {int(v) for v in own if v}
+            if len(found) > _MOST_CLASSES:
+                raise DataError(
+                    f"{path}: the masks have over {_MOST_CLASSES} values, too many for classes. Are they label images, "
+                    f"or were they resized with smoothing? Divide those at half of the highest value, and save them."
+                )
+    values, stated = sorted(found), read_classes(place / CLASSES) if (place / CLASSES).is_file() else []
+    if stated and values:
+        names = dict(enumerate(stated, 1)) if values[-1] <= len(stated) else dict(zip(values, stated, strict=False))
+        if set(values) - set(names):
+            raise DataError(
+                f"{place / CLASSES}: names {len(stated)} classes, the masks have {len(values)} values: {values}."
+            )
+        return {v: names[v] for v in values}
+    return {v: str(v) for v in values} if len(values) > 1 else {}
+
+
+def _values(path: Path, image: Path, size: Size, *, halve: bool = False) -> NDArray[np.int64]:
+    """halve: divide the values of a file that is stored with losses at half of the highest, into 0 and 255."""
+    lossy = _is_lossy(path)
+    if lossy and not halve:
+        raise DataError(
+            f"{path}: {lossy} stores values inexactly, so edges would become objects that nobody drew. Save masks as "
+            f"PNG or TIFF. Foreground masks, whose objects are white, can be read as the format 'foreground'.",
+            options=("data_format", "format"),
+        )
     try:
         values = media.read_values(path)
     except ImageError as error:
@@ -200,7 +258,19 @@ def _values(path: Path, image: Path, size: Size) -> NDArray[np.int64]:
         )
     if values.min() < 0:
         raise DataError(f"{path}: the values of a mask are 0 (background) or positive, found {values.min()}.")
-    return values
+    return np.where(2 * values > values.max(), 255, 0) if lossy else values
+
+
+def _is_lossy(path: Path) -> str:
+    """The name of a file's format, where that does not keep values; else empty."""
+    with open(path, "rb") as file:
+        begin = file.read(16)
+    kinds = {
+        "JPEG": begin.startswith(b"\xff\xd8"),
+        "AVIF": begin[4:12] == b"ftypavif",
+        "WebP": begin[8:] == b"WEBPVP8 ",
+    }
+    return next((name for name, is_so in kinds.items() if is_so), "")
 
 
 def _labelled(values: NDArray[np.int64]) -> tuple[Masks, list[int]]:
@@ -215,3 +285,16 @@ def _whole(values: NDArray[np.int64]) -> tuple[Masks, list[int]]:
     """One object of all pixels that are not 0, if there are any."""
     masks = Masks.from_dense((values > 0)[None])
     return (masks, [int(values.max())]) if values.any() else (masks[:0], [])
+
+
+def _connected(values: NDArray[np.int64]) -> tuple[Masks, list[int]]:
+    """One object for each connected piece of a value except 0, in rising order of the values; corners connect."""
+    whole, found = _labelled(values)
+    corners, crops, of = [], [], []
+    for value, (top, left), crop in zip(found, whole.corners, whole.bitmaps, strict=True):
+        parts, _ = ndimage.label(crop, np.ones((3, 3), np.int8))
+        for k, window in enumerate(ndimage.find_objects(parts), start=1):
+            corners.append((top + window[0].start, left + window[1].start))
+            crops.append(parts[window] == k)
+            of.append(value)
+    return Masks(whole.size, np.array(corners, np.int64).reshape(-1, 2), tuple(crops)), of
