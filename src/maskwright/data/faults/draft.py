@@ -16,7 +16,7 @@ from maskwright.data.formats.shared.fields import Row, whole
 
 def is_object(row: Any) -> bool:
     """Whether an annotation record is an object, no crowd region."""
-    return isinstance(row, dict) and row.get("iscrowd") not in (1, True, "1")
+    return isinstance(row, dict) and not view.marks_crowd(row)
 
 
 class NeedsPerson(Exception):
