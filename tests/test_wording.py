@@ -3,7 +3,7 @@
 import pytest
 
 from maskwright.types import InputSpec
-from maskwright.wording import counted, of_input
+from maskwright.wording import cell, cell_text, counted, of_input, one_line
 
 
 @pytest.mark.parametrize(("count", "said"), [(0, "0 steps"), (1, "1 step"), (2, "2 steps")])
@@ -28,3 +28,18 @@ def test_counted(count: int, said: str) -> None:
 )
 def test_of_input(spec: InputSpec, said: str) -> None:
     assert of_input(spec) == said
+
+
+def test_one_line() -> None:
+    assert one_line("a\nb\r\n\x1b[31mc\u2028d") == "a b [31mc d"
+
+
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "@SUM(1)", "+1", "-2", "\tx", "\rx", "\n=1", "'=1", "''-x"])
+def test_texts_that_a_spreadsheet_would_run(text: str) -> None:
+    assert cell(text) == f"'{text}"
+    assert cell_text(cell(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "nucleus", "a=b", "'s", "1.5", "'quoted'"])
+def test_other_texts_stay(text: str) -> None:
+    assert cell(text) == cell_text(text) == text

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.media import as_image
 from maskwright.types import BoolArray, Instances, Landmarks, Masks
+from maskwright.wording import one_line
 
 Color = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
@@ -269,7 +270,7 @@ def _write(
 
     for i in sorted(texts, key=lambda i: -instances.scores[i]):
         box = instances.boxes[i].astype(np.float64)
-        for text in texts[i]:
+        for text in map(one_line, texts[i]):
             extent = (pen.textlength(text, font=font) + 2 * pad, size + 2 * pad)
             spot = _spot(box, extent, frame, placed, allowed, not crowd) if _fits(box, extent, crowd) else None
             if spot is not None:

@@ -1,4 +1,6 @@
-"""Phrases for messages and reports."""
+"""Phrases for messages and reports, and texts of others in one line or in a cell of a table."""
+
+import re
 
 from maskwright.types import InputSpec, Size
 
@@ -28,3 +30,18 @@ def of_input(spec: InputSpec) -> str:
     if not spec.shrink:
         phrases.append("never shrunk to the short edge")
     return f"{', '.join(phrases)}; {spec.channels}"
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks and other control characters as spaces: a name to draw or print."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
+
+
+def cell(text: str) -> str:
+    """A text for a cell of a CSV file: behind an apostrophe where a spreadsheet would take it for a formula."""
+    return f"'{text}" if re.match(r"'*[=+\-@\t\r\n]", text) else text
+
+
+def cell_text(text: str) -> str:
+    """The text that `cell` made this of."""
+    return text[1:] if re.match(r"'+[=+\-@\t\r\n]", text) else text

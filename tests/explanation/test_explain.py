@@ -333,6 +333,15 @@ def test_every_kind_of_yolact_draws_its_steps(name: str) -> None:
     assert dict(out.numbers())["Priors"]
 
 
+@pytest.mark.parametrize(("make", "name"), [(predictor, "compact"), (yolact_predictor, "yolact")])
+def test_names_with_line_breaks_are_drawn_in_one_line(make: Callable[..., Predictor], name: str) -> None:
+    p = make(name)
+    detector = replace(p.detector, classes=Classes([f"{n}\n{n}\r" for n in p.classes]))  # type: ignore[type-var]
+    out = explain(Predictor(detector, name="a\nb"), source_image())
+    assert all(panel.image.std() > 0 for panel in out.panels())
+    assert out.draw().std() > 0
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 2), (9, 7), (400, 700)])
 @pytest.mark.parametrize(("make", "name"), [(predictor, "compact"), (yolact_predictor, "yolact")])
 def test_images_of_any_shape(make: Callable[..., Predictor], name: str, size: tuple[int, int]) -> None:

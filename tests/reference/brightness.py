@@ -42,4 +42,4 @@ class Brightness:
         scores = np.array([1 - level / 10 for level in levels], np.float32)
         labels = np.array([1 - level % 2 for level in levels], np.int64)
         crops = masks if self.with_masks else None
-        return Prediction(masks.boxes(), scores, labels, CLASSES, masks.size, crops)
+        return Prediction(masks.boxes(), scores, labels, self.classes, masks.size, crops)

@@ -18,7 +18,7 @@ from maskwright.prediction.batch import Done, Failed, RunOptions, predict_files
 from maskwright.predictor.options import FindOptions
 from maskwright.results.outputs import WRITERS, parse_kinds, run_images
 from maskwright.results.prediction import Prediction
-from maskwright.types import Masks
+from maskwright.types import Classes, Masks
 
 
 def ring_and_two_parts() -> NDArray[np.uint8]:
@@ -142,6 +142,21 @@ def test_cutouts_are_transparent_around_the_instance(results: Path) -> None:
         alpha = np.asarray(image)[..., 3]
     assert (alpha == 255).sum() == 8 * 9 - 4 * 4
     assert (alpha == 0).sum() == alpha.size - (8 * 9 - 4 * 4)
+
+
+def test_names_of_any_characters(tmp_path: Path) -> None:
+    """Line breaks end no run, and what a spreadsheet would take for a formula stands behind an apostrophe."""
+    source = source_image(tmp_path / "=in.png", ring_and_two_parts())
+
+    class Strange(Brightness):
+        classes = Classes(["=cmd|' /C calc'!A0", "@SUM(1)\nx"])
+
+    predict_files(Strange(), [source], tmp_path / "out", RunOptions(tuple(WRITERS)))  # type: ignore[arg-type]
+    with (tmp_path / "out/measurements.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == ["'=cmd|' /C calc'!A0", "'@SUM(1)\nx"]
+    assert all(row["image"] == str(source) for row in rows)
+    assert Prediction.load(tmp_path / "out/json/=in.json").classes.names == Strange.classes.names
 
 
 def test_labels_are_16_bit_and_count_from_one(results: Path) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from maskwright.types import ImageArray
+from maskwright.wording import one_line
 
 Color = tuple[int, int, int]
 Window = tuple[float, float, float, float]
@@ -192,7 +193,7 @@ def bars(rows: Sequence[Bar]) -> ImageArray:
     step = min(HEIGHT / max(len(rows), 1), 48.0) * FINE
     size = max(7 * FINE, min(16 * FINE, round(step * 0.72)))
     font = ImageFont.load_default(size)
-    texts = [row.text or f"{row.value:.3f}" for row in rows]
+    texts = [one_line(row.text) or f"{row.value:.3f}" for row in rows]
     names = [shortened(row.name, font, pen, 150 * FINE) for row in rows]
     left = max((pen.textlength(n, font=font) for n in names), default=0) + 8 * FINE
     right = max((pen.textlength(t, font=font) for t in texts), default=0) + 10 * FINE
@@ -324,14 +325,16 @@ def _panel(
     canvas.paste(Image.fromarray(panel.image), spot)
     small = ImageFont.load_default(14 * FINE)
     at, y = float(x), top + height - (PAD + 9) * FINE
-    for color, text in panel.key:
+    for color, named in panel.key:
+        text = one_line(named)
         pen.rectangle((at, y - 6 * FINE, at + 12 * FINE, y + 6 * FINE), fill=color)
         pen.text((at + 18 * FINE, y), text, fill=INK, font=small, anchor="lm")
         at += 18 * FINE + pen.textlength(text, font=small) + 20 * FINE
 
 
 def shortened(text: str, font: Any, pen: ImageDraw.ImageDraw, width: float) -> str:
-    """The text, cut with dots at its end where it is wider than `width`."""
+    """The text in one line, cut with dots at its end where it is wider than `width`."""
+    text = one_line(text)
     if pen.textlength(text, font=font) <= width:
         return text
     while text and pen.textlength(text + "...", font=font) > width:

@@ -28,6 +28,7 @@ from maskwright import draw, media
 from maskwright.errors import ConfigError, suggest
 from maskwright.ops import masks as mask_ops
 from maskwright.results.prediction import Prediction, areas, decimal, text_file
+from maskwright.wording import cell
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,8 @@ MEASURES = ("perimeter", "centroid_x", "centroid_y")
 def csv_table(path: Path) -> Iterator[Writer]:
     """One row for each instance, in pixels; `instance` counts from 0 in each image, as in its other files.
 
-    Without masks the area is the box's, and perimeter and centroid are empty. If the run is interrupted, the rows of
+    Without masks the area is the box's, and perimeter and centroid are empty. Texts that a spreadsheet would take for
+    formulas have an apostrophe in front, see `cell`. If the run is interrupted, the rows of
     the images done so far stay in `path`.part.
     """
     with text_file(path, keep_part=True) as file:
@@ -190,7 +192,7 @@ def _measurements(prediction: Prediction, shown: str) -> Iterator[tuple[Any, ...
         name = prediction.classes[int(prediction.labels[i])]
         box = [decimal(v) for v in prediction.boxes[i]]
         rest = ["" if measured is None else _number(measured[key][i]) for key in MEASURES]
-        yield (shown, i, name, decimal(prediction.scores[i]), _number(area), *box, *rest)
+        yield (cell(shown), i, cell(name), decimal(prediction.scores[i]), _number(area), *box, *rest)
 
 
 def _number(value: float) -> float | int | str:

@@ -119,6 +119,20 @@ def test_classes_from_a_table(tmp_path: Path, table: str) -> None:
     assert [data.classes[a.label] for a in data.of(0)] == ["cell", "rest"]
 
 
+def test_names_that_a_spreadsheet_would_run(tmp_path: Path) -> None:
+    """They stand behind an apostrophe in the table, and are read back without it."""
+    names = ["=1+1", "'-x"]
+    source_image(tmp_path / "in" / "=a.jpg", (10, 10))
+    squares = [(np.array([x, 2, x + 3, 2, x + 3, 6, x, 6]),) for x in (1.0, 5.0)]
+    rows = tuple(Annotation(i + 1, 1, i, (x[0][0], 2, x[0][0] + 3, 6), x, 12) for i, x in enumerate(squares))
+    data = Dataset(Classes(names), (ImageRecord(1, "=a.jpg", (10, 10)),), {1: rows}, tmp_path / "in", tmp_path / "x")
+    masks.save_masks(tmp_path / "out", data, copy=True)
+    assert "'=1+1" in (tmp_path / "out" / "objects.csv").read_text("utf-8")
+    again = formats.load(tmp_path / "out")
+    assert again.classes.names == tuple(names)
+    assert [again.classes[a.label] for a in again.of(0)] == names
+
+
 TABLE_FAULTS = [
     ("a,b\n", "line 1: the columns must be mask, value, class"),
     ("mask,value,class\nmasks/a.png,3\n", "line 2: expected 3 columns, got 2"),

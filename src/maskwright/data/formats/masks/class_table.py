@@ -2,7 +2,8 @@
 
 classes.txt: the class names in their order, one a line. objects.csv: columns mask, value, class: a mask's path below
 the data set's folder, a value in it (empty: every object in it), its class; commas or semicolons.
-Without either all objects are of one class, "object".
+Without either all objects are of one class, "object". An apostrophe stands before what a spreadsheet would take for a
+formula.
 """
 
 import csv
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from maskwright.data.formats.shared.fields import Record, read_classes, read_text, short
 from maskwright.errors import DataError
+from maskwright.wording import cell, cell_text
 
 CLASSES, OBJECTS = "classes.txt", "objects.csv"
 ONLY_CLASS = "object"
@@ -77,7 +79,7 @@ class ClassTable:
                 continue
             if len(words) != len(head):
                 raise at.fault(f"expected {len(head)} columns, got {len(words)}: {short(words)}.")
-            row = {name: word.strip() for name, word in zip(head, words, strict=True)}
+            row = {name: cell_text(word.strip()) for name, word in zip(head, words, strict=True)}
             key = row["mask"].replace("\\", "/"), at.whole(row, "value") if row["value"] else None
             if not row["class"]:
                 raise at.fault("the class is empty.")
@@ -95,5 +97,5 @@ def objects_text(rows: Iterable[tuple[str, int | None, str]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    writer.writerows((mask, "" if value is None else value, name) for mask, value, name in rows)
+    writer.writerows((cell(mask), "" if value is None else value, cell(name)) for mask, value, name in rows)
     return out.getvalue()
