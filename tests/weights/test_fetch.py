@@ -1,5 +1,6 @@
 """Fetching from a local server that behaves, breaks off, lies, or is slow."""
 
+import contextlib
 import hashlib
 import io
 import random
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from maskwright.errors import DownloadError, WeightsError
+from maskwright import web
+from maskwright.errors import DownloadError, ImageError, WeightsError
+from maskwright.media import read_image
 from maskwright.weights import fetch as module
 from maskwright.weights.fetch import Digest, cache_folder, cache_path, fetch, record_of
 from maskwright.weights.files import read
@@ -54,6 +57,17 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Location", "/elsewhere/weights.pth")
             self.send_header("X-Linked-ETag", step.removeprefix("hub "))
             self.end_headers()
+        elif step == "ftp":
+            self.send_response(302)
+            self.send_header("Location", "ftp://127.0.0.1/weights.pth")
+            self.end_headers()
+        elif step in ("endless", "drip"):
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"x" if step == "drip" else bytes(1 << 16))
+                    time.sleep(0.01 if step == "drip" else 0)
         elif step == "mute":
             time.sleep(1.0)
         else:
@@ -297,6 +311,35 @@ def test_a_disk_that_fills_up_is_not_blamed_on_the_connection(publisher, tmp_pat
     with pytest.raises(DownloadError, match=r"Cannot write into the cache folder.*No space left"):
         fetch(url(publisher), SHA, cache=tmp_path, progress=False)
     assert len(publisher.asked) == 1
+
+
+def test_a_body_without_an_end_stops_at_the_largest_size(publisher, tmp_path: Path) -> None:
+    publisher.script = ["endless"]
+    with pytest.raises(DownloadError, match=r"at most 1\.0 MB, the server sends more"):
+        fetch(url(publisher), SHA, cache=tmp_path, progress=False, most=1_000_000)
+    with pytest.raises(DownloadError, match=r"at most 0\.5 MB, the server sends more"):  # it says its length
+        fetch(url(publisher), SHA, cache=tmp_path, progress=False, most=500_000)
+    assert left_over(tmp_path) == []
+    assert len(publisher.asked) == 2
+
+
+def test_a_body_that_drips_is_an_error(publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "WINDOW", 0.1)
+    publisher.script = ["drip", "drip"]
+    with pytest.raises(DownloadError, match=r"bytes in .* s, expected at least 1000 a second"):
+        fetch(url(publisher), SHA, cache=tmp_path, progress=False, attempts=2)
+    publisher.script = ["drip"]
+    with pytest.raises(ImageError, match=r"bytes in .* s, expected at least 1000 a second"):
+        read_image(url(publisher))
+
+
+def test_redirects_lead_to_http_and_https_alone(publisher, tmp_path: Path) -> None:
+    publisher.script = ["ftp", "ftp"]
+    with pytest.raises(DownloadError, match=r"redirects to 'ftp://127.*neither http nor https"):
+        fetch(url(publisher), SHA, cache=tmp_path, progress=False)
+    with pytest.raises(ImageError, match=r"redirects to 'ftp://127.*neither http nor https"):
+        read_image(url(publisher))
+    assert len(publisher.asked) == 2
 
 
 def test_progress_goes_to_stderr_alone(publisher, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
+from maskwright import web
 from maskwright.errors import ImageError
 
 Source = str | os.PathLike[str] | bytes
@@ -95,21 +96,25 @@ def open_source(source: Source) -> tuple[str, IO[bytes]]:
 
 
 def _is_url(name: str) -> bool:
-    return name.lower().startswith(("http://", "https://"))
+    return web.is_address(name)
 
 
 def _download(url: str, timeout: float = 30.0) -> bytes:
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "maskwright"})
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            content: bytes = answer.read(MAX_DOWNLOAD + 1)
+        content = bytearray()
+        with web.open_address(request, timeout) as answer:
+            for block in web.blocks(answer):
+                content += block
+                if len(content) > MAX_DOWNLOAD:
+                    break
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
         raise ImageError(f"{url}: could not be fetched ({one_line(error)}).") from error
     if len(content) > MAX_DOWNLOAD:
         raise ImageError(f"{url}: larger than {MAX_DOWNLOAD} bytes. Fetch it yourself and give the file.")
-    return content
+    return bytes(content)
 
 
 def one_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from maskwright.errors import WeightsError
 from maskwright.models.base import Config
 from maskwright.nn.backbones import OUR_BACKBONES, check_backbone
 from maskwright.types import Classes
-from maskwright.weights.fetch import OnBytes, fetch
+from maskwright.weights.fetch import LARGEST, OnBytes, fetch
 from maskwright.weights.files import read
 
 
@@ -35,6 +35,11 @@ class Published:
     def file(self) -> str:
         """The name of the file."""
         return self.url.rpartition("/")[2]
+
+    @property
+    def most(self) -> int:
+        """Bytes that it has at most; a publisher's megabytes may be of either kind, and rounded."""
+        return LARGEST if self.megabytes is None else int((self.megabytes + 1) * 1.1e6)
 
 
 @dataclass(frozen=True)
@@ -79,4 +84,4 @@ class Entry:
             return place
         if self.weights is None:
             raise WeightsError(f"'{self.name}' has no weights that can be fetched. Train it, or give a file of yours.")
-        return fetch(self.weights.url, self.weights.digest, check=read, progress=progress)
+        return fetch(self.weights.url, self.weights.digest, check=read, progress=progress, most=self.weights.most)

@@ -31,6 +31,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from maskwright import web
 from maskwright.atomic import replacing
 from maskwright.errors import DownloadError, MaskwrightError
 
@@ -40,7 +41,9 @@ OnBytes = Callable[[int, int | None], None]
 Check = Callable[[Path], object]
 """Reads a downloaded file; raises a MaskwrightError if it is not what it should be."""
 
-_BLOCK = 1 << 18
+LARGEST = 4_000_000_000
+"""Bytes of a file at most where its publisher does not say how large it is."""
+
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # HTTP status codes after which another attempt makes sense
 _NETWORK = (OSError, http.client.HTTPException)
 
@@ -95,14 +98,15 @@ def fetch(
     progress: bool | OnBytes = True,
     timeout: float = 30.0,
     attempts: int = 4,
+    most: int = LARGEST,
 ) -> Path:
     """The file at `url`: from the cache if it is there, else downloaded, checked and stored there.
 
     digest: "sha256:" or "md5:" and the known leading digits; None if the publisher gives none. check: reads the file,
         used only without a digest.
     progress: True shows a bar on stderr (one line where stderr is no terminal), or a callback.
-    timeout: seconds without any byte after which an attempt fails. attempts: connections to try, each resuming the one
-        before.
+    timeout: seconds without any byte after which an attempt fails; one that only drips fails too, see `web.blocks`.
+    attempts: connections to try, each resuming the one before. most: bytes of the file at most.
     Raises DownloadError with the address, what was expected, what was found and what to do. Concurrent calls for one
     file, of several processes or threads, wait for each other and download once.
     """
@@ -117,7 +121,7 @@ def fetch(
     with _locked(place):
         if not place.is_file():
             with _reporter(progress, place.name) as report:
-                _Download(url, place, expected, check, timeout, report).run(attempts)
+                _Download(url, place, expected, check, timeout, report, most).run(attempts)
     return place
 
 
@@ -125,9 +129,16 @@ class _Download:
     """One download into `part`, a temporary file beside `place`."""
 
     def __init__(
-        self, url: str, place: Path, digest: Digest | None, check: Check | None, timeout: float, report: OnBytes
+        self,
+        url: str,
+        place: Path,
+        digest: Digest | None,
+        check: Check | None,
+        timeout: float,
+        report: OnBytes,
+        most: int,
     ) -> None:
-        self.url, self.place, self.digest, self.check = url, place, digest, check
+        self.url, self.place, self.digest, self.check, self.most = url, place, digest, check, most
         self.timeout, self.report = timeout, report
         self.part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
         self.redirects = _Redirects()
@@ -162,8 +173,7 @@ class _Download:
     def _attempt(self, stream: BinaryIO) -> str | None:
         """One connection: None if the file is complete, else why not, for a reason that may be temporary."""
         try:
-            opener = urllib.request.build_opener(self.redirects)
-            response = opener.open(self._request(stream.tell()), timeout=self.timeout)
+            response = web.open_address(self._request(stream.tell()), self.timeout, self.redirects)
         except urllib.error.HTTPError as error:
             with error:
                 if error.code == 416:  # the server cannot resume at this byte: start over
@@ -174,18 +184,24 @@ class _Download:
                         "file. Check the address, or fetch the file another way and give its path."
                     ) from error
                 return f"the server answered {error.code} ({error.reason})"
+        except ValueError as error:
+            raise DownloadError(
+                f"Cannot fetch {self.url}: {error}. Check the address, or fetch the file another way and give its path."
+            ) from error
         except _NETWORK as error:
             return self._broken(error, stream)
         with response:
             if not self._begin(response, stream):
                 return "the server sent another part of the file than requested"
+            body = web.blocks(response)
             while True:
                 try:
-                    block = response.read1(_BLOCK)
+                    block = next(body, b"")
                 except _NETWORK as error:
                     return self._broken(error, stream)
                 if not block:
                     break
+                self._check_size(stream.tell() + len(block))
                 stream.write(block)
                 self.report(stream.tell(), self.total)
         if self.total is not None and stream.tell() < self.total:
@@ -210,6 +226,7 @@ class _Download:
             length, tag = response.headers.get("Content-Length", ""), response.headers.get("ETag", "")
             self.total = int(length) if length.isdigit() else None
             self.validator = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+        self._check_size(self.total or 0)
         free = shutil.disk_usage(self.place.parent).free
         if self.total is not None and free < self.total - stream.tell():
             raise DownloadError(
@@ -217,6 +234,13 @@ class _Download:
                 f"{_mb(free)} free. Make room, or set MASKWRIGHT_CACHE to another folder."
             )
         return True
+
+    def _check_size(self, size: int) -> None:
+        if size > self.most:
+            raise DownloadError(
+                f"Cannot fetch {self.url}: expected at most {_mb(self.most)}, the server sends more. Nothing was kept. "
+                "Check the address, or fetch the file another way and give its path."
+            )
 
     def _restart(self, stream: BinaryIO) -> None:
         if stream.tell():
@@ -273,7 +297,7 @@ class _Download:
             part.write_text(f"{found}  {self.place.name}\n", encoding="utf-8")
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
+class _Redirects(web.Redirects):
     """Follows redirects, and keeps the sha256 that a hub announces in them."""
 
     announced = ""
