@@ -273,6 +273,78 @@ def test_held_frames_are_those_of_a_slow_walk(
         assert [a.box[2] for a in data.of(i)] == expected
 
 
+TASK = """<task><id>{}</id><name>{}</name><size>{}</size><mode>interpolation</mode><start_frame>0</start_frame>
+<stop_frame>{}</stop_frame><original_size><width>{}</width><height>{}</height></original_size></task>"""
+TRACK = (
+    '<track id="{}" label="car" task_id="{}" subset="{}"><box frame="{}" outside="0" keyframe="1" '
+    'xtl="1" ytl="1" xbr="{}" ybr="5"></box></track>'
+)
+
+
+def project(folder: Path, *tracks: str) -> Path:
+    """A project of three videos of 2, 3 and 1 frames, the last in a subset of its own."""
+    tasks = TASK.format(5, "one", 2, 1, 30, 20) + TASK.format(7, "two", 3, 2, 40, 10) + TASK.format(9, "x", 1, 0, 9, 9)
+    head = f"<meta><project><id>3</id><tasks>{tasks}</tasks><labels>{LABELS}</labels></project></meta>"
+    (folder / "annotations.xml").write_text(f"<annotations>{head}{''.join(tracks)}</annotations>")
+    return folder
+
+
+def test_the_videos_of_a_project_have_frames_of_their_own(tmp_path: Path) -> None:
+    tracks = (TRACK.format(0, 5, "a", 1, 6), TRACK.format(1, 7, "a", 0, 9), TRACK.format(2, 9, "b", 0, 8))
+    data = cvat.load(project(tmp_path, *tracks))
+    assert [(r.size, r.frame) for r in data.images] == [
+        ((20, 30), Frame(Clip(1, "one"), 0)),
+        ((20, 30), Frame(Clip(1, "one"), 1)),
+        *(((10, 40), Frame(Clip(2, "two"), k)) for k in range(3)),
+        ((9, 9), Frame(Clip(3, "x"), 0)),
+    ]
+    assert [[a.box[2] for a in data.of(i)] for i in range(6)] == [[], [6], [9], [9], [9], [8]]
+    assert [r.extra["split"] for r in data.images] == ["a"] * 5 + ["b"]
+    assert len({r.id for r in data.images}) == 6
+
+
+@pytest.mark.parametrize("of_tasks", [False, True])
+def test_the_frames_of_a_project_are_found(tmp_path: Path, of_tasks: bool) -> None:
+    """In the folder of the subset, as CVAT writes them, or in one for each task."""
+    (tmp_path / "images").mkdir()
+    stems = {
+        "one": ["a/frame_000000", "a/frame_000001"],
+        "two": ["a/frame_000000_1", "a/frame_000001_1", "a/frame_000002"],
+        "x": ["b/frame_000000"],
+    }
+    names = [
+        f"{task}/frame_{k:06d}.PNG" if of_tasks else f"{stem}.PNG"
+        for task, own in stems.items()
+        for k, stem in enumerate(own)
+    ]
+    for name in names:
+        (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (30, 20)).save(tmp_path / "images" / name)
+    tracks = (TRACK.format(0, 5, "a", 1, 6), TRACK.format(1, 7, "a", 0, 9), TRACK.format(2, 9, "b", 0, 8))
+    data = cvat.load(project(tmp_path, *tracks))
+    assert [r.file_name for r in data.images] == names
+
+
+def test_tracks_of_unknown_tasks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line \d+: its task_id 8 is no task of the project"):
+        cvat.load(project(tmp_path, TRACK.format(0, 8, "a", 0, 6)))
+    video(tmp_path, TRACK.format(0, 8, "a", 0, 6), TRACK.format(0, 9, "a", 0, 6))
+    with pytest.raises(DataError, match="the tracks are of several tasks, and the head of the file describes one"):
+        cvat.load(tmp_path)
+
+
+def test_images_without_ids_and_shapes_with_empty_groups(tmp_path: Path) -> None:
+    """As globox writes them: images are numbered as they come."""
+    far = SQUARE.format(' group_id=""').replace("2,3;8,3;8,9;2,9", "12,3;18,3;18,9")
+    folder = write(tmp_path, SQUARE.format(' group_id=""'), far)
+    text = (folder / "annotations.xml").read_text().replace('<image id="0" ', "<image ")
+    more = '<image name="b.png" width="30" height="20"></image></annotations>'
+    (folder / "annotations.xml").write_text(text.replace("</annotations>", more))
+    data = cvat.load(folder)
+    assert [r.id for r in data.images] == [0, 1]
+    assert len(data.of(0)) == 2
+
+
 # ---- round trips ----------------------------------------------------------------------------------------------------
 
 

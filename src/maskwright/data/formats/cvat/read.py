@@ -3,7 +3,8 @@
 Polygons, masks, ellipses, boxes and skeletons are objects. Shapes of one label and one `group_id` in an image are the
 parts of one object; a skeleton or points in the group of exactly one object are its landmarks. The attributes
 `is_crowd` and `track_id` stand in for fields that the format does not have. In video a shape is valid until the next
-row of its track.
+row of its track; a project's file has several videos, each with frames, size and tracks of its own. Objects may overlap
+and keep their pixels; `z_order` says which lies on top, and is kept.
 Letters: H W image, h w window of a mask, n points. Coordinates are continuous pixels.
 """
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from maskwright.data.dataset import RLE, Dataset, ImageRecord
 from maskwright.data.formats.cvat.labels import Labels, landmark_sets
 from maskwright.data.formats.shared.fields import short
-from maskwright.data.formats.shared.image_files import image_files, require_folder, size_of
+from maskwright.data.formats.shared.image_files import image_files, relative_names, require_folder, size_of
 from maskwright.data.formats.shared.outlines import box_corners, collect, ellipse, rle_of, turned
 from maskwright.data.formats.shared.saving import FileOrFolder
 from maskwright.data.formats.shared.shapes import LoosePoints, ShapeGroup, assembled, left_out_notes
@@ -71,7 +72,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     if moving or (tree.find(".//original_size") is not None and not still):
         found = _video(reader, tree, moving, root)
     else:
-        found = [_still(reader, element, root) for element in still]
+        found = [_still(reader, element, root, k) for k, element in enumerate(still)]
     if len({record.id for record, _ in found}) < len(found):
         found = [(replace(record, id=k), things) for k, (record, things) in enumerate(found)]
     every = [t for _, things in found for t in things]
@@ -88,8 +89,8 @@ def load(place: Path, images: Path | None = None) -> Dataset:
 # ---- images and frames --------------------------------------------------------------------------------------------
 
 
-def _still(reader: "_Reader", element: Element, root: Path) -> tuple[ImageRecord, list[ShapeGroup]]:
-    """One <image> element."""
+def _still(reader: "_Reader", element: Element, root: Path, k: int) -> tuple[ImageRecord, list[ShapeGroup]]:
+    """The <image> element `k`, which is its id where it has none."""
     name = element.attrib.get("name", "").replace("\\", "/")
     if not name:
         raise reader.fault(element, "the image has no name.")
@@ -100,12 +101,12 @@ def _still(reader: "_Reader", element: Element, root: Path) -> tuple[ImageRecord
     extra = {} if subset == "default" else {"split": subset}
     if not (root / name).is_file() and (root / subset / name).is_file():
         name = f"{subset}/{name}"
-    record = ImageRecord(reader.whole(element, "id"), name, size, extra)
+    record = ImageRecord(reader.whole(element, "id") if "id" in element.attrib else k, name, size, extra)
     objects: list[tuple[ShapeGroup, Hashable]] = []
     points: list[LoosePoints] = []
     for shape in element:
-        number = shape.attrib.get("group_id", "0")
-        group = None if number == "0" else number
+        number = shape.attrib.get("group_id", "").strip()
+        group = None if number in ("", "0") else number
         if shape.tag in _OTHERS:
             reader.left_out[_OTHERS[shape.tag]] += 1
         elif shape.tag == "points":
@@ -120,10 +121,34 @@ def _still(reader: "_Reader", element: Element, root: Path) -> tuple[ImageRecord
 
 
 def _video(reader: "_Reader", tree: Element, tracks: Sequence[Element], root: Path) -> _Images:
-    """The frames of a video, each with the shapes that its tracks have there."""
-    frames = _frames(reader, tree)
-    names = _frame_names(root, frames)
-    size = _frame_size(reader, tree, root / names[0] if names else root)
+    """The frames of all videos, each with the shapes that the tracks of its task have there."""
+    tasks = tree.findall("meta/project/tasks/task")
+    if not tasks:
+        tasks = [next((e for k in ("task", "job") if (e := tree.find(f"meta/{k}")) is not None), Element("task"))]
+    numbers = [text_of(task, "id") for task in tasks]
+    found: _Images = []
+    earlier: dict[str, Counter[int]] = {}
+    for k, task in enumerate(tasks):
+        own = [t for t in tracks if len(tasks) == 1 or t.attrib.get("task_id") == numbers[k]]
+        if len(tasks) == 1 and len({t.attrib.get("task_id") for t in own}) > 1:
+            raise reader.fault(own[-1], "the tracks are of several tasks, and the head of the file describes one.")
+        frames = _frames(reader, task, own)
+        subset = text_of(task, "subset") or next((t.attrib["subset"] for t in own if "subset" in t.attrib), "default")
+        names = _frame_names(root, frames, task, subset, earlier.setdefault(subset, Counter()))
+        size = _frame_size(reader, task, root / names[0] if names else root)
+        things = _tracks(reader, own, frames, size)
+        clip = Clip(k + 1, "" if len(tasks) == 1 else text_of(task, "name") or str(numbers[k]))
+        extra = {} if subset == "default" else {"split": subset}
+        for i, (name, frame) in enumerate(zip(names, frames, strict=True)):
+            found.append((ImageRecord(len(found), name, size, extra, Frame(clip, i)), things[frame]))
+    lost = next((t for t in tracks if len(tasks) > 1 and t.attrib.get("task_id") not in numbers), None)
+    if lost is not None:
+        raise reader.fault(lost, f"its task_id {lost.attrib.get('task_id')} is no task of the project ({numbers}).")
+    return found
+
+
+def _tracks(reader: "_Reader", tracks: Sequence[Element], frames: range, size: Size) -> dict[int, list[ShapeGroup]]:
+    """The shapes of one video by frame: each is valid until the next row of its track."""
     things: dict[int, list[ShapeGroup]] = {frame: [] for frame in frames}
     for k, track in enumerate(tracks):
         label, number = reader.label(track), int(track.attrib["id"]) if track.attrib.get("id", "").isdecimal() else k
@@ -143,35 +168,48 @@ def _video(reader: "_Reader", tree: Element, tracks: Sequence[Element], root: Pa
             for frame in held:
                 things[frame].append(thing)
     reader.left_out += Counter()  # drops what is zero
-    records = [ImageRecord(k, name, size, frame=Frame(Clip(1), k)) for k, name in enumerate(names)]
-    return [(record, things[frame]) for record, frame in zip(records, frames, strict=True)]
+    return things
 
 
-def _frames(reader: "_Reader", tree: Element) -> range:
-    """The frame numbers of the task; where they are not stated, up to the last one of a track."""
-    kind = "meta/task" if tree.find("meta/task") is not None else "meta/job"
-    texts = [text_of(tree, f"{kind}/{key}") or "" for key in ("start_frame", "stop_frame", "size", "frame_filter")]
+def _frames(reader: "_Reader", task: Element, tracks: Sequence[Element]) -> range:
+    """The frame numbers of a task; where they are not stated, up to the last one of a track."""
+    texts = [text_of(task, key) or "" for key in ("start_frame", "stop_frame", "size", "frame_filter")]
     start, stop, size, step = (int(t) if t.isdecimal() else None for t in (*texts[:3], texts[3].rpartition("step=")[2]))
     start, step = start or 0, step or 1
     if stop is not None:
         return range(start, stop + 1, step)
     if size is not None:
         return range(start, start + size * step, step)
-    return range(1 + max((reader.whole(e, "frame") for e in tree.iterfind("track/*") if e.tag in _OBJECTS), default=-1))
+    rows = (e for track in tracks for e in track if e.tag in _OBJECTS)
+    return range(1 + max((reader.whole(e, "frame") for e in rows), default=-1))
 
 
-def _frame_names(root: Path, frames: range) -> list[str]:
-    """The files of the frames: frame_000012.*, or all images by name where none is called so and the number fits."""
-    there = [p.name for p in image_files(root)]
-    by_stem = {Path(name).stem.lower(): name for name in there}
-    wanted = [f"frame_{frame:06d}" for frame in frames]
-    if not any(name in by_stem for name in wanted) and len(there) == len(wanted):
-        return there
-    return [by_stem.get(name, f"{name}.png") for name in wanted]
+def _frame_names(root: Path, frames: range, task: Element, subset: str, earlier: Counter[int]) -> list[str]:
+    """The files of the frames, relative to `root`.
+
+    They are called frame_000012.*; in a project also frame_000012_1.* where an earlier task of the subset has this
+    frame too (earlier: how many have it, which is updated), in the folder of the subset or of the task. Where none is
+    called so, they are all images by name of the first of these folders that has as many.
+    """
+    wanted = [f"frame_{n:06d}" + (f"_{earlier[n]}" if earlier[n] else "") for n in frames]
+    if text_of(task, "mode") != "annotation":  # the frames of images have the images' names
+        earlier.update(frames)
+    own = text_of(task, "name") or ""
+    folders = [root / name for name in dict.fromkeys((own, subset, "")) if Path(name).name == name]
+    counted: list[Path] | None = None
+    for folder in folders:
+        there = image_files(folder)
+        by_stem = {path.stem.lower(): path for path in there}
+        alone = bool(own) and folder == root / own  # a folder of its own
+        names = [f"frame_{n:06d}" for n in frames] if alone else wanted
+        if any(name in by_stem for name in names):
+            return relative_names([by_stem.get(name, folder / f"{name}.png") for name in names], root)
+        counted = there if counted is None and len(there) == len(wanted) else counted
+    return relative_names(counted or [root / f"{name}.png" for name in wanted], root)
 
 
-def _frame_size(reader: "_Reader", tree: Element, first: Path) -> Size:
-    element = tree.find("meta//original_size")
+def _frame_size(reader: "_Reader", task: Element, first: Path) -> Size:
+    element = task.find("original_size")
     if element is None:
         return size_of(first, reader.path)
     values = text_of(element, "height") or "", text_of(element, "width") or ""
