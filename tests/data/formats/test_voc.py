@@ -392,7 +392,7 @@ def test_faults_of_the_lists(tmp_path: Path) -> None:
     layout(tmp_path / "c", class_names_dot_txt="_background_\n")
     with pytest.raises(DataError, match=r"class_names\.txt: names no class but the background"):
         voc.load(tmp_path / "c")
-    with pytest.raises(DataError, match="has the folder SegmentationObject; there is none"):
+    with pytest.raises(DataError, match=r"has the folder SegmentationObject, or Annotations .* has neither"):
         voc.load(tmp_path)
     with pytest.raises(DataError, match="the image folder of"):
         voc.load(tmp_path / "a", tmp_path / "gone")

@@ -80,10 +80,10 @@ _ROWS = (
            labelme.recognise, labelme.load, labelme.save,
            "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks, clips; not the ids",
            segmentation=True),
-    Format("voc", "Pascal VOC: JPEGImages/, SegmentationObject/, SegmentationClass/, Annotations/, ImageSets/",
+    Format("voc", "Pascal VOC: JPEGImages/, Annotations/, ImageSets/ and SegmentationObject/, SegmentationClass/, or boxes",
            voc.recognise, voc.load, voc.save,
            "the pixels of objects that do not overlap (254 in an image at most), boxes rounded to pixels, classes, "
-           "train and val; crowds become void; not landmarks, tracks, objects with a box only, and ids"),
+           "train and val; crowds become void; not landmarks, tracks, ids, and beside masks objects with a box only"),
     Format("cvat", "CVAT XML 1.1: one file, or a folder of annotations.xml and images/ (of videos it is read only)",
            cvat.recognise, cvat.load, cvat.save,
            "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks; not the ids",

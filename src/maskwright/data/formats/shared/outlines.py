@@ -149,6 +149,16 @@ def in_form(dataset: Dataset, form: str | None) -> Dataset:
     return replace(dataset, annotations=out)
 
 
+def painting_order(rows: Sequence[Annotation], areas: Sequence[float]) -> list[int]:
+    """Positions of annotations in the order in which they are painted where a pixel has one object; the last is on top.
+
+    Crowd regions lie below all objects. An object with a higher `z_order` (CVAT) lies on top; of equal ones the
+    smaller, and of equally large ones the later.
+    """
+    depth = [(not a.crowd, a.extra.get("z_order") or 0, -area) for a, area in zip(rows, areas, strict=True)]
+    return sorted(range(len(rows)), key=depth.__getitem__)
+
+
 def rle_of(crop: BoolArray, top: int, left: int, size: Size) -> RLE:
     """COCO run lengths of a bitmap whose corner lies at (top, left), cut at the image's border."""
     y0, x0 = max(0, -top), max(0, -left)

@@ -1,4 +1,4 @@
-"""Pascal VOC's segmentation layout."""
+"""Pascal VOC's layout."""
 
 from maskwright.data.formats.voc.read import load, recognise
 from maskwright.data.formats.voc.write import save

@@ -1,24 +1,24 @@
-"""Pascal VOC's segmentation layout, read.
+"""Pascal VOC's layout, with masks or with boxes alone, read.
 
     JPEGImages/NAME.jpg              the images
     SegmentationObject/NAME.png      indexed: 0 background, k the object k, 255 void
     SegmentationClass/NAME.png       indexed: 0 background, k the class k, 255 void
-    Annotations/NAME.xml             a box and remarks for each object; may be missing
-    ImageSets/Segmentation/*.txt     the names in train, val ...; may be missing
+    Annotations/NAME.xml             a box and remarks for each object; beside masks it may be missing
+    ImageSets/Segmentation/*.txt     the names in train, val ...; may be missing (of boxes: ImageSets/Main)
     class_names.txt or labelmap.txt  the classes; without them the 20 of the challenge
 
 Void pixels are the border that VOC draws around its objects and undecided regions. Here they belong to no object, and a
-note counts them. Coloured PNGs are read by VOC's colours, or those of labelmap.txt.
-Letters: H W image, h w box of an object. Boxes in the XML count pixels from 1, the last one included.
+note counts them. Coloured PNGs are read by VOC's colours, or those of labelmap.txt. A pixel has one object: the masks
+do not say what is below it.
+Letters: H W image, h w box of an object. Boxes in VOC's XML count pixels from 1, the last one included.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element
 
 import numpy as np
 import torch
@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
 from maskwright.data.dataset import Dataset, ImageRecord
-from maskwright.data.formats.shared.fields import Box, read_names, short
-from maskwright.data.formats.shared.image_files import require_folder
-from maskwright.data.formats.shared.losses import sentence
+from maskwright.data.formats.shared.fields import read_names, short
+from maskwright.data.formats.shared.image_files import require_folder, size_of
 from maskwright.data.formats.shared.outlines import FileObject, annotations, collect, label_windows, rle_of
-from maskwright.data.formats.shared.xml_tree import line, read_xml, text_of
-from maskwright.errors import DataError, suggest
+from maskwright.data.formats.voc import boxes
+from maskwright.data.formats.voc.files import CHALLENGE, Names, image_folder, list_of, several, splits_of, stems
+from maskwright.errors import DataError
 from maskwright.media import MAX_PIXELS, SUFFIXES
 from maskwright.ops import boxes as box_ops
 from maskwright.types import Classes, Size
@@ -42,53 +42,71 @@ Index = NDArray[np.integer[Any]]
 VOID = 255
 """The index of pixels that are neither object nor background."""
 
-CHALLENGE = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
-"""The classes of the challenge, in the order of their indices."""
+VOID_NAMES = ("ignored", "void", "ignore", "border")
+"""What labelmap.txt calls the colour of void; none of them is a class there."""
+
+MASKS = ("SegmentationObject", "SegmentationClass")
+"""The folders of the masks."""
 
 _BACKGROUND = ("_background_", "background")
-REMARKS = ("pose", "truncated", "difficult", "occluded")
 _PNG = ("png", *("".join(letters) for letters in product("Pp", "Nn", "Gg")))  # the usual first
 _SAME = 0.5  # IoU from which a box of the XML is that of a mask
 
 
 def recognise(place: Path) -> bool:
-    """A folder with the folder SegmentationObject, or a list in its ImageSets/Segmentation."""
-    return (_base(place) / "SegmentationObject").is_dir()
+    """A folder with masks or with XML files of this form, or a list in its ImageSets."""
+    base = _base(place)
+    if not base.is_dir():
+        return False
+    return any((base / name).is_dir() for name in MASKS) or boxes.is_annotated(base)
 
 
 def load(place: Path, images: Path | None = None) -> Dataset:
-    """Read the images that have a mask in SegmentationObject; of a list such as train.txt those that it names.
+    """Read the images that have a mask in SegmentationObject or are listed; of a list such as train.txt those in it.
 
-    The field "split" of an image's record is the list it is in (trainval is none).
-    Raises DataError, naming the file, for masks that disagree, objects without a class and unknown names.
+    Without masks, and for a list of ImageSets/Main, the objects are the boxes of Annotations. An image that is listed,
+    and has neither mask nor boxes, has no objects. The field "split" of an image's record is the list it is in
+    (trainval is none). Raises DataError, naming the file, for masks that disagree, objects without a class and unknown
+    names.
     """
     base = _base(place)
-    masks = base / "SegmentationObject"
-    if not masks.is_dir():
-        raise DataError(f"{place}: a VOC data set has the folder SegmentationObject; there is none in {base}.")
-    root = base / "JPEGImages" if images is None else images
+    masks = base / MASKS[0]
     require_folder(images, place)
-    splits, twice = _splits(base)
-    names = dict.fromkeys(read_names(place)) if place.is_file() else dict.fromkeys(_stems(masks, (".png",)))
-    files = _stems(root, SUFFIXES) if root.is_dir() else {}
+    root = images or image_folder(base)
+    if not masks.is_dir() or place.parent.name == "Main":
+        if masks.is_dir() or boxes.is_annotated(base):
+            return boxes.load(place, base, root, _class_names(base))
+        found = "SegmentationClass alone: the class of each pixel, and no objects" if (base / MASKS[1]).is_dir() else ""
+        raise DataError(
+            f"{place}: a VOC data set has the folder SegmentationObject, or Annotations with boxes; {base} has "
+            f"{found or 'neither'}."
+        )
+    splits, twice = splits_of(base, "Segmentation")
+    files = stems(root, SUFFIXES) if root.is_dir() else {}
+    if place.is_file():
+        names = dict.fromkeys(list_of(place))
+    else:
+        blank = (n for n in splits if n in files and not boxes.are_in(base, n))
+        names = dict.fromkeys([*stems(masks, (".png",)), *blank])
     reader = _Reader(base, _class_names(base))
     if not reader.known.names:
         raise DataError(f"{reader.known.source}: names no class but the background.")
 
     def stated(k: int, name: str) -> tuple[ImageRecord, list[FileObject]]:
-        if not _mask(masks, name).is_file():
-            raise DataError(f"{place}: '{name}' has no mask {masks / f'{name}.png'}. Add it, or remove the line.")
         extra = {"split": splits[name]} if name in splits else {}
-        size, found = reader.read(name)
+        if _mask(masks, name).is_file():
+            size, found = reader.read(name)
+        elif name in files and not boxes.are_in(base, name):
+            size, found = size_of(root / files[name], place), []
+        else:
+            other = f"no image in {root}" if name not in files else "boxes in Annotations"
+            raise DataError(
+                f"{place}: '{name}' has no mask {masks / f'{name}.png'}, and {other}. Add the mask, or remove the line."
+            )
         return ImageRecord(k + 1, files.get(name, f"{name}.jpg"), size, extra), found
 
     records, rows = collect(stated(k, name) for k, name in enumerate(names))
-    several = [name for name in names if name in twice]
-    what = "image{s} named by several lists of ImageSets/Segmentation; each belongs to the first of them"
-    notes = [*reader.notes(), *sentence(len(several), what, several)]
+    notes = [*reader.notes(), *several([name for name in names if name in twice], "Segmentation")]
     unmasked = len(files.keys() - names.keys())
     if unmasked and not place.is_file():
         notes.append(f"{unmasked} images in {root} have no mask and are not read.")
@@ -108,15 +126,8 @@ def colours() -> NDArray[np.uint8]:
 
 
 def _base(place: Path) -> Path:
-    listed = place.suffix.lower() == ".txt" and place.parent.name == "Segmentation" and place.is_file()
+    listed = place.suffix.lower() == ".txt" and place.parent.name in ("Segmentation", "Main") and place.is_file()
     return place.parent.parent.parent if listed else place
-
-
-def _stems(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
-    """Names without suffix, relative to the folder with /, to the files' names; sorted."""
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith("."))
-    names = sorted(p.relative_to(folder).as_posix() for p in files)
-    return {name.rpartition(".")[0]: name for name in names}
 
 
 def _mask(folder: Path, name: str) -> Path:
@@ -125,46 +136,35 @@ def _mask(folder: Path, name: str) -> Path:
     return next((path for path in paths if path.is_file()), paths[0])
 
 
-def _splits(base: Path) -> tuple[dict[str, str], set[str]]:
-    """Name to list, and the names in several lists. trainval, the union of two others, is no part of its own."""
-    out: dict[str, str] = {}
-    twice: set[str] = set()
-    for path in sorted((base / "ImageSets" / "Segmentation").glob("*.txt")):
-        names = set(read_names(path)) if path.stem != "trainval" else set()
-        twice |= out.keys() & names
-        out.update(dict.fromkeys(names - out.keys(), path.stem))
-    return out, twice
-
-
-@dataclass(frozen=True)
-class _Names:
-    """The classes, and how their pixels look. colours: packed RGB to class index, or None for VOC's own."""
-
-    names: tuple[str, ...]
-    source: Path | None
-    colours: Mapping[int, int] | None = None
-
-
-def _class_names(base: Path) -> _Names:
+def _class_names(base: Path) -> Names:
     path = base / "class_names.txt"
     if path.is_file():
         names = [n for n in dict.fromkeys(read_names(path)) if n != "__ignore__"]
-        return _Names(tuple(names[1:] if names and names[0] in _BACKGROUND else names), path)
+        return Names(tuple(names[1:] if names and names[0] in _BACKGROUND else names), path)
     path = base / "labelmap.txt"
-    if not path.is_file():
-        return _Names(tuple(CHALLENGE), None)
+    return _labelmap(path) if path.is_file() else Names(tuple(CHALLENGE), None)
+
+
+def _labelmap(path: Path) -> Names:
+    """The classes and their colours; where no line has a colour they are VOC's own, in the order of the lines."""
+    rows = [row.partition(":") for row in read_names(path) if not row.startswith("#")]
+    shades = [(name, rest.partition(":")[0]) for name, _, rest in rows]
+    if shades and shades[0][0] in _BACKGROUND and not any(shade.strip() for _, shade in shades):
+        return Names(tuple(name for name, _ in shades[1:]), path)
     found: dict[int, str] = {}
-    for row in (row for row in read_names(path) if not row.startswith("#")):
-        name, _, rest = row.partition(":")
-        values = rest.partition(":")[0].split(",")
+    for name, shade in shades:
+        values = shade.split(",")
         if len(values) != 3 or not all(v.strip().isdecimal() and int(v) < 256 for v in values):
             raise DataError(
-                f"{path}: expected lines such as 'cat:64,0,0::' (name, red, green, blue), got {short(row)}."
+                f"{path}: expected lines such as 'cat:64,0,0::' (name, red, green, blue) or all without a colour, the "
+                f"background first; got {short(f'{name}:{shade}')}."
             )
-        found[_packed(np.array([int(v) for v in values])).item()] = name
+        packed = _packed(np.array([int(v) for v in values])).item()
+        if not (name in VOID_NAMES and packed == _packed(colours()[VOID]).item()):
+            found[packed] = name
     kept = [name for name in found.values() if name not in _BACKGROUND]
     index = {name: k + 1 for k, name in enumerate(kept)}
-    return _Names(tuple(kept), path, {colour: index.get(name, 0) for colour, name in found.items()})
+    return Names(tuple(kept), path, {colour: index.get(name, 0) for colour, name in found.items()})
 
 
 # ---- masks ----------------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ class _Reader:
     """Reads the masks and boxes of one image after the other, and counts what is unusual."""
 
     base: Path
-    known: _Names
+    known: Names
     used: set[int] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -236,6 +236,9 @@ class _Reader:
         if objects.shape != classes.shape:
             raise DataError(f"{path} is {objects.shape}, {other} is {classes.shape} (H, W). They must be of one size.")
         size: Size = (objects.shape[0], objects.shape[1])
+        stray = int(((objects == 0) & (classes != 0) & (classes != VOID)).sum())
+        self.counts["stray pixels"] += stray
+        self.counts["stray images"] += stray > 0
         void = int((objects == VOID).sum())
         self.counts["void pixels"] += void
         self.counts["void images"] += void > 0
@@ -267,14 +270,14 @@ class _Reader:
             return found
         tight = torch.tensor([a.box for a in annotations(ImageRecord(0, name, size), found, 0)], dtype=torch.float64)
         free = set(range(len(found)))
-        for label, box, extra in _xml_objects(path, self.known.names):
-            ious = box_ops.iou(tight, tight.new_tensor([box]))[:, 0].tolist()
-            best = max((k for k in free if found[k].label == label), key=ious.__getitem__, default=None)
+        for one in boxes.objects(path, self.known.names, first=1)[1]:
+            ious = box_ops.iou(tight, tight.new_tensor([one.box]))[:, 0].tolist()
+            best = max((k for k in free if found[k].label == one.label), key=ious.__getitem__, default=None)
             if best is None or ious[best] < _SAME:
                 self.counts["boxes"] += 1
                 continue
             free.remove(best)
-            found[best] = replace(found[best], box=box, extra=extra)
+            found[best] = replace(found[best], box=one.box, extra=one.extra)
         return found
 
     def notes(self) -> Iterator[str]:
@@ -289,34 +292,12 @@ class _Reader:
                 f"Void: {self.counts['void pixels']} pixels of {self.counts['void images']} images belong to no "
                 f"object; they count as background."
             )
+        if self.counts["stray pixels"]:
+            yield (
+                f"{self.counts['stray pixels']} pixels of {counted(self.counts['stray images'], 'image')} have a class "
+                f"in SegmentationClass and no object in SegmentationObject; they count as background."
+            )
         if self.counts["mixed"]:
             yield f"{counted(self.counts['mixed'], 'object')} of several classes got the most frequent of them."
         if self.counts["boxes"]:
             yield f"{self.counts['boxes']} boxes in Annotations have no mask and are left out."
-
-
-# ---- the XML files --------------------------------------------------------------------------------------------------
-
-
-def _xml_objects(path: Path, names: Sequence[str]) -> Iterator[tuple[int, Box, dict[str, str]]]:
-    """(label, box, remarks) of each object of an XML file."""
-    for element in read_xml(path).iterfind("object"):
-        where = f"{path}: line {line(element)}"
-        name = text_of(element, "name")
-        if name not in names:
-            raise DataError(f"{where}: the class {short(name)} is not known.{suggest(name or '', names)} Correct it.")
-        x0, y0, x1, y1 = (_number(where, element, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax"))
-        remarks = {key: text_of(element, key) or "0" for key in REMARKS}
-        extra = {key: text for key, text in remarks.items() if text not in ("0", "Unspecified")}
-        yield names.index(name), (x0 - 1, y0 - 1, x1, y1), extra
-
-
-def _number(where: str, element: Element, path: str) -> float:
-    text = text_of(element, path)
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = float("nan")
-    if not abs(value) < 1e9:
-        raise DataError(f"{where}: {path} must be a number, got {short(text)}.")
-    return value

@@ -1,6 +1,7 @@
-"""Writing Pascal VOC's segmentation layout, which `read` describes.
+"""Writing Pascal VOC's layout, which `read` describes.
 
-Letters: H W image. An index mask holds one object a pixel: where objects overlap, the smaller one is on top.
+Letters: H W image. An index mask holds one object a pixel: where objects overlap, `painting_order` says which lies on
+top.
 """
 
 import math
@@ -15,9 +16,11 @@ from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset, usual_part
 from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct
 from maskwright.data.formats.shared.losses import check_names, lost_fields, sentence
+from maskwright.data.formats.shared.outlines import painting_order
 from maskwright.data.formats.shared.saving import write_text
 from maskwright.data.formats.shared.xml_tree import node
-from maskwright.data.formats.voc.read import REMARKS, VOID, colours
+from maskwright.data.formats.voc.boxes import DATABASE, REMARKS
+from maskwright.data.formats.voc.read import MASKS, VOID, VOID_NAMES, colours
 from maskwright.errors import DataError
 from maskwright.types import Size
 
@@ -33,27 +36,32 @@ _Lost = dict[str, list[str]]
 def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """Write the layout into a new folder, with class_names.txt and labelmap.txt, and the images with `copy`.
 
-    Raises DataError for more than 254 classes or 254 objects in one image: the index masks have 8 bits.
+    Where no object has an outline, there are no masks, and the boxes are the data set. Raises DataError for more than
+    254 classes or 254 objects in one image: the index masks have 8 bits.
     """
     names = _check(place, dataset, copy)
     stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
     lost: _Lost = {_HIDDEN: [], _GONE: []}
+    rows = [a for own in dataset.annotations.values() for a in own]
+    masked = dataset.has_masks or any(a.segmentation is not None and not a.crowd for a in rows)
     with new_folder(place) as folder:
         if copy:
             copy_images(dataset, folder / "JPEGImages", names)
         for i, stem in enumerate(stems):
-            objects, classes = _draw(dataset, i, lost)
-            _write_png(folder / "SegmentationObject" / f"{stem}.png", objects)
-            _write_png(folder / "SegmentationClass" / f"{stem}.png", classes)
-            write_text(folder / "Annotations" / f"{stem}.xml", _xml(dataset, i, names[i]))
+            for kind, index in zip(MASKS, _draw(dataset, i, lost) if masked else (), strict=False):
+                _write_png(folder / kind / f"{stem}.png", index)
+            write_text(folder / "Annotations" / f"{stem}.xml", _xml(dataset, i, names[i], masked=masked))
         for split, members in _lists(dataset, stems).items():
-            write_text(folder / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{m}\n" for m in members))
-        (folder / "SegmentationObject").mkdir(exist_ok=True)
+            for kind in ("Main", "Segmentation")[: 1 + masked]:
+                write_text(folder / "ImageSets" / kind / f"{split}.txt", "".join(f"{m}\n" for m in members))
+        (folder / (MASKS[0] if masked else "Annotations")).mkdir(exist_ok=True)
         write_text(folder / "class_names.txt", "\n".join(("_background_", *dataset.classes.names)) + "\n")
-        write_text(folder / "labelmap.txt", _labelmap(dataset.classes.names))
+        write_text(
+            folder / "labelmap.txt", _labelmap(dataset.classes.names, void=masked and any(a.crowd for a in rows))
+        )
     notes = (text for what, names in lost.items() for text in sentence(len(names), what, names))
     crowds, boxes = "turned into void, which names no class", "written to Annotations alone, and not read back"
-    return (*notes, *lost_fields(dataset, crowds, boxes))
+    return (*notes, *(lost_fields(dataset, crowds, boxes) if masked else lost_fields(dataset, boxes="")))
 
 
 def _lists(dataset: Dataset, stems: Sequence[str]) -> dict[str, list[str]]:
@@ -96,10 +104,9 @@ def _draw(dataset: Dataset, i: int, lost: _Lost) -> tuple[NDArray[np.uint8], NDA
     masks = dataset.draw(i, rows)
     areas = masks.areas()
     objects, classes = np.zeros(record.size, np.uint8), np.zeros(record.size, np.uint8)
-    order = sorted(range(len(rows)), key=lambda k: (not rows[k].crowd, -areas[k]))
     index = {k: n + 1 for n, k in enumerate(k for k in range(len(rows)) if not rows[k].crowd)}
     windows = masks.windows
-    for k in order:
+    for k in painting_order(rows, areas.tolist()):
         objects[windows[k]][masks.bitmaps[k]] = index.get(k, VOID)
         classes[windows[k]][masks.bitmaps[k]] = VOID if rows[k].crowd else rows[k].label + 1
     seen = np.bincount(objects.reshape(-1), minlength=256)
@@ -118,19 +125,23 @@ def _write_png(path: Path, index: NDArray[np.uint8]) -> None:
     image.save(path, "PNG")
 
 
-def _labelmap(names: Sequence[str]) -> str:
+def _labelmap(names: Sequence[str], *, void: bool) -> str:
+    """Each class with its colour; void too where the masks have it: readers refuse colours that are not declared."""
     shades = colours()
-    rows = (f"{name}:{','.join(map(str, shades[k].tolist()))}::" for k, name in enumerate(("background", *names)))
+    pairs = list(enumerate(("background", *names)))
+    pairs += [(VOID, next(name for name in VOID_NAMES if name not in names))] if void else []
+    rows = (f"{name}:{','.join(map(str, shades[k].tolist()))}::" for k, name in pairs)
     return "# label:color_rgb:parts:actions\n" + "".join(f"{row}\n" for row in rows)
 
 
-def _xml(dataset: Dataset, i: int, name: str) -> str:
+def _xml(dataset: Dataset, i: int, name: str, *, masked: bool) -> str:
     height, width = dataset.images[i].size
     objects = "".join(
         _xml_object(dataset.classes.names[a.label], a, (height, width)) for a in dataset.of(i) if not a.crowd
     )
     size = f"  <size>{node('width', width)}{node('height', height)}{node('depth', 3)}</size>\n"
-    return f"<annotation>\n  {node('filename', name)}\n{size}  {node('segmented', 1)}\n{objects}</annotation>\n"
+    head = f"  {node('filename', name)}\n  <source>{node('database', DATABASE)}</source>\n"
+    return f"<annotation>\n{head}{size}  {node('segmented', int(masked))}\n{objects}</annotation>\n"
 
 
 def _xml_object(name: str, row: Annotation, size: Size) -> str:
