@@ -80,7 +80,7 @@ _ROWS = (
            labelme.recognise, labelme.load, labelme.save,
            "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks, clips; not the ids",
            segmentation=True),
-    Format("voc", "Pascal VOC: JPEGImages/, Annotations/, ImageSets/ and SegmentationObject/, SegmentationClass/, or boxes",
+    Format("voc", "Pascal VOC: JPEGImages/, Annotations/, ImageSets/, SegmentationObject/, SegmentationClass/",
            voc.recognise, voc.load, voc.save,
            "the pixels of objects that do not overlap (254 in an image at most), boxes rounded to pixels, classes, "
            "train and val; crowds become void; not landmarks, tracks, ids, and beside masks objects with a box only"),
