@@ -230,7 +230,7 @@ def tasks() -> None:
         (f"Instance: a mask for each of {things} things", outlined),
         ("Panoptic: every pixel, things and stuff", by_segment[where]),
         ("Landmarks: points of each thing",
-         draw.overlay(view.image, marks, opacity=0.0, landmarks=view.landmarks, **no_words)),
+         draw.overlay(view.image, marks, opacity=0.0, **no_words)),
     )  # fmt: skip
     high, wide = view.image.shape[:2]
     canvas = Image.new("RGB", (5 * wide + 4 * 14, high + 40), (255, 255, 255))

@@ -21,7 +21,7 @@ def landmarks(scene: Scene) -> np.ndarray:
     image = Image.fromarray(draw.overlay(scene.image, scene.instances, labels=False, scores=False))
     pen = ImageDraw.Draw(image)
     for row, label in zip(scene.keypoints, scene.instances.labels, strict=True):
-        for a, b in scene.landmarks[label].links:
+        for a, b in scene.instances.classes.landmarks[label].links:
             if row[a, 2] and row[b, 2]:
                 pen.line([*row[a, :2], *row[b, :2]], fill=(255, 255, 255))
         for x, y, visibility in row[row[:, 2] > 0]:

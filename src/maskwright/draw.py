@@ -41,15 +41,14 @@ def overlay(
     opacity: float = 0.45,
     outline: int | None = None,
     colors: Literal["instance", "class"] | Sequence[int] = "instance",
-    landmarks: Sequence[Landmarks | None] | None = None,
 ) -> NDArray[np.uint8]:
     """The image with its instances: translucent masks, opaque outlines, landmarks, class names and scores.
 
     image: anything that `media.as_image` accepts, of the instances' size. labels, scores: write the class name, the
     score. texts: for which instances; None: all. boxes: draw boxes too (always done without masks). opacity: of the
     fill, 0 to 1. outline: width in pixels, inside the mask; None: depends on the image's size; 0: none. colors: one per
-    instance, one per class, or for each instance its index in `color`. landmarks: by label, for the lines between
-    points; None: those of the instances' classes. Points with a score above 0 are drawn in any case.
+    instance, one per class, or for each instance its index in `color`. Landmarks with a score above 0 are drawn, joined
+    as the instances' classes say.
     Small objects are drawn over large ones. Texts are omitted on objects that are smaller than the text, where they
     would overlap another text, among many objects where they do not fit into theirs, and in small images where they
     would hide an object.
@@ -75,9 +74,8 @@ def overlay(
         for box, shade in zip(instances.boxes, shades, strict=True):
             _rectangle(pen, box, shade, max(width, 1))
     if instances.keypoints is not None:
-        marks = dict(enumerate(instances.classes.landmarks if landmarks is None else landmarks))
         for points, label, shade in zip(instances.keypoints, instances.labels, shades, strict=True):
-            _points(pen, points, marks.get(int(label)), shade, max(2, round(math.sqrt(short) / 10)))
+            _points(pen, points, instances.classes.landmarks[int(label)], shade, max(2, round(math.sqrt(short) / 10)))
     if words:
         _write(pen, instances, words, shades, max(LEGIBLE, round(0.6 * math.sqrt(short))))
     return np.array(canvas)

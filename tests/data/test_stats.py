@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +24,11 @@ def square(k: int, image: int, x: float, y: float, side: float, label: int = 0, 
     return Annotation(k, image, label, box, (ring,), side * side, **more)  # type: ignore[arg-type]
 
 
-def dataset(rows: dict[int, tuple[Annotation, ...]], sizes: list[tuple[int, int]], **more: object) -> Dataset:
+def dataset(
+    rows: dict[int, tuple[Annotation, ...]], sizes: list[tuple[int, int]], landmarks: Any = None, **more: object
+) -> Dataset:
     records = tuple(ImageRecord(k, f"{k}.png", size) for k, size in enumerate(sizes))
-    return Dataset(Classes(["a", "b", "unused"], [7, 3, 9]), records, rows, None, Path("n"), **more)  # type: ignore[arg-type]
+    return Dataset(Classes(["a", "b", "unused"], [7, 3, 9], landmarks), records, rows, None, Path("n"), **more)  # type: ignore[arg-type]
 
 
 def test_counts_by_hand() -> None:

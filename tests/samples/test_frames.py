@@ -19,7 +19,7 @@ from maskwright.samples.augment import Augment, choose
 from maskwright.samples.colour import Colour
 from maskwright.samples.loader import Item, Key, Sampling, TrainingSamples
 from maskwright.samples.sample import Objects, Sample
-from maskwright.types import Clip, Frame, InputSpec
+from maskwright.types import Classes, Clip, Frame, InputSpec
 
 SPEC = InputSpec(size=48, max_size=96, resize="pillow", multiple=16)
 VARIED = Augment(
@@ -34,8 +34,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     made = clips_fixture(5, tmp_path_factory.mktemp("clips"), frames=4, size=(50, 60))
     tracks = [[a.track_id or 0 for a in rows] for rows in made.annotations.values()]
     rows = {i: tuple(replace(a, label=a.track_id or 0) for a in own) for i, own in made.annotations.items()}
-    classes = class_list(1 + max(map(max, tracks)))
-    return replace(made, annotations=rows, classes=classes, landmarks=())
+    classes = Classes(class_list(1 + max(map(max, tracks))).names)
+    return replace(made, annotations=rows, classes=classes)
 
 
 def assert_equal(one: Item, two: Item) -> None:

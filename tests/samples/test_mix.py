@@ -20,7 +20,7 @@ from maskwright.samples.augment import Augment, choose
 from maskwright.samples.loader import Batches, Key, Sampling, TrainingSamples
 from maskwright.samples.mix import View, cut_out, paste, vary
 from maskwright.samples.sample import Objects, Sample
-from maskwright.types import InputSpec, Masks
+from maskwright.types import Classes, InputSpec, Masks
 
 AS_IT_IS = View(lambda size: size, fill=(0, 0, 0))
 
@@ -409,7 +409,8 @@ def test_targets_carry_landmarks(tmp_path: Path) -> None:
         )
         for i, rows in data.annotations.items()
     }
-    data = replace(data, annotations=points, landmarks=(marks,) * len(data.classes))
+    plain = data.classes
+    data = replace(data, annotations=points, classes=Classes(plain.names, plain.ids, [marks] * len(plain)))
     still, flipped = (
         TrainingSamples(data, SPEC, Sampling(augment=a))[Key(0, 0, 0)]
         for a in (Augment(flip_horizontal=0.0), Augment(flip_horizontal=1.0))
@@ -420,5 +421,5 @@ def test_targets_carry_landmarks(tmp_path: Path) -> None:
     np.testing.assert_allclose(flipped.target.keypoints[:, :2, 0], x, atol=1e-4)
     batch = next(Batches(data, SPEC, Sampling(augment=MIXED)).start()).to(torch.device("meta"))
     assert batch.targets[0].keypoints.device.type == "meta"
-    none = TrainingSamples(replace(data, landmarks=()), SPEC, Sampling())[Key(0, 0, 0)]
+    none = TrainingSamples(replace(data, classes=plain), SPEC, Sampling())[Key(0, 0, 0)]
     assert none.target.keypoints is None

@@ -16,7 +16,7 @@ from maskwright.errors import DataError
 from maskwright.samples.augment import STRONG, Augment
 from maskwright.samples.loader import Key, Sampling, TrainingSamples
 from maskwright.samples.sheet import GAP, LINE, as_seen, described, sheet
-from maskwright.types import InputSpec
+from maskwright.types import Classes, InputSpec
 
 SIZE = (60, 80)
 SPEC = InputSpec(size=60, max_size=120, resize="pillow")
@@ -36,7 +36,7 @@ def test_seen_is_the_input_in_colours(data: Dataset, channels: str) -> None:
     np.testing.assert_array_equal(seen.image, original.image[:, ::-1])
     np.testing.assert_array_equal(seen.objects.boxes, item.target.boxes)
     np.testing.assert_array_equal(seen.objects.keypoints, item.target.keypoints)
-    assert seen.objects.landmarks == data.landmarks
+    assert seen.objects.landmarks == data.classes.landmarks
 
 
 def test_originals_are_beside_their_variations(data: Dataset) -> None:
@@ -66,7 +66,7 @@ def test_odd_images(tmp_path: Path, size: tuple[int, int]) -> None:
 def test_boxes_alone_and_crowds(data: Dataset) -> None:
     rows = {i: tuple(replace(a, segmentation=None, crowd=k == 0) for k, a in enumerate(found))
             for i, found in data.annotations.items()}  # fmt: skip
-    bare = replace(data, annotations=rows, landmarks=())
+    bare = replace(data, annotations=rows, classes=Classes(data.classes.names))
     assert (sheet(bare, SPEC, Sampling(augment=Augment()), 3) != 255).any()
     empty = replace(data, annotations=dict.fromkeys(data.annotations, ()))
     with pytest.raises(DataError, match="has an object"):

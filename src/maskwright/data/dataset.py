@@ -83,8 +83,8 @@ class Dataset:
 
     annotations: by image id; every image has an entry, maybe an empty one. root: the images' folder, or None.
     source: the annotation file, for messages. notes: what is unusual about the file, one sentence each.
-    landmarks: by label, None for a class without any; empty where no class has any. class_extra: by label, the other
-    fields of the file's class records; empty where there are none. extra: the file's other sections.
+    class_extra: by label, the other fields of the file's class records; empty where there are none. extra: the file's
+    other sections.
     semantic_maps: reads the map of an image as `semantic` returns it, or None where it has none; processes that prepare
     images get a copy, so it can be pickled. semantic_classes: the names of its labels, things and stuff.
     doubt: why its objects may not be what was meant, in the words of `data.doubt`; empty where there is no reason.
@@ -96,19 +96,11 @@ class Dataset:
     root: Path | None
     source: Path
     notes: tuple[str, ...] = ()
-    landmarks: tuple[Landmarks | None, ...] = ()
     class_extra: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     semantic_maps: Callable[[ImageRecord], IntArray | None] | None = None
     semantic_classes: Classes | None = None
     doubt: str = ""
-
-    def __post_init__(self) -> None:
-        if not any(self.landmarks):
-            object.__setattr__(self, "landmarks", ())
-        elif not any(self.classes.landmarks):
-            classes = Classes(self.classes.names, self.classes.ids, self.landmarks)
-            object.__setattr__(self, "classes", classes)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -116,7 +108,7 @@ class Dataset:
     @property
     def marked(self) -> list[tuple[str, Landmarks]]:
         """The names and landmarks of the classes that have some."""
-        pairs = zip(self.classes.names, self.landmarks or self.classes.landmarks, strict=True)
+        pairs = zip(self.classes.names, self.classes.landmarks, strict=True)
         return [(name, marks) for name, marks in pairs if marks is not None]
 
     def index(self, image_id: int) -> int:
@@ -227,9 +219,9 @@ class Dataset:
 
     def keypoints(self, i: int) -> FloatArray | None:
         """(N, P, 3) float32 x, y, visibility, P the most landmarks of any class; None where no class has any."""
-        if not any(self.landmarks):
+        if not self.marked:
             return None
-        most = max(len(marks) for marks in self.landmarks if marks is not None)
+        most = max(len(marks) for _, marks in self.marked)
         out = np.zeros((len(self.of(i)), most, 3), np.float32)
         for row, a in zip(out, self.of(i), strict=True):
             if a.keypoints is not None:

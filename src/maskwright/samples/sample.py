@@ -133,6 +133,6 @@ def sample_of(dataset: Dataset, i: int, *, masks: bool) -> Sample:
         masks=dataset.masks(i) if masks else None,
         crowd=dataset.crowd(i),
         keypoints=dataset.keypoints(i),
-        landmarks=dataset.landmarks,
+        landmarks=dataset.classes.landmarks,
     )
     return Sample(dataset.image(i), objects, dataset.semantic(i))

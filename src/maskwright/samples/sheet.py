@@ -121,16 +121,13 @@ def _overlaid(sample: Sample, data: Dataset) -> ImageArray:
         boxes=objects.boxes,
         scores=np.ones(len(objects), np.float32),
         labels=objects.labels + len(names) * objects.crowd,
-        classes=Classes([*names, *crowds]),
+        classes=Classes([*names, *crowds], landmarks=data.classes.landmarks * 2),
         size=sample.size,
         crops=objects.masks,
         keypoints=points,
     )
     several = len(names) > 1 or bool(objects.crowd.any())
-    marks = data.landmarks * 2 if len(data.landmarks) == len(names) else data.landmarks
-    return draw.overlay(
-        sample.image, instances, labels=several, scores=False, boxes=True, opacity=0.15, outline=1, landmarks=marks
-    )
+    return draw.overlay(sample.image, instances, labels=several, scores=False, boxes=True, opacity=0.15, outline=1)
 
 
 def _grid(rows: Sequence[Sequence[ImageArray]]) -> ImageArray:

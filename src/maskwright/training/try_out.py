@@ -183,7 +183,7 @@ def _measure(model: AnyModel, data: Dataset) -> dict[str, float]:
     ap["boxes"] = float(result.boxes["AP50"])
     if len(data.classes) > 1:
         rows = {k: tuple(replace(a, label=0) for a in v) for k, v in data.annotations.items()}
-        one = replace(data, classes=ANY_CLASS, annotations=rows, landmarks=(), class_extra=())
+        one = replace(data, classes=ANY_CLASS, annotations=rows, class_extra=())
         metric = CocoMetric(one)
         for i, instances in enumerate(found):
             metric.update(without_classes(instances), GroundTruth(one, i))

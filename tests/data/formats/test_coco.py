@@ -386,7 +386,6 @@ def test_landmarks_of_a_data_set_are_those_of_its_classes(tmp_path: Path) -> Non
     }
     (tmp_path / "a.json").write_text(json.dumps(content))
     data = coco.load(tmp_path / "a.json")
-    assert data.classes.landmarks == data.landmarks
     assert data.classes.landmarks[0] is None
     assert data.classes.landmarks[1] is not None
     assert data.classes.landmarks[1].names == ("left wing", "right wing")

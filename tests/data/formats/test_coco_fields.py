@@ -52,7 +52,7 @@ def write(folder: Path, value: Any) -> Path:
 
 def test_landmarks_of_several_classes(tmp_path: Path) -> None:
     data = coco.load(write(tmp_path, content()))
-    person, stone, fly = data.landmarks
+    person, stone, fly = data.classes.landmarks
     assert person == Landmarks(("left eye", "right eye", "nose"), ((0, 2), (1, 2)))
     assert person.mirrored == (1, 0, 2)
     assert stone is None
@@ -134,7 +134,7 @@ def test_faulty_landmarks_say_where(tmp_path: Path, value: Any, said: str) -> No
 
 def test_a_skeleton_from_zero_is_noted(tmp_path: Path) -> None:
     data = coco.load(write(tmp_path, changed({"skeleton": [[0, 2], [1, 2]]})))
-    assert data.landmarks[0] == Landmarks(("left eye", "right eye", "nose"), ((0, 2), (1, 2)))
+    assert data.classes.landmarks[0] == Landmarks(("left eye", "right eye", "nose"), ((0, 2), (1, 2)))
     assert data.notes[0] == "The skeleton of category 'person' counts from 0 (COCO: from 1) and was read so."
 
 
@@ -233,7 +233,7 @@ def test_any_file_comes_back(tmp_path_factory: pytest.TempPathFactory, value: di
 
 
 def assert_equal(first: Dataset, second: Dataset) -> None:
-    for name in ("classes", "landmarks", "class_extra", "extra"):
+    for name in ("classes", "class_extra", "extra"):
         assert getattr(first, name) == getattr(second, name)
     for i, record in enumerate(first.images):
         assert [getattr(second.images[i], n) for n in ("id", "file_name", "size", "extra")] == [
@@ -286,7 +286,7 @@ def test_pycocotools_reads_what_is_written(tmp_path: Path, capsys: pytest.Captur
 )
 def test_real_landmarks(shared: Path, tmp_path: Path, name: str, points: int, links: int, own: int) -> None:
     first = coco.load(shared / "data" / name)
-    (marks,) = first.landmarks
+    (marks,) = first.classes.landmarks
     assert marks is not None
     assert (len(marks), len(marks.links)) == (points, links)
     partners = marks.mirrored

@@ -89,7 +89,7 @@ def test_every_kind_of_shape(tmp_path: Path) -> None:
     assert rows[5].keypoints is not None
     assert rows[5].keypoints.tolist() == [[3.5, 4, 1], [7, 8, 2]]
     assert rows[5].box == (3.5, 4, 7, 8)
-    assert data.landmarks == (None, None, Landmarks(("head", "tail"), ((1, 0),)))
+    assert data.classes.landmarks == (None, None, Landmarks(("head", "tail"), ((1, 0),)))
     assert data.notes == ()
     assert data.image(0).shape == (20, 30, 3)
 
@@ -109,7 +109,7 @@ def test_groups_join_parts_and_give_landmarks(tmp_path: Path) -> None:
     assert data.classes.names == ("car", "fly")
     (row,) = data.of(0)
     assert len(row.segmentation or ()) == 2
-    assert data.landmarks == (Landmarks(("head", "tail", "antenna", "leg 1", "leg 2"), ((1, 0),)), None)
+    assert data.classes.landmarks == (Landmarks(("head", "tail", "antenna", "leg 1", "leg 2"), ((1, 0),)), None)
     assert row.keypoints is not None
     assert row.keypoints.tolist() == [[3.5, 4, 1], [0, 0, 0], [5, 5, 1], [6, 6, 2], [7, 7, 2]]
     assert data.notes == ("Left out, being no objects: 1 points that belong to no object.",)
@@ -351,7 +351,7 @@ def test_images_without_ids_and_shapes_with_empty_groups(tmp_path: Path) -> None
 def same(one: Dataset, other: Dataset) -> None:
     """Everything that the format keeps."""
     assert one.classes.names == other.classes.names
-    assert one.landmarks == other.landmarks
+    assert one.classes.landmarks == other.classes.landmarks
     for i in range(len(one)):
         assert one.images[i].size == other.images[i].size
         np.testing.assert_array_equal(one.masks(i).dense(), other.masks(i).dense())
@@ -386,7 +386,7 @@ def test_landmarks_and_tracks_come_back(tmp_path: Path) -> None:
     assert cvat.save(tmp_path / "out", data, True) == ()
     back = cvat.load(tmp_path / "out")
     same(data, back)
-    assert [m and m.links for m in back.landmarks] == [m and m.links for m in data.landmarks]
+    assert [m and m.links for m in back.classes.landmarks] == [m and m.links for m in data.classes.landmarks]
     clips = synthetic.clips_fixture(4, tmp_path / "clips", clips=1, frames=3)
     lost = cvat.save(tmp_path / "clips_out", clips, True)
     assert lost == ("3 images without the clip and the place in it that they had.",)
@@ -439,7 +439,7 @@ def test_names_are_escaped_and_remarks_kept(tmp_path: Path) -> None:
 def test_what_cannot_be_written(tmp_path: Path) -> None:
     def data(names: list[str], *landmarks: Landmarks | None) -> Dataset:
         record = ImageRecord(1, "x.png", (4, 4))
-        return Dataset(Classes(names), (record,), {1: ()}, tmp_path, Path("n"), landmarks=landmarks)
+        return Dataset(Classes(names, landmarks=landmarks or None), (record,), {1: ()}, tmp_path, Path("n"))
 
     tip = Landmarks(("tip",))
     for broken, message in (

@@ -97,11 +97,11 @@ def test_without_copies_the_files_point_at_the_images(tmp_path: Path) -> None:
 def test_landmarks_tracks_and_flags_come_back(tmp_path: Path) -> None:
     data = synthetic.scenes_fixture(tmp_path / "scenes", 5, images=3)
     rows = {i: tuple(_with(a, track_id=7 + k) for k, a in enumerate(own)) for i, own in data.annotations.items()}
-    data = Dataset(data.classes, data.images, rows, data.root, data.source, landmarks=data.landmarks)
+    data = Dataset(data.classes, data.images, rows, data.root, data.source)
     labelme.save(tmp_path / "lm", data, True)
     back = labelme.load(tmp_path / "lm")
     same(data, back)
-    assert back.landmarks == data.landmarks
+    assert back.classes.landmarks == data.classes.landmarks
     for i in range(len(data)):
         assert [a.track_id for a in back.of(i)] == [a.track_id for a in data.of(i)]
         for a, b in zip(data.of(i), back.of(i), strict=True):
@@ -225,7 +225,7 @@ def test_groups_join_parts_and_landmarks(tmp_path: Path) -> None:
     assert len(rows) == 2
     assert len(rows[0].segmentation or ()) == 2
     assert rows[0].box == (2, 3, 25, 9)
-    assert data.landmarks == (Landmarks(("head", "tail")),)
+    assert data.classes.landmarks == (Landmarks(("head", "tail")),)
     assert rows[0].keypoints is not None
     assert rows[1].keypoints is not None
     assert rows[0].keypoints.tolist() == [[3, 4, 2], [22, 5, 1]]

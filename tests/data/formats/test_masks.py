@@ -230,9 +230,12 @@ def test_masks_alone_and_what_they_cannot_hold(tmp_path: Path) -> None:
     )
     marks = (None, Landmarks(("tip",)))
     data = Dataset(
-        Classes(["a", "b"]), (ImageRecord(1, "a.jpg", (10, 10)),), {1: rows}, tmp_path / "in", tmp_path / "x",
-        landmarks=marks,
-    )  # fmt: skip
+        Classes(["a", "b"], landmarks=marks),
+        (ImageRecord(1, "a.jpg", (10, 10)),),
+        {1: rows},
+        tmp_path / "in",
+        tmp_path / "x",
+    )
     lost = masks.save_masks(tmp_path / "out", data, copy=False)
     assert [text.split(":")[0].split(" left")[0] for text in lost] == [
         "1 object of no pixels",

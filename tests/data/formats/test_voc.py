@@ -271,12 +271,11 @@ def test_what_the_masks_cannot_hold_is_counted(tmp_path: Path) -> None:
         Annotation(5, 1, 0, (1.2, 1.7, 3.1, 3.0), None, 4.0),
     )
     data = Dataset(
-        Classes(["a"]),
+        Classes(["a"], landmarks=[Landmarks(("tip",))]),
         (ImageRecord(1, "x.png", (20, 20)),),
         {1: rows},
         None,
         Path("n"),
-        landmarks=(Landmarks(("tip",)),),
     )
     assert voc.save(tmp_path / "out", data, False) == (
         "1 object without the pixels that another object lies over (x.png).",

@@ -160,7 +160,10 @@ def test_pose_lines(tmp_path: Path) -> None:
     yaml = YAML + "kpt_shape: [2, 3]\nflip_idx: [1, 0]\nkpt_names:\n  0: [l, r]\n  1: [east, west]\n"
     line = "1 0.5 0.5 0.5 0.5 0.25 0.5 2 0.75 0.5 1\n0 0.5 0.5 0.1 0.1\n"
     data = yolo.load(make(tmp_path, yaml, {"train/a": line}))
-    assert data.landmarks == (Landmarks(("l", "r"), mirrored=(1, 0)), Landmarks(("east", "west"), mirrored=(1, 0)))
+    assert data.classes.landmarks == (
+        Landmarks(("l", "r"), mirrored=(1, 0)),
+        Landmarks(("east", "west"), mirrored=(1, 0)),
+    )
     np.testing.assert_array_equal(data.of(0)[0].keypoints, [[10, 10, 2], [30, 10, 1]])
     assert data.of(0)[1].keypoints is None
     np.testing.assert_array_equal(data.truth(0).keypoints[:, :, 2], [[1, 1], [0, 0]])
@@ -176,15 +179,18 @@ def test_a_pose_set_is_written_and_read_back(tmp_path: Path) -> None:
     row = Annotation(1, 1, 0, (5, 5, 40, 25), None, 700, keypoints=points)
     bare = Annotation(2, 1, 0, (-5, 5, 60, 25), None, 700)
     data = Dataset(
-        Classes(["head"]), (ImageRecord(1, "a.png", (30, 50)),), {1: (row, bare)}, tmp_path, tmp_path / "x",
-        landmarks=(marks,),
-    )  # fmt: skip
+        Classes(["head"], landmarks=[marks]),
+        (ImageRecord(1, "a.png", (30, 50)),),
+        {1: (row, bare)},
+        tmp_path,
+        tmp_path / "x",
+    )
     assert yolo.save(tmp_path / "out", data) == ()
     again = yolo.load(tmp_path / "out")
     np.testing.assert_allclose(again.of(0)[0].keypoints, points, atol=1e-5)
     np.testing.assert_allclose(again.of(0)[0].box, row.box, atol=1e-5)
     np.testing.assert_allclose(again.of(0)[1].box, (0, 5, 50, 25), atol=1e-5)  # Ultralytics refuses what lies beyond
-    assert again.landmarks == (marks,)
+    assert again.classes.landmarks == (marks,)
     with pytest.raises(ConfigError, match="images must be copied"):
         yolo.save(tmp_path / "more", data, copy=False)
 
@@ -193,9 +199,12 @@ def test_what_data_yaml_cannot_say_of_landmarks_is_told(tmp_path: Path) -> None:
     Image.new("L", (50, 30)).save(tmp_path / "a.png")
     row = Annotation(1, 1, 0, (5, 5, 40, 25), None, 700, keypoints=np.array([[12.5, 7, 2], [30, 20.25, 1]]))
     data = Dataset(
-        Classes(["head", "tail"]), (ImageRecord(1, "a.png", (30, 50)),), {1: (row,)}, tmp_path, tmp_path / "x",
-        landmarks=(Landmarks(("a", "b"), ((0, 1),)), Landmarks(("c", "d"))),
-    )  # fmt: skip
+        Classes(["head", "tail"], landmarks=[Landmarks(("a", "b"), ((0, 1),)), Landmarks(("c", "d"))]),
+        (ImageRecord(1, "a.png", (30, 50)),),
+        {1: (row,)},
+        tmp_path,
+        tmp_path / "x",
+    )
     assert yolo.save(tmp_path / "out", data) == ("1 class without the links between landmarks: YOLO has none (head).",)
     outlined = replace(row, segmentation=(np.array([5.0, 5, 40, 5, 40, 25]),), keypoints=None)
     lost = yolo.save(tmp_path / "outlined", replace(data, annotations={1: (outlined,)}))

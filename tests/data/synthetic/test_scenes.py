@@ -38,7 +38,7 @@ def everything_agrees(scene, size, objects, classes, look):
     stuff = [s for s in panoptic.segments if not panoptic.things[s.label]]
     assert all(s.label == classes + s.id - 1 and s.id <= look.stuff for s in stuff)
     np.testing.assert_array_equal(np.isin(panoptic.ids, [s.id for s in stuff]), ~front)
-    assert [len(marks) for marks in scene.landmarks] == [
+    assert [len(marks) for marks in scene.instances.classes.landmarks] == [
         len(list(KINDS.values())[k % 8].landmarks) for k in range(classes)
     ]
     landmarks_agree(scene)
@@ -48,7 +48,7 @@ def landmarks_agree(scene):
     height, width = scene.instances.size
     seen, whole = scene.instances.masks, scene.whole.dense()
     for k, (row, label) in enumerate(zip(scene.keypoints, scene.instances.labels, strict=True)):
-        count = len(scene.landmarks[label])
+        count = len(scene.instances.classes.landmarks[label])
         assert not row[count:].any()
         for x, y, visibility in row[:count]:
             if visibility == 0:
@@ -205,7 +205,7 @@ def test_scenes_fixture_is_read_back(tmp_path):
     read = coco.load(made.source, made.root)
     assert read.notes == ()
     assert read.classes == made.classes
-    assert [m.names for m in read.landmarks] == [m.names for m in made.landmarks]
+    assert [m.names for m in read.classes.landmarks] == [m.names for m in made.classes.landmarks]
     assert len(made.of(3)) == 0
     for i in range(4):
         scene = compose(7000 + i, (96, 128), 7 if i < 3 else 0, 8)

@@ -16,7 +16,7 @@ from maskwright.data.formats import coco
 from maskwright.data.formats.coco.rows import image_row
 from maskwright.data.formats.shared.fields import Row, box_to_xywh, box_tuple, write_sections
 from maskwright.data.synthetic.clips import Motion, clip
-from maskwright.data.synthetic.kinds import class_list, landmark_sets
+from maskwright.data.synthetic.kinds import class_list, kind_of
 from maskwright.data.synthetic.scenes import Look, Scene, compose
 from maskwright.errors import ConfigError
 from maskwright.ops import masks as mask_ops
@@ -56,7 +56,8 @@ def annotations(
 
 def _of_scene(scene: Scene, record: ImageRecord, *, polygons: bool, first_id: int) -> tuple[Annotation, ...]:
     """The objects of a scene with the landmarks of their class."""
-    points = [p[: len(scene.landmarks[k])] for p, k in zip(scene.keypoints, scene.instances.labels, strict=True)]
+    counts = [len(kind_of(int(label)).landmarks) for label in scene.instances.labels]
+    points = [p[:count] for p, count in zip(scene.keypoints, counts, strict=True)]
     return annotations(scene.instances, record, polygons=polygons, first_id=first_id, keypoints=points)
 
 
@@ -102,7 +103,7 @@ def _dataset(
     rows: Mapping[ImageRecord, tuple[Annotation, ...]], classes: int, root: Path | None, source: Path
 ) -> Dataset:
     annotations = {record.id: found for record, found in rows.items()}
-    return Dataset(class_list(classes), tuple(rows), annotations, root, source, landmarks=landmark_sets(classes))
+    return Dataset(class_list(classes), tuple(rows), annotations, root, source)
 
 
 def clips_fixture(

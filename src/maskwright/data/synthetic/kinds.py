@@ -38,18 +38,13 @@ class Kind:
 
 
 def class_list(classes: int) -> Classes:
-    """The class names of `classes` labels: beetle, ring, star, ..., then "beetle 2", ..."""
-    return Classes(numbered(list(KINDS), classes))
+    """`classes` labels with their landmarks: beetle, ring, star, ..., then "beetle 2", ..."""
+    return Classes(numbered(list(KINDS), classes), landmarks=[kind_of(label).landmarks for label in range(classes)])
 
 
 def numbered(names: Sequence[str], count: int) -> list[str]:
     """`count` names: the given ones, then the same with 2, 3, ... behind them."""
     return [names[k % len(names)] + (f" {k // len(names) + 1}" if k >= len(names) else "") for k in range(count)]
-
-
-def landmark_sets(classes: int) -> tuple[Landmarks, ...]:
-    """The landmarks of each of `classes` labels."""
-    return tuple(kind_of(label).landmarks for label in range(classes))
 
 
 def kind_of(label: int) -> Kind:

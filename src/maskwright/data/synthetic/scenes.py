@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from maskwright.data.synthetic.ground import lay, stuff_names
-from maskwright.data.synthetic.kinds import Array, Body, Paint, Pixels, class_list, kind_of, landmark_sets, paint
+from maskwright.data.synthetic.kinds import Array, Body, Paint, Pixels, class_list, kind_of, paint
 from maskwright.errors import ConfigError
 from maskwright.ops.polygons import PolygonPart, from_polygons
 from maskwright.types import (
@@ -22,7 +22,6 @@ from maskwright.types import (
     FloatArray,
     Instances,
     IntArray,
-    Landmarks,
     Masks,
     Panoptic,
     Segment,
@@ -70,7 +69,7 @@ class Scene:
     image: (H, W, 3) uint8 RGB. instances: the visible objects, farthest first, scores 1, masks of what is seen.
     whole: for each of them its mask without the others in front, cut at the image. keypoints: (N, P, 3) float64 x,
     y, visibility (2 seen, 1 behind another object, 0 outside the image or not annotated, x and y then 0), P the
-    most landmarks of any class, zeros behind those of the others. landmarks: by label. poses: (N, 2, 3).
+    most landmarks of any class, zeros behind those of the others. poses: (N, 2, 3).
     panoptic: every pixel's segment; stuff s has id s + 1, things follow; labels of things are those of `instances`.
     """
 
@@ -78,7 +77,6 @@ class Scene:
     instances: Instances
     whole: Masks
     keypoints: Array
-    landmarks: tuple[Landmarks, ...]
     poses: Array
     panoptic: Panoptic
 
@@ -257,13 +255,12 @@ class Canvas:
             instances=instances(masks, [a.label for a in actors], class_list(classes), numbers),
             whole=Masks(self.size, corners, tuple(s.bitmaps[0] for s in shapes)),
             keypoints=self._keypoints(rng, kept, classes),
-            landmarks=landmark_sets(classes),
             poses=poses,
             panoptic=self._panoptic(stuff, kept, classes),
         )
 
     def _keypoints(self, rng: np.random.Generator, kept: IntArray, classes: int) -> Array:
-        most = max(len(marks) for marks in landmark_sets(classes))
+        most = max(len(kind_of(label).landmarks) for label in range(classes))
         out = np.zeros((len(kept), most, 3))
         for row, k in zip(out, kept, strict=True):
             points = move(self.poses[k], self.actors[k].body.points)

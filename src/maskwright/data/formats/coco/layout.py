@@ -124,7 +124,7 @@ def _numbered(parts: Sequence[tuple[Part, Dataset]]) -> list[tuple[Part, Dataset
 
 def _require_same_classes(file: Path, data: Dataset, other: Path, rest: Dataset) -> None:
     one, two = (list(zip(d.classes.ids, d.classes.names, strict=True)) for d in (data, rest))
-    if one != two or data.landmarks != rest.landmarks:
+    if one != two or data.classes.landmarks != rest.classes.landmarks:
         differ = [f"{i} {n}" for i, n in dict.fromkeys([*one, *two]) if (i, n) not in one or (i, n) not in two]
         what = f"their classes differ ({', '.join(differ[:5])})" if differ else "their landmarks differ"
         raise DataError(

@@ -67,7 +67,7 @@ def _load(source: Path, folders: Sequence[Path]) -> Dataset:
     root = folder_of_first(folders, name if isinstance(name, str) else "") if folders else None
     found = Categories(source, rows["categories"])
     images, notes = read_images(source, rows["images"], root)
-    reader = AnnotationReader(source, images, found.classes, found.landmarks)
+    reader = AnnotationReader(source, images, found.classes)
     annotations = reader.read(rows["annotations"])
     renamed = tuple(
         f"The ids of the {count} '{section}' are names; here they have the numbers 1 to {count} in the file's order, "
@@ -75,6 +75,4 @@ def _load(source: Path, folders: Sequence[Path]) -> Dataset:
         for section, count in named.items()
     )
     notes = (*renamed, *found.notes, *notes, *reader.notes())
-    return with_slashes(
-        Dataset(found.classes, images, annotations, root, source, notes, found.landmarks, found.extra, extra)
-    )
+    return with_slashes(Dataset(found.classes, images, annotations, root, source, notes, found.extra, extra))

@@ -95,8 +95,8 @@ class Categories:
         if not found:
             raise DataError(f"{source}: the list 'categories' is empty. A data set needs at least one class.")
         ordered = [found[number] for number in sorted(found)]
-        self.classes = Classes([row["name"] for row in ordered], sorted(found))
-        self.landmarks = tuple(self._landmarks(Record(source, f"category '{row['name']}'"), row) for row in ordered)
+        landmarks = [self._landmarks(Record(source, f"category '{row['name']}'"), row) for row in ordered]
+        self.classes = Classes([row["name"] for row in ordered], sorted(found), landmarks)
         extra = tuple({k: v for k, v in row.items() if k not in _CATEGORY} for row in ordered)
         self.extra = extra if any(extra) else ()
         twice = sorted({n for n in self.classes.names if self.classes.names.count(n) > 1})
@@ -210,10 +210,8 @@ def image_row(record: ImageRecord, file_name: str) -> Row:
 class AnnotationReader:
     """Turns annotation rows into `Annotation`s by image, and counts what is unusual."""
 
-    def __init__(
-        self, source: Path, images: Iterable[ImageRecord], classes: Classes, landmarks: Sequence[Landmarks | None]
-    ) -> None:
-        self.source, self.classes, self.landmarks = source, classes, landmarks
+    def __init__(self, source: Path, images: Iterable[ImageRecord], classes: Classes) -> None:
+        self.source, self.classes = source, classes
         self.images = {r.id: r for r in images}
         self.label_of = {c: k for k, c in enumerate(classes.ids)}
         self.unusual: dict[str, list[int]] = {}
@@ -289,7 +287,7 @@ class AnnotationReader:
         values = row.get("keypoints")
         if values is None or values == []:
             return None
-        marks = self.landmarks[label]
+        marks = self.classes.landmarks[label]
         if marks is None:
             self.unusual.setdefault("have keypoints, but their category names none", []).append(int(row["id"]))
             return None

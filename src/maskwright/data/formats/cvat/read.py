@@ -26,7 +26,7 @@ from maskwright.data.formats.shared.saving import FileOrFolder
 from maskwright.data.formats.shared.shapes import LoosePoints, ShapeGroup, assembled, left_out_notes
 from maskwright.data.formats.shared.xml_tree import line, read_xml, text_of
 from maskwright.errors import DataError
-from maskwright.types import Clip, Frame, Size
+from maskwright.types import Classes, Clip, Frame, Size
 
 LAYOUT = FileOrFolder("annotations.xml", "images")
 
@@ -77,13 +77,13 @@ def load(place: Path, images: Path | None = None) -> Dataset:
         found = [(replace(record, id=k), things) for k, (record, things) in enumerate(found)]
     every = [t for _, things in found for t in things]
     classes = labels.classes(every)
-    landmarks = landmark_sets(classes, labels, every)
-    records, rows = collect((r, [t.stated(classes, landmarks, r.size) for t in things]) for r, things in found)
+    classes = Classes(classes.names, classes.ids, landmark_sets(classes, labels, every))
+    records, rows = collect((r, [t.stated(classes, r.size) for t in things]) for r, things in found)
     held = left_out.pop("held", 0)
     notes = left_out_notes(left_out)
     if held:
         notes += (f"{held} shapes are repeated from an earlier frame, until the next row of their track.",)
-    return Dataset(classes, records, rows, root, place, notes, landmarks)
+    return Dataset(classes, records, rows, root, place, notes)
 
 
 # ---- images and frames --------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     sheets = [_sheet(file, base, images, left_out) for file in files]
     objects = [o for sheet in sheets for o in sheet.objects]
     classes = _classes(base / LABELS, objects)
-    landmarks = _landmarks(classes, sheets)
+    classes = Classes(classes.names, classes.ids, _landmarks(classes, sheets))
     boxes_only = all(o.boxes and not o.outlines for o in objects)
     root = _root([sheet.image for sheet in sheets], base) if images is None else images
     names = relative_names([sheet.image for sheet in sheets], root)
@@ -94,11 +94,11 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     def stated(k: int, sheet: _Sheet) -> tuple[ImageRecord, list[FileObject]]:
         frame, extra = split_frame(sheet.extra)
         record = ImageRecord(k + 1, names[k], sheet.size, extra, frame)
-        return record, [o.stated(classes, landmarks, sheet.size, boxes=boxes_only) for o in sheet.objects]
+        return record, [o.stated(classes, sheet.size, boxes=boxes_only) for o in sheet.objects]
 
     records, rows = collect(stated(k, sheet) for k, sheet in enumerate(sheets))
     notes = _notes(sheets, left_out, len(objects) if boxes_only else 0)
-    return Dataset(classes, records, rows, root, place, notes, landmarks)
+    return Dataset(classes, records, rows, root, place, notes)
 
 
 def unpack(place: Path) -> tuple[Path, ...]:

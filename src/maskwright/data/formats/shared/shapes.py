@@ -56,9 +56,7 @@ class ShapeGroup:
             elif point[2]:
                 raise DataError(f"{where}: the group has two points called '{name}'. Rename one, or group them apart.")
 
-    def stated(
-        self, classes: Classes, landmarks: Sequence[Landmarks | None], size: Size, *, boxes: bool = False
-    ) -> FileObject:
+    def stated(self, classes: Classes, size: Size, *, boxes: bool = False) -> FileObject:
         """The object with its label and landmarks. boxes: an object of boxes alone has no outline, only a box."""
         label = classes.names.index(self.label)
         only_box = bool(self.boxes) and not self.outlines and (boxes or self.box_only)
@@ -69,7 +67,7 @@ class ShapeGroup:
             segmentation=None if only_box or not outlines else union(outlines, size),
             box=extent(self.boxes) if only_box else None,
             crowd=self.crowd,
-            keypoints=keypoints_of(landmarks[label], self.points),
+            keypoints=keypoints_of(classes.landmarks[label], self.points),
             track_id=self.track_id,
             extra=self.extra,
         )

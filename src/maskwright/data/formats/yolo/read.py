@@ -61,9 +61,9 @@ def load(place: Path, images: Path | None = None) -> Dataset:
         return record, reader.read(labels[k], record.size) if labels[k].is_file() else []
 
     records, rows = collect(map(stated, range(len(found))))
-    classes = Classes(about.names, range(len(about.names)))
+    classes = Classes(about.names, range(len(about.names)), about.landmarks)
     notes = (*about.notes, *notes, *_orphans(labels))
-    return Dataset(classes, records, rows, about.base, source, notes, about.landmarks or ())
+    return Dataset(classes, records, rows, about.base, source, notes)
 
 
 # ---- the images and their label files -----------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def _yaml(dataset: Dataset, parts: Sequence[str], marks: Landmarks | None) -> st
     if marks is not None:
         table["kpt_shape"] = [len(marks), 3]
         table["flip_idx"] = list(marks.mirrored or range(len(marks)))
-        table["kpt_names"] = {k: list((m or marks).names) for k, m in enumerate(dataset.landmarks)}
+        table["kpt_names"] = {k: list((m or marks).names) for k, m in enumerate(dataset.classes.landmarks)}
     text: str = yaml.safe_dump(table, sort_keys=False, allow_unicode=True)
     if not missing:
         return text

@@ -44,14 +44,14 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     found = Categories(source, rows["categories"])
     frames = _frames(source, rows["videos"])
     records = tuple(record for row in frames.values() for record in row)
-    reader = AnnotationReader(source, records, found.classes, found.landmarks)
+    reader = AnnotationReader(source, records, found.classes)
     by_image, notes = _annotations(source, rows["annotations"], frames, reader)
     extra["videos"] = [{k: v for k, v in row.items() if k == "id" or k not in _OF_VIDEO} for row in rows["videos"]]
     beside = source.with_suffix("")
     near = (source.parent, source.parent / LAYOUT.images, beside / LAYOUT.images, beside)
     root = images or folder_of_first(near, records[0].file_name if records else "")
     notes = (*found.notes, *notes, *reader.notes())
-    return Dataset(found.classes, records, by_image, root, source, notes, found.landmarks, found.extra, extra)
+    return Dataset(found.classes, records, by_image, root, source, notes, found.extra, extra)
 
 
 def _frames(source: Path, rows: list[Any]) -> dict[int, list[ImageRecord]]:
