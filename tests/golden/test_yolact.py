@@ -70,8 +70,8 @@ class Answers:
         x = self.input[None]
         with torch.inference_mode(), deformable_outputs(model) as taps:
             maps = model.backbone(x)
-            laterals = model.fpn.laterals(maps)
-            merged = model.fpn.merge(laterals)
+            laterals = [lateral(m) for lateral, m in zip(model.fpn.lateral, maps, strict=True)]
+            merged = model.fpn.merge(maps)
             levels = model.fpn.refine(merged)
             self.raw: Raw = model.head(levels)
             self.prototypes: Tensor = model.protonet(levels[0])

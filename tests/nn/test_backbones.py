@@ -55,6 +55,20 @@ def test_ours_gives_the_wanted_maps_and_no_later_stage(strides: tuple[int, ...])
     assert any(isinstance(m, nn.BatchNorm2d) for m in body.modules())
 
 
+@pytest.mark.parametrize(
+    "name", ["resnet14_narrow", "mobilenetv2", "darknet53", "resnet18_half", "tf_efficientnet_lite0"]
+)
+def test_the_finest_maps_alone_are_the_same(name: str) -> None:
+    net = backbone(name, "frozen", 1e-5, strides=(8, 16, 32)).eval()
+    image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        every = net(image)
+        for levels in (1, 2, 3):
+            found = net(image, levels)
+            assert len(found) == levels
+            assert all(torch.equal(a, b) for a, b in zip(found, every, strict=False))
+
+
 def test_strides_that_ours_does_not_have() -> None:
     with pytest.raises(ConfigError, match=r"'resnet50' has feature maps at the strides 4, 8, 16 and 32, got \(2, 4\)"):
         backbone("resnet50", "frozen", 0.0, strides=(2, 4))

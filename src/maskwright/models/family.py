@@ -12,7 +12,7 @@ import torch
 
 from maskwright.errors import ConfigError
 from maskwright.fast.accelerate import FastForm, accelerate
-from maskwright.models import rcnn, yolact
+from maskwright.models import rcnn, yolact, yolact_edge
 from maskwright.models.base import AnyModel, Config
 from maskwright.models.entry import Entry
 from maskwright.results.explanation import Explanation, Seen
@@ -55,6 +55,18 @@ FAMILIES: dict[str, Family] = {
         best_score=rcnn.best_score,
         tiny=rcnn.tiny_variants,
         untrained="'mask_rcnn_small', 'faster_rcnn_small' (boxes alone) or 'mask_rcnn_fpn.BACKBONE'",
+    ),
+    # Before `yolact`: its files have the names of both, and the first naming scheme that knows one of them is taken.
+    "yolact_edge": Family(
+        model=yolact_edge.YolactEdge,
+        config=yolact_edge.YolactEdgeConfig,
+        entries=yolact_edge.ENTRIES,
+        names=yolact_edge.NAMES,
+        class_rows=yolact.CLASS_ROWS,
+        fast=yolact.FAST,
+        explain=yolact.explain,
+        best_score=yolact.best_score,
+        tiny=yolact_edge.tiny_variants,
     ),
     "yolact": Family(
         model=yolact.Yolact,

@@ -52,9 +52,22 @@ class TimmBackbone(Backbone):
         self.strides = tuple(int(s) for s in self.body.feature_info.reduction())
         self.channels_last = getattr(self.body, "output_fmt", None) == "NHWC"
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        outputs: list[Tensor] = self.body(x)
+    def forward(self, x: Tensor, levels: int | None = None) -> list[Tensor]:
+        outputs: list[Tensor] = self.body(x) if levels is None else self._finest(x, levels)
         return [y.permute(0, 3, 1, 2) for y in outputs] if self.channels_last else outputs
+
+    def _finest(self, x: Tensor, levels: int) -> list[Tensor]:
+        """A list of layers is left after the last one that is wanted; networks of other kinds are computed whole."""
+        if type(self.body).__name__ != "FeatureListNet":
+            return list(self.body(x))[:levels]
+        wanted, outputs = list(self.body.return_layers)[:levels], []
+        for name, layer in self.body.items():
+            x = layer(x)
+            if name in wanted:
+                outputs.append(x)
+            if name == wanted[-1]:
+                break
+        return outputs
 
 
 def _create(name: str, **options: Any) -> Any:

@@ -49,9 +49,9 @@ class DarkNet(Backbone):
             stages.append(nn.Sequential(down, *(Residual(outputs, norm) for _ in range(blocks))))
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, levels: int | None = None) -> list[Tensor]:
         x, outputs = self.stem(x), []
-        for i, stage in enumerate(self.stages):
+        for i, stage in enumerate(self.stages[: self.strides[:levels][-1].bit_length() - 1]):
             x = stage(x)
             if 2 ** (i + 1) in self.strides:
                 outputs.append(x)

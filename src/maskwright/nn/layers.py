@@ -15,6 +15,10 @@ class Backbone(nn.Module):
     channels: tuple[int, ...]
     strides: tuple[int, ...]
 
+    def forward(self, x: Tensor, levels: int | None = None) -> list[Tensor]:
+        """(B, 3, H, W) to its maps; levels: only as many of the finest, without computing the layers behind them."""
+        raise NotImplementedError
+
 
 class FrozenBatchNorm2d(nn.Module):
     """Batch normalisation whose four statistics never change: y = (x - mean) / sqrt(var + eps) * weight + bias.

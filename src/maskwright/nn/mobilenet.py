@@ -24,9 +24,9 @@ class MobileNetV2(Backbone):
         self.features = mobilenet_v2(weights=None, norm_layer=norm).features[: self.ends[-1] + 1]
         self.channels = tuple(int(self.features[end].out_channels) for end in self.ends)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, levels: int | None = None) -> list[Tensor]:
         outputs = []
-        for i, block in enumerate(self.features):
+        for i, block in enumerate(self.features[: self.ends[:levels][-1] + 1]):
             x = block(x)
             if i in self.ends:
                 outputs.append(x)

@@ -109,10 +109,10 @@ class ResNet(Backbone):
             if isinstance(module, nn.Conv2d) and module not in moved:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, levels: int | None = None) -> list[Tensor]:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         outputs = []
-        for number in range(2, max(self.out) + 1):
+        for number in range(2, sorted(self.out)[:levels][-1] + 1):
             x = self.get_submodule(f"layer{number - 1}")(x)
             if number in self.out:
                 outputs.append(x)

@@ -22,11 +22,13 @@ class Inputs:
 
     images: (B, 3, H, W) normalised, padded right and bottom. sizes: (h, w) of each image without padding; not given:
     no image is padded. proposals: for each image boxes (N, 4) in the input frame, for models that are given them.
+    earlier: of each image a frame (B, 3, H, W) of the same film before it, for video models that learn.
     """
 
     images: Tensor
     sizes: Sequence[Size] = ()
     proposals: Sequence[Tensor] | None = None
+    earlier: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not self.sizes:
@@ -35,6 +37,10 @@ class Inputs:
             value = getattr(self, name)
             if value is not None and len(value) != len(self.images):
                 raise DataError(f"Inputs: {len(self.images)} images but {len(value)} {name}.")
+        if self.earlier is not None and self.earlier.shape != self.images.shape:
+            raise DataError(
+                f"Inputs: images are {tuple(self.images.shape)}, but the earlier frames {tuple(self.earlier.shape)}."
+            )
 
     def __len__(self) -> int:
         return len(self.images)

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskwright.fast.accelerate import FastForm
 from maskwright.fast.fused import WINOGRAD_FEW_CELLS, FusedConv, FusedLinear, folded
-from maskwright.models.yolact.parts import Head, Pyramid, Raw, SharedConv
+from maskwright.models.yolact.parts import Head, Pyramid, Raw, SharedConv, enlarged
 
 
 class FastPyramid(Pyramid):
@@ -22,14 +21,11 @@ class FastPyramid(Pyramid):
         nn.Module.__init__(self)
         self.lateral, self.output, self.extra = plain.lateral, plain.output, plain.extra
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+    def merge(self, features: Sequence[Tensor], first: int = 0) -> list[Tensor]:
         merged: list[Tensor] = []
-        for lateral, feature in zip(reversed(self.lateral), reversed(features), strict=True):
-            above = None
-            if merged:
-                above = F.interpolate(merged[0], feature.shape[-2:], mode="bilinear", align_corners=False)
-            merged.insert(0, lateral(feature, above))
-        return self.refine(merged)
+        for lateral, feature in zip(reversed(self.lateral[first:]), reversed(features), strict=True):
+            merged.insert(0, lateral(feature, enlarged(merged[0], feature) if merged else None))
+        return merged
 
 
 class FastHead(nn.Module):

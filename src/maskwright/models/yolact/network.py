@@ -78,25 +78,12 @@ class Yolact(Model[YolactConfig]):
 
     def trace(self, inputs: Inputs, limits: Limits) -> YolactTrace:
         """See `Model.trace`."""
-        features, span = self.features(inputs.images), inputs.padded
-        prototypes, outputs, priors = self.protonet(features[0]), self.head(features), self.priors(features, span)
-        found = self.select(outputs, priors, limits)
-        coefficients = self.coefficients(outputs, found)
-        ratings = None if self.scorer is None else self.rate(prototypes, found, coefficients, span)
-        return YolactTrace(prototypes, span, outputs, priors, found, coefficients, ratings)
+        return self.read(self.features(inputs.images), inputs.padded, limits)
 
     def terms(self, inputs: Inputs, targets: Sequence[Target], generator: Draws = None) -> dict[str, Term]:
         """`class`, `box`, `mask`, `semantic` and, with mask scoring, `mask_iou`. See `Model.terms`."""
-        features = self.features(inputs.images)
-        outputs = loss.Outputs(
-            raw=self.head(features),
-            prototypes=self.protonet(features[0]),
-            semantic=self.semantic(features[0]),
-            priors=self.priors(features, inputs.padded),
-            size=inputs.padded,
-        )
         draws = draws_of(generator, len(targets))
-        return loss.terms(outputs, targets, self.config.loss, draws, self.scorer)
+        return self.judge(self.features(inputs.images), inputs.padded, targets, draws)
 
     # ---- the stages -------------------------------------------------------------------------------------------
 
@@ -104,6 +91,31 @@ class Yolact(Model[YolactConfig]):
         """(B, 3, H, W) to the pyramid's L maps, finest first."""
         maps: list[Tensor] = self.fpn(self.backbone(images))
         return maps
+
+    def read(self, features: Sequence[Tensor], span: Size, limits: Limits) -> YolactTrace:
+        """The detections that the pyramid's maps show, of an input of size `span`."""
+        prototypes, outputs, priors = self.protonet(features[0]), self.head(features), self.priors(features, span)
+        found = self.select(outputs, priors, limits)
+        coefficients = self.coefficients(outputs, found)
+        ratings = None if self.scorer is None else self.rate(prototypes, found, coefficients, span)
+        return YolactTrace(prototypes, span, outputs, priors, found, coefficients, ratings)
+
+    def judge(
+        self,
+        features: Sequence[Tensor],
+        span: Size,
+        targets: Sequence[Target],
+        draws: Sequence[torch.Generator | None],
+    ) -> dict[str, Term]:
+        """The losses of what the pyramid's maps show, of inputs of size `span`."""
+        outputs = loss.Outputs(
+            raw=self.head(features),
+            prototypes=self.protonet(features[0]),
+            semantic=self.semantic(features[0]),
+            priors=self.priors(features, span),
+            size=span,
+        )
+        return loss.terms(outputs, targets, self.config.loss, draws, self.scorer)
 
     def priors(self, features: Sequence[Tensor], size: Size) -> Tensor:
         """(N, 4) xyxy boxes in an input of `size` (H, W), level by level, row by row, not clipped."""

@@ -48,18 +48,17 @@ class Pyramid(nn.Module):
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        return self.refine(self.merge(self.laterals(features)))
+        return self.refine(self.merge(features))
 
-    def laterals(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Every map at `channels` channels."""
-        return [lateral(feature) for lateral, feature in zip(self.lateral, features, strict=True)]
+    def merge(self, features: Sequence[Tensor], first: int = 0) -> list[Tensor]:
+        """From the coarsest down, each level at `channels` channels plus the enlarged one above it.
 
-    def merge(self, laterals: Sequence[Tensor]) -> list[Tensor]:
-        """From the coarsest down, each level plus the enlarged one above it."""
-        merged = [laterals[-1]]
-        for lateral in reversed(laterals[:-1]):
-            above = F.interpolate(merged[0], lateral.shape[-2:], mode="bilinear", align_corners=False)
-            merged.insert(0, lateral + above)
+        features: from level number `first` to the coarsest.
+        """
+        merged: list[Tensor] = []
+        for lateral, feature in zip(reversed(self.lateral[first:]), reversed(features), strict=True):
+            level = lateral(feature)
+            merged.insert(0, level + enlarged(merged[0], level) if merged else level)
         return merged
 
     def refine(self, merged: Sequence[Tensor]) -> list[Tensor]:
@@ -68,6 +67,11 @@ class Pyramid(nn.Module):
         for extra in self.extra:
             levels.append(extra(levels[-1]))
         return levels
+
+
+def enlarged(above: Tensor, like: Tensor) -> Tensor:
+    """A map (B, C, h, w) resized bilinearly to the height and width of another one."""
+    return F.interpolate(above, like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 class Protonet(nn.Module):

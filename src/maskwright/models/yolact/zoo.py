@@ -17,6 +17,12 @@ def _yolact(name: str, summary: str, config: YolactConfig, parameters: int, tag:
     return Entry(name, summary, config, COCO, parameters, weights)
 
 
+def _edge(name: str, backbone: str, config: YolactConfig, parameters: int) -> Entry:
+    """YolactEdge's model of single images, which is a YOLACT. Its file has no address for programs."""
+    summary = f"YOLACT, {backbone}, 550 pixels, as YolactEdge's on single images; its file is to be fetched by hand"
+    return Entry(name, summary, config, COCO, parameters, follows="yolact")
+
+
 # fmt: off
 ENTRIES = (
     Entry("nuclei_fast", "YOLACT for cell nuclei in microscopy images, inside the package", None,
@@ -30,9 +36,9 @@ ENTRIES = (
         50_051_727, "im700", 31.2),
     Entry("yolact_r101_400", "YOLACT, ResNet-101, 400 pixels; no weights were published",
         variants.published(backbone="resnet101", size=400), COCO, 50_051_727, follows="yolact"),
-    Entry("yolact_edge_mnv2",
-        "YOLACT, MobileNetV2, 550 pixels, as YolactEdge's on single images; its file is to be fetched by hand",
-        variants.published(backbone="mobilenetv2"), COCO, 8_115_663, follows="yolact"),
+    _edge("yolact_edge_mnv2", "MobileNetV2", variants.published(backbone="mobilenetv2"), 8_115_663),
+    _edge("yolact_edge_r50", "ResNet-50", variants.published(), 31_111_823),
+    _edge("yolact_edge_r101", "ResNet-101", variants.published(backbone="resnet101"), 50_051_727),
     _yolact("yolact_plus_r50", "YOLACT++, ResNet-50 with deformable convolutions, 550 pixels", variants.plus(),
         33_713_340, "plus-resnet50", 34.1),
     _yolact("yolact_plus_r101", "YOLACT++, ResNet-101 with deformable convolutions, 550 pixels",
