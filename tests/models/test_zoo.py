@@ -186,9 +186,10 @@ def test_headers_carry_landmarks() -> None:
 def test_candidates_are_told_apart() -> None:
     shapes = {name: tuple(sorted((k, tuple(s)) for k, s in make().items())) for name, make in known().shapes.items()}
     assert set(shapes) == set(BUILT)
-    alike = {"yolact_r101_400", "yolact_r101_700"}  # differ from yolact_r101 in their anchors alone
+    alike = dict.fromkeys(("yolact_r101_400", "yolact_r101_700"), "yolact_r101")  # differ in their anchors alone
+    alike |= {"yolact_edge_r50": "yolact_r50", "yolact_edge_r101": "yolact_r101"}  # the same network
     assert len(set(shapes.values())) == len(shapes) - len(alike)
-    assert all(shapes[name] == shapes["yolact_r101"] for name in alike)
+    assert all(shapes[name] == shapes[other] for name, other in alike.items())
 
 
 def test_table_is_json_with_one_row_each() -> None:

@@ -10,9 +10,10 @@ from tests.golden.yolact_recorded import CONFIGS
 from torch import Tensor
 
 from maskwright.errors import WeightsError
-from maskwright.models import rcnn, yolact, zoo
+from maskwright.models import rcnn, yolact, yolact_edge, zoo
 from maskwright.models.yolact import Yolact, YolactConfig
 from maskwright.models.yolact.keys import from_yolact, rules
+from maskwright.models.yolact_edge import YolactEdge
 from maskwright.weights.keyrules import Converted, naming
 from maskwright.weights.keyrules import convert as convert_known
 from maskwright.weights.load import Known, load_file, load_into, shapes_of
@@ -167,12 +168,22 @@ def test_the_levels_of_the_pyramid_are_reversed() -> None:
         assert [out[f"fpn.{kind}.{i}.0.bias"].item() for i in range(3)] == [2, 1, 0]
 
 
-def test_parts_of_video_models_stay_under_their_names(shared: Path) -> None:
-    state = spec(shared, "yolact_edge_vid_resnet50")
-    out = convert(state)
-    assert {n.partition(".")[0] for n in out.unknown} == {"flow_net", "flow_net_pre_convs", "spa"}
-    assert set(out.unknown) <= set(out.state)
-    assert set(model_of(yolact.published(40))) <= set(out.state)
+def test_parts_of_video_models_get_our_names(shared: Path) -> None:
+    out = convert(spec(shared, "yolact_edge_vid_resnet50"))
+    assert out.publisher == "yolact"
+    assert out.unknown == ()
+    assert out.ignored == tuple(f"flow_net.pred1.{k}.{v}" for k in ("scale", "bias") for v in ("weight", "bias"))
+    assert without_counters(out.state) == shapes_of(lambda: YolactEdge(yolact_edge.published()))
+
+
+def test_video_files_are_no_image_models(shared: Path) -> None:
+    """What carries features is named, and the model that the file is of."""
+    out = convert(spec(shared, "yolact_edge_vid_resnet50"))
+    with pytest.raises(WeightsError, match=r"it has besides .*flow.*The file fits: yolact_edge_vid_r50\."):
+        load_into(Yolact(yolact.published(40)), out, "video.pth", KNOWN)
+    images = {n: t for n, t in out.state.items() if not n.startswith(("flow.", "refine."))}
+    with pytest.raises(WeightsError, match=r"it lacks flow\."):
+        load_into(YolactEdge(yolact_edge.published()), images, "image.pth", KNOWN)
 
 
 def test_prototype_layers_are_recognised_by_their_order() -> None:
