@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from maskwright.data.dataset import Dataset
-from maskwright.data.formats import coco, cvat, labelme, masks, voc, yolo, youtube_vis
+from maskwright.data.formats import coco, cvat, label_studio, labelme, masks, voc, yolo, youtube_vis
 from maskwright.data.formats.shared.image_files import with_slashes
 from maskwright.data.formats.shared.losses import sentence
 from maskwright.errors import ConfigError, DataError, suggest
@@ -88,6 +88,8 @@ _ROWS = (
            cvat.recognise, cvat.load, cvat.save,
            "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks; not the ids",
            one_file=".xml", segmentation=True),
+    Format("label_studio", "Label Studio JSON: one file, or a folder with it and images/ (is read only)",
+           label_studio.recognise, label_studio.load, None, "outlines, boxes, brush strokes, class names"),
 )  # fmt: skip
 
 FORMATS: Mapping[str, Format] = MappingProxyType({row.name: row for row in _ROWS})

@@ -6,6 +6,7 @@
     annotations/instances_default.json, images/                CVAT, a task without subsets
     train/_annotations.coco.json and the images beside it      Roboflow; valid/ and test/ likewise
     labels.json, data/                                         FiftyOne
+    result.json, images/                                       Label Studio
 
 Several files are the parts of one data set.
 """
@@ -21,7 +22,7 @@ from maskwright.data.formats.shared.fields import json_keys
 from maskwright.data.formats.shared.image_files import relative_names
 from maskwright.errors import DataError
 
-_ALONE = ("annotations.json", "_annotations.coco.json", "labels.json")
+_ALONE = ("annotations.json", "_annotations.coco.json", "labels.json", "result.json")
 _PREFIXES = ("instances_", "person_keypoints_", "")  # the first that a file of annotations/ has decides
 _KEYS = frozenset(("images", "annotations"))
 

@@ -15,6 +15,8 @@ def named_tool(content: Any) -> str | None:
         return f"this is {_VIA}. {_COCO} there (Annotation > Export Annotations (COCO format)), and give that file."
     if {"items", "categories"} <= keys and "images" not in keys:
         return f"this is a data set in Datumaro's own JSON. {_COCO} with it (format 'coco'), and give that folder."
+    if isinstance(content, list) and {"annotation_id", "annotator", "lead_time"} & inner:
+        return "this is Label Studio's short form (JSON-MIN), which lacks sizes. Export JSON or COCO there instead."
     if isinstance(content, list) and ("data_row" in inner or {"Labeled Data", "Label"} <= inner):
         return f"this is an export of Labelbox. {_COCO} from it, and give that file."
     if {"objects", "size", "tags"} <= keys:
