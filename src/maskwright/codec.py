@@ -31,10 +31,11 @@ UNSET: Final = Unset.UNSET
 
 
 class FieldError(ConfigError):
-    """A value that does not fit its field. path: the names of the fields that lead to it, outermost first."""
+    """A value that does not fit its field. path: the names of the fields that lead to it, outermost first; the last one
+    is the option that the error names."""
 
     def __init__(self, message: str, path: Sequence[str]) -> None:
-        super().__init__(message)
+        super().__init__(message, options=path[-1:])
         self.path = tuple(path)
 
 

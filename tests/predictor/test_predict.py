@@ -246,9 +246,9 @@ def test_a_detector_is_asked_for_as_many_rows_as_are_wanted() -> None:
     ("options", "message"),
     [
         ({"score_threshold": 0.01}, r"'middle' finds nothing below a score of 0\.05, got score_threshold 0\.01"),
-        ({"score_threshold": 1.5}, r"score_threshold lies in 0\.\.1, got 1\.5"),
-        ({"max_instances": -1}, "max_instances is at least 0, got -1"),
-        ({"batch_size": 0}, "batch_size is at least 1, got 0"),
+        ({"score_threshold": 1.5}, r"score_threshold is at least 0 and at most 1, got 1\.5"),
+        ({"max_instances": -1}, "max_instances is at least 0 and finite, got -1"),
+        ({"batch_size": 0}, "batch_size is at least 1 and finite, got 0"),
         ({"classes": ["leef"]}, r"'middle' has no class 'leef'\. Did you mean 'leaf'"),
         ({"classes": "leaf"}, r"classes is a list of names, got 'leaf'"),
         ({"score": 0.5}, r"predict has no option 'score'\. Did you mean 'score_threshold'"),

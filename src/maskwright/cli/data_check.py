@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from maskwright.cli.data import data
-from maskwright.cli.options import Debug, check_places, progress, say
+from maskwright.cli.options import DataFormat, Debug, Images, check_places, progress, say
 
 
 @data.command(
@@ -24,13 +24,8 @@ Exit code 1: there are errors, or warnings with --strict; with --fix, those that
 )
 def check(
     source: Annotated[Path, typer.Argument(metavar="DATA", help="Annotations: a file or folder of any format.")],
-    images: Annotated[
-        Path | None,
-        typer.Option("--images", metavar="DIR", help="Folder of the images.  [default: the format's]"),
-    ] = None,
-    format: Annotated[
-        str | None, typer.Option("--format", metavar="NAME", help="Annotation format.  [default: recognised]")
-    ] = None,
+    images: Images = None,
+    data_format: DataFormat = None,
     val: Annotated[
         Path | None, typer.Option("--val", metavar="DATA2", help="Validation set to compare with, not to check.")
     ] = None,
@@ -62,7 +57,9 @@ def check(
 
     check_places({"--json": json_file}, overwrite)
     with progress("check") as advance:
-        options = CheckOptions(format=format, val=val, val_images=val_images, files=not no_images, progress=advance)
+        options = CheckOptions(
+            format=data_format, val=val, val_images=val_images, files=not no_images, progress=advance
+        )
         made = None if fix is None else repair(source, fix, images, drop=drop, **options)
         report = find_faults(source, images, **options) if made is None else made.before
         after = report if made is None else made.after

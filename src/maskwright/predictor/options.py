@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
+from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError, suggest
 from maskwright.types import Classes, Fit, OutputSpec
 
@@ -40,7 +41,7 @@ class LoadOptions:
 
 
 @dataclass(frozen=True)
-class FindOptions:
+class FindOptions(Section):
     """Which instances are found and how their masks are finished; None means the model's own choice.
 
     score_threshold: lowest score to keep, not below the lowest that the model reports. classes: names to keep.
@@ -51,10 +52,10 @@ class FindOptions:
     and then enlarges, "logits" enlarges what the probabilities are made of and crops at the image's resolution.
     """
 
-    score_threshold: float | None = None
+    score_threshold: float | None = ranged(None, low=0, high=1)
     classes: Sequence[str] | None = None
-    max_instances: int | None = None
-    batch_size: int | None = None
+    max_instances: int | None = ranged(None, low=0)
+    batch_size: int | None = ranged(None, low=1)
     crop_margin: float | None = None
     upsample: Literal["masks", "logits"] | None = None
     largest_component: bool | None = None
@@ -64,13 +65,7 @@ class FindOptions:
             raise ConfigError(f"classes is a list of names, got {self.classes!r}; give [{self.classes!r}].")
         if self.classes is not None:
             object.__setattr__(self, "classes", tuple(self.classes))
-        for name, least in (("batch_size", 1), ("max_instances", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"{name} is at least {least}, got {value}.", options=(name,))
-        if self.score_threshold is not None and not 0 <= self.score_threshold <= 1:
-            message = f"score_threshold lies in 0..1, got {self.score_threshold}."
-            raise ConfigError(message, options=("score_threshold",))
+        super().__post_init__()
 
     def applied(self, output: OutputSpec) -> OutputSpec:
         """A model's `OutputSpec` with what these options change. ConfigError for a value out of range."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from maskwright.codec import Section, ranged
 from maskwright.data.dataset import Dataset
 from maskwright.errors import NOTHING_TO_LEARN, ConfigError, DataError, MaskwrightError, TrainingError
 from maskwright.ops.warp import pad_batch
@@ -36,7 +37,7 @@ ORDER, AUGMENTATION = 0, 1
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(Section):
     """How batches are drawn.
 
     batch_size: images of all processes together; the last batch of an epoch may be smaller. seed: any integer from 0.
@@ -46,23 +47,20 @@ class Sampling:
     workers: processes that prepare images; 0: this process.
     """
 
-    batch_size: int = 2
-    seed: int = 0
-    epochs: int | None = 1
-    repeats: int = 1
+    batch_size: int = ranged(2, low=1)
+    seed: int = ranged(0, low=0)
+    epochs: int | None = ranged(1, low=0)
+    repeats: int = ranged(1, low=1)
     augment: Augment | None = None
     short_edges: tuple[int, ...] = ()
     keep_empty: bool = True
     masks: bool = True
-    workers: int = 0
+    workers: int = ranged(0, low=0)
 
     def __post_init__(self) -> None:
-        if min(self.batch_size, self.repeats) < 1 or min(self.seed, self.workers, self.epochs or 0) < 0:
-            raise ConfigError(
-                f"Sampling: batch_size, repeats are at least 1; seed, epochs, workers at least 0, got {self}."
-            )
+        super().__post_init__()
         if any(edge < 1 for edge in self.short_edges):
-            raise ConfigError(f"Sampling: short_edges are positive pixels, got {self.short_edges}.")
+            raise ConfigError(f"short_edges are positive pixels, got {self.short_edges}.")
 
 
 @dataclass(frozen=True, slots=True)

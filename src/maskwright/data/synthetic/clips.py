@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from maskwright.codec import Section, ranged
 from maskwright.data.synthetic.ground import Ground, lay
 from maskwright.data.synthetic.kinds import Array
 from maskwright.data.synthetic.scenes import Actor, Canvas, Look, Scene, back, check, move, pose, rasterise, then
@@ -22,7 +23,7 @@ _FOREVER = 1e6  # frames after which an object that does not move leaves
 
 
 @dataclass(frozen=True)
-class Motion:
+class Motion(Section):
     """The motion of a clip.
 
     speed: of the objects, in short edges of the image per frame. spin: largest rotation of an object per frame,
@@ -30,19 +31,11 @@ class Motion:
     period: frames of the main oscillation of the camera.
     """
 
-    speed: float = 0.012
-    spin: float = 0.03
-    growth: float = 0.2
-    camera: float = 1.0
-    period: float = 240.0
-
-    def __post_init__(self) -> None:
-        if min(self.speed, self.spin, self.growth, self.camera) < 0 or self.growth >= 1 or self.period <= 0:
-            raise ConfigError(
-                f"Motion: speed, spin, growth and camera are not negative, growth below 1, period above 0; got {self}."
-            )
-        if self.camera > 3:
-            raise ConfigError(f"Motion: camera is at most 3 (the ground must cover what it sees), got {self.camera}.")
+    speed: float = ranged(0.012, low=0)
+    spin: float = ranged(0.03, low=0)
+    growth: float = ranged(0.2, low=0, high=1, open_high=True)
+    camera: float = ranged(1.0, low=0, high=3)  # the ground must cover what it sees
+    period: float = ranged(240.0, low=0, open_low=True)
 
 
 @dataclass(frozen=True, eq=False)

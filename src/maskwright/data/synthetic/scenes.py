@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from maskwright.codec import Section, ranged
 from maskwright.data.synthetic.ground import lay, stuff_names
 from maskwright.data.synthetic.kinds import Array, Body, Paint, Pixels, class_list, kind_of, paint
 from maskwright.errors import ConfigError
@@ -33,7 +34,7 @@ _GIVE_UP = 12  # objects in a row without a free place after which the image cou
 
 
 @dataclass(frozen=True)
-class Look:
+class Look(Section):
     """The appearance and difficulty of scenes.
 
     stuff: kinds of background, at least 1. occlusion: the share of an object that others may hide in a still scene,
@@ -44,22 +45,20 @@ class Look:
     class; at 0.5 colour carries no information. unannotated: the share of landmarks left without annotation.
     """
 
-    stuff: int = 4
-    occlusion: float = 0.6
+    stuff: int = ranged(4, low=1)
+    occlusion: float = ranged(0.6, low=0, high=1)
     radius: tuple[float, float] = (0.1, 0.25)
-    lighting: float = 0.3
-    shadow: float = 0.35
-    blur: float = 0.4
-    noise: float = 5.0
-    jitter: float = 0.12
-    unannotated: float = 0.0
+    lighting: float = ranged(0.3, low=0, high=0.9)
+    shadow: float = ranged(0.35, low=0, high=1)
+    blur: float = ranged(0.4, low=0)
+    noise: float = ranged(5.0, low=0)
+    jitter: float = ranged(0.12, low=0, high=1)
+    unannotated: float = ranged(0.0, low=0, high=1)
 
     def __post_init__(self) -> None:
-        shares = (self.occlusion, self.lighting, self.shadow, self.jitter, self.unannotated)
-        if self.stuff < 1 or min(self.blur, self.noise) < 0 or not all(0 <= s <= 1 for s in shares):
-            raise ConfigError(f"Look: stuff is at least 1, blur and noise at least 0, shares lie in 0..1; got {self}.")
-        if self.lighting > 0.9 or not 0 < self.radius[0] <= self.radius[1]:
-            raise ConfigError(f"Look: lighting is at most 0.9 and radius is (smallest, largest) above 0; got {self}.")
+        super().__post_init__()
+        if not 0 < self.radius[0] <= self.radius[1]:
+            raise ConfigError(f"radius is (smallest, largest), both above 0, got {self.radius}.")
 
 
 @dataclass(frozen=True, eq=False)
