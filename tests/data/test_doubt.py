@@ -12,9 +12,10 @@ from PIL import Image
 from maskwright.data import formats
 from maskwright.data.doubt import Tally, pieces
 from maskwright.data.faults.check import check
-from maskwright.errors import ConfigError, DataError
+from maskwright.errors import NOTHING_TO_LEARN, ConfigError, DataError
 from maskwright.media import write_image
 from maskwright.ops import masks as mask_ops
+from maskwright.training.split import DataSettings, split_data
 from maskwright.training.try_out import outline_faults
 from maskwright.types import Masks
 
@@ -145,6 +146,31 @@ def test_masks_that_are_stored_with_losses(tmp_path: Path) -> None:
     assert [len(data.of(i)) for i in range(2)] == [12, 12]
     with pytest.raises(DataError, match="too many for classes"):
         formats.load(label_images(tmp_path / "s", lambda v: np.where(v > 0, 2 * Y + X, 0)), format="foreground")
+
+
+def test_a_set_of_crowd_regions_alone_is_told_and_refused(tmp_path: Path) -> None:
+    """Some tools write iscrowd 1 for every mask."""
+    place = as_coco(tmp_path, lambda v: v)
+    content = json.loads(place.read_text())
+    for row in content["annotations"]:
+        row["iscrowd"] = 1
+    place.write_text(json.dumps(content))
+    found = check(place, tmp_path / "images").by_fault()
+    assert "class-without-objects" not in found
+    assert (
+        "all 24 annotations are crowd regions (iscrowd 1), each one connected thing" in found["no-objects"][0].message
+    )
+    said = r"none of the 2 images has an object.*all 24 annotations are crowd regions.*set iscrowd to 0"
+    with pytest.raises(DataError, match=said) as error:
+        split_data(DataSettings(data=str(place), images=str(tmp_path / "images")))
+    assert error.value.code == NOTHING_TO_LEARN
+    data = formats.load(place, tmp_path / "images")
+    for name, form in formats.FORMATS.items():
+        if form.save is not None and not form.crowds:
+            with pytest.raises(DataError, match=said):
+                formats.save(tmp_path / name, data, name)
+    formats.save(tmp_path / "kept", data, "labelme")
+    assert all(a.crowd for rows in formats.load(tmp_path / "kept").annotations.values() for a in rows)
 
 
 def test_pieces_and_specks() -> None:

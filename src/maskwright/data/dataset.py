@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from maskwright import media
 from maskwright.data.agreement import require_size
-from maskwright.errors import ConfigError, DataError
+from maskwright.errors import NOTHING_TO_LEARN, ConfigError, DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import BoolArray, Classes, Clip, FloatArray, Frame, Instances, IntArray, Landmarks, Masks, Size
 
@@ -24,6 +24,12 @@ Polygons = tuple[NDArray[np.float64], ...]
 
 RLE = dict[str, Any]
 """COCO run lengths {"size": [H, W], "counts": str (compressed) or list of int}."""
+
+ALL_CROWDS = (
+    "all {count} annotations are crowd regions (iscrowd 1){shape}, which no model learns; where each is one object, "
+    "set iscrowd to 0"
+)
+"""What is said of a data set without any object."""
 
 _PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """The names that tools give to the parts of a data set, in lower case."""
@@ -202,6 +208,15 @@ class Dataset:
                 f"folder that the file names are relative to.",
                 options=("images", "skip"),
             )
+
+    def require_objects(self) -> None:
+        """Raises DataError where no annotation is an object: there are none, or all are crowd regions."""
+        rows = [a for i in range(len(self)) for a in self.of(i)]
+        if all(a.crowd for a in rows):
+            text = f"{self.source}: none of the {len(self)} images has an object, nothing can be learnt."
+            if rows:
+                text += f" The reason: {ALL_CROWDS.format(count=len(rows), shape='')}."
+            raise DataError(text, code=NOTHING_TO_LEARN)
 
     # ---- the annotations of one image, rows in the order of `of(i)` --------------------------------------------
 

@@ -5,6 +5,7 @@ JPEG or resized with smoothing has values that nobody drew: the "objects" then l
 has a value other than 0, it becomes an object. The rules here judge what was read, of any format.
 """
 
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -44,7 +45,8 @@ class Tally:
     """What was seen of a data set so far.
 
     objects: with pixels. scattered: those in several pieces. parts: the pieces of all. crowded: images with two objects
-    or more. grounds: those of them in which one object may be the background.
+    or more. grounds: those of them in which one object may be the background. crowds, single: crowd regions with an
+    outline, and those of one piece.
     """
 
     objects: int = 0
@@ -52,6 +54,8 @@ class Tally:
     parts: int = 0
     crowded: int = 0
     grounds: int = 0
+    crowds: int = 0
+    single: int = 0
 
     def add(self, masks: Masks) -> None:
         """Look at the objects of one image."""
@@ -61,6 +65,12 @@ class Tally:
         self.parts += sum(counts)
         self.crowded += len(counts) > 1
         self.grounds += ground(masks) is not None
+
+    def add_crowds(self, bitmaps: Iterable[BoolArray]) -> None:
+        """Look at crowd regions."""
+        counts = [pieces(crop) for crop in bitmaps]
+        self.crowds += len(counts)
+        self.single += sum(n == 1 for n in counts)
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))

@@ -25,7 +25,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from maskwright.codec import Section, ranged
 from maskwright.data.dataset import Dataset
-from maskwright.errors import NOTHING_TO_LEARN, ConfigError, DataError, MaskwrightError, TrainingError
+from maskwright.errors import ConfigError, DataError, MaskwrightError, TrainingError
 from maskwright.ops.warp import pad_batch
 from maskwright.samples.augment import Augment
 from maskwright.samples.inputs import prepare_samples, scaled_spec
@@ -141,8 +141,7 @@ def usable(dataset: Dataset, *, keep_empty: bool) -> IntArray:
     """Positions of the images to train on. Raises DataError where none has an object that is no crowd."""
     full = [i for i in range(len(dataset)) if any(not a.crowd for a in dataset.of(i))]
     if not full:
-        text = f"none of the {len(dataset)} images to learn from has an object, nothing can be learnt."
-        raise DataError(f"{dataset.source}: {text}", code=NOTHING_TO_LEARN)
+        dataset.require_objects()
     return np.arange(len(dataset)) if keep_empty else np.array(full, np.int64)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from maskwright.codec import Section, ranged
 from maskwright.data import formats
 from maskwright.data.dataset import Annotation, Dataset, usual_part
-from maskwright.errors import NOTHING_TO_LEARN, DataError, suggest
+from maskwright.errors import DataError, suggest
 
 SHARE = 0.2
 """Of the images, held out where neither the settings nor the data say which."""
@@ -108,10 +108,8 @@ def _check_objects(data: Dataset, learnt: Dataset) -> None:
     """Whether an object that is no crowd is left to learn from; where not, whether the other images have all."""
     if _filled(learnt):
         return
+    data.require_objects()
     others = _filled(data)
-    if not others:
-        text = f"none of the {len(data)} images has an object, nothing can be learnt."
-        raise DataError(f"{data.source}: {text}", code=NOTHING_TO_LEARN)
     raise DataError(
         f"{data.source}: none of the {len(learnt)} images to learn from has an object; those that have one "
         f"({others}) are held out or left out. Annotate more images, or hold out others (val, val_fraction)."

@@ -13,6 +13,7 @@ from PIL import Image
 
 from maskwright.data import synthetic
 from maskwright.ops import masks as mask_ops
+from maskwright.types import Masks
 
 Content = dict[str, Any]
 Row = dict[str, Any]
@@ -334,6 +335,16 @@ def _foreground(folder: Path, content: Content) -> None:
         _squares(row, 4)
 
 
+def _crowds(folder: Path, content: Content) -> None:
+    """Six more squares in the empty image, all of them crowd regions."""
+    for k in range(6):
+        row: Row = {"id": 700 + k, "image_id": content["images"][5]["id"], "category_id": 1, "iscrowd": 1}
+        mask = np.zeros((content["images"][5]["height"], content["images"][5]["width"]), np.bool_)
+        mask[10:20, 12 * k : 12 * k + 10] = True
+        row.update(segmentation=mask_ops.encode(Masks.from_dense(mask[None]))[0], bbox=[12 * k, 10, 10, 10], area=100)
+        content["annotations"].append({**row, "category_id": content["categories"][0]["id"]})
+
+
 def _one_class(content: Content, name: str) -> None:
     """Another class of this name, with the object of an old one."""
     content["categories"].append({"id": 50, "name": name})
@@ -422,6 +433,7 @@ SEEDS: Mapping[str, Seed] = {
     "in-train-and-val": Seed(lambda f, c: shutil.copy(f / "val/images/0005.png", f / "images/0005.png")),
     "near-duplicate-in-val": Seed(_near),
     "doubtful-objects": Seed(_foreground, _only({"separate-pieces", "class-without-objects", "empty-image"})),
+    "crowd-regions": Seed(_crowds),
     "val-classes-differ": Seed(lambda f, c: _merge(c["categories"][0], name="disc")),
     "same-class-name": Seed(lambda f, c: _one_class(c, "star"), _only({"val-classes-differ"})),
     "similar-class-names": Seed(lambda f, c: _one_class(c, "Star "), _only({"val-classes-differ"})),

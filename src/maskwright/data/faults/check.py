@@ -176,6 +176,7 @@ def examine(
         of_image, tally = known[image.at][0], tally + known[image.at][1]
         broken |= {f.at for f in of_image if f.fault in FAULTS["box-only-object"].after}
         found += of_image
+    found += set_checks.crowds(seen, tally)
     if tally.doubt():
         found.append(Finding("doubtful-objects", seen.rows.path.name, tally.doubt()))
     found += [f for f in bare if f.fault != "box-only-object" or f.at not in broken]

@@ -53,6 +53,7 @@ def examine(view: RecordIndex, image: CheckedImage, size: Size | None) -> Examin
     masks = [mask for t in sound if (mask := t.mask) is not None]
     corners = np.concatenate([np.zeros((0, 2), np.int64), *(mask.corners for mask in masks)])
     tally.add(Masks(size, corners, tuple(mask.bitmaps[0] for mask in masks)))
+    tally.add_crowds(mask.bitmaps[0] for t in objects if t.crowd and (mask := t.mask) is not None)
     return Examined([f for f in found if f is not None], tally)
 
 

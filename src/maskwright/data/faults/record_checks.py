@@ -135,6 +135,8 @@ def class_counts(view: RecordIndex) -> Findings:
     if not any(True for _ in view.annotations()) or not view.images:
         yield Finding("no-objects", view.rows.path.name, f"{len(view.images)} images, no annotation")
         return
+    if not view.counts:
+        return
     for number, k in view.categories.items():
         if not view.counts[number]:
             where = f"class {number} ({view.name(number)})"

@@ -8,14 +8,17 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from maskwright.data.dataset import ALL_CROWDS
+from maskwright.data.doubt import Tally
 from maskwright.data.faults.looks import ImageLook, Looks
 from maskwright.data.faults.raw_rows import GONE
 from maskwright.data.faults.table import Finding
-from maskwright.data.faults.view import CheckedImage, RecordIndex
+from maskwright.data.faults.view import CheckedImage, RecordIndex, marks_crowd
 from maskwright.data.formats.shared.fields import short
 
 Findings = Iterator[Finding | None]
 Usable = list[tuple[CheckedImage, ImageLook]]
+_CROWDS = 5  # fewer crowd regions of one piece are no fault
 _BITS = 8  # of 63 in which the sketches of two similar images may differ
 _ALIKE = 0.98  # correlation of their 16 x 16 grey images
 
@@ -41,6 +44,18 @@ def geometry(view: RecordIndex) -> Iterator[Finding]:
     if rectangles >= 10 and rectangles > 0.5 * with_outline:
         text = f"{rectangles} of {with_outline} outlines are upright rectangles"
         yield Finding("rectangular-masks", view.rows.path.name, text)
+
+
+def crowds(view: RecordIndex, tally: Tally) -> Iterator[Finding]:
+    """Crowd regions that are probably objects: all annotations are such, or many are, each of one piece."""
+    rows = [row for _, row in view.annotations()]
+    count, single = sum(map(marks_crowd, rows)), tally.single
+    shape = ", each one connected thing" if count == single else ""
+    if rows and count == len(rows):
+        yield Finding("no-objects", view.rows.path.name, ALL_CROWDS.format(count=count, shape=shape))
+    elif single >= max(_CROWDS, 0.1 * len(rows)) and single >= 0.9 * count:
+        text = f"{single} of {len(rows)} annotations are crowd regions, each one connected thing"
+        yield Finding("crowd-regions", view.rows.path.name, text)
 
 
 def _is_rectangle(outline: list[object]) -> bool:

@@ -47,7 +47,8 @@ FILE = (
           advice="Export them again, or name their format."),
     error("malformed-record", "A record is not a JSON object, or lacks a required field.",
           repair="annotations of this kind are left out", advice="Add the field or remove the record."),
-    error("no-objects", "No object is annotated.", advice="Annotate the images; was the right file exported?"),
+    error("no-objects", "No object is annotated.",
+          advice="Annotate the images; was the right file exported? Crowd regions are no objects."),
 )  # fmt: skip
 
 IDS = (
@@ -229,6 +230,8 @@ SETS = (
     warning("same-class-name", "Two classes have the same name.", repair="they become one"),
     warning("similar-class-names", "Two class names differ only in letter case, spaces, hyphens or underscores.",
             advice="Decide whether they are one class, and rename."),
+    warning("crowd-regions", "Many annotations are crowd regions, though each is one thing; no model learns them.",
+            advice="Set iscrowd to 0 where each is one object: some tools write 1 for every mask."),
     warning("class-without-objects", "A class has no objects, so it cannot be learned.",
             advice="Annotate it or remove it."),
     note("class-imbalance", "The most frequent class has over 100 times the objects of the rarest.",

@@ -37,6 +37,7 @@ class Format:
         the layout needs its images, or cannot hold them, and `copy` says otherwise; DataError, before anything is
         written, where images are missing or names clash. `shared.saving` and `shared.image_files` do most of it. None
         where the format is read only.
+    crowds: whether crowd regions are kept.
     segmentation: whether `save` takes the form of the outlines, "polygon" or "rle", as its last argument.
     one_file: the suffix of a place that is a single annotation file (".json"), None where every place is a folder.
     keeps: what a round trip keeps and what it loses, in words.
@@ -49,6 +50,7 @@ class Format:
     save: Callable[..., tuple[str, ...]] | None
     keeps: str
     one_file: str | None = None
+    crowds: bool = True
     segmentation: bool = False
 
 
@@ -59,11 +61,11 @@ _ROWS = (
            yolo.recognise, yolo.load, yolo.save,
            "outlines to a thousandth of a pixel (parts and holes become one polygon, joined by seams that enclose "
            "nothing: the pixels stay the same), boxes, class names and their order, train, val and test; landmarks "
-           "only where no object has an outline; not crowds, tracks and ids"),
+           "only where no object has an outline; not crowds, tracks and ids", crowds=False),
     Format("masks", "label images (Cellpose, StarDist): images/ and masks/, the value of a pixel is its object",
            masks.recognise_masks, masks.load_masks, masks.save_masks,
            "the pixels of objects that do not overlap, class names and their order; not crowds, landmarks, tracks, "
-           "objects with a box only, and ids"),
+           "objects with a box only, and ids", crowds=False),
     Format("foreground", "foreground or class masks, laid out as label images: a pixel's value is its class (is read "
            "only, and must be named)",
            lambda place: False, masks.load_foreground, None,
@@ -71,7 +73,7 @@ _ROWS = (
     Format("dsb2018", "one mask image for each object (Data Science Bowl): ID/images/ID.png and ID/masks/*.png",
            masks.recognise_objects, masks.load_objects, masks.save_objects,
            "the pixels of objects, class names and their order; not crowds, landmarks, tracks, objects with a box "
-           "only, and ids"),
+           "only, and ids", crowds=False),
     Format("youtube_vis", "YouTube-VIS JSON (videos): one file, or a folder of instances.json and JPEGImages/",
            youtube_vis.recognise, youtube_vis.load, youtube_vis.save,
            "everything but landmarks, the annotations' own ids, and fields of images or of single frames",
@@ -83,7 +85,8 @@ _ROWS = (
     Format("voc", "Pascal VOC: JPEGImages/, Annotations/, ImageSets/, SegmentationObject/, SegmentationClass/",
            voc.recognise, voc.load, voc.save,
            "the pixels of objects that do not overlap (254 in an image at most), boxes rounded to pixels, classes, "
-           "train and val; crowds become void; not landmarks, tracks, ids, and beside masks objects with a box only"),
+           "train and val; crowds become void; not landmarks, tracks, ids, and beside masks objects with a box only",
+           crowds=False),
     Format("cvat", "CVAT XML 1.1: one file, or a folder of annotations.xml and images/ (of videos it is read only)",
            cvat.recognise, cvat.load, cvat.save,
            "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks; not the ids",
@@ -135,7 +138,8 @@ def save(
     copy: with the image files; None: yes, unless the place is a single annotation file. segmentation: all outlines as
     polygons ("polygon") or run lengths ("rle"; in LabelMe bitmaps), which fill the same pixels; None: as they are.
     Raises ConfigError for an unknown format or a choice it does not offer, DataError where images are missing or of
-    another size than their record says, or the place is taken.
+    another size than their record says, the place is taken, or all annotations are crowd regions, which the format
+    leaves out.
     """
     chosen, place = find(format), Path(path)
     if copy is None:
@@ -148,6 +152,8 @@ def save(
     if chosen.save is None:
         others = ", ".join(f.name for f in FORMATS.values() if f.save is not None)
         raise ConfigError(f"The format '{format}' is only read. It can be written as one of {others}.", options=("to",))
+    if not chosen.crowds and any(a.crowd for rows in dataset.annotations.values() for a in rows):
+        dataset.require_objects()  # else nothing would be left of the annotations
     try:
         lost = chosen.save(place, dataset, copy, *(() if segmentation is None else (segmentation,)))
     except FileExistsError as error:
