@@ -43,7 +43,7 @@ class Annotation:
     segmentation: polygons, run lengths, or None where only the box is known.
     crowd: a region of many objects that is neither object nor background. keypoints: (P, 3) x, y as in the file,
     visibility (0 not annotated, 1 hidden, 2 seen) of the class's landmarks, or None. track_id: names one object in all
-    images of a clip. extra: the file's other fields.
+    images of a clip. extra: the file's other fields. place: where it is stated, for messages; empty where the id tells.
     """
 
     id: int
@@ -56,6 +56,7 @@ class Annotation:
     keypoints: NDArray[np.float64] | None = None
     track_id: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    place: str = ""
 
     @property
     def has_landmarks(self) -> bool:
@@ -224,6 +225,10 @@ class Dataset:
         """The annotations of image `i`, crowds included."""
         return self.annotations[self.images[i].id]
 
+    def where(self, i: int, a: Annotation) -> str:
+        """Where an annotation of image `i` is stated, for messages."""
+        return a.place or f"{self.source}: annotation {a.id} of {self.images[i].file_name}"
+
     def boxes(self, i: int) -> FloatArray:
         """(N, 4) float32 xyxy."""
         return np.array([a.box for a in self.of(i)], np.float32).reshape(-1, 4)
@@ -283,7 +288,7 @@ class Dataset:
         """The masks of some annotations of image `i`, in their order. Raises DataError where one cannot be drawn."""
         outlines = []
         for a in rows:
-            where = f"{self.source}: annotation {a.id} of {self.images[i].file_name}"
+            where = self.where(i, a)
             if a.segmentation is None:
                 advice = "Add one, remove the annotation, or use boxes only."
                 raise DataError(f"{where} has no segmentation, so it has no mask. {advice}")

@@ -31,6 +31,7 @@ from maskwright.samples.augment import Augment
 from maskwright.samples.inputs import prepare_samples, scaled_spec
 from maskwright.samples.sample import Sample, sample_of
 from maskwright.types import Inputs, InputSpec, IntArray, Size, Target
+from maskwright.wording import counted
 
 ORDER, AUGMENTATION = 0, 1
 """Separate the random streams of the order of the images and of their augmentation."""
@@ -284,9 +285,12 @@ class TrainingSamples(TorchDataset[Item]):
         self.dataset, self.spec, self.sampling = dataset, spec, sampling
         self.with_masks = sampling.masks and dataset.has_masks
         if sampling.masks and not self.with_masks:
+            rows = [(i, a) for i in range(len(dataset)) for a in dataset.of(i)]
+            bare = [dataset.where(i, a) for i, a in rows if a.segmentation is None]
+            some = ", ".join(bare[:3]) + (", ..." if len(bare) > 3 else "")
             raise DataError(
-                f"{dataset.source}: some annotations have a box but no outline. Complete them, or train a model of "
-                f"boxes alone, such as faster_rcnn_small.",
+                f"{dataset.source}: {len(bare)} of {counted(len(rows), 'annotation')} have a box but no outline "
+                f"({some}). Complete them, or train a model of boxes alone, such as faster_rcnn_small.",
                 options=("model",),
             )
         if sampling.augment is not None and sampling.augment.copy_paste > 0 and not self.with_masks:

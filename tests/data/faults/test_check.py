@@ -1,6 +1,7 @@
 """The check: every fault is found where it was put, nothing else is, and real data is judged fairly."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -13,14 +14,18 @@ from tests.data.faults.seeded_faults import SEEDS, Content, Seed, make, seeded
 from tests.reference.crossing import crosses_itself as slow_crosses_itself
 from typer.testing import CliRunner, Result
 
+from maskwright import media
 from maskwright.cli import app
 from maskwright.data import formats
 from maskwright.data.faults.check import CheckReport, check
 from maskwright.data.faults.crossing import crosses_itself
 from maskwright.data.faults.fixes import FIXES
+from maskwright.data.faults.repair import repair
 from maskwright.data.faults.table import FAULTS, SETS, SEVERITIES
 from maskwright.data.formats import coco
 from maskwright.errors import ConfigError, DataError
+from maskwright.samples.loader import Sampling, TrainingSamples
+from maskwright.types import InputSpec
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +258,85 @@ def test_other_formats_are_checked_too(name: str, clean: Path, tmp_path: Path) -
 
 def command(*words: str | Path) -> Result:
     return CliRunner().invoke(app, ["data", "check", *map(str, words)])
+
+
+GOOD = "0 0.25 0.25 0.625 0.25 0.625 0.5 0.25 0.5\n"
+
+
+def yolo(folder: Path, labels: dict[str, str | bytes]) -> Path:
+    for name, text in labels.items():
+        media.write_image(folder / f"images/{name}.png", np.full((60, 80, 3), 10 * len(name), np.uint8))
+        (folder / "labels").mkdir(exist_ok=True)
+        (folder / f"labels/{name}.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
+    (folder / "data.yaml").write_text("train: images\nval: images\nnames: [a, b]\n")
+    return folder
+
+
+def test_every_bad_line_of_yolo_is_listed_and_left_out_of_a_repair(tmp_path: Path) -> None:
+    bad = {
+        "a": GOOD + "0 -0.5 0.1 1.5 0.1 1.5 0.5\n",
+        "bb": "x y z\n",
+        "ccc": f"7 {GOOD[2:]}",
+        "eeeee": GOOD,
+        "ffffff": b"\xff\xfe",
+    }
+    place = yolo(tmp_path / "set", {**bad, "dddd": GOOD})
+    (place / "images/eeeee.png").write_bytes(b"GIF8 cut")
+    found = check(place).by_fault()
+    lines = [f"{place}/labels/a.txt: line 2", f"{place}/labels/bb.txt: line 1", f"{place}/labels/ccc.txt: line 1"]
+    assert [f.where for f in found["malformed-record"]] == [*lines, f"{place}/labels/ffffff.txt"]
+    assert [f.where for f in found["unreadable-image"]] == ["image 5 (images/eeeee.png)"]
+    assert "unreadable-annotations" not in found
+    repair(place, tmp_path / "out")
+    data = formats.load(tmp_path / "out")
+    assert [(r.file_name, len(data.of(i))) for i, r in enumerate(data.images)] == [
+        ("images/a.png", 1), ("images/bb.png", 0), ("images/ccc.png", 0), ("images/dddd.png", 1),
+    ]  # fmt: skip
+    (place / "data.yaml").write_text("train: images\nval: images\nnames: []\n")
+    assert set(check(place).by_fault()) == {"unreadable-annotations"}
+
+
+def test_every_bad_shape_of_labelme_is_listed(clean: Path, tmp_path: Path) -> None:
+    data = formats.load(clean / "annotations.json", clean / "images")
+    formats.save(tmp_path / "set", data, "labelme")
+    files = sorted((tmp_path / "set").glob("*.json"))
+    shapes = [
+        {"label": "disc", "shape_type": "polygon", "points": [[1, 1], [2, 2]]},
+        {"label": "", "shape_type": "polygon", "points": [[1, 1], [2, 2], [3, 1]]},
+        {"label": "unheard of", "shape_type": "polygon", "points": [[1, 1], [9, 9], [3, 1]]},
+        {"label": "disc", "shape_type": "cube", "points": []},
+    ]
+    for file, more in zip(files, (shapes[:2], shapes[2:]), strict=False):
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps({**content, "shapes": [*content["shapes"], *more]}))
+    files[2].write_text("[1, 2")
+    found = check(tmp_path / "set").by_fault()
+    said = " ".join(f"{f.where}: {f.message}" for f in found["malformed-record"])
+    for words in (
+        "3 points, got 2",
+        "must be the name of the class",
+        "'unheard of' is not in",
+        "'cube'",
+        "not valid JSON",
+    ):
+        assert words in said
+    assert len(found["malformed-record"]) == 5
+    assert "unreadable-annotations" not in found
+
+
+def test_objects_of_formats_without_ids_are_named_by_file_and_line(tmp_path: Path) -> None:
+    place = yolo(tmp_path, {"a": GOOD + "1 0.5 0.5 0.25 0.5\n", "bb": GOOD + GOOD})
+    line = f"{place}/labels/a.txt: line 2"
+    found = check(place).by_fault()
+    assert [f.where for f in found["box-only-object"]] == [line]
+    (double,) = found["duplicate-object"]
+    assert double.where == f"{place}/labels/bb.txt: line 2"
+    assert double.message == f"the same pixels as {place}/labels/bb.txt: line 1"
+    data = formats.load(place)
+    with pytest.raises(DataError, match=re.escape(f"1 of 4 annotations have a box but no outline ({line})")):
+        TrainingSamples(data, InputSpec(size=32), Sampling())
+    with pytest.raises(DataError, match=re.escape(f"{line} has no segmentation")):
+        data.masks(0)
 
 
 def test_the_command_reports_and_ends_by_severity(clean: Path, tmp_path: Path) -> None:

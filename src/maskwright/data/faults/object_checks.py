@@ -32,7 +32,7 @@ TINY = 4  # pixels of an object that can hardly be learned
 def read(view: RecordIndex, image: CheckedImage, at: int, size: Size) -> tuple[CheckedObject, list[Finding]]:
     """The annotation at this position, and the faults of its notation. size: (H, W) it is drawn on."""
     row = view.rows.annotations[at]
-    obj = CheckedObject(at, row, image, size, whole(row.get("category_id")))
+    obj = CheckedObject(at, row, image, size, whole(row.get("category_id")), view.where(at, image))
     found = [*_text(obj), *_box(obj), *_segmentation(obj)]
     if row.get("bbox") is None and not row.get("segmentation"):
         found.append(obj.finding("no-geometry", "has neither 'bbox' nor 'segmentation'"))

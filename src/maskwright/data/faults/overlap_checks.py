@@ -35,7 +35,8 @@ def examine(view: RecordIndex, image: CheckedImage, size: Size | None) -> Examin
     tally = Tally()
     if size is None:
         for at in image.objects:
-            found += object_checks.flags(view, CheckedObject(at, view.rows.annotations[at], image, (0, 0), None))
+            row, where = view.rows.annotations[at], view.where(at, image)
+            found += object_checks.flags(view, CheckedObject(at, row, image, (0, 0), None, where))
         return Examined([f for f in found if f is not None], tally)
     objects = []
     for at in image.objects:
@@ -90,7 +91,7 @@ def duplicates(view: RecordIndex, objects: list[CheckedObject], pairs: Pairs) ->
     union = areas[first] + areas[second] - overlap
     for i, j in zip(first[overlap > _SAME * union], second[overlap > _SAME * union], strict=True):
         one, other = objects[i], objects[j]
-        text = f"the same pixels as annotation {one.row.get('id')}"
+        text = f"the same pixels as {view.rows.where(one.at)}"
         if one.category == other.category:
             yield other.finding("duplicate-object", text)
         else:
@@ -104,7 +105,7 @@ def covered(view: RecordIndex, objects: list[CheckedObject], pairs: Pairs) -> Fi
         inside = (overlap == areas[small]) & (areas[small] <= _SAME * areas[large])
         for i, j in zip(small[inside], large[inside], strict=True):
             if "covered-object" not in objects[i].found:
-                text = f"inside annotation {objects[j].row.get('id')} ({view.name(objects[j].category)})"
+                text = f"inside {view.rows.where(objects[j].at)} ({view.name(objects[j].category)})"
                 yield objects[i].finding("covered-object", text)
 
 

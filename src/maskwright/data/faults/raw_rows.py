@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from maskwright.data import formats
 from maskwright.data.dataset import Dataset
@@ -16,7 +16,7 @@ from maskwright.data.faults.table import Finding, Section
 from maskwright.data.formats.coco.ids import number_names
 from maskwright.data.formats.coco.layout import parts_of
 from maskwright.data.formats.coco.rows import MOST_PIXELS, annotation_row, category_rows, image_row
-from maskwright.data.formats.shared.fields import Row, read_json, short, whole, write_sections
+from maskwright.data.formats.shared.fields import RecordError, Row, read_json, short, whole, write_sections
 from maskwright.data.formats.shared.image_files import found_name
 from maskwright.errors import DataError
 from maskwright.types import Size
@@ -33,7 +33,8 @@ class RawRows:
 
     path: the annotation file or folder. root: the images' folder. extra: the file's other sections.
     problems: what kept the file, or a section of it, from being read. native: whether it is a COCO file.
-    named: how many ids of each section were names, which became numbers.
+    named: how many ids of each section were names, which became numbers. places: by position, where an annotation is
+    stated in a format without ids.
     """
 
     path: Path
@@ -45,11 +46,16 @@ class RawRows:
     problems: tuple[Finding, ...] = ()
     native: bool = True
     named: Mapping[Section, int] = field(default_factory=dict)
+    places: Mapping[int, str] = field(default_factory=dict)
 
     def section(self, name: Section) -> list[Any]:
         """One of the three lists."""
         rows: list[Any] = getattr(self, name)
         return rows
+
+    def where(self, at: int) -> str:
+        """What messages call an annotation."""
+        return self.places.get(at) or f"annotation {self.annotations[at].get('id')}"
 
     def copy(self) -> "RawRows":
         """A copy that shares no record with this one."""
@@ -70,6 +76,7 @@ def read(path: Path, images: Path | None = None, format: str | None = None) -> R
         raise DataError(f"{images}: expected the folder of the images, found a file.")
     if format is not None:
         formats.find(format)
+    faults: list[DataError] = []
     try:
         parts = parts_of(path)
         file = parts[0].file if len(parts) == 1 else path
@@ -78,18 +85,41 @@ def read(path: Path, images: Path | None = None, format: str | None = None) -> R
             if format == "coco" or _looks_like_coco(content):
                 return _of_json(file, _root(parts[0].folders, content) if images is None else images, content)
         chosen = formats.recognise(path) if format is None else formats.find(format)
-        return of_dataset(chosen.load(path, images))  # not formats.load, which corrects the names of images
+        more = (faults,) if chosen.tolerant else ()
+        dataset = chosen.load(path, images, *more)  # not formats.load, which corrects the names of images
+        return of_dataset(dataset, faults)
     except DataError as error:
         problem = str(error).removeprefix(f"{path}: ")  # the finding names the file itself
-        return RawRows(path, images, problems=(Finding("unreadable-annotations", path.name, problem),))
+        others = (Finding("malformed-record", *_placed(fault)) for fault in faults)
+        return RawRows(path, images, problems=(Finding("unreadable-annotations", path.name, problem), *others))
 
 
-def of_dataset(dataset: Dataset) -> RawRows:
-    """A data set as the records of a COCO file."""
+class Unread(NamedTuple):
+    """What a reader left out, in the list of the annotations: where it is, and what is wrong."""
+
+    place: str
+    problem: str
+
+
+def _placed(fault: DataError) -> Unread:
+    if isinstance(fault, RecordError):
+        return Unread(fault.place, fault.problem)
+    place, _, problem = str(fault).partition(": ")
+    return Unread(place, problem)
+
+
+def of_dataset(dataset: Dataset, faults: Sequence[DataError] = ()) -> RawRows:
+    """A data set as the records of a COCO file. faults: what its reader left out."""
+    places = dict(enumerate(a.place for i in range(len(dataset)) for a in dataset.of(i) if a.place))
     images = [image_row(r, r.file_name) for r in dataset.images]
-    annotations = [annotation_row(a, dataset.classes.ids) for i in range(len(dataset)) for a in dataset.of(i)]
+    annotations: list[Any] = [
+        annotation_row(a, dataset.classes.ids) for i in range(len(dataset)) for a in dataset.of(i)
+    ]
+    annotations += map(_placed, faults)
     categories = list(category_rows(dataset))
-    return RawRows(dataset.source, dataset.root, images, annotations, categories, dataset.extra, native=False)
+    return RawRows(
+        dataset.source, dataset.root, images, annotations, categories, dataset.extra, native=False, places=places
+    )
 
 
 def finite(value: Any) -> bool:

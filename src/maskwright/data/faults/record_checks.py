@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from maskwright.data.faults.raw_rows import GONE, SECTIONS
+from maskwright.data.faults.raw_rows import GONE, SECTIONS, Unread
 from maskwright.data.faults.table import Finding, Section
 from maskwright.data.faults.view import RecordIndex
 from maskwright.data.formats.coco.rows import Categories
@@ -30,10 +30,13 @@ def malformed(view: RecordIndex) -> Findings:
             if problem is None and section == "categories" and row is not GONE:
                 problem = _class_problem(row)
             if problem is not None:
-                yield Finding("malformed-record", f"{_SINGULAR[section]} record {k}", problem, section, k)
+                where = row.place if isinstance(row, Unread) else f"{_SINGULAR[section]} record {k}"
+                yield Finding("malformed-record", where, problem, section, k)
 
 
 def _problem(section: Section, row: object) -> str | None:
+    if isinstance(row, Unread):
+        return row.problem
     if not isinstance(row, dict):
         return f"expected a JSON object, got {short(row)}"
     for key in _REFERENCES[section]:

@@ -38,9 +38,8 @@ def geometry(view: RecordIndex) -> Iterator[Finding]:
             without += 1
             bare.append(k)
     for k in bare if with_outline else ():
-        row = view.rows.annotations[k]
         text = f"a box only; {with_outline} objects have outlines, {without} do not"
-        yield Finding("box-only-object", f"annotation {row.get('id')}", text, "annotations", k)
+        yield Finding("box-only-object", view.rows.where(k), text, "annotations", k)
     if rectangles >= 10 and rectangles > 0.5 * with_outline:
         text = f"{rectangles} of {with_outline} outlines are upright rectangles"
         yield Finding("rectangular-masks", view.rows.path.name, text)

@@ -45,7 +45,7 @@ error, warning, note = map(_of, SEVERITIES)
 FILE = (
     error("unreadable-annotations", "The annotations cannot be read at all, or a section of the file is missing.",
           advice="Export them again, or name their format."),
-    error("malformed-record", "A record is not a JSON object, or lacks a required field.",
+    error("malformed-record", "A record (a row, a line, a shape) cannot be read, or lacks a required field.",
           repair="annotations of this kind are left out", advice="Add the field or remove the record."),
     error("no-objects", "No object is annotated.",
           advice="Annotate the images; was the right file exported? Crowd regions are no objects."),

@@ -51,21 +51,21 @@ class CheckedImage:
 
 @dataclass(eq=False)
 class CheckedObject:
-    """An annotation. box, polygons, rle: what could be parsed. found: the faults named so far."""
+    """An annotation.
+
+    where: what messages call it. box, polygons, rle: what could be parsed. found: the faults named so far.
+    """
 
     at: int
     row: Row
     image: CheckedImage
     size: Size
     category: int | None
+    where: str = ""
     box: Box | None = None
     polygons: tuple[Points, ...] = ()  # (n, 2) each
     rle: RLE | None = None
     found: set[str] = field(default_factory=set)
-
-    @property
-    def where(self) -> str:
-        return f"annotation {self.row.get('id')} of {self.image.name}"
 
     @property
     def crowd(self) -> bool:
@@ -127,6 +127,10 @@ class RecordIndex:
     landmarks: dict[int, int] = field(default_factory=dict)
     counts: Counter[int] = field(default_factory=Counter)
     boxes_are_corners: bool = False
+
+    def where(self, at: int, image: CheckedImage) -> str:
+        """What messages call an annotation."""
+        return self.rows.places.get(at) or f"{self.rows.where(at)} of {image.name}"
 
     def name(self, category: int | None) -> str:
         """The name of a category, for messages."""

@@ -38,6 +38,7 @@ class Format:
         written, where images are missing or names clash. `shared.saving` and `shared.image_files` do most of it. None
         where the format is read only.
     crowds: whether crowd regions are kept.
+    tolerant: whether `load` takes a list, `faults`, for what it then leaves out.
     segmentation: whether `save` takes the form of the outlines, "polygon" or "rle", as its last argument.
     one_file: the suffix of a place that is a single annotation file (".json"), None where every place is a folder.
     keeps: what a round trip keeps and what it loses, in words.
@@ -46,11 +47,12 @@ class Format:
     name: str
     summary: str
     recognise: Callable[[Path], bool]
-    load: Callable[[Path, Path | None], Dataset]
+    load: Callable[..., Dataset]
     save: Callable[..., tuple[str, ...]] | None
     keeps: str
     one_file: str | None = None
     crowds: bool = True
+    tolerant: bool = False
     segmentation: bool = False
 
 
@@ -61,7 +63,8 @@ _ROWS = (
            yolo.recognise, yolo.load, yolo.save,
            "outlines to a thousandth of a pixel (parts and holes become one polygon, joined by seams that enclose "
            "nothing: the pixels stay the same), boxes, class names and their order, train, val and test; landmarks "
-           "only where no object has an outline; not crowds, tracks and ids", crowds=False),
+           "only where no object has an outline; not crowds, tracks and ids",
+           crowds=False, tolerant=True),
     Format("masks", "label images (Cellpose, StarDist): images/ and masks/, the value of a pixel is its object",
            masks.recognise_masks, masks.load_masks, masks.save_masks,
            "the pixels of objects that do not overlap, class names and their order; not crowds, landmarks, tracks, "
@@ -81,7 +84,7 @@ _ROWS = (
     Format("labelme", "LabelMe: a folder with one JSON file for each image",
            labelme.recognise, labelme.load, labelme.save,
            "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks, clips; not the ids",
-           segmentation=True),
+           segmentation=True, tolerant=True),
     Format("voc", "Pascal VOC: JPEGImages/, Annotations/, ImageSets/, SegmentationObject/, SegmentationClass/",
            voc.recognise, voc.load, voc.save,
            "the pixels of objects that do not overlap (254 in an image at most), boxes rounded to pixels, classes, "

@@ -25,9 +25,11 @@ from maskwright import media
 from maskwright.atomic import replacing
 from maskwright.data.dataset import RLE, Dataset, ImageRecord, Polygons
 from maskwright.data.formats.shared.fields import (
+    Faults,
     Record,
     Row,
     json_keys,
+    noted,
     read_classes,
     read_json,
     short,
@@ -47,6 +49,7 @@ LABELS = "labels.txt"
 NO_CLASS = ("__ignore__", "_background_")  # LabelMe's own tools write them into labels.txt beside the classes
 _AREAS = ("polygon", "rectangle", "oriented_rectangle", "rotation", "circle", "mask")
 _POINTS = ("point", "points")
+_LINES = ("line", "linestrip")
 FILE_KEYS = frozenset(("version", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth", "landmarks"))
 SHAPE_KEYS = frozenset(("label", "points", "group_id", "shape_type", "mask", "track_id", "box_only"))
 
@@ -70,12 +73,13 @@ def recognise(place: Path) -> bool:
     return any(len(json_keys(first, ("shapes", "imagePath"))) == 2 for first in islice(files, 1))
 
 
-def load(place: Path, images: Path | None = None) -> Dataset:
+def load(place: Path, images: Path | None = None, faults: Faults = None) -> Dataset:
     """Read a folder of LabelMe files, those in folders below too, or one such file.
 
     Without `images`, images are where the files say, or beside them. Rectangles are boxes without a mask where the
     whole set has nothing else, and outlines otherwise. Lines, and points that belong to no object, are left out and
-    counted in `Dataset.notes`. Raises DataError, naming file and shape, for any fault.
+    counted in `Dataset.notes`. Raises DataError, naming file and shape, for any fault. faults: gets
+    those of files and shapes, which are then left out.
     """
     base = place if place.is_dir() else place.parent
     files = sorted(_json_files(place)) if place.is_dir() else [place]
@@ -83,9 +87,14 @@ def load(place: Path, images: Path | None = None) -> Dataset:
         raise DataError(f"{place}: no JSON file in this folder. LabelMe writes one for each image.")
     require_folder(images, place)
     left_out: Counter[str] = Counter()
-    sheets = [_sheet(file, base, images, left_out) for file in files]
+    sheets: list[_Sheet] = []
+    for file in files:
+        with noted(faults):
+            sheets.append(_sheet(file, base, images, left_out, faults))
+    classes = _classes(base / LABELS, [o for sheet in sheets for o in sheet.objects], left_out, faults)
+    for sheet in sheets:
+        sheet.objects = [o for o in sheet.objects if o.label in classes.names]
     objects = [o for sheet in sheets for o in sheet.objects]
-    classes = _classes(base / LABELS, objects)
     classes = Classes(classes.names, classes.ids, _landmarks(classes, sheets))
     boxes_only = all(o.boxes and not o.outlines for o in objects)
     root = _root([sheet.image for sheet in sheets], base) if images is None else images
@@ -129,7 +138,7 @@ def _json_files(folder: Path) -> Iterator[Path]:
     return filter(Path.is_file, visible)
 
 
-def _sheet(file: Path, base: Path, images: Path | None, left_out: Counter[str]) -> _Sheet:
+def _sheet(file: Path, base: Path, images: Path | None, left_out: Counter[str], faults: Faults) -> _Sheet:
     at = Record(file, "the file")
     document = at.table(read_json(file))
     shapes = document.get("shapes")
@@ -140,7 +149,7 @@ def _sheet(file: Path, base: Path, images: Path | None, left_out: Counter[str]) 
     extra = {k: v for k, v in document.items() if k not in FILE_KEYS and not (k == "flags" and not v)}
     if not image.is_file() and document.get("imageData"):
         left_out["embedded"] += 1
-    objects = _objects(file, shapes, size, left_out)
+    objects = _objects(file, shapes, size, left_out, faults)
     landmarks = _named_landmarks(at, document.get("landmarks"))
     return _Sheet(at, image, _name(document) is None, size, objects, extra, landmarks)
 
@@ -219,33 +228,40 @@ def _base64(at: Record, value: Any) -> bytes:
         raise at.fault(f"the image is not base64 text ({error}): {short(value)}. Was the file cut off?") from error
 
 
-def _objects(file: Path, shapes: Sequence[Any], size: Size, left_out: Counter[str]) -> list[ShapeGroup]:
+def _objects(file: Path, shapes: Sequence[Any], size: Size, left_out: Counter[str], faults: Faults) -> list[ShapeGroup]:
     objects: list[tuple[ShapeGroup, Hashable]] = []
     points: list[LoosePoints] = []
     for k, row in enumerate(shapes):
-        at = Record(file, f"shape {k}")
-        row = at.table(row)
-        name = row.get("label")
-        if not isinstance(name, str) or not name.strip():
-            raise at.fault(f"'label' must be the name of the class, got {short(name)}.")
-        at = Record(file, f"shape {k} ('{name}')")
-        kind, group = row.get("shape_type") or "polygon", row.get("group_id")
-        flags = row.get("flags") if isinstance(row.get("flags"), dict) else {}
-        if group is not None and not isinstance(group, (int, str)) and whole(group) is None:
-            raise at.fault(f"'group_id' must be a number or text, got {short(group)}.")
-        group = None if group is None else str(group if isinstance(group, str) else whole(group)).strip() or None
-        if name in NO_CLASS:
-            left_out[f"shapes labelled {name}"] += 1
-        elif kind in _POINTS:
-            hidden = bool(flags and flags.get("hidden"))
-            points.append(LoosePoints(f"{file}: {at.name}", group, name, _corners(at, row, 1), hidden))
-        elif kind in _AREAS:
-            objects.append((_shape(at, name, row, kind, size), group))
-        elif kind in ("line", "linestrip"):
-            left_out["lines"] += 1
-        else:
-            raise at.fault(f"the shape type {short(kind)} is not known.{suggest(str(kind), (*_AREAS, *_POINTS))}")
+        with noted(faults):
+            at, name, kind, group = _kind(file, k, row)
+            if name in NO_CLASS:
+                left_out[f"shapes labelled {name}"] += 1
+            elif kind in _POINTS:
+                flags = row.get("flags") if isinstance(row.get("flags"), dict) else {}
+                hidden = bool(flags and flags.get("hidden"))
+                points.append(LoosePoints(f"{file}: {at.name}", group, name, _corners(at, row, 1), hidden))
+            elif kind in _AREAS:
+                objects.append((_shape(at, name, row, kind, size), group))
+            else:
+                left_out["lines"] += 1
     return assembled(objects, points, left_out)
+
+
+def _kind(file: Path, k: int, row: Any) -> tuple[Record, str, str, str | None]:
+    """What messages call a shape, its label, its type and its group."""
+    at = Record(file, f"shape {k}")
+    row = at.table(row)
+    name = row.get("label")
+    if not isinstance(name, str) or not name.strip():
+        raise at.fault(f"'label' must be the name of the class, got {short(name)}.")
+    at = Record(file, f"shape {k} ('{name}')")
+    kind, group = row.get("shape_type") or "polygon", row.get("group_id")
+    if group is not None and not isinstance(group, (int, str)) and whole(group) is None:
+        raise at.fault(f"'group_id' must be a number or text, got {short(group)}.")
+    group = None if group is None else str(group if isinstance(group, str) else whole(group)).strip() or None
+    if kind not in (*_AREAS, *_POINTS, *_LINES):
+        raise at.fault(f"the shape type {short(kind)} is not known.{suggest(str(kind), (*_AREAS, *_POINTS))}")
+    return at, name, kind, group
 
 
 def _shape(at: Record, name: str, row: Row, kind: str, size: Size) -> ShapeGroup:
@@ -312,19 +328,24 @@ def _bitmap(at: Record, row: Row, size: Size) -> RLE:
 # ---- classes and landmarks ------------------------------------------------------------------------------------------
 
 
-def _classes(labels: Path, objects: Sequence[ShapeGroup]) -> Classes:
+def _classes(labels: Path, objects: Sequence[ShapeGroup], left_out: Counter[str], faults: Faults) -> Classes:
     used = dict.fromkeys(o.label for o in objects)
     if not labels.is_file():
         if not used:
-            raise DataError(f"{labels.parent}: no object in any file, so no class. Name the classes in {labels.name}.")
+            others = ", ".join(f"{what}: {count}" for what, count in left_out.items() if what != "embedded")
+            found = f" What is there are no objects ({others})." if others else ""
+            raise DataError(
+                f"{labels.parent}: no object in any file, so no class.{found} Draw areas, or name the classes in "
+                f"{labels.name}."
+            )
         return Classes(sorted(used))
     names = read_classes(labels, others=NO_CLASS)
-    unknown = next((o for o in objects if o.label not in names), None)
-    if unknown is not None:
-        raise DataError(
-            f"{unknown.where}: the label '{unknown.label}' is not in {labels}.{suggest(unknown.label, names)} "
-            f"Add it there or correct it."
-        )
+    for unknown in (o for o in objects if o.label not in names):
+        with noted(faults):
+            raise DataError(
+                f"{unknown.where}: the label '{unknown.label}' is not in {labels}.{suggest(unknown.label, names)} "
+                f"Add it there or correct it."
+            )
     return Classes(names)
 
 

@@ -8,6 +8,7 @@ import math
 import mmap
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,28 @@ def whole(value: Any) -> int | None:
 
 
 class RecordError(DataError):
-    """A fault of one record of a file. problem: what is wrong, without the place."""
+    """A fault of one record of a file. place: of the record. problem: what is wrong, without the place."""
 
     def __init__(self, place: str, problem: str) -> None:
         super().__init__(f"{place}: {problem}")
-        self.problem = problem
+        self.place, self.problem = place, problem
+
+
+Faults = list[DataError] | None
+"""What a reader leaves out and goes on, where there is a list; None where it stops at the first fault."""
+
+
+@dataclass(frozen=True)
+class noted(AbstractContextManager[None]):
+    """Inside, a DataError is appended to `faults`; it is raised where that is None."""
+
+    faults: Faults
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if self.faults is None or not isinstance(error, DataError):
+            return False
+        self.faults.append(error)
+        return True
 
 
 @dataclass(frozen=True)

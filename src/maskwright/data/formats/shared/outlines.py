@@ -70,7 +70,7 @@ def annotations(record: ImageRecord, objects: Sequence[FileObject], first_id: in
         else:
             around, area = next(tight), float(next(areas))
             box = o.box or (box_tuple(around) if isinstance(o.segmentation, dict) else extent(o.segmentation))
-        own = (o.crowd, o.keypoints, o.track_id, o.extra)
+        own = (o.crowd, o.keypoints, o.track_id, o.extra, o.where)
         rows.append(Annotation(first_id + k, record.id, o.label, box, o.segmentation, area, *own))
     return tuple(rows)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.data.dataset import Dataset, ImageRecord
-from maskwright.data.formats.shared.fields import Box, Record, read_text, short
+from maskwright.data.formats.shared.fields import Box, Faults, Record, noted, read_text, short
 from maskwright.data.formats.shared.image_files import image_files, relative_names, size_of
 from maskwright.data.formats.shared.losses import sentence
 from maskwright.data.formats.shared.outlines import FileObject, collect
@@ -32,13 +32,14 @@ def recognise(place: Path) -> bool:
     return find_description(place) is not None
 
 
-def load(place: Path, images: Path | None = None) -> Dataset:
+def load(place: Path, images: Path | None = None, faults: Faults = None) -> Dataset:
     """Read a data set from its data.yaml, the folder of it, or a folder with classes.txt.
 
     images: what `path` in data.yaml names, the folder that train, val and test are relative to.
     The label file of an image is in the twin folder (the last `images` in its path becomes `labels`), else beside the
     image; without one it has no objects. "split" in `ImageRecord.extra` is the part an image is in.
-    Raises DataError, naming file and line, for any fault.
+    Raises DataError, naming file and line, for any fault. faults: gets those of label files and their lines, which are
+    then left out; an image that cannot be read has the size 0 x 0.
     """
     source = find_description(place)
     if source is None:
@@ -52,15 +53,23 @@ def load(place: Path, images: Path | None = None) -> Dataset:
         raise DataError(
             f"{source}: none of the {len(found)} images has a label file; that of {found[0][0]} would be {labels[0]}."
         )
-    reader = _Reader(about)
+    reader = _Reader(about, faults)
     names = relative_names([path for path, _ in found], about.base)
 
-    def stated(k: int) -> tuple[ImageRecord, list[FileObject]]:
+    def stated(k: int) -> tuple[ImageRecord, list[FileObject]] | None:
         path, part = found[k]
-        record = ImageRecord(k + 1, names[k], size_of(path, source), {"split": part} if part else {})
-        return record, reader.read(labels[k], record.size) if labels[k].is_file() else []
+        try:
+            size = size_of(path, source)
+        except DataError:
+            if faults is None:
+                raise
+            size = (0, 0)
+        record = ImageRecord(k + 1, names[k], size, {"split": part} if part else {})
+        with noted(faults):
+            return record, reader.read(labels[k], size) if labels[k].is_file() and all(size) else []
+        return None  # an image whose labels are not known is no background
 
-    records, rows = collect(map(stated, range(len(found))))
+    records, rows = collect(filter(None, map(stated, range(len(found)))))
     classes = Classes(about.names, range(len(about.names)), about.landmarks)
     notes = (*about.notes, *notes, *_orphans(labels))
     return Dataset(classes, records, rows, about.base, source, notes)
@@ -132,14 +141,15 @@ class _Reader:
     """Turns label files into objects."""
 
     about: Description
+    faults: Faults
 
     def read(self, source: Path, size: Size) -> list[FileObject]:
-        scale = np.array([size[1], size[0]], np.float64)
-        return [
-            self._object(Record(source, f"line {line}"), text.split(), scale)
-            for line, text in enumerate(read_text(source).splitlines(), start=1)
-            if text.strip()
-        ]
+        scale, objects = np.array([size[1], size[0]], np.float64), list[FileObject]()
+        for line, text in enumerate(read_text(source).splitlines(), start=1):
+            with noted(self.faults):
+                if text.strip():
+                    objects.append(self._object(Record(source, f"line {line}"), text.split(), scale))
+        return objects
 
     def _object(self, at: Record, words: list[str], scale: NDArray[np.float64]) -> FileObject:
         try:
