@@ -255,3 +255,31 @@ def test_numbers_of_numpy_are_written_as_numbers(tmp_path: Path, name: str) -> N
     with pytest.raises(DataError, match=r"cannot be written as JSON \(PosixPath\('x'\) is of the type PosixPath"):
         formats.save(tmp_path / "bad", data, name)
     assert not (tmp_path / "bad").exists()
+
+
+# ---- Darknet --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["data/", ""])
+def test_darknet_folders_are_read(tmp_path: Path, prefix: str) -> None:
+    for name in ("a", "b"):
+        photo(tmp_path / f"obj_train_data/{name}.png", (20, 40))
+        (tmp_path / f"obj_train_data/{name}.txt").write_text("1 0.5 0.5 0.25 0.5\n")
+    (tmp_path / "obj.names").write_text("cat\ndog\n")
+    lists = {"train": "a", "valid": "b"}
+    for part, name in lists.items():
+        (tmp_path / f"{part}.txt").write_text(f"{prefix}obj_train_data/{name}.png\n")
+    rows = [f"{part} = {prefix}{part}.txt\n" for part in lists]
+    text = f"classes = 2\n{''.join(rows)}names = {prefix}obj.names\nbackup = backup/\n"
+    (tmp_path / "obj.data").write_text(text)
+    for place in (tmp_path, tmp_path / "obj.data"):
+        assert formats.recognise(place).name == "yolo"
+        data = formats.load(place)
+        assert [r.extra["split"] for r in data.images] == ["train", "val"]
+        assert [(data.classes[a.label], a.box) for a in data.of(0)] == [("dog", (15, 5, 25, 15))]
+    (tmp_path / "obj.data").write_text(text.replace("classes = 2", "classes = 3"))
+    with pytest.raises(DataError, match=r"obj\.data: .*'classes' says '3' classes, but 'names' has 2"):
+        formats.load(tmp_path)
+    (tmp_path / "obj.names").unlink()
+    with pytest.raises(DataError, match=r"obj\.data: 'names' must be the file of the class names"):
+        formats.load(tmp_path)

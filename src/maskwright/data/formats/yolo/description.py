@@ -1,4 +1,4 @@
-"""data.yaml of a YOLO data set (classes, folders, landmarks), and its predecessor classes.txt."""
+"""data.yaml of a YOLO data set (classes, folders, landmarks), and its predecessors classes.txt and obj.data."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from maskwright.types import Landmarks
 _PARTS = ("train", "val", "test")
 STAND_IN = "stand_in"
 """Our own field: the parts without images of their own, which name those of another part (train and val must exist)."""
-_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "obj.data")
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Description:
 
 
 def find_description(place: Path) -> Path | None:
-    """The data.yaml or classes.txt of a place; None where it is no YOLO data set."""
+    """The data.yaml, obj.data or classes.txt of a place; None where it is no YOLO data set."""
     if place.is_file():
-        return place if place.suffix.lower() in (".yaml", ".yml") and _has_names(place) else None
+        return place if place.suffix.lower() in (".yaml", ".yml", ".data") and _has_names(place) else None
     for name in _FILES:
         if (place / name).is_file() and _has_names(place / name):
             return place / name
@@ -70,7 +70,8 @@ def describe(source: Path, images: Path | None) -> Description:
         if not names:
             raise DataError(f"{source}: names no class; it needs one name on each line.")
         return Description(source, base, names, {"": (base / "images" if images is None else base,)})
-    at, table = Record(source, "top level"), _parse(source)
+    at = Record(source, "top level")
+    table = _parse_darknet(source) if source.suffix.lower() == ".data" else _parse(source)
     names = _names(at, table)
     base, notes = (images, ()) if images is not None else _base(source, table)
     parts, more = _parts(at, table, base)
@@ -120,6 +121,17 @@ def _parse(source: Path) -> dict[str, Any]:
     return table
 
 
+def _parse_darknet(source: Path) -> dict[str, Any]:
+    """The same table from Darknet's `key = value` lines: lists of images, and a file of names (CVAT's YOLO 1.1)."""
+    rows = [row.partition("=") for row in read_names(source) if not row.startswith("#")]
+    table: dict[str, Any] = {key.strip(): value.strip() for key, _, value in rows}
+    file = _resolve(source.parent, table.get("names") or "")
+    if not file.is_file():
+        raise DataError(f"{source}: 'names' must be the file of the class names, got {short(table.get('names'))}.")
+    own = {"train": table.get("train"), "val": table.get("valid"), "test": table.get("test")}
+    return {**own, "names": read_names(file), "nc": table.get("classes")}
+
+
 def _names(at: Record, table: Mapping[str, Any]) -> tuple[str, ...]:
     given = table.get("names")
     if isinstance(given, dict):
@@ -130,7 +142,8 @@ def _names(at: Record, table: Mapping[str, Any]) -> tuple[str, ...]:
         raise at.fault(f"'names' must be the class names, a list or numbered from 0, got {short(given)}.")
     stated = table.get("nc")
     if stated is not None and stated != str(len(given)):
-        raise at.fault(f"'nc' says {short(stated)} classes, but 'names' has {len(given)}. Correct one of them.")
+        key = "classes" if at.source.suffix.lower() == ".data" else "nc"
+        raise at.fault(f"'{key}' says {short(stated)} classes, but 'names' has {len(given)}. Correct one of them.")
     return tuple(given)
 
 
@@ -150,11 +163,17 @@ def _base(source: Path, table: Mapping[str, Any]) -> tuple[Path, tuple[str, ...]
 def _resolve(base: Path, entry: str) -> Path:
     r"""Where an entry lies, written with / or with the \ of Windows.
 
-    "../train/images" beside data.yaml, as Roboflow writes it, means "train/images".
+    "../train/images" beside data.yaml, as Roboflow writes it, means "train/images", and Darknet's "data/train.txt"
+    "train.txt".
     """
-    plain = entry.replace("\\", "/")
-    places = [base / word for word in (entry, plain, plain.removeprefix("../"))]
+    places = [base / word for word in spellings(entry)]
     return next((path for path in places if path.exists()), places[0])
+
+
+def spellings(entry: str) -> tuple[str, ...]:
+    """A path as it is written, and as other systems and the folders of other tools would have it."""
+    plain = entry.replace("\\", "/")
+    return tuple(dict.fromkeys((entry, plain, plain.removeprefix("../"), plain.removeprefix("data/"))))
 
 
 def _words(at: Record, part: str, entries: Any) -> Sequence[str]:

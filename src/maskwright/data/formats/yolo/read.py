@@ -1,5 +1,7 @@
 """YOLO label files as Ultralytics has them: data.yaml, images, and a text file of normalised outlines for each.
 
+Objects may overlap and keep their pixels; none lies on top. Darknet's obj.data with lists of images is read too.
+
 Letters: H W image, n points of an outline, P landmarks, Q classes. A line is one object: its class (0..Q-1) and then
     x0 y0 x1 y1 ...             an outline, divided by W and H
     cx cy w h                   a box
@@ -19,7 +21,7 @@ from maskwright.data.formats.shared.fields import Box, Faults, Record, noted, re
 from maskwright.data.formats.shared.image_files import image_files, relative_names, size_of
 from maskwright.data.formats.shared.losses import sentence
 from maskwright.data.formats.shared.outlines import FileObject, collect
-from maskwright.data.formats.yolo.description import Description, describe, find_description
+from maskwright.data.formats.yolo.description import Description, describe, find_description, spellings
 from maskwright.errors import DataError
 from maskwright.types import Classes, Size
 
@@ -28,7 +30,7 @@ _DECIMALS = 3  # of a pixel, to which outlines are rounded: undoes the rounding 
 
 
 def recognise(place: Path) -> bool:
-    """A data.yaml with names, its folder, or a folder of images and label files with classes.txt."""
+    """A data.yaml (or obj.data) with names, its folder, or a folder of images and label files with classes.txt."""
     return find_description(place) is not None
 
 
@@ -104,8 +106,7 @@ def _listed(about: Description, entry: Path) -> Iterator[Path]:
     for line, text in enumerate(read_text(entry).splitlines(), start=1):
         name = text.strip()
         if name:
-            spellings = dict.fromkeys((name, name.replace("\\", "/")))
-            candidates = (folder / word for word in spellings for folder in (Path(), entry.parent, about.base))
+            candidates = (folder / word for word in spellings(name) for folder in (Path(), entry.parent, about.base))
             path = next((p for p in candidates if p.is_file()), None)
             if path is None:
                 raise DataError(
