@@ -26,6 +26,7 @@ from maskwright.models.zoo import ZOO
 from maskwright.predictor.options import FindOptions
 from maskwright.results.outputs import WRITERS
 from maskwright.results.prediction import Prediction
+from maskwright.types import Intensity
 
 
 @pytest.fixture
@@ -77,6 +78,7 @@ def test_predict_prints_a_line_an_image_and_writes_overlay_and_json(
         "size": None,
         "fit": None,
         "nms": None,
+        "intensity": None,
         "device": "cpu",
         "precision": "float32",
     }
@@ -98,6 +100,7 @@ def test_predict_takes_every_option(loaded: list[dict[str, Any]], images: Path, 
         "size": 320,
         "fit": "letterbox",
         "nms": "exact",
+        "intensity": Intensity.of_bits(12),
         "device": "cuda:1",
     }
     assert loaded == [{"name": "x", **expected, "precision": "bf16"}]

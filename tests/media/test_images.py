@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from maskwright import media
-from maskwright.errors import ImageError
+from maskwright.errors import ConfigError, ImageError
 from maskwright.media import as_image, read_image, write_image
 
 rng = np.random.default_rng(0)
@@ -166,7 +166,7 @@ class TestRefusals:
             read_image(b"")
         with pytest.raises(ImageError, match="cannot be opened"):
             read_image("a\0b")
-        with pytest.raises(ImageError, match="bits"):
+        with pytest.raises(ConfigError, match="bits"):
             read_image(b"", bits=17)
 
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")

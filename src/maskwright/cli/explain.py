@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from maskwright.cli.app import app
-from maskwright.cli.options import Debug, joined, loader, mask_options
+from maskwright.cli.options import Debug, joined, loader, mask_options, say
 from maskwright.errors import ConfigError
 
 
@@ -28,6 +28,7 @@ def explain(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image: file or URL.")],
     load: Callable[[], Any],
     masks: dict[str, Any],
+    page: Annotated[int, typer.Option(min=1, metavar="N", help="Which image of a stack or an animation.")] = 1,
     instance: Annotated[int, typer.Option(min=0, metavar="K", help="The instance to explain.")] = 0,
     out: Annotated[
         Path | None,
@@ -45,9 +46,14 @@ def explain(
 ) -> None:
     """Show in one image how a model came to one of its results: step by step, with its own numbers."""
     from maskwright.explanation.explain import explain as explained
+    from maskwright.media import Readings
     from maskwright.results.explanation import checked_suffix
 
     target = checked_suffix(Path(f"{Path(image).stem}_explained.png") if out is None else out)
     if target.exists():
         raise ConfigError(f"{target} is there already; it is not written over. Choose another name with --out.")
-    typer.echo(str(explained(load(), image, instance, score_threshold=score, **masks).save(target)))
+    predictor, told = load(), Readings()
+    found = explained(predictor, image, instance, score_threshold=score, page=page, told=told, **masks)
+    for note in told.notes(predictor.spec.intensity):
+        say(f"Note: {note}")
+    typer.echo(str(found.save(target)))

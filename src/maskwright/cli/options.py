@@ -70,6 +70,19 @@ Fit = Annotated[
         "padded.  [default: the model's]",
     ),
 ]
+IntensityText = Annotated[
+    str | None,
+    typer.Option(
+        "--intensity",
+        metavar="HOW",
+        help="How images with more than 8 bits become 0..255: full (0..65535), values:0..4095, percentiles or "
+        "percentiles:1..99.8 of each image.  [default: the model's]",
+    ),
+]
+Bits = Annotated[
+    int | None,
+    typer.Option(min=1, max=16, metavar="N", help="Short for --intensity of a camera of N bits; often 12."),
+]
 Nms = Annotated[
     Literal["fast", "fast_cross", "exact"] | None,
     typer.Option(
@@ -156,12 +169,15 @@ def loader(
     size: Size = None,
     fit: Fit = None,
     nms: Nms = None,
+    intensity: IntensityText = None,
+    bits: Bits = None,
     device: Device = "cpu",
     precision: Precision = "float32",
 ) -> Callable[[], Any]:
     """Loads the model that was asked for, when it is called."""
 
     def run() -> "Predictor":
+        from maskwright.media import chosen_intensity
         from maskwright.predictor.load import load
 
         return load(
@@ -171,6 +187,7 @@ def loader(
             size=size,
             fit=fit,
             nms=nms,
+            intensity=chosen_intensity(intensity, bits),
             device=device,
             precision=precision,
         )

@@ -63,9 +63,6 @@ def predict(
             help="Annotations whose image and category ids the results get, so that they can be measured against them.",
         ),
     ] = None,
-    bits: Annotated[
-        int, typer.Option(min=1, max=16, metavar="N", help="Bits that 16-bit grey images use; often 12.")
-    ] = 16,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -83,7 +80,6 @@ def predict(
             **masks,
         ),
         overwrite=overwrite,
-        bits=bits,
         ids=ids,
         **({} if max_pixels is None else {"max_pixels": max_pixels or None}),
     )

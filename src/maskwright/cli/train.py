@@ -73,6 +73,11 @@ def train(
         help="Short edge, or side of the square, images are resized to.  [default: by the objects' size]")] = None,
     fit: Annotated[FitKind | None, _how(
         help="By their short edge, stretched to a square, or padded to one.  [default: the model's]")] = None,
+    intensity: Annotated[str | None, _how("--intensity", metavar="HOW",
+        help="How images with more than 8 bits become 0..255: auto, full (0..65535), values:0..4095, percentiles or "
+             "percentiles:1..99.8 of each image.  [default: by the images]")] = None,
+    bits: Annotated[int | None, _how(min=1, max=16, metavar="N",
+        help="Short for --intensity of a camera of N bits; often 12.")] = None,
     batch: Annotated[int | None, _how(min=1, metavar="N",
         help="Images at once.  [default: by size and memory]")] = None,
     lr: Annotated[float | None, _how(metavar="RATE",
@@ -105,6 +110,7 @@ def train(
         "data": data, "images": images, "data_format": data_format, "out": out, "model": model, "weights": weights,
         "val": val, "val_images": val_images, "val_fraction": val_fraction,
         "orientation": orientation, "epochs": epochs, "max_minutes": minutes, "size": size, "fit": fit,
+        "intensity": _intensity(intensity, bits),
         "batch_size": batch, "lr": lr, "patience": patience, "device": device, "precision": precision,
         "workers": workers, "seed": seed, "resume": resume or None,
         "tensorboard": tensorboard or None,
@@ -120,6 +126,12 @@ def train(
         best = run(chosen)
         if is_first():  # of the processes that torchrun started
             typer.echo(best)
+
+
+def _intensity(text: str | None, bits: int | None) -> str | None:
+    from maskwright.media import chosen_intensity
+
+    return text if bits is None and text in (None, "auto") else str(chosen_intensity(text, bits))
 
 
 def _config(given: dict[str, Any], file: Path | None) -> "TrainConfig":

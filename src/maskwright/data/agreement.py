@@ -45,7 +45,7 @@ def require_size(path: Path, stated: Size, found: Size, record: str) -> None:
 
 def _turn(path: Path) -> int:
     try:
-        with open(path, "rb") as stream, media.open_image(stream, path.name) as image:
-            return media.orientation(image)
+        with media.opened(path) as file:
+            return file.turn()
     except (ImageError, OSError):
         return 1

@@ -17,7 +17,20 @@ from maskwright import media
 from maskwright.data.agreement import require_size
 from maskwright.errors import NOTHING_TO_LEARN, ConfigError, DataError
 from maskwright.ops import masks as mask_ops
-from maskwright.types import BoolArray, Classes, Clip, FloatArray, Frame, Instances, IntArray, Landmarks, Masks, Size
+from maskwright.types import (
+    FULL,
+    BoolArray,
+    Classes,
+    Clip,
+    FloatArray,
+    Frame,
+    Instances,
+    IntArray,
+    Intensity,
+    Landmarks,
+    Masks,
+    Size,
+)
 
 Polygons = tuple[NDArray[np.float64], ...]
 """The parts of one object, each a flat array x0, y0, x1, y1, ...; the object is their union."""
@@ -92,6 +105,7 @@ class Dataset:
     source: the annotation file, for messages. notes: what is unusual about the file, one sentence each.
     class_extra: by label, the other fields of the file's class records; empty where there are none. extra: the file's
     other sections.
+    intensity: how images with more than 8 bits are read, see `types.Intensity`.
     semantic_maps: reads the map of an image as `semantic` returns it, or None where it has none; processes that prepare
     images get a copy, so it can be pickled. semantic_classes: the names of its labels, things and stuff.
     doubt: why its objects may not be what was meant, in the words of `data.doubt`; empty where there is no reason.
@@ -108,6 +122,7 @@ class Dataset:
     semantic_maps: Callable[[ImageRecord], IntArray | None] | None = None
     semantic_classes: Classes | None = None
     doubt: str = ""
+    intensity: Intensity = FULL
 
     def __len__(self) -> int:
         return len(self.images)
@@ -154,10 +169,10 @@ class Dataset:
             raise DataError(f"{self.source} was loaded without an image folder: name it.", options=("images",))
         return self.root / self.images[i].file_name
 
-    def image(self, i: int) -> NDArray[np.uint8]:
+    def image(self, i: int, told: media.Readings | None = None) -> NDArray[np.uint8]:
         """Image `i` as (H, W, 3) uint8 RGB. Raises DataError where its size is not the annotated one."""
         record, path = self.images[i], self.path(i)
-        image: NDArray[np.uint8] = media.read_image(path)
+        image: NDArray[np.uint8] = media.read_image(path, intensity=self.intensity, told=told)
         require_size(path, record.size, (image.shape[0], image.shape[1]), f"{self.source}: image id {record.id}")
         return image
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from maskwright import media
 from maskwright.atomic import replacing
 from maskwright.data import formats
 from maskwright.data.dataset import Dataset
@@ -21,7 +22,7 @@ from maskwright.metrics import table
 from maskwright.metrics.coco import CocoMetric
 from maskwright.metrics.coco_result import CocoResult
 from maskwright.metrics.metric import GroundTruth, MetricOptions, Result
-from maskwright.predictor.options import FindOptions, given
+from maskwright.predictor.options import FindOptions, given, intensity_of
 from maskwright.predictor.timing import StageTimer
 from maskwright.types import Classes, Instances
 
@@ -150,6 +151,7 @@ def evaluate(
     options = given(FindOptions, options, changes, "evaluate")
     lowest = predictor.lowest_score if options.score_threshold is None else options.score_threshold
     options = replace(options, score_threshold=lowest)
+    dataset, told = replace(dataset, intensity=intensity_of(predictor, options)), media.Readings()
     translation = match_classes(predictor.classes, dataset, class_names)
     if not skip:
         dataset.require_files()
@@ -161,7 +163,7 @@ def evaluate(
     for i in _watched(range(len(dataset)), progress):
         try:
             with timer.stage("read"):
-                image = dataset.image(i)
+                image = dataset.image(i, told)
         except (ImageError, DataError, OSError) as error:
             if not skip:
                 raise
@@ -181,7 +183,8 @@ def evaluate(
         results = {name: meter.result() for name, meter in meters.items()}
     wall, notes = time.perf_counter() - start, class_notes(predictor.classes, translation, foreign)
     count = len(dataset) - len(failed)
-    return Evaluation(results, dict(timer.totals), wall, count, tuple(failed), (*dataset.notes, *notes))
+    said = (*dataset.notes, *told.notes(dataset.intensity), *notes)
+    return Evaluation(results, dict(timer.totals), wall, count, tuple(failed), said)
 
 
 def evaluate_results(

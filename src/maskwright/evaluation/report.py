@@ -6,19 +6,21 @@ import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import maskwright
+from maskwright import media
 from maskwright.atomic import replacing
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.evaluation.evaluate import SCORE, Data, Evaluation, evaluate, evaluate_results, opened
 from maskwright.evaluation.gallery import COLORS, Gallery
 from maskwright.metrics.metric import Section
-from maskwright.predictor.options import FindOptions
+from maskwright.predictor.options import FindOptions, intensity_of
 from maskwright.predictor.predictor import Predictor
 from maskwright.report import charts, page
 from maskwright.report.charts import Series
@@ -53,7 +55,7 @@ def report(
     dataset = opened(data, images, options.pop("limit", None), options.pop("data_format", None))
     score, find = options.get("metric_score"), find or FindOptions()
     score = max(predictor.score_threshold, find.score_threshold or 0.0) if score is None else score
-    gallery = Gallery(dataset, score)
+    gallery = Gallery(replace(dataset, intensity=intensity_of(predictor, find)), score)
     evaluation = evaluate(predictor, dataset, None, find, watch=lambda i, _, found: gallery.add(i, found), **options)
     facts = [
         ("model", predictor.name),
@@ -81,7 +83,7 @@ def report_results(
     target, whole = _checked(path), opened(data, images, None, options.pop("data_format", None))
     dataset = opened(whole, None, options.get("limit"), None)
     score = options.get("metric_score")
-    gallery = Gallery(dataset, SCORE if score is None else score)
+    gallery = Gallery(replace(dataset, intensity=media.PERCENTILES), SCORE if score is None else score)
     evaluation = evaluate_results(results, whole, watch=gallery.add, **options)
     try:
         examples = _examples(gallery)

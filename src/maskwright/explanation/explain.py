@@ -13,17 +13,25 @@ from maskwright.errors import ConfigError, DataError
 from maskwright.models.family import FAMILIES, family_of
 from maskwright.predictor.detector import NetworkDetector
 from maskwright.predictor.finish import finished, kept_rows
-from maskwright.predictor.options import FindOptions, given
+from maskwright.predictor.options import FindOptions, given, intensity_of
 from maskwright.predictor.predictor import FindPlan, ImageSource, Predictor
 from maskwright.results.explanation import Explanation, Seen
 
 
 def explain(
-    predictor: Predictor, image: ImageSource, instance: int = 0, options: FindOptions | None = None, **changes: Any
+    predictor: Predictor,
+    image: ImageSource,
+    instance: int = 0,
+    options: FindOptions | None = None,
+    *,
+    page: int = 1,
+    told: media.Readings | None = None,
+    **changes: Any,
 ) -> Explanation:
     """Show how instance `instance` (from 0, best score first) of an image came about.
 
-    image: path or URL, PIL image or (H, W, 3) uint8 RGB array. options, or `changes` as keywords: see `FindOptions`.
+    image: path or URL, PIL image or (H, W, 3) uint8 RGB array. page: of a stack, from 1. told: notes what was read in
+    which way. options, or `changes` as keywords: see `FindOptions`.
     The prediction inside is that of `Predictor.predict`, and the numbers are those that its stages returned on the way.
     Raises ConfigError for a model that cannot be explained or an instance that is not there, DataError where nothing
     was found, ImageError for what is not an image.
@@ -34,8 +42,9 @@ def explain(
         known = ", ".join(name for name, row in FAMILIES.items() if row.explain is not None)
         raise ConfigError(f"'{predictor.name}' cannot be explained; networks of these families can: {known}.")
     assert isinstance(detector, NetworkDetector)
-    plan = predictor.plan(given(FindOptions, options, changes, "explain"))
-    pixels = media.as_image(image)
+    options = given(FindOptions, options, changes, "explain")
+    plan, intensity = predictor.plan(options), intensity_of(predictor, options)
+    pixels = media.as_image(image, intensity=intensity, page=page, told=told)
     name = os.path.basename(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else ""
     prepared, geometry = predictor.prepare(pixels)
     trace = detector.trace(predictor.batch([prepared]), plan.limits)

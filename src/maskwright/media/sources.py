@@ -16,41 +16,74 @@ from maskwright.errors import ImageError
 Source = str | os.PathLike[str] | bytes
 """A path, an http(s) URL, or the content of a file."""
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".ppm", ".pgm", ".avif")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".tif", ".tiff", ".webp", ".bmp", ".dib", ".gif"),
+    *(".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".avif"),
+)
 """Suffixes by which `find_images` finds images in folders and patterns; reading goes by content."""
+
+UNREAD = (
+    ".heic",
+    ".heif",
+    ".hif",
+    ".jxl",
+    ".dng",
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".arw",
+    ".czi",
+    ".nd2",
+    ".lif",
+    ".psd",
+    ".svg",
+)
+"""Suffixes of images that are not read, which are named where a folder has some."""
 
 MAX_DOWNLOAD = 200 * 2**20
 """Largest size of an image behind a URL, in bytes."""
 
 
-def find_images(sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str | Path]:
+def find_images(
+    sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], notes: list[str] | None = None
+) -> list[str | Path]:
     """The images that `sources` name, in order, without duplicates.
 
     A source is a file (of any suffix), a folder (the images directly in it, sorted by name; for subfolders use a
     pattern such as "photos/**/*.jpg"), a pattern with * ? [ ] (sorted), a .txt list (one file or URL per line, relative
     to the list; empty lines and lines that begin with # are skipped; missing entries are reported when they are read),
     or an http(s) URL, which stays a str.
+    notes: gets a sentence about files of folders that are images of kinds that are not read.
     Raises ImageError, naming the source, if it has no images.
     """
     if isinstance(sources, (str, os.PathLike)):
         sources = [sources]
     found: dict[str, str | Path] = {}
     for source in sources:
-        for item in _expand(os.fspath(source)):
+        for item in _expand(os.fspath(source), notes):
             found.setdefault(item if isinstance(item, str) else os.path.realpath(item), item)
     if not found:
         raise ImageError("No images were given: the list of sources is empty.")
     return list(found.values())
 
 
-def _expand(source: str) -> list[str | Path]:
+def _expand(source: str, notes: list[str] | None) -> list[str | Path]:
     if _is_url(source):
         return [source]
     path = Path(source)
     if path.is_dir():
-        inside = sorted(p for p in path.iterdir() if _looks_like_image(p))
+        every = sorted(path.iterdir())
+        inside = [p for p in every if _looks_like_image(p)]
+        other = [p for p in every if p.suffix.lower() in UNREAD and p.name[0] != "." and p.is_file()]
+        left = f"{len(other)} image{'' if len(other) == 1 else 's'} of kinds that are not read" if other else ""
+        left += f": {', '.join(p.name for p in other[:3])}{' ...' if len(other) > 3 else ''}" if other else ""
         if not inside:
-            raise ImageError(f"{source}: no image in this folder (looked for {', '.join(SUFFIXES)}).")
+            deeper = next((p for p in every if p.is_dir() and any(map(_looks_like_image, p.iterdir()))), None)
+            hint = f" Its folders have some, such as {deeper.name}: give the pattern '{path}/**/*'." if deeper else ""
+            hint += f" It holds {left}; export them as JPEG or PNG." if other else ""
+            raise ImageError(f"{source}: no image in this folder (looked for {', '.join(SUFFIXES)}).{hint}")
+        if other and notes is not None:
+            notes.append(f"Left out of {source}: {left}. Export them as JPEG or PNG.")
         return list(inside)
     if path.is_file():
         return _listed(path) if path.suffix.lower() == ".txt" else [path]

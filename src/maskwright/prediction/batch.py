@@ -12,7 +12,7 @@ from maskwright import media
 from maskwright.data import formats
 from maskwright.errors import ConfigError, ImageError
 from maskwright.prediction.ids import image_ids, with_category_ids
-from maskwright.predictor.options import FindOptions
+from maskwright.predictor.options import FindOptions, intensity_of
 from maskwright.predictor.predictor import Predictor
 from maskwright.results.outputs import WRITERS, LoadedImage, RunImage, Writer, parse_kinds, printable, run_images
 from maskwright.results.prediction import Prediction
@@ -38,12 +38,14 @@ class Failed:
 
 @dataclass
 class BatchResult:
-    """What a run did. done, failed: in order. seconds: from the first image to the last file."""
+    """What a run did. done, failed: in order. seconds: from the first image to the last file. notes: what a reader of
+    the results should know, one sentence each."""
 
     out: Path
     done: list[Done] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -51,12 +53,13 @@ class BatchResult:
         return sum(d.count for d in self.done)
 
     def summary(self) -> str:
-        """One line: images, instances, time and place; after it, one line for each image that failed."""
+        """One line: images, instances, time and place; then the notes, and one line for each image that failed."""
         rate = f", {len(self.done) / self.seconds:.1f} a second" if self.seconds > 0 and len(self.done) > 1 else ""
         lines = [
             f"{counted(self.count, 'instance')} in {counted(len(self.done), 'image')}, "
             f"{self.seconds:.1f} s{rate}. Results: {self.out}"
         ]
+        lines += [f"Note: {note}" for note in self.notes]
         if self.failed:
             lines.append(f"{counted(len(self.failed), 'image')} could not be read:")
             lines += [f"  {f.source}: {f.reason}" for f in self.failed]
@@ -77,13 +80,14 @@ class RunOptions:
     find: FindOptions = field(default_factory=FindOptions)
     overwrite: bool = False
     max_pixels: int | None = media.MAX_PIXELS
-    bits: int = 16
+    bits: int | None = None
     ids: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "save", parse_kinds(self.save))
-        if not 1 <= self.bits <= 16:
-            raise ConfigError(f"A grey value has 1 to 16 bits, got {self.bits}.")
+        intensity = media.chosen_intensity(self.find.intensity, self.bits)
+        object.__setattr__(self, "find", replace(self.find, intensity=intensity))
+        object.__setattr__(self, "bits", None)  # said by the intensity now
         if self.find.max_instances == 0:  # a run that writes nothing is a mistake; a call of `predict` may want none
             raise ConfigError("max_instances is at least 1, got 0.", options=("max_instances",))
 
@@ -107,13 +111,14 @@ def predict_files(
     worker = _Worker(predictor, out, options)
     worker.predict([])  # raises for a wrong class or score before anything is read
     _check_kinds(predictor, options)
-    images, missing = _find(sources)
+    notes: list[str] = []
+    images, missing = _find(sources, notes)
     ids = None
     if options.ids is not None:
         known = formats.load(options.ids)
         worker.classes = with_category_ids(predictor.classes, known, options.find.classes)
         ids = image_ids(images, known)
-    todo = run_images(images, ids)
+    todo = run_images(images, ids, None if ids is not None else [_pages(image) for image in images])
     _check_places(todo, out, options)
     result = BatchResult(out)
     start = time.perf_counter()
@@ -134,12 +139,22 @@ def predict_files(
         while batch := list(islice(rest, options.find.batch_size or 1)):
             for image in worker.batch(batch):
                 note(image)
+        worker.close()
     result.seconds = time.perf_counter() - start
+    result.notes = (*notes, *worker.told.notes(intensity_of(predictor, options.find)))
     return result
 
 
-def _find(sources: Sequence[str | os.PathLike[str]]) -> tuple[list[str | Path], list[Failed]]:
-    """The images, each once, and the sources without any."""
+def _pages(image: str | Path) -> int:
+    """How many images a file holds; 1 of an address, which is read once, and of what cannot be read."""
+    try:
+        return 1 if isinstance(image, str) else media.page_count(image)
+    except (ImageError, OSError):
+        return 1
+
+
+def _find(sources: Sequence[str | os.PathLike[str]], notes: list[str]) -> tuple[list[str | Path], list[Failed]]:
+    """The images, each once, and the sources without any. notes: get a line about files of folders left out."""
     good, missing = [], []
     for source in sources:
         try:
@@ -152,7 +167,7 @@ def _find(sources: Sequence[str | os.PathLike[str]]) -> tuple[list[str | Path], 
     if not good:
         listed = "; ".join(f"{f.source}: {f.reason}" for f in missing)
         raise ImageError(f"None of the sources leads to an image. {listed}" if missing else "No source was given.")
-    return media.find_images(good), missing
+    return media.find_images(good, notes), missing
 
 
 def _check_kinds(predictor: Predictor, options: RunOptions) -> None:
@@ -200,6 +215,9 @@ class _Worker:
     options: RunOptions
     classes: Classes | None = None
     writers: dict[str, Writer] = field(default_factory=dict)
+    told: media.Readings = field(default_factory=media.Readings)
+    stack: tuple[Path | str, media.ImageFile] | None = None
+    opened: ExitStack = field(default_factory=ExitStack)
 
     def batch(self, batch: Sequence[RunImage]) -> Iterator[Done | Failed]:
         """Read, predict and write these images; results in their order."""
@@ -216,10 +234,28 @@ class _Worker:
     def read(self, item: RunImage) -> LoadedImage | Failed:
         """The image, or why there is none."""
         try:
-            pixels = media.read_image(item.source, max_pixels=self.options.max_pixels, bits=self.options.bits)
+            intensity, most = intensity_of(self.predictor, self.options.find), self.options.max_pixels
+            if item.page is None:
+                pixels = media.read_image(item.source, max_pixels=most, intensity=intensity, told=self.told)
+            else:
+                stored = self.pages(item.source).decode(item.page, most)
+                pixels = media.rgb_of(stored, intensity, item.shown, self.told)
         except (ImageError, OSError) as error:
             return _failed(item.shown, error)
         return LoadedImage(item, pixels)
+
+    def pages(self, source: Path | str) -> media.ImageFile:
+        """The file, which stays open until another is asked for: frames of an animation build on the one before."""
+        if self.stack is None or self.stack[0] != source:
+            self.close()
+            self.stack = source, self.opened.enter_context(media.opened(source))
+            self.told.look_beside(self.stack[1])
+        return self.stack[1]
+
+    def close(self) -> None:
+        """Close the file of the last pages."""
+        self.opened.close()
+        self.stack = None
 
     def predict(self, images: Sequence[LoadedImage]) -> list[Prediction]:
         """One prediction for each image."""

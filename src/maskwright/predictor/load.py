@@ -13,7 +13,7 @@ from maskwright.ops import memory
 from maskwright.predictor.detector import NetworkDetector, device_and_type
 from maskwright.predictor.options import LoadOptions, given
 from maskwright.predictor.predictor import Predictor
-from maskwright.types import Classes
+from maskwright.types import Classes, Intensity
 from maskwright.weights.files import WeightsFile, names_file, read, sniff
 from maskwright.weights.load import load_file, load_into, which_fits
 
@@ -52,6 +52,8 @@ def load(
         spec = spec.fitted_by(options.fit)
     if options.size is not None:
         spec = replace(spec, size=options.size)
+    if options.intensity is not None:
+        spec = replace(spec, intensity=Intensity.of(options.intensity))
     detector = NetworkDetector.of(
         model,
         known,

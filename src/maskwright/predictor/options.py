@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError, suggest
-from maskwright.types import Classes, Fit, OutputSpec
+from maskwright.types import FULL, Classes, Fit, InputSpec, Intensity, OutputSpec
 
 Options = TypeVar("Options", "LoadOptions", "FindOptions")
 
@@ -24,6 +24,7 @@ class LoadOptions:
     YOLACT "fast", "fast_cross" (over all classes together) or "exact". device: "cpu", "cuda", "cuda:1" ...
     precision: "float32", "bf16", or "auto": bf16 where the device has instructions for it. progress: show a bar while
     fetching.
+    intensity: how images with more than 8 bits become 0..255, an `Intensity` or its text, such as "percentiles".
     """
 
     classes: Classes | None = None
@@ -33,8 +34,11 @@ class LoadOptions:
     device: str = "cpu"
     precision: str = "float32"
     progress: bool = True
+    intensity: Intensity | str | None = None
 
     def __post_init__(self) -> None:
+        if self.intensity is not None:
+            object.__setattr__(self, "intensity", Intensity.of(self.intensity))
         names: Sequence[str] | None = self.classes
         if names is not None and not isinstance(names, Classes):
             object.__setattr__(self, "classes", Classes(names))
@@ -50,6 +54,7 @@ class FindOptions(Section):
     largest_component: keep only the largest connected part of each mask. Of masks made of prototypes (YOLACT):
     crop_margin: prototype cells around the box in which a mask may be; infinity does not crop. upsample: "masks" crops
     and then enlarges, "logits" enlarges what the probabilities are made of and crops at the image's resolution.
+    intensity: as in `LoadOptions`.
     """
 
     score_threshold: float | None = ranged(None, low=0, high=1)
@@ -59,8 +64,11 @@ class FindOptions(Section):
     crop_margin: float | None = None
     upsample: Literal["masks", "logits"] | None = None
     largest_component: bool | None = None
+    intensity: Intensity | str | None = None
 
     def __post_init__(self) -> None:
+        if self.intensity is not None:
+            object.__setattr__(self, "intensity", Intensity.of(self.intensity))
         if isinstance(self.classes, str):
             raise ConfigError(f"classes is a list of names, got {self.classes!r}; give [{self.classes!r}].")
         if self.classes is not None:
@@ -72,6 +80,14 @@ class FindOptions(Section):
         shared = {f.name for f in dataclasses.fields(OutputSpec)} & {f.name for f in dataclasses.fields(self)}
         given = {name: getattr(self, name) for name in shared if getattr(self, name) is not None}
         return replace(output, **given)
+
+
+def intensity_of(predictor: object, options: FindOptions | None = None) -> Intensity:
+    """How images with more than 8 bits become 0..255: the options' choice, else that of the predictor's `spec`."""
+    if options is not None and options.intensity is not None:
+        return Intensity.of(options.intensity)
+    spec = getattr(predictor, "spec", None)
+    return spec.intensity if isinstance(spec, InputSpec) else FULL
 
 
 def given(kind: type[Options], options: Options | None, changes: Mapping[str, Any], of: str) -> Options:

@@ -1,6 +1,7 @@
 """Images in, predictions out: the object that `maskwright.load` returns."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -17,11 +18,20 @@ from maskwright.models.base import MASK_PARTS, AnyModel
 from maskwright.ops.warp import pad_batch, padded_size
 from maskwright.predictor.detector import Detector, NetworkDetector
 from maskwright.predictor.finish import finish
-from maskwright.predictor.options import FindOptions, given
+from maskwright.predictor.options import FindOptions, given, intensity_of
 from maskwright.predictor.prepare import prepare
 from maskwright.predictor.timing import StageTimer
 from maskwright.results.prediction import Prediction
-from maskwright.types import Classes, Inputs, InputSpec, Limits, OutputSpec, PrototypeMasks, RawDetections
+from maskwright.types import (
+    Classes,
+    ImageArray,
+    Inputs,
+    InputSpec,
+    Limits,
+    OutputSpec,
+    PrototypeMasks,
+    RawDetections,
+)
 
 ImageSource = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
@@ -132,7 +142,9 @@ class Predictor:
     ) -> Prediction | list[Prediction]:
         """Find the instances of one image, or of each image of a list.
 
-        source: path or URL, PIL image, (H, W, 3) uint8 RGB array, or a list of these. options, or `changes` as
+        source: path or URL, PIL image, (H, W, 3) uint8 RGB array, or a list of these; arrays of other numbers are read
+        as images with more than 8 bits are. Of a stack, a file of several images, the first is taken, with a warning;
+        `maskwright.read_image(path, page=2)` gives the others. options, or `changes` as
         keywords: see `FindOptions`. timer: receives the seconds of each stage ("read", "prepare", "network", "finish").
         A list gives what its images give one by one: only those whose padded inputs have one size share a batch.
         Raises ImageError for what is not an image, ConfigError for unknown class names or options, and for options
@@ -148,7 +160,7 @@ class Predictor:
     ) -> list[Prediction]:
         plan = self.plan(options)
         with _stage(timer, "read"):
-            images = [media.as_image(s) for s in sources]
+            images = self._read(sources, options)
         with _stage(timer, "prepare"):
             prepared = [self.prepare(image) for image in images]
         results: dict[int, Prediction] = {}
@@ -161,6 +173,13 @@ class Predictor:
                 for i, r in enumerate(rows):
                     results[r] = self.finish(raw, i, prepared[r][1], plan)
         return [results[r] for r in range(len(images))]
+
+    def _read(self, sources: Sequence[ImageSource], options: FindOptions) -> list[ImageArray]:
+        told, intensity = media.Readings(), intensity_of(self, options)
+        images = [media.as_image(source, intensity=intensity, told=told) for source in sources]
+        for note in told.notes(intensity):
+            warnings.warn(note, stacklevel=4)
+        return images
 
     # ---- the steps --------------------------------------------------------------------------------------------
 

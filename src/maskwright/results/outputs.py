@@ -5,8 +5,10 @@ written during the run. Every file is written under another name and then rename
 complete. Coordinates are the image's pixels.
 """
 
+import base64
 import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -23,6 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from maskwright import draw, media
 from maskwright.errors import ConfigError, suggest
@@ -36,17 +39,18 @@ class RunImage:
     """An image of a run before it is read, and the name of its results.
 
     source: the path or address to read. name: its results' file name without suffix, unique in the run.
-    image_id: its number in COCO results.
+    image_id: its number in COCO results. page: of a file that holds several images, from 1; else None.
     """
 
     source: Path | str
     name: str
     image_id: int
+    page: int | None = None
 
     @property
     def shown(self) -> str:
         """The source as it is printed and written."""
-        return printable(self.source)
+        return printable(self.source) + ("" if self.page is None else f" page {self.page}")
 
 
 @dataclass(frozen=True)
@@ -130,11 +134,25 @@ def _closed(ring: list[list[float]]) -> list[list[float]]:
 
 
 def save_labelme(prediction: Prediction, image: LoadedImage, path: Path) -> None:
-    """LabelMe 5 JSON that finds its image where it lies; an address is written as it is."""
+    """LabelMe 5 JSON that finds its image where it lies; an address is written as it is.
+
+    A page of a file with several is written inside, as LabelMe opens only the first.
+    """
     source = image.item.source
+    if image.item.page is not None:
+        content = {**prediction.to_labelme(f"{image.item.name}.png"), "imageData": _png(image.pixels)}
+        with text_file(path) as file:
+            json.dump(content, file, ensure_ascii=False, indent=1)
+        return
     where = source if isinstance(source, str) else Path(os.path.relpath(source, path.parent)).as_posix()
     with text_file(path) as file:
         json.dump(prediction.to_labelme(printable(where)), file, ensure_ascii=False, indent=1)
+
+
+def _png(pixels: NDArray[np.uint8]) -> str:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def save_cutouts(prediction: Prediction, image: LoadedImage, path: Path) -> None:
@@ -258,20 +276,37 @@ def parse_kinds(words: Sequence[str]) -> tuple[str, ...]:
 # ---- names --------------------------------------------------------------------------------------------------------
 
 
-def run_images(sources: Sequence[Path | str], ids: Sequence[int] | None = None) -> list[RunImage]:
-    """The images of a run, one for each source, in order, with names and numbers that differ.
+def run_images(
+    sources: Sequence[Path | str], ids: Sequence[int] | None = None, pages: Sequence[int] | None = None
+) -> list[RunImage]:
+    """The images of a run, in order, with names and numbers that differ: one for each source, or for each page of it.
 
+    pages: how many images each source holds; None: one. Names of pages end in "_page1", "_page2", ...
     The name is the file's stem. Equal stems (ignoring case) get the folders in which they differ in front, joined by
     "__", and, where that is not enough, the suffix and then a number behind.
     image_id is that of `ids`; without it the stem where every stem is a number and they differ (COCO's own images),
     else 1, 2, ... in order.
     """
+    if pages is not None and any(count > 1 for count in pages):
+        return _run_pages(sources, pages)
     if ids is None:
         stems = [_parts(source)[-1] for source in sources]
         ids = [int(stem) for stem in stems if stem.isascii() and stem.isdigit() and len(stem) <= 18]
         if len(set(ids)) != len(sources):
             ids = range(1, len(sources) + 1)
     return [RunImage(s, name, k) for s, name, k in zip(sources, _unique_names(sources), ids, strict=True)]
+
+
+def _run_pages(sources: Sequence[Path | str], pages: Sequence[int]) -> list[RunImage]:
+    found: list[tuple[Path | str, str, int | None]] = []
+    for source, name, count in zip(sources, _unique_names(sources), pages, strict=True):
+        if count == 1:
+            found.append((source, name, None))
+            continue
+        digits = len(str(count))
+        found += [(source, _file_name(f"{name}_page{k:0{digits}}"), k) for k in range(1, count + 1)]
+    names = _distinct([name for _, name, _ in found])
+    return [RunImage(row[0], name, k, row[2]) for k, (row, name) in enumerate(zip(found, names, strict=True), 1)]
 
 
 def _unique_names(sources: Sequence[Path | str]) -> list[str]:
@@ -284,6 +319,11 @@ def _unique_names(sources: Sequence[Path | str]) -> list[str]:
         names[i] = _file_name("__".join(parts[i][common:]))
     for i in _alike(names):
         names[i] = _file_name(names[i] + _suffix(sources[i]).replace(".", "_"))
+    return _distinct(names)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, with a number behind those that were taken by an earlier one."""
     taken: set[str] = set()
     for i, name in enumerate(names):
         number = 2

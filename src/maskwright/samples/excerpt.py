@@ -3,6 +3,7 @@
 Letters: N objects, H W image, h w window.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ def windows(dataset: Dataset, positions: list[int], spec: InputSpec, side: int, 
 
     Each window is the one that holds the most whole objects. The images are written into `folder`.
     """
+    dataset = replace(dataset, intensity=spec.intensity)
 
     def seen(i: int) -> tuple[ImageRecord, list[FileObject]]:
         masks = all(a.segmentation is not None for a in dataset.of(i))

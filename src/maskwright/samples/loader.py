@@ -282,7 +282,7 @@ class TrainingSamples(TorchDataset[Item]):
     """Prepared images by `Key`; a key always gives the same item."""
 
     def __init__(self, dataset: Dataset, spec: InputSpec, sampling: Sampling) -> None:
-        self.dataset, self.spec, self.sampling = dataset, spec, sampling
+        self.dataset, self.spec, self.sampling = replace(dataset, intensity=spec.intensity), spec, sampling
         self.with_masks = sampling.masks and dataset.has_masks
         if sampling.masks and not self.with_masks:
             rows = [(i, a) for i in range(len(dataset)) for a in dataset.of(i)]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskwright.data.dataset import Dataset
+from maskwright.media import PERCENTILES
 from maskwright.samples.augment import Augment
 from maskwright.training.compute import Device
 from maskwright.training.config import PATHS, TrainConfig
@@ -158,6 +159,21 @@ def _limit(f: Survey, size: int) -> Decisions:
         yield "max_size", limit, f"images are up to {length:.1f} times as long as wide"
 
 
+def _intensity(f: Survey) -> Decisions:
+    """How images with more than 8 bits become 0..255; weights that have learnt with a choice keep it."""
+    looked, deep = f.deep
+    if not deep:
+        return
+    own = f.start.config.spec.intensity
+    what = f"{len(deep)} of the {counted(looked, 'image')} looked at have more than 8 bits ({deep[0]})"
+    if f.pretrained and own.rule != "full":
+        yield "intensity", str(own), f"{what}; as the weights have learnt"
+    elif all(look.full for look in deep):
+        yield "intensity", "full", f"{what} and use most of their range"
+    else:
+        yield "intensity", str(PERCENTILES), f"{what}: each image is stretched to what it shows"
+
+
 def _anchors(f: Survey) -> Decisions:
     """One side for each level, from the small objects to the large ones; trained weights keep theirs."""
     own = f.start.config.anchor_sides
@@ -291,9 +307,9 @@ def _workers(f: Survey) -> Decisions:
 
 
 RULES: tuple[Callable[[Survey], Decisions], ...] = (
-    _model, _input, _anchors, _augment, _batch, _norm, _length, _rate, _precision, _output, _workers,
+    _model, _intensity, _input, _anchors, _augment, _batch, _norm, _length, _rate, _precision, _output, _workers,
 )  # fmt: skip
 """Each yields what it would decide; settings that were chosen stay."""
 
-OF_NETWORK = (_model, _input, _anchors, _norm, _output)
+OF_NETWORK = (_model, _intensity, _input, _anchors, _norm, _output)
 """Rules about the network; they are left out where it is built already."""

@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 import torch
 
-from maskwright.codec import FieldError, Section, filled, is_unset, open_field
+from maskwright.codec import UNSET, FieldError, Section, filled, is_unset, open_field
 from maskwright.errors import ConfigError, WeightsError
 from maskwright.models import zoo
 from maskwright.models.base import AnyModel, Config
 from maskwright.models.family import build as build_config
 from maskwright.models.family import family_of
 from maskwright.samples.inputs import scaled_spec
-from maskwright.types import Classes, Fit, InputSpec
+from maskwright.types import Classes, Fit, InputSpec, Intensity
 from maskwright.weights.class_rows import class_count
 from maskwright.weights.files import WeightsFile, names_file, read
 from maskwright.weights.keyrules import Converted
@@ -37,7 +37,8 @@ class NetworkSettings(Section):
 
     model: zoo name. weights: checkpoint or zoo name to begin with, of any classes; of another family the backbone is
     taken. None begins with random weights. size: input short edge, or side of the square. fit, max_size, shrink,
-    enlarge: as in `InputSpec`. anchors: sides in input pixels, one for each level (C4: all of its one level).
+    enlarge: as in `InputSpec`. intensity: how images with more than 8 bits become 0..255, as text (`types.Intensity`);
+    "auto" leaves it open. anchors: sides in input pixels, one for each level (C4: all of its one level).
     score_threshold, max_instances: what the trained model reports unless asked otherwise.
     None keeps what the model has.
     """
@@ -49,12 +50,20 @@ class NetworkSettings(Section):
     max_size: int | None = open_field(None, low=1)
     shrink: bool | None = open_field(None)
     enlarge: float | None = open_field(None, low=1)
+    intensity: str | None = open_field(None)
     anchors: tuple[float, ...] | None = open_field(None)
     score_threshold: float | None = open_field(None, low=0, high=1)
     max_instances: int | None = open_field(None, low=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.intensity == "auto":
+            object.__setattr__(self, "intensity", UNSET)
+        elif isinstance(self.intensity, str):
+            try:
+                Intensity.parse(self.intensity)
+            except ConfigError as error:
+                raise FieldError(str(error), ("intensity",)) from None
         sides = self.anchors
         if sides is not None and not is_unset(sides) and not (sides and all(side > 0 for side in sides)):
             raise FieldError(f"anchors are positive pixels, at least one, got {sides}.", ("anchors",))
@@ -187,6 +196,7 @@ def input_spec(spec: InputSpec, settings: NetworkSettings) -> InputSpec:
     if settings.size is not None:
         spec = scaled_spec(spec, settings.size)
     given = {k: getattr(settings, k) for k in ("max_size", "shrink", "enlarge")}
+    given["intensity"] = None if settings.intensity is None else Intensity.parse(settings.intensity)
     return replace(spec, **{k: v for k, v in given.items() if v is not None})
 
 

@@ -99,8 +99,9 @@ def fingerprint(settings: Resolved, data: Dataset) -> dict[str, str]:
 
 
 def upgraded(fingerprint: Mapping[str, str]) -> dict[str, str]:
-    """A fingerprint of a version that had no sections, as this one writes it; another one as it is."""
+    """A fingerprint of an earlier version, without sections or with fewer settings, as this one writes it."""
     out = {PATHS.get(name, name): value for name, value in fingerprint.items()}
+    out.setdefault(PATHS["intensity"], "null")
     if out.get(PATHS["norm"]) == '"auto"':
         out[PATHS["norm"]] = "null"
     return out

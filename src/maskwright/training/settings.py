@@ -150,5 +150,5 @@ def as_started(config: TrainConfig, path: Path) -> TrainConfig:
     """The settings of a run that is resumed: what is left open is as the run was started, as in `path`."""
     if not path.exists():
         return config
-    then = read(path)
+    then = Resolved.of(read(path))  # what the version that wrote it did not know has its fallback
     return config.changed(**{name: then.value(name) for name in PATHS if config.is_open(name)})

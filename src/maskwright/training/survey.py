@@ -9,11 +9,14 @@ Letters: N objects, P images. Arrays are float64; sides and edges in pixels.
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskwright import media
 from maskwright.data.dataset import Dataset
+from maskwright.errors import DataError, ImageError
 from maskwright.ops.warp import input_size, padded_size
 from maskwright.training.compute import Device
 from maskwright.training.config import TrainConfig
@@ -21,6 +24,24 @@ from maskwright.training.network import Start, input_spec
 from maskwright.types import InputSpec, IntArray, Size
 
 Array = NDArray[np.float64]
+
+
+LOOKED, DECODED = 100, 8  # images whose headers are read, and deep ones that are decoded
+
+
+class Deep(NamedTuple):
+    """The values of an image with more than 8 bits. full: they are those of 16 bits and use most of their range."""
+
+    numbers: str
+    low: float
+    high: float
+
+    @property
+    def full(self) -> bool:
+        return self.numbers == "uint16" and self.high - self.low >= 2**15
+
+    def __str__(self) -> str:
+        return f"{self.numbers}, most values in {self.low:.6g}..{self.high:.6g}"
 
 
 class Survey:
@@ -59,6 +80,23 @@ class Survey:
         if len(self.typical) < 4 or high < 1.5 * low:
             return False
         return bool(np.log(self.typical).std() < np.log(self.typical / self.edge[self.used]).std())
+
+    @cached_property
+    def deep(self) -> tuple[int, list[Deep]]:
+        """How many images were looked at, and the values of those with more than 8 bits, a few of them."""
+        step, looked = max(1, self.images // LOOKED), 0
+        deep: list[Deep] = []
+        for i in range(0, self.images, step):
+            try:
+                with media.opened(self.dataset.path(i)) as file:
+                    looked += 1
+                    if file.deep and len(deep) < DECODED and (values := file.decode().values) is not None:
+                        finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+                        low, high = np.percentile(finite, (1, 99.8)) if finite.size else (0, 0)
+                        deep.append(Deep(values.dtype.name, float(low), float(high)))
+            except (ImageError, DataError, OSError):  # found and named where the image is used
+                continue
+        return looked, deep
 
     def edges(self) -> Array:
         """Edges that sides are shares of: each image's own, or the typical one at a fixed scale."""

@@ -26,6 +26,8 @@ from maskwright.types.network import PrototypeMasks as PrototypeMasks
 from maskwright.types.network import RawDetections as RawDetections
 from maskwright.types.network import Semantic as Semantic
 from maskwright.types.network import Target as Target
+from maskwright.types.spec import FULL as FULL
 from maskwright.types.spec import Fit as Fit
 from maskwright.types.spec import InputSpec as InputSpec
+from maskwright.types.spec import Intensity as Intensity
 from maskwright.types.spec import OutputSpec as OutputSpec

@@ -1,12 +1,80 @@
 """What a model says of its two ends: how an image becomes its input, and how raw detections become instances."""
 
+import math
+import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError
 
 Fit = Literal["short_edge", "stretch", "letterbox"]
+IntensityRule = Literal["full", "values", "percentiles"]
+
+
+@dataclass(frozen=True)
+class Intensity(Section):
+    """How the stored values of an image with more than 8 bits become 0..255; images of 8 bits are taken as they are.
+
+    rule: "full" scales 0..65535, the range of 16 bits, the same for every image; "values" scales the stored values
+        low..high, the same for every image (a camera of 12 bits: 0..4095); "percentiles" scales what lies between the
+        percentiles low and high of each image. Values beyond both ends become black and white.
+    As text, `parse`: "full", "bits:12", "values:0..4095", "percentiles" (1 to 99.8) or "percentiles:1..99.8".
+    """
+
+    rule: IntensityRule = "full"
+    low: float = 0.0
+    high: float = 65535.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ConfigError(
+                f"Intensity: low must be less than high, got {self.low:g} and {self.high:g}.", options=_HOW
+            )
+        if self.rule == "percentiles" and not (self.low >= 0 and self.high <= 100):
+            raise ConfigError(
+                f"Intensity: percentiles lie in 0..100, got {self.low:g} and {self.high:g}.", options=_HOW
+            )
+
+    @classmethod
+    def of_bits(cls, bits: int) -> Self:
+        """The values of a camera that uses the lowest `bits` of 16."""
+        if not 1 <= bits <= 16:
+            raise ConfigError(f"A grey value has 1 to 16 bits, got {bits}.", options=("bits",))
+        return cls("values", 0.0, 2.0**bits - 1)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From its text, see above. Raises ConfigError."""
+        rule, _, rest = text.strip().partition(":")
+        if rule == "bits" and rest.isascii() and rest.isdigit():
+            return cls.of_bits(int(rest[:9]))
+        if rule in ("full", "percentiles") and not rest:
+            return cls() if rule == "full" else cls("percentiles", 1.0, 99.8)
+        ends = re.fullmatch(rf"({_NUMBER})\.\.({_NUMBER})", rest)
+        if rule not in ("values", "percentiles") or ends is None:
+            raise ConfigError(
+                f"'{text[:60]}' is no intensity: expected full, bits:12, values:0..4095, percentiles or "
+                "percentiles:1..99.8.",
+                options=_HOW,
+            )
+        return cls("values" if rule == "values" else "percentiles", float(ends[1]), float(ends[2]))
+
+    @classmethod
+    def of(cls, given: "Intensity | str") -> "Intensity":
+        """A text parsed, or the value itself."""
+        return cls.parse(given) if isinstance(given, str) else given
+
+    def __str__(self) -> str:
+        return self.rule if self.rule == "full" else f"{self.rule}:{self.low:.10g}..{self.high:.10g}"
+
+
+FULL = Intensity()
+"""The full range of 16 bits, where nothing else is chosen."""
+
+_HOW = ("intensity",)
+_NUMBER = r"[-+]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][-+]?\d{1,3})?"
 
 
 @dataclass(frozen=True)
@@ -26,6 +94,7 @@ class InputSpec(Section):
         of stretched images.
     channels: order the network was trained with. mean, std: in units of 0..255, in that order.
     multiple: the input is padded right and bottom with zeros to a multiple of this many pixels.
+    intensity: how images with more than 8 bits become 0..255, before all else.
     """
 
     size: int = ranged(800, low=1)
@@ -38,6 +107,7 @@ class InputSpec(Section):
     shrink: bool = True
     enlarge: float | None = ranged(None, low=1)
     fit: Fit = "short_edge"
+    intensity: Intensity = FULL
 
     def __post_init__(self) -> None:
         super().__post_init__()

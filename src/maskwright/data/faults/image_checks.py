@@ -79,12 +79,13 @@ def sizes(image: CheckedImage, look: ImageLook) -> Findings:
 
 def contents(image: CheckedImage, look: ImageLook) -> Findings:
     suffix, kind = PurePosixPath(image.name).suffix.lower(), f"{look.kind}, mode {look.mode}"
-    peak = look.peak or 0
+    deep = look.deep
+    dim = deep is not None and deep.numbers == "uint16" and 0 < deep.most - deep.least < 2**14
     for fault, is_so, text in (
         ("blank-image", look.blank, "all pixels are the same"),
         ("multi-frame-image", look.frames > 1, f"{look.frames} frames"),
-        ("deep-image", look.deep, kind),
-        ("dim-image", 0 < peak < 2**12, f"the highest value is {peak} ({peak.bit_length()} of 16 bits)"),
+        ("deep-image", deep is not None, "" if deep is None else f"{look.kind}, {deep.words}"),
+        ("dim-image", dim, "" if deep is None else f"{deep.words} of 0..65535"),
         ("alpha-channel", look.clear, kind),
         ("cmyk-image", look.mode == "CMYK", look.kind),
         ("large-image", look.size[0] * look.size[1] > _LARGE, of_size(look.size)),

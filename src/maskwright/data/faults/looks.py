@@ -5,7 +5,6 @@ size fit in memory.
 """
 
 import hashlib
-import io
 import os
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy.fft import dctn
 
 from maskwright import media
@@ -28,12 +27,28 @@ _SIDE = 32  # of the small grey image that similar images are found by
 
 
 @dataclass(frozen=True, slots=True)
+class Deep:
+    """Values with more than 8 bits: NumPy's name of the numbers, least and highest, and how many are not finite."""
+
+    numbers: str
+    least: float
+    most: float
+    holes: int
+
+    @property
+    def words(self) -> str:
+        """For a message."""
+        holes = f", {self.holes} NaN or infinite" if self.holes else ""
+        return f"{self.numbers}, values {self.least:.6g}..{self.most:.6g}{holes}"
+
+
+@dataclass(frozen=True, slots=True)
 class ImageLook:
     """The facts of one image file. problem: why it cannot be used (fault, message), or None.
 
     kind, mode: Pillow's words for the format and the channels. size: (H, W) as it is read, upright; stored: before the
-    EXIF turn. turn: EXIF orientation, 1 upright. frames: pages of the file. deep: 16 bits a channel; peak: the highest
-    value of 16-bit grey, else None. clear: some pixel is not opaque. grey, blank: of the pixels. digest, pixels:
+    EXIF turn. turn: EXIF orientation, 1 upright. frames: pages of the file. deep: the numbers of an image with more
+    than 8 bits, else None. clear: some pixel is not opaque. grey, blank: of the pixels. digest, pixels:
     hashes of the bytes and of the RGB values; an empty one is unknown and equals no other. sketch: 64 bits that
     similar images share; small: (16, 16) uint8 grey.
     """
@@ -46,8 +61,7 @@ class ImageLook:
     stored: Size = (0, 0)
     turn: int = 1
     frames: int = 1
-    deep: bool = False
-    peak: int | None = None
+    deep: Deep | None = None
     clear: bool = False
     grey: bool = False
     blank: bool = False
@@ -154,14 +168,15 @@ def look(path: Path) -> ImageLook:
         return ImageLook(path, ("unreadable-image", f"cannot be read ({error.strerror})"))
     known: dict[str, Any] = {"digest": hashlib.blake2b(content, digest_size=16).digest()}
     try:
-        with media.open_image(io.BytesIO(content), path.name) as image:
-            width, height = image.size
-            known |= {"kind": image.format or "", "mode": image.mode, "stored": (height, width)}
+        with media.opened(content) as file:
+            height, width = stored = file.stored_size()
+            known |= {"kind": file.kind, "mode": file.mode, "stored": stored, "turn": file.turn()}
             if height * width > media.MAX_PIXELS:
                 text = f"{height}x{width} = {height * width} pixels; at most {media.MAX_PIXELS} are read"
                 return ImageLook(path, ("oversized-image", text), **known)
-            known |= _decoded(image)
-            known["deep"] = image.mode.startswith("I") or (known["kind"] == "PNG" and content[24:25] == b"\x10")
+            pixels = file.decode()
+            known |= _of_pixels(media.rgb_of(pixels, media.PERCENTILES, path.name))
+            known |= {"clear": pixels.clear, "deep": _deep(pixels), "frames": file.pages}
     except ImageError as error:
         fault = "truncated-image" if error.code == "damaged-pixels" else "unreadable-image"
         text = str(error)
@@ -169,20 +184,13 @@ def look(path: Path) -> ImageLook:
     return ImageLook(path, **known)
 
 
-def _decoded(image: Image.Image) -> dict[str, Any]:
-    """The facts that need all pixels, as fields of `ImageLook`. Raises ImageError where they cannot be decoded."""
-    turn = media.orientation(image)
-    media.load_pixels(image, "the file")
-    out: dict[str, Any] = {"turn": turn}
-    if image.mode.startswith("I"):
-        out["peak"] = int(np.asarray(image).max())
-    if "A" in image.getbands() and image.mode != "LAB":  # whose A is from green to red
-        out["clear"] = int(np.asarray(image.getchannel("A")).min()) < 255
-    elif "transparency" in image.info:
-        out["clear"] = True
-    pixels = media.as_image(image if turn == 1 else ImageOps.exif_transpose(image))
-    out["frames"] = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
-    return out | _of_pixels(pixels)
+def _deep(pixels: media.Stored) -> Deep | None:
+    """The numbers of an image with more than 8 bits, without its opacity."""
+    if pixels.values is None or pixels.values.dtype == np.uint8:
+        return None
+    values = pixels.values[..., :-1] if pixels.alpha else pixels.values
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    return Deep(str(values.dtype), finite.min().item(), finite.max().item(), values.size - finite.size)
 
 
 def without_tag(look: ImageLook, *, upright: bool) -> ImageLook:
@@ -193,15 +201,18 @@ def without_tag(look: ImageLook, *, upright: bool) -> ImageLook:
     bare = replace(look, turn=1, kind="PNG")
     if upright:
         return replace(bare, stored=look.size)
-    return replace(bare, **_of_pixels(pixels_of(look.path, upright=False)))
+    with media.opened(look.path) as file:
+        pixels = media.rgb_of(file.decode(upright=False), media.PERCENTILES, file.name)
+    return replace(bare, **_of_pixels(pixels))
 
 
-def pixels_of(path: Path, *, upright: bool) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB of an image file, as it is shown or as it is stored."""
-    if upright:
-        return media.read_image(path)
-    with media.open_image(io.BytesIO(path.read_bytes()), path.name) as image:
-        return media.as_image(image)
+def pixels_of(path: Path, *, upright: bool) -> NDArray[Any]:
+    """The pixels of an image file to write anew, as it is shown or as it is stored: RGB, or 16-bit grey as it is."""
+    with media.opened(path) as file:
+        pixels = file.decode(upright=upright)
+        if pixels.values is not None and pixels.values.dtype == np.uint16 and pixels.values.ndim == 2:
+            return pixels.values
+        return media.rgb_of(pixels, media.PERCENTILES, file.name)
 
 
 def _of_pixels(pixels: NDArray[np.uint8]) -> dict[str, Any]:
