@@ -7,6 +7,7 @@ that it has where nothing else decides either.
 import dataclasses
 import enum
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -146,7 +147,7 @@ def _value(hint: Any, value: Any, off: bool, path: Sequence[str]) -> Any:
 
 
 def _exactly(kind: type[Any], value: Any) -> Any:
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
     if type(value) is not kind:
         raise TypeError

@@ -13,12 +13,14 @@ A message says what failed, what was expected, what was found, where, and what t
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
 class MaskwrightError(Exception):
     """Root of all errors raised on purpose by maskwright.
 
+    message: what a file may have made long in it is shortened (`shortened`).
     options: names of the parameters with which the caller can avoid the error, e.g. ("images",). The message names
     none in the spelling of one front end: the command line shows `--images`, Python code reads `images=`.
     code: a short fixed name of the fault where a caller reacts to it ("nothing-to-learn"), so that nobody parses the
@@ -26,7 +28,7 @@ class MaskwrightError(Exception):
     """
 
     def __init__(self, message: str = "", *, options: Iterable[str] = (), code: str = "") -> None:
-        super().__init__(message)
+        super().__init__(shortened(message))
         self.options = tuple(options)
         self.code = code
 
@@ -67,6 +69,16 @@ NOTHING_TO_LEARN = "nothing-to-learn"
 
 MOST_NAMED = 60
 """Largest number of names that a message lists."""
+
+
+LONGEST_WORD, LONGEST_MESSAGE = 300, 3000
+
+
+def shortened(text: str) -> str:
+    """A text for a message: of a very long word in it, and of the whole where it is very long, the two ends."""
+    if len(text) > LONGEST_WORD:
+        text = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:200]}...{word[0][-50:]}", text)
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:2000]} ... {text[-800:]}"
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -69,7 +69,8 @@ def check(
     if json_file is not None:
         content = report.as_json() | ({} if made is None else {"repair": made.as_json()})
         with replacing(json_file) as part:
-            part.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+            text = json.dumps(content, indent=1, ensure_ascii=False)
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")  # lone surrogates, as JSON writes them
         say(f"All findings: {json_file}")
     if after.failed(strict=strict):
         raise typer.Exit(1)

@@ -104,6 +104,8 @@ def _listed(path: Path) -> list[str | Path]:
     entries = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not entries:
         raise ImageError(f"{path}: the list names no image.")
+    if "\0" in "".join(entries):
+        raise ImageError(f"{path}: expected a text list of images, one per line (it has zero bytes).")
     return [entry if _is_url(entry) else path.parent / entry for entry in entries]
 
 

@@ -31,6 +31,9 @@ __all__ = [
 FARTHEST = 1e6
 """Polygon coordinates beyond this many pixels are refused as damaged: rasterising costs memory along every edge."""
 
+MOST_DRAWN = 2**29
+"""Pixels of the largest rectangle that a mask is drawn in: a few letters may state any number of them."""
+
 
 # ---- run lengths ------------------------------------------------------------------------------------------------
 
@@ -59,7 +62,7 @@ def decode(rles: Sequence[dict[str, Any]], size: Size | None = None) -> Masks:
         size = own if size is None else (int(size[0]), int(size[1]))
         if own != size:
             raise DataError(f"RLE {index}: its size is {list(own)}, expected {list(size)} (H, W) as in the others.")
-        corner, crop = _crop_of_runs(_counts_of(rle["counts"], own, index), own)
+        corner, crop = _crop_of_runs(_counts_of(rle["counts"], own, index), own, index)
         corners.append(corner)
         crops.append(crop)
     if size is None:
@@ -148,7 +151,7 @@ def _unpack(text: bytes, index: int) -> IntArray:
     return values
 
 
-def _crop_of_runs(runs: IntArray, size: Size) -> tuple[tuple[int, int], BoolArray]:
+def _crop_of_runs(runs: IntArray, size: Size, index: int) -> tuple[tuple[int, int], BoolArray]:
     """(top, left) and the tight crop of the mask that `runs` encode."""
     height = size[0]
     ends = np.cumsum(runs)
@@ -162,6 +165,8 @@ def _crop_of_runs(runs: IntArray, size: Size) -> tuple[tuple[int, int], BoolArra
     top, bottom = (0, height) if wraps else (int(row.min()), int(last_row.max()) + 1)
     left, right = int(column[0]), int(last_column[-1]) + 1
     h, w = bottom - top, right - left
+    if h * w > MOST_DRAWN:
+        raise DataError(f"RLE {index}: the mask lies in {h}x{w} pixels; at most {MOST_DRAWN} are drawn.")
     first = (column - left) * h + row - top
     steps = np.zeros(h * w + 1, np.int8)
     steps[first] += 1

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from maskwright.atomic import replacing
 from maskwright.codec import decode, encode
 from maskwright.errors import DataError, MaskwrightError, MissingExtraError
+from maskwright.media import MAX_PIXELS
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Instances, IntArray, Landmarks, Masks, Size
 
@@ -227,7 +228,7 @@ class Prediction(Instances):
             return cls(**_fields(document))
         except KeyError as error:
             raise DataError(f"{name}: the key {error} is missing.") from error
-        except (MaskwrightError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (MaskwrightError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
             raise DataError(f"{name}: {error}") from error
 
     def _needed_masks(self, purpose: str) -> Masks:
@@ -274,6 +275,8 @@ def _semantic_rows(semantic: IntArray) -> list[dict[str, Any]]:
 
 def _semantic_of(rows: list[dict[str, Any]], size: Size) -> IntArray:
     """What `_semantic_rows` was made of."""
+    if size[0] * size[1] > MAX_PIXELS:
+        raise DataError(f"a semantic map of {size[0]}x{size[1]} pixels; at most {MAX_PIXELS} are read.")
     out = np.full(size, -1, np.int64)
     masks = mask_ops.decode([row["segmentation"] for row in rows], size)
     for row, (top, left), crop in zip(rows, masks.corners, masks.bitmaps, strict=True):
@@ -306,10 +309,10 @@ def _fields(document: dict[str, Any]) -> dict[str, Any]:
 
 def _column(rows: list[dict[str, Any]], key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """(N, *shape) float32 of one key of every row."""
-    out = np.zeros((len(rows), *shape), np.float32)
-    for i, row in enumerate(rows):
-        value = np.asarray(row[key], np.float32)
+    values = [np.asarray(row[key], np.float64) for row in rows]
+    for i, value in enumerate(values):
         if value.shape != shape:
             raise DataError(f"instance {i}: {key} has shape {value.shape}, expected {shape}.")
-        out[i] = value
-    return out
+        if not (np.abs(value) <= np.finfo(np.float32).max).all():
+            raise DataError(f"instance {i}: {key} is not finite: {str(rows[i][key])[:60]}.")
+    return np.array(values, np.float32).reshape(len(rows), *shape)

@@ -39,7 +39,7 @@ def read(path: str | os.PathLike[str], **given: Any) -> TrainConfig:
         content = tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"There is no settings file at {path}. Write one first.", options=("write_config",)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8 or TOML, numbers of thousands of digits, deep lists
         raise ConfigError(f"{path} is not a TOML file: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read as settings: {error.strerror or error}.") from error

@@ -150,8 +150,9 @@ def test_numbers_that_json_cannot_hold(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"odd": 3', '"odd": NaN'))
     with pytest.raises(DataError, match=r"b\.json: cannot be written, a number is NaN or infinite"):
         coco.save(tmp_path / "b.json", coco.load(path))
-    path.write_text('{"images": [' + "9" * 5000 + "]}")
-    with pytest.raises(DataError, match="not JSON text"):
+    rest = '"annotations": [], "categories": [{"id": 1, "name": "a"}]'
+    path.write_text('{"images": [' + "9" * 5000 + f"], {rest}}}")
+    with pytest.raises(DataError, match="image 0 of the list: expected a JSON object, got inf"):
         coco.load(path)
 
 

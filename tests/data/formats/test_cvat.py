@@ -508,7 +508,7 @@ def test_faults_of_the_whole_file(tmp_path: Path) -> None:
         (good.replace("<annotations>", '<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotations>', 1), r"document type"),
         (good.replace("annotations>", "annotation>"), r"begins with <annotations>, this with <annotation>"),
         (good.replace('width="30"', 'width="wide"'), r"line \d+: 'width' must be a whole number, got 'wide'"),
-        (good.replace('width="30"', 'width="0"'), r"width and height must be at least 1, got 0 and 20"),
+        (good.replace('width="30"', 'width="0"'), r"height and width must be at least 1, got 20 and 0"),
         (good.replace('name="a.png"', ""), r"line \d+: the image has no name"),
         (good.replace("<name>car</name>", ""), r"line \d+: the label has no name"),
         (good.replace("</annotations>", '<track id="1" label="car"/></annotations>'), r"has both <image> and <track>"),

@@ -15,8 +15,16 @@ from maskwright.data.dataset import Dataset
 from maskwright.data.faults.table import Finding, Section
 from maskwright.data.formats.coco.ids import number_names
 from maskwright.data.formats.coco.layout import parts_of
-from maskwright.data.formats.coco.rows import MOST_PIXELS, annotation_row, category_rows, image_row
-from maskwright.data.formats.shared.fields import RecordError, Row, read_json, short, whole, write_sections
+from maskwright.data.formats.coco.rows import annotation_row, category_rows, image_row
+from maskwright.data.formats.shared.fields import (
+    RecordError,
+    Row,
+    read_json,
+    short,
+    size_problem,
+    whole,
+    write_sections,
+)
 from maskwright.data.formats.shared.image_files import found_name
 from maskwright.errors import DataError
 from maskwright.types import Size
@@ -86,7 +94,7 @@ def read(path: Path, images: Path | None = None, format: str | None = None) -> R
                 return _of_json(file, _root(parts[0].folders, content) if images is None else images, content)
         chosen = formats.recognise(path) if format is None else formats.find(format)
         more = (faults,) if chosen.tolerant else ()
-        dataset = chosen.load(path, images, *more)  # not formats.load, which corrects the names of images
+        dataset = chosen.read(path, images, *more)  # not formats.load, which corrects the names of images
         return of_dataset(dataset, faults)
     except DataError as error:
         problem = str(error).removeprefix(f"{path}: ")  # the finding names the file itself
@@ -130,7 +138,7 @@ def finite(value: Any) -> bool:
 def stated_size(row: Row) -> Size | None:
     """(H, W) of an image record; None where it is missing or impossible."""
     height, width = whole(row.get("height")), whole(row.get("width"))
-    if height is None or width is None or min(height, width) < 1 or height * width > MOST_PIXELS:
+    if height is None or width is None or size_problem((height, width)):
         return None
     return height, width
 

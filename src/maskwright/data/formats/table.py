@@ -3,13 +3,16 @@
 A format is one folder of `data/formats/` and one row of `FORMATS`.
 """
 
+import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco, cvat, label_studio, labelme, masks, voc, yolo, youtube_vis
@@ -54,6 +57,15 @@ class Format:
     crowds: bool = True
     tolerant: bool = False
     segmentation: bool = False
+
+    def read(self, *arguments: Any) -> Dataset:
+        """`load`, with a DataError also for what the operating system refuses, such as a name that is too long."""
+        try:
+            return self.load(*arguments)
+        except OSError as error:
+            raise DataError(
+                f"{arguments[0]}: {error.filename or 'a file'} cannot be read ({error.strerror})."
+            ) from error
 
 
 _ROWS = (
@@ -117,7 +129,7 @@ def load(
     chosen = None if format is None else find(format)
     if not place.exists():
         raise DataError(f"{place}: there is no such file or folder (working folder: {os.getcwd()}).")
-    dataset = with_slashes((chosen or recognise(place)).load(place, folder))
+    dataset = with_slashes((chosen or recognise(place)).read(place, folder))
     if not dataset.doubt:
         return dataset
     if chosen is None:
@@ -157,13 +169,31 @@ def save(
         raise ConfigError(f"The format '{format}' is only read. It can be written as one of {others}.", options=("to",))
     if not chosen.crowds and any(a.crowd for rows in dataset.annotations.values() for a in rows):
         dataset.require_objects()  # else nothing would be left of the annotations
-    try:
+    with _as_data_error(place, dataset):
         lost = chosen.save(place, dataset, copy, *(() if segmentation is None else (segmentation,)))
-    except FileExistsError as error:
-        raise DataError(str(error)) from error
     maps = 0 if dataset.semantic_maps is None else len(dataset)
     unseen = sentence(len(missing), "image{s} without a file, so not compared with the record", list(map(str, missing)))
     return (*lost, *unseen, *sentence(maps, "image{s} without the semantic maps of the data set"))
+
+
+@contextmanager
+def _as_data_error(place: Path, dataset: Dataset) -> Iterator[None]:
+    """Whatever keeps a data set from being written because of its content, as a DataError that names a file."""
+    try:
+        yield
+    except FileExistsError as error:
+        raise DataError(str(error)) from error
+    except DataError as error:
+        if any(str(named) in str(error) for named in (dataset.source, place)):
+            raise
+        raise DataError(f"{dataset.source}: {error}", options=error.options) from error
+    except UnicodeEncodeError as error:
+        text = f"{error.object!r} holds half a character (a lone surrogate), which no text file can. Rename it."
+        raise DataError(f"{dataset.source}: {text}") from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise DataError(f"{dataset.source}: {error}. Give the image or class a shorter name.") from error
 
 
 def recognise(place: Path) -> Format:

@@ -42,7 +42,6 @@ _OUTCOMES = {
     _TURNED: "read as turned outlines, whose extent is the box",
 }
 _CATEGORY = frozenset(("id", "name", "keypoints", "skeleton"))
-MOST_PIXELS = 2**32 - 1  # what run lengths can count
 _IMAGE = frozenset(("id", "file_name", "height", "width"))
 _ANNOTATION = frozenset(("id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation"))
 _LANDMARKS = frozenset(("keypoints", "num_keypoints"))
@@ -108,7 +107,7 @@ class Categories:
             return None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise at.fault(f"'keypoints' must be the list of the landmarks' names, got {short(names)}.")
-        links = [at.pair(pair, "'skeleton'") for pair in row.get("skeleton") or ()]
+        links = [at.pair(pair, "'skeleton'") for pair in at.listed(row.get("skeleton") or [], "'skeleton'")]
         first = 1
         if any(0 in pair for pair in links):
             first = 0
@@ -170,11 +169,6 @@ def read_images(
             measured.append(name)
         else:
             size = at.size(row)
-        if size[0] * size[1] > MOST_PIXELS:
-            raise at.fault(
-                f"height {size[0]} and width {size[1]} make more pixels than run lengths can count ({MOST_PIXELS}); "
-                f"correct the size of {name}."
-            )
         video = row.get("video_id")
         frame, extra = split_frame({k: v for k, v in row.items() if k not in _IMAGE}, frames[video])
         frames[video] += 1

@@ -72,7 +72,8 @@ class Labels:
         drawing = parse_xml(f"<svg>{self._svg[skeleton]}</svg>".encode(), where)
         nodes = {e.get("data-node-id"): e.get("data-label-name") for e in drawing.iter("circle")}
         ends = [(nodes.get(e.get("data-node-from")), nodes.get(e.get("data-node-to"))) for e in drawing.iter("line")]
-        return Landmarks(names, tuple((names.index(a), names.index(b)) for a, b in ends if a in names and b in names))
+        links = tuple((names.index(a), names.index(b)) for a, b in ends if a in names and b in names)
+        return Landmarks(names, links)
 
 
 def landmark_sets(classes: Classes, labels: Labels, things: Sequence[ShapeGroup]) -> tuple[Landmarks | None, ...]:

@@ -19,19 +19,23 @@ from numpy.typing import NDArray
 
 from maskwright.data.dataset import RLE, Dataset, ImageRecord
 from maskwright.data.formats.cvat.labels import Labels, landmark_sets
-from maskwright.data.formats.shared.fields import short
+from maskwright.data.formats.shared.fields import short, size_problem, whole
 from maskwright.data.formats.shared.image_files import image_files, relative_names, require_folder, size_of
 from maskwright.data.formats.shared.outlines import box_corners, collect, ellipse, rle_of, turned
 from maskwright.data.formats.shared.saving import FileOrFolder
 from maskwright.data.formats.shared.shapes import LoosePoints, ShapeGroup, assembled, left_out_notes
 from maskwright.data.formats.shared.xml_tree import line, read_xml, text_of
 from maskwright.errors import DataError
+from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Clip, Frame, Size
 
 LAYOUT = FileOrFolder("annotations.xml", "images")
 
 OWN = frozenset(("is_crowd", "track_id"))
 """The attributes that are fields here."""
+
+MOST_FRAMES = 1_000_000
+"""Of a video: nine hours. A few letters may state any number."""
 
 _OBJECTS = ("polygon", "mask", "ellipse", "box", "skeleton")
 _OTHERS = {"polyline": "lines", "cuboid": "cuboids", "tag": "tags of whole images"}
@@ -95,8 +99,8 @@ def _still(reader: "_Reader", element: Element, root: Path, k: int) -> tuple[Ima
     if not name:
         raise reader.fault(element, "the image has no name.")
     size = reader.whole(element, "height"), reader.whole(element, "width")
-    if min(size) < 1:
-        raise reader.fault(element, f"width and height must be at least 1, got {size[1]} and {size[0]} ({name}).")
+    if problem := size_problem(size):
+        raise reader.fault(element, f"{problem} ({name})")
     subset = element.attrib.get("subset", "default")
     extra = {} if subset == "default" else {"split": subset}
     if not (root / name).is_file() and (root / subset / name).is_file():
@@ -151,7 +155,8 @@ def _tracks(reader: "_Reader", tracks: Sequence[Element], frames: range, size: S
     """The shapes of one video by frame: each is valid until the next row of its track."""
     things: dict[int, list[ShapeGroup]] = {frame: [] for frame in frames}
     for k, track in enumerate(tracks):
-        label, number = reader.label(track), int(track.attrib["id"]) if track.attrib.get("id", "").isdecimal() else k
+        label, stated = reader.label(track), whole(track.attrib.get("id"))
+        number = k if stated is None or stated < 0 else stated
         rows = sorted((e for e in track if e.tag in _OBJECTS), key=lambda e: reader.whole(e, "frame"))
         reader.left_out["tracks of points, lines or cuboids"] += not rows
         starts = [reader.whole(row, "frame") for row in rows]
@@ -174,14 +179,19 @@ def _tracks(reader: "_Reader", tracks: Sequence[Element], frames: range, size: S
 def _frames(reader: "_Reader", task: Element, tracks: Sequence[Element]) -> range:
     """The frame numbers of a task; where they are not stated, up to the last one of a track."""
     texts = [text_of(task, key) or "" for key in ("start_frame", "stop_frame", "size", "frame_filter")]
-    start, stop, size, step = (int(t) if t.isdecimal() else None for t in (*texts[:3], texts[3].rpartition("step=")[2]))
+    words = (*texts[:3], texts[3].rpartition("step=")[2])
+    start, stop, size, step = (whole(t) if t.isdecimal() else None for t in words)
     start, step = start or 0, step or 1
     if stop is not None:
-        return range(start, stop + 1, step)
-    if size is not None:
-        return range(start, start + size * step, step)
-    rows = (e for track in tracks for e in track if e.tag in _OBJECTS)
-    return range(1 + max((reader.whole(e, "frame") for e in rows), default=-1))
+        frames = range(start, stop + 1, step)
+    elif size is not None:
+        frames = range(start, start + size * step, step)
+    else:
+        rows = (e for track in tracks for e in track if e.tag in _OBJECTS)
+        frames = range(1 + max((reader.whole(e, "frame") for e in rows), default=-1))
+    if len(frames[: MOST_FRAMES + 1]) > MOST_FRAMES:
+        raise reader.fault(task, f"its frames go from {frames.start} to {frames[-1]}; at most {MOST_FRAMES} are read.")
+    return frames
 
 
 def _frame_names(root: Path, frames: range, task: Element, subset: str, earlier: Counter[int]) -> list[str]:
@@ -213,9 +223,10 @@ def _frame_size(reader: "_Reader", task: Element, first: Path) -> Size:
     if element is None:
         return size_of(first, reader.path)
     values = text_of(element, "height") or "", text_of(element, "width") or ""
-    if not all(v.isdecimal() and int(v) > 0 for v in values):
+    height, width = (whole(value) for value in values)
+    if height is None or width is None or size_problem((height, width)):
         raise reader.fault(element, f"original_size must have width and height in pixels, got {short(values)}.")
-    return int(values[0]), int(values[1])
+    return height, width
 
 
 # ---- shapes ---------------------------------------------------------------------------------------------------------
@@ -323,6 +334,8 @@ class _Reader:
             window = f"left {left}, top {top}, width {width}, height {height}"
             image = f"{size[0]}x{size[1]} (height x width)"
             raise self.fault(element, f"the mask's window ({window}) leaves the image of {image}.")
+        if width * height > mask_ops.MOST_DRAWN:
+            raise self.fault(element, f"the mask's window has more than {mask_ops.MOST_DRAWN} pixels.")
         flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
         return rle_of(flat.reshape(height, width), top, left, size)
 

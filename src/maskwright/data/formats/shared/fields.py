@@ -24,7 +24,15 @@ from maskwright.types import Clip, Frame, Size
 Box = tuple[float, float, float, float]
 Row = dict[str, Any]
 
-_WHOLE = re.compile(r"\s*[+-]?\d{1,4000}\s*")  # Python reads no longer ones
+MOST_DIGITS, MOST_LEVELS = 300, 64
+"""Of a whole number, which then is a float too; of lists and objects inside each other."""
+
+MOST_PIXELS = 2**32 - 1
+"""Of an image: what run lengths can count."""
+
+_WHOLE = re.compile(rf"\s*[+-]?\d{{1,{MOST_DIGITS}}}\s*")
+_LONG_NUMBER = re.compile(rb"\d{%d}" % MOST_DIGITS)
+_NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 _FRAME = frozenset(("video_id", "video", "frame_index"))
 
 
@@ -91,8 +99,8 @@ class Record:
     def size(self, row: Row, height: str = "height", width: str = "width") -> Size:
         """(H, W) from the two fields of these names."""
         size = self.whole(row, height), self.whole(row, width)
-        if min(size) < 1:
-            raise self.fault(f"{height} and {width} must be at least 1, got {size[0]} and {size[1]}.")
+        if problem := size_problem(size, height, width):
+            raise self.fault(problem)
         return size
 
     def number(self, row: Row, key: str) -> float:
@@ -120,6 +128,12 @@ class Record:
     def box(self, value: Any) -> Box:
         """x, y, width, height of the file as xyxy."""
         return box_from_xywh(self.box_xywh(value))
+
+    def listed(self, value: Any, what: str) -> list[Any]:
+        """The value itself, if it is a list."""
+        if not isinstance(value, list):
+            raise self.fault(f"{what} must be a list, got {short(value)}.")
+        return value
 
     def pair(self, value: Any, what: str) -> tuple[int, int]:
         """Two whole numbers."""
@@ -170,6 +184,16 @@ class Record:
         elif not isinstance(counts, str):
             raise self.fault(f"'counts' must be a string (compressed) or a list of whole numbers, got {short(counts)}.")
         return {"size": list(size), "counts": counts}
+
+
+def size_problem(size: Size, height: str = "height", width: str = "width") -> str | None:
+    """What is wrong with the (H, W) of an image, in words; None for nothing. height, width: the names of the fields."""
+    if min(size) < 1:
+        return f"{height} and {width} must be at least 1, got {size[0]} and {size[1]}."
+    if size[0] * size[1] > MOST_PIXELS:
+        pixels = f"more pixels than run lengths can count ({MOST_PIXELS})"
+        return f"{height} {size[0]} and {width} {size[1]} make {pixels}; correct the size."
+    return None
 
 
 def identified(source: Path, rows: list[Any], kind: str) -> Iterator[tuple[Record, int, Row]]:
@@ -226,17 +250,43 @@ def read_bytes(source: Path) -> bytes:
 
 
 def read_json(source: Path) -> Any:
-    """The parsed file. Raises DataError, naming line and column, where it is not JSON."""
+    """The parsed file. Raises DataError, naming line and column, where it is not JSON.
+
+    More than `MOST_LEVELS` levels are refused, and a whole number of more than `MOST_DIGITS` digits is a float, mostly
+    infinite like 1e999: what checks, copies and writes records need not defend itself against either.
+    """
     content = read_bytes(source)
+    too_deep = f"lists and objects lie in each other on more than {MOST_LEVELS} levels; no annotation tool writes this"
     try:
-        return json.loads(content)
+        parsed = json.loads(content, parse_int=_number if _LONG_NUMBER.search(content) else None)
+        if not _is_shallow(content):
+            raise ValueError(too_deep)
+        return parsed
+    except RecursionError as error:
+        raise DataError(f"{source}: not JSON text ({too_deep}).") from error
     except json.JSONDecodeError as error:
         raise DataError(
             f"{source}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}). "
             f"Was the file cut off or edited by hand?"
         ) from error
-    except (ValueError, RecursionError) as error:  # text that is not UTF-8, numbers of thousands of digits
+    except ValueError as error:  # text that is not UTF-8 among them
         raise DataError(f"{source}: not JSON text ({error}).") from error
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= MOST_DIGITS else float(digits)
+
+
+def _is_shallow(content: bytes) -> bool:
+    """Whether valid JSON has at most `MOST_LEVELS` levels. Each round below takes the innermost level away."""
+    if not json.detect_encoding(content).startswith("utf-8"):
+        content = content.decode(json.detect_encoding(content)).encode()
+    if b"\\" in content:
+        content = re.sub(rb"\\.", b"", content, flags=re.DOTALL)  # escaped quotes
+    outside = b"".join(content.translate(None, _NO_STRUCTURE).split(b'"')[::2])
+    for _ in range(MOST_LEVELS):
+        outside = outside.replace(b"[]", b"").replace(b"{}", b"")
+    return not outside
 
 
 def read_text(source: Path) -> str:

@@ -121,7 +121,7 @@ def polygons_of(rows: Sequence[Annotation], size: Size) -> list[Polygons | None]
     """
     out: list[Polygons | None] = [None if a.segmentation is None else () for a in rows]
     lengths = [k for k, a in enumerate(rows) if isinstance(a.segmentation, dict)]
-    masks = draw_segmentations([rows[k].segmentation or {} for k in lengths], size)
+    masks = draw_named([(rows[k].segmentation or {}, f"annotation {rows[k].id}") for k in lengths], size)
     for k, parts in zip(lengths, mask_ops.to_polygons(masks), strict=True):
         out[k] = tuple(mask_ops.with_seams(part).reshape(-1) for part in parts)
     return [a.segmentation if isinstance(a.segmentation, tuple) else p for a, p in zip(rows, out, strict=True)]
@@ -198,7 +198,7 @@ def union(outlines: Sequence[Polygons | RLE], size: Size) -> Polygons | RLE:
 
 def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> NDArray[np.float64]:
     """A flat polygon within 0.05 pixels of an ellipse; turned clockwise on screen."""
-    most = max(rx, ry, _CIRCLE_ERROR)
+    most = min(max(rx, ry, _CIRCLE_ERROR), mask_ops.FARTHEST)
     count = max(12, math.ceil(math.pi / math.acos(1 - min(_CIRCLE_ERROR / most, 1.0))))
     at = 2 * np.pi * np.arange(count) / count
     return turned(np.stack([x + rx * np.cos(at), y + ry * np.sin(at)], axis=1), x, y, degrees).reshape(-1)

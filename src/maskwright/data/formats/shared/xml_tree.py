@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
-from maskwright.data.formats.shared.fields import read_bytes
+from maskwright.data.formats.shared.fields import MOST_LEVELS, read_bytes
 from maskwright.errors import DataError
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -26,11 +26,21 @@ def read_xml(path: Path) -> Element:
 
 def parse_xml(content: bytes, name: str) -> Element:
     """The root element of `content`; `name` is what messages call it."""
-    builder, parser = TreeBuilder(), expat.ParserCreate()
+    builder, parser, level = TreeBuilder(), expat.ParserCreate(), 0
     parser.buffer_text = True
 
     def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal level
+        level += 1
+        if level > MOST_LEVELS:
+            text = f"elements lie in each other on more than {MOST_LEVELS} levels; no annotation tool writes this."
+            raise DataError(f"{name}: line {parser.CurrentLineNumber}: {text}")
         builder.start(tag, {**attributes, _LINE: str(parser.CurrentLineNumber)})
+
+    def end(tag: str) -> None:
+        nonlocal level
+        level -= 1
+        builder.end(tag)
 
     def declared(*_: Any) -> None:
         raise DataError(
@@ -39,7 +49,7 @@ def parse_xml(content: bytes, name: str) -> Element:
         )
 
     parser.StartElementHandler = start
-    parser.EndElementHandler = builder.end
+    parser.EndElementHandler = end
     parser.CharacterDataHandler = builder.data
     parser.StartDoctypeDeclHandler = declared
     parser.EntityDeclHandler = declared

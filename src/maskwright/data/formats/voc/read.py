@@ -249,9 +249,9 @@ class _Reader:
             if value == VOID:
                 continue
             crop = objects[window] == value
-            votes = np.bincount(classes[window][crop])
-            index = int(votes.argmax())
-            self.counts["mixed"] += int((votes > 0).sum()) > 1
+            indices, votes = np.unique(classes[window][crop], return_counts=True)  # an index may be a colour of 24 bits
+            index = int(indices[votes.argmax()])
+            self.counts["mixed"] += len(indices) > 1
             if index in (0, VOID) or index > len(self.known.names):
                 what = "background" if index == 0 else "void" if index == VOID else f"class {index}"
                 raise DataError(

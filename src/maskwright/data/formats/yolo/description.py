@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskwright.data.formats.shared.fields import Record, read_names, read_text, short
+from maskwright.data.formats.shared.fields import Record, read_names, short, whole
 from maskwright.data.formats.shared.image_files import require_folder
-from maskwright.errors import ConfigError, DataError
+from maskwright.data.formats.shared.yaml_tree import read_yaml
+from maskwright.errors import DataError
 from maskwright.types import Landmarks
+
+MOST_LANDMARKS = 10_000
+"""Of an object: a file of a few letters must not ask for more memory than there is."""
 
 _PARTS = ("train", "val", "test")
 STAND_IN = "stand_in"
@@ -108,14 +112,7 @@ def _parts(at: Record, table: Mapping[str, Any], base: Path) -> tuple[dict[str, 
 
 
 def _parse(source: Path) -> dict[str, Any]:
-    import yaml  # type: ignore[import-untyped]
-
-    try:
-        table = yaml.load(read_text(source), Loader=yaml.BaseLoader)  # no conversion: a class may be called "no"
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark is not None else ""
-        raise DataError(f"{source}: not valid YAML{line} ({getattr(error, 'problem', error)}).") from error
+    table = read_yaml(source)
     if not isinstance(table, dict):
         raise DataError(f"{source}: expected 'names', 'train' and 'val', got {short(table)}.")
     return table
@@ -189,23 +186,21 @@ def _landmarks(at: Record, table: Mapping[str, Any], names: Sequence[str]) -> tu
     shape = table.get("kpt_shape")
     if shape is None:
         return None, False
-    if not isinstance(shape, list) or len(shape) != 2 or not str(shape[0]).isdecimal() or shape[1] not in ("2", "3"):
-        raise at.fault(f"'kpt_shape' must be [number of landmarks, 2 or 3], got {short(shape)}.")
-    count = int(shape[0])
+    count = whole(shape[0]) if isinstance(shape, list) and len(shape) == 2 else None
+    if count is None or not 0 <= count <= MOST_LANDMARKS or shape[1] not in ("2", "3"):
+        wanted = f"[number of landmarks, 0 to {MOST_LANDMARKS}; 2 or 3]"
+        raise at.fault(f"'kpt_shape' must be {wanted}, got {short(shape)}.")
     flip, called = table.get("flip_idx"), table.get("kpt_names")
     mirrored = None
     if flip:
-        if not isinstance(flip, list) or sorted(flip) != sorted(map(str, range(count))):
+        if not isinstance(flip, list) or sorted(map(str, flip)) != sorted(map(str, range(count))):
             raise at.fault(f"'flip_idx' must name each of the landmarks 0 to {count - 1} once, got {short(flip)}.")
         mirrored = tuple(map(int, flip))
+    numbered = Landmarks(tuple(map(str, range(count))), mirrored=mirrored or tuple(range(count)))
     marks = []
     for label in range(len(names)):
         own = called.get(str(label)) if isinstance(called, dict) else called
         if own is not None and (not isinstance(own, list) or len(own) != count):
             raise at.fault(f"'kpt_names' must have {count} names for each class, got {short(own)}.")
-        points = tuple(map(str, own)) if own else tuple(map(str, range(count)))
-        try:
-            marks.append(Landmarks(points, mirrored=mirrored or (None if own else tuple(range(count)))))
-        except ConfigError as error:
-            raise at.fault(str(error)) from error
+        marks.append(Landmarks(tuple(map(str, own)), mirrored=mirrored) if own else numbered)
     return tuple(marks), shape[1] == "3"

@@ -1,0 +1,256 @@
+"""Small sound inputs for every reader: data sets that we write, and by hand what we read but do not write."""
+
+import base64
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from maskwright import media
+from maskwright.data import formats
+from maskwright.data.dataset import Dataset
+from maskwright.data.formats.shared.fields import box_to_xywh
+from maskwright.data.synthetic import clips_fixture, coco_fixture, scenes_fixture
+from maskwright.ops import masks as mask_ops
+from maskwright.results.prediction import Prediction
+from maskwright.training import settings
+from maskwright.training.config import TrainConfig
+
+SIZE = (24, 32)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A sound input. place: what is read. damaged: the files of it that are damaged. format: of a data set."""
+
+    place: Path
+    damaged: Sequence[Path]
+    format: str = ""
+
+
+def alone(path: Path) -> Case:
+    """One file."""
+    return Case(path, [path])
+
+
+# ---- data sets that we write ----------------------------------------------------------------------------------------
+
+
+def still(folder: Path) -> Dataset:
+    """Polygons, run lengths, a crowd, an image without objects."""
+    return formats.load(coco_fixture(folder, 1, images=3, size=SIZE, objects=3), folder / "images")
+
+
+def points(folder: Path) -> Dataset:
+    """Outlines with landmarks."""
+    return scenes_fixture(folder, 2, images=2, size=SIZE, objects=2, classes=2)
+
+
+def pose(folder: Path) -> Dataset:
+    """Boxes with landmarks, equally many for each class."""
+    data = scenes_fixture(folder, 2, images=2, size=SIZE, objects=2, classes=1)
+    bare = {i: tuple(replace(a, segmentation=None) for a in own if not a.crowd) for i, own in data.annotations.items()}
+    return replace(data, annotations=bare)
+
+
+def clips(folder: Path) -> Dataset:
+    """Two clips of three frames, with tracks."""
+    return clips_fixture(3, folder, clips=2, frames=3, size=SIZE, objects=2, classes=2)
+
+
+def written(format: str, patterns: Sequence[str], *sets: Callable[[Path], Dataset]) -> Callable[[Path], list[Case]]:
+    """Writes data sets as `format`; the files that fit a pattern are damaged, one named twice twice as often."""
+
+    def cases(folder: Path) -> list[Case]:
+        found = []
+        for k, one in enumerate(sets):
+            place = folder / f"set{k}"
+            formats.save(place, one(folder / f"source{k}"), format)
+            found.append(Case(place, matching(place, patterns), format))
+        return found
+
+    return cases
+
+
+def foreground(folder: Path) -> list[Case]:
+    """Label images, to be read as masks of classes."""
+    return [replace(case, format="foreground") for case in written("masks", ["masks/*.png"], still)(folder)]
+
+
+def matching(place: Path, patterns: Sequence[str]) -> list[Path]:
+    """The files below a folder that fit, those of each pattern in turn."""
+    return [path for pattern in patterns for path in sorted(place.glob(pattern))]
+
+
+def tables(folder: Path) -> list[Case]:
+    """Lists of classes, images and objects beside the annotations; only those are damaged."""
+    data, made = still(folder / "source"), []
+    names = "\n".join(data.classes.names) + "\n"
+    for name, file, text in (
+        ("masks", "classes.txt", names),
+        ("dsb2018", "classes.txt", names),
+        ("voc", "class_names.txt", "_background_\n" + names),
+        ("labelme", "labels.txt", "__ignore__\n" + names),
+        ("yolo", "classes.txt", names),
+    ):
+        place = folder / name
+        formats.save(place, data, name)
+        (place / file).write_text(text)
+        if name == "yolo":
+            (place / "data.yaml").unlink()
+        made.append(Case(place, matching(place, ["*.txt", "*.csv", "ImageSets/**/*.txt"]), name))
+    return made
+
+
+# ---- annotations by hand --------------------------------------------------------------------------------------------
+
+_LABELS = """<labels><label><name>car</name><type>any</type></label><label><name>good</name><type>tag</type></label>
+<label><name>pose</name><type>skeleton</type><svg>&lt;line data-node-from="2" data-node-to="1"&gt;&lt;/line&gt;
+&lt;circle data-node-id="1" data-label-name="head"&gt;&lt;/circle&gt;
+&lt;circle data-node-id="2" data-label-name="tail"&gt;&lt;/circle&gt;</svg></label>
+<label><name>head</name><type>points</type><parent>pose</parent></label>
+<label><name>tail</name><type>points</type><parent>pose</parent></label></labels>
+"""
+_POSE = """<skeleton label="pose" z_order="0" group_id="4" FRAME><points label="head" points="3.5,4"></points>
+<points label="tail" outside="0" occluded="1" points="7,8"></points></skeleton>
+"""
+_SHAPES = """<polygon label="car" points="2,3;8,3;8,9;2,9" occluded="1" z_order="1" group_id="4">
+<attribute name="is_crowd">false</attribute><attribute name="track_id">3</attribute></polygon>
+<ellipse label="car" cx="12" cy="9" rx="5" ry="3" rotation="30"></ellipse>
+<box label="car" xtl="3" ytl="4" xbr="9" ybr="12" rotation="45.5"></box>
+<box label="car" xtl="3" ytl="4" xbr="9" ybr="12"></box>
+<mask label="car" rle="1, 2, 1, 3, 2" left="4" top="7" width="3" height="3"></mask>
+<points label="nose" points="4,5" group_id="4"></points>
+<polyline label="car" points="1,1;2,2"></polyline>
+<tag label="good"></tag>
+"""
+_VIDEO = """<size>5</size><start_frame>0</start_frame><stop_frame>4</stop_frame><frame_filter>step=1</frame_filter>
+<original_size><width>32</width><height>24</height></original_size>
+"""
+_TRACKS = """<track id="0" label="car">
+<box frame="0" outside="0" keyframe="1" xtl="0" ytl="4" xbr="5" ybr="9"></box>
+<polygon frame="2" outside="0" keyframe="1" points="2,3;8,3;8,9;2,9"></polygon>
+<box frame="3" outside="1" keyframe="1" xtl="3" ytl="4" xbr="8" ybr="9"></box></track>
+"""
+
+
+def cvat(folder: Path) -> list[Case]:
+    """Every shape of CVAT for images, tracks of a video, and what we write."""
+    shapes = _SHAPES + _POSE.replace("FRAME", "")
+    names = [f"frame_{k:06d}.png" for k in range(5)]
+    stills = "".join(f'<image id="{k}" name="{names[k]}" width="32" height="24">\n{shapes}</image>\n' for k in (0, 1))
+    tracks = _TRACKS + '<track id="1" label="pose">' + _POSE.replace("FRAME", 'frame="1"') + "</track>\n"
+    made = []
+    for kind, text in (
+        ("images", f"<meta><task><size>2</size>{_LABELS}</task></meta>\n{stills}"),
+        ("video", f"<meta><task>{_VIDEO}{_LABELS}</task></meta>\n{tracks}"),
+    ):
+        for name in names:
+            _noise(folder / kind / "images" / name)
+        (folder / kind / "annotations.xml").write_text(f"<annotations><version>1.1</version>{text}</annotations>\n")
+        made.append(Case(folder / kind, [folder / kind / "annotations.xml"], "cvat"))
+    return made + written("cvat", ["annotations.xml"], points)(folder)
+
+
+def labelme(folder: Path) -> list[Case]:
+    """Every shape of LabelMe, and what we write."""
+    inside = folder / "hand"
+    mask = io.BytesIO()
+    Image.fromarray(np.full((4, 5), 255, np.uint8)).save(mask, "PNG")
+    content = base64.b64encode(mask.getvalue()).decode()
+    shapes: list[dict[str, Any]] = [
+        {"label": "a", "points": [[1, 1], [9, 1], [5, 9.5]], "shape_type": "polygon", "group_id": 1, "flags": {}},
+        {"label": "a", "points": [[1, 1], [9, 8]], "shape_type": "rectangle", "flags": {"crowd": True}},
+        {"label": "b", "points": [[12, 12], [12, 15]], "shape_type": "circle", "description": "round"},
+        {"label": "b", "points": [[12, 12], [16, 15]], "shape_type": "mask", "mask": content, "track_id": 4},
+        {"label": "nose", "points": [[4, 5]], "shape_type": "point", "group_id": 1, "flags": {"hidden": True}},
+        {"label": "road", "points": [[4, 5], [6, 7]], "shape_type": "linestrip"},
+        {"label": "b", "points": [[2, 2], [8, 2], [8, 8], [2, 8]], "shape_type": "oriented_rectangle"},
+    ]
+    for name in ("a", "b"):
+        _noise(inside / f"{name}.png")
+        document: dict[str, Any] = {"version": "5.4.1", "flags": {}, "shapes": shapes, "imagePath": f"{name}.png"}
+        document |= {"imageData": None, "imageHeight": SIZE[0], "imageWidth": SIZE[1]}
+        document["landmarks"] = {"a": {"names": ["nose", "tail"], "links": [[0, 1]], "mirrored": [0, 1]}}
+        (inside / f"{name}.json").write_text(json.dumps(document))
+    return [Case(inside, matching(inside, ["*.json"]), "labelme"), *written("labelme", ["**/*.json"], clips)(folder)]
+
+
+def _noise(path: Path) -> None:
+    media.write_image(path, np.random.default_rng(len(path.name)).integers(0, 255, (*SIZE, 3), np.uint8))
+
+
+# ---- images, results, settings --------------------------------------------------------------------------------------
+
+
+def images(folder: Path) -> list[Case]:
+    """An image of each kind that is read; those that this Pillow cannot write are left out."""
+    rng = np.random.default_rng(5)
+    rgb, grey = rng.integers(0, 255, (*SIZE, 3), np.uint8), rng.integers(0, 255, SIZE, np.uint8)
+    deep, turned = grey.astype(np.uint16) << 6, Image.Exif()
+    frames = [Image.fromarray(np.roll(grey, k)) for k in (1, 2)]
+    turned[0x0112] = 6
+    kinds: list[tuple[str, NDArray[Any], dict[str, Any]]] = [
+        ("a.jpg", rgb, {"exif": turned}), ("progressive.jpg", rgb, {"progressive": True}), ("grey.jpg", grey, {}),
+        ("a.png", rgb, {}), ("deep.png", deep, {}), ("small.png", grey[:2, :3], {}),
+        ("clear.png", grey, {"transparency": 3}),
+        ("a.tif", rgb, {}), ("deep.tif", deep, {}), ("lzw.tif", grey, {"compression": "tiff_lzw"}),
+        ("zip.tif", rgb, {"compression": "tiff_adobe_deflate"}), ("jpeg.tif", rgb, {"compression": "jpeg"}),
+        ("float.tif", grey.astype(np.float32), {}), ("whole.tif", grey.astype(np.int32), {}),
+        ("stack.tif", grey, {"save_all": True, "append_images": frames}), ("a.gif", grey, {}),
+        ("moving.gif", grey, {"save_all": True, "append_images": frames}), ("a.bmp", rgb, {}), ("a.ppm", rgb, {}),
+        ("a.webp", rgb, {}), ("lossless.webp", rgb, {"lossless": True}), ("a.jp2", rgb, {}), ("a.avif", rgb, {}),
+    ]  # fmt: skip
+    cases = []
+    for name, values, options in kinds:
+        try:
+            Image.fromarray(values).save(folder / name, **options)
+        except (OSError, KeyError, ValueError):
+            (folder / name).unlink(missing_ok=True)
+            continue
+        cases.append(alone(folder / name))
+    return cases
+
+
+def results(folder: Path) -> list[Case]:
+    """COCO result lists of boxes and of masks, for the data set `still` in the same folder."""
+    data, rows = still(folder), []
+    for i, record in enumerate(data.images):
+        for k, a in enumerate(data.of(i)):
+            row = {"image_id": record.id, "category_id": data.classes.ids[a.label], "score": 0.25 + k / 8}
+            rows.append({**row, "bbox": box_to_xywh(a.box), "segmentation": mask_ops.encode(data.draw(i, [a]))[0]})
+    (folder / "masks.json").write_text(json.dumps(rows))
+    (folder / "boxes.json").write_text(json.dumps([{k: v for k, v in r.items() if k != "segmentation"} for r in rows]))
+    return [alone(folder / "masks.json"), alone(folder / "boxes.json")]
+
+
+def predictions(folder: Path) -> list[Case]:
+    """Saved predictions with masks and with landmarks."""
+    cases = []
+    for name, data in (("masks", still(folder / "still")), ("points", points(folder / "points"))):
+        truth = data.truth(0)
+        Prediction(**{name: getattr(truth, name) for name in truth.__dataclass_fields__}).save(folder / f"{name}.json")
+        cases.append(alone(folder / f"{name}.json"))
+    return cases
+
+
+def configs(folder: Path) -> list[Case]:
+    """Settings of a training run, few and many."""
+    (folder / "few.toml").write_text('epochs = 3\nmodel = "mask_rcnn_r50_fpn"\n[augment]\nflip_horizontal = 0.5\n')
+    config = TrainConfig(data="a.json", out="run", epochs=3, batch_size=2, size=64, seed=1)
+    (folder / "many.toml").write_text(settings.text(config))
+    return [alone(folder / "few.toml"), alone(folder / "many.toml")]
+
+
+def image_lists(folder: Path) -> list[Case]:
+    """A text file that lists images."""
+    for name in ("a.png", "b c.png"):
+        _noise(folder / name)
+    (folder / "list.txt").write_text("# two\na.png\n\nb c.png\n")
+    return [alone(folder / "list.txt")]
