@@ -19,6 +19,9 @@ C = TypeVar("C")
 T = TypeVar("T")
 
 
+_LONGEST = 200  # characters of a value in a message
+
+
 class Unset(enum.Enum):
     """The type of `UNSET`."""
 
@@ -104,7 +107,8 @@ def decode(kind: type[C], values: Mapping[str, Any], *, off: bool = False, path:
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for key in values:
         if key not in fields:
-            raise FieldError(f"{kind.__name__} has no field '{key}'.{suggest(key, fields)}", (*path, key))
+            known = f"{kind.__name__} has no field {_shown(key)}.{suggest(str(key)[:_LONGEST], fields)}"
+            raise FieldError(known, (*path, key))
     required = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
     if missing := [n for n in required if n not in values]:
         raise FieldError(f"{kind.__name__} needs {', '.join(missing)}.", path)
@@ -114,7 +118,7 @@ def decode(kind: type[C], values: Mapping[str, Any], *, off: bool = False, path:
         try:
             built[key] = _value(hints[key], value, off, (*path, key))
         except TypeError:
-            raise FieldError(f"{key} is {named(hints[key], off)}, got {value!r}.", (*path, key)) from None
+            raise FieldError(f"{key} is {named(hints[key], off)}, got {_shown(value)}.", (*path, key)) from None
     try:
         return kind(**built)
     except ConfigError as error:
@@ -159,6 +163,11 @@ def _optional(hint: Any) -> tuple[Any, bool]:
     if typing.get_origin(hint) not in (types.UnionType, typing.Union):
         return hint, False
     return next(a for a in typing.get_args(hint) if a is not types.NoneType), True
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
 def named(hint: Any, off: bool = False) -> str:
@@ -207,8 +216,13 @@ class Range:
     open_low: bool = False
     open_high: bool = False
 
-    def check(self, name: str, value: float) -> None:
-        """Raises FieldError where the value of this field is out of range."""
+    def check(self, name: str, value: float | Sequence[Any]) -> None:
+        """Raises FieldError where the value of this field, or one in it, is out of range."""
+        if isinstance(value, tuple | list):
+            for one in value:
+                self.check(name, one)
+            return
+        assert not isinstance(value, Sequence)
         inside = self.low <= value <= self.high and value < math.inf
         if inside and not (self.open_low and value == self.low) and not (self.open_high and value == self.high):
             return

@@ -1,5 +1,6 @@
 """From names and files to predictors: what fits is loaded to the same bits, what does not is named."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from maskwright.errors import ConfigError, WeightsError
@@ -16,7 +18,7 @@ from maskwright.models.coco_classes import COCO
 from maskwright.models.rcnn import RCNN, RCNNConfig, tiny
 from maskwright.predictor.load import build, load
 from maskwright.types import Classes
-from maskwright.weights.files import read, save_checkpoint
+from maskwright.weights.files import KEY, read, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -201,6 +203,35 @@ def test_models_in_the_package_load_without_a_network(name: str) -> None:
 def test_device_and_precision_are_checked_before_anything_is_read(options: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load("no/such/file.safetensors", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"channels": 65536, "backbone": "resnet101"}, "does not fit this RCNN"),  # 300 GB of weights
+        ({"num_classes": 2**31}, "numel|does not fit|memory|names 2 classes"),
+        ({"roi": {"box_convs": 2**31}}, "box_convs is at least 0 and at most 64"),
+        ({"roi": {"box_width": "wide"}}, "box_width is a whole number, got 'wide'"),
+        ({"rpn": {"sizes": "32"}}, "sizes is a list of lists, got '32'"),
+        ({"rpn": {"sizes": [[8.0], [], [32.0], [64.0], [128.0]]}}, "equally many sides for each level"),
+        ({"rpn": {"ratios": [0.5, "1", 2.0]}}, "ratios is a list of numbers"),
+        ({"spec": {"std": [1.0, float("nan"), 1.0]}}, "std is above 0"),
+        ({"spec": {"size": 2**31}}, "size is at least 1 and at most 65536"),
+        ({"strides": []}, "describes no network"),
+        ({"backbone": "x" * 100_000}, "has no model"),
+    ],
+)
+def test_a_config_is_checked_whole_before_memory_is_taken(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    path = save(tmp_path / "best.safetensors")
+    file = read(path)
+    assert file.header is not None
+    config = {k: {**v, **change.get(k, {})} if isinstance(v, dict) else change.get(k, v)
+              for k, v in file.header["config"].items()}  # fmt: skip
+    save_file(file.tensors, path, metadata={KEY: json.dumps({**file.header, "config": config})})
+    with pytest.raises(WeightsError, match=said) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 2000
 
 
 def test_bf16_on_a_processor_that_cannot_multiply_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,11 @@ import json
 import os
 import pickle
 import struct
+import zipfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ from safetensors.torch import save_file
 
 from maskwright.errors import WeightsError
 from maskwright.weights import arrays_pickle
-from maskwright.weights.files import read, save_checkpoint, sniff
+from maskwright.weights.files import KEY, read, save_checkpoint, sniff
 
 HEADER = {"architecture": "rcnn", "config": {"depth": 50}, "classes": {"names": ["nucleus"], "ids": [1]}}
 
@@ -372,3 +375,50 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         sniff(tmp_path / "nowhere" / "a.pth")
     with pytest.raises(WeightsError, match="Cannot read"):
         sniff(tmp_path)
+
+
+# ---- what is no dense tensor of plain numbers, and what would take all time or memory --------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: torch.zeros(3).to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (lambda: torch.zeros(3, dtype=torch.complex64), "complex64"),
+        (lambda: torch.empty(2**30, 2**10, device="meta"), "without values of its own"),
+        (lambda: torch.zeros(1).expand(2**20, 2**20), r"shape \(1048576, 1048576\)"),
+        (lambda: torch.eye(3).to_sparse(), "sparse"),
+    ],
+)
+def test_tensors_of_other_kinds_are_named(tmp_path: Path, make: Callable[[], torch.Tensor], kind: str) -> None:
+    torch.save({"model": {"a": make()}}, tmp_path / "odd.pth")
+    with pytest.raises(WeightsError, match=rf"odd\.pth: entry 'a' is of type .*{kind}.*expected dense tensors"):
+        read(tmp_path / "odd.pth")
+
+
+@pytest.mark.parametrize("depth", [5000, 200_000])
+def test_a_header_or_pickle_that_lies_deep_in_itself(tmp_path: Path, depth: int) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "deep.safetensors", metadata={KEY: "[" * depth + "]" * depth})
+    with pytest.raises(WeightsError, match=r"deep\.safetensors"):
+        read(tmp_path / "deep.safetensors")
+    (tmp_path / "deep.pkl").write_bytes(b"\x80\x02})" + b"\x85" * depth + b"K\x01s.")  # tuples, as the key of a dict
+    with pytest.raises(WeightsError, match=r"deep\.pkl"):
+        read(tmp_path / "deep.pkl")
+
+
+def test_dicts_that_hold_each_other_many_times(tmp_path: Path) -> None:
+    """Sixty of them would be 2**60 once they are written out."""
+    inner: dict[str, Any] = {}
+    for _ in range(60):
+        inner = {"a": inner, "b": inner}
+    (tmp_path / "many.pkl").write_bytes(pickle.dumps({"model": inner}, 2))
+    with pytest.raises(WeightsError, match="nested more than 4 deep"):
+        read(tmp_path / "many.pkl")
+
+
+def test_a_torch_file_that_grows_a_thousand_times(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({}))
+        archive.writestr("archive/data/0", bytes(10_000_000))
+    with pytest.raises(WeightsError, match=r"bomb\.pth.*100 times as large as the file"):
+        read(tmp_path / "bomb.pth")

@@ -36,6 +36,18 @@ State = TypeVar("State")
 MASK_PARTS: tuple[type[Part], ...] = (BoxMasks, PrototypeMasks)
 
 
+POSITIVE: dict[str, float] = {"low": 0, "open_low": True, "high": 1e6}
+"""Bounds of sides in pixels and of ratios."""
+
+
+def check_anchors(sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> None:
+    """Raises ConfigError unless each level has as many anchors: a head slides over all of them."""
+    if len({len(level) for level in sizes}) != 1 or not sizes[0] or not ratios:
+        raise ConfigError(
+            f"sizes has equally many sides for each level, ratios is not empty, got {sizes} and {ratios}."
+        )
+
+
 def draws_of(generator: Draws, count: int) -> list[torch.Generator | None]:
     """The generator of each of `count` images."""
     if generator is None or isinstance(generator, torch.Generator):
@@ -58,10 +70,10 @@ class Config(Section):
 
     num_classes: int = ranged(80, low=1)
     backbone: str = "resnet50"
-    strides: tuple[int, ...] = (4, 8, 16, 32)
-    channels: int = 256
+    strides: tuple[int, ...] = ranged((4, 8, 16, 32), low=1, high=1024)
+    channels: int = ranged(256, low=1, high=2**16)
     norm: NormKind = "frozen"
-    norm_eps: float = 1e-5
+    norm_eps: float = ranged(1e-5, low=0, high=1)
     neck_norm: bool = False
     spec: InputSpec = field(default_factory=InputSpec)
     output: OutputSpec = field(default_factory=OutputSpec)

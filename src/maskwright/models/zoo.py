@@ -12,6 +12,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from maskwright.codec import decode, encode
 from maskwright.errors import ConfigError, MaskwrightError, WeightsError, suggest
 from maskwright.models.base import AnyModel, Config
@@ -20,7 +23,9 @@ from maskwright.models.entry import Published as Published
 from maskwright.models.family import FAMILIES, family_name
 from maskwright.models.family import build as build_config
 from maskwright.types import Classes, Landmarks
-from maskwright.weights.load import Known, Shapes, shapes_of
+from maskwright.weights.load import Known, Shapes, check_fits, shapes_of
+
+_LONGEST = 1000  # characters of a reason
 
 DEFAULT_PUBLISHER = "detectron2"
 """Whose weights a bare name means where there are two: the ones with the higher published AP."""
@@ -91,12 +96,19 @@ def full_name(name: str) -> str:
         return name
 
 
-def rebuild(header: Mapping[str, Any], source: object = "The checkpoint") -> tuple[AnyModel, Classes]:
+def rebuild(
+    header: Mapping[str, Any], source: object = "The checkpoint", state: Mapping[str, Tensor] | None = None
+) -> tuple[AnyModel, Classes]:
     """The network, with random weights, and the classes that the header of one of our checkpoints describes.
 
-    source: the file, for messages. Raises WeightsError where the header does not describe a network.
+    source: the file, for messages. state: its tensors, with which the network is compared before it takes any memory.
+    Raises WeightsError where the header does not describe a network, or one that the tensors do not fit.
     """
     config, classes = network_of(header, source)
+    if state is not None:
+        with _describing(source), torch.device("meta"):
+            outline = build_config(config)
+        check_fits(outline, state, str(source))
     with _describing(source):
         return build_config(config), classes
 
@@ -112,16 +124,20 @@ def _describing(source: object) -> Iterator[None]:
     """Turns whatever a damaged description raises into a WeightsError that names the file."""
     try:
         yield
-    except (MaskwrightError, KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = str(error) if isinstance(error, MaskwrightError) else f"its config or classes are damaged ({error!r})."
-        raise WeightsError(f"{source} describes no network that this maskwright can rebuild: {reason}") from error
+    except Exception as error:
+        damage = f"its config or classes are damaged ({type(error).__name__}: {str(error)[:200]})."
+        reason = str(error) if isinstance(error, MaskwrightError) else damage
+        text = f"{source} describes no network that this maskwright can rebuild: {reason[:_LONGEST]}"
+        raise WeightsError(text) from error
 
 
 def _network_of(header: Mapping[str, Any]) -> tuple[Config, Classes]:
     family = header.get("family", "rcnn")
     if family not in FAMILIES:
-        raise WeightsError(f"There is no model family '{family}'.{suggest(str(family), FAMILIES)}")
+        raise WeightsError(f"There is no model family '{str(family)[:100]}'.{suggest(str(family)[:100], FAMILIES)}")
     about = header["classes"]
+    if not all(isinstance(name, str) for name in about["names"]) or not all(type(i) is int for i in about["ids"]):
+        raise WeightsError("classes are names, which are texts, and ids, which are whole numbers.")
     marks = [None if row is None else decode(Landmarks, row) for row in about.get("landmarks") or ()]
     classes = Classes(about["names"], about["ids"], marks or None)
     return decode(FAMILIES[family].config, header["config"]), classes

@@ -88,7 +88,7 @@ def _from_checkpoint(path: Path) -> tuple[AnyModel, Classes]:
 
 def _rebuilt(file: WeightsFile, header: Mapping[str, Any]) -> tuple[AnyModel, Classes]:
     """The network that the header describes, with the file's weights; every error names the file."""
-    model, classes = zoo.rebuild(header, file.path)
+    model, classes = zoo.rebuild(header, file.path, file.tensors)
     if len(classes) != model.config.num_classes:
         raise WeightsError(f"{file.path} names {len(classes)} classes, its network has {model.config.num_classes}.")
     load_into(model, file.tensors, str(file.path))

@@ -97,13 +97,13 @@ class InputSpec(Section):
     intensity: how images with more than 8 bits become 0..255, before all else.
     """
 
-    size: int = ranged(800, low=1)
-    max_size: int | None = ranged(1333, low=1)
+    size: int = ranged(800, low=1, high=2**16)
+    max_size: int | None = ranged(1333, low=1, high=2**20)
     resize: Literal["pillow", "float"] = "float"
     channels: Literal["RGB", "BGR"] = "RGB"
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
-    multiple: int = ranged(32, low=1)
+    mean: tuple[float, float, float] = ranged((123.675, 116.28, 103.53), low=-1e6, high=1e6)
+    std: tuple[float, float, float] = ranged((58.395, 57.12, 57.375), low=0, open_low=True, high=1e6)
+    multiple: int = ranged(32, low=1, high=4096)
     shrink: bool = True
     enlarge: float | None = ranged(None, low=1)
     fit: Fit = "short_edge"
@@ -117,8 +117,8 @@ class InputSpec(Section):
             raise ConfigError("InputSpec: enlarge needs fit 'short_edge' or 'letterbox'; stretching reaches any size.")
         object.__setattr__(self, "mean", tuple(float(v) for v in self.mean))
         object.__setattr__(self, "std", tuple(float(v) for v in self.std))
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ConfigError(f"InputSpec: mean and std are three numbers each, std positive, got {self}.")
+        if len(self.mean) != 3 or len(self.std) != 3:
+            raise ConfigError(f"InputSpec: mean and std are three numbers each, got {self.mean} and {self.std}.")
 
     def fitted_by(self, fit: Fit) -> "InputSpec":
         """The same images brought to the input in another way; limits that this way has no use for are lifted."""

@@ -8,16 +8,21 @@ against its shape and dtype.
 
 import math
 import pickle
+import pickletools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.errors import WeightsError
+
+_LONGEST, _TUPLES, _DEEPEST = 1_000_000, 50_000, 4
+"""Instructions and tuples of a pickle, and dicts in dicts. The weights of a network have some ten thousand, a few for
+each tensor, and two."""
 
 _ARRAY_TYPE = "numpy.ndarray"  # stands for the class: a str can neither be called nor modified
 
@@ -108,12 +113,26 @@ class _ArraysOnly(pickle.Unpickler):
         return partial(builder)  # a new object, so that a file cannot modify the builder itself
 
 
+def check_length(stream: IO[bytes]) -> None:
+    """Raises WeightsError for a pickle that no network's weights need; ValueError for one that is damaged.
+
+    Long ones take minutes, and tuples that lie some hundred thousand deep in each other end the process.
+    """
+    tuples = 0
+    for count, (instruction, _, _) in enumerate(pickletools.genops(stream)):
+        tuples += "TUPLE" in instruction.name
+        if count > _LONGEST or tuples > _TUPLES:
+            raise WeightsError("its pickle has more instructions than the weights of any network need")
+
+
 def load(stream: BinaryIO) -> Any:
     """The object pickled in `stream`: dicts, lists, text, numbers and NumPy arrays.
 
     Raises WeightsError, without the name of a file, if it has anything else or is damaged.
     """
     try:
+        check_length(stream)
+        stream.seek(0)
         return _plain(_ArraysOnly(stream, encoding="latin1").load())
     except WeightsError:
         raise
@@ -121,10 +140,13 @@ def load(stream: BinaryIO) -> Any:
         raise WeightsError(f"it is damaged or cut off ({type(error).__name__}: {error})") from error
 
 
-def _plain(value: Any) -> Any:
-    """`value` with the finished arrays in place of their builders, in nested dicts."""
+def _plain(value: Any, depth: int = 0) -> Any:
+    """`value` with the finished arrays in place of their builders, in nested dicts; WeightsError if these are deep, as
+    a dict that holds another several times would grow with every level."""
     if isinstance(value, _Array):
         return value.array
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        if depth >= _DEEPEST:
+            raise WeightsError(f"its dicts are nested more than {_DEEPEST} deep")
+        return {key: _plain(item, depth + 1) for key, item in value.items()}
     return value

@@ -10,10 +10,12 @@ Nothing in a file is imported or executed: torch files are read with `weights_on
 accepts arrays only (`arrays_pickle`).
 """
 
+import contextlib
 import json
 import math
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -39,6 +41,13 @@ KEY = "maskwright"
 
 REQUIRED = ("architecture", "config", "classes")
 """Required keys of a header; it may have any others, such as `input`, `output`, `metrics` and `licence`."""
+
+_GROWTH = 100  # times the size of a file that its parts may have; torch does not compress
+
+_TYPES = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)  # of tensors that are read
 
 _TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
@@ -124,9 +133,11 @@ def read(path: str | os.PathLike[str]) -> WeightsFile:
 def _read_safetensors(path: Path) -> WeightsFile:
     try:
         with safe_open(path, framework="pt") as stream:
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            tensors = {name: _tensor(stream.get_tensor(name), name, path) for name in stream.keys()}  # noqa: SIM118
             metadata = stream.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
+    except WeightsError:
+        raise
+    except Exception as error:  # also what torch says to a type that it does not have
         raise _damaged(path, "safetensors file", error) from error
     if not tensors:
         raise WeightsError(f"{path} holds no tensors.")
@@ -135,7 +146,10 @@ def _read_safetensors(path: Path) -> WeightsFile:
 
 def _read_torch(path: Path) -> Any:
     try:
+        _check_sizes(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError as error:
+        raise WeightsError(f"{path} is not loaded: {error}. {_again(path)}") from error
     except Exception as error:  # torch raises a dozen types for damaged files
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         named = f"'{refused[1]}'" if refused else "a TorchScript program" if "TorchScript" in str(error) else ""
@@ -145,6 +159,24 @@ def _read_torch(path: Path) -> Any:
                 "Save the weights alone in the program that made the file: torch.save(model.state_dict(), ...)."
             ) from error
         raise _damaged(path, "torch checkpoint", error) from error
+
+
+def _check_sizes(path: Path) -> None:
+    """Raises WeightsError where a torch file would grow far beyond its size, or its pickles are too long."""
+    with path.open("rb") as stream:
+        if not zipfile.is_zipfile(stream):
+            stream.seek(0)
+            for _ in range(4):  # of the older layout; the fourth is the content
+                arrays_pickle.check_length(stream)
+            return
+        with zipfile.ZipFile(stream) as archive:
+            parts = archive.infolist()
+            if sum(part.file_size for part in parts) > _GROWTH * path.stat().st_size:
+                raise WeightsError(f"its parts are more than {_GROWTH} times as large as the file")
+            for part in parts:
+                if part.filename.endswith(".pkl"):
+                    with archive.open(part) as content:
+                        arrays_pickle.check_length(content)
 
 
 def _read_pickle(path: Path) -> Any:
@@ -178,7 +210,7 @@ def _state(content: Any, path: Path) -> tuple[Mapping[Any, Any], tuple[str, ...]
     if "blobs" in content:
         raise WeightsError(f"{path} is a Detectron (Caffe2) file, which is not read; use detectron2's file instead.")
     wrapper = next((w for w in _WRAPPERS if isinstance(content.get(w), Mapping)), None)
-    left_out = tuple(str(k) for k in content if k != wrapper) if wrapper else ()
+    left_out = tuple(_named(k).strip("'") for k in content if k != wrapper) if wrapper else ()
     state = content[wrapper] if wrapper else content
     if not state:
         raise WeightsError(f"{path} holds no tensors.")
@@ -186,12 +218,33 @@ def _state(content: Any, path: Path) -> tuple[Mapping[Any, Any], tuple[str, ...]
 
 
 def _tensor(value: Any, name: Any, path: Path) -> Tensor:
-    if isinstance(value, Tensor) and isinstance(name, str):
+    if isinstance(value, np.ndarray) and value.dtype.isnative and value.dtype.kind in "biuf":
+        with contextlib.suppress(TypeError):  # float128, for example
+            value = torch.from_numpy(value)
+    if isinstance(value, Tensor) and isinstance(name, str) and _plain(value):
         return value.detach()
-    if isinstance(value, np.ndarray) and isinstance(name, str) and value.dtype.itemsize <= 8:
-        return torch.from_numpy(value)
-    kind = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
-    raise WeightsError(f"{path}: entry {name!r} is of type {kind}; expected tensors by name.")
+    kind = f"{value.dtype}" if isinstance(value, np.ndarray | Tensor) else type(value).__name__
+    if isinstance(name, str) and isinstance(value, Tensor) and value.dtype in _TYPES:
+        kind += " without values of its own" if value.is_meta else f", {value.layout}, shape {_shape(value)}"
+    raise WeightsError(
+        f"{path}: entry {_named(name)} is of type {kind}; expected dense tensors of plain numbers by name. "
+        "Save the weights as float32, float16 or bfloat16 in the program that made the file."
+    )
+
+
+def _named(name: Any) -> str:
+    return repr(name[:100] if isinstance(name, str) else name) if isinstance(name, str | int) else type(name).__name__
+
+
+def _plain(value: Tensor) -> bool:
+    """Whether it is a dense tensor of numbers that are all stored: others could ask for any amount of memory."""
+    if value.dtype not in _TYPES or value.is_meta or value.is_nested or value.layout != torch.strided:
+        return False
+    return value.nbytes <= value.untyped_storage().nbytes()
+
+
+def _shape(value: Tensor) -> str:
+    return "nested" if value.is_nested else str(tuple(value.shape))
 
 
 def _header(metadata: Mapping[str, str], path: Path) -> dict[str, Any] | None:
@@ -199,7 +252,7 @@ def _header(metadata: Mapping[str, str], path: Path) -> dict[str, Any] | None:
         return None
     try:
         header = json.loads(metadata[KEY])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: its header is not JSON ({error}). Fetch or copy it again.") from error
     _check_header(header, str(path))
     return dict(header)

@@ -78,11 +78,7 @@ def load_into(model: nn.Module, weights: Converted | Mapping[str, Tensor], sourc
     """
     weights = Converted.of(weights)
     state, own = weights.state, model.state_dict()
-    faults = _differences(state, own, weights.unknown)
-    if faults:
-        hint, options = _fits(weights, known)
-        message = f"{source} does not fit this {type(model).__name__}: {'; '.join(faults)}.{hint}"
-        raise WeightsError(message, options=options)
+    check_fits(model, weights, source, known)
     check_finite(state, source)
     with torch.no_grad():
         for name, tensor in own.items():
@@ -90,6 +86,18 @@ def load_into(model: nn.Module, weights: Converted | Mapping[str, Tensor], sourc
                 tensor.copy_(state[name])
             else:
                 tensor.zero_()
+
+
+def check_fits(
+    model: nn.Module, weights: Converted | Mapping[str, Tensor], source: str, known: Known = NOTHING
+) -> None:
+    """Raises WeightsError, see `load_into`, where names, shapes or types differ; also of a model without memory."""
+    weights = Converted.of(weights)
+    faults = _differences(weights.state, model.state_dict(), weights.unknown)
+    if faults:
+        hint, options = _fits(weights, known)
+        message = f"{source} does not fit this {type(model).__name__}: {'; '.join(faults)}.{hint}"
+        raise WeightsError(message, options=options)
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
@@ -118,6 +126,7 @@ def _differences(state: Mapping[str, Tensor], own: Mapping[str, Tensor], unknown
 
 def listed(names: Sequence[str]) -> str:
     """The names, comma-separated; of many only the first of each part of the model, with the number of others."""
+    names = [name[:100] for name in names]
     if len(names) <= _SHOWN:
         return ", ".join(names)
     parts: dict[str, list[str]] = {}

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
-from maskwright.codec import Section
-from maskwright.models.base import Config
+from maskwright.codec import Section, ranged
+from maskwright.models.base import POSITIVE, Config, check_anchors
 from maskwright.types import BoxMasks, Limits, Part
 
 
@@ -24,24 +24,30 @@ class RPNConfig(Section):
     beta: of the smooth L1 (0: L1). mean_over: divide the sums by the sampled anchors, or by samples x images.
     """
 
-    sizes: tuple[tuple[float, ...], ...] = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
-    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    sizes: tuple[tuple[float, ...], ...] = ranged(
+        ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,)), low=0, open_low=True, high=1e6
+    )
+    ratios: tuple[float, ...] = ranged((0.5, 1.0, 2.0), **POSITIVE)
     rounded: bool = False
     stride_from_input: bool = False
-    convs: int = 1
-    before: int = 1000
-    after: int = 1000
-    train_before: int = 2000
-    train_after: int = 1000
-    nms: float = 0.7
+    convs: int = ranged(1, low=0, high=64)
+    before: int = ranged(1000, low=1, high=10**6)
+    after: int = ranged(1000, low=1, high=10**6)
+    train_before: int = ranged(2000, low=1, high=10**6)
+    train_after: int = ranged(1000, low=1, high=10**6)
+    nms: float = ranged(0.7, low=0, high=1)
     rank_by: Literal["logit", "probability"] = "logit"
-    min_side: float = 0.0
-    low: float = 0.3
-    high: float = 0.7
-    samples: int = 256
-    foreground: float = 0.5
-    beta: float = 0.0
+    min_side: float = ranged(0.0, low=0)
+    low: float = ranged(0.3, low=0, high=1)
+    high: float = ranged(0.7, low=0, high=1)
+    samples: int = ranged(256, low=1, high=10**6)
+    foreground: float = ranged(0.5, low=0, high=1)
+    beta: float = ranged(0.0, low=0)
     mean_over: Literal["budget", "sampled"] = "budget"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_anchors(self.sizes, self.ratios)
 
     def for_rows(self, keep: int) -> "RPNConfig":
         """With proposals for `keep` detections: at least twice as many."""
@@ -49,7 +55,7 @@ class RPNConfig(Section):
 
 
 @dataclass(frozen=True)
-class RoIConfig:
+class RoIConfig(Section):
     """Pooling, heads, selection and sampling of the regions of interest.
 
     sampling_ratio, aligned, outer_epsilon: of the pooling (`Pooler`). box_side, mask_side: pooled sides.
@@ -59,24 +65,24 @@ class RoIConfig:
     beta: smooth L1 of the box (0: L1). binary_targets: bitmaps are thresholded at 0.5 after resampling.
     """
 
-    sampling_ratio: int = 0
+    sampling_ratio: int = ranged(0, low=0, high=64)
     aligned: bool = True
     outer_epsilon: bool = False
-    box_side: int = 7
-    mask_side: int = 14
-    box_convs: int = 0
-    box_fcs: int = 2
-    box_width: int = 1024
-    mask_convs: int = 4
-    mask_width: int = 256
-    score: float = 0.05
-    nms: float = 0.5
-    keep: int = 100
-    min_side: float = 0.0
-    samples: int = 512
-    foreground: float = 0.25
-    iou: float = 0.5
-    beta: float = 0.0
+    box_side: int = ranged(7, low=1, high=64)
+    mask_side: int = ranged(14, low=1, high=32)
+    box_convs: int = ranged(0, low=0, high=64)
+    box_fcs: int = ranged(2, low=0, high=64)
+    box_width: int = ranged(1024, low=1, high=2**16)
+    mask_convs: int = ranged(4, low=0, high=64)
+    mask_width: int = ranged(256, low=1, high=2**16)
+    score: float = ranged(0.05, low=0, high=1, open_high=True)
+    nms: float = ranged(0.5, low=0, high=1)
+    keep: int = ranged(100, low=1, high=10**5)
+    min_side: float = ranged(0.0, low=0)
+    samples: int = ranged(512, low=1, high=10**6)
+    foreground: float = ranged(0.25, low=0, high=1)
+    iou: float = ranged(0.5, low=0, high=1)
+    beta: float = ranged(0.0, low=0)
     binary_targets: bool = True
 
 

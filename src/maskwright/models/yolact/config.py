@@ -5,7 +5,7 @@ from typing import Literal, Self, get_args
 
 from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError
-from maskwright.models.base import Config
+from maskwright.models.base import POSITIVE, Config, check_anchors
 from maskwright.types import InputSpec, Limits, OutputSpec, Part, PrototypeMasks
 
 RESNET_INPUT = InputSpec(
@@ -29,8 +29,8 @@ class NMSConfig(Section):
     kind: NMSKind = "fast"
     score: float = ranged(0.05, low=0, high=1, open_high=True)
     iou: float = ranged(0.5, low=0, high=1, open_low=True, open_high=True)
-    before: int = ranged(200, low=1)
-    keep: int = ranged(100, low=1)
+    before: int = ranged(200, low=1, high=10**6)
+    keep: int = ranged(100, low=1, high=10**5)
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class LossConfig(Section):
     positive: float = ranged(0.5, low=0, high=1, open_low=True)
     negative: float = ranged(0.4, low=0, high=1, open_low=True)
     crowd: float = ranged(0.7, low=0, high=1, open_low=True)
-    negatives: int = ranged(3, low=1)
-    masks: int = ranged(100, low=1)
+    negatives: int = ranged(3, low=1, high=10**6)
+    masks: int = ranged(100, low=1, high=10**6)
     smallest: int = ranged(25, low=0)
-    class_weight: float = 1.0
-    box_weight: float = 1.5
-    mask_weight: float = 6.125
-    semantic_weight: float = 1.0
-    mask_iou_weight: float = 25.0
+    class_weight: float = ranged(1.0, low=0)
+    box_weight: float = ranged(1.5, low=0)
+    mask_weight: float = ranged(6.125, low=0)
+    semantic_weight: float = ranged(1.0, low=0)
+    mask_iou_weight: float = ranged(25.0, low=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,22 +77,28 @@ class YolactConfig(Config):
 
     nms_kinds = get_args(NMSKind)
 
-    strides: tuple[int, ...] = (8, 16, 32)
-    deformable: int = 0
-    extra: int = 2
-    sizes: tuple[tuple[float, ...], ...] = ((24.0,), (48.0,), (96.0,), (192.0,), (384.0,))
-    ratios: tuple[float, ...] = (1.0, 0.5, 2.0)
+    strides: tuple[int, ...] = ranged((8, 16, 32), low=1, high=1024)
+    deformable: int = ranged(0, low=0, high=64)
+    extra: int = ranged(2, low=0, high=8)
+    sizes: tuple[tuple[float, ...], ...] = ranged(
+        ((24.0,), (48.0,), (96.0,), (192.0,), (384.0,)), low=0, open_low=True, high=1e6
+    )
+    ratios: tuple[float, ...] = ranged((1.0, 0.5, 2.0), **POSITIVE)
     square: bool = True
-    prototypes: int = ranged(32, low=1)
-    proto_channels: int = 256
-    proto_convs: int = 3
+    prototypes: int = ranged(32, low=1, high=4096)
+    proto_channels: int = ranged(256, low=1, high=2**16)
+    proto_convs: int = ranged(3, low=0, high=64)
     proto_upsample: bool = True
-    head_convs: int = 1
+    head_convs: int = ranged(1, low=0, high=64)
     mask_scoring: bool = False
     nms: NMSConfig = field(default_factory=NMSConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     spec: InputSpec = RESNET_INPUT
     output: OutputSpec = PUBLISHED_OUTPUT
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_anchors(self.sizes, self.ratios)
 
     @property
     def parts(self) -> tuple[type[Part], ...]:
