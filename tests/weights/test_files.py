@@ -380,6 +380,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 # ---- what is no dense tensor of plain numbers, and what would take all time or memory --------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")  # torch does it before the tensor is refused
 @pytest.mark.parametrize(
     ("make", "kind"),
     [
