@@ -12,7 +12,7 @@ PORTABLE = tests/golden tests/ops tests/fast
 THREADS  = tests/golden/test_rcnn.py tests/golden/test_yolact.py tests/ops tests/fast
 AVX2     = ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 
-.PHONY: demo test test-portable check bench clean
+.PHONY: demo test test-portable test-lowest check bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,13 @@ test-portable: $(STAMP)
 	env OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -k "not bf16_finds" $(THREADS)
 	env OMP_NUM_THREADS=3 $(BIN)/python -m pytest -k "not bf16_finds" $(THREADS)
 
+test-lowest:
+	$(PYTHON) -m venv --clear $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet uv
+	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct \
+	  --editable ".[demo]" --group dev
+	$(VENV)-lowest/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
+
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,4 +48,4 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(VENV)-lowest demo

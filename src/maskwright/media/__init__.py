@@ -4,34 +4,19 @@
 `intensity` brings deep values to 8 bits.
 """
 
-from maskwright.media.images import (
-    as_image,
-    chosen_intensity,
-    page_count,
-    read_image,
-    read_size,
-    read_values,
-    write_image,
-)
-from maskwright.media.intensity import PERCENTILES, Readings, rgb_of
-from maskwright.media.sources import SUFFIXES, find_images
-from maskwright.media.stored import MAX_PIXELS, ImageFile, Stored, opened
-
-__all__ = [
-    "MAX_PIXELS",
-    "PERCENTILES",
-    "SUFFIXES",
-    "ImageFile",
-    "Readings",
-    "Stored",
-    "as_image",
-    "chosen_intensity",
-    "find_images",
-    "opened",
-    "page_count",
-    "read_image",
-    "read_size",
-    "read_values",
-    "rgb_of",
-    "write_image",
-]
+from maskwright.media.images import as_image as as_image
+from maskwright.media.images import chosen_intensity as chosen_intensity
+from maskwright.media.images import page_count as page_count
+from maskwright.media.images import read_image as read_image
+from maskwright.media.images import read_size as read_size
+from maskwright.media.images import read_values as read_values
+from maskwright.media.images import write_image as write_image
+from maskwright.media.intensity import PERCENTILES as PERCENTILES
+from maskwright.media.intensity import Readings as Readings
+from maskwright.media.intensity import rgb_of as rgb_of
+from maskwright.media.sources import SUFFIXES as SUFFIXES
+from maskwright.media.sources import find_images as find_images
+from maskwright.media.stored import MAX_PIXELS as MAX_PIXELS
+from maskwright.media.stored import ImageFile as ImageFile
+from maskwright.media.stored import Stored as Stored
+from maskwright.media.stored import opened as opened
