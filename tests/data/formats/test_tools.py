@@ -64,11 +64,12 @@ def test_a_turned_box_of_cvat_is_an_outline(tmp_path: Path) -> None:
     assert any('"rotation": 1 (ids 1)' in note for note in data.notes)
 
 
-@pytest.mark.parametrize("size", [{"width": None, "height": None}, {}])
-def test_sizes_that_the_file_lacks_are_those_of_the_images(tmp_path: Path, size: dict[str, None]) -> None:
+@pytest.mark.parametrize("size", [{"width": None, "height": None}, {"width": None, "height": 60}, {}])
+def test_sizes_that_the_file_lacks_are_those_of_the_images(tmp_path: Path, size: dict[str, int | None]) -> None:
     path = dump(tmp_path / "a.json", row(), images=[{"id": 1, "file_name": "p.png", **size}])
-    state = "null" if size else "missing"
-    with pytest.raises(DataError, match=rf"image id 1: 'height' and 'width' are {state}.*not found") as told:
+    state = {0: "'height' and 'width' are missing", 1: "'width' is null", 2: "'height' and 'width' are null"}
+    nulls = sum(v is None for v in size.values())
+    with pytest.raises(DataError, match=rf"image id 1: {state[nulls]}.*not found") as told:
         formats.load(path)
     assert told.value.options == ("images",)
     photo(tmp_path / "p.png")
@@ -90,6 +91,11 @@ def test_ids_that_are_names_become_numbers(tmp_path: Path) -> None:
     result = {"image_id": "img_b", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
     (tmp_path / "r.json").write_text(json.dumps([result]))
     assert len(coco.read_results(tmp_path / "r.json", data)[1]) == 1
+    named = json.loads(path.read_text().replace('"category_id": 1', '"category_id": "cat"'))
+    named["categories"] = [{"id": "cat", "name": "c"}]
+    path.write_text(json.dumps(named))
+    (tmp_path / "r.json").write_text(json.dumps([{**result, "category_id": "cat"}]))
+    assert len(coco.read_results(tmp_path / "r.json", coco.load(path))[1]) == 1
     photo(tmp_path / "q.png")
     made = repair(path, tmp_path / "out", tmp_path)
     assert {f.fault for f, _ in made.done} == {"id-as-text"}

@@ -8,7 +8,16 @@ from maskwright.data.formats.shared.fields import whole
 NAME = "original_id"
 """The field of a record that keeps its id where that was a name."""
 
-_REFERENCES = {"images": "image_id", "categories": "category_id"}
+_REFERENCES = {"images": "image_id", "videos": "video_id", "categories": "category_id"}
+
+
+def notes_of(named: Mapping[str, int]) -> tuple[str, ...]:
+    """The sentences about what `number_names` did."""
+    return tuple(
+        f"The ids of the {count} '{section}' are names; here they have the numbers 1 to {count} in the file's order, "
+        f"and what is written for them has these (the names are kept as '{NAME}')."
+        for section, count in named.items()
+    )
 
 
 def number_names(lists: Mapping[str, list[Any]]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskwright.data.dataset import Dataset
-from maskwright.data.formats.coco.ids import NAME, number_names
+from maskwright.data.formats.coco.ids import notes_of, number_names
 from maskwright.data.formats.coco.layout import is_coco, joined, parts_of
 from maskwright.data.formats.coco.rows import AnnotationReader, Categories, read_images, read_sections
 from maskwright.data.formats.shared.image_files import require_folder, with_slashes
@@ -69,10 +69,5 @@ def _load(source: Path, folders: Sequence[Path]) -> Dataset:
     images, notes = read_images(source, rows["images"], root)
     reader = AnnotationReader(source, images, found.classes)
     annotations = reader.read(rows["annotations"])
-    renamed = tuple(
-        f"The ids of the {count} '{section}' are names; here they have the numbers 1 to {count} in the file's order, "
-        f"and what is written for them has these (the names are kept as '{NAME}')."
-        for section, count in named.items()
-    )
-    notes = (*renamed, *found.notes, *notes, *reader.notes())
+    notes = (*notes_of(named), *found.notes, *notes, *reader.notes())
     return with_slashes(Dataset(found.classes, images, annotations, root, source, notes, found.extra, extra))

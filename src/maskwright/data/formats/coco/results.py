@@ -44,7 +44,8 @@ def read_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, tu
         raise DataError(f"{source}: expected a JSON list of results, got {type(rows).__name__}.{hint}")
     images: dict[object, ImageRecord] = {r.id: r for r in dataset.images}
     images |= {r.extra[NAME]: r for r in dataset.images if isinstance(r.extra.get(NAME), str)}
-    label_of = {c: k for k, c in enumerate(dataset.classes.ids)}
+    label_of: dict[object, int] = {c: k for k, c in enumerate(dataset.classes.ids)}
+    label_of |= {extra[NAME]: k for k, extra in enumerate(dataset.class_extra) if isinstance(extra.get(NAME), str)}
     by_image: dict[int, list[ResultRow]] = {r.id: [] for r in dataset.images}
     first: dict[object, int] = {}
     for position, row in enumerate(rows):
@@ -63,7 +64,7 @@ def read_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, tu
 
 
 def _read_result(
-    at: Record, row: Any, images: Mapping[object, ImageRecord], label_of: Mapping[int, int], dataset: Dataset
+    at: Record, row: Any, images: Mapping[object, ImageRecord], label_of: Mapping[object, int], dataset: Dataset
 ) -> tuple[int, ResultRow]:
     row = at.table(row)
     name = row.get("image_id")
@@ -73,7 +74,8 @@ def _read_result(
             f"image_id {row['image_id']} is not an image of {dataset.source}. Do the two files belong together?"
         )
     _check_name(at, row.get("file_name"), image, dataset)
-    label = label_of.get(at.whole(row, "category_id"))
+    kind = row.get("category_id")
+    label = label_of.get(kind if isinstance(kind, str) and kind in label_of else at.whole(row, "category_id"))
     if label is None:
         raise at.fault(
             f"category_id {row['category_id']} is not a class of {dataset.source} ({known(dataset.classes)})."

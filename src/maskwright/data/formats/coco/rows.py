@@ -164,7 +164,7 @@ def read_images(
         name = row.get("file_name")
         if not isinstance(name, str) or not name:
             raise at.fault(f"'file_name' must be the name of the image file, got {short(name)}.")
-        if row.get("height") is None and row.get("width") is None:
+        if row.get("height") is None or row.get("width") is None:
             size = _size_of_file(at, row, root)
             measured.append(name)
         else:
@@ -179,13 +179,15 @@ def read_images(
 
 def _size_of_file(at: Record, row: Row, root: Path | None) -> Size:
     """(H, W) of an image whose record has none (Label Studio writes null)."""
-    state = "are null" if "height" in row or "width" in row else "are missing"
+    lacking = [key for key in ("height", "width") if row.get(key) is None]
+    named = " and ".join(f"'{key}'" for key in lacking) + (" is" if len(lacking) == 1 else " are")
+    state = "null" if set(lacking) <= set(row) else "missing"
     found = None if root is None else found_name(root, row["file_name"])
     if root is None or found is None:
         where = "no folder of images is given" if root is None else f"{root / row['file_name']} does not exist"
         raise DataError(
-            f"{at.source}: {at.name}: 'height' and 'width' {state}, and the image, which would give them, is not found "
-            f"({where}). Give the images' folder, or add the two numbers.",
+            f"{at.source}: {at.name}: {named} {state}, and the image, which would give the size, is not found "
+            f"({where}). Give the images' folder, or add the numbers.",
             options=("images",),
         )
     return size_of(root / found, at.source)

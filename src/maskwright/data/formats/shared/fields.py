@@ -93,7 +93,8 @@ class Record:
         if number is not None:
             return number
         if value is None:
-            raise self.fault(f"'{key}' is missing. Add it as an integer; the fields here are {short(sorted(row))}.")
+            there = "is null" if key in row else f"is missing; the fields here are {short(sorted(row))}"
+            raise self.fault(f"'{key}' {there}. Write it as an integer.")
         raise self.fault(f"'{key}' must be an integer, got {short(value)}. Number the records instead of naming them.")
 
     def size(self, row: Row, height: str = "height", width: str = "width") -> Size:

@@ -9,6 +9,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
+from maskwright.data.formats.coco.ids import notes_of, number_names
 from maskwright.data.formats.coco.rows import AnnotationReader, Categories, read_sections
 from maskwright.data.formats.shared.fields import Record, Row, identified, short
 from maskwright.data.formats.shared.image_files import require_folder
@@ -41,6 +42,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     source = LAYOUT.file(place)
     require_folder(images, source)
     rows, extra = read_sections(source, "videos", "YouTube-VIS")
+    named = number_names(rows)
     found = Categories(source, rows["categories"])
     frames = _frames(source, rows["videos"])
     records = tuple(record for row in frames.values() for record in row)
@@ -50,7 +52,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     beside = source.with_suffix("")
     near = (source.parent, source.parent / LAYOUT.images, beside / LAYOUT.images, beside)
     root = images or folder_of_first(near, records[0].file_name if records else "")
-    notes = (*found.notes, *notes, *reader.notes())
+    notes = (*notes_of(named), *found.notes, *notes, *reader.notes())
     return Dataset(found.classes, records, by_image, root, source, notes, found.extra, extra)
 
 
