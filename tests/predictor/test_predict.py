@@ -1,5 +1,6 @@
 """The Predictor's edges, with a detector whose answer is known and with a tiny random Mask R-CNN."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from maskwright.errors import ConfigError, ImageError
 from maskwright.models.base import Config
 from maskwright.models.family import family_of
 from maskwright.models.rcnn import RCNN, tiny
+from maskwright.predictor import predictor as predictor_module
 from maskwright.predictor.detector import Detector
 from maskwright.predictor.finish import finish
 from maskwright.predictor.predictor import Predictor
@@ -310,6 +312,21 @@ def test_bf16_runs_and_is_near(style: str) -> None:
     assert len(b) > 0
     assert a.scores.max() == pytest.approx(b.scores.max(), abs=0.05)
     assert repr(half).endswith("bf16)")
+
+
+def test_a_fork_that_would_wait_for_ever_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch hangs there where several threads are set; a copy sent to a process is used there."""
+    predictor, image = network(), scene(2, (64, 80))[0]
+    copied = pickle.loads(pickle.dumps(predictor))
+    monkeypatch.setattr(predictor_module.os, "getpid", lambda: 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    for use in (predictor.predict, predictor.prepare):
+        with pytest.raises(
+            ConfigError, match=r"this one \(1\) is a fork.*get_context\('spawn'\).*set_num_threads\(1\)"
+        ):
+            use(image)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert len(predictor.predict(image)) == len(pickle.loads(pickle.dumps(copied)).predict(image))
 
 
 def test_unknown_precision_and_device() -> None:

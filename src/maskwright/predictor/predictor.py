@@ -71,6 +71,10 @@ class Predictor:
             model = NetworkDetector.of(model, classes, device=device, precision=precision)
         self.detector: Detector = model
         self.name = name
+        self._process = os.getpid()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _process=os.getpid())  # a copy sent to a process is used there
 
     def __repr__(self) -> str:
         return f"Predictor({self.name!r}, {len(self.classes)} classes, {self.device}, {self.precision})"
@@ -199,6 +203,7 @@ class Predictor:
 
     def prepare(self, image: NDArray[Any]) -> tuple[torch.Tensor, Geometry]:
         """(H, W, 3) uint8 RGB to the network's input (3, h, w) without padding, and the map image -> input."""
+        self._check_process()
         return prepare(image, self.spec)
 
     def batches(self, prepared: Sequence[torch.Tensor], batch_size: int | None = None) -> list[list[int]]:
@@ -219,11 +224,24 @@ class Predictor:
 
     def run(self, inputs: Inputs, plan: FindPlan) -> RawDetections:
         """The raw detections of a batch."""
+        self._check_process()
         return self.detector.detect(inputs, plan.limits)
 
     def finish(self, raw: RawDetections, image: int, geometry: Geometry, plan: FindPlan) -> Prediction:
         """The instances of one image of the batch, on that image."""
         return finish(raw, image, geometry, self.classes, plan.output, plan.labels)
+
+    def _check_process(self) -> None:
+        """Raises ConfigError in a forked process where torch would wait for ever for threads that were not copied."""
+        if os.getpid() == self._process or (self.device.type == "cpu" and torch.get_num_threads() == 1):
+            return
+        one = "call torch.set_num_threads(1) in it first, or " if self.device.type == "cpu" else ""
+        raise ConfigError(
+            f"'{self.name}' was loaded in process {self._process}, of which this one ({os.getpid()}) is a fork: "
+            "torch's threads do not live on in it, and it would wait for them for ever. Start the process by "
+            "multiprocessing.get_context('spawn') and load the model there; or, if it has to be a fork, "
+            f"{one}load no model before it."
+        )
 
     def _check_masks(self, options: FindOptions) -> None:
         useless = [k for k in ("crop_margin", "upsample") if getattr(options, k) is not None]
