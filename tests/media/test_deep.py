@@ -3,7 +3,6 @@
 import io
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -284,7 +283,17 @@ def test_grey_jpegs_are_not_taken_for_cut_ones():
         assert (read_image(stream.getvalue()) == 128).all()
 
 
-def test_headers_that_lie(tmp_path: Path):
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (2**31 - 16, 2**31 - 16)])
+def test_tiles_that_lie_about_their_size(width, height):
+    data = bytearray(tiff(np.arange(4096, dtype="<u2").reshape(64, 64), tile=(16, 16), compression="zlib"))
+    for tag, value in ((322, width), (323, height)):
+        place = data.index(struct.pack("<H", tag), 8)
+        data[place : place + 12] = struct.pack("<HHLL", tag, 4, 1, value)
+    with pytest.raises(ImageError, match="strips or tiles"):
+        read_image(bytes(data))
+
+
+def test_headers_that_lie():
     good = tiff(np.arange(600).reshape(20, 30))
     with media.opened(good) as file:
         assert file.mode == "int64"

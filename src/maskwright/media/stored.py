@@ -85,16 +85,15 @@ class ImageFile:
         self.kind, factory = _format(stream, name)
         self._directories: list[tiff.Page] = []
         self._pillow: PillowFile.ImageFile | None = None
-        if self.kind == "TIFF":
-            with self._damage("header"):
+        with self._damage("header"):
+            if self.kind == "TIFF":
                 self._chain = tiff.pages(stream)
                 self._directory(1)
-        if self.kind != "TIFF" or not self._directories[0].ours:
-            with self._damage("header"):
+            if self.kind != "TIFF" or not self._directories[0].ours:
                 stream.seek(0)
                 self._pillow = factory(stream, "")
                 self.kind = self._pillow.format or self.kind
-        self.deep = self._is_deep()
+            self.deep = self._is_deep()
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +107,7 @@ class ImageFile:
         """All directories of a TIFF that are images of their own; the others are smaller copies of them, and masks."""
         with self._damage("pixels"):
             self._directories.extend(self._chain)
-        own = [page for page in self._directories if not page.is_copy]
+            own = [page for page in self._directories if not page.is_copy]
         return own or self._directories
 
     @cached_property
@@ -126,11 +125,12 @@ class ImageFile:
         """What the file holds beside its pages and is never read, in words; "" for nothing."""
         if self.kind == "MPO" and self._pair():
             return "a second image of the same size (the other eye, or another frame)"
-        if self.kind == "TIFF" and len(self._directories) > len(self._whole):
+        if self.kind != "TIFF":
+            return ""
+        if self.pages < len(self._directories):
             return "smaller copies or masks of its pages"
-        if self.kind == "TIFF" and len(self._whole) == 1 and (more := _hidden(self._directories[0])):
-            return f"{more} more images that have no page of their own (ImageJ)"
-        return ""
+        more = _hidden(self._directories[0]) if self.pages == 1 else 0
+        return f"{more} more images that have no page of their own (ImageJ)" if more else ""
 
     def _pair(self) -> bool:
         """Whether a photo has another image of its size with it, which is no preview or map of it."""
@@ -235,12 +235,12 @@ class ImageFile:
                 f"{self.name}: the image has {height}x{width} = {height * width} pixels, the limit is {max_pixels}. "
                 "If you trust the file, give a higher max_pixels, or None for no limit."
             )
-        directory = self._directory(page) if self.kind == "TIFF" else None
-        if directory is not None and directory.ours:
-            return self._tiff(directory, self.turn(page) if upright else 1, max_pixels)
-        stored = self._by_pillow(page, upright)
-        found = stored.size
         with self._damage("pixels"):
+            directory = self._directory(page) if self.kind == "TIFF" else None
+            if directory is not None and directory.ours:
+                return self._tiff(directory, self.turn(page) if upright else 1, max_pixels)
+            stored = self._by_pillow(page, upright)
+            found = stored.size
             if found != (height, width):
                 raise ValueError(f"its header says {height}x{width}, its pixels are {found[0]}x{found[1]}")
         return stored
@@ -334,8 +334,8 @@ def _hidden(page: tiff.Page) -> int:
     _, count, raw = page.entries.get(270, (0, 0, b""))
     if count <= len(raw):
         return 0
-    page.stream.seek(int.from_bytes(raw, "little" if page.order == "<" else "big"))
-    lines = page.stream.read(min(count, 2000)).split(b"\n")
+    place = int.from_bytes(raw, "little" if page.order == "<" else "big")
+    lines = tiff.bytes_at(page.stream, place, min(count, 2000)).split(b"\n")
     if not lines[0].startswith(b"ImageJ="):
         return 0
     stated = next((line[7:] for line in lines if line.startswith(b"images=")), b"1")

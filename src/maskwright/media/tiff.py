@@ -53,8 +53,8 @@ class Page:
             return ()
         form = struct.Struct(f"{self.order}{min(count, most)}{_TYPES[kind]}")
         if struct.calcsize(self.order + _TYPES[kind]) * count > len(raw):
-            self.stream.seek(struct.unpack(f"{self.order}{'Q' if len(raw) == 8 else 'L'}", raw)[0])
-            raw = self.stream.read(form.size)
+            place = struct.unpack(f"{self.order}{'Q' if len(raw) == 8 else 'L'}", raw)[0]
+            raw = bytes_at(self.stream, place, form.size)
         if len(raw) < form.size:
             raise TiffError(f"the values of tag {tag} lie beyond its end")
         return form.unpack(raw[: form.size])
@@ -115,6 +115,15 @@ class Page:
         return self.dtype.str[1:] != "u1" or not plain or (big and self.order == ">")
 
 
+def bytes_at(stream: IO[bytes], place: int, size: int) -> bytes:
+    """Bytes of the file from a place on, as many as are there."""
+    try:
+        stream.seek(place)
+        return stream.read(size)
+    except (OSError, OverflowError, ValueError):  # a place that no file can have
+        return b""
+
+
 def pages(stream: IO[bytes]) -> Iterator[Page]:
     """The pages of a file in order. Raises TiffError where its directories are damaged."""
     stream.seek(0)
@@ -156,12 +165,14 @@ def read(page: Page) -> NDArray[Any]:
     rows = page.value(_TILE_HEIGHT, 0) if tiled else min(page.value(_ROWS, height), height)
     if across < 1 or rows < 1:
         raise TiffError("it has no height or width of its strips or tiles")
-    corners = [(y, x) for y in range(0, height, rows) for x in range(0, width, across)]
+    if rows * across * out.itemsize > 2 * out.nbytes + 2**24:
+        raise TiffError(f"its strips or tiles of {rows}x{across} pixels are larger than the image")
     tags = (_TILES, _TILE_BYTES) if tiled else (_STRIPS, _STRIP_BYTES)
-    need = len(corners) * len(planes)
+    need = -(-height // rows) * -(-width // across) * len(planes)
     places, counts = (page.values(tag, need) for tag in tags)
     if len(places) < need or 0 < len(counts) < need:
         raise TiffError(f"it has {len(places)} of {need} strips or tiles")
+    corners = itertools.product(range(0, height, rows), range(0, width, across))
     for k, (plane, (y, x)) in enumerate(itertools.product(planes, corners)):
         tall = rows if tiled else min(rows, height - y)
         shape = tall, across, plane.shape[2]
@@ -176,10 +187,8 @@ def _block(page: Page, place: int, count: int | None, shape: tuple[int, int, int
     dtype, kind, predictor = page.dtype, page.value(_COMPRESSION, 1), page.value(_PREDICTOR, 1)
     assert dtype is not None
     size = math.prod(shape) * dtype.itemsize
-    page.stream.seek(place)
-    data = page.stream.read(
-        size if kind in _PLAIN else size * 2 + 1024 if count is None else min(count, size * 2 + 1024)
-    )
+    most = size if kind in _PLAIN else 2 * size + 1024  # no compression doubles what it cannot shrink
+    data = bytes_at(page.stream, place, most if count is None else min(count, most))
     if page.value(_ORDER, 1) == 2:
         data = data.translate(_REVERSED)
     data = _unpacked(data, kind, shape[1] * shape[2] * dtype.itemsize, shape[0])
