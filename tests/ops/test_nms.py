@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.reference import nms as twin
 from torch import Tensor, nn
 
+from maskwright.ops import nms as nms_module
 from maskwright.ops.nms import _limit, batched_nms, fast_nms, greedy_nms_by_class, nms_by_class, nms_by_level
 
 PROPERTY = settings(max_examples=50, deadline=None)
@@ -69,16 +70,22 @@ def test_the_number_of_the_class_does_not_matter(label: int) -> None:
 
 
 @PROPERTY
-@given(st.integers(1, 12), st.integers(0, 10**6), st.sampled_from([1, 80, 5000]), st.sampled_from([1333, 20_000]))
-def test_small_boxes_near_the_threshold_equal_the_twin(pairs: int, seed: int, groups: int, extent: int) -> None:
-    """Pairs of 12-pixel boxes whose IoU is within 0.001 of the threshold, anywhere on a large image."""
+@given(st.integers(1, 12), st.integers(0, 10**6), st.sampled_from([1, 80, 5000, 10**9]),
+       st.sampled_from([1333, 20_000]), st.sampled_from([0, 1000]))  # fmt: skip
+def test_small_boxes_near_the_threshold_equal_the_twin(
+    pairs: int, seed: int, groups: int, extent: int, together: int
+) -> None:
+    """Pairs of 12-pixel boxes whose IoU is within 0.001 of the threshold, anywhere on a large image; whether all groups
+    are compared in one call or not."""
     generator = torch.Generator().manual_seed(seed)
     first = torch.rand(pairs, 2, generator=generator) * extent
     moved = first + torch.stack([3.99 + 0.02 * torch.rand(pairs, generator=generator), torch.zeros(pairs)], 1)
     corner = torch.cat([first, moved])
     boxes, scores = torch.cat([corner, corner + 12], 1), torch.rand(2 * pairs, generator=generator)
     rows = boxes, scores, torch.randint(0, groups, (pairs,), generator=generator).repeat(2)
-    assert batched_nms(*rows, 0.5).tolist() == twin.batched_nms(*(r.tolist() for r in rows), 0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nms_module, "TOGETHER", together)
+        assert batched_nms(*rows, 0.5).tolist() == twin.batched_nms(*(r.tolist() for r in rows), 0.5)
 
 
 @PROPERTY

@@ -24,6 +24,9 @@ CANDIDATES = 4096
 """Class scores of an image that take part in suppression by class while exporting; in eager mode all that are high
 enough do."""
 
+TOGETHER = 1000
+"""Boxes of several groups that are compared in one call at most, although those of different groups never meet."""
+
 BLOCK = 1 << 18
 """Overlaps that are worked out together: they stay in the processor's cache."""
 
@@ -67,10 +70,12 @@ def batched_nms(
     rows = None if finite else _finite_rows(boxes)
     if rows is not None:
         return rows[batched_nms(boxes[rows], scores[rows], groups[rows], iou_threshold, inclusive=inclusive)]
-    if exporting() or boxes.is_cuda:  # one call: a shift of whole images keeps the groups apart
-        boxes = boxes.double()
-        apart = groups.double() * (boxes.abs().amax() * 2 + 1) if len(boxes) else groups.double()
-        return nms(boxes + apart[:, None], scores, iou_threshold, inclusive=inclusive)
+    boxes = boxes.double()
+    if exporting() or boxes.is_cuda or len(boxes) <= TOGETHER:  # one call: a shift of whole images keeps groups apart
+        apart = groups.double()[:, None] * (boxes.abs().amax() * 2 + 1 if len(boxes) else 1)
+        shifted = boxes + apart
+        if exporting() or boxes.is_cuda or torch.equal(shifted - apart, boxes):  # no bit of a coordinate is lost
+            return nms(shifted, scores, iou_threshold, inclusive=inclusive)
     order = groups.argsort(stable=True)
     survives = torch.ones_like(groups, dtype=torch.bool)
     for group in order.split(torch.unique_consecutive(groups[order], return_counts=True)[1].tolist()):
