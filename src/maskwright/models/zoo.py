@@ -104,19 +104,22 @@ def rebuild(
     source: the file, for messages. state: its tensors, with which the network is compared before it takes any memory.
     Raises WeightsError where the header does not describe a network, or one that the tensors do not fit.
     """
-    config, classes = network_of(header, source)
-    if state is not None:
-        with _describing(source), torch.device("meta"):
-            outline = build_config(config)
-        check_fits(outline, state, str(source))
+    config, classes = network_of(header, source, state)
     with _describing(source):
         return build_config(config), classes
 
 
-def network_of(header: Mapping[str, Any], source: object = "The checkpoint") -> tuple[Config, Classes]:
+def network_of(
+    header: Mapping[str, Any], source: object = "The checkpoint", state: Mapping[str, Tensor] | None = None
+) -> tuple[Config, Classes]:
     """The config and the classes that such a header describes; see `rebuild`."""
     with _describing(source):
-        return _network_of(header)
+        config, classes = _network_of(header)
+    if state is not None:
+        with _describing(source), torch.device("meta"):
+            outline = build_config(config)
+        check_fits(outline, state, str(source))
+    return config, classes
 
 
 @contextmanager

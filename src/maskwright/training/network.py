@@ -165,7 +165,7 @@ def _of_another_family(file: WeightsFile, source: tuple[str, Config], target: tu
 
 
 def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) -> Start:
-    before, classes = zoo.network_of(header, file.path)
+    before, classes = zoo.network_of(header, file.path, file.tensors)
     theirs = own = str(header["architecture"]), before
     if given is not None and zoo.full_name(given) != zoo.full_name(theirs[0]):
         own = given, zoo.config_of(zoo.resolve(given))
