@@ -154,7 +154,7 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
         ("learning = 5\n", "line 1: learning is a table with the fields of LearningSettings"),
         ("optimizer = 5\n", "line 1: optimizer is 'adamw' or 'sgd'"),
         ("lr = -1\n", r"a\.toml, line 1: lr is above 0"),
-        ("[augment]\nhue = 3\n", r"line 1: Augment: hue is between 0 and 0\.5"),
+        ("[augment]\nhue = 3\n", r"line 2: hue is at least 0 and at most 0\.5"),
         ("lr = \n", r"is not a TOML file: .*line 1"),
         ("lr = 1\nlr = 2\n", "is not a TOML file"),
     ],

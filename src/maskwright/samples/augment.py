@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError
 from maskwright.geometry import Geometry
 from maskwright.samples.colour import Colour
@@ -24,7 +25,7 @@ from maskwright.types import FloatArray, Masks, Size
 
 
 @dataclass(frozen=True)
-class Augment:
+class Augment(Section):
     """What may happen to a training image. The default only mirrors left-right.
 
     flip_horizontal, flip_vertical: probabilities. rot90: probability of a turn by 90, 180 or 270 degrees.
@@ -44,43 +45,36 @@ class Augment:
     result has the size of `crop`, or without one the size of this image's input.
     """
 
-    flip_horizontal: float = 0.5
-    flip_vertical: float = 0.0
-    rot90: float = 0.0
-    rotate: float = 0.0
+    flip_horizontal: float = ranged(0.5, low=0, high=1)
+    flip_vertical: float = ranged(0.0, low=0, high=1)
+    rot90: float = ranged(0.0, low=0, high=1)
+    rotate: float = ranged(0.0, low=0, high=180)
     scale: tuple[float, float] = (1.0, 1.0)
     crop: Size | None = None
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    grey: float = 0.0
-    invert: float = 0.0
-    blur: float = 0.0
-    noise: float = 0.0
-    min_share: float = 0.1
+    brightness: float = ranged(0.0, low=0, high=1)
+    contrast: float = ranged(0.0, low=0, high=1)
+    saturation: float = ranged(0.0, low=0, high=1)
+    hue: float = ranged(0.0, low=0, high=0.5)
+    grey: float = ranged(0.0, low=0, high=1)
+    invert: float = ranged(0.0, low=0, high=1)
+    blur: float = ranged(0.0, low=0, high=100)
+    noise: float = ranged(0.0, low=0, high=255)
+    min_share: float = ranged(0.1, low=0, high=1)
     cut: Literal["drop", "ignore"] = "drop"
-    gain: float = 1.0
-    gamma: float = 1.0
-    jpeg: float = 0.0
-    focus: float = 0.0
-    copy_paste: float = 0.0
-    mosaic: float = 0.0
+    gain: float = ranged(1.0, low=1, high=100)
+    gamma: float = ranged(1.0, low=1, high=10)
+    jpeg: float = ranged(0.0, low=0, high=99)
+    focus: float = ranged(0.0, low=0, high=1)
+    copy_paste: float = ranged(0.0, low=0, high=1)
+    mosaic: float = ranged(0.0, low=0, high=1)
 
     def __post_init__(self) -> None:
-        low = {"gain": 1.0, "gamma": 1.0}
-        high = {"rotate": 180.0, "hue": 0.5, "blur": 100.0, "noise": 255.0, "gain": 100.0, "gamma": 10.0, "jpeg": 99.0}
-        for name, value in vars(self).items():
-            least, most = low.get(name, 0.0), high.get(name, 1.0)
-            if isinstance(value, (int, float)) and not least <= value <= most:
-                raise ConfigError(f"Augment: {name} is between {least:g} and {most:g}, got {value}.")
+        super().__post_init__()
         smallest, largest = self.scale
         if not 0 < smallest <= largest <= 100:
             raise ConfigError(f"Augment: scale is (smallest, largest) with 0 < smallest <= largest, got {self.scale}.")
         if self.crop is not None and min(self.crop) < 1:
             raise ConfigError(f"Augment: crop is (height, width) in pixels, both at least 1, got {self.crop}.")
-        if self.cut not in ("drop", "ignore"):
-            raise ConfigError(f"Augment: cut is 'drop' or 'ignore', got {self.cut!r}.")
         if self.focus > 0 and self.crop is None:
             raise ConfigError(
                 f"Augment: focus = {self.focus:g} says where the window of crop lies, but crop is not set."
