@@ -7,6 +7,7 @@ that it has where nothing else decides either.
 import dataclasses
 import enum
 import math
+import numbers
 import sys
 import types
 import typing
@@ -179,7 +180,8 @@ def named(hint: Any, off: bool = False) -> str:
     if dataclasses.is_dataclass(hint):
         return f"a table with the fields of {typing.cast(type[Any], hint).__name__}"
     if typing.get_origin(hint) is Literal:
-        return " or ".join(f"'{value}'" for value in typing.get_args(hint))
+        *first, last = (f"'{value}'" for value in typing.get_args(hint))
+        return f"{', '.join(first)} or {last}" if first else last
     if typing.get_origin(hint) is tuple:
         parts = typing.get_args(hint)
         what = {int: "whole numbers", float: "numbers"}.get(parts[0], "lists")
@@ -187,11 +189,21 @@ def named(hint: Any, off: bool = False) -> str:
     return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[hint]
 
 
+NUMBERS: Mapping[Any, type[Any]] = types.MappingProxyType({int: numbers.Integral, float: numbers.Real})
+"""What is a number of each type: NumPy's as well, but neither True nor False."""
+
+
+def check_number(name: str, kind: type[int] | type[float], value: object) -> None:
+    """Raises FieldError where the value of this name is no number of this type."""
+    if isinstance(value, bool) or not isinstance(value, NUMBERS[kind]):
+        raise FieldError(f"{name} is {named(kind)}, got {value!r}.", (name,))
+
+
 # ---- sections of settings -------------------------------------------------------------------------------------------
 
 
 class Section:
-    """Base of dataclasses of choices: fields of a few names and the ranges of numbers are checked as one is made."""
+    """Base of dataclasses of choices: numbers, their ranges and fields of a few names are checked as one is made."""
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -202,7 +214,10 @@ class Section:
             known = typing.get_args(hint)
             if typing.get_origin(hint) is Literal and value not in known:
                 near = suggest(str(value), known)
+                near = near if "Did you mean" in near else ""  # all are named already
                 raise FieldError(f"{field.name} is {named(hint)}, got {value!r}.{near}", (field.name,))
+            if hint in NUMBERS:
+                check_number(field.name, hint, value)
             if "range" in field.metadata:
                 field.metadata["range"].check(field.name, value)
 

@@ -44,6 +44,11 @@ class Geometry:
         matrix.setflags(write=False)
         object.__setattr__(self, "matrix", matrix)
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether it turns a left hand into a right one: a flip along one axis does, a turn does not."""
+        return float(np.linalg.det(self.matrix[:2, :2])) < 0
+
     # ---- construction -----------------------------------------------------------------------------------------
 
     @classmethod

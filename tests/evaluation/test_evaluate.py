@@ -405,3 +405,35 @@ def test_timer_adds_up_also_when_a_stage_raises() -> None:
     timer.totals = {"a": 3.0, "long name": 1.0}
     assert timer.report().splitlines()[0] == "a              3.000 s   75.0 %     750.00 ms each"
     assert StageTimer().report() == ""
+
+
+class Limited(Oracle):
+    """Reports few instances unless more are asked for, and says where a limit left some out."""
+
+    max_instances = 2
+
+    def predict(self, source: Any, options: FindOptions | None = None, *, timer: StageTimer | None = None) -> Instances:
+        found = super().predict(source, options, timer=timer)
+        most = (options or FindOptions()).max_instances or self.max_instances
+        kept = Prediction(**vars(found[:most]))
+        return replace(kept, limits={"max_instances": 1.0}) if len(found) > most else kept
+
+
+def test_more_instances_are_asked_for_where_the_images_have_more_objects(data: Dataset) -> None:
+    found = evaluate(Limited(data), data, progress=False)
+    assert numbers(found) == pytest.approx((1.0, 1.0))
+    told = "100 instances of an image were asked for (max_instances): the data need more than the 2 that the model"
+    assert f"{told} reports." in found.notes
+    few = evaluate(Limited(data), data, progress=False, max_instances=2)
+    assert numbers(few) < (1.0, 1.0)
+    lost = sum(len(data.of(i)) > 2 for i in range(len(data)))
+    told = f"Objects are probably missing, a limit was reached in {lost} images. A larger max_instances finds more."
+    assert few.notes[-1:] == (told,)
+
+
+@pytest.mark.parametrize(
+    "options", [{"metric_score": "x", "metrics": ["nuclei"]}, {"score_threshold": "x"}, {"limit": "x"}]
+)
+def test_a_word_in_place_of_a_number_names_the_argument(data: Dataset, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"^{next(iter(options))} is a (whole )?number, got 'x'"):
+        evaluate(Oracle(data), data, progress=False, **options)

@@ -1,6 +1,7 @@
 """The COCO numbers: equal to pycocotools and to the official files, and honest about what was not measured."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.reference.coco_sets import pycocotools_says, random_set
 from maskwright.data import synthetic
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
-from maskwright.errors import DataError
+from maskwright.errors import ConfigError, DataError
 from maskwright.metrics.coco import CocoMetric
 from maskwright.metrics.coco_result import STATS, CocoResult
 from maskwright.metrics.metric import GroundTruth
@@ -216,3 +217,52 @@ def test_updates_are_checked(scenes: Dataset) -> None:
     part = metric.result()
     assert (part.images, part.notes[0]) == (1, "Measured on 1 of 6 images.")
     assert part.boxes["AP"] == pytest.approx(1.0)
+
+
+def crowded(folder: Path, count: int) -> Dataset:
+    """An image of `count` squares of one class."""
+    side = 2 * (math.isqrt(count - 1) + 1)
+    dense = np.zeros((count, side, side), bool)
+    for k in range(count):
+        dense[k, 2 * (2 * k // side), 2 * k % side] = True
+    return one_image(folder, Masks.from_dense(dense), [0] * count, ("a",))
+
+
+def test_more_than_100_objects_raise_the_limit_and_coco_own_number_stands_beside_it(tmp_path: Path) -> None:
+    data = crowded(tmp_path, 250)
+
+    def measured(limit: int | None) -> CocoResult:
+        metric = CocoMetric(data, limit)
+        metric.update(data.truth(0), GroundTruth(data, 0))
+        return metric.result()
+
+    found, own = measured(None), measured(100)
+    assert (found.boxes.limit, own.boxes.limit) == (400, 100)
+    assert (found.boxes["AP"], found.boxes["AR100"]) == pytest.approx((1.0, 0.4))
+    assert own.boxes["AP"] < 0.5
+    for a, b in ((found.boxes, own.boxes), (found.masks, own.masks)):
+        assert a is not None
+        assert b is not None
+        assert a.at_100 is not None
+        assert b.at_100 is None
+        np.testing.assert_array_equal(a.at_100, b.stats)
+    assert found.values()["bbox/AP@100"] == own.values()["bbox/AP"]
+    assert "bbox/AP@100" not in own.values()
+    assert found.boxes.to_dict()["max_detections"] == 400
+    assert "maxDets=400" in found.table()
+    assert f"COCO's own, maxDets=100: AP {own.boxes['AP']:.3f}" in found.table()
+    told = "1 images have more than 100 objects of one class, up to 250: the best {} detections of an image and class "
+    told += "count"
+    assert told.format(400) + " (max_detections), by COCO's rule 100, whose AP stands beside it." in found.notes
+    assert told.format(100) + " (max_detections); AP and AR cannot reach 1 there." in own.notes
+    assert measured(50).boxes["AP"] < own.boxes["AP"]
+    with pytest.raises(ConfigError, match="max_detections is at least 1, got 0"):
+        measured(0)
+
+
+def test_up_to_100_objects_nothing_changes(tmp_path: Path) -> None:
+    data = crowded(tmp_path, 100)
+    metric = CocoMetric(data)
+    metric.update(data.truth(0), GroundTruth(data, 0))
+    assert metric.result().boxes.limit == 100
+    assert not [note for note in metric.result().notes if "detections" in note]

@@ -70,7 +70,7 @@ def test_size_and_precision(tmp_path: Path) -> None:
     assert predictor.spec.size == 40
     assert predictor.precision == "bf16"
     assert load(path).spec.size == 64
-    with pytest.raises(ConfigError, match="size is at least 1"):
+    with pytest.raises(ConfigError, match="size is at least 1 and finite, got 0"):
         load(path, size=0)
 
 

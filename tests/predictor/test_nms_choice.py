@@ -12,9 +12,12 @@ from maskwright.errors import ConfigError, DataError
 from maskwright.explanation.explain import explain
 from maskwright.models import rcnn, yolact, zoo
 from maskwright.models.base import AnyModel
+from maskwright.models.rcnn.explanation import RCNNExplanation
 from maskwright.models.yolact import Yolact
 from maskwright.models.yolact.explanation import YolactExplanation
+from maskwright.ops import boxes as box_ops
 from maskwright.predictor.load import load
+from maskwright.results.prediction import Prediction
 from maskwright.types import Classes
 from maskwright.weights.files import save_checkpoint
 
@@ -94,7 +97,35 @@ def test_a_wrong_choice_is_refused(path: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="fast, fast_cross, exact, got 'soft'"):
         load(path, nms="soft")
     masks = checkpoint(tmp_path, rcnn.RCNN(rcnn.tiny("detectron2")), "masks.safetensors")
-    with pytest.raises(ConfigError, match="nms is one of by_class, got 'exact'"):
+    with pytest.raises(ConfigError, match="nms is one of by_class, cross, got 'exact'"):
         load(masks, nms="exact")
-    with pytest.raises(ConfigError, match="nms is one of by_class, got 'fast'"):
+    with pytest.raises(ConfigError, match="nms is one of by_class, cross, got 'fast'"):
         load("mask_rcnn_r50_fpn.detectron2", nms="fast")  # before anything is fetched
+
+
+def test_no_place_is_found_as_two_classes_where_suppression_is_across(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = rcnn.tiny("compact")
+    model = rcnn.RCNN(replace(config, roi=replace(config.roi, score=0.01, keep=200)))
+    path, image = checkpoint(tmp_path, model), scene(0, (60, 80))[0]
+    own, across, same = (
+        load(path, nms=kind).predict(image, score_threshold=0.01) for kind in (None, "cross", "fast_cross")
+    )
+    assert load(path, nms="fast_cross").detector.limits.nms == "cross"  # the name that YOLACT has for it
+    assert np.array_equal(across.boxes, same.boxes)
+
+    def overlap(found: Prediction) -> float:
+        iou = box_ops.iou(torch.from_numpy(found.boxes), torch.from_numpy(found.boxes))
+        return float(iou.fill_diagonal_(0).max())
+
+    assert overlap(own) > config.roi.nms
+    assert overlap(across) <= config.roi.nms + 1e-5
+    assert across.scores[0] == own.scores[0]
+    told = explain(load(path, nms="cross"), image, score_threshold=0.01)
+    assert isinstance(told, RCNNExplanation)
+    assert told.across
+    assert len(told.rivals) >= len(explain(load(path), image, score_threshold=0.01).rivals)  # type: ignore[attr-defined]
+
+
+def test_across_has_one_name_for_all_families(path: Path) -> None:
+    assert load(path, nms="cross").detector.limits == load(path, nms="fast_cross").detector.limits

@@ -211,7 +211,7 @@ def test_how_images_fit_is_chosen_when_loading(tmp_path: Path) -> None:
     assert load(path, fit="short_edge", size=40).spec == replace(yolact.tiny().spec, fit="short_edge", size=40)
     found = load(path, fit="letterbox").predict(source_images()[0], score_threshold=0.0)
     assert len(found) > 0
-    with pytest.raises(ConfigError, match="'short_edge' or 'stretch' or 'letterbox', got 'squeeze'"):
+    with pytest.raises(ConfigError, match="'short_edge', 'stretch' or 'letterbox', got 'squeeze'"):
         load(path, fit="squeeze")  # type: ignore[arg-type]
     compact = Yolact(yolact.tiny("compact"))
     save_checkpoint(path, compact.state_dict(), zoo.describe(compact.config, CLASSES, "yolact_small"))

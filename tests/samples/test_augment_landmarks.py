@@ -1,16 +1,21 @@
 """Landmarks and masks follow the image: what a colour marks is where the annotation says, after any variation."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.samples import marked
 
+from maskwright.data.formats import coco
+from maskwright.data.synthetic import coco_fixture
 from maskwright.errors import DataError
 from maskwright.geometry import Geometry
 from maskwright.samples.augment import Augment, Choice, apply, augment, choose, move_objects
-from maskwright.samples.sample import Objects, join, move_points
-from maskwright.types import Landmarks, Masks
+from maskwright.samples.sample import Objects, Sample, join, move_points, sample_of
+from maskwright.types import Classes, Landmarks, Masks
 
 chance = st.sampled_from([0.0, 0.5, 1.0])
 movements = st.builds(
@@ -126,3 +131,28 @@ def test_joining_refuses_what_does_not_fit() -> None:
         join([one, Objects(one.boxes, one.labels, None, one.crowd, one.keypoints)])
     with pytest.raises(DataError, match="images are"):
         join([one, Objects(one.boxes, one.labels, Masks.from_dense(np.ones((1, 3, 3))), one.crowd, one.keypoints)])
+
+
+@pytest.mark.parametrize(
+    ("flips", "labels"), [((1.0, 0.0), [1, 0, 2]), ((0.0, 1.0), [1, 0, 2]), ((1.0, 1.0), [0, 1, 2])]
+)
+def test_a_mirrored_left_class_is_a_right_one(flips: tuple[float, float], labels: list[int]) -> None:
+    dense = np.zeros((3, 8, 12), bool)
+    dense[0, 1:3, 1:3] = dense[1, 4:6, 4:6] = dense[2, 6:8, 9:11] = True
+    masks, semantic = Masks.from_dense(dense), np.full((8, 12), -1, np.int64)
+    semantic[dense[0]], semantic[dense[2]] = 0, 2
+    objects = Objects(masks.boxes(), np.arange(3), masks, np.zeros(3, bool), mirrored=(1, 0, 2))
+    sample = Sample(np.zeros((8, 12, 3), np.uint8), objects, semantic, (1, 0, 2))
+    out = augment(sample, Augment(flip_horizontal=flips[0], flip_vertical=flips[1]), np.random.default_rng(0))
+    assert out.objects.labels.tolist() == labels
+    assert out.semantic is not None
+    assert sorted(np.unique(out.semantic).tolist()) == sorted({-1, labels[0], labels[2]})
+    still = augment(sample, Augment(flip_horizontal=0.0), np.random.default_rng(0))
+    assert still.objects.labels.tolist() == [0, 1, 2]
+
+
+def test_a_data_set_says_which_classes_change_places(tmp_path: Path) -> None:
+    data = coco.load(coco_fixture(tmp_path / "set", 1, images=1), tmp_path / "set" / "images")
+    sided = replace(data, classes=Classes(["left", "other", "right"]))
+    assert sample_of(sided, 0, masks=True).objects.mirrored == (2, 1, 0)
+    assert sample_of(data, 0, masks=True).objects.mirrored == (0, 1, 2)

@@ -21,7 +21,7 @@ from maskwright.training.defaults import default_model, resolve
 from maskwright.training.network import NetworkSettings, Start, find_start, fitted, input_spec
 from maskwright.training.resolved import Resolved
 from maskwright.training.survey import Survey
-from maskwright.types import Classes
+from maskwright.types import Classes, Landmarks
 from maskwright.weights.keyrules import Converted
 
 CPU = Device("cpu", cores=2)
@@ -308,7 +308,7 @@ def test_room_for_the_fullest_image() -> None:
     full = data(*[((800, 800), [20.0] * 500)], *[((800, 800), [20.0])] * 20)
     assert reasons(full)["max_instances"].value == 750
     assert reasons(PLAIN, start=Start("x", rcnn.detectron2_fpn())).get("max_instances") is None
-    assert reasons(data(*[((9000, 9000), [20.0] * 5000)] * 2))["max_instances"].value == 1000
+    assert reasons(data(*[((9000, 9000), [20.0] * 5000)] * 2))["max_instances"].value == 7500
 
 
 def test_threshold_for_people() -> None:
@@ -352,3 +352,36 @@ def test_the_model_is_that_of_the_weights() -> None:
     told = reasons(PLAIN, start=nuclei)
     assert told["model"].value == nuclei.architecture
     assert Survey(TrainConfig(), PLAIN, nuclei, CPU).pretrained
+
+
+def sided(*names: str, landmarks: tuple[Landmarks | None, ...] = ()) -> Dataset:
+    one = data(*[((100, 100), [20.0] * len(names))] * 4, classes=len(names))
+    return replace(one, classes=Classes(names, landmarks=landmarks or None))
+
+
+def test_left_and_right_are_exchanged_where_both_are_there_and_told() -> None:
+    found = reasons(sided("arrow_left", "arrow_right"))
+    assert found["mirror"].value is True
+    assert found["mirror"].why == "mirrored images have left and right exchanged: 'arrow_left' and 'arrow_right'"
+    assert found["augment"].value.flip_horizontal == 0.5
+    assert "mirror" not in reasons(sided("cat", "dog"))
+
+
+def test_without_a_counterpart_nothing_is_mirrored_and_the_reason_is_told() -> None:
+    marks = Landmarks(("nose", "left_eye"))
+    for dataset, name in ((sided("left_wing", "body"), "left_wing"), (sided("fly", landmarks=(marks,)), "left_eye")):
+        found = reasons(dataset, orientation="free")
+        assert found["mirror"].value is False
+        assert found["mirror"].why.startswith(f"'{name}' says a side and has no counterpart")
+        augment = found["augment"].value
+        assert (augment.flip_horizontal, augment.flip_vertical, augment.rot90) == (0.0, 0.0, 0.75)
+        assert "quarter turns; not mirrored" in found["augment"].why
+    assert decided(sided("left_wing", "body"), mirror=True).augment.flip_horizontal == 0.5
+    given = resolved(sided("left_wing", "body"), augment=Augment(flip_horizontal=0.5, rotate=3.0))
+    assert given.sampling().augment == Augment(flip_horizontal=0.0, rotate=3.0)
+    assert resolved(sided("cat"), mirror=False).sampling().augment.flip_horizontal == 0.0  # type: ignore[union-attr]
+
+
+def test_the_landmarks_of_a_class_with_a_counterpart_belong_to_that_one() -> None:
+    hands = (Landmarks(("left_thumb", "left_index")), Landmarks(("right_thumb", "right_index")))
+    assert reasons(sided("left_hand", "right_hand", landmarks=hands))["mirror"].value is True

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from maskwright.data.formats import coco
+from maskwright.data.stats import stats
 from maskwright.data.synthetic import coco_fixture
 from maskwright.errors import DataError
+from maskwright.media import read_image, write_image
 from maskwright.training.config import TrainConfig
 from maskwright.training.split import Split, split_data
 from maskwright.training.train import plan
@@ -213,3 +216,106 @@ def test_missing_images_are_named_on_either_side(source: Path, tmp_path: Path) -
     (other.parent / "images" / "0001.png").unlink()
     with pytest.raises(DataError, match=r"1 of 3 image files are missing: .*val.*0001\.png"):
         parts(given(source, val=str(other), val_images=str(other.parent / "images")))
+
+
+# ---- clips and copies -----------------------------------------------------------------------------------------------
+
+
+def made(folder: Path, names: list[str], look: Callable[[str], int], **fields: Callable[[str], Any]) -> Path:
+    """Annotations of one object in each of these images, which show the noise of `look`."""
+    images, rows = [], []
+    for k, name in enumerate(names, 1):
+        pixels = np.random.default_rng(look(name)).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+        write_image(folder / "images" / name, pixels)
+        more = {key: value(name) for key, value in fields.items()}
+        images.append({"id": k, "file_name": name, "height": 24, "width": 32, **more})
+        outline = [[2, 2, 20, 2, 20, 12, 2, 12]]
+        rows.append({"id": k, "image_id": k, "category_id": 1, "segmentation": outline, "area": 180.0,
+                     "bbox": [2, 2, 18, 10], "iscrowd": 0})  # fmt: skip
+    path = folder / "annotations.json"
+    path.write_text(json.dumps({"images": images, "annotations": rows, "categories": [{"id": 1, "name": "a"}]}))
+    return path
+
+
+FRAMES = [f"{clip}/{k:03d}.png" for clip in "abcd" for k in range(10)]
+CLIP: Callable[[str], Any] = lambda name: "abcd".index(name[0])  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    ("names", "fields"),
+    [
+        (FRAMES, {"video_id": CLIP, "frame_index": lambda name: int(name[2:5])}),
+        (FRAMES, {"clip_id": CLIP}),
+        ([f"{clip}_frame_{k:05d}.png" for clip in "abcd" for k in range(10)], {}),
+        ([f"{clip} video/{k:05d}.png" for clip in "abcd" for k in range(10)], {}),
+    ],
+)
+def test_frames_of_a_clip_stay_on_one_side(tmp_path: Path, names: list[str], fields: dict[str, Any]) -> None:
+    found = parts(given(made(tmp_path, names, names.index, **fields)))
+    assert found.held_out is not None
+    learnt, held = ({record.file_name[0] for record in part.images} for part in (found.data, found.held_out))
+    assert learnt | held == set("abcd")
+    assert not learnt & held
+    assert len(found.held_out) == 10
+    assert found.chosen_by == "10 of 40, about 25%, chosen by their names, 4 clips undivided"
+
+
+def test_numbered_stills_are_no_clip(tmp_path: Path) -> None:
+    numbered = [f"{kind}{k:04d}.png" for kind in ("", "cat_", "covid_", "plate/well") for k in range(5)]
+    data = coco.load(made(tmp_path, numbered, numbered.index), tmp_path / "images")
+    assert len(data.together()) == len(numbered)
+
+
+def test_copies_of_an_image_stay_on_one_side(tmp_path: Path) -> None:
+    copies = [f"s{k}.{c}.png" for k in range(12) for c in "abc"]
+    scene = lambda name: int(name[1:].split(".")[0])  # noqa: E731
+    found = parts(given(made(tmp_path, copies, scene)))
+    assert found.held_out is not None
+    assert not {scene(n) for n in names(found.data)} & {scene(n) for n in names(found.held_out)}
+    assert "12 groups of like images undivided" in found.chosen_by
+
+
+def test_an_image_saved_anew_stays_with_the_first(tmp_path: Path) -> None:
+    path = made(tmp_path, [f"{k}.png" for k in range(10)], int_of := lambda name: int(name[:-4]))
+    for k in range(0, 10, 2):  # the next one shows the same with a little noise
+        pixels = read_image(tmp_path / "images" / f"{k}.png").astype(int)
+        pixels += np.random.default_rng(k).integers(-2, 3, pixels.shape)
+        write_image(tmp_path / "images" / f"{k + 1}.png", pixels.clip(0, 255).astype(np.uint8))
+    found = parts(given(path))
+    assert found.held_out is not None
+    assert not {int_of(n) // 2 for n in names(found.data)} & {int_of(n) // 2 for n in names(found.held_out)}
+
+
+def test_of_a_single_clip_the_end_is_held_out_and_told(tmp_path: Path) -> None:
+    frames = [f"frame_{k}.png" for k in range(20)]
+    planned = plan(given(made(tmp_path, frames, frames.index), device="cpu"))
+    assert planned.held_out is not None
+    assert names(planned.held_out) == frames[16:]
+    assert "the last 4 of 20" in planned.report()
+    assert "so the measured accuracy is too high" in planned.report()
+
+
+def test_a_validation_set_that_is_the_training_set_is_refused(source: Path) -> None:
+    told = r"in-train-and-val: 8 of the 8 images to learn from are also 8 of the 8 .*The same image is in training and"
+    with pytest.raises(DataError, match=told) as caught:
+        parts(given(source, val=str(source)))
+    assert caught.value.options == ("val",)
+
+
+def test_copies_in_the_validation_set_are_left_out_of_training_and_told(tmp_path: Path) -> None:
+    learnt = made(tmp_path / "a", [f"{k}.png" for k in range(8)], lambda name: int(name[:-4]))
+    held = made(tmp_path / "b", [f"{k}.png" for k in range(6, 12)], lambda name: int(name[:-4]))
+    planned = plan(given(learnt, val=str(held), val_images=str(held.parent / "images"), device="cpu"))
+    assert names(planned.data) == [f"{k}.png" for k in range(6)]
+    assert (
+        "in-train-and-val: 2 images to learn from, left out of these, among 2 of the 6 images to measure on (6.png, "
+        "7.png). The same image is in training and validation, so the measured accuracy is too high."
+    ) in planned.report()
+
+
+def test_the_median_is_that_of_stats(tmp_path: Path) -> None:
+    source = coco_fixture(tmp_path / "some", 1, images=9, size=(60, 80), objects=3)
+    side = stats(coco.load(source, source.parent / "images")).object_side
+    assert side is not None
+    told = plan(given(source, model="yolact_small", device="cpu")).report()
+    assert f"objects are {side.median:.0f} pixels (median) in images of" in told

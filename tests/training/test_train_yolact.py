@@ -135,7 +135,7 @@ def test_the_input_is_fitted_as_asked() -> None:
     for name, fit in (("yolact_small", "letterbox"), ("mask_rcnn_small", "stretch")):  # images are not shrunk there
         spec = find_start(NetworkSettings(model=name, fit=fit)).config.spec  # type: ignore[arg-type]
         assert (spec.fit, spec.shrink, spec.enlarge) == (fit, True, 2.0 if fit == "letterbox" else None)
-    with pytest.raises(ConfigError, match="fit is 'short_edge' or 'stretch' or 'letterbox', got 'box'"):
+    with pytest.raises(ConfigError, match="fit is 'short_edge', 'stretch' or 'letterbox', got 'box'"):
         NetworkSettings(fit="box")  # type: ignore[arg-type]
 
 

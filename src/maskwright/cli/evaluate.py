@@ -15,6 +15,7 @@ from maskwright.cli.options import (
     DataFormat,
     Debug,
     Images,
+    MaxInstances,
     check_places,
     joined,
     loader,
@@ -24,7 +25,12 @@ from maskwright.cli.options import (
 )
 from maskwright.errors import ConfigError
 
-OF_MODELS = ("skip", "class_names", *(name for group in (loader, mask_options) for name in signature(group).parameters))
+OF_MODELS = (
+    "skip",
+    "class_names",
+    "max_instances",
+    *(name for group in (loader, mask_options) for name in signature(group).parameters),
+)
 """Parameters that mean nothing where a result file is measured."""
 
 
@@ -97,6 +103,17 @@ def evaluate(
     best_threshold: Annotated[
         bool, typer.Option("--best-threshold", help="Also give --metric nuclei at the score that suits it best.")
     ] = False,
+    max_instances: MaxInstances = None,
+    max_detections: Annotated[
+        int | None,
+        typer.Option(
+            "--max-detections",
+            min=1,
+            metavar="N",
+            help="Detections of an image and class that count in AP.  [default: COCO's 100, or more where an image has "
+            "more objects; AP at 100 then stands beside it]",
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Measure a model on annotated images: COCO box and mask AP, by class, and the time of each stage."""
@@ -110,7 +127,8 @@ def evaluate(
     scored = [name for name, kind in METRICS.items() if kind.uses_score]
     if (metric_score is not None or best_threshold) and not set(scored).intersection(metrics or ()):
         raise ConfigError(f"--score and --best-threshold belong to --metric {' or '.join(scored)}: give that too.")
-    asked = {"metrics": metrics, "metric_score": metric_score, "best_threshold": best_threshold or None}
+    asked = {"metrics": metrics, "metric_score": metric_score, "best_threshold": best_threshold or None,
+             "max_detections": max_detections}  # fmt: skip
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     options |= {"data_format": data_format, "limit": limit}
     if results is not None:
@@ -120,7 +138,7 @@ def evaluate(
     else:
         options |= {"skip": skip, "class_names": pairs(class_names or []), "progress": Console(stderr=True).is_terminal}
         measure = evaluate_model if report is None else partial(pages.report, report)
-        evaluation = measure(load(), data, images, FindOptions(**masks), **options)
+        evaluation = measure(load(), data, images, FindOptions(max_instances=max_instances, **masks), **options)
     typer.echo(evaluation.report())
     if out is not None:
         evaluation.save(out)

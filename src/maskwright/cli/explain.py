@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from maskwright.cli.app import app
-from maskwright.cli.options import Debug, joined, loader, mask_options, say
+from maskwright.cli.options import Debug, MaxInstances, joined, loader, mask_options, say
 from maskwright.errors import ConfigError
 
 
@@ -42,6 +42,7 @@ def explain(
     score: Annotated[
         float | None, typer.Option(min=0, max=1, metavar="0..1", help="Lowest score to keep.  [default: the model's]")
     ] = None,
+    max_instances: MaxInstances = None,
     debug: Debug = False,
 ) -> None:
     """Show in one image how a model came to one of its results: step by step, with its own numbers."""
@@ -53,7 +54,11 @@ def explain(
     if target.exists():
         raise ConfigError(f"{target} is there already; it is not written over. Choose another name with --out.")
     predictor, told = load(), Readings()
-    found = explained(predictor, image, instance, score_threshold=score, page=page, told=told, **masks)
+    found = explained(
+        predictor, image, instance, score_threshold=score, max_instances=max_instances, page=page, told=told, **masks
+    )
     for note in told.notes(predictor.spec.intensity):
         say(f"Note: {note}")
     typer.echo(str(found.save(target)))
+    if found.prediction.limits:
+        say(found.prediction.limit_note)

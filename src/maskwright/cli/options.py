@@ -84,9 +84,10 @@ Bits = Annotated[
     typer.Option(min=1, max=16, metavar="N", help="Short for --intensity of a camera of N bits; often 12."),
 ]
 Nms = Annotated[
-    Literal["fast", "fast_cross", "exact"] | None,
+    Literal["cross", "by_class", "fast", "fast_cross", "exact"] | None,
     typer.Option(
-        help="YOLACT: non-maximum suppression: Fast NMS, Fast NMS over all classes together, or exact (greedy) NMS.  "
+        help="Non-maximum suppression. cross: over all classes together, so that no object is found as two classes. "
+        "R-CNN: by_class. YOLACT: fast (Fast NMS), fast_cross (the same as cross), exact (greedy).  "
         "[default: the model's]",
     ),
 ]
@@ -112,6 +113,12 @@ LargestComponent = Annotated[
         "--largest-component/--all-components",
         help="Keep only the largest connected part of each mask, or all.  [default: the model's]",
         show_default=False,
+    ),
+]
+MaxInstances = Annotated[
+    int | None,
+    typer.Option(
+        "--max", "--max-instances", min=1, metavar="N", help="Most instances of an image.  [default: the model's]"
     ),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps.")]

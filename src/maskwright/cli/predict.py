@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from maskwright.cli.app import app
-from maskwright.cli.options import Debug, joined, loader, mask_options, names, progress, say
+from maskwright.cli.options import Debug, MaxInstances, joined, loader, mask_options, names, progress, say
 
 if TYPE_CHECKING:
     from maskwright.prediction.batch import Done, Failed
@@ -47,10 +47,7 @@ def predict(
     only: Annotated[
         str | None, typer.Option("--classes", metavar="NAME,...", help="Keep only these classes.  [default: all]")
     ] = None,
-    max_instances: Annotated[
-        int | None,
-        typer.Option("--max", min=1, metavar="N", help="Most instances per image.  [default: the model's]"),
-    ] = None,
+    max_instances: MaxInstances = None,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Images that are computed together.")] = 1,
     max_pixels: Annotated[
         int | None,

@@ -60,12 +60,17 @@ def train(
     orientation: Annotated[str | None, _what(metavar="upright|free",
         help="free: images have no up and down, as seen through a microscope or from above.  [default: "
              "upright]")] = None,
+    mirror: Annotated[bool | None, _what("--mirror/--no-mirror", show_default=False,
+        help="Mirror training images left-right; left and right classes and landmarks are exchanged in them.  "
+             "[default: yes, unless a name says a side and has no counterpart]")] = None,
     val: Annotated[Path | None, _what("--val", metavar="PATH",
         help="Annotations of the images to measure on.  [default: the data's own part, or a share of it]")] = None,
     val_images: Annotated[Path | None, _what("--val-images", metavar="DIR",
         help="Their folder.  [default: that of --images]")] = None,
     val_fraction: Annotated[float | None, _what(min=0, max=0.9, metavar="0..0.9",
         help="Share held out where nothing else says which.  [default: 0.2]")] = None,
+    max_instances: Annotated[int | None, _how("--max", "--max-instances", min=1, metavar="N",
+        help="Most instances of an image that the trained model reports.  [default: by the fullest image]")] = None,
     epochs: Annotated[int | None, _how(min=1, metavar="N",
         help="Passes over the images.  [default: by the data]")] = None,
     minutes: Annotated[float | None, _how(metavar="M", help="Stop after this time, the rate falling to it.")] = None,
@@ -109,7 +114,8 @@ def train(
     given = {
         "data": data, "images": images, "data_format": data_format, "out": out, "model": model, "weights": weights,
         "val": val, "val_images": val_images, "val_fraction": val_fraction,
-        "orientation": orientation, "epochs": epochs, "max_minutes": minutes, "size": size, "fit": fit,
+        "orientation": orientation, "mirror": mirror, "epochs": epochs, "max_minutes": minutes, "size": size,
+        "max_instances": max_instances, "fit": fit,
         "intensity": _intensity(intensity, bits),
         "batch_size": batch, "lr": lr, "patience": patience, "device": device, "precision": precision,
         "workers": workers, "seed": seed, "resume": resume or None,

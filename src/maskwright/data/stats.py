@@ -4,6 +4,7 @@ Letters: N objects, H W image, h w box. Crowd regions are counted, and left out 
 Sizes come from the areas and boxes in the annotations; masks are drawn only on request.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -292,6 +293,22 @@ def _spread(values: Array) -> Quantiles | None:
         return None
     points = np.quantile(values, [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).tolist()
     return Quantiles(len(values), float(values.mean()), *points)
+
+
+def most_objects(dataset: Dataset) -> int:
+    """Objects of the fullest image."""
+    return max((sum(not a.crowd for a in dataset.of(i)) for i in range(len(dataset))), default=0)
+
+
+def room(objects: int) -> int:
+    """How many detections of an image leave room for so many objects: half as many again, in fifties, at least 100."""
+    return max(100, 50 * math.ceil(1.5 * objects / 50))
+
+
+def object_side(objects: Sequence[Annotation]) -> Array:
+    """(N,) the size of objects in pixels: the square root of the area that the file states."""
+    side: Array = np.sqrt(np.array([a.area for a in objects], np.float64))
+    return side
 
 
 def summary(dataset: Dataset) -> str:

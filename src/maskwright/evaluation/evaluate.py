@@ -1,6 +1,7 @@
 """How good a model is on an annotated data set, and how long each stage took; or how good a file of results is."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 
 from maskwright import media
 from maskwright.atomic import replacing
+from maskwright.codec import check_number
 from maskwright.data import formats
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
+from maskwright.data.stats import most_objects, room
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.evaluation.classes import class_notes, match_classes, translated
 from maskwright.metrics import table
@@ -24,7 +27,9 @@ from maskwright.metrics.coco_result import CocoResult
 from maskwright.metrics.metric import GroundTruth, MetricOptions, Result
 from maskwright.predictor.options import FindOptions, given, intensity_of
 from maskwright.predictor.timing import StageTimer
+from maskwright.results.prediction import LARGER, MISSING
 from maskwright.types import Classes, Instances
+from maskwright.wording import counted
 
 Data = Dataset | str | os.PathLike[str]
 
@@ -36,7 +41,11 @@ SCORE = 0.5
 
 
 class Predicts(Protocol):
-    """What is evaluated; `predictor.Predictor` is one. It enters its stages in `timer`."""
+    """What is evaluated; `predictor.Predictor` is one. It enters its stages in `timer`.
+
+    Where it has `max_instances`, the most instances of an image that it reports, more are asked for if an image has
+    more objects; where what it finds has `limits`, as a `Prediction` has them, those that were reached are told.
+    """
 
     @property
     def classes(self) -> Classes: ...
@@ -129,6 +138,7 @@ def evaluate(
     metrics: Sequence[str] = table.ALWAYS,
     metric_score: float | None = None,
     best_threshold: bool = False,
+    max_detections: int | None = None,
     watch: Watch | None = None,
     progress: bool = True,
     **changes: Any,
@@ -139,27 +149,30 @@ def evaluate(
     own. data_format: a name of `data.formats.FORMATS`; None recognises it. limit: only the first images.
     skip: leave out images that cannot be read, and list them in the result, instead of raising.
     class_names: the data set's name for a model's class, where they differ. options, or `changes` as keywords: see
-    `FindOptions`; score_threshold None takes the lowest score that the model reports, as AP needs low scores too.
+    `FindOptions`; score_threshold None takes the lowest score that the model reports, as AP needs low scores too, and
+    max_instances None as many as the model reports, or more where an image has more objects than that.
     metrics: names of `metrics.table.METRICS`; "coco" is always measured. metric_score: the lowest score that counts for
     metrics that need one decision for every object; None takes the one that predictions show by default.
-    best_threshold: measure these at the best score as well. watch: is called with each image and what was found in it.
-    progress: a bar on stderr.
+    best_threshold: measure these at the best score as well. max_detections: of an image and class that count in AP;
+    None is COCO's 100, or more where an image has more objects; COCO's own AP then stands beside it.
+    watch: is called with each image and what was found in it. progress: a bar on stderr.
     Boxes are ranked by `Instances.box_scores` where there are such, masks by `scores`.
     Raises DataError where the classes do not match, ImageError or DataError for an image that cannot be used.
     """
     dataset = opened(data, images, limit, data_format)
     options = given(FindOptions, options, changes, "evaluate")
     lowest = predictor.lowest_score if options.score_threshold is None else options.score_threshold
-    options = replace(options, score_threshold=lowest)
+    most = _most(predictor, dataset, options, max_detections)
+    options = replace(options, score_threshold=lowest, max_instances=most or options.max_instances)
     dataset, told = replace(dataset, intensity=intensity_of(predictor, options)), media.Readings()
     translation = match_classes(predictor.classes, dataset, class_names)
     if not skip:
         dataset.require_files()
     usual = max(lowest, predictor.score_threshold)
-    meters = table.make(metrics, dataset, _options(lowest, usual, metric_score, best_threshold))
+    meters = table.make(metrics, dataset, _options(lowest, usual, metric_score, best_threshold, max_detections))
     timer, start = StageTimer(), time.perf_counter()
     failed: list[tuple[str, str]] = []
-    foreign = 0
+    foreign = limited = 0
     for i in _watched(range(len(dataset)), progress):
         try:
             with timer.stage("read"):
@@ -177,12 +190,14 @@ def evaluate(
         if watch is not None:
             watch(i, image, known)
         foreign += len(found) - len(known)
+        limited += any(score >= usual for score in getattr(found, "limits", {}).values())
     if len(failed) == len(dataset):
         raise DataError(f"{dataset.source}: none of its {len(dataset)} images could be read. First: {failed[0][1]}")
     with timer.stage("metric"):
         results = {name: meter.result() for name, meter in meters.items()}
     wall, notes = time.perf_counter() - start, class_notes(predictor.classes, translation, foreign)
     count = len(dataset) - len(failed)
+    notes += _limit_notes(predictor, most, limited)
     said = (*dataset.notes, *told.notes(dataset.intensity), *notes)
     return Evaluation(results, dict(timer.totals), wall, count, tuple(failed), said)
 
@@ -197,6 +212,7 @@ def evaluate_results(
     metrics: Sequence[str] = table.ALWAYS,
     metric_score: float | None = None,
     best_threshold: bool = False,
+    max_detections: int | None = None,
     watch: Callable[[int, Instances], None] | None = None,
 ) -> Evaluation:
     """Measure a COCO result file, of whatever program, on the data set it belongs to: no model, and no image is read.
@@ -207,7 +223,7 @@ def evaluate_results(
     """
     whole = opened(data, images, None, data_format)
     dataset = opened(whole, None, limit, None)
-    meters = table.make(metrics, dataset, _options(0.0, SCORE, metric_score, best_threshold))
+    meters = table.make(metrics, dataset, _options(0.0, SCORE, metric_score, best_threshold, max_detections))
     timer, start = StageTimer(), time.perf_counter()
     with timer.stage("metric"):
         every = coco.read_results(results, whole)
@@ -228,14 +244,41 @@ def evaluate_results(
     return Evaluation(measured, seconds, wall, len(dataset), (), (*dataset.notes, *(notes if empty else ())))
 
 
-def _options(lowest: float, usual: float, asked: float | None, best_threshold: bool) -> MetricOptions:
+def _most(predictor: Predicts, dataset: Dataset, options: FindOptions, counted: int | None) -> int | None:
+    """How many instances of an image are asked for beyond what the model reports: room for those of the fullest image,
+    and as many as are counted. None: as many as were asked for, or as the model reports."""
+    if options.max_instances is not None:
+        return None
+    own, objects = getattr(predictor, "max_instances", math.inf), most_objects(dataset)
+    wanted = max(room(objects) if objects > own else 0, counted or 0)
+    return wanted if wanted > own else None
+
+
+def _limit_notes(predictor: Predicts, most: int | None, limited: int) -> tuple[str, ...]:
+    """most: as `_most` gives it. limited: images in which a limit left out what predictions show."""
+    notes = []
+    if most:
+        own = getattr(predictor, "max_instances", 0)
+        notes.append(
+            f"{most} instances of an image were asked for (max_instances): the data need more than the {own} that the "
+            "model reports."
+        )
+    if limited:
+        notes.append(f"{MISSING} in {counted(limited, 'image')}. {LARGER}")
+    return tuple(notes)
+
+
+def _options(
+    lowest: float, usual: float, asked: float | None, best_threshold: bool, max_detections: int | None
+) -> MetricOptions:
     score = usual if asked is None else asked
+    check_number("metric_score", float, score)
     if not lowest <= score <= 1:
         raise ConfigError(
             f"The lowest score that counts lies between the lowest one measured, {lowest:g}, and 1, got {score:g}.",
             options=("metric_score",),
         )
-    return MetricOptions(lowest, score, best_threshold)
+    return MetricOptions(lowest, score, best_threshold, max_detections)
 
 
 def opened(data: Data, images: str | os.PathLike[str] | None, limit: int | None, data_format: str | None) -> Dataset:
@@ -245,6 +288,7 @@ def opened(data: Data, images: str | os.PathLike[str] | None, limit: int | None,
     elif images is not None:
         data = replace(data, root=Path(images))
     if limit is not None:
+        check_number("limit", int, limit)
         if limit < 1:
             raise ConfigError(f"limit: at least 1 image, got {limit}.")
         data = data.subset(range(min(limit, len(data))))

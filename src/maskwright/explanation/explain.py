@@ -53,9 +53,10 @@ def explain(
     if not len(prediction):
         raise DataError(_nothing(name, predictor, family.best_score(trace), plan))
     if not 0 <= instance < len(prediction):
-        raise ConfigError(
-            f"{name or 'The image'} has the instances 0..{len(prediction) - 1} (best score first), got {instance}."
-        )
+        text = f"{name or 'The image'} has the instances 0..{len(prediction) - 1} (best score first), got {instance}."
+        if prediction.limits:
+            raise ConfigError(f"{text} {prediction.limit_note}", options=("max_instances",))
+        raise ConfigError(text)
     rows = tuple(kept.index.tolist())
     seen = Seen(name, pixels, detector.network, trace, plan.limits, geometry, plan.output, prediction, rows)
     model = os.path.basename(predictor.name) or type(detector.network).__name__

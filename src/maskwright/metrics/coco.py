@@ -12,9 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from maskwright.codec import check_number
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.formats.coco import ResultRow
-from maskwright.errors import DataError
+from maskwright.data.stats import room
+from maskwright.errors import ConfigError, DataError
 from maskwright.metrics.coco_result import AREAS, LIMIT, Array, ClassScore, CocoResult, CocoScores
 from maskwright.metrics.metric import GroundTruth, MetricOptions
 from maskwright.ops import masks as mask_ops
@@ -29,8 +31,13 @@ class CocoMetric:
     print(metric.result().table())
     """
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Dataset, max_detections: int | None = None) -> None:
+        """max_detections: of an image and class that count; None: COCO's 100, or more where an image needs them."""
+        if max_detections is not None:
+            check_number("max_detections", int, max_detections)
+            if max_detections < 1:
+                raise ConfigError(f"max_detections is at least 1, got {max_detections}.", options=("max_detections",))
+        self.dataset, self.max_detections = dataset, max_detections
         self._images = {record.id: record for record in dataset.images}
         # The COCO API goes through images in the order of their ids, and equal scores keep that order. The images have
         # their rank as id there, so that any integer may be an id here.
@@ -42,8 +49,8 @@ class CocoMetric:
 
     @classmethod
     def make(cls, dataset: Dataset, options: MetricOptions) -> "CocoMetric":
-        """As the table of metrics makes it; AP counts all detections, so that no option concerns it."""
-        return cls(dataset)
+        """As the table of metrics makes it; AP counts detections of all scores."""
+        return cls(dataset, options.max_detections)
 
     def update(self, found: Instances, truth: GroundTruth) -> None:
         """Add the detections of an image. Raises DataError where they cannot belong to it or came before."""
@@ -113,30 +120,40 @@ class CocoMetric:
 
     def result(self) -> CocoResult:
         """Measure the images given so far; a note says so where that is not all of them."""
-        truth, why = self._truth(), self._why_no_masks()
+        truth, why, limit = self._truth(), self._why_no_masks(), self._limit()
         table = np.concatenate(self._boxes) if self._boxes else np.zeros((0, 7))
-        boxes = self._measure("bbox", truth, table if len(table) else [])
-        masks = None if why else self._measure("segm", truth, self._masks)
+        boxes = self._measure("bbox", truth, table if len(table) else [], limit)
+        masks = None if why else self._measure("segm", truth, self._masks, limit)
         count, every = len(self._labels), len(self._images)
         notes = [f"Measured on {count} of {every} images."] if count < every else []
         return CocoResult(boxes, masks, count, (*notes, *why, *self._notes(boxes, masks)))
 
     # ---- measuring ------------------------------------------------------------------------------------------------
 
-    def _measure(self, kind: Literal["bbox", "segm"], truth: dict[str, Any], rows: Any) -> CocoScores:
+    def _limit(self) -> int:
+        """Detections of an image and class that count."""
+        if self.max_detections is not None:
+            return self.max_detections
+        most = max(map(self._most_of_a_class, self._labels), default=0)
+        return room(most) if most > LIMIT else LIMIT
+
+    def _measure(self, kind: Literal["bbox", "segm"], truth: dict[str, Any], rows: Any, limit: int) -> CocoScores:
         import hotcoco
 
         known = hotcoco.COCO()
         known.dataset = truth
         run = hotcoco.COCOeval(known, known.load_res(rows), kind)
+        limits = sorted({1, 10, LIMIT, limit})
+        run.params.max_dets = limits
         run.evaluate()
         run.accumulate()
-        run.summary_lines()  # fills run.stats, prints nothing
         curves: Any = run.eval
         precision, recall, scores = (np.asarray(curves[k], np.float64) for k in ("precision", "recall", "scores"))
-        precision, recall, scores = precision[:, :, :, 0, -1], recall[:, :, 0, -1], scores[:, :, :, 0, -1]
+        own, at_100 = (_stats(precision, recall, [limits.index(n) for n in (1, 10, LIMIT, m)]) for m in (limit, LIMIT))
+        at = limits.index(limit)
+        precision, recall, scores = precision[:, :, :, 0, at], recall[:, :, 0, at], scores[:, :, :, 0, at]
         per_class = self._per_class(precision, recall)
-        return CocoScores(kind, np.array(run.stats, np.float64), per_class, precision, recall, scores)
+        return CocoScores(kind, own, per_class, precision, recall, scores, limit, None if limit == LIMIT else at_100)
 
     def _truth(self) -> dict[str, Any]:
         """The measured images and their annotations as the COCO API has them."""
@@ -208,17 +225,32 @@ class CocoMetric:
                 empty = [long for short, long in AREAS.items() if scores[f"AP{short}"] < 0]
                 if empty:
                     notes.append(f"{scores.kind}: no {' or '.join(empty)} objects are annotated (-1).")
-        crowded = sum(self._most_of_a_class(i) > LIMIT for i in self._labels)
-        if crowded:
+        limit, counts = boxes.limit, [self._most_of_a_class(i) for i in self._labels]
+        most = max(counts, default=0)
+        if crowded := sum(count > LIMIT for count in counts):
+            what = f"the best {limit} detections of an image and class count (max_detections)"
+            own = "" if limit == LIMIT else f", by COCO's rule {LIMIT}, whose AP stands beside it"
+            lost = "; AP and AR cannot reach 1 there" if most > limit else ""
             notes.append(
-                f"{crowded} images have more than {LIMIT} objects of one class; COCO's rule counts the best "
-                f"{LIMIT} detections per image and class, so AP and AR cannot reach 1 there."
+                f"{crowded} images have more than {LIMIT} objects of one class, up to {most}: {what}{own}{lost}."
             )
         return notes
 
     def _most_of_a_class(self, image_id: int) -> int:
         labels = [a.label for a in self.dataset.annotations[image_id] if not a.crowd]
         return int(np.bincount(labels).max()) if labels else 0
+
+
+def _stats(precision: Array, recall: Array, limits: Sequence[int]) -> Array:
+    """(12,) in the order of `STATS`, AP and AR of sizes at the last of the limits; AR1, AR10, AR100 at the others.
+
+    precision (T, R, Q, 4, limits), recall (T, Q, 4, limits): by all sizes, small, medium and large objects.
+    """
+    *few, last = limits
+    of_all = precision[:, :, :, 0, last]
+    ap = [of_all, of_all[0], of_all[5], *(precision[:, :, :, size, last] for size in (1, 2, 3))]
+    ar = [*(recall[:, :, 0, k] for k in few), *(recall[:, :, size, last] for size in (1, 2, 3))]
+    return np.array([_mean(values) for values in (*ap, *ar)], np.float64)
 
 
 def _mean(values: Array) -> float:

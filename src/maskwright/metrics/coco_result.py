@@ -3,6 +3,7 @@
 Letters: T IoU thresholds (10: 0.50 to 0.95), R recall levels (101), Q classes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs
 AREAS = {"s": "small", "m": "medium", "l": "large"}
 
 LIMIT = 100
-"""Detections of an image that count at most."""
+"""Detections of an image and class that count at most by COCO's rule."""
 
 CURVES = 100
 """Precision-recall curves of single classes drawn at most, those with most objects first."""
@@ -33,7 +34,7 @@ COLUMNS = (
     ("{} AP", "mean over IoU 0.50 to 0.95", "ap"),
     ("AP50", "", "ap50"),
     ("AP75", "", "ap75"),
-    ("AR", "recall of 100 detections an image", "ar"),
+    ("AR", "recall", "ar"),
 )
 """Columns of the table of classes on a page: (name, hint, field of `ClassScore`)."""
 
@@ -55,8 +56,9 @@ class ClassScore:
 class CocoScores:
     """The numbers of one kind of outline.
 
-    stats: (12,) in the order of `STATS`. precision: (T, R, Q), recall: (T, Q), thresholds: (T, R, Q) the score at
-    which each precision is reached; all at any area and 100 detections.
+    stats: (12,) in the order of `STATS`, with the best `limit` detections of each image and class (AR1, AR10, AR100
+    with as many as they say). precision: (T, R, Q), recall: (T, Q), thresholds: (T, R, Q) the score at which each
+    precision is reached; all at any area. at_100: (12,) by COCO's rule, where `limit` is another; else None.
     """
 
     kind: Literal["bbox", "segm"]
@@ -65,6 +67,8 @@ class CocoScores:
     precision: Array
     recall: Array
     thresholds: Array
+    limit: int = LIMIT
+    at_100: Array | None = None
 
     def __getitem__(self, name: str) -> float:
         """A number by its name: `scores["AP50"]`."""
@@ -76,10 +80,17 @@ class CocoScores:
         rows = rows[:, rows[0] > -1] if label is None else rows[:, [label]]
         return rows.mean(axis=1) if rows.shape[1] else np.full(len(rows), -1.0)
 
+    def values(self, names: Sequence[str]) -> dict[str, float]:
+        """Numbers of these names with the kind before them, and AP at COCO's 100 where another limit was used."""
+        own = {} if self.at_100 is None else {f"{self.kind}/AP@{LIMIT}": float(self.at_100[0])}
+        return {f"{self.kind}/{name}": self[name] for name in names} | own
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON, without the curves."""
         return {
-            **{name: float(v) for name, v in zip(STATS, self.stats, strict=True)},
+            **_named(self.stats),
+            "max_detections": self.limit,
+            **({} if self.at_100 is None else {f"at_{LIMIT}": _named(self.at_100)}),
             "per_class": [vars(row) for row in self.per_class],
         }
 
@@ -90,11 +101,14 @@ class CocoScores:
             long = "Average Precision" if name.startswith("AP") else "Average Recall   "
             tail = name[2:]
             iou = f"0.{tail}" if tail in ("50", "75") else "0.50:0.95"
-            limit = int(tail) if name.startswith("AR") and tail.isdecimal() else LIMIT
+            limit = int(tail) if name.startswith("AR") and tail.isdecimal() else self.limit
             lines.append(
                 f" {long}  ({name[:2]}) @[ IoU={iou:<9} | area={AREAS.get(tail, 'all'):>6} | maxDets={limit:>3} ]"
                 f" = {value:0.3f}"
             )
+        if self.at_100 is not None:
+            own = ", ".join(f"{name} {shown(v)}" for name, v in list(_named(self.at_100).items())[:6])
+            lines.append(f" COCO's own, maxDets={LIMIT}: {own}")
         return "\n".join([*lines, "", *self._class_lines()])
 
     def _class_lines(self) -> list[str]:
@@ -124,8 +138,9 @@ class CocoResult:
         return "\n\n".join([*parts, *(["\n".join(f"Note: {n}" for n in self.notes)] if self.notes else [])])
 
     def values(self) -> dict[str, float]:
-        """The twelve numbers of masks and boxes: `segm/AP`, `bbox/AR100`."""
-        return {f"{s.kind}/{name}": s[name] for s in self._measured() for name in STATS}
+        """The twelve numbers of masks and boxes: `segm/AP`, `bbox/AR100`; and where more detections than COCO's 100
+        count, AP at 100: `segm/AP@100`."""
+        return {name: value for s in self._measured() for name, value in s.values(STATS).items()}
 
     def _measured(self) -> tuple[CocoScores, ...]:
         return (self.boxes,) if self.masks is None else (self.masks, self.boxes)
@@ -137,6 +152,11 @@ class CocoResult:
             (f"{NAMES[s.kind][0]} {name}", shown(s[name], "–"))
             for s in scores
             for name in ("AP", "AP50", "AP75")[: 3 if s is scores[0] else 1]
+        ]
+        tiles += [
+            (f"{NAMES[s.kind][0]} AP at COCO's {LIMIT}", shown(s.at_100[0], "–"))
+            for s in scores
+            if s.at_100 is not None
         ]
         bars = [Bars(NAMES[s.kind][1], [measured(s[f"AP{size}"]) for size in "sml"]) for s in scores]
         sizes = charts.bar_chart(
@@ -165,6 +185,10 @@ class CocoResult:
             "segm": None if self.masks is None else self.masks.to_dict(),
             "notes": list(self.notes),
         }
+
+
+def _named(stats: Array) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(STATS, stats, strict=True)}
 
 
 def _precision_recall(scores: CocoScores, iou: float) -> Html:

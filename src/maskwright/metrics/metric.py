@@ -51,11 +51,13 @@ class MetricOptions:
 
     lowest: the lowest score of the detections that are measured. score: the lowest that counts for a metric that needs
     one decision for every object. best_threshold: such a metric also reports the score threshold that suits it best.
+    max_detections: of an image and class that count in average precision; None decides it from the data.
     """
 
     lowest: float = 0.0
     score: float = 0.0
     best_threshold: bool = False
+    max_detections: int | None = None
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,9 @@ Draws = torch.Generator | Sequence[torch.Generator] | None
 
 State = TypeVar("State")
 
+ACROSS = ("cross", "fast_cross")
+"""Kinds of non-maximum suppression over all classes together: each family has one, and takes the other name for it."""
+
 MASK_PARTS: tuple[type[Part], ...] = (BoxMasks, PrototypeMasks)
 
 
@@ -97,7 +100,9 @@ class Config(Section):
         raise NotImplementedError
 
     def checked_nms(self, nms: str) -> str:
-        """The kind; ConfigError where it is none of `nms_kinds`."""
+        """The kind, that across classes by any family's name; ConfigError where it is none of `nms_kinds`."""
+        if nms in ACROSS:
+            nms = next((kind for kind in self.nms_kinds if kind in ACROSS), nms)
         if nms not in self.nms_kinds:
             kinds = ", ".join(self.nms_kinds)
             raise ConfigError(f"nms is one of {kinds}, got {nms!r}.{suggest(nms, self.nms_kinds)}", options=("nms",))
@@ -132,12 +137,13 @@ C = TypeVar("C", bound=Config, covariant=True)
 @dataclass(frozen=True, eq=False)
 class Detections:
     """Boxes (B, K, 4), scores (B, K), labels (B, K), best first, and `origin` (B, K): the proposal or prior that each
-    came from; dead rows have score 0 and are zero."""
+    came from; dead rows have score 0 and are zero. left_out (B,): see `RawDetections`."""
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
     origin: Tensor
+    left_out: Tensor | None = None
 
     @classmethod
     def of(cls, images: Sequence[Sequence[Tensor]], keep: int, like: Tensor) -> Self:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms as _nms
 
+from maskwright.ops import boxes as box_ops
 from maskwright.ops.rows import exporting, padded, rows_to_refine
 
 FEW = 48
@@ -29,6 +30,9 @@ TOGETHER = 1000
 
 BLOCK = 1 << 18
 """Overlaps that are worked out together: they stay in the processor's cache."""
+
+ROWS = 1 << 24
+"""Overlaps of two sets of boxes that are worked out together: 64 MB."""
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, inclusive: bool = False) -> Tensor:
@@ -192,6 +196,13 @@ def _worst_overlap(boxes: Tensor) -> Tensor:
         union = (area[q, :, None] + area[q, None]).sub_(common).clamp_(min=1e-12)
         out[q] = common.div_(union).triu_(diagonal=1).amax(dim=1)
     return out
+
+
+def uncovered(boxes: Tensor, kept: Tensor, iou_threshold: float) -> Tensor:
+    """(N,) bool: which of boxes (N, 4) overlap none of kept (K, 4) by IoU > threshold; some at a time."""
+    step = max(1, ROWS // max(1, len(kept)))
+    parts = [(box_ops.iou(part, kept) <= iou_threshold).all(dim=1) for part in boxes.split(step)]
+    return torch.cat(parts) if parts else boxes.new_zeros(0, dtype=torch.bool)
 
 
 def greedy_nms_by_class(

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -15,17 +15,21 @@ from maskwright.prediction.ids import image_ids, with_category_ids
 from maskwright.predictor.options import FindOptions, intensity_of
 from maskwright.predictor.predictor import Predictor
 from maskwright.results.outputs import WRITERS, LoadedImage, RunImage, Writer, parse_kinds, printable, run_images
-from maskwright.results.prediction import Prediction
+from maskwright.results.prediction import LARGER, MISSING, Prediction, reached
 from maskwright.types import Classes
 from maskwright.wording import counted
 
 
 @dataclass(frozen=True)
 class Done:
-    """An image that was predicted and written, and how many instances were found in it."""
+    """An image that was predicted and written, and how many instances were found in it.
+
+    limits: that were reached, see `Prediction`.
+    """
 
     source: str
     count: int
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,15 @@ class BatchResult:
         return sum(d.count for d in self.done)
 
     def summary(self) -> str:
-        """One line: images, instances, time and place; then the notes, and one line for each image that failed."""
+        """One line: images, instances, time and place; then limits reached, notes, and each image that failed."""
         rate = f", {len(self.done) / self.seconds:.1f} a second" if self.seconds > 0 and len(self.done) > 1 else ""
         lines = [
             f"{counted(self.count, 'instance')} in {counted(len(self.done), 'image')}, "
             f"{self.seconds:.1f} s{rate}. Results: {self.out}"
         ]
+        if limited := [f"{d.source} ({reached(d.limits, d.count)})" for d in self.done if d.limits]:
+            some = ", ".join(limited[:5]) + (", ..." if len(limited) > 5 else "")
+            lines.append(f"{MISSING} in {counted(len(limited), 'image')}: {some}. {LARGER}")
         lines += [f"Note: {note}" for note in self.notes]
         if self.failed:
             lines.append(f"{counted(len(self.failed), 'image')} could not be read:")
@@ -229,7 +236,7 @@ class _Worker:
                 continue
             prediction = next(found)
             self.write(image, prediction)
-            yield Done(image.item.shown, len(prediction))
+            yield Done(image.item.shown, len(prediction), prediction.limits)
 
     def read(self, item: RunImage) -> LoadedImage | Failed:
         """The image, or why there is none."""

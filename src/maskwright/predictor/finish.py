@@ -5,7 +5,7 @@ part has one finisher in `FINISHERS`; each fills a field of the `Prediction`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +17,7 @@ from maskwright.geometry import Geometry
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import components, heat_maps, prototypes
 from maskwright.ops.paste import paste
-from maskwright.results.prediction import Prediction
+from maskwright.results.prediction import CANDIDATES, MAX_INSTANCES, Prediction
 from maskwright.types import (
     BoxMasks,
     Classes,
@@ -37,6 +37,7 @@ class Kept:
 
     image: its number in the batch. index (N,): rows of the raw detections. boxes (N, 4) on the image; scores (N,);
     box_scores (N,): those of the class alone where masks are rated, else None. raw_boxes (N, 4): in the input frame.
+    limits: see `Prediction`.
     """
 
     image: int
@@ -47,6 +48,7 @@ class Kept:
     raw_boxes: Tensor
     geometry: Geometry
     output: OutputSpec
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 def finish(
@@ -77,14 +79,29 @@ def kept_rows(
     index = torch.nonzero(keep).flatten()
     raw_boxes = raw.boxes[image].float().cpu()
     boxes, good = _on_image(raw_boxes[index], geometry, output)
-    boxes, index = boxes[good][: output.max_instances], index[good][: output.max_instances]
+    boxes, index = boxes[good], index[good]
+    limits = _reached(raw, image, index, output)
+    boxes, index = boxes[: output.max_instances], index[: output.max_instances]
     shown, box_scores = scores[index], None
     masks = raw.part(PrototypeMasks)
     if masks is not None and masks.ratings is not None:
         rated = shown * masks.ratings[image].float().cpu()[index]  # a rating may be above 1
         order = torch.argsort(rated, descending=True, stable=True)
         boxes, index, shown, box_scores = boxes[order], index[order], rated[order].clamp(0, 1), shown[order]
-    return Kept(image, index, boxes, shown, box_scores, raw_boxes[index], geometry, output)
+    return Kept(image, index, boxes, shown, box_scores, raw_boxes[index], geometry, output, limits)
+
+
+def _reached(raw: RawDetections, image: int, index: Tensor, output: OutputSpec) -> dict[str, float]:
+    """The limits that left something out, see `Prediction.limits`. index: the rows that may be shown, best first."""
+    scores, out = raw.scores[image].float().cpu(), dict[str, float]()
+    if len(index) > output.max_instances > 0:
+        out[MAX_INSTANCES] = float(scores[index[output.max_instances]])
+    elif len(scores) and scores[-1] > 0 and scores[-1] >= output.score_threshold:  # all rows are used
+        out[MAX_INSTANCES] = float(scores[-1])
+    best = 0.0 if raw.left_out is None else float(raw.left_out[image])
+    if not out and best > 0 and best >= output.score_threshold:
+        out[CANDIDATES] = best
+    return out
 
 
 def finished(raw: RawDetections, kept: Kept, classes: Classes) -> Prediction:
@@ -99,6 +116,7 @@ def finished(raw: RawDetections, kept: Kept, classes: Classes) -> Prediction:
         classes=classes,
         size=kept.geometry.source,
         box_scores=None if kept.box_scores is None else kept.box_scores.numpy(),
+        limits=kept.limits,
         **fields,
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from maskwright.codec import Section, ranged
+from maskwright.codec import FieldError, Section, ranged
 from maskwright.errors import ConfigError, suggest
 from maskwright.types import FULL, Classes, Fit, InputSpec, Intensity, OutputSpec
 
@@ -16,19 +16,19 @@ Options = TypeVar("Options", "LoadOptions", "FindOptions")
 
 
 @dataclass(frozen=True)
-class LoadOptions:
+class LoadOptions(Section):
     """How a model is loaded; None means the model's own choice.
 
     classes: names of its classes, if they are not the published ones. size: input short edge, or side of the square,
-    in pixels. fit: "short_edge", "stretch" or "letterbox", as in `InputSpec`. nms: kind of non-maximum suppression; of
-    YOLACT "fast", "fast_cross" (over all classes together) or "exact". device: "cpu", "cuda", "cuda:1" ...
-    precision: "float32", "bf16", or "auto": bf16 where the device has instructions for it. progress: show a bar while
-    fetching.
+    in pixels. fit: "short_edge", "stretch" or "letterbox", as in `InputSpec`. nms: kind of non-maximum suppression:
+    "cross" compares the boxes of all classes together; R-CNNs have "by_class" as well, YOLACT "fast" and "exact"
+    (greedy). device: "cpu", "cuda", "cuda:1" ... precision: "float32", "bf16", or "auto": bf16 where the device has
+    instructions for it. progress: show a bar while fetching.
     intensity: how images with more than 8 bits become 0..255, an `Intensity` or its text, such as "percentiles".
     """
 
     classes: Classes | None = None
-    size: int | None = None
+    size: int | None = ranged(None, low=1)
     fit: Fit | None = None
     nms: str | None = None
     device: str = "cpu"
@@ -39,6 +39,7 @@ class LoadOptions:
     def __post_init__(self) -> None:
         if self.intensity is not None:
             object.__setattr__(self, "intensity", Intensity.of(self.intensity))
+        super().__post_init__()
         names: Sequence[str] | None = self.classes
         if names is not None and not isinstance(names, Classes):
             object.__setattr__(self, "classes", Classes(names))
@@ -74,6 +75,8 @@ class FindOptions(Section):
         if self.classes is not None:
             object.__setattr__(self, "classes", tuple(self.classes))
         super().__post_init__()
+        if self.crop_margin is not None and not self.crop_margin >= 0:
+            raise FieldError(f"crop_margin is at least 0, got {self.crop_margin}.", ("crop_margin",))
 
     def applied(self, output: OutputSpec) -> OutputSpec:
         """A model's `OutputSpec` with what these options change. ConfigError for a value out of range."""

@@ -123,6 +123,11 @@ class Predictor:
         """The lowest score that is shown unless another is asked for."""
         return self.detector.output.score_threshold
 
+    @property
+    def max_instances(self) -> int:
+        """The most instances of an image that are reported unless more are asked for."""
+        return min(self.detector.limits.keep, self.detector.output.max_instances)
+
     @overload
     def predict(
         self,

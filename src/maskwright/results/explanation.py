@@ -120,7 +120,8 @@ class Explanation:
         height, width = self.prediction.size
         count = len(self.prediction)
         what = f"instance {self.instance} of {count}, counted from 0, best first" if count > 1 else "the only instance"
-        return f"{self.name or 'an image'}, {width} x {height} pixels; {what}"
+        limit = f". {self.prediction.limit_note}" if self.prediction.limits else ""
+        return f"{self.name or 'an image'}, {width} x {height} pixels; {what}{limit}"
 
     def panels(self) -> list[Panel]:
         """The steps, in order."""

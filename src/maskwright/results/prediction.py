@@ -14,15 +14,16 @@ The file that `save` writes is JSON, one line per instance:
 (true: each has a segmentation), `keypoints` (how many landmarks: each row has that many [x, y, score], or null),
 `track_ids` (true: each has a `track_id`) and `box_scores` (true: each has a `box_score` beside its `score`; files
 without the key have none). Where the model names the class of every pixel, the head has `semantic`, a list with
-{"label": 0, "segmentation": {...}} for each class in the image. Every number is the shortest decimal that gives the
+{"label": 0, "segmentation": {...}} for each class in the image; where a limit left something out, it has `limits`
+(see `Prediction`). Every number is the shortest decimal that gives the
 same float32 back.
 """
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -35,9 +36,15 @@ from maskwright.errors import DataError, MaskwrightError, MissingExtraError
 from maskwright.media import MAX_PIXELS
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Instances, IntArray, Landmarks, Masks, Size
+from maskwright.wording import counted
 
 FORMAT = "maskwright.prediction"
 VERSION = 1
+
+MAX_INSTANCES, CANDIDATES = "max_instances", "candidates"
+"""Names of limits, see `Prediction.limits`."""
+
+MISSING, LARGER = "Objects are probably missing, a limit was reached", "A larger max_instances finds more."
 
 
 @dataclass(eq=False)
@@ -46,9 +53,13 @@ class Prediction(Instances):
 
     Fields and checks are those of `Instances`. `prediction[rows]` is a Prediction again.
     semantic: (H, W) int64 the class of each pixel, -1 where there is none, or None; of the image, whatever the rows.
+    limits: the limits that left something out, so that objects are probably missing, with the score of the best that
+    was left out (or of the last that was kept): "max_instances", the most instances of an image; "candidates", boxes
+    that the network would have looked at next. A larger `max_instances` raises both.
     """
 
     semantic: IntArray | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,6 +67,11 @@ class Prediction(Instances):
             self.semantic = np.asarray(self.semantic, np.int64)
             if self.semantic.shape != self.size:
                 raise DataError(f"Prediction: semantic is {self.semantic.shape}, the image is {self.size}.")
+
+    @property
+    def limit_note(self) -> str:
+        """A sentence on the limits that were reached; empty where none was."""
+        return f"{MISSING}: {reached(self.limits, len(self))}. {LARGER}" if self.limits else ""
 
     def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]:
         """COCO result rows, one per instance: what COCO evaluation reads.
@@ -183,6 +199,7 @@ class Prediction(Instances):
             "track_ids": self.track_ids is not None,
             "box_scores": self.box_scores is not None,
             **({} if self.semantic is None else {"semantic": _semantic_rows(self.semantic)}),
+            **({"limits": {name: decimal(score) for name, score in self.limits.items()}} if self.limits else {}),
         }
         with text_file(path) as file:
             file.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "instances": [')
@@ -235,6 +252,12 @@ class Prediction(Instances):
         if self.crops is None:
             raise DataError(f"{purpose} need masks, and this model finds boxes only. Use a model that finds masks.")
         return self.crops
+
+
+def reached(limits: Mapping[str, float], count: int) -> str:
+    """Which limits were reached where `count` instances were found, in words."""
+    words = {MAX_INSTANCES: counted(count, "instance"), CANDIDATES: "candidates that the network compares"}
+    return " and ".join(words.get(name, name) for name in limits)
 
 
 @contextmanager
@@ -304,6 +327,7 @@ def _fields(document: dict[str, Any]) -> dict[str, Any]:
         "track_ids": np.array([row["track_id"] for row in rows], np.int64) if document["track_ids"] else None,
         "box_scores": _column(rows, "box_score", ()) if document.get("box_scores") else None,
         "semantic": _semantic_of(document["semantic"], size) if "semantic" in document else None,
+        "limits": {str(name): float(score) for name, score in document.get("limits", {}).items()},
     }
 
 

@@ -20,7 +20,7 @@ from maskwright.errors import ConfigError
 from maskwright.geometry import Geometry
 from maskwright.samples.colour import Colour
 from maskwright.samples.resample import warp
-from maskwright.samples.sample import RGB, Objects, Sample, move_points
+from maskwright.samples.sample import RGB, Objects, Sample, move_labels, move_points
 from maskwright.types import FloatArray, Masks, Size
 
 
@@ -79,6 +79,10 @@ class Augment(Section):
             raise ConfigError(
                 f"Augment: focus = {self.focus:g} says where the window of crop lies, but crop is not set."
             )
+
+    def unmirrored(self) -> "Augment":
+        """The same without anything that makes a left hand a right one."""
+        return replace(self, flip_horizontal=0.0, flip_vertical=0.0)
 
 
 STRONG = Augment(
@@ -189,13 +193,18 @@ def apply_alike(
     moved = [warp(one.image, choice.geometry, fill=fill, antialias=antialias) for one in samples]
     images = choice.colour.apply_alike(moved, samples[0].image)
     return [
-        Sample(image, move_objects(one.objects, choice), one.semantic_moved(choice.geometry))
+        replace(
+            one,
+            image=image,
+            objects=move_objects(one.objects, choice),
+            semantic=one.semantic_moved(choice.geometry),
+        )
         for image, one in zip(images, samples, strict=True)
     ]
 
 
 def move_objects(objects: Objects, choice: Choice) -> Objects:
-    """The objects, moved as chosen, with their landmarks (see `move_points`).
+    """The objects, moved as chosen, with their landmarks (see `move_points`) and classes (see `move_labels`).
 
     Boxes become the tight boxes of the moved masks where there are masks, else the moved boxes clipped to the image.
     Objects that vanish are left out, objects cut below `min_share` are dropped or marked as crowd; crowd regions stay
@@ -203,7 +212,8 @@ def move_objects(objects: Objects, choice: Choice) -> Objects:
     """
     boxes, masks, share = _move(objects, choice.geometry)
     points = move_points(objects, choice.geometry)
-    moved = Objects(boxes, objects.labels, masks, objects.crowd, points, objects.landmarks)
+    labels = move_labels(objects, choice.geometry)
+    moved = Objects(boxes, labels, masks, objects.crowd, points, objects.landmarks, objects.mirrored)
     return cut_objects(moved, share, choice.min_share, choice.cut)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from maskwright.data.dataset import Dataset
 from maskwright.errors import DataError
 from maskwright.geometry import Geometry
-from maskwright.types import BoolArray, FloatArray, ImageArray, IntArray, Landmarks, Masks, Size
+from maskwright.types import BoolArray, FloatArray, ImageArray, IntArray, Landmarks, Masks, Size, sides
 
 RGB = tuple[int, int, int]
 
@@ -24,7 +24,8 @@ class Objects:
     """The N objects of one image: boxes (N, 4), labels (N,), masks or None, crowd (N,) bool.
 
     keypoints: (N, P, 3) x, y, visibility (0 not annotated, 1 hidden, 2 seen), or None. landmarks: by label, the names
-    of the points and which of them a mirrored image exchanges; None for a class without any.
+    of the points and which of them a mirrored image exchanges; None for a class without any. mirrored: by label, the
+    label that replaces it in a mirrored image, such as that of the right ear for the left one; empty where none does.
     """
 
     boxes: FloatArray
@@ -33,6 +34,7 @@ class Objects:
     crowd: BoolArray
     keypoints: FloatArray | None = None
     landmarks: tuple[Landmarks | None, ...] = ()
+    mirrored: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in _ROWS:
@@ -61,13 +63,25 @@ def move_points(objects: Objects, geometry: Geometry) -> FloatArray | None:
     places = geometry.points(points[:, :, :2])
     inside = ((places >= 0) & (places <= (width, height))).all(axis=2) & (points[:, :, 2] > 0)
     moved = np.where(inside[:, :, None], np.concatenate([places, points[:, :, 2:]], axis=2), 0).astype(np.float32)
-    if np.linalg.det(geometry.matrix[:2, :2]) < 0:
+    if geometry.mirrors:
         for label in np.unique(objects.labels):
             marks = objects.landmarks[label] if label < len(objects.landmarks) else None
             if marks is not None and marks.mirrored is not None:
                 rows = np.flatnonzero(objects.labels == label)
                 moved[rows, : len(marks)] = moved[rows][:, list(marks.mirrored)]
     return moved
+
+
+def move_labels(objects: Objects, geometry: Geometry) -> IntArray:
+    """The labels (N,) after the map: one that mirrors exchanges the classes of the two sides."""
+    return _exchanged(objects.labels, objects.mirrored) if geometry.mirrors else objects.labels
+
+
+def _exchanged(labels: IntArray, mirrored: tuple[int, ...]) -> IntArray:
+    """Labels of any shape, -1 is none, each replaced by its partner."""
+    if not mirrored:
+        return labels
+    return np.where(labels < 0, labels, np.array(mirrored, np.int64)[labels])
 
 
 def join(parts: Sequence[Objects]) -> Objects:
@@ -94,6 +108,7 @@ def join(parts: Sequence[Objects]) -> Objects:
         crowd=np.concatenate([part.crowd for part in parts]),
         keypoints=np.concatenate(points) if points else None,
         landmarks=first.landmarks,
+        mirrored=first.mirrored,
     )
 
 
@@ -102,11 +117,13 @@ class Sample:
     """An image (H, W, 3) uint8 RGB and its objects.
 
     semantic: (H, W) int64, the class of each pixel, -1 where it is not annotated; None where the image has no map.
+    semantic_mirrored: of its labels what `Objects.mirrored` is of theirs.
     """
 
     image: ImageArray
     objects: Objects
     semantic: IntArray | None = None
+    semantic_mirrored: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.semantic is not None and self.semantic.shape != self.image.shape[:2]:
@@ -122,7 +139,10 @@ class Sample:
 
     def semantic_moved(self, geometry: Geometry) -> IntArray | None:
         """The semantic map in the new frame."""
-        return None if self.semantic is None else geometry.label_map(self.semantic)
+        if self.semantic is None:
+            return None
+        moved = geometry.label_map(self.semantic)
+        return _exchanged(moved, self.semantic_mirrored) if geometry.mirrors else moved
 
 
 def sample_of(dataset: Dataset, i: int, *, masks: bool) -> Sample:
@@ -134,5 +154,7 @@ def sample_of(dataset: Dataset, i: int, *, masks: bool) -> Sample:
         crowd=dataset.crowd(i),
         keypoints=dataset.keypoints(i),
         landmarks=dataset.classes.landmarks,
+        mirrored=sides.mirrored(dataset.classes.names),
     )
-    return Sample(dataset.image(i), objects, dataset.semantic(i))
+    semantic = dataset.semantic_classes.names if dataset.semantic_classes else ()
+    return Sample(dataset.image(i), objects, dataset.semantic(i), sides.mirrored(semantic))

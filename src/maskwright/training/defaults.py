@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskwright.data.dataset import Dataset
+from maskwright.data.stats import room
 from maskwright.media import PERCENTILES
 from maskwright.samples.augment import Augment
 from maskwright.training.compute import Device
@@ -63,16 +64,21 @@ def default_model(dataset: Dataset) -> str:
 
 
 def resolve(
-    config: TrainConfig, dataset: Dataset, start: Start | None = None, device: Device | None = None
+    config: TrainConfig,
+    dataset: Dataset,
+    start: Start | None = None,
+    device: Device | None = None,
+    whole: Dataset | None = None,
 ) -> Resolved:
     """The settings with everything that is UNSET decided for this data set, and the reasons.
 
-    dataset: the images to learn from. start: where the network comes from; device: both found from the config.
+    dataset: the images to learn from. start: where the network comes from; device: both found from the config. whole:
+    the data set that these images are of, whose numbers are told; None: themselves.
     What was given is never changed. For a data set without objects, from which nothing can be learnt, nothing is
     decided: what is UNSET has its fallback then, as has what no rule decides.
     """
     start = start or find_start(config.network, default_model(dataset))
-    survey = Survey(config, dataset, start, device or Device.find(config.compute))
+    survey = Survey(config, dataset, start, device or Device.find(config.compute), whole)
     reasons: dict[str, str] = {}
     for rule in RULES if len(survey.sides) else ():
         for name, value, why in () if start.built and rule in OF_NETWORK else tuple(rule(survey)):
@@ -110,11 +116,12 @@ def _input(f: Survey) -> Decisions:
     far = min(LEAST_SIDE / typical, max(short, MOST_ENLARGED * LONGEST / aspect))
     edge = min(edge, max(LONGEST / aspect, far))
     size = max(32, 32 * round(edge / 32))
-    here = f"objects are {typical * short:.0f} pixels (median) in images of {short:.0f}"
+    side = f.median_side  # in words the median that `data.stats` gives; the rules look at boxes, image by image
+    here = f"objects are {side:.0f} pixels (median) in images of {short:.0f}"
     if size >= 1.1 * short:
-        why = f"{here}, small: enlarged to {typical * size:.0f}"
+        why = f"{here}, small: enlarged to {side * size / short:.0f}"
     elif size <= 0.9 * short:
-        why = f"{here}, large enough: shrunk to {typical * size:.0f}, which saves time"
+        why = f"{here}, large enough: shrunk to {side * size / short:.0f}, which saves time"
     else:
         why = f"{here}: kept"
     if not keeps_shape:
@@ -189,17 +196,33 @@ def _anchors(f: Survey) -> Decisions:
         yield "anchors", ladder, f"objects are {low:.0f} to {high:.0f} pixels at the input (10 % to 95 %)"
 
 
+def _mirror(f: Survey) -> Decisions:
+    """Left and right change places in a mirrored image; where a name has no counterpart it would be wrong there."""
+    lonely, pairs = f.sides_named
+    if lonely:
+        names = " and ".join(f"'{name}'" for name in lonely[:3]) + (", ..." if len(lonely) > 3 else "")
+        says = "says a side and has" if len(lonely) == 1 else "say a side and have"
+        yield "mirror", False, f"{names} {says} no counterpart, so that a mirrored image would teach a wrong name"
+    elif pairs:
+        some = ", ".join(f"'{a}' and '{b}'" for a, b in pairs[:3]) + (", ..." if len(pairs) > 3 else "")
+        yield "mirror", True, f"mirrored images have left and right exchanged: {some}"
+
+
 def _augment(f: Survey) -> Decisions:
-    few = f.images < FEW
+    few, unmirrored = f.images < FEW, f.config.batches.mirror is False
     grey, scale = (0.2, (0.75, 1.33)) if few else (0.1, (0.85, 1.2))
     augment = Augment(scale=scale, brightness=grey, contrast=grey, saturation=grey)
     why = [counted(f.images, "image") + (": stronger variations" if few else ": mild variations")]
     if f.config.batches.orientation == "free":
         augment = replace(augment, flip_vertical=0.5, rot90=0.75)
-        why.append("no up and down: all mirrorings and quarter turns")
+        turns = "quarter turns" if unmirrored else "all mirrorings and quarter turns"
+        why.append(f"no up and down: {turns}")
     if (window := _window(f)) is not None:
         augment = replace(augment, crop=(window, window))
         why.append(f"inputs are large and objects small: learnt from in windows of {window}")
+    if unmirrored:
+        augment = augment.unmirrored()
+        why.append("not mirrored")
     yield "augment", augment, "; ".join(why)
 
 
@@ -290,9 +313,9 @@ def _precision(f: Survey) -> Decisions:
 def _output(f: Survey) -> Decisions:
     """What the trained model reports: room for the fullest images, and a threshold for people."""
     most, own = int(f.counts.max()), f.start.config.output
-    room = min(1000, max(100, 50 * math.ceil(1.5 * most / 50)))
-    if room > own.max_instances or own.max_instances > 4 * room:
-        yield "max_instances", room, f"up to {most} objects in an image"
+    needed = room(most)
+    if needed > own.max_instances or own.max_instances > 4 * needed:
+        yield "max_instances", needed, f"up to {most} objects in an image"
     empty = int((f.counts == 0).sum())
     if 2 * empty > f.images:
         yield "score_threshold", 0.7, f"{empty} of {f.images} images are empty: few false alarms"
@@ -307,7 +330,8 @@ def _workers(f: Survey) -> Decisions:
 
 
 RULES: tuple[Callable[[Survey], Decisions], ...] = (
-    _model, _intensity, _input, _anchors, _augment, _batch, _norm, _length, _rate, _precision, _output, _workers,
+    _model, _intensity, _input, _anchors, _mirror, _augment, _batch, _norm, _length, _rate, _precision, _output,
+    _workers,
 )  # fmt: skip
 """Each yields what it would decide; settings that were chosen stay."""
 

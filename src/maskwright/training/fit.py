@@ -19,7 +19,8 @@ from maskwright.models.base import AnyModel
 from maskwright.samples.loader import Batch, worker_failures_explained
 from maskwright.training.config import TrainConfig
 from maskwright.training.learning import learning_rate
-from maskwright.training.processes import saved
+from maskwright.training.lock import only_run
+from maskwright.training.processes import is_first, saved
 from maskwright.training.resolved import Resolved
 from maskwright.training.run import STATE, Run
 from maskwright.training.watch import Log, StopRequest, TrainingBar
@@ -164,13 +165,16 @@ def fit(
     best.safetensors and last.safetensors. on_start: called by the first process once everything is set up, before the
     first step.
     SIGTERM or one Ctrl-C ends the run after the step it is at, with its state saved.
-    Raises TrainingError where the run cannot go on; ConfigError, DataError where it cannot begin.
+    Raises TrainingError where the run cannot go on; ConfigError, DataError where it cannot begin, such as in a folder
+    that another run uses.
     """
     settings, history = Resolved.of(config), History()
     with ExitStack() as stack:
         stop = stack.enter_context(StopRequest())
         stack.enter_context(worker_failures_explained())
         stack.enter_context(_random_state_kept())
+        if is_first():
+            stack.enter_context(only_run(Path(settings.run.out)))
         torch.manual_seed(settings.compute.seed)
         run = Run(model, train_data, settings)
         run.team.state = run.out / STATE

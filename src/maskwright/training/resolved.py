@@ -55,7 +55,7 @@ class Resolved(TrainConfig):
             seed=self.compute.seed,
             epochs=self.length.epochs,
             repeats=self.batches.repeats,
-            augment=self.augment,
+            augment=self.augment if self.augment is None or self.batches.mirror else self.augment.unmirrored(),
             short_edges=self.batches.short_edges,
             keep_empty=self.batches.keep_empty,
             masks=masks,
@@ -104,4 +104,5 @@ def upgraded(fingerprint: Mapping[str, str]) -> dict[str, str]:
     out.setdefault(PATHS["intensity"], "null")
     if out.get(PATHS["norm"]) == '"auto"':
         out[PATHS["norm"]] = "null"
+    out.setdefault(PATHS["mirror"], "true")
     return out

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from maskwright import media
 from maskwright.data.dataset import Dataset
+from maskwright.data.stats import object_side
 from maskwright.errors import DataError, ImageError
 from maskwright.ops.warp import input_size, padded_size
 from maskwright.training.compute import Device
 from maskwright.training.config import TrainConfig
 from maskwright.training.network import Start, input_spec
-from maskwright.types import InputSpec, IntArray, Size
+from maskwright.types import InputSpec, IntArray, Size, sides
 
 Array = NDArray[np.float64]
 
@@ -47,8 +48,11 @@ class Deep(NamedTuple):
 class Survey:
     """The settings so far, the network they begin with, the device, and the data set, measured once."""
 
-    def __init__(self, config: TrainConfig, dataset: Dataset, start: Start, device: Device) -> None:
+    def __init__(
+        self, config: TrainConfig, dataset: Dataset, start: Start, device: Device, whole: Dataset | None = None
+    ) -> None:
         self.config, self.dataset, self.start, self.device = config, dataset, start, device
+        self._whole = whole or dataset
         self.images = len(dataset)
         self.sides, self.counts = object_sides(dataset)
         self.sizes = np.array([r.size for r in dataset.images], np.float64).reshape(-1, 2)
@@ -61,10 +65,33 @@ class Survey:
         self.small: Array = small  # the small side in each of them
         self.typical: Array = typical  # and the typical one
 
+    @cached_property
+    def sides_named(self) -> tuple[list[str], list[tuple[str, str]]]:
+        """The names of classes and landmarks that say a side and have no counterpart, and the pairs of those that do.
+
+        The landmarks of a class that has a counterpart itself, such as a left hand's, belong to that one's.
+        """
+        names, lonely, pairs = self.dataset.classes.names, list[str](), list[tuple[str, str]]()
+        marks = self.dataset.classes.landmarks
+        alone = [one for k, one in enumerate(marks) if one is not None and sides.mirrored(names)[k] == k]
+        known = [(names, sides.mirrored(names)), *((one.names, one.mirrored or ()) for one in alone)]
+        if self.dataset.semantic_classes:
+            known.append((own := self.dataset.semantic_classes.names, sides.mirrored(own)))
+        for group, partner in known:
+            lonely += [group[k] for k in sides.one_sided(group) if partner[k] == k]
+            pairs += [(name, group[partner[k]]) for k, name in enumerate(group) if partner[k] > k]
+        return list(dict.fromkeys(lonely)), list(dict.fromkeys(pairs))
+
     @property
     def pretrained(self) -> bool:
         """Whether the weights are of such a network, heads included."""
         return self.start.trained == "network"
+
+    @cached_property
+    def median_side(self) -> float:
+        """The median size of the objects of the whole data set, as `data.stats` gives it."""
+        rows = [a for own in self._whole.annotations.values() for a in own if not a.crowd]
+        return float(np.median(object_side(rows)))
 
     @cached_property
     def typical_edge(self) -> float:

@@ -35,7 +35,7 @@ class Plan:
     """A run before its first step.
 
     settings: with everything decided, and why. start: where the network comes from. data: to learn from; held_out: to
-    measure on, or None; held_out_from: where that comes from.
+    measure on, or None; held_out_from: where that comes from. notes: what should be known of these images.
     """
 
     settings: Resolved
@@ -43,6 +43,7 @@ class Plan:
     data: Dataset
     held_out: Dataset | None
     held_out_from: str = ""
+    notes: tuple[str, ...] = ()
 
     def report(self) -> str:
         """The text before the run: the data, and each decision with its reason."""
@@ -52,7 +53,7 @@ class Plan:
         if not held:
             measured = f"none to measure on ({self.held_out_from}; the weights to use are last.safetensors)"
         first = f"{learnt} to learn from, {measured}, {classes}"
-        return "\n".join([first, *(f"  {line}" for line in self.settings.explained())])
+        return "\n".join([first, *self.notes, *(f"  {line}" for line in self.settings.explained())])
 
 
 def plan(config: TrainConfig, model: AnyModel | None = None) -> Plan:
@@ -64,7 +65,14 @@ def plan(config: TrainConfig, model: AnyModel | None = None) -> Plan:
         start = find_start(config.network, default_model(chosen.data))
     else:
         start = Start(filled(config.network).model, model.config, built=True)
-    return Plan(resolve(config, chosen.data, start), start, chosen.data, chosen.held_out, chosen.chosen_by)
+    return Plan(
+        resolve(config, chosen.data, start, whole=chosen.whole),
+        start,
+        chosen.data,
+        chosen.held_out,
+        chosen.chosen_by,
+        chosen.notes,
+    )
 
 
 def train(config: TrainConfig, model: AnyModel | None = None) -> Path:
@@ -123,7 +131,8 @@ def ending(history: History, settings: Resolved, weights: Path, page: Path | Non
         row = next((r for r in history.metrics if r["iteration"] == history.best_iteration), {})
         name = next((n for n in history.metrics[-1] if "/" in n), "AP") if history.metrics else "AP"
         epoch = f" (epoch {row['epoch']:.0f})" if row else ""  # unknown where it was measured before a resume
-        lines.append(f"Best {name} {history.best:.3f} at iteration {history.best_iteration}{epoch}.")
+        own = f"; {row[f'{name}@100']:.3f} at COCO's 100 detections an image" if f"{name}@100" in row else ""
+        lines.append(f"Best {name} {history.best:.3f} at iteration {history.best_iteration}{epoch}{own}.")
     if page is not None:
         lines.append(f"Report: {page}")
     lines.append(f"Weights: {weights}")
@@ -133,7 +142,10 @@ def ending(history: History, settings: Resolved, weights: Path, page: Path | Non
 
 
 def average_precision(classes: Classes) -> Evaluate:
-    """COCO mask AP (box AP where there are no masks) decides; AP50 and AP75 of both are noted too."""
+    """COCO mask AP (box AP where there are no masks) decides; AP50 and AP75 of both are noted too.
+
+    As in `evaluate`, more than COCO's 100 detections count where an image has more objects; AP at 100 is noted then.
+    """
 
     def measure(model: AnyModel, data: Dataset) -> dict[str, float]:
         from maskwright.evaluation.evaluate import evaluate
@@ -142,6 +154,6 @@ def average_precision(classes: Classes) -> Evaluate:
         device = next(model.parameters()).device
         result = evaluate(Predictor(model, classes, device=str(device)), data, progress=False).result
         found = [s for s in (result.masks, result.boxes) if s is not None]
-        return {f"{scores.kind}/{name}": scores[name] for scores in found for name in ("AP", "AP50", "AP75")}
+        return {k: v for scores in found for k, v in scores.values(("AP", "AP50", "AP75")).items()}
 
     return measure

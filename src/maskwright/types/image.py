@@ -4,7 +4,6 @@ Letters: N instances, P landmarks, Q classes, H W image, h w crop.
 Boxes are xyxy, absolute, continuous pixels: pixel (row i, column j) covers [j, j+1) x [i, i+1).
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, overload
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.errors import ConfigError, DataError
+from maskwright.types import sides
 
 Size = tuple[int, int]
 """(H, W) in pixels."""
@@ -29,8 +29,8 @@ class Landmarks:
     """The named points of one class, such as a person's wrists.
 
     names: P of them. links: pairs of positions that are drawn as lines. mirrored: for each point the position of the
-    one that replaces it when the image is mirrored left-right; None takes the one whose name has left and right
-    exchanged.
+    one that replaces it when the image is mirrored left-right; None takes the one whose name says the other side
+    (`types.sides`).
     """
 
     names: tuple[str, ...]
@@ -42,25 +42,12 @@ class Landmarks:
         if any(not 0 <= k < count for pair in self.links for k in pair):
             raise ConfigError(f"Landmarks: links join positions 0..{count - 1}, got {self.links}.")
         if self.mirrored is None:
-            partners = [self._partner(k) for k in range(count)]
-            mutual = tuple(q if partners[q] == k else k for k, q in enumerate(partners))
-            object.__setattr__(self, "mirrored", mutual)
+            object.__setattr__(self, "mirrored", sides.mirrored(self.names))
         elif sorted(self.mirrored) != list(range(count)):
             raise ConfigError(f"Landmarks: mirrored names each of 0..{count - 1} once, got {self.mirrored}.")
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def _partner(self, k: int) -> int:
-        """The point with left and right exchanged in its name, in one place ("upright left") or in all."""
-        name = self.names[k]
-        for one, other in (("left", "right"), ("right", "left"), ("Left", "Right"), ("Right", "Left")):
-            places = [m.start() for m in re.finditer(one, name)]
-            exchanged = [name[:i] + other + name[i + len(one) :] for i in places]
-            for wanted in [*exchanged, name.replace(one, other)] if places else []:
-                if wanted in self.names:
-                    return self.names.index(wanted)
-        return k
 
 
 class Classes(Sequence[str]):

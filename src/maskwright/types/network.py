@@ -153,13 +153,15 @@ class RawDetections:
     """What `Model.detect` returns: K rows for each image in the input frame, best first; a dead row is all zero.
 
     boxes (B, K, 4); scores (B, K); labels (B, K) int64. A row is dead where its score is 0. parts: masks, landmarks and
-    semantic maps, at most one of a kind.
+    semantic maps, at most one of a kind. left_out (B,): the score of the best candidate that a limit inside the network
+    left out and that no row covers, so that an object may be missing; 0: there is none, None: it is not known.
     """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
     parts: tuple[Part, ...] = ()
+    left_out: Tensor | None = None
 
     def __post_init__(self) -> None:
         rows = self.scores.shape

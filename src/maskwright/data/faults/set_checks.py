@@ -3,7 +3,7 @@
 Letters: T training images, V validation images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from maskwright.data.faults.raw_rows import GONE
 from maskwright.data.faults.table import Finding
 from maskwright.data.faults.view import CheckedImage, RecordIndex, marks_crowd
 from maskwright.data.formats.shared.fields import short
+from maskwright.types import IntArray
 
 Findings = Iterator[Finding | None]
 Usable = list[tuple[CheckedImage, ImageLook]]
@@ -118,17 +119,30 @@ def _identical(ours: Usable, theirs: Usable) -> Findings:
 def _similar(ours: Usable, theirs: Usable) -> Findings:
     if not ours or not theirs:
         return
-    sketches = np.array([look.sketch for _, look in theirs], np.uint64)  # (V,)
-    small = _normal(np.stack([look.small for _, look in theirs if look.small is not None]))  # (V, 256)
+    seen = Sketches([look for _, look in theirs])
     for image, look in ours:
-        close = np.flatnonzero(np.bitwise_count(sketches ^ np.uint64(look.sketch)) <= _BITS)
-        if len(close) == 0 or look.small is None:
-            continue
-        alike = small[close] @ _normal(look.small[None])[0]
-        best = int(alike.argmax())
-        if alike[best] >= _ALIKE:
-            other = theirs[close[best]][0]
+        rows, alike = seen.like(look)
+        if len(rows):
+            best = int(alike.argmax())
+            other = theirs[int(rows[best])][0]
             yield image.finding("near-duplicate-in-val", f"looks like {other.name} (correlation {alike[best]:.3f})")
+
+
+class Sketches:
+    """The small forms of images that can be read, among which similar ones are found."""
+
+    def __init__(self, looks: Sequence[ImageLook]) -> None:
+        self._bits = np.array([look.sketch for look in looks], np.uint64)  # (V,)
+        small = [np.zeros((16, 16), np.uint8) if look.small is None else look.small for look in looks]
+        self._small = _normal(np.stack(small)) if small else np.zeros((0, 256), np.float32)  # (V, 256)
+
+    def like(self, look: ImageLook) -> tuple[IntArray, NDArray[np.float32]]:
+        """The positions of the images that look like this one, and the correlation with each."""
+        if look.small is None:
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        close = np.flatnonzero(np.bitwise_count(self._bits ^ np.uint64(look.sketch)) <= _BITS)
+        alike = self._small[close] @ _normal(look.small[None])[0]
+        return close[alike >= _ALIKE], alike[alike >= _ALIKE]
 
 
 def _normal(small: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -94,7 +94,7 @@ class RCNNConfig(Config):
     R-CNN (False). stride_in_1x1: where our ResNets' bottlenecks have their stride.
     """
 
-    nms_kinds = ("by_class",)
+    nms_kinds = ("by_class", "cross")
 
     neck: Literal["fpn", "c4"] = "fpn"
     masks: bool = True

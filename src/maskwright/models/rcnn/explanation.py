@@ -128,7 +128,7 @@ class RCNNExplanation(Explanation):
     """How the R-CNN family came to an instance. Boxes are in the image's pixels.
 
     proposals (K, 4) and objectness (K,), best first; proposal: the row that became the instance.
-    rivals (R, 4): boxes of the same class that it suppressed, and no better one before it.
+    rivals (R, 4): boxes of the same class, or across of any, that it suppressed, and no better one before it.
     box_pooling: how the proposal was read for class and box; mask_pooling: how the final box was read for the mask.
     mask_probs (Q, M, M): the mask of every class inside the final box; the instance's label chooses. Both None for a
     model without masks. nms: overlap above which the better box suppresses the other. input_box: the proposal in the
@@ -144,6 +144,7 @@ class RCNNExplanation(Explanation):
     mask_probs: FloatArray | None
     nms: float
     input_box: FloatArray
+    across: bool = False
 
     def panels(self) -> list[Panel]:
         """See `Explanation.panels`."""
@@ -268,11 +269,12 @@ class RCNNExplanation(Explanation):
         drawing.box(start, BEFORE, 2.5)
         drawing.box(box, CHOSEN, 3.0)
         moved = float(np.abs(box - start).max())
+        of = "any" if self.across else "this"
         rest = (
-            f"{counted(len(self.rivals), 'box', 'es')} of this class overlapped it by more than {self.nms:g} with a "
+            f"{counted(len(self.rivals), 'box', 'es')} of {of} class overlapped it by more than {self.nms:g} with a "
             "lower score and fell to it."
             if len(self.rivals)
-            else "No other box of this class overlapped it enough to fall to it."
+            else f"No other box of {of} class overlapped it enough to fall to it."
         )
         far = f"up to {moved:.1f} pixels" if moved >= 0.1 else "less than 0.1 pixels, so that the two are one here"
         text = f"The same numbers also say how to move the proposal's sides: here by {far}. {rest}"
@@ -333,9 +335,12 @@ def explain(seen: Seen, instance: int) -> RCNNExplanation:
         mask_pooling = pooling(mask.reader.pooler, trace.features, box)
         probs = mask.head.all_classes(mask.reader(trace.features, box[None], first))[0].float().sigmoid().cpu().numpy()
     sure = objectness.float() if config.rpn.rank_by == "probability" else objectness.float().sigmoid()
-    decoded = box_ops.clip(box_ops.decode(deltas[:, label], proposals, BOX_WEIGHTS), seen.geometry.size)
-    fell = _fell_to(row, decoded, scores[:, label], trace, seen)
-    fell[own] = False
+    classes = list(range(deltas.shape[1])) if seen.limits.nms == "cross" else [label]
+    anchored = proposals.repeat_interleave(len(classes), dim=0)  # each proposal has a box for each class
+    boxes = box_ops.decode(deltas[:, classes].flatten(0, 1), anchored, BOX_WEIGHTS)
+    decoded = box_ops.clip(boxes, seen.geometry.size)
+    fell = _fell_to(row, decoded, scores[:, classes].flatten(), trace, seen)
+    fell[own * len(classes) + classes.index(label)] = False
     return RCNNExplanation.of(
         seen,
         instance,
@@ -348,15 +353,16 @@ def explain(seen: Seen, instance: int) -> RCNNExplanation:
         mask_pooling=mask_pooling,
         mask_probs=probs,
         nms=config.roi.nms,
+        across=seen.limits.nms == "cross",
         input_box=proposals[own].float().cpu().numpy(),
     )
 
 
 def _fell_to(row: int, boxes: Tensor, scores: Tensor, trace: RCNNTrace, seen: Seen) -> Tensor:
-    """(P,) bool: proposals whose box of the detection's class it suppressed, and no better one before it."""
+    """Which of the boxes that were compared with the detection it suppressed, and no better one before it."""
     found, iou = trace.found, seen.model.config.roi.nms
-    value = found.scores[0, row]
-    better = found.boxes[0][(found.labels[0] == found.labels[0, row]) & (found.scores[0] > value)]
+    value, same = found.scores[0, row], found.labels[0] == found.labels[0, row]
+    better = found.boxes[0][(same | (seen.limits.nms == "cross")) & (found.scores[0] > value)]
     over = box_ops.iou(boxes.double(), torch.cat([found.boxes[0, row][None], better]).double()) > iou  # as in `ops.nms`
     fell: Tensor = over[:, 0] & ~over[:, 1:].any(dim=1) & (scores > seen.limits.score) & (scores <= value)
     return fell

@@ -126,7 +126,7 @@ class BoxBranch:
     def detect(
         self, scores: Tensor, deltas: Tensor, proposals: Proposals, sizes: Sequence[Size], limits: Limits
     ) -> Detections:
-        """The best rows of each image, decoded and suppressed by class, from what `scored` returned."""
+        """The best rows of each image, decoded and suppressed, by class or across, from what `scored` returned."""
         found = [self._select(*image, limits) for image in zip(scores, deltas, proposals.boxes, sizes, strict=True)]
         return Detections.of(found, limits.keep, proposals.boxes)
 
@@ -141,7 +141,8 @@ class BoxBranch:
         if self.config.min_side:
             good &= box_ops.sides_at_least(found, self.config.min_side)
         columns = (torch.where(good[:, None], found, 0.0), torch.where(good, value, 0.0), label, row)
-        chosen, alive = nms_by_class(*columns[:3], self.config.nms, limits.keep)
+        groups = torch.zeros_like(label) if limits.nms == "cross" else label
+        chosen, alive = nms_by_class(*columns[:2], groups, self.config.nms, limits.keep)
         if not len(row):
             return tuple(padded(column, limits.keep) for column in columns)
         return tuple(torch.where(alive if c.ndim == 1 else alive[:, None], c[chosen], 0) for c in columns)

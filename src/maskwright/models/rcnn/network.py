@@ -9,9 +9,10 @@ Letters: B batch, L levels, P proposals, K rows kept, Q classes, M mask side.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from maskwright.errors import ConfigError
@@ -25,6 +26,7 @@ from maskwright.models.rcnn.reader import Pooler, RoIReader
 from maskwright.nn.backbones import backbone, missing_strides, norm_layer
 from maskwright.nn.resnet import stage
 from maskwright.ops.losses import Term
+from maskwright.ops.nms import uncovered
 from maskwright.types import BoxMasks, Inputs, Limits, RawDetections, Target
 
 
@@ -43,7 +45,7 @@ class RCNNTrace:
     @property
     def raw(self) -> RawDetections:
         parts = () if self.masks is None else (self.masks,)
-        return RawDetections(self.found.boxes, self.found.scores, self.found.labels, parts)
+        return RawDetections(self.found.boxes, self.found.scores, self.found.labels, parts, self.found.left_out)
 
 
 class RCNN(Model[RCNNConfig]):
@@ -120,7 +122,16 @@ class RCNN(Model[RCNNConfig]):
         scores, deltas = box.scored(features, proposals)
         found = box.detect(scores, deltas, proposals, inputs.sizes, limits)
         masks = None if mask is None else mask.detect(features, found)
+        found = replace(found, left_out=self._left_out(proposals, found))
         return RCNNTrace(features, proposals, scores, deltas, found, masks)
+
+    def _left_out(self, proposals: Proposals, found: Detections) -> Tensor | None:
+        """(B,) see `RawDetections`: the probability of the likeliest object that was passed over."""
+        best = []
+        for (over, scores), boxes, alive in zip(proposals.passed_over, found.boxes, found.alive, strict=False):
+            free = uncovered(over, boxes[alive].to(over), self.config.roi.nms)
+            best.append(torch.where(free, scores, 0.0).amax() if len(over) else scores.new_zeros(()))
+        return torch.stack(best) if best else None
 
     def terms(self, inputs: Inputs, targets: Sequence[Target], generator: Draws = None) -> dict[str, Term]:
         """`rpn_class`, `rpn_box`, `class`, `box` and, with masks, `mask`. See `Model.terms`."""

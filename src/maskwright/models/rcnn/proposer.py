@@ -8,7 +8,7 @@ logits: before the sigmoid. deltas: dx, dy, dw, dh from the anchor. Rows of a le
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,12 @@ from maskwright.ops import anchors as anchor_ops
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import losses, matching
 from maskwright.ops.losses import Term
-from maskwright.ops.nms import nms_by_level
-from maskwright.types import Inputs, Target
+from maskwright.ops.nms import nms_by_level, uncovered
+from maskwright.ops.rows import exporting
+from maskwright.types import Inputs, Size, Target
+
+NEXT = 1000
+"""Boxes of a level that are looked at to see whether the limit of proposals left out an object."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +32,14 @@ class Proposals:
     """Boxes that may hold an object, best first.
 
     boxes (B, P, 4), clipped to the image; scores (B, P): logits or probabilities, what they are ranked by; alive (B, P)
-    bool: dead rows come last and are zero.
+    bool: dead rows come last and are zero. passed_over: for each image boxes (R, 4) that the limits on proposals left
+    out though they are more likely an object than not, and that no proposal stands for, with their probabilities (R,).
     """
 
     boxes: Tensor
     scores: Tensor
     alive: Tensor
+    passed_over: Sequence[tuple[Tensor, Tensor]] = ()
 
     def of(self, image: int) -> Tensor:
         """The live boxes (K, 4) of one image."""
@@ -91,7 +97,31 @@ class RPN(nn.Module):
     def propose(self, features: Sequence[Tensor], inputs: Inputs, keep: int | None = None) -> Proposals:
         """The proposals for prediction. keep: detections asked for, where more than usual."""
         c = self.config if keep is None else self.config.for_rows(keep)
-        return self.best(self.anchored(features, inputs.padded), inputs.sizes, c.before, c.after)
+        found = self.anchored(features, inputs.padded)
+        best = self.best(found, inputs.sizes, c.before, c.after)
+        if exporting():
+            return best
+        over = [self._passed_over(found, best, i, size, c) for i, size in enumerate(inputs.sizes)]
+        return replace(best, passed_over=over)
+
+    @torch.no_grad()
+    def _passed_over(
+        self, found: Anchored, proposals: Proposals, image: int, size: Size, c: RPNConfig
+    ) -> tuple[Tensor, Tensor]:
+        """Of one image what `Proposals.passed_over` holds; of each level no more than the next `NEXT`."""
+        kept, least = proposals.of(image), 0.5 if c.rank_by == "probability" else 0.0
+        cut = len(kept) == c.after and bool(proposals.scores[image, -1] > least)  # likely objects after suppression
+        boxes, logits = [kept[:0]], [kept[:0, 0]]
+        for rows, deltas, anchors in zip(found.logits, found.deltas, found.anchors, strict=True):
+            top, index = rows[image].float().topk(min(c.before + NEXT, rows.shape[1]))
+            first = 0 if cut else min(c.before, len(top))
+            top, index = top[first:][top[first:] > 0], index[first:][top[first:] > 0]
+            boxes.append(box_ops.clip(box_ops.decode(deltas[image][index], anchors[index]), size))
+            logits.append(top)
+        every, score = torch.cat(boxes), torch.cat(logits).sigmoid()
+        good = box_ops.sides_at_least(every, c.min_side) & torch.isfinite(every).all(1)
+        free = good & uncovered(every, kept, c.nms)
+        return every[free], score[free]
 
     def learn(
         self,

@@ -25,8 +25,8 @@ from maskwright.ops import prototypes as prototype_ops
 from maskwright.ops.anchors import cell_anchors, level_priors
 from maskwright.ops.boxes import decode
 from maskwright.ops.losses import Term
-from maskwright.ops.nms import fast_nms, greedy_nms_by_class
-from maskwright.ops.rows import rows_to_refine, spread
+from maskwright.ops.nms import fast_nms, greedy_nms_by_class, uncovered
+from maskwright.ops.rows import exporting, rows_to_refine, spread
 from maskwright.types import Inputs, Limits, PrototypeMasks, RawDetections, Size, Target
 
 
@@ -47,7 +47,7 @@ class YolactTrace:
     @property
     def raw(self) -> RawDetections:
         masks = PrototypeMasks(self.coefficients, self.prototypes, self.span, self.ratings)
-        return RawDetections(self.found.boxes, self.found.scores, self.found.labels, (masks,))
+        return RawDetections(self.found.boxes, self.found.scores, self.found.labels, (masks,), self.found.left_out)
 
 
 class Yolact(Model[YolactConfig]):
@@ -136,20 +136,39 @@ class Yolact(Model[YolactConfig]):
         return Detections.of(chosen, limits.keep, priors)
 
     def _choose(self, scores: Tensor, deltas: Tensor, priors: Tensor, limits: Limits) -> tuple[Tensor, ...]:
-        """Of one image, scores (N, Q), deltas (N, 4): boxes (K, 4), scores (K,), labels (K,) and priors (K,)."""
+        """Of one image, scores (N, Q), deltas (N, 4): boxes (K, 4), scores, labels and priors (K,), left_out ()."""
         iou, best = self.config.nms.iou, scores.amax(dim=1)
         near = rows_to_refine(best > limits.score)
         boxes = decode(deltas[near], priors[near], BOX_WEIGHTS)
         scores = torch.where(best[near, None] > limits.score, scores[near], 0.0)
+        left_out = scores.new_zeros(())
         if limits.nms == "exact":
             row, label, value = greedy_nms_by_class(boxes, scores, limits.score, iou, limits.keep)
         else:
             before, across = self.config.compared(limits), limits.nms == "fast_cross"
             row, label, value = fast_nms(boxes, scores, iou, before, limits.keep, across=across)
+            if not exporting():
+                part = scores.amax(dim=1, keepdim=True) if across else scores
+                groups = torch.where(value > 0, torch.zeros_like(label) if across else label, -1)
+                left_out = self._left_out(boxes, part, row, groups, limits)
         if not len(near):
-            return boxes.new_zeros(limits.keep, 4), value, label, row
+            return boxes.new_zeros(limits.keep, 4), value, label, row, left_out
         alive = value > 0
-        return torch.where(alive[:, None], boxes[row], 0.0), value, label, torch.where(alive, near[row], 0)
+        return torch.where(alive[:, None], boxes[row], 0.0), value, label, torch.where(alive, near[row], 0), left_out
+
+    def _left_out(self, boxes: Tensor, scores: Tensor, row: Tensor, groups: Tensor, limits: Limits) -> Tensor:
+        """() the highest score of a box that Fast NMS did not compare and that no detection of its group covers.
+
+        boxes (N, 4), scores (N, G) of each group; row (K,): the detections, and their groups (K,), -1 where dead.
+        """
+        before, out = self.config.compared(limits), scores.new_zeros(())
+        for group in torch.nonzero((scores > limits.score).sum(dim=0) > before).flatten().tolist():
+            own = scores[:, group]
+            rest = torch.nonzero((own > limits.score) & (own < own.topk(before).values[-1])).flatten()
+            kept = boxes[row[groups == group]]
+            free = rest[uncovered(boxes[rest], kept, self.config.nms.iou)]
+            out = torch.maximum(out, own[free].amax()) if len(free) else out
+        return out
 
     def coefficients(self, outputs: Raw, found: Detections) -> Tensor:
         """(B, K, D) of the detections; zero for dead rows."""
