@@ -333,6 +333,17 @@ def test_tracks_of_unknown_tasks_are_refused(tmp_path: Path) -> None:
         cvat.load(tmp_path)
 
 
+def test_the_only_file_of_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    """Datumaro calls it train.xml."""
+    folder = write(tmp_path, SQUARE.format(""))
+    (folder / "annotations.xml").rename(folder / "train.xml")
+    assert formats.recognise(folder).name == "cvat"
+    assert formats.load(folder).missing_files() == ()
+    (folder / "val.xml").write_text((folder / "train.xml").read_text())
+    with pytest.raises(DataError, match="no annotation format fits"):
+        formats.load(folder)
+
+
 def test_images_without_ids_and_shapes_with_empty_groups(tmp_path: Path) -> None:
     """As globox writes them: images are numbered as they come."""
     far = SQUARE.format(' group_id=""').replace("2,3;8,3;8,9;2,9", "12,3;18,3;18,9")

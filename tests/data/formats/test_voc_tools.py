@@ -52,6 +52,22 @@ def test_boxes_beside_the_images(tmp_path: Path) -> None:
     assert any("1 object with a polygon in the XML" in note for note in data.notes)
 
 
+def test_xml_files_of_the_web_tool_labelme_are_another_format(tmp_path: Path) -> None:
+    detection(
+        tmp_path, xml(("cat", (2, 4, 13, 11))).replace("</object>", "<polygon><pt><x>2</x></pt></polygon></object>")
+    )
+    with pytest.raises(DataError, match="no annotation format fits"):
+        formats.load(tmp_path)
+
+
+def test_empty_folders_of_masks_are_none(tmp_path: Path) -> None:
+    """Datumaro makes them beside boxes alone."""
+    detection(tmp_path, xml(("cat", (2, 4, 13, 11))))
+    for kind in voc.read.MASKS:
+        (tmp_path / kind).mkdir()
+    assert len(formats.load(tmp_path).of(0)) == 1
+
+
 def test_lists_of_boxes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         detection(tmp_path, xml(("cat", (2, 4, 13, 11))), name)

@@ -45,13 +45,19 @@ _Images = list[tuple[ImageRecord, list[ShapeGroup]]]
 
 
 def recognise(place: Path) -> bool:
-    """An .xml file, or a folder's annotations.xml, whose first element is <annotations>."""
-    path = LAYOUT.file(place)
+    """An .xml file, or a folder's annotations.xml or only XML file, whose first element is <annotations>."""
+    path = _file_of(place)
     try:
         with open(path, "rb") as file:
             return path.suffix.lower() == ".xml" and b"<annotations" in file.read(4096)
     except OSError:
         return False
+
+
+def _file_of(place: Path) -> Path:
+    """The file itself; of a folder its annotations.xml, or its only XML file (Datumaro names it after the subset)."""
+    files = [place / LAYOUT.annotations, *sorted(place.glob("*.xml"))[:2]] if place.is_dir() else [place]
+    return files[1] if len(files) == 2 else files[0]
 
 
 def load(place: Path, images: Path | None = None) -> Dataset:
@@ -61,7 +67,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     cuboids, tags, and points that belong to no object are left out and counted in `Dataset.notes`.
     Raises DataError, with file and line, for any fault.
     """
-    path = LAYOUT.file(place)
+    path = _file_of(place)
     require_folder(images, place)
     beside = path.parent / "images"
     root = images or (beside if beside.is_dir() else path.parent)

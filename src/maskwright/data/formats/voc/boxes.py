@@ -39,7 +39,10 @@ def is_annotated(base: Path) -> bool:
     folder = folder_of(base)
     try:
         first = next(islice(folder.rglob("*.xml") if folder != base else folder.glob("*.xml"), 1), None)
-        return first is not None and re.search(rb"<annotation[\s>]", first.read_bytes()[:4096]) is not None
+        text = b"" if first is None else first.read_bytes()[:65536]
+        return (
+            re.search(rb"<annotation[\s>]", text) is not None and b"<pt>" not in text
+        )  # LabelMe's web tool has points
     except OSError:
         return False
 

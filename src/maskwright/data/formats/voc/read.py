@@ -73,7 +73,8 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     masks = base / MASKS[0]
     require_folder(images, place)
     root = images or image_folder(base)
-    if not masks.is_dir() or place.parent.name == "Main":
+    drawn = masks.is_dir() and (not boxes.is_annotated(base) or next(masks.rglob("*.[pP][nN][gG]"), None) is not None)
+    if not drawn or (place.is_file() and place.parent.name == "Main"):
         if masks.is_dir() or boxes.is_annotated(base):
             return boxes.load(place, base, root, _class_names(base))
         found = "SegmentationClass alone: the class of each pixel, and no objects" if (base / MASKS[1]).is_dir() else ""
