@@ -115,3 +115,12 @@ def test_options_take_texts_and_refuse_others() -> None:
     for kind in (LoadOptions, FindOptions):
         with pytest.raises(ConfigError, match="is no intensity"):
             kind(intensity="brightest")
+
+
+def test_frames_of_one_clip_get_names_of_one_pattern(tmp_path: Path) -> None:
+    for name in ("a/0001.png", "a/0002.png", "b/0001.png", "b/0003.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (9, 8)).save(tmp_path / name)
+    run([tmp_path / "a", tmp_path / "b"], tmp_path / "out", save=("json",))
+    names = sorted(p.stem for p in (tmp_path / "out/json").iterdir())
+    assert names == ["a__0001", "a__0002", "b__0001", "b__0003"]

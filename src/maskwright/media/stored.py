@@ -158,9 +158,11 @@ class ImageFile:
         """Turns whatever a reader raises into an ImageError that names the file."""
         try:
             yield
-        except (MemoryError, ImageError):
+        except ImageError:
             raise
-        except Exception as error:  # each format's reader fails in its own ways
+        except Exception as error:
+            if isinstance(error, MemoryError) and what != "header":  # a header that asks for much is a damaged one
+                raise  # each format's reader fails in its own ways
             reason = one_line(error)
             if what == "header":
                 raise ImageError(

@@ -282,8 +282,8 @@ def run_images(
     """The images of a run, in order, with names and numbers that differ: one for each source, or for each page of it.
 
     pages: how many images each source holds; None: one. Names of pages end in "_page1", "_page2", ...
-    The name is the file's stem. Equal stems (ignoring case) get the folders in which they differ in front, joined by
-    "__", and, where that is not enough, the suffix and then a number behind.
+    The name is the file's stem. Equal stems (ignoring case), and all in their folders, get the folders in which they
+    differ in front, joined by "__", and, where that is not enough, the suffix and then a number behind.
     image_id is that of `ids`; without it the stem where every stem is a number and they differ (COCO's own images),
     else 1, 2, ... in order.
     """
@@ -312,7 +312,8 @@ def _run_pages(sources: Sequence[Path | str], pages: Sequence[int]) -> list[RunI
 def _unique_names(sources: Sequence[Path | str]) -> list[str]:
     parts = [_parts(source) for source in sources]
     names = [_file_name(p[-1]) for p in parts]
-    alike = _alike(names)
+    folders = {tuple(parts[i][:-1]) for i in _alike(names)}  # all images of these, so that frames of a clip sort
+    alike = [i for i, p in enumerate(parts) if tuple(p[:-1]) in folders]
     levels = zip(*(parts[i][:-1] for i in alike), strict=False)
     common = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
     for i in alike:
