@@ -1,0 +1,138 @@
+"""Which instance of a frame is which object of the film: instances are linked to tracks by their overlap.
+
+Each track is moved on by the displacement of its last frames; then tracks and instances are paired so that the sum of
+their overlaps is largest (the assignment problem). First masks decide; boxes link what is left, such as thin objects
+whose masks no longer overlap. A track that finds no instance is remembered for some frames.
+
+Letters: N instances of a frame, T tracks.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from maskwright.errors import ConfigError
+from maskwright.ops import boxes as box_ops
+from maskwright.results.prediction import Prediction
+from maskwright.types import BoolArray, IntArray
+
+Numbers = NDArray[np.float64]
+
+SMOOTH = 0.5
+"""Share of the newest displacement in a track's velocity."""
+
+
+@dataclass(frozen=True)
+class LinkOptions:
+    """How instances become tracks.
+
+    overlap: least IoU of masks, or of boxes, of one object in two frames. memory: frames for which an object that is
+    not found is remembered. vote: an instance gets the class that its track had most, by the sum of scores.
+    """
+
+    overlap: float = 0.3
+    memory: int = 15
+    vote: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.overlap <= 1 or self.memory < 0:
+            raise ConfigError(f"LinkOptions: overlap lies in 0..1, memory is at least 0, got {self}.")
+
+
+@dataclass(eq=False)
+class Track:
+    """An object of the film: its box (4,) and mask where it was last seen, in frame `seen`, and its velocity (2,) in
+    pixels per frame."""
+
+    id: int
+    box: Numbers
+    seen: int
+    velocity: Numbers
+    votes: Numbers
+    corner: IntArray = field(default_factory=lambda: np.zeros(2, np.int64))
+    bitmap: BoolArray | None = None
+
+
+class Linker:
+    """Gives the instances of a film's frames, one frame after the other, the ids of their tracks, from 1 on."""
+
+    def __init__(self, options: LinkOptions | None = None) -> None:
+        self.options = options or LinkOptions()
+        self.tracks: list[Track] = []
+        self.frame = -1
+        self.born = 0
+
+    def update(self, found: Prediction) -> Prediction:
+        """The instances of the next frame with `track_ids`, and with their track's class where it is voted for."""
+        self.frame += 1
+        self.tracks = [t for t in self.tracks if self.frame - t.seen <= self.options.memory + 1]
+        shifts = np.array([t.velocity * (self.frame - t.seen) for t in self.tracks]).reshape(-1, 2)
+        owner = np.full(len(found), -1)
+        overlap = self._box_overlap(found, shifts)
+        if found.crops is not None:
+            self._pair(self._mask_overlap(found, overlap, shifts), owner)
+        self._pair(overlap, owner)
+        tracks = [self._track(found, i, int(k)) for i, k in enumerate(owner)]
+        labels = found.labels
+        if self.options.vote:
+            labels = np.array([t.votes.argmax() for t in tracks], np.int64)
+        return replace(found, labels=labels, track_ids=np.array([t.id for t in tracks], np.int64))
+
+    def _pair(self, overlap: Numbers, owner: IntArray) -> None:
+        """Give the instances that have no track yet one, of those that have no instance. overlap (T, N)."""
+        free = np.setdiff1d(np.arange(len(overlap)), owner)
+        open_ = np.flatnonzero(owner < 0)
+        rows, columns = linear_sum_assignment(overlap[np.ix_(free, open_)], maximize=True)
+        for track, instance in zip(free[rows], open_[columns], strict=True):
+            if overlap[track, instance] >= self.options.overlap:
+                owner[instance] = track
+
+    def _box_overlap(self, found: Prediction, shifts: Numbers) -> Numbers:
+        """(T, N) IoU of the tracks' boxes, moved on, with those of the instances."""
+        boxes = np.array([t.box for t in self.tracks], np.float32).reshape(-1, 4) + np.tile(shifts, 2)
+        iou = box_ops.iou(torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(found.boxes))
+        return iou.numpy().astype(np.float64)
+
+    def _mask_overlap(self, found: Prediction, near: Numbers, shifts: Numbers) -> Numbers:
+        """(T, N) IoU of the masks where boxes overlap, the tracks' moved on by whole pixels."""
+        assert found.crops is not None
+        out = np.zeros_like(near)
+        whole = np.rint(shifts).astype(np.int64)[:, ::-1]  # y, x as corners
+        for t, i in zip(*np.nonzero(near), strict=True):
+            bitmap = self.tracks[t].bitmap
+            if bitmap is not None:
+                corner = self.tracks[t].corner + whole[t]
+                out[t, i] = _mask_iou(corner, bitmap, found.crops.corners[i], found.crops.bitmaps[i])
+        return out
+
+    def _track(self, found: Prediction, i: int, k: int) -> Track:
+        """The track of instance i: number k, moved to where it is now, or for -1 a new one."""
+        box = found.boxes[i].astype(np.float64)
+        if k < 0:
+            self.born += 1
+            track = Track(self.born, box, self.frame, np.zeros(2), np.zeros(len(found.classes)))
+            self.tracks.append(track)
+        else:
+            track = self.tracks[k]
+            step = (box - track.box).reshape(2, 2).mean(axis=0) / (self.frame - track.seen)
+            track.velocity = (1 - SMOOTH) * track.velocity + SMOOTH * step
+        track.box, track.seen = box, self.frame
+        if found.crops is not None:
+            track.corner, track.bitmap = found.crops.corners[i], found.crops.bitmaps[i]
+        track.votes[found.labels[i]] += found.scores[i]
+        return track
+
+
+def _mask_iou(corner: IntArray, bitmap: BoolArray, other: IntArray, bits: BoolArray) -> float:
+    """IoU of two cropped masks, given the (top, left) of each."""
+    top, left = np.maximum(corner, other)
+    bottom, right = np.minimum(corner + bitmap.shape, other + bits.shape)
+    if bottom <= top or right <= left:
+        return 0.0
+    a = bitmap[top - corner[0] : bottom - corner[0], left - corner[1] : right - corner[1]]
+    b = bits[top - other[0] : bottom - other[0], left - other[1] : right - other[1]]
+    both = int((a & b).sum())
+    return both / max(int(bitmap.sum()) + int(bits.sum()) - both, 1)
