@@ -47,7 +47,7 @@ FILM_SUFFIXES = (
 @dataclass(frozen=True, eq=False)
 class FilmFrame:
     """One frame. image: (H, W, 3) uint8 RGB. index: from 0, of the frames that were decoded. time: seconds from the
-    beginning of the film, None where the film does not say."""
+    first frame, None where the film does not say."""
 
     image: NDArray[np.uint8]
     index: int
@@ -78,12 +78,11 @@ class Film:
     def __iter__(self) -> Iterator[FilmFrame]:
         self.undecoded, index = 0, 0
         with self._opened() as (container, stream):
-            start = stream.start_time or 0
+            start = None
             for frame in self._decoded(container, stream):
-                time = None
-                if frame.pts is not None and frame.time_base is not None:
-                    time = float((frame.pts - start) * frame.time_base)
-                yield FilmFrame(_upright(frame), index, time)
+                time = frame.time
+                start = time if start is None else start
+                yield FilmFrame(_upright(frame), index, None if time is None or start is None else time - start)
                 index += 1
 
     @contextmanager

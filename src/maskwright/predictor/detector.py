@@ -7,7 +7,7 @@ import torch
 
 from maskwright.errors import ConfigError
 from maskwright.fast.bf16 import bf16_is_fast, require_bf16
-from maskwright.models.base import AnyModel
+from maskwright.models.base import AnyModel, VideoModel
 from maskwright.models.family import accelerated
 from maskwright.types import Classes, Inputs, InputSpec, Limits, OutputSpec, Part, RawDetections
 
@@ -100,6 +100,21 @@ class NetworkDetector:
     def detect(self, inputs: Inputs, limits: Limits) -> RawDetections:
         raw: RawDetections = self.trace(inputs, limits).raw
         return raw
+
+    @property
+    def carries(self) -> bool:
+        """Whether something of a key frame is carried to the frames after it."""
+        return isinstance(self.network, VideoModel)
+
+    def follow(self, inputs: Inputs, state: Any, limits: Limits) -> tuple[RawDetections, Any]:
+        """Raw detections of a film's next frame, and the state after it. state: None for a key frame."""
+        if not isinstance(self.network, VideoModel):
+            return self.detect(inputs, limits), None
+        with torch.inference_mode():
+            one = self.network.start(inputs, limits) if state is None else self.network.step(inputs, state, limits)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return one
 
 
 def device_and_type(device: str, precision: str) -> tuple[torch.device, torch.dtype]:

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, overload
@@ -17,7 +17,9 @@ from maskwright.geometry import Geometry
 from maskwright.models.base import MASK_PARTS, AnyModel
 from maskwright.ops.warp import pad_batch, padded_size
 from maskwright.predictor.detector import Detector, NetworkDetector
+from maskwright.predictor.film import TrackOptions, frames_of
 from maskwright.predictor.finish import finish
+from maskwright.predictor.link import Linker
 from maskwright.predictor.options import FindOptions, given, intensity_of
 from maskwright.predictor.prepare import prepare
 from maskwright.predictor.timing import StageTimer
@@ -183,6 +185,72 @@ class Predictor:
                     results[r] = self.finish(raw, i, prepared[r][1], plan)
         return [results[r] for r in range(len(images))]
 
+    def track(
+        self,
+        source: Any,
+        options: FindOptions | None = None,
+        *,
+        track: TrackOptions | None = None,
+        timer: StageTimer | None = None,
+        **changes: Any,
+    ) -> Iterator[Prediction]:
+        """Find the instances of a film's frames and follow them: one `Prediction` a frame, with `track_ids`.
+
+        source: the path of a film, a folder, pattern, list or stack of images, or images one by one, such as a
+        generator; one frame is in memory at a time. options, `changes`, timer: as for `predict`. track: key frames
+        and identities, see `TrackOptions`. Raises as `predict` does, at the frame that cannot be read, and ConfigError
+        for an interval where the model carries nothing from frame to frame.
+        """
+        options, how = given(FindOptions, options, changes, "track"), track or TrackOptions()
+        plan, interval = self.plan(options), self._interval(how)
+        return self._follow(source, options, plan, interval, Linker(how.link), timer)
+
+    def _follow(
+        self,
+        source: Any,
+        options: FindOptions,
+        plan: FindPlan,
+        interval: int,
+        linker: Linker,
+        timer: StageTimer | None,
+    ) -> Iterator[Prediction]:
+        told, intensity = media.Readings(), intensity_of(self, options)
+        frames = frames_of(source, intensity, told)
+        state, since, size = None, 0, None
+        while True:
+            with _stage(timer, "read"):
+                image = next(frames, None)
+            if image is None:
+                break
+            with _stage(timer, "prepare"):
+                prepared, geometry = self.prepare(image)
+                inputs = self.batch([prepared])
+            if since == interval or inputs.padded != size:  # what is carried fits frames of one size alone
+                state, since, size = None, 0, inputs.padded
+            with _stage(timer, "network"):
+                raw, state = self.follow(inputs, state, plan)
+            since += 1
+            with _stage(timer, "finish"):
+                found = self.finish(raw, 0, geometry, plan)
+            with _stage(timer, "link"):
+                found = linker.update(found)
+            yield found
+        for note in told.notes(intensity):
+            warnings.warn(note, stacklevel=2)
+
+    def _interval(self, options: TrackOptions) -> int:
+        """Every so many frames one is a key frame."""
+        carries = isinstance(self.detector, NetworkDetector) and self.detector.carries
+        if not carries:
+            if options.interval not in (None, 1):
+                raise ConfigError(
+                    f"'{self.name}' carries nothing from frame to frame, so it has no use for an interval of "
+                    f"{options.interval}.",
+                    options=("interval",),
+                )
+            return 1
+        return options.interval or int(getattr(self.model.config, "interval", 1))
+
     def _read(self, sources: Sequence[ImageSource], options: FindOptions) -> list[ImageArray]:
         told, intensity = media.Readings(), intensity_of(self, options)
         images = [media.as_image(source, intensity=intensity, told=told) for source in sources]
@@ -231,6 +299,12 @@ class Predictor:
         """The raw detections of a batch."""
         self._check_process()
         return self.detector.detect(inputs, plan.limits)
+
+    def follow(self, inputs: Inputs, state: Any, plan: FindPlan) -> tuple[RawDetections, Any]:
+        """The raw detections of a film's next frame, and what is carried on. state: None for a key frame."""
+        if isinstance(self.detector, NetworkDetector):
+            return self.detector.follow(inputs, state, plan.limits)
+        return self.run(inputs, plan), None
 
     def finish(self, raw: RawDetections, image: int, geometry: Geometry, plan: FindPlan) -> Prediction:
         """The instances of one image of the batch, on that image."""

@@ -1,0 +1,119 @@
+"""Films through a predictor: the frames in order, key frames where they belong, objects with their ids."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from maskwright.data.synthetic import Motion, clip
+from maskwright.errors import ConfigError, ImageError
+from maskwright.media.video import write_film
+from maskwright.models import rcnn, yolact_edge
+from maskwright.models.family import build
+from maskwright.predictor.film import TrackOptions
+from maskwright.predictor.options import FindOptions
+from maskwright.predictor.predictor import Predictor
+from maskwright.predictor.timing import StageTimer
+from maskwright.types import Classes, ImageArray, Inputs
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CLASSES = Classes(["a", "b", "c"])
+
+
+def frames(count: int = 7, size: tuple[int, int] = (64, 96)) -> list[ImageArray]:
+    return [s.image for s in clip(1, count, size, 4, 3, motion=Motion(camera=0.3))]
+
+
+@pytest.fixture(scope="module")
+def video() -> Predictor:
+    torch.manual_seed(0)
+    return Predictor(build(yolact_edge.tiny_variants()["video"]), CLASSES, name="video")
+
+
+def same(a: list, b: list) -> bool:
+    return len(a) == len(b) and all(
+        np.array_equal(x.boxes, y.boxes) and np.array_equal(x.scores, y.scores) for x, y in zip(a, b, strict=True)
+    )
+
+
+@pytest.mark.parametrize("interval", [1, 3, None])
+def test_frames_are_those_of_start_and_step(video: Predictor, interval: int | None) -> None:
+    images, every = frames(), interval or 5
+    found = list(video.track(images, track=TrackOptions(interval), score_threshold=0.0))
+    network, state = video.model, None
+    assert isinstance(network, yolact_edge.YolactEdge)
+    plan = video.plan(FindOptions(score_threshold=0.0))
+    for i, (image, one) in enumerate(zip(images, found, strict=True)):
+        tensor, geometry = video.prepare(image)
+        inputs: Inputs = video.batch([tensor])
+        with torch.inference_mode():
+            raw, state = (
+                network.start(inputs, plan.limits) if i % every == 0 else network.step(inputs, state, plan.limits)
+            )
+        wanted = video.finish(raw, 0, geometry, plan)
+        assert np.array_equal(wanted.boxes, one.boxes)
+        assert one.track_ids is not None
+        assert len(set(one.track_ids.tolist())) == len(one)
+
+
+def test_a_frame_of_another_size_is_a_key_frame(video: Predictor) -> None:
+    """What was carried would not fit."""
+    images = frames(2) + frames(2, (80, 64))
+    assert len(list(video.track(images, score_threshold=0.0))) == 4
+
+
+def test_models_that_carry_nothing_find_what_they_find_in_single_images() -> None:
+    torch.manual_seed(0)
+    p, images = Predictor(build(rcnn.tiny("compact")), CLASSES, name="boxes"), frames(3)
+    found = list(p.track(images, score_threshold=0.05))
+    assert same(found, [p.predict(image, score_threshold=0.05) for image in images])
+    with pytest.raises(ConfigError, match=r"carries nothing from frame to frame.*interval of 4"):
+        p.track(images, track=TrackOptions(4))
+
+
+def test_films_folders_stacks_and_generators_are_the_same_frames(video: Predictor, tmp_path: Path) -> None:
+    images = frames(6)
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i:03}.png")
+    pages = [Image.fromarray(image) for image in images]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    with write_film(tmp_path / "film.mp4", 10) as film:
+        for image in images:
+            film.write(image)
+    wanted = list(video.track(images, score_threshold=0.0))
+    for source in (folder, tmp_path / "stack.tif", str(folder / "*.png"), (image for image in images)):
+        assert same(list(video.track(source, score_threshold=0.0)), wanted)
+    assert len(list(video.track(tmp_path / "film.mp4", score_threshold=0.0))) == 6
+
+
+def test_frames_are_read_when_they_are_asked_for(video: Predictor) -> None:
+    """An endless source is no problem."""
+    read = []
+
+    def endless() -> Iterator[ImageArray]:
+        while True:
+            read.append(1)
+            yield from frames(1)
+
+    timer = StageTimer()
+    found = video.track(endless(), timer=timer)
+    for _ in range(3):
+        next(found)
+    assert len(read) == 3
+    assert {"read", "prepare", "network", "finish", "link"} <= set(timer.totals)
+
+
+def test_what_is_no_film(video: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no film")
+    with pytest.raises(ImageError, match=r"text\.mp4: cannot be opened as a film"):
+        list(video.track(tmp_path / "text.mp4"))
+    with pytest.raises(ConfigError, match="A film is a path"):
+        list(video.track(3))
+    with pytest.raises(ConfigError, match="interval is at least 1, got 0"):
+        TrackOptions(0)
