@@ -3,12 +3,10 @@
 Letters: N annotations of one image, H W image. Boxes are xyxy in the image's continuous pixels.
 """
 
-import hashlib
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from maskwright import media
 from maskwright.data.agreement import require_size
+from maskwright.data.split import clip_of, held_out, together
 from maskwright.errors import NOTHING_TO_LEARN, ConfigError, DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import (
@@ -340,76 +339,12 @@ class Dataset:
         """
         if not 0 <= fraction <= 1:
             raise ConfigError(f"split: fraction is between 0 and 1, got {fraction}.")
-        groups = self.together(alike)
-        places = {key: _place(key, salt) for key in groups}
-        by_place = sorted(groups, key=places.__getitem__)
-        keys = [key for key in by_place if places[key] < fraction]
-        if len(groups) >= 2 and 0 < fraction < 1:
-            keys = keys or by_place[:1]
-            keys = keys if len(keys) < len(groups) else by_place[:-1]
-            share = sum(len(groups[key]) for key in keys) / len(self)
-            if len(groups) < len(self) and not fraction / 2 <= share <= 2 * fraction:
-                keys = _about({key: len(groups[key]) for key in by_place}, fraction * len(self))
-        held = {i for key in keys for i in groups[key]}
+        held = held_out(self.together(alike), fraction, salt)
         return self.subset(i for i in range(len(self)) if i not in held), self.subset(sorted(held))
 
     def together(self, alike: Iterable[Sequence[int]] = ()) -> dict[str, list[int]]:
         """The positions of images that belong on one side of a split, by a name: a clip's, or that of the only file."""
-        keys = [clip_of(record) or record.file_name for record in self.images]
-        first = {key: key for key in keys}  # the key of each key's group
-
-        def root(key: str) -> str:
-            while first[key] != key:
-                key = first[key]
-            return key
-
-        for group in alike:
-            roots = sorted({root(keys[i]) for i in group})
-            first.update(dict.fromkeys(roots, roots[0]))
-        out: dict[str, list[int]] = {}
-        for i, key in enumerate(keys):
-            out.setdefault(root(key), []).append(i)
-        return out
-
-
-_CLIP_FIELDS = ("video_id", "clip_id", "sequence_id")
-"""Fields of image records that name a clip."""
-
-_NUMBERED = re.compile(r"(.*?)[^0-9a-z]*[0-9]+", re.IGNORECASE)
-_OF_A_CLIP = re.compile(r"(?<![a-z])(frame|frm|video|vid|clip|seq|sequence|movie|mvi|film)s?(?![a-z])", re.IGNORECASE)
-
-
-def clip_of(record: ImageRecord) -> str | None:
-    """A name of the clip that an image is a frame of; None for a still.
-
-    The record says it, or a numbered file name: `street_frame_0012.png`, `clip3_12.png`, `video 3/00012.jpg`. Other
-    numbered names may be those of stills.
-    """
-    if record.frame is not None:
-        return f"clip {record.frame.clip.id}"
-    for name in _CLIP_FIELDS:
-        if record.extra.get(name) is not None:
-            return f"{name} {record.extra[name]}"
-    path = PurePosixPath(record.file_name)
-    numbered = _NUMBERED.fullmatch(path.stem)
-    if numbered is None or not _OF_A_CLIP.search(numbered[1] or path.parent.name):
-        return None
-    return f"frames of {path.parent / numbered[1]}"
-
-
-def _about(sizes: Mapping[str, int], wanted: float) -> list[str]:
-    """The first of some groups that hold about `wanted` images together; the smallest one where all hold far more."""
-    total, keys = 0, list[str]()
-    for key, size in sizes.items():
-        if total < wanted and total + size <= 1.5 * wanted:
-            total, keys = total + size, [*keys, key]
-    return keys or [min(sizes, key=sizes.__getitem__)]
-
-
-def _place(file_name: str, salt: str) -> float:
-    """A number in [0, 1) that depends on the two strings alone."""
-    digest = hashlib.sha256(f"{salt}{file_name}".encode()).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
+        return together([clip_of(record) or record.file_name for record in self.images], alike)
 
 
 def draw_named(outlines: Sequence[tuple[Polygons | RLE, str]], size: Size) -> Masks:

@@ -51,9 +51,9 @@ def with_category_ids(classes: Classes, dataset: Dataset, kept: Sequence[str] | 
     for k, (name, label) in enumerate(zip(classes, labels, strict=True)):
         if label < 0 and (kept is None or name in kept):
             raise ConfigError(
-                f"{dataset.source} has no class '{name}', which the model finds.{suggest(name, dataset.classes)} Keep "
-                "only classes that it has.",
-                options=("classes",),
+                f"{dataset.source} has no class '{name}', which the model finds.{suggest(name, dataset.classes)} Name "
+                "the model's classes as the file does, or keep only those that it has.",
+                options=("classes", "only"),
             )
         ids.append(spare + k if label < 0 else dataset.classes.ids[label])
     return Classes(classes.names, ids, classes.landmarks)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from maskwright.codec import Section, ranged
 from maskwright.data import formats
 from maskwright.data.copies import identical, is_cheap, looks_of, similar
-from maskwright.data.dataset import Annotation, Dataset, clip_of, usual_part
+from maskwright.data.dataset import Annotation, Dataset, usual_part
 from maskwright.data.faults.table import FAULTS
+from maskwright.data.split import clip_of
 from maskwright.errors import DataError, suggest
 from maskwright.wording import counted
 
