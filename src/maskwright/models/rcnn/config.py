@@ -40,7 +40,7 @@ class RPNConfig(Section):
     min_side: float = ranged(0.0, low=0)
     low: float = ranged(0.3, low=0, high=1)
     high: float = ranged(0.7, low=0, high=1)
-    samples: int = ranged(256, low=1, high=10**6)
+    samples: int = ranged(256, low=1, high=10**7)
     foreground: float = ranged(0.5, low=0, high=1)
     beta: float = ranged(0.0, low=0)
     mean_over: Literal["budget", "sampled"] = "budget"
@@ -79,7 +79,7 @@ class RoIConfig(Section):
     nms: float = ranged(0.5, low=0, high=1)
     keep: int = ranged(100, low=1, high=10**5)
     min_side: float = ranged(0.0, low=0)
-    samples: int = ranged(512, low=1, high=10**6)
+    samples: int = ranged(512, low=1, high=10**7)
     foreground: float = ranged(0.25, low=0, high=1)
     iou: float = ranged(0.5, low=0, high=1)
     beta: float = ranged(0.0, low=0)
