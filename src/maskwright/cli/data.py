@@ -60,6 +60,7 @@ def convert(
     from maskwright.data import formats
     from maskwright.data.formats import labelme
     from maskwright.data.stats import summary
+    from maskwright.errors import DataError, MaskwrightError
 
     formats.find(to)  # before anything is read
     if unpack:
@@ -68,10 +69,15 @@ def convert(
     for note in dataset.notes:
         say(note)
     lost = formats.save(out, dataset, to, copy_images, segmentation)
-    typer.echo(f"{out} ({to}): {summary(dataset)}")
+    staying = copy_images is False or out.is_file()
+    try:
+        written = formats.load(out, dataset.root if staying else None, to)  # what the counts are of
+    except MaskwrightError as error:
+        raise DataError(f"{out} was written, but cannot be read back: {error}") from error
+    typer.echo(f"{out} ({to}): {summary(written)}")
     for sentence in lost:
         typer.echo(f"Not kept: {sentence}")
-    if copy_images is False or out.is_file():
+    if staying:
         say(f"The images stay where they are: {dataset.root}")
 
 

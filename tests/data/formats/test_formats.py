@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +176,49 @@ def test_overlaps_that_are_lost_are_told(tmp_path: Path, name: str) -> None:
     dense[0, 2:12, 2:12] = dense[1, 5:15, 5:15] = True
     _, second = converted(tmp_path, dense, name)
     assert sorted(second.truth(0).crops.areas().tolist()) == [100 - 49, 100]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("name", sorted(NO_OVERLAP))
+def test_small_objects_lie_on_top_of_large_ones(tmp_path: Path, name: str, reverse: bool) -> None:
+    dense = np.zeros((4, 20, 30), bool)
+    dense[0, 1:19, 1:29] = dense[1, 4:12, 4:12] = dense[2, 6:9, 6:9] = dense[3, 15:17, 20:25] = True
+    _, second = converted(tmp_path, dense[::-1] if reverse else dense, name)
+    assert sorted(second.truth(0).crops.areas().tolist()) == [9, 10, 64 - 9, 18 * 28 - 64 - 10]
+
+
+@pytest.mark.parametrize("name", sorted(NO_OVERLAP))
+def test_objects_that_are_hidden_wholly_are_counted(tmp_path: Path, name: str) -> None:
+    dense = np.zeros((3, 20, 30), bool)
+    dense[0, 2:12, 2:12] = dense[1, 2:7, 2:12] = dense[2, 7:12, 2:12] = True
+    data, second = converted(tmp_path, dense, name)
+    assert len(second.of(0)) == 2
+    said = formats.save(tmp_path / "again", data, name)
+    assert "1 object hidden wholly by others, or without a pixel, left out (a.png)." in said
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fields_that_a_format_does_not_have_are_named(tmp_path: Path, scenes: Dataset, name: str) -> None:
+    images = tuple(replace(r, extra={"license": 4, "coco_url": ""}) for r in scenes.images)
+    rows = {i: tuple(replace(a, extra={"note": "dim"}) for a in own) for i, own in scenes.annotations.items()}
+    kinds = tuple({"supercategory": "thing"} for _ in scenes.classes)
+    full = replace(scenes, images=images, annotations=rows, class_extra=kinds, extra={"licenses": [{"id": 4}]})
+    told = set(formats.save(tmp_path / name, full, name)) - set(formats.save(tmp_path / "plain", scenes, name))
+    again, form = formats.load(tmp_path / name), FORMATS[name].fields
+    first = next(a for own in again.annotations.values() for a in own)
+    for kept, there, said in (
+        (form.images is None, again.images[0].extra.get("license"), r"6 images without fields .*\(license\)"),
+        (
+            form.objects is None,
+            first.extra.get("note"),
+            r"\(note\)",
+        ),
+        (form.classes, again.class_extra and again.class_extra[0], r"\d class.*\(supercategory\)"),
+        (form.file, again.extra.get("licenses"), r"1 section of the file left out \(licenses\)"),
+    ):
+        assert bool(there) == kept
+        assert any(re.search(said, text) for text in told) != kept
+    assert not any("coco_url" in text for text in told)
 
 
 def converted(folder: Path, dense: np.ndarray, name: str) -> tuple[Dataset, Dataset]:

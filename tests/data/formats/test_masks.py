@@ -238,7 +238,7 @@ def test_masks_alone_and_what_they_cannot_hold(tmp_path: Path) -> None:
     )
     lost = masks.save_masks(tmp_path / "out", data, copy=False)
     assert [text.split(":")[0].split(" left")[0] for text in lost] == [
-        "1 object of no pixels",
+        "1 object hidden wholly by others, or without a pixel,",
         "1 crowd region",
         "1 object with a box only",
         "1 object without the landmarks they had (a.jpg).",

@@ -17,7 +17,7 @@ from typing import Any
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco, cvat, label_studio, labelme, masks, voc, yolo, youtube_vis
 from maskwright.data.formats.shared.image_files import with_slashes
-from maskwright.data.formats.shared.losses import sentence
+from maskwright.data.formats.shared.losses import NOTHING, Kept, lost_extra, sentence
 from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.media import SUFFIXES
 from maskwright.wording import counted
@@ -42,6 +42,7 @@ class Format:
         where the format is read only.
     crowds: whether crowd regions are kept.
     tolerant: whether `load` takes a list, `faults`, for what it then leaves out.
+    fields: those without a place of their own that are kept.
     segmentation: whether `save` takes the form of the outlines, "polygon" or "rle", as its last argument.
     one_file: the suffix of a place that is a single annotation file (".json"), None where every place is a folder.
     keeps: what a round trip keeps and what it loses, in words.
@@ -57,6 +58,7 @@ class Format:
     crowds: bool = True
     tolerant: bool = False
     segmentation: bool = False
+    fields: Kept = NOTHING
 
     def read(self, *arguments: Any) -> Dataset:
         """`load`, with a DataError also for what the operating system refuses, such as a name that is too long."""
@@ -70,13 +72,14 @@ class Format:
 
 _ROWS = (
     Format("coco", "COCO JSON: one file, or a folder of annotations.json and images/",
-           coco.recognise, coco.load_place, coco.save_place, "everything", one_file=".json", segmentation=True),
+           coco.recognise, coco.load_place, coco.save_place, "everything",
+           one_file=".json", segmentation=True, fields=Kept(None, None, classes=True, file=True)),
     Format("yolo", "YOLO (Ultralytics): data.yaml, images/ and labels/ with one text file for each image",
            yolo.recognise, yolo.load, yolo.save,
            "outlines to a thousandth of a pixel (parts and holes become one polygon, joined by seams that enclose "
            "nothing: the pixels stay the same), boxes, class names and their order, train, val and test; landmarks "
            "only where no object has an outline; not crowds, tracks and ids",
-           crowds=False, tolerant=True),
+           crowds=False, tolerant=True, fields=Kept(images=["split"])),
     Format("masks", "label images (Cellpose, StarDist): images/ and masks/, the value of a pixel is its object",
            masks.recognise_masks, masks.load_masks, masks.save_masks,
            "the pixels of objects that do not overlap, class names and their order; not crowds, landmarks, tracks, "
@@ -92,20 +95,20 @@ _ROWS = (
     Format("youtube_vis", "YouTube-VIS JSON (videos): one file, or a folder of instances.json and JPEGImages/",
            youtube_vis.recognise, youtube_vis.load, youtube_vis.save,
            "everything but landmarks, the annotations' own ids, and fields of images or of single frames",
-           one_file=".json", segmentation=True),
+           one_file=".json", segmentation=True, fields=Kept(objects=None, classes=True, file=True)),
     Format("labelme", "LabelMe: a folder with one JSON file for each image",
            labelme.recognise, labelme.load, labelme.save,
            "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks, clips; not the ids",
-           segmentation=True, tolerant=True),
+           segmentation=True, tolerant=True, fields=Kept(None, None)),
     Format("voc", "Pascal VOC: JPEGImages/, Annotations/, ImageSets/, SegmentationObject/, SegmentationClass/",
            voc.recognise, voc.load, voc.save,
            "the pixels of objects that do not overlap (254 in an image at most), boxes rounded to pixels, classes, "
            "train and val; crowds become void; not landmarks, tracks, ids, and beside masks objects with a box only",
-           crowds=False),
+           crowds=False, fields=Kept(["split"], voc.REMARKS)),
     Format("cvat", "CVAT XML 1.1: one file, or a folder of annotations.xml and images/ (of videos it is read only)",
            cvat.recognise, cvat.load, cvat.save,
            "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks; not the ids",
-           one_file=".xml", segmentation=True),
+           one_file=".xml", segmentation=True, fields=Kept(["split"], ["attributes", "occluded", "z_order"])),
     Format("label_studio", "Label Studio JSON: one file, or a folder with it and images/ (is read only)",
            label_studio.recognise, label_studio.load, None, "outlines, boxes, brush strokes, class names"),
 )  # fmt: skip
@@ -163,17 +166,25 @@ def save(
         others = ", ".join(f.name for f in FORMATS.values() if f.segmentation)
         text = f"{format} has one form of outlines, so 'segmentation' cannot be chosen; it can for {others}."
         raise ConfigError(text, options=("segmentation",))
-    missing = () if dataset.root is None else dataset.require_sizes()
-    if chosen.save is None:
-        others = ", ".join(f.name for f in FORMATS.values() if f.save is not None)
-        raise ConfigError(f"The format '{format}' is only read. It can be written as one of {others}.", options=("to",))
-    if not chosen.crowds and any(a.crowd for rows in dataset.annotations.values() for a in rows):
-        dataset.require_objects()  # else nothing would be left of the annotations
+    missing = _require_writable(chosen, dataset)
+    assert chosen.save is not None
     with _as_data_error(place, dataset):
         lost = chosen.save(place, dataset, copy, *(() if segmentation is None else (segmentation,)))
     maps = 0 if dataset.semantic_maps is None else len(dataset)
     unseen = sentence(len(missing), "image{s} without a file, so not compared with the record", list(map(str, missing)))
-    return (*lost, *unseen, *sentence(maps, "image{s} without the semantic maps of the data set"))
+    semantic = sentence(maps, "image{s} without the semantic maps of the data set")
+    return (*lost, *lost_extra(dataset, chosen.fields), *unseen, *semantic)
+
+
+def _require_writable(chosen: Format, dataset: Dataset) -> tuple[Path, ...]:
+    """Raises as `save` where a format cannot be written, or the data set should not; gives images that do not exist."""
+    if chosen.save is None:
+        others = ", ".join(f.name for f in FORMATS.values() if f.save is not None)
+        text = f"The format '{chosen.name}' is only read. It can be written as one of {others}."
+        raise ConfigError(text, options=("to",))
+    if not chosen.crowds and any(a.crowd for rows in dataset.annotations.values() for a in rows):
+        dataset.require_objects()  # else nothing would be left of the annotations
+    return () if dataset.root is None else dataset.require_sizes()
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 Letters: H W image, k position of an object among those of its image that have pixels.
 """
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,15 @@ from maskwright.data.dataset import Annotation, Dataset
 from maskwright.data.formats.masks.class_table import CLASSES, OBJECTS, objects_text
 from maskwright.data.formats.masks.read import MASKS
 from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct
-from maskwright.data.formats.shared.losses import check_names, lost_fields, sentences
+from maskwright.data.formats.shared.losses import GONE, HIDDEN, check_names, lost_fields, sentence
 from maskwright.data.formats.shared.saving import write_text
 from maskwright.errors import ConfigError, DataError
 from maskwright.types import Masks
 
 _MOST = int(np.iinfo(np.uint16).max)
+
+_Lost = dict[str, list[str]]
+"""What the layout cannot hold: the images' names, by the sentence that counts them."""
 
 _Rows = list[tuple[str, int | None, str]]
 
@@ -28,7 +30,8 @@ _Rows = list[tuple[str, int | None, str]]
 def save_masks(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """Write masks/NAME.png (16 bit, object k has the value k + 1), classes.txt and, with `copy`, images/NAME.
 
-    With several classes objects.csv has the class of each object. Where objects overlap the later one is visible.
+    With several classes objects.csv has the class of each object. Where objects overlap the smaller one is visible, of
+    equally large ones the later.
     """
     check_names(dataset, place)
     names = inner_names(dataset)
@@ -36,18 +39,18 @@ def save_masks(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, .
     require_distinct(dataset, paths, "the mask")
     if copy:
         dataset.require_files()
-    lost: Counter[str] = Counter()
+    lost: _Lost = {}
     rows: _Rows = []
     with new_folder(place) as folder:
         for i, path in enumerate(paths):
             kept, masks = _drawn(dataset, i, lost)
-            values = _label_image(masks, f"{dataset.source}: {names[i]}", lost)
+            values = _label_image(masks, dataset.source, dataset.images[i].file_name, lost)
             media.write_image(folder / path, values)
             rows += [(path, int(v), dataset.classes[kept[v - 1].label]) for v in np.unique(values) if v]
         _write_classes(folder, dataset, rows)
         if copy:
             copy_images(dataset, folder / "images", names)
-    return (*sentences(lost), *lost_fields(dataset))
+    return (*(t for what, names in lost.items() for t in sentence(len(names), what, names)), *lost_fields(dataset))
 
 
 def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
@@ -62,7 +65,7 @@ def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str,
     files = [Path(name) for name in inner_names(dataset)]
     ids = ["_".join(file.with_suffix("").parts) for file in files]
     require_distinct(dataset, ids, "the folder")
-    lost: Counter[str] = Counter()
+    lost: _Lost = {}
     rows: _Rows = []
     with new_folder(place) as folder:
         for i, name in enumerate(ids):
@@ -74,29 +77,29 @@ def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str,
                 rows.append((path, None, dataset.classes[a.label]))
         _write_classes(folder, dataset, rows)
         copy_images(dataset, folder, [f"{n}/images/{n}{f.suffix}" for n, f in zip(ids, files, strict=True)])
-    return (*sentences(lost), *lost_fields(dataset))
+    return (*(t for what, names in lost.items() for t in sentence(len(names), what, names)), *lost_fields(dataset))
 
 
-def _drawn(dataset: Dataset, i: int, lost: Counter[str]) -> tuple[list[Annotation], Masks]:
+def _drawn(dataset: Dataset, i: int, lost: _Lost) -> tuple[list[Annotation], Masks]:
     """The objects of image `i` that have pixels, and their masks; others are counted."""
     rows = [a for a in dataset.of(i) if a.segmentation is not None and not a.crowd]
     masks = dataset.draw(i, rows)
     kept = [k for k, crop in enumerate(masks.bitmaps) if crop.any()]
-    lost["object{s} of no pixels left out"] += len(rows) - len(kept)
+    lost.setdefault(GONE, []).extend([dataset.images[i].file_name] * (len(rows) - len(kept)))
     return [rows[k] for k in kept], masks[kept] if kept else Masks.empty(masks.size)
 
 
-def _label_image(masks: Masks, name: str, lost: Counter[str]) -> NDArray[np.uint16]:
-    """(H, W), object k as k + 1, later ones over earlier ones."""
+def _label_image(masks: Masks, source: Path, name: str, lost: _Lost) -> NDArray[np.uint16]:
+    """(H, W), object k as k + 1, smaller ones over larger ones."""
     if len(masks) > _MOST:
-        raise DataError(f"{name}: a label image holds at most {_MOST} objects, this one has {len(masks)}.")
-    out = np.zeros(masks.size, np.uint16)
-    for k, (window, bitmap) in enumerate(zip(masks.windows, masks.bitmaps, strict=True), start=1):
-        out[window][bitmap] = k
+        raise DataError(f"{source}: {name}: a label image holds at most {_MOST} objects, this one has {len(masks)}.")
+    out, areas = np.zeros(masks.size, np.uint16), masks.areas()
+    windows = masks.windows
+    for k in np.argsort(-areas, kind="stable"):
+        out[windows[k]][masks.bitmaps[k]] = k + 1
     seen = np.bincount(out.ravel(), minlength=len(masks) + 1)[1:]
-    lost["object{s} partly or wholly hidden: a pixel has one object, the last in the file"] += int(
-        (seen < masks.areas()).sum()
-    )
+    lost.setdefault(HIDDEN, []).extend([name] * int(((seen > 0) & (seen < areas)).sum()))
+    lost.setdefault(GONE, []).extend([name] * int((seen == 0).sum()))
     return out
 
 

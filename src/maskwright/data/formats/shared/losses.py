@@ -1,12 +1,30 @@
 """What a format cannot hold: refused before anything is written, or left out and counted in a sentence."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from maskwright.data.dataset import Annotation, Dataset
 from maskwright.errors import DataError
 
+
+@dataclass(frozen=True)
+class Kept:
+    """The fields without a place of their own that a format holds.
+
+    images, objects: their names; None: all. classes, file: whether those of classes, and the file's sections, are held.
+    """
+
+    images: Collection[str] | None = ()
+    objects: Collection[str] | None = ()
+    classes: bool = False
+    file: bool = False
+
+
+_EMPTY: tuple[object, ...] = (None, "", [], {})
+NOTHING = Kept()
 _MOST_NAMED = 5  # examples that a sentence names
 
 
@@ -52,6 +70,28 @@ def lost_frames(dataset: Dataset) -> tuple[str, ...]:
     """The sentence about frames of clips, for formats that have no field for them."""
     frames = sum(r.frame is not None for r in dataset.images)
     return sentence(frames, "image{s} without the clip and the place in it that they had")
+
+
+def lost_extra(dataset: Dataset, kept: Kept) -> tuple[str, ...]:
+    """The sentences about fields that are not held, with their names: a licence, a date, attributes of objects."""
+    rows: list[tuple[str, Iterable[Mapping[str, Any]], Collection[str] | None]] = [
+        ("image{s}", (record.extra for record in dataset.images), kept.images),
+        ("object{s}", (a.extra for own in dataset.annotations.values() for a in own), kept.objects),
+        ("class{es}", dataset.class_extra, None if kept.classes else ()),
+    ]
+    notes: tuple[str, ...] = ()
+    for what, extras, names in rows:
+        if names is not None:
+            found = [[k for k, v in extra.items() if v not in _EMPTY and k not in names] for extra in extras]
+            fields = [k for own in found for k in own]
+            notes += sentence(sum(map(bool, found)), f"{what} without fields that this format does not have", fields)
+    sections = [] if kept.file else [name for name, content in dataset.extra.items() if content not in _EMPTY]
+    return notes + sentence(len(sections), "section{s} of the file left out", sections)
+
+
+HIDDEN = "object{s} without the pixels that another object lies over"
+GONE = "object{s} hidden wholly by others, or without a pixel, left out"
+"""What becomes of objects where a pixel has one object: the smaller one lies on top."""
 
 
 def sentences(lost: Mapping[str, int]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from PIL import Image
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset, usual_part
 from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct
-from maskwright.data.formats.shared.losses import check_names, lost_fields, sentence
+from maskwright.data.formats.shared.losses import GONE, HIDDEN, check_names, lost_fields, sentence
 from maskwright.data.formats.shared.outlines import painting_order
 from maskwright.data.formats.shared.saving import write_text
 from maskwright.data.formats.shared.xml_tree import node
@@ -25,9 +25,6 @@ from maskwright.errors import DataError
 from maskwright.types import Size
 
 _MOST = VOID - 1  # objects of an image, and classes
-
-_HIDDEN = "object{s} without the pixels that another object lies over"
-_GONE = "object{s} hidden wholly by others, or without a pixel, left out"
 
 _Lost = dict[str, list[str]]
 """What the layout cannot hold: the images' names, by the sentence that counts them."""
@@ -41,7 +38,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """
     names = _check(place, dataset, copy)
     stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
-    lost: _Lost = {_HIDDEN: [], _GONE: []}
+    lost: _Lost = {HIDDEN: [], GONE: []}
     rows = [a for own in dataset.annotations.values() for a in own]
     masked = dataset.has_masks or any(a.segmentation is not None and not a.crowd for a in rows)
     with new_folder(place) as folder:
@@ -112,9 +109,9 @@ def _draw(dataset: Dataset, i: int, lost: _Lost) -> tuple[NDArray[np.uint8], NDA
     seen = np.bincount(objects.reshape(-1), minlength=256)
     for k, number in index.items():
         if seen[number] == 0:
-            lost[_GONE].append(record.file_name)
+            lost[GONE].append(record.file_name)
         elif seen[number] < areas[k]:
-            lost[_HIDDEN].append(record.file_name)
+            lost[HIDDEN].append(record.file_name)
     return objects, classes
 
 
