@@ -154,7 +154,8 @@ def _one(verb: Verb, names: set[str], seconds: float, counts: Counter[str]) -> F
     said.flush()
     lines = said.buffer.getvalue().decode().splitlines()  # type: ignore[attr-defined]
     longest = max(lines, key=len, default="")
-    if len(longest) > LONGEST:
+    for_programs = not callable(verb) and verb[1] == "stats" and "--json" in verb
+    if len(longest) > LONGEST and not for_programs:
         return Failure("long output", longest[:60], f"{words}: a line of {len(longest)} characters")
     counts["done"] += 1
     return None

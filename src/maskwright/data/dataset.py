@@ -3,6 +3,7 @@
 Letters: N annotations of one image, H W image. Boxes are xyxy in the image's continuous pixels.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -197,7 +198,7 @@ class Dataset:
 
     def missing_files(self) -> tuple[Path, ...]:
         """The image files that do not exist, in order."""
-        return tuple(path for path in (self.path(i) for i in range(len(self))) if not path.is_file())
+        return tuple(path for path in (self.path(i) for i in range(len(self))) if not os.path.isfile(path))
 
     def require_sizes(self) -> tuple[Path, ...]:
         """Compare each image's size, from its header, with its record; gives the files that do not exist.
@@ -207,7 +208,7 @@ class Dataset:
         missing = []
         for i, record in enumerate(self.images):
             path = self.path(i)
-            if path.is_file():
+            if os.path.isfile(path):
                 found = media.read_size(path)
                 require_size(path, record.size, found, f"{self.source}: image id {record.id}")
             else:

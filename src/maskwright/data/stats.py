@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from maskwright.data.dataset import Annotation, Dataset
+from maskwright.errors import shortened
 from maskwright.ops import boxes as box_ops
 from maskwright.types import Size
 from maskwright.wording import counted
@@ -177,11 +178,12 @@ class DataStats:
         return lines + ([f"Objects without an area: {share(self.no_area)}."] if self.no_area else [])
 
     def _class_table(self) -> list[str]:
-        wide = max(len(c.name) for c in self.classes)
+        names = [shortened(c.name) for c in self.classes]
+        wide = max(map(len, names))
         lines = [f"{'class':{wide}}  {'objects':>9}{'share':>8}{'crowds':>8}{'images':>10}"]
-        for c in self.classes:
+        for name, c in zip(names, self.classes, strict=True):
             share = f"{c.objects / max(self.objects, 1):.1%}"
-            lines.append(f"{c.name:{wide}}  {c.objects:>9}{share:>8}{c.crowds:>8}{c.images:>10}")
+            lines.append(f"{name:{wide}}  {c.objects:>9}{share:>8}{c.crowds:>8}{c.images:>10}")
         return lines
 
 

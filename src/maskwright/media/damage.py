@@ -14,13 +14,14 @@ from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
 def _chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
     """Name, place and length of each chunk of a PNG; the stream stands where it stood after each."""
     place, stood = 8, stream.tell()
+    end = stream.seek(0, io.SEEK_END)
     while True:
         stream.seek(place)
         head = stream.read(8)
         stream.seek(stood)
         if len(head) < 8:
             return
-        length = int.from_bytes(head[:4], "big")
+        length = min(int.from_bytes(head[:4], "big"), end - place)  # reading takes memory for all that is asked for
         yield head[4:], place + 8, length
         place += 12 + length
 

@@ -157,7 +157,8 @@ def _mapped(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
         return out
     rows = max(1, _BLOCK // max(1, values[:1].size))
     for i in range(0, len(values), rows):
-        share = np.clip((values[i : i + rows].astype(np.float64) - low) / span, 0, 1)
+        with np.errstate(invalid="ignore"):  # NaN, which becomes black
+            share = np.clip((values[i : i + rows].astype(np.float64) - low) / span, 0, 1)
         out[i : i + rows] = np.nan_to_num(share * 255 + 0.5, nan=0.0)
     return out
 

@@ -161,9 +161,8 @@ class ImageFile:
         except ImageError:
             raise
         except Exception as error:
-            if isinstance(error, MemoryError) and what != "header":  # a header that asks for much is a damaged one
-                raise  # each format's reader fails in its own ways
-            reason = one_line(error)
+            # each format's reader fails in its own ways; a file that asks for too much is a damaged one
+            reason = "it asks for more memory than there is" if isinstance(error, MemoryError) else one_line(error)
             if what == "header":
                 raise ImageError(
                     f"{self.name}: it begins like a {self.kind} image but its header is damaged, cut off or of an "

@@ -63,9 +63,11 @@ def _any_crossing(ring: Points, i: IntArray, j: IntArray) -> bool:
     if (sure & (sides[0] != sides[1]) & (sides[2] != sides[3])).any():
         return True
     apart = ((sides[0] == sides[1]) & (np.abs(sides[0]) == 1)) | ((sides[2] == sides[3]) & (np.abs(sides[2]) == 1))
-    return any(
-        _crosses_exactly(ring, int(p), int(q)) for p, q in zip(i[~sure & ~apart], j[~sure & ~apart], strict=True)
-    )
+    i, j = i[~sure & ~apart], j[~sure & ~apart]
+    near = np.concatenate([np.roll(ring, -k, axis=0) for k in range(3)], axis=1)  # all that decides about an edge
+    kind = np.unique(near, axis=0, return_inverse=True)[1].reshape(-1)
+    _, first = np.unique(kind[i] * len(ring) + kind[j], return_index=True)  # a ring may run around many times
+    return any(_crosses_exactly(ring, int(p), int(q)) for p, q in zip(i[first], j[first], strict=True))
 
 
 def _side(a: Points, b: Points, p: Points) -> NDArray[np.int8]:

@@ -185,9 +185,10 @@ def settle_size(draft: Draft, finding: Finding) -> str:
     image = draft.image(finding.at)
     recorded, real = image.size, look.size
     assert recorded is not None
-    annotations = [draft.rows.annotations[k] for k in image.objects]
+    positions = [k for k in image.objects if draft.rows.annotations[k] is not GONE]
+    annotations = [draft.rows.annotations[k] for k in positions]
     sizes = {tuple(r["segmentation"].get("size", ())) for r in annotations if isinstance(r.get("segmentation"), dict)}
-    objects = [object_checks.read(draft.seen, image, k, recorded)[0] for k in image.objects]
+    objects = [object_checks.read(draft.seen, image, k, recorded)[0] for k in positions]
     over = max((object_checks.overhang(b, real) for t in objects if t.rle is None and (b := t.place)), default=0.0)
     same_shape = abs(real[0] * recorded[1] - real[1] * recorded[0]) <= max(*recorded, *real)
     if sizes <= {real} and over <= object_checks.BEYOND and (not same_shape or sizes or not annotations):

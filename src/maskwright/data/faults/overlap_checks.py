@@ -86,11 +86,13 @@ def exchanged(image: CheckedImage, objects: list[CheckedObject], size: Size) -> 
 
 
 def duplicates(view: RecordIndex, objects: list[CheckedObject], pairs: Pairs) -> Findings:
-    """Pairs that cover the same pixels, reported at the later one."""
+    """Pairs that cover the same pixels, reported at the later one; of many copies each once."""
     first, second, overlap, areas = pairs
     union = areas[first] + areas[second] - overlap
     for i, j in zip(first[overlap > _SAME * union], second[overlap > _SAME * union], strict=True):
         one, other = objects[i], objects[j]
+        if "duplicate-object" in other.found:
+            continue
         text = f"the same pixels as {view.rows.where(one.at)}"
         if one.category == other.category:
             yield other.finding("duplicate-object", text)

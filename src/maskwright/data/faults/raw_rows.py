@@ -17,6 +17,7 @@ from maskwright.data.formats.coco.ids import number_names
 from maskwright.data.formats.coco.layout import parts_of
 from maskwright.data.formats.coco.rows import annotation_row, category_rows, image_row
 from maskwright.data.formats.shared.fields import (
+    LARGEST,
     RecordError,
     Row,
     read_json,
@@ -132,7 +133,7 @@ def of_dataset(dataset: Dataset, faults: Sequence[DataError] = ()) -> RawRows:
 
 def finite(value: Any) -> bool:
     """Whether a JSON value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def stated_size(row: Row) -> Size | None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from maskwright.errors import shortened
+
 Section = Literal["images", "annotations", "categories", "file"]
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -256,6 +258,10 @@ class Finding:
     section: Section = "file"
     at: int = -1
     detail: Any = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "where", shortened(self.where))
+        object.__setattr__(self, "message", shortened(self.message))
 
     @property
     def severity(self) -> Severity:

@@ -65,7 +65,7 @@ class Labels:
 
     def landmarks(self, skeleton: str) -> Landmarks:
         """The points of a skeleton, and the lines that its drawing has between them."""
-        names = tuple(self.skeletons.get(skeleton, ()))
+        names = tuple(dict.fromkeys(self.skeletons.get(skeleton, ())))
         if not self._svg.get(skeleton):
             return Landmarks(names)
         where = f"{self.path}: the drawing of the skeleton '{skeleton}'"

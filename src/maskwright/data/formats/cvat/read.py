@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from maskwright.data.dataset import RLE, Dataset, ImageRecord
 from maskwright.data.formats.cvat.labels import Labels, landmark_sets
-from maskwright.data.formats.shared.fields import short, size_problem, whole
+from maskwright.data.formats.shared.fields import LARGEST, short, size_problem, whole
 from maskwright.data.formats.shared.image_files import image_files, relative_names, require_folder, size_of
 from maskwright.data.formats.shared.outlines import box_corners, collect, ellipse, rle_of, turned
 from maskwright.data.formats.shared.saving import FileOrFolder
@@ -271,7 +271,7 @@ class _Reader:
             values = np.array([float(w) for w in words], np.float64)
         except ValueError:
             values = np.array([np.nan])
-        if not np.isfinite(values).all():
+        if not (np.abs(values) < LARGEST).all():
             raise self.fault(element, f"{what} must be finite numbers, got {short(' '.join(words))}.")
         return values
 

@@ -27,6 +27,9 @@ Row = dict[str, Any]
 MOST_DIGITS, MOST_LEVELS = 300, 64
 """Of a whole number, which then is a float too; of lists and objects inside each other."""
 
+LARGEST = 1e30
+"""Of a number of a file: areas and float32 stay finite. Where a coordinate would be drawn, a nearer limit holds."""
+
 MOST_PIXELS = 2**32 - 1
 """Of an image: what run lengths can count."""
 
@@ -111,7 +114,7 @@ class Record:
     def numbers(self, values: Any, count: int, what: str) -> list[float]:
         """`count` finite numbers."""
         if isinstance(values, (list, tuple)) and len(values) == count:
-            good = [float(v) for v in values if isinstance(v, (int, float)) and abs(v) < 1e300]  # false for NaN
+            good = [float(v) for v in values if isinstance(v, (int, float)) and abs(v) < LARGEST]  # false for NaN
             if len(good) == count:
                 return good
         wanted = "a finite number" if count == 1 else f"{count} finite numbers"

@@ -185,7 +185,7 @@ def _indices(path: Path, known: Mapping[int, int] | None = None) -> Index:
             image.load()
             plain = image.mode in ("P", "L", "1", "I", "I;16") and (known is None or image.mode != "P")
             pixels = np.array(image if plain else image.convert("RGB"))
-    except (DataError, MemoryError):
+    except DataError:
         raise
     except Exception as error:  # a damaged file fails in many ways
         raise DataError(f"{path}: not a PNG that can be read ({error}). Was it cut off, or saved as JPEG?") from error
