@@ -11,6 +11,7 @@ from maskwright.data.faults.check import check
 from maskwright.data.faults.repair import repair
 from maskwright.data.formats import coco
 from maskwright.data.formats.shared.fields import MOST_LEVELS, read_json
+from maskwright.data.formats.shared.losses import sentence
 from maskwright.data.formats.shared.xml_tree import parse_xml
 from maskwright.data.formats.shared.yaml_tree import read_yaml
 from maskwright.data.synthetic import coco_fixture
@@ -111,6 +112,16 @@ def test_names_that_no_file_can_have(tmp_path: Path, name: str, said: str) -> No
     with pytest.raises(DataError, match=said):
         formats.save(tmp_path / "out", data, "masks", copy=section == "categories")
     assert not (tmp_path / "out").exists()
+
+
+def test_sentences_of_losses_are_short_and_take_any_name() -> None:
+    assert sentence(2, "object{s} without {}", ["{a}", "{0}"]) == ("2 objects without {} ({a}, {0}).",)
+    assert len(sentence(1, "class{es}", ["x" * 100_000])[0]) < 400
+
+
+def test_a_video_id_that_is_no_number_is_kept(tmp_path: Path) -> None:
+    record = coco.load(changed(tmp_path, "images", video_id={"a": 1})).images[0]
+    assert (record.frame, record.extra["video_id"]) == (None, {"a": 1})
 
 
 def test_messages_are_short() -> None:

@@ -24,6 +24,7 @@ from maskwright.data.formats.shared.fields import (
     read_json,
     short,
     split_frame,
+    whole,
 )
 from maskwright.data.formats.shared.foreign import named_tool
 from maskwright.data.formats.shared.image_files import found_name, size_of
@@ -169,7 +170,7 @@ def read_images(
             measured.append(name)
         else:
             size = at.size(row)
-        video = row.get("video_id")
+        video = whole(row.get("video_id"))
         frame, extra = split_frame({k: v for k, v in row.items() if k not in _IMAGE}, frames[video])
         frames[video] += 1
         records.append(ImageRecord(number, name, size, extra, frame))

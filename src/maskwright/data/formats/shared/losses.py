@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maskwright.data.dataset import Annotation, Dataset
-from maskwright.errors import DataError
+from maskwright.errors import DataError, shortened
 
 
 @dataclass(frozen=True)
@@ -106,4 +106,6 @@ def sentence(count: int, what: str, examples: Sequence[str] = ()) -> tuple[str, 
     shown = list(dict.fromkeys(examples))
     more = ", ..." if len(shown) > _MOST_NAMED else ""
     where = f" ({', '.join(shown[:_MOST_NAMED])}{more})" if shown else ""
-    return (f"{count} {what.format(s='' if count == 1 else 's', es='' if count == 1 else 'es')}{where}.",)
+    s, es = ("", "") if count == 1 else ("s", "es")
+    words = what.replace("{s}", s).replace("{es}", es)  # not `format`: names of a file may hold braces
+    return (shortened(f"{count} {words}{where}."),)
