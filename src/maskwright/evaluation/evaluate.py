@@ -244,13 +244,13 @@ def evaluate_results(
     return Evaluation(measured, seconds, wall, len(dataset), (), (*dataset.notes, *(notes if empty else ())))
 
 
-def _most(predictor: Predicts, dataset: Dataset, options: FindOptions, counted: int | None) -> int | None:
+def _most(predictor: Predicts, dataset: Dataset, options: FindOptions, max_detections: int | None) -> int | None:
     """How many instances of an image are asked for beyond what the model reports: room for those of the fullest image,
-    and as many as are counted. None: as many as were asked for, or as the model reports."""
+    and as many as count in AP (max_detections). None: as many as were asked for, or as the model reports."""
     if options.max_instances is not None:
         return None
     own, objects = getattr(predictor, "max_instances", math.inf), most_objects(dataset)
-    wanted = max(room(objects) if objects > own else 0, counted or 0)
+    wanted = max(room(objects) if objects > own else 0, max_detections or 0)
     return wanted if wanted > own else None
 
 

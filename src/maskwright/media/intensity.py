@@ -14,6 +14,7 @@ from PIL import Image
 from maskwright.errors import ImageError
 from maskwright.media.stored import ImageFile, Stored
 from maskwright.types import ImageArray, Intensity
+from maskwright.wording import counted
 
 PERCENTILES = Intensity.parse("percentiles")
 _FLAT = 0.25  # of the range: images that use less look dark or flat
@@ -53,28 +54,22 @@ class Readings:
         if self.deep:
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.deep.items()))
             kinds = kinds if len(self.deep) > 1 else next(iter(self.deep))
-            text = f"{_images(self.deep.total())} with more than 8 bits ({kinds}) became 0..255 by {_rule(intensity)}."
+            images = counted(self.deep.total(), "image")
+            text = f"{images} with more than 8 bits ({kinds}) became 0..255 by {_rule(intensity)}."
             if self.flat:
                 text += (
-                    f" {_images(len(self.flat))} with values in less than a quarter of it, which look dark or flat: "
-                    f"{_named(self.flat)}. The intensity percentiles, or the bits of the camera, may be better."
+                    f" {counted(len(self.flat), 'image')} with values in less than a quarter of it, which look dark or "
+                    f"flat: {_named(self.flat)}. The intensity percentiles, or the bits of the camera, may be better."
                 )
             out.append(text)
         if self.holes:
-            out.append(f"{_images(len(self.holes))} with NaN or infinite values, taken as black: {_named(self.holes)}.")
+            images = counted(len(self.holes), "image")
+            out.append(f"{images} with NaN or infinite values, taken as black: {_named(self.holes)}.")
         if self.stacks:
-            out.append(f"Only page 1 of {_files(len(self.stacks))} was read: {_named(self.stacks)}.")
+            out.append(f"Only page 1 of {counted(len(self.stacks), 'file')} was read: {_named(self.stacks)}.")
         if self.left:
-            out.append(f"Not read in {_files(len(self.left))}: {_named(self.left)}.")
+            out.append(f"Not read in {counted(len(self.left), 'file')}: {_named(self.left)}.")
         return tuple(out)
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'' if count == 1 else 's'}"
-
-
-def _files(count: int) -> str:
-    return f"{count} file{'' if count == 1 else 's'}"
 
 
 def _named(names: list[str]) -> str:

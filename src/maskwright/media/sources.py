@@ -12,6 +12,7 @@ from typing import IO
 
 from maskwright import web
 from maskwright.errors import ImageError
+from maskwright.wording import counted
 
 Source = str | os.PathLike[str] | bytes
 """A path, an http(s) URL, or the content of a file."""
@@ -75,7 +76,7 @@ def _expand(source: str, notes: list[str] | None) -> list[str | Path]:
         every = sorted(path.iterdir())
         inside = [p for p in every if _looks_like_image(p)]
         other = [p for p in every if p.suffix.lower() in UNREAD and p.name[0] != "." and p.is_file()]
-        left = f"{len(other)} image{'' if len(other) == 1 else 's'} of kinds that are not read" if other else ""
+        left = f"{counted(len(other), 'image')} of kinds that are not read" if other else ""
         left += f": {', '.join(p.name for p in other[:3])}{' ...' if len(other) > 3 else ''}" if other else ""
         if not inside:
             deeper = next((p for p in every if p.is_dir() and any(map(_looks_like_image, p.iterdir()))), None)

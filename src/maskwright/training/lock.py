@@ -21,7 +21,7 @@ LOCK = "run.lock"
 """File in the run's folder while a run is going on."""
 
 PATIENCE = 2.0
-"""Seconds in which the helpers of a process that was killed end, which have its files open."""
+"""Seconds in which the worker processes of a run that was killed end; until then they hold its files open."""
 
 
 @contextmanager
