@@ -1,4 +1,4 @@
-"""Instances of a film's frames become tracks."""
+"""Instances of a video's frames become tracks."""
 
 import numpy as np
 import pytest

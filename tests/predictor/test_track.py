@@ -1,7 +1,8 @@
-"""Films through a predictor: the frames in order, key frames where they belong, objects with their ids."""
+"""Videos through a predictor: the frames in order, key frames where they belong, objects with their ids."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from PIL import Image
 
 from maskwright.data.synthetic import Motion, clip
 from maskwright.errors import ConfigError, ImageError
-from maskwright.media.video import write_film
+from maskwright.media.video import Video, write_video
 from maskwright.models import rcnn, yolact_edge
 from maskwright.models.family import build
-from maskwright.predictor.film import TrackOptions
+from maskwright.predictor.frames import TrackOptions
 from maskwright.predictor.options import FindOptions
 from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.timing import StageTimer
@@ -75,7 +76,7 @@ def test_models_that_carry_nothing_find_what_they_find_in_single_images() -> Non
         p.track(images, track=TrackOptions(4))
 
 
-def test_films_folders_stacks_and_generators_are_the_same_frames(video: Predictor, tmp_path: Path) -> None:
+def test_videos_folders_stacks_and_generators_are_the_same_frames(video: Predictor, tmp_path: Path) -> None:
     images = frames(6)
     folder = tmp_path / "frames"
     folder.mkdir()
@@ -83,13 +84,13 @@ def test_films_folders_stacks_and_generators_are_the_same_frames(video: Predicto
         Image.fromarray(image).save(folder / f"{i:03}.png")
     pages = [Image.fromarray(image) for image in images]
     pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
-    with write_film(tmp_path / "film.mp4", 10) as film:
+    with write_video(tmp_path / "whole.mkv", 10) as writer:
         for image in images:
-            film.write(image)
+            writer.write(image)
     wanted = list(video.track(images, score_threshold=0.0))
     for source in (folder, tmp_path / "stack.tif", str(folder / "*.png"), (image for image in images)):
         assert same(list(video.track(source, score_threshold=0.0)), wanted)
-    assert len(list(video.track(tmp_path / "film.mp4", score_threshold=0.0))) == 6
+    assert len(list(video.track(tmp_path / "whole.mkv", score_threshold=0.0))) == 6
 
 
 def test_frames_are_read_when_they_are_asked_for(video: Predictor) -> None:
@@ -109,11 +110,29 @@ def test_frames_are_read_when_they_are_asked_for(video: Predictor) -> None:
     assert {"read", "prepare", "network", "finish", "link"} <= set(timer.totals)
 
 
-def test_what_is_no_film(video: Predictor, tmp_path: Path) -> None:
-    (tmp_path / "text.mp4").write_text("no film")
-    with pytest.raises(ImageError, match=r"text\.mp4: cannot be opened as a film"):
+def test_what_is_no_video(video: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(ImageError, match=r"text\.mp4: cannot be opened as a video"):
         list(video.track(tmp_path / "text.mp4"))
-    with pytest.raises(ConfigError, match="A film is a path"):
+    with pytest.raises(ConfigError, match="A video is a path"):
         list(video.track(3))
-    with pytest.raises(ConfigError, match="interval is at least 1, got 0"):
+    with pytest.raises(ConfigError, match="interval is at least 1 and at most 1000000, got 0"):
         TrackOptions(0)
+
+
+def test_packets_that_cannot_be_decoded_are_told(
+    video: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = frames(4)
+    with write_video(tmp_path / "clip.mkv", 10) as writer:
+        for image in images:
+            writer.write(image)
+    decoded = Video._decoded
+
+    def damaged(self: Video, *given: Any) -> Iterator[Any]:
+        yield from decoded(self, *given)
+        self.undecoded += 2
+
+    monkeypatch.setattr(Video, "_decoded", damaged)
+    with pytest.warns(UserWarning, match=r"Not read in 1 file: .*clip\.mkv, 2 packets that could not be decoded"):
+        assert len(list(video.track(tmp_path / "clip.mkv"))) == 4

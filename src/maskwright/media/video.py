@@ -1,6 +1,6 @@
-"""Films in and out, through PyAV: frames one by one, in the order in which they are shown, upright, as RGB.
+"""Videos in and out, through PyAV: frames one by one, in the order in which they are shown, upright, as RGB.
 
-Memory does not grow with the length of a film: a reader holds one frame.
+Memory does not grow with the length of a video: a reader holds one frame.
 """
 
 import os
@@ -23,10 +23,10 @@ from maskwright.types import Size
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
-    from av.video.frame import VideoFrame
+    from av.video.frame import VideoFrame as AvFrame
     from av.video.stream import VideoStream
 
-FILM_SUFFIXES = (
+VIDEO_SUFFIXES = (
     ".mp4",
     ".mov",
     ".mkv",
@@ -41,26 +41,26 @@ FILM_SUFFIXES = (
     ".3gp",
     ".ogv",
 )
-"""Suffixes by which a file is taken for a film; reading goes by content."""
+"""Suffixes by which a file is taken for a video; reading goes by content."""
 
 
 @dataclass(frozen=True, eq=False)
-class FilmFrame:
+class VideoFrame:
     """One frame. image: (H, W, 3) uint8 RGB. index: from 0, of the frames that were decoded. time: seconds from the
-    first frame, None where the film does not say."""
+    first frame, None where the video does not say."""
 
     image: NDArray[np.uint8]
     index: int
     time: float | None
 
 
-class Film:
-    """A film file, to be iterated over; each iteration begins at its first frame.
+class Video:
+    """A video file, to be iterated over; each iteration begins at its first frame.
 
     size: (H, W) of the upright frames. rate: frames per second on average, None where the file does not say. frames:
     how many the file says it has, None where it does not; some files are wrong. undecoded: after an iteration how many
     packets held no frame that could be decoded, which are counted and passed over.
-    Raises ImageError where the file cannot be opened, is no film, or ends before its first frame.
+    Raises ImageError where the file cannot be opened, is no video, or ends before its first frame.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -72,27 +72,27 @@ class Film:
             self.frames = count or None
         first = next(iter(self), None)
         if first is None:
-            raise ImageError(f"{self.path}: the film has no frame that can be decoded.")
+            raise ImageError(f"{self.path}: the video has no frame that can be decoded.")
         self.size: Size = (first.image.shape[0], first.image.shape[1])
 
-    def __iter__(self) -> Iterator[FilmFrame]:
+    def __iter__(self) -> Iterator[VideoFrame]:
         self.undecoded, index = 0, 0
         with self._opened() as (container, stream):
             start = None
             for frame in self._decoded(container, stream):
                 time = frame.time
                 start = time if start is None else start
-                yield FilmFrame(_upright(frame), index, None if time is None or start is None else time - start)
+                yield VideoFrame(_upright(frame), index, None if time is None or start is None else time - start)
                 index += 1
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, "VideoStream"]]:
         if not os.path.isfile(self.path):
-            raise ImageError(f"{self.path}: no such film (working folder: {os.getcwd()}).")
+            raise ImageError(f"{self.path}: no such video (working folder: {os.getcwd()}).")
         try:
             container = av.open(self.path)
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise ImageError(f"{self.path}: cannot be opened as a film ({one_line(error)}).") from error
+            raise ImageError(f"{self.path}: cannot be opened as a video ({one_line(error)}).") from error
         with container:
             if not container.streams.video:
                 raise ImageError(f"{self.path}: there is no video in this file.")
@@ -100,7 +100,7 @@ class Film:
             stream.thread_type = "AUTO"
             yield container, stream
 
-    def _decoded(self, container: Any, stream: "VideoStream") -> Iterator["VideoFrame"]:
+    def _decoded(self, container: Any, stream: "VideoStream") -> Iterator["AvFrame"]:
         """Frames of the packets that can be decoded; a file that is cut off ends where it is cut."""
         packets = container.demux(stream)
         while True:
@@ -117,15 +117,15 @@ class Film:
                 self.undecoded += 1
 
 
-def _upright(frame: "VideoFrame") -> NDArray[np.uint8]:
-    """(H, W, 3) RGB, turned as the film says it is to be shown; quarter turns alone exist."""
+def _upright(frame: "AvFrame") -> NDArray[np.uint8]:
+    """(H, W, 3) RGB, turned as the video says it is to be shown; quarter turns alone exist."""
     image = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
-class FilmWriter:
-    """Writes frames of one size into a film (H.264 in MP4 by default); see `write_film`."""
+class VideoWriter:
+    """Writes frames of one size into a video (H.264 in MP4 by default); see `write_video`."""
 
     def __init__(self, container: "OutputContainer", rate: float, codec: str) -> None:
         self.container = container
@@ -142,7 +142,7 @@ class FilmWriter:
             self.stream.height, self.stream.width = (side + side % 2 for side in size)
             self.stream.pix_fmt = "yuv420p"
         if size != self.size:
-            raise ImageError(f"A film has frames of one size; it began with {self.size}, got {size}.")
+            raise ImageError(f"A video has frames of one size; it began with {self.size}, got {size}.")
         if size[0] % 2 or size[1] % 2:
             image = np.pad(image, ((0, size[0] % 2), (0, size[1] % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
@@ -155,8 +155,8 @@ class FilmWriter:
 
 
 @contextmanager
-def write_film(path: str | os.PathLike[str], rate: float = 25.0, codec: str = "libx264") -> Iterator[FilmWriter]:
-    """A writer of a film that replaces `path` when the block ends without error; its suffix chooses the container.
+def write_video(path: str | os.PathLike[str], rate: float = 25.0, codec: str = "libx264") -> Iterator[VideoWriter]:
+    """A writer of a video that replaces `path` when the block ends without error; its suffix chooses the container.
 
     rate: frames per second. Raises ImageError where the container or the codec is unknown.
     """
@@ -164,9 +164,9 @@ def write_film(path: str | os.PathLike[str], rate: float = 25.0, codec: str = "l
         try:
             container = av.open(str(part), "w", format=_container(Path(path)))
         except (av.error.FFmpegError, ValueError) as error:
-            raise ImageError(f"{path}: no film can be written there ({one_line(error)}).") from error
+            raise ImageError(f"{path}: no video can be written there ({one_line(error)}).") from error
         with container:
-            writer = FilmWriter(container, rate, codec)
+            writer = VideoWriter(container, rate, codec)
             yield writer
             writer.close()
 
@@ -174,5 +174,5 @@ def write_film(path: str | os.PathLike[str], rate: float = 25.0, codec: str = "l
 def _container(path: Path) -> str:
     known = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".avi": "avi"}
     if path.suffix.lower() not in known:
-        raise ImageError(f"{path}: a film is written as {', '.join(known)}, got '{path.suffix}'.")
+        raise ImageError(f"{path}: a video is written as {', '.join(known)}, got '{path.suffix}'.")
     return known[path.suffix.lower()]

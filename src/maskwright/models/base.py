@@ -215,6 +215,11 @@ class VideoModel(Model[C], Generic[C, State]):
     `detect` and `loss` are those of single images.
     """
 
+    @property
+    def interval(self) -> int:
+        """Every so many frames one is a key frame, unless the caller chooses."""
+        raise NotImplementedError
+
     def start(self, inputs: Inputs, limits: Limits | None = None) -> tuple[RawDetections, State]:
         """Detections of a key frame, and the state that the next frames begin with."""
         raise NotImplementedError

@@ -102,12 +102,12 @@ class NetworkDetector:
         return raw
 
     @property
-    def carries(self) -> bool:
-        """Whether something of a key frame is carried to the frames after it."""
-        return isinstance(self.network, VideoModel)
+    def interval(self) -> int | None:
+        """Every so many frames of a video one is a key frame; None where nothing is carried from frame to frame."""
+        return self.network.interval if isinstance(self.network, VideoModel) else None
 
     def follow(self, inputs: Inputs, state: Any, limits: Limits) -> tuple[RawDetections, Any]:
-        """Raw detections of a film's next frame, and the state after it. state: None for a key frame."""
+        """Raw detections of a video's next frame, and the state after it. state: None for a key frame."""
         if not isinstance(self.network, VideoModel):
             return self.detect(inputs, limits), None
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Which instance of a frame is which object of the film: instances are linked to tracks by their overlap.
+"""Which instance of a frame is which object of the video: instances are linked to tracks by their overlap.
 
 Each track is moved on by the displacement of its last frames; then tracks and instances are paired so that the sum of
 their overlaps is largest (the assignment problem). First masks decide; boxes link what is left, such as thin objects
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from maskwright.errors import ConfigError
+from maskwright.codec import Section, ranged
 from maskwright.ops import boxes as box_ops
 from maskwright.results.prediction import Prediction
 from maskwright.types import BoolArray, IntArray
@@ -26,25 +26,21 @@ SMOOTH = 0.5
 
 
 @dataclass(frozen=True)
-class LinkOptions:
+class LinkOptions(Section):
     """How instances become tracks.
 
     overlap: least IoU of masks, or of boxes, of one object in two frames. memory: frames for which an object that is
     not found is remembered. vote: an instance gets the class that its track had most, by the sum of scores.
     """
 
-    overlap: float = 0.3
-    memory: int = 15
+    overlap: float = ranged(0.3, low=0, high=1, open_low=True)
+    memory: int = ranged(15, low=0, high=10**6)
     vote: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 < self.overlap <= 1 or self.memory < 0:
-            raise ConfigError(f"LinkOptions: overlap lies in 0..1, memory is at least 0, got {self}.")
 
 
 @dataclass(eq=False)
 class Track:
-    """An object of the film: its box (4,) and mask where it was last seen, in frame `seen`, and its velocity (2,) in
+    """An object of the video: its box (4,) and mask where it was last seen, in frame `seen`, and its velocity (2,) in
     pixels per frame."""
 
     id: int
@@ -57,7 +53,7 @@ class Track:
 
 
 class Linker:
-    """Gives the instances of a film's frames, one frame after the other, the ids of their tracks, from 1 on."""
+    """Gives the instances of a video's frames, one frame after the other, the ids of their tracks, from 1 on."""
 
     def __init__(self, options: LinkOptions | None = None) -> None:
         self.options = options or LinkOptions()

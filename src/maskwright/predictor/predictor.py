@@ -17,8 +17,8 @@ from maskwright.geometry import Geometry
 from maskwright.models.base import MASK_PARTS, AnyModel
 from maskwright.ops.warp import pad_batch, padded_size
 from maskwright.predictor.detector import Detector, NetworkDetector
-from maskwright.predictor.film import TrackOptions, frames_of
 from maskwright.predictor.finish import finish
+from maskwright.predictor.frames import TrackOptions, frames_of
 from maskwright.predictor.link import Linker
 from maskwright.predictor.options import FindOptions, given, intensity_of
 from maskwright.predictor.prepare import prepare
@@ -194,9 +194,9 @@ class Predictor:
         timer: StageTimer | None = None,
         **changes: Any,
     ) -> Iterator[Prediction]:
-        """Find the instances of a film's frames and follow them: one `Prediction` a frame, with `track_ids`.
+        """Find the instances of a video's frames and follow them: one `Prediction` a frame, with `track_ids`.
 
-        source: the path of a film, a folder, pattern, list or stack of images, or images one by one, such as a
+        source: the path of a video, a folder, pattern, list or stack of images, or images one by one, such as a
         generator; one frame is in memory at a time. options, `changes`, timer: as for `predict`. track: key frames
         and identities, see `TrackOptions`. Raises as `predict` does, at the frame that cannot be read, and ConfigError
         for an interval where the model carries nothing from frame to frame.
@@ -225,8 +225,8 @@ class Predictor:
             with _stage(timer, "prepare"):
                 prepared, geometry = self.prepare(image)
                 inputs = self.batch([prepared])
-            if since == interval or inputs.padded != size:  # what is carried fits frames of one size alone
-                state, since, size = None, 0, inputs.padded
+            if since == interval or image.shape != size:  # what is carried fits frames of one size alone
+                state, since, size = None, 0, image.shape
             with _stage(timer, "network"):
                 raw, state = self.follow(inputs, state, plan)
             since += 1
@@ -240,16 +240,14 @@ class Predictor:
 
     def _interval(self, options: TrackOptions) -> int:
         """Every so many frames one is a key frame."""
-        carries = isinstance(self.detector, NetworkDetector) and self.detector.carries
-        if not carries:
-            if options.interval not in (None, 1):
-                raise ConfigError(
-                    f"'{self.name}' carries nothing from frame to frame, so it has no use for an interval of "
-                    f"{options.interval}.",
-                    options=("interval",),
-                )
-            return 1
-        return options.interval or int(getattr(self.model.config, "interval", 1))
+        own = self.detector.interval if isinstance(self.detector, NetworkDetector) else None
+        if own is None and options.interval not in (None, 1):
+            raise ConfigError(
+                f"'{self.name}' carries nothing from frame to frame, so it has no use for an interval of "
+                f"{options.interval}.",
+                options=("interval",),
+            )
+        return options.interval or own or 1
 
     def _read(self, sources: Sequence[ImageSource], options: FindOptions) -> list[ImageArray]:
         told, intensity = media.Readings(), intensity_of(self, options)
@@ -301,7 +299,8 @@ class Predictor:
         return self.detector.detect(inputs, plan.limits)
 
     def follow(self, inputs: Inputs, state: Any, plan: FindPlan) -> tuple[RawDetections, Any]:
-        """The raw detections of a film's next frame, and what is carried on. state: None for a key frame."""
+        """The raw detections of a video's next frame, and what is carried on. state: None for a key frame."""
+        self._check_process()
         if isinstance(self.detector, NetworkDetector):
             return self.detector.follow(inputs, state, plan.limits)
         return self.run(inputs, plan), None

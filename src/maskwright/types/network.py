@@ -22,7 +22,7 @@ class Inputs:
 
     images: (B, 3, H, W) normalised, padded right and bottom. sizes: (h, w) of each image without padding; not given:
     no image is padded. proposals: for each image boxes (N, 4) in the input frame, for models that are given them.
-    earlier: of each image a frame (B, 3, H, W) of the same film before it, for video models that learn.
+    earlier: of each image a frame (B, 3, H, W) of the same video before it, for video models that learn.
     """
 
     images: Tensor

@@ -24,9 +24,7 @@ class RPNConfig(Section):
     beta: of the smooth L1 (0: L1). mean_over: divide the sums by the sampled anchors, or by samples x images.
     """
 
-    sizes: tuple[tuple[float, ...], ...] = ranged(
-        ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,)), low=0, open_low=True, high=1e6
-    )
+    sizes: tuple[tuple[float, ...], ...] = ranged(((32.0,), (64.0,), (128.0,), (256.0,), (512.0,)), **POSITIVE)
     ratios: tuple[float, ...] = ranged((0.5, 1.0, 2.0), **POSITIVE)
     rounded: bool = False
     stride_from_input: bool = False

@@ -80,9 +80,7 @@ class YolactConfig(Config):
     strides: tuple[int, ...] = ranged((8, 16, 32), low=1, high=1024)
     deformable: int = ranged(0, low=0, high=64)
     extra: int = ranged(2, low=0, high=8)
-    sizes: tuple[tuple[float, ...], ...] = ranged(
-        ((24.0,), (48.0,), (96.0,), (192.0,), (384.0,)), low=0, open_low=True, high=1e6
-    )
+    sizes: tuple[tuple[float, ...], ...] = ranged(((24.0,), (48.0,), (96.0,), (192.0,), (384.0,)), **POSITIVE)
     ratios: tuple[float, ...] = ranged((1.0, 0.5, 2.0), **POSITIVE)
     square: bool = True
     prototypes: int = ranged(32, low=1, high=4096)

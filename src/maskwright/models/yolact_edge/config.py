@@ -2,25 +2,23 @@
 
 from dataclasses import dataclass, field
 
+from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError
+from maskwright.models.base import POSITIVE
 from maskwright.models.yolact.config import YolactConfig
 
 
 @dataclass(frozen=True)
-class FlowConfig:
+class FlowConfig(Section):
     """The network that estimates the motion since the key frame.
 
     pre: channels to which the finest lateral map of each frame is reduced. widths: channels of the encoder at each
     level of the backbone, finest first. reach: a flow of this value is half the width of a map.
     """
 
-    pre: int = 64
-    widths: tuple[int, ...] = (64, 128, 256)
-    reach: float = 8.0
-
-    def __post_init__(self) -> None:
-        if self.pre < 1 or len(self.widths) < 2 or min(self.widths) < 1 or self.reach <= 0:
-            raise ConfigError(f"FlowConfig: pre, reach and two or more widths above zero are needed, got {self}.")
+    pre: int = ranged(64, low=1, high=2**16)
+    widths: tuple[int, ...] = ranged((64, 128, 256), low=1, high=2**16)
+    reach: float = ranged(8.0, **POSITIVE)
 
 
 @dataclass(frozen=True)
@@ -31,14 +29,11 @@ class YolactEdgeConfig(YolactConfig):
     """
 
     flow: FlowConfig = field(default_factory=FlowConfig)
-    interval: int = 5
+    interval: int = ranged(5, low=1, high=10**6)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.flow.widths) != len(self.strides):
+        if len(self.flow.widths) != len(self.strides) or len(self.strides) < 2:
             raise ConfigError(
-                f"YolactEdgeConfig: flow.widths needs one number for each of the strides {self.strides}, got "
-                f"{self.flow.widths}."
+                f"flow.widths has a number for each of two or more strides, got {self.flow.widths} and {self.strides}."
             )
-        if self.interval < 1:
-            raise ConfigError(f"YolactEdgeConfig: interval is at least 1, got {self.interval}.")

@@ -66,6 +66,11 @@ class YolactEdge(Yolact, VideoModel[YolactConfig, KeyFrame]):
 
     # ---- video and training -----------------------------------------------------------------------------------
 
+    @property
+    def interval(self) -> int:
+        """See `VideoModel.interval`."""
+        return self.config.interval
+
     def start(self, inputs: Inputs, limits: Limits | None = None) -> tuple[RawDetections, KeyFrame]:
         """See `VideoModel.start`."""
         own = self.own(inputs.images)

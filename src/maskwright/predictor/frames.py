@@ -1,4 +1,4 @@
-"""The frames of a film, one after the other: where they come from, which are key frames, which objects are the same."""
+"""The frames of a video, one after the other, and how they are worked on."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -7,37 +7,38 @@ from pathlib import Path
 from typing import Any
 
 from maskwright import media
+from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError
-from maskwright.media.video import FILM_SUFFIXES, Film
+from maskwright.media.video import VIDEO_SUFFIXES, Video
 from maskwright.predictor.link import LinkOptions
 from maskwright.types import ImageArray, Intensity
+from maskwright.wording import counted
 
 
 @dataclass(frozen=True)
-class TrackOptions:
-    """How the frames of a film are worked on.
+class TrackOptions(Section):
+    """How the frames of a video are worked on.
 
     interval: every so many frames one is a key frame, which goes through the whole network; None: as the model has it.
     Models that carry nothing from frame to frame have key frames alone. link: how instances become tracks.
     """
 
-    interval: int | None = None
+    interval: int | None = ranged(None, low=1, high=10**6)
     link: LinkOptions = field(default_factory=LinkOptions)
-
-    def __post_init__(self) -> None:
-        if self.interval is not None and self.interval < 1:
-            raise ConfigError(f"interval is at least 1, got {self.interval}.", options=("interval",))
 
 
 def frames_of(source: Any, intensity: Intensity, told: media.Readings) -> Iterator[ImageArray]:
     """(H, W, 3) uint8 RGB, one frame at a time.
 
-    source: the path of a film, a folder, pattern or list of images (see `media.find_images`) or a stack of pages, each
+    source: the path of a video, a folder, pattern or list of images (see `media.find_images`) or a stack of pages, each
     page a frame; or anything that gives images one by one, as `Predictor.predict` takes them.
     """
     if isinstance(source, (str, os.PathLike)):
-        if Path(source).suffix.lower() in FILM_SUFFIXES:
-            yield from (frame.image for frame in Film(source))
+        if Path(source).suffix.lower() in VIDEO_SUFFIXES:
+            video = Video(source)
+            yield from (frame.image for frame in video)
+            if video.undecoded:
+                told.left.append(f"{video.path}, {counted(video.undecoded, 'packet')} that could not be decoded")
             return
         for file in media.find_images(source):
             with media.opened(file) as stored:
@@ -46,6 +47,6 @@ def frames_of(source: Any, intensity: Intensity, told: media.Readings) -> Iterat
                 told.look_beside(stored)
         return
     if not isinstance(source, Iterable):
-        raise ConfigError(f"A film is a path or gives images one by one, got {type(source).__name__}.")
+        raise ConfigError(f"A video is a path or gives images one by one, got {type(source).__name__}.")
     for image in source:
         yield media.as_image(image, intensity=intensity, told=told)
