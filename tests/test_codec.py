@@ -108,6 +108,12 @@ def test_values_of_other_types_are_refused_with_their_path(
     assert caught.value.path == path
 
 
+@pytest.mark.parametrize("mean", ["abc", ("a", 1.0, 2.0), (1.0, 2.0, None), 5.0, (True, 1.0, 2.0)])
+def test_values_of_other_types_are_refused_as_an_object_is_made(mean: object) -> None:
+    with pytest.raises(FieldError, match=r"mean is a (list of 3 numbers|number), got"):
+        InputSpec(mean=mean)  # type: ignore[arg-type]
+
+
 def test_unset_fields_are_left_out_and_filled() -> None:
     one = Outer(Inner(share=0.5))
     assert unset(one.inner) == ("count",)

@@ -216,6 +216,8 @@ class Section:
                 near = suggest(str(value), known)
                 near = near if "Did you mean" in near else ""  # all are named already
                 raise FieldError(f"{field.name} is {named(hint)}, got {value!r}.{near}", (field.name,))
+            if typing.get_origin(hint) is tuple and not isinstance(value, tuple | list):
+                raise FieldError(f"{field.name} is {named(hint)}, got {value!r}.", (field.name,))
             if hint in NUMBERS:
                 check_number(field.name, hint, value)
             if "range" in field.metadata:
@@ -231,13 +233,13 @@ class Range:
     open_low: bool = False
     open_high: bool = False
 
-    def check(self, name: str, value: float | Sequence[Any]) -> None:
-        """Raises FieldError where the value of this field, or one in it, is out of range."""
+    def check(self, name: str, value: Any) -> None:
+        """Raises FieldError where the value of this field, or one in it, is no number or out of range."""
         if isinstance(value, tuple | list):
             for one in value:
                 self.check(name, one)
             return
-        assert not isinstance(value, Sequence)
+        check_number(name, float, value)
         inside = self.low <= value <= self.high and value < math.inf
         if inside and not (self.open_low and value == self.low) and not (self.open_high and value == self.high):
             return

@@ -53,7 +53,7 @@ def _locked(folder: Path) -> int:
                 text = f"{folder} is in use: {_holder(path)} trains in it. Wait for its end, or name another folder."
                 raise ConfigError(text, options=("out",))
             time.sleep(0.1)
-        elif path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+        elif _is_at(path, handle):
             break
         else:
             os.close(handle)  # its last holder removed the file between the two steps
@@ -62,6 +62,14 @@ def _locked(folder: Path) -> int:
         os.truncate(handle, 0)
         os.write(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": started}).encode())
     return handle
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    """Whether the open file still has this path."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _open(path: Path) -> int:

@@ -27,7 +27,10 @@ from maskwright.types import InputSpec, IntArray, Size, sides
 Array = NDArray[np.float64]
 
 
-LOOKED, DECODED = 100, 8  # images whose headers are read, and deep ones that are decoded
+LOOKED, DECODED = (
+    100,
+    8,
+)  # images whose headers are read, up to twice as many; deep ones decoded
 
 
 class Deep(NamedTuple):
