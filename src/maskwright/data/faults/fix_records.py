@@ -202,9 +202,7 @@ def settle_size(draft: Draft, finding: Finding) -> str:
     raise NeedsPerson("the outlines fit neither of the two sizes clearly")
 
 
-def scale(
-    row: Row, x: float, y: float, fields: Collection[str] = ("bbox", "segmentation", "keypoints", "area")
-) -> None:
+def scale(row: Row, x: float, y: float, fields: Collection[str] = COORDINATES) -> None:
     """Multiply the coordinates, and the area, of an annotation."""
     given: dict[str, Any] = {key: row.get(key) for key in fields}
     if isinstance(box := given.get("bbox"), list):
