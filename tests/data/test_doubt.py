@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskwright.data import formats
-from maskwright.data.doubt import Tally, pieces
+from maskwright.data.doubt import Tally, ground, pieces
 from maskwright.data.faults.check import check
 from maskwright.errors import NOTHING_TO_LEARN, ConfigError, DataError
 from maskwright.media import write_image
@@ -183,3 +183,17 @@ def test_pieces_and_specks() -> None:
     assert pieces(bar) == 2
     assert pieces(np.eye(5, dtype=np.bool_)) == 1
     assert Tally().doubt() == ""
+
+
+@pytest.mark.parametrize(("width", "wanted"), [(4, 1), (20, 1), (24, None), (40, None)])
+def test_a_background_is_the_largest_by_far(width: int, wanted: int | None) -> None:
+    """At least twice as large as any other object of its 48 x 64 pixels."""
+    dense = np.zeros((2, *SIZE), np.bool_)
+    dense[0, 1:47, 2 : 2 + width] = True
+    dense[1] = ~dense[0]
+    assert ground(Masks.from_dense(dense)) == wanted
+
+
+def test_a_background_in_few_images_is_no_doubt() -> None:
+    assert Tally(objects=8, parts=8, crowded=4, grounds=2).doubt() == ""
+    assert "in 3 of 4 images" in Tally(objects=8, parts=8, crowded=4, grounds=3).doubt()

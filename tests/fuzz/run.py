@@ -131,7 +131,7 @@ def _one(verb: Verb, names: set[str], seconds: float, counts: Counter[str]) -> F
     said, words = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace"), "a call" if callable(verb) else verb[1]
     try:
         with (
-            _alarm(seconds),
+            alarm(seconds),
             warnings.catch_warnings(),
             contextlib.redirect_stdout(said),
             contextlib.redirect_stderr(said),
@@ -178,7 +178,7 @@ def _files(base: Path) -> set[str]:
 
 
 @contextlib.contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
+def alarm(seconds: float) -> Iterator[None]:
     """Raises Hang after so much time of the processor, whatever else runs on it."""
 
     def ring(*_: Any) -> None:

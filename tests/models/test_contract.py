@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
+from tests.reference.learning import learn, total
 from torch import Tensor, nn
 
 from maskwright.data.synthetic import scene
@@ -272,10 +273,6 @@ def losses_of(model: AnyModel, kind: str, seed: int = 11) -> dict[str, Tensor]:
     return {name: term.mean() for name, term in terms_of(model, kind, seed).items()}
 
 
-def total(losses: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
-
-
 def has_live_norms(model: nn.Module) -> bool:
     return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
@@ -394,16 +391,7 @@ def test_it_learns_three_scenes(name: str) -> None:
     prepared = [prepare(image, config.spec) for image, _ in scenes]
     inputs = Inputs(torch.stack([tensor for tensor, _ in prepared]))
     targets = [Target(torch.from_numpy(s.boxes), torch.from_numpy(s.labels), s.crops) for _, s in scenes]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=STEPS[name])
-    generator, history = torch.Generator().manual_seed(0), []
-    for _ in range(STEPS[name]):
-        loss = total(model.loss(inputs, targets, generator))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        history.append(loss.item())
+    history = learn(model, inputs, targets, STEPS[name])
     with torch.no_grad():
         raw = model.eval().detect(inputs)
     hits, masks, sure = [], [], 0

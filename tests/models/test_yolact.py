@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.reference.learning import learn
 from torch import Tensor
 
 from maskwright.data.synthetic import scene
@@ -188,16 +189,7 @@ def test_it_learns_three_scenes(name: str) -> None:
     config = replace(CONFIGS[name], norm="live", neck_norm=True, channels=24, proto_channels=24)
     model = Yolact(config).train()
     images, targets = lesson(config, 3)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=STEPS)
-    generator, history = torch.Generator().manual_seed(0), []
-    for _ in range(STEPS):
-        loss = torch.stack(list(model.loss(Inputs(images), targets, generator).values())).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        history.append(loss.item())
+    history = learn(model, Inputs(images), targets, STEPS)
     with torch.no_grad():
         raw = model.eval().detect(Inputs(images))
     rows = [found_of(raw, i, one, (64, 64)) for i, one in enumerate(targets)]

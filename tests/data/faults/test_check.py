@@ -382,9 +382,11 @@ def test_the_command_ends_with_2_for_wrong_use(clean: Path, tmp_path: Path) -> N
     assert command(clean / "annotations.json", "--fix", tmp_path).exit_code == 2
 
 
-def test_the_page_lists_every_fault() -> None:
-    page = (Path(__file__).parents[3] / "docs/data-check.md").read_text(encoding="utf-8")
+def test_the_pages_list_and_count_every_fault() -> None:
+    root = Path(__file__).parents[3]
+    page = (root / "docs/data-check.md").read_text(encoding="utf-8")
     assert fault_table() in page, "data-check.md is behind: python -m tests.data.faults.test_check writes its table"
+    assert f"# {len(FAULTS)} kinds of fault" in (root / "README.md").read_text(encoding="utf-8")
 
 
 def fault_table() -> str:
