@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.reference.learning import learn
 
 from maskwright.data.synthetic import scene
 from maskwright.models import yolact_edge
@@ -40,16 +41,7 @@ def test_it_learns_to_carry_three_scenes() -> None:
     scenes = [scene(seed, (64, 64), 3, 3) for seed in range(3)]
     images = torch.stack([prepare(image, config.spec)[0] for image, _ in scenes])
     targets = [Target(torch.from_numpy(s.boxes), torch.from_numpy(s.labels), s.crops) for _, s in scenes]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=STEPS)
-    generator, history = torch.Generator().manual_seed(0), []
-    for _ in range(STEPS):
-        losses = model.loss(Inputs(images), targets, generator)
-        optimizer.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        optimizer.step()
-        schedule.step()
-        history.append({name: value.item() for name, value in losses.items()})
+    history = learn(model, Inputs(images), targets, STEPS)
     before, _ = loss.moved(images, [torch.Generator().manual_seed(i) for i in range(len(images))])
     with torch.no_grad():
         model.eval()
