@@ -47,11 +47,12 @@ VIDEO_SUFFIXES = (
 @dataclass(frozen=True, eq=False)
 class VideoFrame:
     """One frame. image: (H, W, 3) uint8 RGB. index: from 0, of the frames that were decoded. time: seconds from the
-    first frame, None where the video does not say."""
+    first frame, None where the video does not say. name: of the image file that holds it, if one does."""
 
     image: NDArray[np.uint8]
     index: int
-    time: float | None
+    time: float | None = None
+    name: str = ""
 
 
 class Video:

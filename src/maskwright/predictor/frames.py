@@ -9,7 +9,7 @@ from typing import Any
 from maskwright import media
 from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError
-from maskwright.media.video import VIDEO_SUFFIXES, Video
+from maskwright.media.video import VIDEO_SUFFIXES, Video, VideoFrame
 from maskwright.predictor.link import LinkOptions
 from maskwright.types import ImageArray, Intensity
 from maskwright.wording import counted
@@ -27,26 +27,37 @@ class TrackOptions(Section):
     link: LinkOptions = field(default_factory=LinkOptions)
 
 
-def frames_of(source: Any, intensity: Intensity, told: media.Readings) -> Iterator[ImageArray]:
-    """(H, W, 3) uint8 RGB, one frame at a time.
+def frames_of(source: Any, intensity: Intensity, told: media.Readings) -> Iterator[VideoFrame]:
+    """The frames of a source, one at a time.
 
     source: the path of a video, a folder, pattern or list of images (see `media.find_images`) or a stack of pages, each
     page a frame; or anything that gives images one by one, as `Predictor.predict` takes them.
     """
     if isinstance(source, (str, os.PathLike)):
         if Path(source).suffix.lower() in VIDEO_SUFFIXES:
-            video = Video(source)
-            yield from (frame.image for frame in video)
-            if video.undecoded:
-                told.left.append(f"{video.path}, {counted(video.undecoded, 'packet')} that could not be decoded")
-            return
-        for file in media.find_images(source):
-            with media.opened(file) as stored:
-                for page in range(1, stored.pages + 1):
-                    yield media.rgb_of(stored.decode(page, media.MAX_PIXELS), intensity, stored.name, told)
-                told.look_beside(stored)
-        return
-    if not isinstance(source, Iterable):
+            yield from _of_video(Video(source), told)
+        else:
+            images = _of_files(source, intensity, told)
+            yield from (VideoFrame(image, index, name=name) for index, (image, name) in enumerate(images))
+    elif isinstance(source, Iterable):
+        for index, image in enumerate(source):
+            yield VideoFrame(media.as_image(image, intensity=intensity, told=told), index)
+    else:
         raise ConfigError(f"A video is a path or gives images one by one, got {type(source).__name__}.")
-    for image in source:
-        yield media.as_image(image, intensity=intensity, told=told)
+
+
+def _of_video(video: Video, told: media.Readings) -> Iterator[VideoFrame]:
+    yield from video
+    if video.undecoded:
+        told.left.append(f"{video.path}, {counted(video.undecoded, 'packet')} that could not be decoded")
+
+
+def _of_files(
+    source: str | os.PathLike[str], intensity: Intensity, told: media.Readings
+) -> Iterator[tuple[ImageArray, str]]:
+    """Each page of each file, with its name."""
+    for file in media.find_images(source):
+        with media.opened(file) as stored:
+            for page in range(1, stored.pages + 1):
+                yield media.rgb_of(stored.decode(page, media.MAX_PIXELS), intensity, stored.name, told), stored.name
+            told.look_beside(stored)

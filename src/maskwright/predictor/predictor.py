@@ -3,7 +3,6 @@
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
@@ -19,16 +18,17 @@ from maskwright.ops.warp import pad_batch, padded_size
 from maskwright.predictor.detector import Detector, NetworkDetector
 from maskwright.predictor.finish import finish
 from maskwright.predictor.frames import TrackOptions, frames_of
-from maskwright.predictor.link import Linker
 from maskwright.predictor.options import FindOptions, given, intensity_of
 from maskwright.predictor.prepare import prepare
-from maskwright.predictor.timing import StageTimer
+from maskwright.predictor.session import VideoSession
+from maskwright.predictor.timing import StageTimer, stage
 from maskwright.results.prediction import Prediction
 from maskwright.types import (
     Classes,
     ImageArray,
     Inputs,
     InputSpec,
+    Intensity,
     Limits,
     OutputSpec,
     PrototypeMasks,
@@ -170,17 +170,17 @@ class Predictor:
         self, sources: Sequence[ImageSource], options: FindOptions, timer: StageTimer | None
     ) -> list[Prediction]:
         plan = self.plan(options)
-        with _stage(timer, "read"):
+        with stage(timer, "read"):
             images = self._read(sources, options)
-        with _stage(timer, "prepare"):
+        with stage(timer, "prepare"):
             prepared = [self.prepare(image) for image in images]
         results: dict[int, Prediction] = {}
         for rows in self.batches([p for p, _ in prepared], options.batch_size):
-            with _stage(timer, "prepare"):
+            with stage(timer, "prepare"):
                 inputs = self.batch([prepared[r][0] for r in rows])
-            with _stage(timer, "network"):
+            with stage(timer, "network"):
                 raw = self.run(inputs, plan)
-            with _stage(timer, "finish"):
+            with stage(timer, "finish"):
                 for i, r in enumerate(rows):
                     results[r] = self.finish(raw, i, prepared[r][1], plan)
         return [results[r] for r in range(len(images))]
@@ -201,53 +201,15 @@ class Predictor:
         and identities, see `TrackOptions`. Raises as `predict` does, at the frame that cannot be read, and ConfigError
         for an interval where the model carries nothing from frame to frame.
         """
-        options, how = given(FindOptions, options, changes, "track"), track or TrackOptions()
-        plan, interval = self.plan(options), self._interval(how)
-        return self._follow(source, options, plan, interval, Linker(how.link), timer)
+        options = given(FindOptions, options, changes, "track")
+        return self._follow(source, VideoSession(self, options, track, timer), intensity_of(self, options))
 
-    def _follow(
-        self,
-        source: Any,
-        options: FindOptions,
-        plan: FindPlan,
-        interval: int,
-        linker: Linker,
-        timer: StageTimer | None,
-    ) -> Iterator[Prediction]:
-        told, intensity = media.Readings(), intensity_of(self, options)
-        frames = frames_of(source, intensity, told)
-        state, since, size = None, 0, None
-        while True:
-            with _stage(timer, "read"):
-                image = next(frames, None)
-            if image is None:
-                break
-            with _stage(timer, "prepare"):
-                prepared, geometry = self.prepare(image)
-                inputs = self.batch([prepared])
-            if since == interval or image.shape != size:  # what is carried fits frames of one size alone
-                state, since, size = None, 0, image.shape
-            with _stage(timer, "network"):
-                raw, state = self.follow(inputs, state, plan)
-            since += 1
-            with _stage(timer, "finish"):
-                found = self.finish(raw, 0, geometry, plan)
-            with _stage(timer, "link"):
-                found = linker.update(found)
-            yield found
+    def _follow(self, source: Any, session: VideoSession, intensity: Intensity) -> Iterator[Prediction]:
+        told = media.Readings()
+        for tracked in session.run(frames_of(source, intensity, told)):
+            yield tracked.found
         for note in told.notes(intensity):
             warnings.warn(note, stacklevel=2)
-
-    def _interval(self, options: TrackOptions) -> int:
-        """Every so many frames one is a key frame."""
-        own = self.detector.interval if isinstance(self.detector, NetworkDetector) else None
-        if own is None and options.interval not in (None, 1):
-            raise ConfigError(
-                f"'{self.name}' carries nothing from frame to frame, so it has no use for an interval of "
-                f"{options.interval}.",
-                options=("interval",),
-            )
-        return options.interval or own or 1
 
     def _read(self, sources: Sequence[ImageSource], options: FindOptions) -> list[ImageArray]:
         told, intensity = media.Readings(), intensity_of(self, options)
@@ -338,7 +300,3 @@ class Predictor:
             if name not in known:
                 raise ConfigError(f"'{self.name}' has no class '{name}'.{suggest(name, known)}")
         return [known[name] for name in names]
-
-
-def _stage(timer: StageTimer | None, name: str) -> Any:
-    return nullcontext() if timer is None else timer.stage(name)

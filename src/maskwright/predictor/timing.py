@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 
 class StageTimer:
@@ -40,3 +40,8 @@ class StageTimer:
             each = f"  {1000 * seconds / self.count:9.2f} ms each" if self.count else ""
             lines.append(f"{name:<{width}}  {seconds:9.3f} s  {share:5.1f} %{each}")
         return "\n".join(lines)
+
+
+def stage(timer: StageTimer | None, name: str) -> AbstractContextManager[None]:
+    """Times what happens inside where there is a timer."""
+    return nullcontext() if timer is None else timer.stage(name)
