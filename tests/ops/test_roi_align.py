@@ -1,5 +1,7 @@
 """RoIAlign against torchvision's kernel and a twin of plain loops."""
 
+from functools import partial
+
 import pytest
 import torch
 import torchvision
@@ -9,10 +11,14 @@ from tests.reference.roi_align import roi_align as twin
 from torch.testing import assert_close
 
 from maskwright.errors import ConfigError
-from maskwright.ops.roi_align import _by_torchvision, roi_align
+from maskwright.ops.roi_align import by_torchvision, roi_align
 
 FORMS = [(sampling, aligned) for sampling in (2, 0, 1, 3) for aligned in (True, False)]
 forms = pytest.mark.parametrize(("sampling", "aligned"), FORMS)
+
+
+def kernel(sampling, aligned):
+    return partial(torchvision.ops.roi_align, sampling_ratio=sampling, aligned=aligned)
 
 
 def make_maps(*sizes, batch=2, channels=8, seed=0, dtype=torch.float32):
@@ -79,7 +85,7 @@ def test_many_levels_equal_level_by_level(sampling, aligned):
         own = levels == level
         expected = theirs(maps[level], boxes[own], batch_index[own], scales[level], 7, sampling, aligned)
         assert_close(ours[own], expected, rtol=1e-4, atol=1e-5)
-    other = _by_torchvision(maps, boxes, batch_index, levels, scales, 7, sampling, aligned)
+    other = by_torchvision(kernel(sampling, aligned), maps, boxes, batch_index, levels, scales, 7)
     assert_close(ours, other, rtol=1e-4, atol=1e-5)
 
 
@@ -89,7 +95,7 @@ def test_gradients_equal_torchvisions(sampling, aligned):
     maps = [m.requires_grad_() for m in make_maps((40, 52), (20, 26), (10, 13))]
     boxes, batch_index, levels = make_boxes(80, 200.0), torch.arange(80) % 2, torch.arange(80) % 2
     ours = roi_align(maps, boxes, batch_index, levels, scales, 7, sampling, aligned)
-    expected = _by_torchvision(maps, boxes, batch_index, levels, scales, 7, sampling, aligned)
+    expected = by_torchvision(kernel(sampling, aligned), maps, boxes, batch_index, levels, scales, 7)
     weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
     mine = torch.autograd.grad((ours * weight).sum(), maps)
     for got, want in zip(mine, torch.autograd.grad((expected * weight).sum(), maps), strict=True):

@@ -18,7 +18,8 @@ Source: He et al. 2017, Mask R-CNN, section 3; results equal `torchvision.ops.ro
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -61,49 +62,58 @@ def roi_align(
     Samples more than one cell outside the map are zero. Differentiable with respect to the features, not the boxes.
     Raises ConfigError for arguments that do not fit together.
     """
-    batch_index, levels = _check(features, boxes, batch_index, levels, scales)
+    batch_index, levels = check_rois("roi_align", features, boxes, batch_index, levels, scales)
     if output_size < 1 or sampling_ratio < 0:
         raise ConfigError(
             f"roi_align: output_size must be >= 1 and sampling_ratio >= 0, got {output_size} and {sampling_ratio}."
         )
     if features[0].device.type != "cpu" or exporting():
-        return _by_torchvision(features, boxes, batch_index, levels, scales, output_size, sampling_ratio, aligned)
+        pool = partial(torchvision.ops.roi_align, sampling_ratio=sampling_ratio, aligned=aligned)
+        return by_torchvision(pool, features, boxes, batch_index, levels, scales, output_size)
     plan = _plan(features, boxes, batch_index, levels, scales, output_size, sampling_ratio, aligned)
     rows: Tensor = _WeightedRows.apply(plan, *features)  # (R, P, P, C)
     return rows.permute(0, 3, 1, 2)
 
 
-def _check(
-    features: Sequence[Tensor], boxes: Tensor, batch_index: Tensor, levels: Tensor | None, scales: Sequence[float]
+def check_rois(
+    of: str,
+    features: Sequence[Tensor],
+    boxes: Tensor,
+    batch_index: Tensor,
+    levels: Tensor | None,
+    scales: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
-    """Image and level of each box, (R,) int64, if all arguments fit together; ConfigError otherwise."""
+    """Image and level of each box, (R,) int64, if all arguments of the operator `of` fit together.
+
+    Raises ConfigError otherwise.
+    """
     count, maps = len(boxes), len(features)
     if not features or maps != len(scales):
-        raise ConfigError(f"roi_align: needs one scale per feature map, got {maps} maps, {len(scales)} scales.")
+        raise ConfigError(f"{of}: needs one scale per feature map, got {maps} maps, {len(scales)} scales.")
     if any(f.ndim != 4 or f.shape[:2] != features[0].shape[:2] or 0 in f.shape[1:] for f in features):
         shapes = [tuple(f.shape) for f in features]
-        raise ConfigError(f"roi_align: feature maps must be (B, C, h, w) with equal B and C, none empty; got {shapes}.")
+        raise ConfigError(f"{of}: feature maps must be (B, C, h, w) with equal B and C, none empty; got {shapes}.")
     if boxes.shape != (count, 4) or batch_index.shape != (count,):
         got = f"{tuple(boxes.shape)} and {tuple(batch_index.shape)}"
-        raise ConfigError(f"roi_align: boxes must be (R, 4) and batch_index (R,), got {got}.")
+        raise ConfigError(f"{of}: boxes must be (R, 4) and batch_index (R,), got {got}.")
     if levels is None:
         if maps != 1:
-            raise ConfigError(f"roi_align: levels must say which of the {maps} maps each box is read from; got None.")
+            raise ConfigError(f"{of}: levels must say which of the {maps} maps each box is read from; got None.")
         levels = torch.zeros(count, dtype=torch.int64, device=batch_index.device)
     if levels.shape != (count,):
-        raise ConfigError(f"roi_align: levels must be ({count},), one per box, got {tuple(levels.shape)}.")
+        raise ConfigError(f"{of}: levels must be ({count},), one per box, got {tuple(levels.shape)}.")
     for what, index in (("batch_index", batch_index), ("levels", levels)):
         if index.dtype == torch.bool or index.is_floating_point() or index.is_complex():
-            raise ConfigError(f"roi_align: {what} must be whole numbers, got {index.dtype}.")
+            raise ConfigError(f"{of}: {what} must be whole numbers, got {index.dtype}.")
     batch_index, levels = batch_index.long(), levels.long()
     if count and boxes.device.type == "cpu" and not exporting():
         if not boxes.isfinite().all():
             row = int((~boxes.isfinite()).any(1).nonzero()[0])
-            raise ConfigError(f"roi_align: boxes must be finite; row {row} is not.")
+            raise ConfigError(f"{of}: boxes must be finite; row {row} is not.")
         for what, index, end in (("batch_index", batch_index, len(features[0])), ("levels", levels, maps)):
             low, high = int(index.min()), int(index.max())
             if low < 0 or high >= end:
-                raise ConfigError(f"roi_align: {what} must be in 0..{end - 1}, got {low}..{high}.")
+                raise ConfigError(f"{of}: {what} must be in 0..{end - 1}, got {low}..{high}.")
     return batch_index, levels
 
 
@@ -307,22 +317,20 @@ def _place(out: Tensor, index: Tensor, rows: Tensor) -> None:
     out.index_copy_(0, index, rows)
 
 
-def _by_torchvision(
+def by_torchvision(
+    pool: Callable[..., Tensor],
     features: Sequence[Tensor],
     boxes: Tensor,
     batch_index: Tensor,
     levels: Tensor,
     scales: Sequence[float],
     side: int,
-    sampling: int,
-    aligned: bool,
 ) -> Tensor:
-    """The same with torchvision's kernel, level by level, which is the fast way on a GPU."""
+    """The result of torchvision's kernel `pool`, level by level, for arguments that `check_rois` has seen."""
     dtype = torch.promote_types(features[0].dtype, torch.float32)
     rois = torch.cat([batch_index[:, None].to(dtype), boxes.to(dtype)], 1)
     out = rois.new_zeros(len(rois), features[0].shape[1], side, side)
     for level, (feature, scale) in enumerate(zip(features, scales, strict=True)):
         index = (levels == level).nonzero()[:, 0]
-        part = torchvision.ops.roi_align(feature.to(dtype), rois[index], side, scale, sampling, aligned)
-        out = out.index_copy(0, index, part)
+        out = out.index_copy(0, index, pool(feature.to(dtype), rois[index], side, scale))
     return out.to(features[0].dtype).contiguous(memory_format=torch.channels_last)
