@@ -49,7 +49,8 @@ class Entry:
     config: None where it is only known later: from the checkpoint in the package, or when a backbone is named.
     parameters: number of trainable values, without the statistics of norm layers. inside: file in the package.
     over: makes the config for a backbone; `name.BACKBONE` then names a model. follows: the publisher whose conventions
-    it has, where no weights of it can be fetched.
+    it has, where no weights of it can be fetched. pretrained: it is made to be trained from a backbone that has learnt
+    from ImageNet.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Entry:
     inside: str | None = None
     over: Callable[[str], Config] | None = None
     follows: str | None = None
+    pretrained: bool = False
 
     @property
     def publisher(self) -> str | None:
@@ -73,7 +75,8 @@ class Entry:
         check_backbone(backbone)
         whose = "" if backbone in OUR_BACKBONES else "timm's "
         what = f"{self.summary.partition(' over ')[0]}, {whose}{backbone}"
-        return replace(self, name=f"{self.name}.{backbone}", summary=what, config=self.over(backbone), over=None)
+        name, config = f"{self.name}.{backbone}", self.over(backbone)
+        return replace(self, name=name, summary=what, config=config, over=None, pretrained=True)
 
     def path(self, progress: bool | OnBytes = True) -> Path:
         """The file of the weights: in the package, in the cache, or fetched now. WeightsError if there is none."""

@@ -88,6 +88,14 @@ def check_name(file: Path, entry: Entry) -> None:
         )
 
 
+def over_backbone(name: str) -> bool:
+    """Whether a name is that of a network over a backbone that was trained before."""
+    try:
+        return resolve(name).pretrained
+    except ConfigError:
+        return False
+
+
 def full_name(name: str) -> str:
     """The name of the entry that a bare name means; a name of no entry as it is."""
     try:

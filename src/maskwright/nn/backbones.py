@@ -88,6 +88,16 @@ def _create(name: str, **options: Any) -> Any:
     raise ConfigError(f"timm's '{name}' takes images of one size only; use a backbone that takes any size.")
 
 
+def timm_features(name: str, pretrained: Mapping[str, Any] | None = None) -> nn.Module:
+    """timm's model of this name with all of its feature maps; its tensors' names are those of `TimmBackbone.body`.
+
+    pretrained: facts of weights that override timm's, their `state_dict` among them; None: random weights.
+    """
+    options = {} if pretrained is None else {"pretrained": True, "pretrained_cfg_overlay": dict(pretrained)}
+    made: nn.Module = _create(name, **options)
+    return made
+
+
 RESNETS = {"resnet14_narrow": (14, 8), "resnet50": (50, 64), "resnet101": (101, 64)}
 """Depth and width of our bottleneck ResNets by name; the narrow one is for tests."""
 

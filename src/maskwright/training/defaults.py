@@ -93,11 +93,14 @@ def resolve(
 
 def _model(f: Survey) -> Decisions:
     why = "light, made to learn from random weights"
-    if f.start.weights is not None:
+    if f.start.trained == "network":
         why = "the network that the weights are of"
     elif f.start.architecture == BOXES_ALONE:
         why = f"the annotations have boxes but no outlines; {why}"
     yield "model", f.start.architecture, why
+    kind, why = f.start.backbone
+    if why:
+        yield "backbone_weights", kind, why
 
 
 def _input(f: Survey) -> Decisions:

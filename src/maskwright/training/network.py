@@ -14,11 +14,12 @@ from maskwright.models.family import build as build_config
 from maskwright.models.family import family_of
 from maskwright.samples.inputs import scaled_spec
 from maskwright.types import Classes, Fit, InputSpec, Intensity
+from maskwright.weights import pretrained
 from maskwright.weights.class_rows import class_count
 from maskwright.weights.files import WeightsFile, names_file, read
 from maskwright.weights.keyrules import Converted
 from maskwright.weights.load import converted
-from maskwright.weights.transfer import Transfer, transfer
+from maskwright.weights.transfer import BODY, Transfer, transfer
 
 SAME_COLOURS = 0.05
 """Share of the deviation by which the colours of two networks' inputs may differ."""
@@ -36,7 +37,9 @@ class NetworkSettings(Section):
     """The network, how images become its input, and what it reports once trained.
 
     model: zoo name. weights: checkpoint or zoo name to begin with, of any classes; of another family the backbone is
-    taken. None begins with random weights. size: input short edge, or side of the square. fit, max_size, shrink,
+    taken. None begins with random weights. backbone_weights: where there are no `weights`, what the backbone begins
+    with: "package", "timm" (published there, from the hub), a file of timm or torchvision, or "none"; "auto" leaves it
+    open, see `chosen_backbone`. size: input short edge, or side of the square. fit, max_size, shrink,
     enlarge: as in `InputSpec`. intensity: how images with more than 8 bits become 0..255, as text (`types.Intensity`);
     "auto" leaves it open. anchors: sides in input pixels, one for each level (C4: all of its one level).
     score_threshold, max_instances: what the trained model reports unless asked otherwise.
@@ -45,6 +48,7 @@ class NetworkSettings(Section):
 
     model: str = open_field(DEFAULT_MODEL)
     weights: str | None = None
+    backbone_weights: str = open_field("none")
     size: int | None = open_field(None, low=1)
     fit: Fit | None = None
     max_size: int | None = open_field(None, low=1)
@@ -57,9 +61,10 @@ class NetworkSettings(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.intensity == "auto":
-            object.__setattr__(self, "intensity", UNSET)
-        elif isinstance(self.intensity, str):
+        for name in ("intensity", "backbone_weights"):
+            if getattr(self, name) == "auto":
+                object.__setattr__(self, name, UNSET)
+        if isinstance(self.intensity, str):
             try:
                 Intensity.parse(self.intensity)
             except ConfigError as error:
@@ -75,8 +80,9 @@ class Start:
 
     architecture: its name in checkpoints. config: the network as it was published or trained.
     source, weights, classes: the first weights, the file they are from and the classes they are for (None: not said);
-    without weights the run begins with random ones. backbone_only: the weights are of another family, so that the heads
-    begin anew. built: the model exists already, its config is not adapted.
+    without weights the run begins with random ones. backbone_only: the weights are of another family or of an image
+    classifier, so that the heads begin anew. backbone: what `backbone_weights` stands for, and why. built: the model
+    exists already, its config is not adapted.
     """
 
     architecture: str
@@ -85,6 +91,7 @@ class Start:
     weights: Converted | None = None
     classes: Classes | None = None
     backbone_only: bool = False
+    backbone: tuple[str, str] = ("none", "")
     built: bool = False
 
     @property
@@ -102,6 +109,7 @@ def find_start(settings: NetworkSettings, default: str = DEFAULT_MODEL) -> Start
     Raises ConfigError, WeightsError, DownloadError.
     """
     found = _named(None if is_unset(settings.model) else settings.model, settings.weights, default)
+    found = _with_backbone(found, settings)
     if settings.fit is None:
         return found
     return replace(found, config=replace(found.config, spec=found.config.spec.fitted_by(settings.fit)))
@@ -173,6 +181,58 @@ def _from_ours(file: WeightsFile, header: Mapping[str, Any], given: str | None) 
     return Start(*own, str(file.path), Converted(file.tensors), classes, backbone_only=backbone_only)
 
 
+# ---- the weights of a backbone alone ---------------------------------------------------------------------------------
+
+
+def chosen_backbone(start: Start) -> tuple[str, str]:
+    """What `backbone_weights` means where it is left open, and why.
+
+    Without weights of the network itself, a network over a backbone that was named begins with those that a package
+    carries or, where none does, with those that timm publishes. Others are made to learn from random weights.
+    """
+    name = start.config.backbone
+    if start.weights is not None or not zoo.over_backbone(start.architecture):
+        return "none", ""
+    if pretrained.has_package(name):
+        return "package", f"ImageNet weights of '{name}' that {pretrained.PACKAGE} carries"
+    if pretrained.is_published(name):
+        return "timm", f"the weights that timm publishes for '{name}'"
+    return "none", f"timm publishes no weights for '{name}'"
+
+
+def _with_backbone(start: Start, settings: NetworkSettings) -> Start:
+    """The start with the weights of its backbone, whose mean and deviation become the input's."""
+    is_open = is_unset(settings.backbone_weights)
+    kind, why = chosen_backbone(start) if is_open else (settings.backbone_weights, "")
+    if kind == "none":
+        return replace(start, backbone=(kind, why))
+    if start.weights is not None:
+        raise ConfigError(
+            f"The weights {start.source} hold a backbone already: give either weights or backbone weights.",
+            options=("weights", "backbone_weights"),
+        )
+    if getattr(start.config, "stride_in_1x1", False):
+        raise WeightsError(
+            f"'{start.architecture}' has the strides of its backbone in other convolutions than ImageNet's weights. "
+            f"Choose one over a backbone, such as 'mask_rcnn_fpn.{start.config.backbone}'.",
+            options=("model",),
+        )
+    name = start.config.backbone
+    if kind in ("package", "timm"):
+        found = pretrained.of_package(name) if kind == "package" else pretrained.of_timm(name)
+    else:
+        found = pretrained.of_file(name, kind)
+    spec = replace(start.config.spec, channels="RGB", mean=found.mean, std=found.std)
+    return replace(
+        start,
+        config=replace(start.config, spec=spec),
+        source=found.source,
+        weights=Converted({f"{BODY}{key}": value for key, value in found.state.items()}),
+        backbone_only=True,
+        backbone=(kind, why),
+    )
+
+
 # ---- adapted to the data --------------------------------------------------------------------------------------------
 
 
@@ -208,9 +268,10 @@ def build(settings: NetworkSettings, classes: Classes, start: Start, seed: int =
     if start.config.norm == "frozen" and start.weights is None:
         raise ConfigError(
             f"'{start.architecture}' has frozen norms, which only fit its published weights; from random weights it "
-            f"would learn next to nothing. Begin with weights: {start.architecture}, or a file; or train "
+            f"would learn next to nothing. Begin with weights: {start.architecture}, or a file; with weights of its "
+            f"backbone; or train "
             f"{family_of(start.config).untrained}.",
-            options=("weights", "model"),
+            options=("weights", "backbone_weights", "model"),
         )
     with torch.random.fork_rng([]):  # built on the processor
         torch.default_generator.manual_seed(seed)

@@ -102,6 +102,7 @@ def upgraded(fingerprint: Mapping[str, str]) -> dict[str, str]:
     """A fingerprint of an earlier version, without sections or with fewer settings, as this one writes it."""
     out = {PATHS.get(name, name): value for name, value in fingerprint.items()}
     out.setdefault(PATHS["intensity"], "null")
+    out.setdefault(PATHS["backbone_weights"], '"none"')
     if out.get(PATHS["norm"]) == '"auto"':
         out[PATHS["norm"]] = "null"
     out.setdefault(PATHS["mirror"], "true")

@@ -93,7 +93,7 @@ def check_fits(
 ) -> None:
     """Raises WeightsError, see `load_into`, where names, shapes or types differ; also of a model without memory."""
     weights = Converted.of(weights)
-    faults = _differences(weights.state, model.state_dict(), weights.unknown)
+    faults = differences(weights.state, model.state_dict(), weights.unknown)
     if faults:
         hint, options = _fits(weights, known)
         message = f"{source} does not fit this {type(model).__name__}: {'; '.join(faults)}.{hint}"
@@ -110,7 +110,7 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
         )
 
 
-def _differences(state: Mapping[str, Tensor], own: Mapping[str, Tensor], unknown: tuple[str, ...]) -> list[str]:
+def differences(state: Mapping[str, Tensor], own: Mapping[str, Tensor], unknown: tuple[str, ...] = ()) -> list[str]:
     """The differences between `state` and a model's `own` tensors, in words; `unknown` names come first."""
     missing = [n for n in own if n not in state and not n.endswith(COUNTER)]
     extra = [n for n in state if n not in own and not n.endswith(COUNTER)]

@@ -89,6 +89,18 @@ def compact(num_classes: int = 1) -> RCNNConfig:
     )
 
 
+def lite(num_classes: int = 1) -> RCNNConfig:
+    """A light Mask R-CNN over EfficientNet-Lite0, made to begin with a backbone that has learnt from ImageNet.
+
+    Neck and heads are those of `compact`; with the backbone's last stage and three shapes of anchors, for objects of
+    all sizes.
+    """
+    base = compact(num_classes)
+    sizes, ratios = tuple((side,) for side in (16.0, 32.0, 64.0, 128.0, 256.0)), (0.5, 1.0, 2.0)
+    rpn = replace(base.rpn, sizes=sizes, ratios=ratios)
+    return replace(base, backbone="tf_efficientnet_lite0", strides=(4, 8, 16, 32), rpn=rpn)
+
+
 def tiny(style: str = "detectron2", num_classes: int = 3) -> RCNNConfig:
     """Everything as in a published `style` but few and narrow layers, for inputs of 64 pixels: for tests."""
     styles = {

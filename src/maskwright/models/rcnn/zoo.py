@@ -61,6 +61,8 @@ ENTRIES = (
         _detectron2("mask_rcnn_R_50_C4_3x/137849525/model_final_4ce675.pkl", 144.1, 39.8, 34.4)),
     Entry("mask_rcnn_small", "Light Mask R-CNN for many small objects, to be trained from random weights",
         variants.compact(80), COCO, 7_485_104),
+    Entry("mask_rcnn_lite0", "Light Mask R-CNN over EfficientNet-Lite0, to be trained from its ImageNet weights",
+        variants.lite(80), COCO, 7_815_280, pretrained=True),
     Entry("mask_rcnn_fpn", "Mask R-CNN, FPN over a timm backbone: mask_rcnn_fpn.BACKBONE", None, COCO,
         over=variants.timm_fpn),
     Entry("faster_rcnn_small",
