@@ -16,7 +16,7 @@ from PIL import Image
 from tests.reference.brightness import Brightness
 from typer.testing import CliRunner, Result
 
-from maskwright import __version__, demo
+from maskwright import __version__, demo, draw, media
 from maskwright.cli import app
 from maskwright.data.formats import coco
 from maskwright.data.synthetic import coco_fixture
@@ -61,6 +61,21 @@ def images(tmp_path: Path) -> Path:
 def command(*words: str | Path) -> Result:
     """Run the command in this process."""
     return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_predict_colours_the_overlay(loaded: list[dict[str, Any]], images: Path, tmp_path: Path) -> None:
+    for colour in ("class", "score"):
+        out = tmp_path / colour
+        assert command("predict", images, "--out", out, "--color", colour).exit_code == 0
+        pixels, found = media.read_image(images / "größe.png"), Prediction.load(out / "json/größe.json")
+        drawn = draw.overlay(pixels, found, colour=colour)
+        np.testing.assert_array_equal(media.read_image(out / "overlay/größe.png"), drawn)
+    wrong = command("predict", images, "--out", tmp_path / "x", "--colour", "rainbow")
+    assert wrong.exit_code == 2
+    tracks = command("predict", images, "--out", tmp_path / "x", "--colour", "track")
+    assert tracks.exit_code == 2
+    assert "no track ids" in tracks.stderr
+    assert not (tmp_path / "x").exists()
 
 
 def test_predict_prints_a_line_an_image_and_writes_overlay_and_json(

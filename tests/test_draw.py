@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from maskwright.draw import color, cutouts, label_map, overlay
+from maskwright.draw import colour_of, cutouts, label_map, overlay, score_colour
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.types import Classes, Instances, Landmarks, Masks
 
@@ -33,7 +33,7 @@ class TestOverlay:
         assert out.dtype == np.uint8
         mask = found.masks[0]
         assert (out[~mask] == 128).all()
-        shade = np.array(color(0))
+        shade = np.array(colour_of(0))
         np.testing.assert_allclose(out[40, 40], (128 + shade) / 2, atol=1)
         rim = (out == shade).all(axis=2)
         assert rim[40, 28]
@@ -52,7 +52,7 @@ class TestOverlay:
             masks = Masks.from_dense(np.concatenate([first.masks, second.masks]))
             both = Instances(masks.boxes(), [0.9, 0.8], [0, 0], Classes(["cell"]), size, masks)
             out = overlay(GREY, both, labels=False, scores=False, opacity=1)
-            assert out[45, 60].tolist() == list(color(0 if first is small else 1))
+            assert out[45, 60].tolist() == list(colour_of(0 if first is small else 1))
 
     def test_texts(self):
         found = disks([(60, 45)], radius=30)
@@ -63,10 +63,68 @@ class TestOverlay:
         assert changed[0] > changed[2] > 100
 
     def test_no_texts_on_tiny_objects_nor_in_crowds(self):
+        none = {"labels": False, "scores": False}
         tiny = disks([(30, 30), (60, 45)], radius=2)
-        np.testing.assert_array_equal(overlay(GREY, tiny), overlay(GREY, tiny, labels=False, scores=False))
+        np.testing.assert_array_equal(overlay(GREY, tiny, legend=False), overlay(GREY, tiny, **none))
         crowd = disks([(x, y) for x in range(8, 120, 12) for y in range(8, 90, 12)], radius=6)
-        np.testing.assert_array_equal(overlay(GREY, crowd), overlay(GREY, crowd, labels=False, scores=False))
+        np.testing.assert_array_equal(overlay(GREY, crowd, legend=False), overlay(GREY, crowd, **none))
+
+    def test_a_lone_text_among_many_objects_is_omitted(self):
+        size = (512, 512)
+        spots = [(x, y) for x in range(8, 300, 14) for y in range(8, 500, 14)]
+        small, large = disks(spots, radius=5, size=size), disks([(410, 256)], radius=90, size=size)
+        masks = Masks(
+            size,
+            np.concatenate([small.crops.corners, large.crops.corners]),
+            small.crops.bitmaps + large.crops.bitmaps,
+        )
+        both = Instances(masks.boxes(), np.full(len(masks), 0.9), [0] * len(masks), Classes(["cell"]), size, masks)
+        image = np.full((*size, 3), 128, np.uint8)
+        plain = overlay(image, both, labels=False, scores=False)
+        np.testing.assert_array_equal(overlay(image, both, legend=False), plain)
+        assert (overlay(image, large) != overlay(image, large, labels=False, scores=False)).any()  # alone it has one
+
+    def test_a_text_touches_its_object(self):
+        size = (400, 400)
+        y, x = np.mgrid[:400, :400]
+        slope = (abs(x - y) < 12) & (x > 60) & (x < 340)  # its box has corners far from it
+        masks = Masks.from_dense(slope[None])
+        one = Instances(masks.boxes(), [0.9], [0], Classes(["rod"]), size, masks)
+        image = np.full((*size, 3), 128, np.uint8)
+        ground = (overlay(image, one) != overlay(image, one, labels=False, scores=False)).any(axis=2)
+        rows, columns = np.nonzero(ground)
+        around = slope[rows.min() - 1 : rows.max() + 3, columns.min() : columns.max() + 1]
+        assert around.any()
+
+    def test_a_legend_where_texts_do_not_fit(self):
+        size = (512, 512)
+        spots = [(x, y) for x in range(150, 500, 14) for y in range(150, 500, 14)]
+        crowd = disks(spots, radius=5, size=size, names=("cell", "debris"))
+        image = np.full((*size, 3), 128, np.uint8)
+        plain = overlay(image, crowd, labels=False, scores=False)
+        changed = (overlay(image, crowd) != plain).any(axis=2)
+        rows, columns = np.nonzero(changed)
+        assert changed.sum() > 2000
+        assert (rows.max() < 150, columns.max() < 150) == (True, True)  # the corner without objects
+        by_class = overlay(image, crowd, colour="class")
+        legend = by_class[: rows.max() + 1, : columns.max() + 30].reshape(-1, 3)
+        for label in (0, 1):
+            assert (legend == colour_of(label)).all(axis=1).sum() > 50
+        by_score = overlay(image, crowd, colour="score").reshape(-1, 3)
+        for score in (0.0, 1.0):
+            assert (by_score == score_colour(score)).all(axis=1).any()
+        tiny = np.full((64, 64, 3), 128, np.uint8)
+        many = disks([(x, y) for x in range(4, 64, 6) for y in range(4, 64, 6)], radius=2, size=(64, 64))
+        none = overlay(tiny, many, labels=False, scores=False)
+        np.testing.assert_array_equal(overlay(tiny, many), none)  # it would take too much of the image
+
+    def test_lines_follow_the_image(self):
+        widths = []
+        for size in ((64, 64), (512, 512), (4000, 4200)):
+            one = disks([(size[1] / 2, size[0] / 2)], radius=size[0] / 5, size=size)
+            out = overlay(np.full(size, 128, np.uint8), one, opacity=0, labels=False, scores=False)
+            widths.append(int((out[size[0] // 2, : size[1] // 2] != 128).any(axis=1).sum()))
+        assert widths == [1, 2, 9]
 
     @pytest.mark.parametrize("boxes_only", [False, True])
     def test_texts_in_a_small_image_hide_no_object(self, boxes_only):
@@ -91,19 +149,19 @@ class TestOverlay:
             one = disks([middle], radius=size[0] / 5, size=size)
             plain, written = (overlay(np.full(size, 128, np.uint8), one, labels=on, scores=on) for on in (False, True))
             heights.append(int((written != plain).any(axis=(1, 2)).sum()))
-        assert heights == [11, 15, 23, 32]
+        assert heights == [11, 15, 25, 44]
 
     def test_texts_of_some_and_any_colours(self):
         found = disks([(25, 45), (60, 45), (95, 45)], radius=15)
-        first = overlay(GREY, found, labels=False, scores=False, colors=[9, 2, 9], opacity=1)
-        assert [first[45, x].tolist() for x in (25, 60, 95)] == [list(color(k)) for k in (9, 2, 9)]
-        out = overlay(GREY, found, texts=[False, True, False], colors=[9, 2, 9], opacity=1)
+        first = overlay(GREY, found, labels=False, scores=False, colour=[9, 2, 9], opacity=1)
+        assert [first[45, x].tolist() for x in (25, 60, 95)] == [list(colour_of(k)) for k in (9, 2, 9)]
+        out = overlay(GREY, found, texts=[False, True, False], colour=[9, 2, 9], opacity=1)
         columns = np.nonzero((out != first).any(axis=(0, 2)))[0]
         assert columns.min() >= 35
         assert columns.max() < 110
-        np.testing.assert_array_equal(overlay(GREY, found, texts=[False] * 3, colors=[9, 2, 9], opacity=1), first)
+        np.testing.assert_array_equal(overlay(GREY, found, texts=[False] * 3, colour=[9, 2, 9], opacity=1), first)
         with pytest.raises(ConfigError, match="2 indices, expected one for each of 3"):
-            overlay(GREY, found, colors=[1, 2])
+            overlay(GREY, found, colour=[1, 2])
         with pytest.raises(ConfigError, match="texts has 2 values, expected one for each of 3"):
             overlay(GREY, found, texts=[True, False])
 
@@ -114,9 +172,9 @@ class TestOverlay:
             out = overlay(GREY, instances, labels=False, scores=False, outline=1, **options)
             x0, y0, x1, y1 = found.boxes[0].astype(int)
             for row in (y0, y1 - 1):
-                assert (out[row, x0:x1] == color(0)).all()
+                assert (out[row, x0:x1] == colour_of(0)).all()
             for column in (x0, x1 - 1):
-                assert (out[y0:y1, column] == color(0)).all()
+                assert (out[y0:y1, column] == colour_of(0)).all()
             assert (out[: y0 - 1] == 128).all()
             assert (out[:, x1:] == 128).all()
 
@@ -137,7 +195,7 @@ class TestOverlay:
         for x, y in ((20, 20), (60, 20), (94, 80)):
             near = (abs(rows - y) < 5) & (abs(columns - x) < 5)
             assert (rows[near].mean(), columns[near].mean()) == (y, x)
-            assert dots[y, x].tolist() == list(color(int(x == 94)))
+            assert dots[y, x].tolist() == list(colour_of(int(x == 94)))
             assert 13 <= near.sum() <= 25
         assert not added[50:70, 30:50].any()
         line = (lines != dots).any(axis=2)
@@ -159,11 +217,27 @@ class TestOverlay:
         found = Instances(boxes, [0.5] * 4, [0] * 4, Classes(["cell"]), (90, 120))
         assert overlay(GREY, found).shape == GREY.shape
 
-    def test_colors_by_class(self):
-        found = disks([(20, 20), (60, 20), (100, 20)], names=("a", "b"))
-        out = overlay(GREY, found, colors="class", opacity=1, labels=False, scores=False)
-        assert out[20, 20].tolist() == out[20, 100].tolist() == list(color(0))
-        assert out[20, 60].tolist() == list(color(1))
+    def test_colours_by_class_score_and_track(self):
+        found = disks([(20, 20), (60, 20), (100, 20)], names=("a", "b"), scores=[0.2, 0.9, 0.5])
+        options = {"opacity": 1, "labels": False, "scores": False}
+
+        def shown(instances, colour):
+            out = overlay(GREY, instances, colour=colour, **options)
+            return [tuple(out[20, x].tolist()) for x in (20, 60, 100)]
+
+        assert shown(found, "class") == [colour_of(0), colour_of(1), colour_of(0)]
+        assert shown(found, "instance") == shown(found, None) == [colour_of(k) for k in range(3)]
+        assert shown(found, "score") == [score_colour(s) for s in (0.2, 0.9, 0.5)]
+        tracked = replace(found, track_ids=np.array([7, 3, 900]))
+        assert shown(tracked, "track") == shown(tracked, None) == [colour_of(k) for k in (7, 3, 900)]
+        assert shown(tracked[[2, 0, 1]], "track") == shown(tracked, "track")  # whatever else is in the image
+        with pytest.raises(ConfigError, match="no track ids"):
+            shown(found, "track")
+
+    def test_a_track_is_named_by_its_number(self):
+        found = disks([(60, 45)], radius=40)
+        plain, tracked = overlay(GREY, found, colour="class"), replace(found, track_ids=np.array([12]))
+        assert (overlay(GREY, tracked, colour="class") != plain).any()
 
     @pytest.mark.parametrize("size", [(1, 1), (50, 2000), (2000, 50)])
     def test_odd_images(self, size):
@@ -183,7 +257,7 @@ class TestOverlay:
         with pytest.raises(ConfigError, match="opacity"):
             overlay(GREY, disks([]), opacity=1.5)
         with pytest.raises(ConfigError, match="'rainbow'"):
-            overlay(GREY, disks([]), colors="rainbow")
+            overlay(GREY, disks([]), colour="rainbow")
 
     def test_a_thousand_on_a_large_image(self):
         rng = np.random.default_rng(0)
@@ -198,15 +272,21 @@ class TestOverlay:
         assert shown[covered].any(axis=-1).all()
 
 
-class TestColors:
+class TestColours:
+    def test_scores_get_lighter(self):
+        light = [np.dot(score_colour(s), (0.2126, 0.7152, 0.0722)) for s in np.linspace(0, 1, 11)]
+        assert np.diff(light).min() > 3
+        assert score_colour(-1) == score_colour(0)
+        assert score_colour(2) == score_colour(1)
+
     def test_distinct_visible_and_repeatable(self):
-        palette = np.array([color(i) for i in range(24)], float)
+        palette = np.array([colour_of(i) for i in range(24)], float)
         gaps = np.linalg.norm(palette[:, None] - palette[None], axis=2) + 1e9 * np.eye(24)
         assert gaps.min() > 12
         assert np.diag(gaps, 1).min() > 80  # neighbours differ clearly
         assert (palette.max(axis=1) - palette.min(axis=1)).min() > 50  # none is grey
-        assert color(7) == color(7)
-        assert all(0 <= v <= 255 for i in range(0, 70000, 997) for v in color(i))
+        assert colour_of(7) == colour_of(7)
+        assert all(0 <= v <= 255 for i in range(0, 70000, 997) for v in colour_of(i))
 
 
 class TestCutouts:

@@ -215,8 +215,8 @@ def tasks() -> None:
     view = compose(21, (220, 300), objects=7, classes=5)
     only_boxes = replace(view.instances, crops=None)
     things = len(view.instances)
-    by_label = np.array([draw.color(int(s.label)) for s in view.panoptic.segments], np.uint8)
-    by_segment = np.array([draw.color(40 + k) for k in range(len(view.panoptic.segments))], np.uint8)
+    by_label = np.array([draw.colour_of(int(s.label)) for s in view.panoptic.segments], np.uint8)
+    by_segment = np.array([draw.colour_of(40 + k) for k in range(len(view.panoptic.segments))], np.uint8)
     place = np.zeros(int(view.panoptic.ids.max()) + 1, np.int64)
     for k, segment in enumerate(view.panoptic.segments):
         place[segment.id] = k

@@ -31,7 +31,7 @@ def landmarks(scene: Scene) -> np.ndarray:
 
 def panoptic(scene: Scene) -> np.ndarray:
     """The panoptic map, a colour for each segment."""
-    colours = np.array([draw.color(k) for k in range(int(scene.panoptic.ids.max()) + 1)], np.uint8)
+    colours = np.array([draw.colour_of(k) for k in range(int(scene.panoptic.ids.max()) + 1)], np.uint8)
     return colours[scene.panoptic.ids]
 
 

@@ -121,6 +121,14 @@ MaxInstances = Annotated[
         "--max", "--max-instances", min=1, metavar="N", help="Most instances of an image.  [default: the model's]"
     ),
 ]
+Colour = Annotated[
+    Literal["class", "instance", "score", "track"] | None,
+    typer.Option(
+        "--colour",
+        "--color",
+        help="What the colours of overlays tell apart.  [default: tracks where there are some, else instances]",
+    ),
+]
 Device = Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[
     str,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from maskwright.cli.app import app
-from maskwright.cli.options import Debug, MaxInstances, joined, loader, mask_options, names, progress, say
+from maskwright.cli.options import Colour, Debug, MaxInstances, joined, loader, mask_options, names, progress, say
 
 if TYPE_CHECKING:
     from maskwright.prediction.batch import Done, Failed
@@ -60,6 +60,7 @@ def predict(
             help="Annotations whose image and category ids the results get, so that they can be measured against them.",
         ),
     ] = None,
+    colour: Colour = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -78,6 +79,7 @@ def predict(
         ),
         overwrite=overwrite,
         ids=ids,
+        colour=colour,
         **({} if max_pixels is None else {"max_pixels": max_pixels or None}),
     )
     predictor = load()

@@ -25,10 +25,10 @@ from maskwright.types import BoolArray, ImageArray, Instances, IntArray
 Array = NDArray[np.float64]
 
 RIGHT, FALSE, MISSED = 9, 13, 2
-"""Indices of `draw.color`: blue, red, yellow."""
+"""Indices of `draw.colour_of`: blue, red, yellow."""
 
 COLORS = tuple(
-    ("#{:02x}{:02x}{:02x}".format(*draw.color(index)), meaning)
+    ("#{:02x}{:02x}{:02x}".format(*draw.colour_of(index)), meaning)
     for index, meaning in ((RIGHT, "right"), (FALSE, "false"), (MISSED, "missed"))
 )
 """What the colours of the overlays mean."""
@@ -198,8 +198,10 @@ def _caption(verdict: Verdict) -> str:
 def _overlay(image: ImageArray, rows: Instances, colors: IntArray, *, scores: bool) -> Image.Image:
     """The objects in these colours; where the data set has several classes, what is not right has its class on it."""
     named = (colors != RIGHT) & (len(rows.classes) > 1)
-    shades = colors.tolist()
-    return Image.fromarray(draw.overlay(image, rows, texts=named.tolist(), scores=scores, opacity=0.3, colors=shades))
+    drawn = draw.overlay(
+        image, rows, texts=named.tolist(), scores=scores, opacity=0.3, colour=colors.tolist(), legend=False
+    )
+    return Image.fromarray(drawn)
 
 
 def _jpeg(image: Image.Image, pixels: int, quality: int) -> bytes:

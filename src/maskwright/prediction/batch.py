@@ -10,6 +10,7 @@ from pathlib import Path
 
 from maskwright import media
 from maskwright.data import formats
+from maskwright.draw import ColourBy, check_colour
 from maskwright.errors import ConfigError, ImageError
 from maskwright.prediction.ids import image_ids, with_category_ids
 from maskwright.predictor.options import FindOptions, intensity_of
@@ -80,7 +81,7 @@ class RunOptions:
     save: kinds of results, keys of `outputs.WRITERS`. find: which instances are found. overwrite: replace results that
     exist already. max_pixels, bits: see `media.read_image`. ids: an annotation file or folder of any format, whose
     image and category ids the results have; without it images have the numbers that are their names, or 1, 2, ..., and
-    categories the ids of the model.
+    categories the ids of the model. colour: what the colours of overlays tell apart, see `draw.overlay`.
     """
 
     save: Sequence[str] = ("overlay", "json")
@@ -89,9 +90,12 @@ class RunOptions:
     max_pixels: int | None = media.MAX_PIXELS
     bits: int | None = None
     ids: str | os.PathLike[str] | None = None
+    colour: ColourBy | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "save", parse_kinds(self.save))
+        if self.colour is not None:
+            check_colour(self.colour)
         intensity = media.chosen_intensity(self.find.intensity, self.bits)
         object.__setattr__(self, "find", replace(self.find, intensity=intensity))
         object.__setattr__(self, "bits", None)  # said by the intensity now
@@ -178,12 +182,17 @@ def _find(sources: Sequence[str | os.PathLike[str]], notes: list[str]) -> tuple[
 
 
 def _check_kinds(predictor: Predictor, options: RunOptions) -> None:
-    """Refuse kinds that need masks, if the network has none, before the first image."""
+    """Refuse what needs masks, if the network has none, or tracks, before the first image."""
     lacking = [kind for kind in options.save if WRITERS[kind].needs_masks and not predictor.draws_masks]
     if lacking:
         raise ConfigError(
             f"{', '.join(lacking)} cannot be made without masks, and this model finds boxes only. Leave that out.",
             options=("save",),
+        )
+    if options.colour == "track":
+        raise ConfigError(
+            "colour is 'track', but images predicted one by one have no track ids; `Predictor.track` gives them.",
+            options=("colour",),
         )
 
 
@@ -249,7 +258,7 @@ class _Worker:
                 pixels = media.rgb_of(stored, intensity, item.shown, self.told)
         except (ImageError, OSError) as error:
             return _failed(item.shown, error)
-        return LoadedImage(item, pixels)
+        return LoadedImage(item, pixels, self.options.colour)
 
     def pages(self, source: Path | str) -> media.ImageFile:
         """The file, which stays open until another is asked for: frames of an animation build on the one before."""

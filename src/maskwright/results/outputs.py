@@ -55,10 +55,11 @@ class RunImage:
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """An image of a run with its pixels, (H, W, 3) uint8 RGB."""
+    """An image of a run with its pixels, (H, W, 3) uint8 RGB. colour: of overlays, as in `draw.overlay`."""
 
     item: RunImage
     pixels: NDArray[np.uint8]
+    colour: draw.ColourBy | None = None
 
 
 Writer = Callable[[Prediction, LoadedImage, Path], None]
@@ -90,7 +91,7 @@ class OutputKind:
 
 def save_overlay(prediction: Prediction, image: LoadedImage, path: Path) -> None:
     """The image with its instances drawn on it."""
-    media.write_image(path, draw.overlay(image.pixels, prediction))
+    media.write_image(path, draw.overlay(image.pixels, prediction, colour=image.colour))
 
 
 def save_json(prediction: Prediction, image: LoadedImage, path: Path) -> None:

@@ -127,7 +127,9 @@ def _overlaid(sample: Sample, data: Dataset) -> ImageArray:
         keypoints=points,
     )
     several = len(names) > 1 or bool(objects.crowd.any())
-    return draw.overlay(sample.image, instances, labels=several, scores=False, boxes=True, opacity=0.15, outline=1)
+    return draw.overlay(
+        sample.image, instances, labels=several, scores=False, boxes=True, opacity=0.15, outline=1, legend=False
+    )
 
 
 def _grid(rows: Sequence[Sequence[ImageArray]]) -> ImageArray:

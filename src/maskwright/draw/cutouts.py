@@ -1,0 +1,59 @@
+"""Instances taken out of their image: cut-outs and label maps."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright.errors import DataError, ImageError
+from maskwright.media import as_image
+from maskwright.types import Instances, Masks
+
+
+def cutouts(image: Any, instances: Instances) -> Iterator[NDArray[np.uint8]]:
+    """Yield each instance cut out along its mask: uint8 RGBA (h, w, 4) of its tight box, transparent outside the mask.
+
+    An empty mask gives a (0, 0, 4) array. Raises ImageError if the sizes differ, DataError without masks.
+    """
+    source_image, masks = matching(image, instances), _masks(instances, "cutouts")
+    return (_cutout(source_image, masks, i) for i in range(len(masks)))
+
+
+def _cutout(image: NDArray[np.uint8], masks: Masks, index: int) -> NDArray[np.uint8]:
+    x0, y0, x1, y1 = (int(v) for v in masks[index].boxes()[0])
+    top, left = masks.corners[index]
+    crop = masks.bitmaps[index][y0 - top : y1 - top, x0 - left : x1 - left] if x1 > x0 else np.zeros((0, 0), np.bool_)
+    out = np.zeros((*crop.shape, 4), np.uint8)
+    out[crop, :3] = image[y0:y1, x0:x1][crop]
+    out[crop, 3] = 255
+    return out
+
+
+def label_map(instances: Instances) -> NDArray[np.uint16]:
+    """uint16 (H, W): 0 is background, i + 1 is instance i; where masks overlap, the highest score wins.
+
+    Raises DataError without masks or with more than 65535 instances.
+    """
+    masks = _masks(instances, "label_map")
+    if len(masks) > 65535:
+        raise DataError(f"label_map: 16 bits hold 65535 instances, got {len(masks)}. Save RLE instead, or fewer.")
+    out = np.zeros(instances.size, np.uint16)
+    windows = masks.windows
+    for i in np.argsort(-instances.scores, kind="stable")[::-1]:
+        out[windows[i]][masks.bitmaps[i]] = i + 1
+    return out
+
+
+def matching(image: Any, instances: Instances) -> NDArray[np.uint8]:
+    """The image as (H, W, 3) uint8. Raises ImageError where its size is not the instances'."""
+    source_image = as_image(image)
+    if source_image.shape[:2] != instances.size:
+        raise ImageError(f"The image is {source_image.shape[:2]} (H, W), the instances' image was {instances.size}.")
+    return source_image
+
+
+def _masks(instances: Instances, verb: str) -> Masks:
+    if instances.crops is None:
+        raise DataError(f"{verb} needs masks, these instances have boxes only.")
+    return instances.crops
