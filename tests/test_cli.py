@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.reference.brightness import Brightness
 from typer.testing import CliRunner, Result
@@ -63,6 +64,16 @@ def command(*words: str | Path) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
+def test_a_gpu_that_is_used_is_told_once(
+    loaded: list[dict[str, Any]], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Brightness, "device", torch.device("cuda:0"))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A GPU")
+    done = command("predict", images, "--out", tmp_path / "a")
+    assert done.stderr.count("computing on cuda:0 (A GPU); --device cpu uses the processor\n") == 1
+    assert "computing on" not in command("predict", images, "--out", tmp_path / "b", "--device", "cuda").stderr
+
+
 def test_predict_colours_the_overlay(loaded: list[dict[str, Any]], images: Path, tmp_path: Path) -> None:
     for colour in ("class", "score"):
         out = tmp_path / colour
@@ -94,7 +105,7 @@ def test_predict_prints_a_line_an_image_and_writes_overlay_and_json(
         "fit": None,
         "nms": None,
         "intensity": None,
-        "device": "cpu",
+        "device": "auto",
         "precision": "float32",
     }
     assert loaded == [{"name": "nuclei", **defaults}]

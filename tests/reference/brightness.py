@@ -1,6 +1,7 @@
 """A predictor without a model: it finds what a test paints."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from maskwright.errors import ConfigError, suggest
@@ -20,6 +21,7 @@ class Brightness:
     classes = CLASSES
     with_masks = True
     largest_batch = 0
+    device = torch.device("cpu")
 
     @property
     def draws_masks(self) -> bool:

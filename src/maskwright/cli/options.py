@@ -129,7 +129,9 @@ Colour = Annotated[
         help="What the colours of overlays tell apart.  [default: tracks where there are some, else instances]",
     ),
 ]
-Device = Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps.")]
+Device = Annotated[
+    str, typer.Option(metavar="auto|cpu|cuda|cuda:1", help="Where to compute; auto: on a GPU where there is one.")
+]
 Precision = Annotated[
     str,
     typer.Option(
@@ -186,7 +188,7 @@ def loader(
     nms: Nms = None,
     intensity: IntensityText = None,
     bits: Bits = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     precision: Precision = "float32",
 ) -> Callable[[], Any]:
     """Loads the model that was asked for, when it is called."""
@@ -195,7 +197,7 @@ def loader(
         from maskwright.media import chosen_intensity
         from maskwright.predictor.load import load
 
-        return load(
+        predictor = load(
             model,
             weights=weights,
             classes=names(classes),
@@ -206,8 +208,18 @@ def loader(
             device=device,
             precision=precision,
         )
+        if device == "auto" and predictor.device.type == "cuda":
+            say(f"computing on {gpu_name(predictor.device)}; --device cpu uses the processor")
+        return predictor
 
     return run
+
+
+def gpu_name(device: Any) -> str:
+    """The name of a CUDA device and the product: `cuda:0 (NVIDIA A100)`."""
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def mask_options(

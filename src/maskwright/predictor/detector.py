@@ -117,14 +117,23 @@ class NetworkDetector:
         return one
 
 
+def auto_device() -> str:
+    """The device that "auto" means: "cuda" where torch finds a CUDA device, else "cpu".
+
+    Apple's "mps" is not taken, and refused where it is asked for: it has no float64, in which boxes are compared.
+    """
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def device_and_type(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
     """What a device's and a precision's name mean; ConfigError for one that is unknown or cannot be used here."""
+    device = auto_device() if device == "auto" else device
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is one of {sorted(PRECISIONS)}, got {precision!r}.", options=("precision",))
     try:
         place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(0, dtype=torch.float64, device=place)
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"The device '{device}' cannot be used here: {reason}", options=("device",)) from error
     if precision == "auto":

@@ -22,8 +22,8 @@ class LoadOptions(Section):
     classes: names of its classes, if they are not the published ones. size: input short edge, or side of the square,
     in pixels. fit: "short_edge", "stretch" or "letterbox", as in `InputSpec`. nms: kind of non-maximum suppression:
     "cross" compares the boxes of all classes together; R-CNNs have "by_class" as well, YOLACT "fast" and "exact"
-    (greedy). device: "cpu", "cuda", "cuda:1" ... precision: "float32", "bf16", or "auto": bf16 where the device has
-    instructions for it. progress: show a bar while fetching.
+    (greedy). device: "auto", a CUDA device where there is one; "cpu", "cuda", "cuda:1" ... precision: "float32",
+    "bf16", or "auto": bf16 where the device has instructions for it. progress: show a bar while fetching.
     intensity: how images with more than 8 bits become 0..255, an `Intensity` or its text, such as "percentiles".
     """
 
@@ -31,7 +31,7 @@ class LoadOptions(Section):
     size: int | None = ranged(None, low=1)
     fit: Fit | None = None
     nms: str | None = None
-    device: str = "cpu"
+    device: str = "auto"
     precision: str = "float32"
     progress: bool = True
     intensity: Intensity | str | None = None

@@ -64,4 +64,4 @@ def accelerator(settings: ComputeSettings) -> "Accelerator":
         require_bf16(torch.device("cpu"))
     AcceleratorState._reset_state(reset_partial_state=True)
     mixed = "no" if settings.precision == "float32" else settings.precision
-    return Accelerator(cpu=settings.device == "cpu", mixed_precision=mixed)
+    return Accelerator(cpu=not settings.on_gpu, mixed_precision=mixed)
