@@ -271,9 +271,23 @@ def test_a_jpeg_cut_and_closed_is_found(options, mode):
     noise.save(stream, "JPEG", **options)
     data = stream.getvalue()
     assert read_image(data).shape == (64, 80, 3)
-    share = 0.25 if options.get("progressive") else 0.6  # later, all of it is there coarsely
     with pytest.raises(ImageError, match="pixels end before its last row"):
-        read_image(data[: int(len(data) * share)] + b"\xff\xd9")
+        read_image(data[: int(len(data) * 0.6)] + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_progressive_jpeg_cut_in_its_last_scan_is_found(mode):
+    """All of it is there, and most bits of every coefficient."""
+    y, x = np.mgrid[:64, :80]
+    image = np.stack([x * 3, y * 3, x + y], axis=-1) + rng.integers(0, 40, (64, 80, 3))
+    stream = io.BytesIO()
+    Image.fromarray(image.clip(0, 255).astype(np.uint8)).convert(mode).save(stream, "JPEG", progressive=True)
+    data = stream.getvalue()
+    assert read_image(data).shape == (64, 80, 3)
+    last = data.rindex(b"\xff\xda")
+    for share in (0.2, 0.5, 0.8):
+        with pytest.raises(ImageError, match="pixels end before its last row"):
+            read_image(data[: last + int(share * (len(data) - last))] + b"\xff\xd9")
 
 
 def test_grey_jpegs_are_not_taken_for_cut_ones():

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from maskwright.data.formats import coco
 from maskwright.data.stats import stats
@@ -319,3 +320,22 @@ def test_the_median_is_that_of_stats(tmp_path: Path) -> None:
     assert side is not None
     told = plan(given(source, model="yolact_small", device="cpu")).report()
     assert f"objects are {side.median:.0f} pixels (median) in images of" in told
+
+
+def test_that_one_page_of_a_stack_is_learnt_from_is_said(source: Path) -> None:
+    """Of training and validation images, before the first step."""
+    folder = source.parent / "images"
+    assert not any("Only page 1" in note for note in plan(given(source)).notes)
+
+    def stacks(content: dict[str, Any]) -> None:
+        for record in content["images"][:2]:
+            with Image.open(folder / record["file_name"]) as image:
+                record["file_name"] = Path(record["file_name"]).stem + ".tif"
+                image.save(folder / record["file_name"], save_all=True, append_images=[image, image])
+
+    rewrite(source, stacks)
+    run = plan(given(source))
+    (note,) = [note for note in run.notes if "Only page 1" in note]
+    assert note.startswith("Only page 1 of 2 files was read: ")
+    assert ".tif (3 pages)" in note
+    assert note in run.report()

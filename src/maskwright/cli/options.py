@@ -76,7 +76,7 @@ IntensityText = Annotated[
         "--intensity",
         metavar="HOW",
         help="How images with more than 8 bits become 0..255: full (0..65535), values:0..4095, percentiles or "
-        "percentiles:1..99.8 of each image.  [default: the model's]",
+        "percentiles:1..99.8 of each image, percentiles:video of a whole stack.  [default: the model's]",
     ),
 ]
 Bits = Annotated[

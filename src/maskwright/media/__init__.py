@@ -1,18 +1,21 @@
 """Images in and out. Import all of it from here.
 
-`images` reads and writes them, `sources` finds them, `stored` opens files and pages, `tiff` decodes what Pillow cannot,
-`intensity` brings deep values to 8 bits.
+`images` reads and writes them, `sources` finds them, `stored` opens files and pages, `tiff` and `deep` decode what
+Pillow cannot, `intensity` brings deep values to 8 bits.
 """
 
+from maskwright.media.images import all_pages as all_pages
 from maskwright.media.images import as_image as as_image
 from maskwright.media.images import chosen_intensity as chosen_intensity
 from maskwright.media.images import page_count as page_count
 from maskwright.media.images import read_image as read_image
 from maskwright.media.images import read_size as read_size
 from maskwright.media.images import read_values as read_values
+from maskwright.media.images import stored_of as stored_of
 from maskwright.media.images import write_image as write_image
 from maskwright.media.intensity import PERCENTILES as PERCENTILES
 from maskwright.media.intensity import Readings as Readings
+from maskwright.media.intensity import measured as measured
 from maskwright.media.intensity import rgb_of as rgb_of
 from maskwright.media.sources import SUFFIXES as SUFFIXES
 from maskwright.media.sources import find_images as find_images

@@ -4,6 +4,8 @@ Letters: H W image, C channels. Colour profiles are not applied: values are used
 """
 
 import os
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,9 @@ from PIL import Image
 
 from maskwright.atomic import replacing
 from maskwright.errors import ConfigError, ImageError
-from maskwright.media.intensity import Readings, rgb_of
+from maskwright.media.intensity import Readings, measured, rgb_of
 from maskwright.media.sources import Source, one_line
-from maskwright.media.stored import MAX_PIXELS, Stored, is_deep, opened
+from maskwright.media.stored import MAX_PIXELS, ImageFile, Stored, is_deep, opened
 from maskwright.types import FULL, ImageArray, Intensity, Size
 
 _SAVED_AS = {
@@ -56,10 +58,16 @@ def read_image(
     """
     chosen = chosen_intensity(intensity, bits) or FULL
     with opened(source) as file:
+        chosen = measured(partial(all_pages, file, max_pixels), chosen)
         image = rgb_of(file.decode(page, max_pixels), chosen, file.name, told)
         if told is not None and page == 1:
             told.look(file)
     return image
+
+
+def all_pages(file: ImageFile, max_pixels: int | None = MAX_PIXELS) -> Iterator[Stored]:
+    """The pixels of each page of a file."""
+    return (file.decode(page, max_pixels) for page in range(1, file.pages + 1))
 
 
 def chosen_intensity(intensity: Intensity | str | None, bits: int | None) -> Intensity | None:
@@ -134,20 +142,32 @@ def as_image(
     if isinstance(given, (str, bytes, os.PathLike)):
         return read_image(given, max_pixels=max_pixels, intensity=intensity, page=page, told=told)
     if isinstance(given, Image.Image):
-        try:
-            given.load()
-        except MemoryError:
-            raise
-        except Exception as error:
-            reason = f"the PIL image: the {given.format} image is damaged or cut off ({one_line(error)})."
-            raise ImageError(f"{reason} Fetch or export it again.", code="damaged-pixels") from error
-        deep = is_deep(given.mode)
-        stored = Stored(values=np.asarray(given)) if deep else Stored(given)
-        return rgb_of(stored, intensity or FULL, "the PIL image", told)
+        return rgb_of(_loaded(given), intensity or FULL, "the PIL image", told)
     if isinstance(given, np.ndarray):
         return _rgb_array(given, intensity, told)
     kind = f"{type(given).__module__}.{type(given).__name__}"
     raise ImageError(f"Expected a path, bytes, a PIL image or a NumPy array (H, W, 3) of uint8, got {kind}.")
+
+
+def stored_of(given: Source | Image.Image | NDArray[Any]) -> Stored:
+    """The pixels of what `as_image` takes, as they are; of a file of its first page. Raises ImageError."""
+    if isinstance(given, Image.Image):
+        return _loaded(given)
+    if isinstance(given, np.ndarray):
+        return Stored(values=given, alpha=given.ndim == 3 and given.shape[2] == 4)
+    with opened(given) as file:
+        return file.decode()
+
+
+def _loaded(image: Image.Image) -> Stored:
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = f"the PIL image: the {image.format} image is damaged or cut off ({one_line(error)})."
+        raise ImageError(f"{reason} Fetch or export it again.", code="damaged-pixels") from error
+    return Stored(values=np.asarray(image)) if is_deep(image.mode) else Stored(image)
 
 
 def _rgb_array(array: NDArray[Any], intensity: Intensity | None, told: Readings | None) -> ImageArray:

@@ -3,8 +3,10 @@
 Letters: H W image, C channels.
 """
 
+import math
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,12 +28,13 @@ _BLOCK = 1 << 20  # values scaled at once
 class Readings:
     """What reading images did beside taking their values as they are, collected over a run.
 
-    deep: images with more than 8 bits, by their kind of numbers. flat: those that use little of the range that they
-    are scaled by, with their values. holes: those with NaN or infinite values. stacks: files of which one page alone
-    was read. left: what else files hold that was not read.
+    deep: images with more than 8 bits, by their kind of numbers. cut: those of which 8 bits alone can be read.
+    flat: those that use little of the range that they are scaled by, with their values. holes: those with NaN or
+    infinite values. stacks: files of which one page alone was read. left: what else files hold that was not read.
     """
 
     deep: Counter[str] = field(default_factory=Counter)
+    cut: list[str] = field(default_factory=list)
     flat: list[str] = field(default_factory=list)
     holes: list[str] = field(default_factory=list)
     stacks: list[str] = field(default_factory=list)
@@ -62,6 +65,12 @@ class Readings:
                     f"flat: {_named(self.flat)}. The intensity percentiles, or the bits of the camera, may be better."
                 )
             out.append(text)
+        if self.cut:
+            images = counted(len(self.cut), "image")
+            out.append(
+                f"{images} with more than 8 bits, of which 8 were read, whatever the intensity, as the format is not "
+                f"decoded deeper here: {_named(self.cut)}. TIFF and PNG of 16 bits are read in full."
+            )
         if self.holes:
             images = counted(len(self.holes), "image")
             out.append(f"{images} with NaN or infinite values, taken as black: {_named(self.holes)}.")
@@ -78,7 +87,8 @@ def _named(names: list[str]) -> str:
 
 def _rule(intensity: Intensity) -> str:
     if intensity.rule == "percentiles":
-        return f"what lies between their own percentiles {intensity.low:g} and {intensity.high:g}"
+        whose = "the percentiles of their whole video," if intensity.per == "video" else "their own percentiles"
+        return f"what lies between {whose} {intensity.low:g} and {intensity.high:g}"
     if intensity.rule == "values":
         return f"the values {intensity.low:g} to {intensity.high:g}"
     return "the full range of 16 bits"
@@ -88,51 +98,58 @@ def rgb_of(stored: Stored, intensity: Intensity, name: str, told: Readings | Non
     """uint8 RGB (H, W, 3) of stored pixels; transparency is composed over white. Raises ImageError."""
     if stored.values is None:
         assert stored.image is not None
+        if stored.cut is not None and told is not None:
+            told.cut.append(f"{name} ({stored.cut} bits)")
         return _rgb(stored.image)
-    values = stored.values if stored.values.ndim == 3 else stored.values[:, :, None]
-    colour = values[:, :, :-1] if stored.alpha else values
-    grey = colour if colour.dtype == np.uint8 else _scaled(colour, intensity, stored.top, name, told)
+    colour, opacity = stored.parts()
+    if colour.dtype == np.uint8:
+        grey = colour if stored.top is None else _mapped(colour, 0, stored.top)
+    else:
+        grey = _scaled(colour, stored, intensity, name, told)
     if stored.inverted:
         grey = 255 - grey
     out = np.repeat(grey, 3, axis=2) if grey.shape[2] == 1 else np.ascontiguousarray(grey)
-    if stored.alpha:
-        full = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
-        share = np.nan_to_num(np.clip(values[:, :, -1:] / full, 0, 1)).astype(np.float32)
+    if opacity is not None:
+        full = 1.0 if opacity.dtype.kind == "f" else float(stored.top or np.iinfo(opacity.dtype).max)
+        share = np.nan_to_num(np.clip(opacity / full, 0, 1)).astype(np.float32)
         out = (out * share + 255 * (1 - share) + 0.5).astype(np.uint8)
     return out
 
 
 def _scaled(
-    values: NDArray[Any], intensity: Intensity, top: int | None, name: str, told: Readings | None
+    values: NDArray[Any], stored: Stored, intensity: Intensity, name: str, told: Readings | None
 ) -> NDArray[np.uint8]:
-    """Values (H, W, C) as 0..255; those that are not finite become black, or white where they are +inf."""
-    good = np.isfinite(values) if values.dtype.kind == "f" else None
-    holes = good is not None and not good.all()
-    finite = values[good] if good is not None and holes else values
+    """Values (H, W, C) as 0..255; those that are not finite are black, or white where +inf."""
+    finite = _finite(values)
     if finite.size == 0:
         raise ImageError(f"{name}: none of its values is a finite number.", code="damaged-pixels")
     least, most = finite.min().item(), finite.max().item()
-    low, high = _ends(finite, intensity, (least, most), top, name)
+    low, high = _ends(finite, stored, intensity, (least, most), name)
     if told is not None:
         told.deep[values.dtype.name] += 1
         if intensity.rule == "full" and most - least < _FLAT * (high - low):
             told.flat.append(f"{name} (values {least:.6g}..{most:.6g})")
-        if holes:
+        if finite.size < values.size:
             told.holes.append(name)
     if values.dtype == np.uint16:
         table = _mapped(np.arange(65536, dtype=np.uint16), low, high)
         return np.asarray(table[values], np.uint8)
-    return _mapped(values, low, high)
+    return _mapped(values, low, high, hole=255 if stored.inverted else 0)
+
+
+def _finite(values: NDArray[Any]) -> NDArray[Any]:
+    good = np.isfinite(values) if values.dtype.kind == "f" else None
+    return values if good is None or good.all() else values[good]
 
 
 def _ends(
-    finite: NDArray[Any], intensity: Intensity, ends: tuple[float, float], top: int | None, name: str
+    finite: NDArray[Any], stored: Stored, intensity: Intensity, ends: tuple[float, float], name: str
 ) -> tuple[float, float]:
-    """The values that become black and white."""
+    """The values that become black and white, or white and black where the lowest is white."""
     if intensity.rule == "values":
         return intensity.low, intensity.high
     if intensity.rule == "percentiles":
-        low, high = (float(v) for v in np.percentile(finite, (intensity.low, intensity.high)))
+        low, high = (float(v) for v in np.percentile(finite, _shares(intensity, stored)))
         return (low, high) if low < high else (float(ends[0]), float(ends[1]))
     if finite.dtype.kind == "f" or ends[0] < 0 or ends[1] > 65535:
         what = "a floating-point image" if finite.dtype.kind == "f" else "an image of signed or 32-bit numbers"
@@ -141,20 +158,25 @@ def _ends(
             "intensity percentiles, or values:LOW..HIGH with the values that are to be black and white.",
             options=("intensity",),
         )
-    return 0.0, float(top or 65535)
+    return 0.0, float(stored.top or 65535)
 
 
-def _mapped(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """low..high as 0..255, rounded; in blocks, as float64 takes eight times the memory of the result."""
+def _shares(intensity: Intensity, stored: Stored) -> tuple[float, float]:
+    """The percentiles of the stored values: those asked for are of the brightness."""
+    return (100 - intensity.high, 100 - intensity.low) if stored.inverted else (intensity.low, intensity.high)
+
+
+def _mapped(values: NDArray[Any], low: float, high: float, hole: float = 0.0) -> NDArray[np.uint8]:
+    """low..high as 0..255, rounded, NaN as `hole`; in blocks, as float64 takes eight times the memory of the result."""
     out = np.zeros(values.shape, np.uint8)
     span = high - low
     if span <= 0:
         return out
     rows = max(1, _BLOCK // max(1, values[:1].size))
     for i in range(0, len(values), rows):
-        with np.errstate(invalid="ignore"):  # NaN, which becomes black
+        with np.errstate(invalid="ignore"):  # NaN
             share = np.clip((values[i : i + rows].astype(np.float64) - low) / span, 0, 1)
-        out[i : i + rows] = np.nan_to_num(share * 255 + 0.5, nan=0.0)
+        out[i : i + rows] = np.nan_to_num(share * 255 + 0.5, nan=hole)
     return out
 
 
@@ -166,3 +188,59 @@ def _rgb(image: Image.Image) -> ImageArray:
         flat.paste(rgba, mask=rgba.getchannel("A"))
         return np.array(flat)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+# ---- of a whole video -----------------------------------------------------------------------------------------------
+
+_BINS = 1 << 20  # of a histogram
+_FINE = 1000  # bins between the two percentiles, at least
+_LOOKS = 8  # at the video, which each time is taken in finer bins
+
+
+def measured(pages: Callable[[], Iterable[Stored]], intensity: Intensity) -> Intensity:
+    """The same for every frame of a video: where the percentiles of a whole video are asked for, the values that they
+    are. An intensity that asks for none, and one of frames with 8 bits, is returned for each image.
+
+    pages: gives the frames from the first one on, two times, and more often where few values are far from all others;
+    one is in memory at a time. Whole numbers that span less than 2**20 are measured exactly, others to a thousandth of
+    what lies between the percentiles.
+    """
+    if intensity.per != "video":
+        return intensity
+    least, most, count, whole, shares = math.inf, -math.inf, 0, True, (intensity.low, intensity.high)
+    for stored, values in _deep_values(pages()):
+        if values.size:
+            least, most = min(least, float(values.min())), max(most, float(values.max()))
+        count, whole, shares = count + values.size, whole and values.dtype.kind != "f", _shares(intensity, stored)
+    if not least < most:
+        return replace(intensity, per="image")
+    ranks = [(count - 1) * share / 100 for share in shares]
+    low, high = start, end = least, most
+    for _ in range(_LOOKS):
+        bins = int(end - start) + 1 if whole and end - start < _BINS else _BINS
+        width = 1.0 if bins != _BINS else (end - start) / bins
+        below, counts = 0, np.zeros(bins, np.int64)
+        for _, values in _deep_values(pages()):
+            below += int((values < start).sum())
+            inside = values[(values >= start) & (values <= end)].astype(np.float64)
+            counts += np.bincount(((inside - start) / width).astype(np.int64).clip(max=bins - 1), minlength=bins)
+        low, high = (_at(rank - below, counts, start, width, exact=bins != _BINS) for rank in ranks)
+        if bins != _BINS or high - low >= _FINE * width:
+            break
+        start, end = max(start, low - 2 * width), min(end, high + 2 * width)
+    return Intensity("values", low, high) if low < high else Intensity("values", least, most)
+
+
+def _at(rank: float, counts: NDArray[np.int64], start: float, width: float, *, exact: bool) -> float:
+    """The value of a rank from 0, between two neighbours where it is no whole number; of bins their middle."""
+    sums = np.cumsum(counts)
+    places = np.searchsorted(sums, [math.floor(rank), math.ceil(rank)], side="right").clip(0, len(counts) - 1)
+    first, second = (start + width * (int(place) + (0.0 if exact else 0.5)) for place in places)
+    return first + (rank - math.floor(rank)) * (second - first)
+
+
+def _deep_values(pages: Iterable[Stored]) -> Iterator[tuple[Stored, NDArray[Any]]]:
+    """The finite values of those with more than 8 bits, without their opacity."""
+    for stored in pages:
+        if stored.values is not None and stored.values.dtype != np.uint8:
+            yield stored, _finite(stored.parts()[0]).ravel()

@@ -7,6 +7,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -17,27 +18,23 @@ from maskwright.wording import counted
 Source = str | os.PathLike[str] | bytes
 """A path, an http(s) URL, or the content of a file."""
 
+HEIC = (".heic", ".heif", ".hif")
+"""Suffixes of HEIC, which a package more reads."""
+
+HEIC_INSTALL = "pip install 'maskwright[heic]'"
+
+_HEIC_READ = find_spec("pillow_heif") is not None
+
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".tif", ".tiff", ".webp", ".bmp", ".dib", ".gif"),
     *(".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".avif"),
+    *(HEIC if _HEIC_READ else ()),
 )
 """Suffixes by which `find_images` finds images in folders and patterns; reading goes by content."""
 
 UNREAD = (
-    ".heic",
-    ".heif",
-    ".hif",
-    ".jxl",
-    ".dng",
-    ".cr2",
-    ".cr3",
-    ".nef",
-    ".arw",
-    ".czi",
-    ".nd2",
-    ".lif",
-    ".psd",
-    ".svg",
+    *(() if _HEIC_READ else HEIC),
+    *(".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".czi", ".nd2", ".lif", ".psd", ".svg"),
 )
 """Suffixes of images that are not read, which are named where a folder has some."""
 
@@ -78,13 +75,15 @@ def _expand(source: str, notes: list[str] | None) -> list[str | Path]:
         other = [p for p in every if p.suffix.lower() in UNREAD and p.name[0] != "." and p.is_file()]
         left = f"{counted(len(other), 'image')} of kinds that are not read" if other else ""
         left += f": {', '.join(p.name for p in other[:3])}{' ...' if len(other) > 3 else ''}" if other else ""
+        how = f"or read HEIC: {HEIC_INSTALL}" if any(p.suffix.lower() in HEIC for p in other) else ""
+        export = f"xport them as JPEG or PNG{', ' + how if how else ''}."
         if not inside:
             deeper = next((p for p in every if p.is_dir() and any(map(_looks_like_image, p.iterdir()))), None)
             hint = f" Its folders have some, such as {deeper.name}: give the pattern '{path}/**/*'." if deeper else ""
-            hint += f" It holds {left}; export them as JPEG or PNG." if other else ""
+            hint += f" It holds {left}; e{export}" if other else ""
             raise ImageError(f"{source}: no image in this folder (looked for {', '.join(SUFFIXES)}).{hint}")
         if other and notes is not None:
-            notes.append(f"Left out of {source}: {left}. Export them as JPEG or PNG.")
+            notes.append(f"Left out of {source}: {left}. E{export}")
         return list(inside)
     if path.is_file():
         return _listed(path) if path.suffix.lower() == ".txt" else [path]

@@ -16,9 +16,9 @@ from PIL import Image
 from PIL import ImageFile as PillowFile
 
 from maskwright.errors import ImageError
-from maskwright.media import tiff
-from maskwright.media.damage import check_jpeg, check_png, deep_png, is_deep_png, late_exif
-from maskwright.media.sources import Source, one_line, open_source
+from maskwright.media import deep, tiff
+from maskwright.media.damage import check_jpeg, check_png, late_exif
+from maskwright.media.sources import HEIC_INSTALL, Source, one_line, open_source
 from maskwright.types import Size
 
 MAX_PIXELS = 200_000_000
@@ -46,7 +46,8 @@ class Stored:
 
     image: of 8 bits a channel and less, in one of Pillow's modes; or values: of more, (H, W) or (H, W, C), C 2 to 4,
     any whole numbers or floats. alpha: the last channel of the values is opacity. inverted: the lowest value is white.
-    top: the highest value that its bits can hold, where these are fewer than those of the numbers.
+    top: the highest value that its bits can hold, where these are fewer than those of the numbers. cut: bits of a
+    channel of the file, where only 8 of them can be read.
     """
 
     image: Image.Image | None = None
@@ -54,6 +55,7 @@ class Stored:
     alpha: bool = False
     inverted: bool = False
     top: int | None = None
+    cut: int | None = None
 
     @property
     def clear(self) -> bool:
@@ -64,6 +66,12 @@ class Stored:
         if "A" in self.image.getbands() and self.image.mode != "LAB":  # whose A is from green to red
             return int(np.asarray(self.image.getchannel("A")).min()) < 255
         return "transparency" in self.image.info
+
+    def parts(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """The values as colours (H, W, C) and opacity (H, W, 1), None where all is opaque."""
+        assert self.values is not None
+        values = self.values if self.values.ndim == 3 else self.values[:, :, None]
+        return (values[:, :, :-1], values[:, :, -1:]) if self.alpha else (values, None)
 
     @property
     def size(self) -> Size:
@@ -216,7 +224,7 @@ class ImageFile:
     def _is_deep(self) -> bool:
         if self._pillow is None:
             return str(self._directories[0].dtype) != "uint8"
-        return is_deep(self._pillow.mode) or (self.kind == "PNG" and is_deep_png(self._pillow))
+        return is_deep(self._pillow.mode) or deep.depth(self._pillow, self.stream) > 8
 
     @property
     def mode(self) -> str:
@@ -265,6 +273,8 @@ class ImageFile:
             values = _turned(tiff.read(page), turn)
         if channels == 4 and not alpha:
             values = values[:, :, :3]
+        if page.premultiplied and values.dtype != np.uint8:
+            values = _divided(values)
         return Stored(values=values, alpha=alpha, inverted=page.inverted)
 
     def _by_pillow(self, page: int, upright: bool) -> Stored:
@@ -275,23 +285,32 @@ class ImageFile:
             index = self._directory(page).index if self.kind == "TIFF" else page - 1
             if index or image.tell() != index:
                 image.seek(index)
+            turn = self.turn(page) if upright != (self.kind == "TIFF") else 1  # of a TIFF Pillow applies it
+            turn = _BACK.get(turn, turn) if self.kind == "TIFF" else turn
             if self.kind == "PNG":
                 check_png(self.stream)
-                values = deep_png(self._pillow, self.stream)
-                if values is not None:
-                    values = _turned(values, self.turn(page) if upright else 1)
-                    return Stored(values=values, alpha=values.shape[2] in (2, 4))
+            bits, packed = self._bits(page)
+            numbers = deep.decoded(self._pillow, self.stream)
+            if numbers is not None:
+                values = _turned(numbers.values, turn)
+                alpha = values.ndim == 3 and values.shape[2] in (2, 4)
+                return Stored(values=values, alpha=alpha, inverted=numbers.inverted, top=numbers.top)
             inverted = self.kind == "TIFF" and image.mode.startswith("I;16") and self._directory(page).inverted
             image.load()
             if self.kind in ("JPEG", "MPO"):
                 check_jpeg(image, self.stream)
-            turn = self.turn(page) if upright != (self.kind == "TIFF") else 1  # of a TIFF Pillow has applied it
-            turn = _BACK.get(turn, turn) if self.kind == "TIFF" else turn
             image = image if turn == 1 else image.transpose(_TURNS[turn])
             if not is_deep(image.mode):
-                return Stored(image)
-            packed = self.kind == "TIFF" and self._directory(page).values(258) == (12,)
+                return Stored(image, cut=bits if bits > 8 else None)
             return Stored(values=np.asarray(image), inverted=inverted, top=4095 if packed else None)
+
+    def _bits(self, page: int) -> tuple[int, bool]:
+        """Bits of a channel that the header states, before it is decoded; and whether they are 12, packed in a TIFF."""
+        assert self._pillow is not None
+        if self.kind != "TIFF":
+            return deep.depth(self._pillow, self.stream), False
+        bits = self._directory(page).values(258)
+        return max(bits, default=1), bits == (12,)
 
 
 @contextmanager
@@ -313,9 +332,12 @@ def _format(stream: IO[bytes], name: str) -> tuple[str, Any]:
     `PIL.Image.open` would apply Pillow's pixel limit, which holds for the whole process and so must not be changed
     here; the readers of the formats do not.
     """
-    prefix = stream.read(16)
+    head = stream.read(64)
+    prefix = head[:16]
     if not prefix:
         raise ImageError(f"{name}: expected an image, the file is empty (0 bytes). Fetch or export it again.")
+    if prefix[4:8] == b"ftyp" and b"avif" not in head and any(brand in head for brand in _HEIF):
+        return "HEIF", _heif(name)
     Image.init()
     for kind in _FORMATS:
         if kind not in Image.OPEN:
@@ -324,10 +346,20 @@ def _format(stream: IO[bytes], name: str) -> tuple[str, Any]:
         taken = accept is None or accept(prefix)
         if taken and not isinstance(taken, str):  # a str says why this installation cannot read the format
             return kind, factory
-    if prefix[4:8] == b"ftyp" and prefix[8:12] in _HEIF:
-        raise ImageError(f"{name}: HEIC is not read. Export it as JPEG or PNG (phones: the setting 'most compatible').")
     formats = ", ".join(_FORMATS)
     raise ImageError(f"{name}: not an image this package reads ({formats}); it begins with {prefix!r}.")
+
+
+def _heif(name: str) -> Any:
+    """pillow-heif's reader, without making it one of Pillow's for the whole process."""
+    try:
+        from pillow_heif.as_plugin import HeifImageFile
+    except ImportError as error:
+        raise ImageError(
+            f"{name}: HEIC is read by a package that is not installed: {HEIC_INSTALL}. Or export the image as JPEG or "
+            "PNG (phones: the setting 'most compatible')."
+        ) from error
+    return HeifImageFile
 
 
 def _hidden(page: tiff.Page) -> int:
@@ -341,6 +373,15 @@ def _hidden(page: tiff.Page) -> int:
         return 0
     stated = next((line[7:] for line in lines if line.startswith(b"images=")), b"1")
     return int(stated[:9]) - 1 if stated[:9].isdigit() else 0
+
+
+def _divided(values: NDArray[Any]) -> NDArray[Any]:
+    """Values (H, W, C) with their colours divided by the opacity, by which they were multiplied."""
+    full = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
+    opacity = np.where(values[:, :, -1:] > 0, values[:, :, -1:] / full, 1.0)
+    colours = np.clip(values[:, :, :-1] / opacity, -full, full)
+    colours = colours if values.dtype.kind == "f" else np.rint(colours)
+    return np.concatenate([colours.astype(values.dtype), values[:, :, -1:]], axis=2)
 
 
 def _turned(values: NDArray[Any], turn: int) -> NDArray[Any]:

@@ -105,6 +105,11 @@ class Page:
         return any(v in (1, 2) for v in self.values(_EXTRA))
 
     @property
+    def premultiplied(self) -> bool:
+        """Whether the colours are multiplied by the opacity."""
+        return 1 in self.values(_EXTRA)
+
+    @property
     def ours(self) -> bool:
         """Whether `read` is to read it, not Pillow: grey and RGB of more than 8 bits, and channels without a colour."""
         colours = self.value(_COLOURS, 1)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from maskwright.predictor.options import FindOptions, intensity_of
 from maskwright.predictor.predictor import Predictor
 from maskwright.results.outputs import WRITERS, LoadedImage, RunImage, Writer, parse_kinds, printable, run_images
 from maskwright.results.prediction import LARGER, MISSING, Prediction, reached
-from maskwright.types import Classes
+from maskwright.types import FULL, Classes, Intensity
 from maskwright.wording import counted
 
 
@@ -152,7 +153,7 @@ def predict_files(
                 note(image)
         worker.close()
     result.seconds = time.perf_counter() - start
-    result.notes = (*notes, *worker.told.notes(intensity_of(predictor, options.find)))
+    result.notes = (*notes, *worker.told.notes(worker.intensity))
     return result
 
 
@@ -234,6 +235,12 @@ class _Worker:
     told: media.Readings = field(default_factory=media.Readings)
     stack: tuple[Path | str, media.ImageFile] | None = None
     opened: ExitStack = field(default_factory=ExitStack)
+    of_stack: Intensity = FULL
+
+    @property
+    def intensity(self) -> Intensity:
+        """How images with more than 8 bits become 0..255."""
+        return intensity_of(self.predictor, self.options.find)
 
     def batch(self, batch: Sequence[RunImage]) -> Iterator[Done | Failed]:
         """Read, predict and write these images; results in their order."""
@@ -250,12 +257,12 @@ class _Worker:
     def read(self, item: RunImage) -> LoadedImage | Failed:
         """The image, or why there is none."""
         try:
-            intensity, most = intensity_of(self.predictor, self.options.find), self.options.max_pixels
+            intensity, most = self.intensity, self.options.max_pixels
             if item.page is None:
                 pixels = media.read_image(item.source, max_pixels=most, intensity=intensity, told=self.told)
             else:
                 stored = self.pages(item.source).decode(item.page, most)
-                pixels = media.rgb_of(stored, intensity, item.shown, self.told)
+                pixels = media.rgb_of(stored, self.of_stack, item.shown, self.told)
         except (ImageError, OSError) as error:
             return _failed(item.shown, error)
         return LoadedImage(item, pixels, self.options.colour)
@@ -264,8 +271,10 @@ class _Worker:
         """The file, which stays open until another is asked for: frames of an animation build on the one before."""
         if self.stack is None or self.stack[0] != source:
             self.close()
-            self.stack = source, self.opened.enter_context(media.opened(source))
-            self.told.look_beside(self.stack[1])
+            file = self.opened.enter_context(media.opened(source))
+            self.of_stack = media.measured(partial(media.all_pages, file, self.options.max_pixels), self.intensity)
+            self.stack = source, file
+            self.told.look_beside(file)
         return self.stack[1]
 
     def close(self) -> None:

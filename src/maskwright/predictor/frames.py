@@ -32,14 +32,23 @@ def frames_of(source: Any, intensity: Intensity, told: media.Readings) -> Iterat
 
     source: the path of a video, a folder, pattern or list of images (see `media.find_images`) or a stack of pages, each
     page a frame; or anything that gives images one by one, as `Predictor.predict` takes them.
+    Where the intensity is of the whole video, it is read twice before; ConfigError where it can be read only once.
     """
     if isinstance(source, (str, os.PathLike)):
         if Path(source).suffix.lower() in VIDEO_SUFFIXES:
             yield from _of_video(Video(source), told)
         else:
+            intensity = media.measured(lambda: (stored for stored, _ in _pages(source)), intensity)
             images = _of_files(source, intensity, told)
             yield from (VideoFrame(image, index, name=name) for index, (image, name) in enumerate(images))
     elif isinstance(source, Iterable):
+        if intensity.per == "video" and iter(source) is source:
+            raise ConfigError(
+                "Percentiles of a whole video need its frames twice, and these are given once: give a list, a folder "
+                "or a stack, or the intensity values:LOW..HIGH.",
+                options=("intensity",),
+            )
+        intensity = media.measured(lambda: map(media.stored_of, source), intensity)
         for index, image in enumerate(source):
             yield VideoFrame(media.as_image(image, intensity=intensity, told=told), index)
     else:
@@ -56,8 +65,17 @@ def _of_files(
     source: str | os.PathLike[str], intensity: Intensity, told: media.Readings
 ) -> Iterator[tuple[ImageArray, str]]:
     """Each page of each file, with its name."""
-    for file in media.find_images(source):
-        with media.opened(file) as stored:
-            for page in range(1, stored.pages + 1):
-                yield media.rgb_of(stored.decode(page, media.MAX_PIXELS), intensity, stored.name, told), stored.name
-            told.look_beside(stored)
+    last: media.ImageFile | None = None
+    for stored, file in _pages(source):
+        if file is not last:
+            told.look_beside(file)
+        last = file
+        yield media.rgb_of(stored, intensity, file.name, told), file.name
+
+
+def _pages(source: str | os.PathLike[str]) -> Iterator[tuple[media.Stored, media.ImageFile]]:
+    """The pixels of each page of each file."""
+    for path in media.find_images(source):
+        with media.opened(path) as file:
+            for stored in media.all_pages(file):
+                yield stored, file

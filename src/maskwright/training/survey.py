@@ -22,7 +22,7 @@ from maskwright.ops.warp import input_size, padded_size
 from maskwright.training.compute import Device
 from maskwright.training.config import TrainConfig
 from maskwright.training.network import Start, input_spec
-from maskwright.types import InputSpec, IntArray, Size, sides
+from maskwright.types import FULL, InputSpec, IntArray, Size, sides
 
 Array = NDArray[np.float64]
 
@@ -34,15 +34,19 @@ LOOKED, DECODED = (
 
 
 class Deep(NamedTuple):
-    """The values of an image with more than 8 bits. full: they are those of 16 bits and use most of their range."""
+    """The values of an image with more than 8 bits. top: the highest that they can be, at most 65535; 0: not known.
+
+    full: they use most of their range.
+    """
 
     numbers: str
     low: float
     high: float
+    top: int
 
     @property
     def full(self) -> bool:
-        return self.numbers == "uint16" and self.high - self.low >= 2**15
+        return self.top > 0 and self.high - self.low >= self.top / 2
 
     def __str__(self) -> str:
         return f"{self.numbers}, most values in {self.low:.6g}..{self.high:.6g}"
@@ -120,10 +124,11 @@ class Survey:
             try:
                 with media.opened(self.dataset.path(i)) as file:
                     looked += 1
-                    if file.deep and len(deep) < DECODED and (values := file.decode().values) is not None:
+                    if file.deep and len(deep) < DECODED and (values := (stored := file.decode()).values) is not None:
+                        top = stored.top or (65535 if values.dtype == np.uint16 else 0)
                         finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
                         low, high = np.percentile(finite, (1, 99.8)) if finite.size else (0, 0)
-                        deep.append(Deep(values.dtype.name, float(low), float(high)))
+                        deep.append(Deep(values.dtype.name, float(low), float(high), top))
             except (ImageError, DataError, OSError):  # found and named where the image is used
                 continue
         return looked, deep
@@ -169,3 +174,20 @@ def _edge(sizes: Array, spec: InputSpec) -> Array:
     if spec.fit == "stretch":
         return np.asarray(np.sqrt(sizes.prod(axis=1)), np.float64)
     return np.asarray(sizes.max(axis=1) if spec.fit == "letterbox" else sizes.min(axis=1), np.float64)
+
+
+def stack_notes(*sets: Dataset | None) -> tuple[str, ...]:
+    """Sentences about image files that hold more than the page that is learnt from, by their headers."""
+    told = media.Readings()
+    for data in sets:
+        if data is None or data.root is None:
+            continue
+        for i in range(len(data)):
+            if data.path(i).suffix.lower() in (".jpg", ".jpeg"):  # has no pages, and there may be very many
+                continue
+            try:
+                with media.opened(data.path(i)) as file:
+                    told.look(file)
+            except (ImageError, OSError):  # named where the image is used
+                continue
+    return told.notes(FULL)

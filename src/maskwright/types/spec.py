@@ -18,13 +18,17 @@ class Intensity(Section):
 
     rule: "full" scales 0..65535, the range of 16 bits, the same for every image; "values" scales the stored values
         low..high, the same for every image (a camera of 12 bits: 0..4095); "percentiles" scales what lies between the
-        percentiles low and high of each image. Values beyond both ends become black and white.
-    As text, `parse`: "full", "bits:12", "values:0..4095", "percentiles" (1 to 99.8) or "percentiles:1..99.8".
+        percentiles low and high. Values beyond both ends become black and white.
+    per: whose percentiles: of each "image", or of a whole "video", a stack or the frames that are followed, so that
+        brightness does not change from frame to frame. An image that is read on its own is a video of one frame.
+    As text, `parse`: "full", "bits:12", "values:0..4095", "percentiles" (1 to 99.8), "percentiles:1..99.8",
+    "percentiles:video" or "percentiles:1..99.8:video".
     """
 
     rule: IntensityRule = "full"
     low: float = 0.0
     high: float = 65535.0
+    per: Literal["image", "video"] = "image"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,6 +40,8 @@ class Intensity(Section):
             raise ConfigError(
                 f"Intensity: percentiles lie in 0..100, got {self.low:g} and {self.high:g}.", options=_HOW
             )
+        if self.per == "video" and self.rule != "percentiles":
+            raise ConfigError("Intensity: percentiles alone can be those of a whole video.", options=_HOW)
 
     @classmethod
     def of_bits(cls, bits: int) -> Self:
@@ -47,7 +53,10 @@ class Intensity(Section):
     @classmethod
     def parse(cls, text: str) -> Self:
         """From its text, see above. Raises ConfigError."""
-        rule, _, rest = text.strip().partition(":")
+        plain = text.strip()
+        if plain.startswith("percentiles:") and plain.endswith(":video"):
+            return replace(cls.parse(plain.removesuffix(":video")), per="video")
+        rule, _, rest = plain.partition(":")
         if rule == "bits" and rest.isascii() and rest.isdigit():
             return cls.of_bits(int(rest[:9]))
         if rule in ("full", "percentiles") and not rest:
@@ -55,8 +64,8 @@ class Intensity(Section):
         ends = re.fullmatch(rf"({_NUMBER})\.\.({_NUMBER})", rest)
         if rule not in ("values", "percentiles") or ends is None:
             raise ConfigError(
-                f"'{text[:60]}' is no intensity: expected full, bits:12, values:0..4095, percentiles or "
-                "percentiles:1..99.8.",
+                f"'{text[:60]}' is no intensity: expected full, bits:12, values:0..4095, percentiles, "
+                "percentiles:1..99.8, or one of these two with :video behind it.",
                 options=_HOW,
             )
         return cls("values" if rule == "values" else "percentiles", float(ends[1]), float(ends[2]))
@@ -67,7 +76,8 @@ class Intensity(Section):
         return cls.parse(given) if isinstance(given, str) else given
 
     def __str__(self) -> str:
-        return self.rule if self.rule == "full" else f"{self.rule}:{self.low:.10g}..{self.high:.10g}"
+        ends = "" if self.rule == "full" else f":{self.low:.10g}..{self.high:.10g}"
+        return f"{self.rule}{ends}{':video' if self.per == 'video' else ''}"
 
 
 FULL = Intensity()

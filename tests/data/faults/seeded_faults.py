@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from maskwright.data import synthetic
@@ -235,6 +236,15 @@ def _cmyk(folder: Path, content: Content) -> None:
     content["images"][5]["file_name"] = "0005.jpg"
 
 
+def _cmyk16(folder: Path, content: Content) -> None:
+    with Image.open(folder / "images/0005.png") as image:
+        inks = np.asarray(image.convert("CMYK")).astype(np.uint16) * 257
+    tifffile = pytest.importorskip("tifffile", reason="it comes with scikit-image")
+    tifffile.imwrite(folder / "images/0005.tif", inks, photometric="separated")
+    (folder / "images/0005.png").unlink()
+    content["images"][5]["file_name"] = "0005.tif"
+
+
 def _clear(image: Image.Image) -> Image.Image:
     out = image.convert("RGBA")
     out.putpixel((0, 0), (1, 2, 3, 100))
@@ -386,6 +396,7 @@ SEEDS: Mapping[str, Seed] = {
     "alpha-channel": Seed(lambda f, c: repaint(f, "0005.png", _clear)),
     "deep-image": Seed(lambda f, c: _deep(f, 65535), _only({"mixed-colour"})),
     "cmyk-image": Seed(_cmyk),
+    "cut-depth": Seed(_cmyk16, _only({"cmyk-image"})),
     "mixed-colour": Seed(lambda f, c: repaint(f, "0005.png", lambda p: p.convert("L"))),
     "large-image": Seed(_large),
     "wrong-suffix": Seed(lambda f, c: repaint(f, "0005.png", lambda p: p, format="BMP")),

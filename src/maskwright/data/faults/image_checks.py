@@ -24,9 +24,10 @@ _SUFFIXES = {
     "WEBP": (".webp",),
     "BMP": (".bmp", ".dib"),
     "GIF": (".gif",),
-    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
     "JPEG2000": (".jp2", ".j2k", ".jpx"),
     "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif", ".hif"),
 }
 
 
@@ -80,12 +81,13 @@ def sizes(image: CheckedImage, look: ImageLook) -> Findings:
 def contents(image: CheckedImage, look: ImageLook) -> Findings:
     suffix, kind = PurePosixPath(image.name).suffix.lower(), f"{look.kind}, mode {look.mode}"
     deep = look.deep
-    dim = deep is not None and deep.numbers == "uint16" and 0 < deep.most - deep.least < 2**14
+    dim = deep is not None and deep.top > 0 and 0 < deep.most - deep.least < deep.top / 4
     for fault, is_so, text in (
         ("blank-image", look.blank, "all pixels are the same"),
         ("multi-frame-image", look.frames > 1, f"{look.frames} frames"),
         ("deep-image", deep is not None, "" if deep is None else f"{look.kind}, {deep.words}"),
-        ("dim-image", dim, "" if deep is None else f"{deep.words} of 0..65535"),
+        ("cut-depth", look.cut is not None, f"{look.kind}, {look.cut} bits, mode {look.mode}"),
+        ("dim-image", dim, "" if deep is None else f"{deep.words} of 0..{deep.top}"),
         ("alpha-channel", look.clear, kind),
         ("cmyk-image", look.mode == "CMYK", look.kind),
         ("large-image", look.size[0] * look.size[1] > _LARGE, of_size(look.size)),

@@ -28,12 +28,14 @@ _SIDE = 32  # of the small grey image that similar images are found by
 
 @dataclass(frozen=True, slots=True)
 class Deep:
-    """Values with more than 8 bits: NumPy's name of the numbers, least and highest, and how many are not finite."""
+    """Values with more than 8 bits: NumPy's name of the numbers, least and highest, how many are not finite, and the
+    highest that they can be, at most 65535; 0: not known."""
 
     numbers: str
     least: float
     most: float
     holes: int
+    top: int
 
     @property
     def words(self) -> str:
@@ -46,11 +48,11 @@ class Deep:
 class ImageLook:
     """The facts of one image file. problem: why it cannot be used (fault, message), or None.
 
-    kind, mode: Pillow's words for the format and the channels. size: (H, W) as it is read, upright; stored: before the
-    EXIF turn. turn: EXIF orientation, 1 upright. frames: pages of the file. deep: the numbers of an image with more
-    than 8 bits, else None. clear: some pixel is not opaque. grey, blank: of the pixels. digest, pixels:
-    hashes of the bytes and of the RGB values; an empty one is unknown and equals no other. sketch: 64 bits that
-    similar images share; small: (16, 16) uint8 grey.
+    kind, mode: Pillow's words for the format and the channels. size: (H, W) as it is read, upright; stored: before
+    the EXIF turn. turn: EXIF orientation, 1 upright. frames: pages of the file. deep: the numbers of an image with
+    more than 8 bits, else None; cut: its bits, where 8 of them can be read. clear: some pixel is not opaque. grey,
+    blank: of the pixels. digest, pixels: hashes of the bytes and of the RGB values; an empty one is unknown and
+    equals no other. sketch: 64 bits that similar images share; small: (16, 16) uint8 grey.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class ImageLook:
     turn: int = 1
     frames: int = 1
     deep: Deep | None = None
+    cut: int | None = None
     clear: bool = False
     grey: bool = False
     blank: bool = False
@@ -176,7 +179,7 @@ def look(path: Path) -> ImageLook:
                 return ImageLook(path, ("oversized-image", text), **known)
             pixels = file.decode()
             known |= _of_pixels(media.rgb_of(pixels, media.PERCENTILES, path.name))
-            known |= {"clear": pixels.clear, "deep": _deep(pixels), "frames": file.pages}
+            known |= {"clear": pixels.clear, "deep": _deep(pixels), "cut": pixels.cut, "frames": file.pages}
     except ImageError as error:
         fault = "truncated-image" if error.code == "damaged-pixels" else "unreadable-image"
         text = str(error)
@@ -188,9 +191,10 @@ def _deep(pixels: media.Stored) -> Deep | None:
     """The numbers of an image with more than 8 bits, without its opacity."""
     if pixels.values is None or pixels.values.dtype == np.uint8:
         return None
-    values = pixels.values[..., :-1] if pixels.alpha else pixels.values
+    values, _ = pixels.parts()
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    return Deep(str(values.dtype), finite.min().item(), finite.max().item(), values.size - finite.size)
+    top = pixels.top or (65535 if values.dtype == np.uint16 else 0)
+    return Deep(str(values.dtype), finite.min().item(), finite.max().item(), values.size - finite.size, top)
 
 
 def without_tag(look: ImageLook, *, upright: bool) -> ImageLook:

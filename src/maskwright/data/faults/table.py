@@ -115,6 +115,8 @@ IMAGES = (
     note("alpha-channel", "The image has transparency; it is laid over white.", advice="Fine if white is right."),
     note("deep-image", "The image has more than 8 bits a channel; it is scaled to 8 by the model's intensity.",
          advice="Choose an intensity where signed or float values have a known black and white."),
+    note("cut-depth", "The image has more than 8 bits a channel, of which 8 can be read.",
+         advice="Write it as TIFF or PNG of 16 bits where the finer steps matter."),
     note("cmyk-image", "The image is in printing colours (CMYK).", advice="Convert it to RGB and look at it."),
     note("mixed-colour", "Some images are grey, others coloured.", advice="Fine if both kinds occur in use."),
     note("large-image", "The image is large; it is shrunk for training.",
