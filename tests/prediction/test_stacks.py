@@ -3,18 +3,21 @@
 import base64
 import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from tests.reference.brightness import Brightness
 
 from maskwright.errors import ConfigError, ImageError
-from maskwright.media import find_images
+from maskwright.media import find_images, sources
 from maskwright.prediction.batch import BatchResult, RunOptions, predict_files
 from maskwright.predictor.options import FindOptions, LoadOptions
 from maskwright.results.outputs import WRITERS
+from maskwright.results.prediction import Prediction
 from maskwright.types import Intensity
 
 
@@ -66,7 +69,11 @@ def test_damage_of_one_page_is_named(tmp_path: Path) -> None:
     assert "damaged" in done.failed[0].reason
 
 
-def test_what_a_folder_holds_and_is_not_read_is_named(tmp_path: Path) -> None:
+def test_what_a_folder_holds_and_is_not_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HEIC as where its package is not installed."""
+    monkeypatch.setattr(sources, "SUFFIXES", tuple(s for s in sources.SUFFIXES if s not in sources.HEIC))
+    monkeypatch.setattr(sources, "UNREAD", (*sources.UNREAD, *sources.HEIC))
+    monkeypatch.setitem(sys.modules, "pillow_heif.as_plugin", None)
     for name in ("b.jfif", "c.jpe", "d.pnm", "e.mpo"):
         Image.new("RGB", (9, 8)).save(tmp_path / name, "PPM" if name == "d.pnm" else "JPEG")
     (tmp_path / "f.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(8))
@@ -74,8 +81,9 @@ def test_what_a_folder_holds_and_is_not_read_is_named(tmp_path: Path) -> None:
     assert [Path(d.source).name for d in done.done] == ["b.jfif", "c.jpe", "d.pnm", "e.mpo"]
     assert "Left out of" in done.notes[0]
     assert "1 image of kinds that are not read: f.heic" in done.summary()
+    assert "or read HEIC: pip install 'maskwright[heic]'." in done.summary()
     alone = run([tmp_path / "f.heic"], tmp_path / "out2").failed
-    assert "HEIC is not read. Export it as JPEG or PNG" in alone[0].reason
+    assert "pip install 'maskwright[heic]'. Or export the image as JPEG or PNG" in alone[0].reason
 
 
 def test_a_folder_of_folders_names_the_pattern(tmp_path: Path) -> None:
@@ -124,3 +132,23 @@ def test_frames_of_one_clip_get_names_of_one_pattern(tmp_path: Path) -> None:
     run([tmp_path / "a", tmp_path / "b"], tmp_path / "out", save=("json",))
     names = sorted(p.stem for p in (tmp_path / "out/json").iterdir())
     assert names == ["a__0001", "a__0002", "b__0001", "b__0003"]
+
+
+def test_a_stack_is_stretched_by_its_own_values_together(tmp_path: Path) -> None:
+    """Page by page each would have the same contrast."""
+    levels = np.linspace(0, 1, 270).reshape(9, 30)
+    pages = [Image.fromarray((1000 + 4000 * share * levels).astype(np.uint16)) for share in (1, 0.5)]
+    pages[0].save(tmp_path / "s.tif", save_all=True, append_images=pages[1:])
+    seen: list[int] = []
+
+    class Seeing(Brightness):
+        def _one(self, pixels: NDArray[np.uint8]) -> Prediction:
+            seen.append(int(pixels.max()))
+            return super()._one(pixels)
+
+    for text in ("percentiles:0..100", "percentiles:0..100:video"):
+        find = FindOptions(intensity=text)
+        options = RunOptions(save=("json",), find=find)
+        done = predict_files(Seeing(), [tmp_path / "s.tif"], tmp_path / text[-5:], options)  # type: ignore[arg-type]
+    assert seen == [255, 255, 255, 128]
+    assert any("the percentiles of their whole video, 0 and 100" in note for note in done.notes)
