@@ -260,7 +260,7 @@ def test_evaluate_measures_a_result_file(images: Path, tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "but the result is of" in done.stderr
     done = command(*words, "--score", "0.5")
-    assert "belong to --metric nuclei" in done.stderr
+    assert "belongs to --metric nuclei" in done.stderr
 
 
 def test_evaluate_refuses_to_write_over_files_before_it_begins(

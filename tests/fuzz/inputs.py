@@ -230,6 +230,28 @@ def results(folder: Path) -> list[Case]:
     return [alone(folder / "masks.json"), alone(folder / "boxes.json")]
 
 
+def tracks(folder: Path) -> list[Case]:
+    """Ground truth of the Cell Tracking Challenge with its results: label images and tables of tracks."""
+    for kind, stem, table in (("GT/TRA", "man_track", "man_track.txt"), ("RES", "mask", "res_track.txt")):
+        place = folder / f"01_{kind}"
+        for t in range(3):
+            values = np.zeros(SIZE, np.uint16)
+            values[2:9, 3 + t : 9 + t], values[12:17, 5:9] = (1 if t < 2 else 3), 2
+            media.write_image(place / f"{stem}{t:03d}.png", values)
+            (place / f"{stem}{t:03d}.png").rename(place / f"{stem}{t:03d}.tif")
+        (place / table).write_text("1 0 1 0\n2 0 2 0\n3 2 2 1\n")
+    return [Case(folder, matching(folder, ["**/*.txt", "**/*.txt", "**/*.tif"]), "ctc")]
+
+
+def track_lists(folder: Path) -> list[Case]:
+    """A YouTube-VIS result list for the data set `clips` in the same folder."""
+    formats.save(folder / "truth.json", clips(folder / "source"), "youtube_vis")
+    rows = json.loads((folder / "truth.json").read_text())["annotations"]
+    kept = ("video_id", "category_id", "segmentations")
+    (folder / "tracks.json").write_text(json.dumps([{**{k: r[k] for k in kept}, "score": 0.5} for r in rows]))
+    return [alone(folder / "tracks.json")]
+
+
 def predictions(folder: Path) -> list[Case]:
     """Saved predictions with masks and with landmarks."""
     cases = []

@@ -54,6 +54,18 @@ def result_list(case: Case, out: Path, rng: Random) -> list[Verb]:
     return [partial(evaluate_results, case.place, case.place.parent / "annotations.json", metrics=metrics)]
 
 
+def tracks(case: Case, out: Path, rng: Random) -> list[Verb]:
+    """The ground truth as a data set, and the results on it."""
+    return [
+        ["data", "check", str(case.place), "--format", "ctc"],
+        partial(evaluate_results, case.place, case.place, data_format="ctc", metrics=("ctc", "hota")),
+    ]
+
+
+def track_list(case: Case, out: Path, rng: Random) -> list[Verb]:
+    return [partial(evaluate_results, case.place, case.place.parent / "truth.json", metrics=("youtube_vis", "hota"))]
+
+
 def prediction(case: Case, out: Path, rng: Random) -> list[Verb]:
     def again() -> None:
         found = Prediction.load(case.place)
@@ -92,6 +104,8 @@ READERS = {
     "images": Reader(inputs.images, image),
     "lists": Reader(inputs.image_lists, image_list),
     "results": Reader(inputs.results, result_list),
+    "ctc": Reader(inputs.tracks, tracks),
+    "track_lists": Reader(inputs.track_lists, track_list),
     "predictions": Reader(inputs.predictions, prediction),
     "settings": Reader(inputs.configs, config),
 }

@@ -47,8 +47,13 @@ OF_MODELS = (
 
 `maskwright evaluate --data instances_val2017.json --results results.json`
 
+`maskwright evaluate --data valid/instances.json --model yolact_edge_vid_r50 --metric hota --metric key_frames`
+
+`maskwright evaluate --data Fluo-N2DL-HeLa --results Fluo-N2DL-HeLa --metric ctc`
+
 Prints AP and AR of boxes and masks, a table by class and the time of each stage; `--metric nuclei` adds
-TP / (TP + FP + FN) of disjoint masks at IoU 0.5 to 0.95, as the Data Science Bowl and StarDist report it. Exit code 1:
+TP / (TP + FP + FN) of disjoint masks at IoU 0.5 to 0.95, as the Data Science Bowl and StarDist report it. In videos
+whose objects have track ids the model follows the objects, and their tracks are measured. Exit code 1:
 images were left out because of --skip; they are listed."""
 )
 @joined(load=loader, masks=mask_options)
@@ -62,7 +67,9 @@ def evaluate(
     results: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.json", help="Measure this COCO result file, of whatever program, instead of a model."
+            metavar="FILE.json|DIR",
+            help="Measure these results, of whatever program, instead of a model: a COCO result file; tracks in videos "
+            "as a YouTube-VIS result file, or a folder with 01_RES (Cell Tracking Challenge).",
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N images.")] = None,
@@ -87,7 +94,12 @@ def evaluate(
     skip: Annotated[bool, typer.Option("--skip", help="Leave out images that cannot be read, and list them.")] = False,
     metrics: Annotated[
         list[str] | None,
-        typer.Option("--metric", metavar="NAME", help="What to measure: coco (always), nuclei. Repeatable."),
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="What to measure: coco (always), nuclei; in videos youtube_vis, hota, ctc, key_frames. Repeatable.  "
+            "[default: coco; in videos with tracks youtube_vis and hota, for cells ctc as well]",
+        ),
     ] = None,
     metric_score: Annotated[
         float | None,
@@ -96,8 +108,8 @@ def evaluate(
             min=0,
             max=1,
             metavar="0..1",
-            help="Lowest score that counts for --metric nuclei.  [default: that of `maskwright predict`; 0.5 with "
-            "--results]",
+            help="Lowest score that counts for --metric nuclei, hota and ctc.  [default: that of `maskwright predict`; "
+            "0.5 with --results]",
         ),
     ] = None,
     best_threshold: Annotated[
@@ -124,9 +136,11 @@ def evaluate(
     from maskwright.predictor.options import FindOptions
 
     check_places({"--out": out, "--report": report}, overwrite)
-    scored = [name for name, kind in METRICS.items() if kind.uses_score]
-    if (metric_score is not None or best_threshold) and not set(scored).intersection(metrics or ()):
-        raise ConfigError(f"--score and --best-threshold belong to --metric {' or '.join(scored)}: give that too.")
+    scored = {"--score": [name for name, kind in METRICS.items() if kind.uses_score],
+              "--best-threshold": [name for name, kind in METRICS.items() if kind.best_score]}  # fmt: skip
+    for option, given in (("--score", metric_score is not None), ("--best-threshold", best_threshold)):
+        if given and not set(scored[option]).intersection(metrics or ()):
+            raise ConfigError(f"{option} belongs to --metric {' or '.join(scored[option])}: give that too.")
     asked = {"metrics": metrics, "metric_score": metric_score, "best_threshold": best_threshold or None,
              "max_detections": max_detections}  # fmt: skip
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}

@@ -109,6 +109,8 @@ class Dataset:
     intensity: how images with more than 8 bits are read, see `types.Intensity`.
     semantic_maps: reads the map of an image as `semantic` returns it, or None where it has none; processes that prepare
     images get a copy, so it can be pickled. semantic_classes: the names of its labels, things and stuff.
+    outline_maps: reads the masks of an image's objects where the annotations are but markers of them, None where it has
+    none; can be pickled as well. Data sets without it have the outlines in their annotations.
     doubt: why its objects may not be what was meant, in the words of `data.doubt`; empty where there is no reason.
     """
 
@@ -122,6 +124,7 @@ class Dataset:
     extra: Mapping[str, Any] = field(default_factory=dict)
     semantic_maps: Callable[[ImageRecord], IntArray | None] | None = None
     semantic_classes: Classes | None = None
+    outline_maps: Callable[[ImageRecord], Masks | None] | None = None
     doubt: str = ""
     intensity: Intensity = FULL
 
@@ -149,12 +152,12 @@ class Dataset:
         frame = self.images[i].frame
         if frame is None:
             return ()
-        frames = self._clips[frame.clip]
+        frames = self.clips[frame.clip]
         here = frames.index((frame.index, i))
         return tuple(position for _, position in reversed(frames[max(0, here - count) : here]))
 
     @cached_property
-    def _clips(self) -> dict[Clip, list[tuple[int, int]]]:
+    def clips(self) -> dict[Clip, list[tuple[int, int]]]:
         """(number of the frame, position) of all images of each clip, in order."""
         clips: dict[Clip, list[tuple[int, int]]] = {}
         for position, record in enumerate(self.images):

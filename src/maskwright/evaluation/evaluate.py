@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,17 +18,21 @@ from maskwright.codec import check_number
 from maskwright.data import formats
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
+from maskwright.data.formats.shared.video_results import VideoResults
 from maskwright.data.stats import most_objects, room
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.evaluation.classes import class_notes, match_classes, translated
+from maskwright.evaluation.videos import Pass, followed, metrics_of, opened_results
 from maskwright.metrics import table
 from maskwright.metrics.coco import CocoMetric
 from maskwright.metrics.coco_result import CocoResult
 from maskwright.metrics.metric import GroundTruth, MetricOptions, Result
+from maskwright.predictor.frames import TrackOptions
 from maskwright.predictor.options import FindOptions, given, intensity_of
+from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.timing import StageTimer
 from maskwright.results.prediction import LARGER, MISSING
-from maskwright.types import Classes, Instances
+from maskwright.types import Classes, ImageArray, Instances
 from maskwright.wording import counted
 
 Data = Dataset | str | os.PathLike[str]
@@ -135,10 +139,11 @@ def evaluate(
     limit: int | None = None,
     skip: bool = False,
     class_names: Mapping[str, str] | None = None,
-    metrics: Sequence[str] = table.ALWAYS,
+    metrics: Sequence[str] | None = None,
     metric_score: float | None = None,
     best_threshold: bool = False,
     max_detections: int | None = None,
+    track: TrackOptions | None = None,
     watch: Watch | None = None,
     progress: bool = True,
     **changes: Any,
@@ -151,7 +156,9 @@ def evaluate(
     class_names: the data set's name for a model's class, where they differ. options, or `changes` as keywords: see
     `FindOptions`; score_threshold None takes the lowest score that the model reports, as AP needs low scores too, and
     max_instances None as many as the model reports, or more where an image has more objects than that.
-    metrics: names of `metrics.table.METRICS`; "coco" is always measured. metric_score: the lowest score that counts for
+    metrics: names of `metrics.table.METRICS`; "coco" is always measured, and without names on a data set of videos with
+    track ids the metrics of videos as well. Where metrics of videos are measured, the model follows the objects through
+    each video as `Predictor.track` does, with the options `track`. metric_score: the lowest score that counts for
     metrics that need one decision for every object; None takes the one that predictions show by default.
     best_threshold: measure these at the best score as well. max_detections: of an image and class that count in AP;
     None is COCO's 100, or more where an image has more objects; COCO's own AP then stands beside it.
@@ -169,28 +176,39 @@ def evaluate(
     if not skip:
         dataset.require_files()
     usual = max(lowest, predictor.score_threshold)
-    meters = table.make(metrics, dataset, _options(lowest, usual, metric_score, best_threshold, max_detections))
+    names, video = metrics_of(dataset, metrics, isinstance(predictor, Predictor) and predictor.draws_masks)
+    if video and not isinstance(predictor, Predictor):
+        raise ConfigError(f"{type(predictor).__name__} predicts single images; metrics of videos need a Predictor.")
+    settings = _options(lowest, usual, metric_score, best_threshold, max_detections)
+    meters = table.make(names, dataset, settings)
     timer, start = StageTimer(), time.perf_counter()
     failed: list[tuple[str, str]] = []
     foreign = limited = 0
-    for i in _watched(range(len(dataset)), progress):
+
+    def read(i: int) -> ImageArray | None:
         try:
-            with timer.stage("read"):
-                image = dataset.image(i, told)
+            return dataset.image(i, told)
         except (ImageError, DataError, OSError) as error:
             if not skip:
                 raise
             failed.append((dataset.images[i].file_name, str(error)))
-            continue
-        found = predictor.predict(image, options, timer=timer)
+            return None
+
+    if isinstance(predictor, Predictor) and video:
+        passes = followed(predictor, dataset, options, track, timer, read, settings.score)
+    else:
+        passes = _found(predictor, dataset, options, timer, read)
+    for one in _watched(passes, len(dataset), progress):
         with timer.stage("metric"):
-            known, truth = translated(found, translation, dataset.classes), GroundTruth(dataset, i)
-            for meter in meters.values():
-                meter.update(known, truth)
+            known = translated(one.found, translation, dataset.classes)
+            shown = known if one.shown is one.found else translated(one.shown, translation, dataset.classes)
+            truth = GroundTruth(dataset, one.position, one.since_key)
+            for name, meter in meters.items():
+                meter.update(shown if table.METRICS[name].decided else known, truth)
         if watch is not None:
-            watch(i, image, known)
-        foreign += len(found) - len(known)
-        limited += any(score >= usual for score in getattr(found, "limits", {}).values())
+            watch(one.position, one.image, known)
+        foreign += len(one.found) - len(known)
+        limited += any(score >= usual for score in getattr(one.found, "limits", {}).values())
     if len(failed) == len(dataset):
         raise DataError(f"{dataset.source}: none of its {len(dataset)} images could be read. First: {failed[0][1]}")
     with timer.stage("metric"):
@@ -202,6 +220,22 @@ def evaluate(
     return Evaluation(results, dict(timer.totals), wall, count, tuple(failed), said)
 
 
+def _found(
+    predictor: Predicts,
+    dataset: Dataset,
+    options: FindOptions,
+    timer: StageTimer,
+    read: Callable[[int], ImageArray | None],
+) -> Iterator[Pass]:
+    """Each image by itself."""
+    for i in range(len(dataset)):
+        with timer.stage("read"):
+            image = read(i)
+        if image is not None:
+            found = predictor.predict(image, options, timer=timer)
+            yield Pass(i, image, found, found)
+
+
 def evaluate_results(
     results: str | os.PathLike[str],
     data: Data,
@@ -209,7 +243,7 @@ def evaluate_results(
     *,
     data_format: str | None = None,
     limit: int | None = None,
-    metrics: Sequence[str] = table.ALWAYS,
+    metrics: Sequence[str] | None = None,
     metric_score: float | None = None,
     best_threshold: bool = False,
     max_detections: int | None = None,
@@ -217,16 +251,25 @@ def evaluate_results(
 ) -> Evaluation:
     """Measure a COCO result file, of whatever program, on the data set it belongs to: no model, and no image is read.
 
-    An image without results is one in which nothing was found. metric_score: None takes `SCORE`. watch: is called with
-    the position of each image and what was found in it. The rest is as in `evaluate`; the numbers of the file are
-    measured with all their digits. Raises DataError, naming the row, for results that cannot belong to the data set.
+    results: or tracks, a YouTube-VIS result file or a folder of the Cell Tracking Challenge (01_RES), on a data set of
+    videos. An image without results is one in which nothing was found. metric_score: None takes `SCORE`. watch: is
+    called with the position of each image and what was found in it. The rest is as in `evaluate`; the numbers of the
+    file are measured with all their digits. Raises DataError, naming the row, for results that cannot belong to the
+    data set.
     """
     whole = opened(data, images, None, data_format)
     dataset = opened(whole, None, limit, None)
-    meters = table.make(metrics, dataset, _options(0.0, SCORE, metric_score, best_threshold, max_detections))
+    options = _options(0.0, SCORE, metric_score, best_threshold, max_detections)
     timer, start = StageTimer(), time.perf_counter()
     with timer.stage("metric"):
-        every = coco.read_results(results, whole)
+        every = opened_results(results, whole)
+    if isinstance(every, VideoResults):
+        return _evaluate_tracks(os.fspath(results), every, whole, dataset, metrics, options, watch)
+    names, video = metrics_of(dataset, metrics, tracked=False)
+    if video:
+        raise DataError(f"{results}: has objects of single images, and metrics of videos need tracks.")
+    meters = table.make(names, dataset, options)
+    with timer.stage("metric"):
         for i, record in enumerate(dataset.images):
             rows, truth = every[record.id], GroundTruth(dataset, i)
             found = coco.instances_of(rows, record, dataset.classes) if watch or len(meters) > 1 else None
@@ -242,6 +285,35 @@ def evaluate_results(
     notes = [f"{empty} images have no result in {os.fspath(results)}: they count as images in which nothing was found."]
     seconds, wall = dict(timer.totals), time.perf_counter() - start
     return Evaluation(measured, seconds, wall, len(dataset), (), (*dataset.notes, *(notes if empty else ())))
+
+
+def _evaluate_tracks(
+    place: str,
+    results: VideoResults,
+    whole: Dataset,
+    dataset: Dataset,
+    metrics: Sequence[str] | None,
+    options: MetricOptions,
+    watch: Callable[[int, Instances], None] | None,
+) -> Evaluation:
+    """Measure tracks; dataset: the first images of the whole."""
+    names = metrics_of(dataset, metrics)[0]
+    meters = table.make(names, dataset, replace(options, tracks=results.tracks))
+    timer, start, empty = StageTimer(), time.perf_counter(), 0
+    with timer.stage("metric"):
+        for clip in dataset.clips:
+            for i, found in results.frames(clip):
+                if i >= len(dataset):
+                    continue
+                for meter in meters.values():
+                    meter.update(found, GroundTruth(dataset, i))
+                if watch is not None:
+                    watch(i, found)
+                empty += not len(found)
+        measured = {name: meter.result() for name, meter in meters.items()}
+    notes = [f"{counted(empty, 'frame')} have no object in {place}."] if empty else []
+    seconds, wall = dict(timer.totals), time.perf_counter() - start
+    return Evaluation(measured, seconds, wall, len(dataset), (), (*dataset.notes, *notes))
 
 
 def _most(predictor: Predicts, dataset: Dataset, options: FindOptions, max_detections: int | None) -> int | None:
@@ -297,11 +369,12 @@ def opened(data: Data, images: str | os.PathLike[str] | None, limit: int | None,
     return data
 
 
-def _watched(positions: Iterable[int], progress: bool) -> Iterable[int]:
-    """The same positions, with a bar on stderr if asked for."""
+def _watched(passes: Iterator[Pass], count: int, progress: bool) -> Iterator[Pass]:
+    """The same, with a bar on stderr if asked for."""
     if not progress:
-        return positions
+        yield from passes
+        return
     from rich.console import Console
     from rich.progress import track
 
-    return track(positions, description="evaluate", console=Console(stderr=True), transient=True)
+    yield from track(passes, total=count, description="evaluate", console=Console(stderr=True), transient=True)

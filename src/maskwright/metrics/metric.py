@@ -4,20 +4,23 @@ Letters: N objects, Q classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.report.page import Column, Html
-from maskwright.types import Instances
+from maskwright.types import Instances, Masks, TrackFacts
 
 
 class GroundTruth:
-    """The annotations of one image. Masks are drawn when they are first asked for, once for all metrics."""
+    """The annotations of one image. Masks are drawn when they are first asked for, once for all metrics.
 
-    def __init__(self, dataset: Dataset, position: int) -> None:
-        self._dataset, self._position = dataset, position
+    since_key: frames since the key frame of which the model carried something to this one; None where nobody says.
+    """
+
+    def __init__(self, dataset: Dataset, position: int, since_key: int | None = None) -> None:
+        self._dataset, self._position, self.since_key = dataset, position, since_key
 
     @property
     def record(self) -> ImageRecord:
@@ -40,6 +43,17 @@ class GroundTruth:
         return self._parts[1]
 
     @cached_property
+    def segmented(self) -> Masks | None:
+        """The masks on which the outlines are measured, where the annotated objects are but markers, or these objects'.
+
+        None where nobody drew them in this image.
+        """
+        if self._dataset.outline_maps is not None:
+            return self._dataset.outline_maps(self.record)
+        crops = self.objects.crops
+        return Masks.empty(self.record.size) if crops is None else crops
+
+    @cached_property
     def _parts(self) -> tuple[Instances, Instances]:
         every, crowd = self._dataset.truth(self._position, crowd=True), self._dataset.crowd(self._position)
         return every[~crowd], every[crowd]
@@ -52,12 +66,14 @@ class MetricOptions:
     lowest: the lowest score of the detections that are measured. score: the lowest that counts for a metric that needs
     one decision for every object. best_threshold: such a metric also reports the score threshold that suits it best.
     max_detections: of an image and class that count in average precision; None decides it from the data.
+    tracks: what a result file says of whole tracks, by the id of the clip and that of the track.
     """
 
     lowest: float = 0.0
     score: float = 0.0
     best_threshold: bool = False
     max_detections: int | None = None
+    tracks: Mapping[int, Mapping[int, TrackFacts]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,12 +124,20 @@ class MetricKind:
     """A row of the table of metrics.
 
     make: the metric for a data set. needs_masks: it cannot be measured with boxes alone. uses_score: it counts the
-    detections that reach `MetricOptions.score`.
+    detections that reach `MetricOptions.score`. best_score: and can say which score suits it best. video: it measures
+    tracks, and gets the frames of each video in order; with uses_score, tracks of the detections that count alone.
     """
 
     make: Callable[[Dataset, MetricOptions], Metric]
     needs_masks: bool = False
     uses_score: bool = False
+    best_score: bool = False
+    video: bool = False
+
+    @property
+    def decided(self) -> bool:
+        """Whether it takes tracks of the detections that count alone."""
+        return self.video and self.uses_score
 
 
 def shown(value: float, none: str = "-") -> str:

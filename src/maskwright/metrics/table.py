@@ -5,17 +5,35 @@ from collections.abc import Iterable
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.metrics.coco import CocoMetric
+from maskwright.metrics.ctc import PARENT, CtcMetric
+from maskwright.metrics.hota import HotaMetric
+from maskwright.metrics.key_frames import KeyFrameMetric
 from maskwright.metrics.metric import Metric, MetricKind, MetricOptions
 from maskwright.metrics.nuclei import NucleiMetric
+from maskwright.metrics.youtube_vis import YoutubeVisMetric
 
 METRICS: dict[str, MetricKind] = {
     "coco": MetricKind(CocoMetric.make),
-    "nuclei": MetricKind(NucleiMetric.make, needs_masks=True, uses_score=True),
+    "nuclei": MetricKind(NucleiMetric.make, needs_masks=True, uses_score=True, best_score=True),
+    "youtube_vis": MetricKind(YoutubeVisMetric.make, needs_masks=True, video=True),
+    "hota": MetricKind(HotaMetric.make, needs_masks=True, uses_score=True, video=True),
+    "ctc": MetricKind(CtcMetric.make, needs_masks=True, uses_score=True, video=True),
+    "key_frames": MetricKind(KeyFrameMetric.make, needs_masks=True, video=True),
 }
 """The order is that of tables and pages."""
 
 ALWAYS = ("coco",)
 """Measured whether asked for or not."""
+
+OF_VIDEOS = ("youtube_vis", "hota")
+"""Measured on videos as well, unless others are asked for."""
+
+
+def of_videos(dataset: Dataset) -> tuple[str, ...]:
+    """What is measured on videos unless names are given; `ctc` where divisions or outlines of cells are told."""
+    rows = (a for own in dataset.annotations.values() for a in own)
+    cells = dataset.outline_maps is not None or any(PARENT in a.extra for a in rows)
+    return (*ALWAYS, *OF_VIDEOS, *(("ctc",) if cells else ()))
 
 
 def make(names: Iterable[str], dataset: Dataset, options: MetricOptions) -> dict[str, Metric]:

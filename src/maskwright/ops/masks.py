@@ -1,6 +1,6 @@
 """Masks to and from COCO run-length encoding (RLE) and polygons, and measurements of masks.
 
-Letters: N instances, H W image, h w crop, R runs.
+Letters: N, M instances, H W image, h w crop, R runs.
 An RLE lists the lengths of alternating background and mask runs of the image read column by column, beginning with
 background; its compressed string is that of the COCO API. Work and memory follow the crops, never H x W per instance.
 """
@@ -23,6 +23,7 @@ __all__ = [
     "encode",
     "from_coco_polygons",
     "from_polygons",
+    "intersections",
     "measure",
     "to_polygons",
     "with_seams",
@@ -228,6 +229,26 @@ def measure(masks: Masks) -> dict[str, NDArray[np.float64]]:
     table = np.array(rows, np.float64).reshape(-1, 4)
     names = ("area", "perimeter", "centroid_x", "centroid_y")
     return {name: table[:, i].copy() for i, name in enumerate(names)}
+
+
+def intersections(a: Masks, b: Masks) -> IntArray:
+    """(N, M) int64, the pixels that each of N masks shares with each of M masks of the same image."""
+    if a.size != b.size:
+        raise DataError(f"Masks of images of two sizes, {a.size} and {b.size} (H, W), have no common pixels.")
+    shared = np.zeros((len(a), len(b)), np.int64)
+    first, second = (np.hstack([m.corners, m.corners + _shapes(m)]) for m in (a, b))  # top, left, bottom, right
+    near = (first[:, None, :2] < second[None, :, 2:]).all(-1) & (second[None, :, :2] < first[:, None, 2:]).all(-1)
+    for i, k in np.argwhere(near).tolist():
+        top, left = np.maximum(first[i, :2], second[k, :2])
+        bottom, right = np.minimum(first[i, 2:], second[k, 2:])
+        own = a.bitmaps[i][top - first[i, 0] : bottom - first[i, 0], left - first[i, 1] : right - first[i, 1]]
+        other = b.bitmaps[k][top - second[k, 0] : bottom - second[k, 0], left - second[k, 1] : right - second[k, 1]]
+        shared[i, k] = np.count_nonzero(own & other)
+    return shared
+
+
+def _shapes(masks: Masks) -> IntArray:
+    return np.array([crop.shape for crop in masks.bitmaps], np.int64).reshape(-1, 2)
 
 
 def _measure(crop: BoolArray, top: int, left: int) -> tuple[float, float, float, float]:

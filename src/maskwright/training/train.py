@@ -153,7 +153,7 @@ def average_precision(classes: Classes) -> Evaluate:
         from maskwright.predictor.predictor import Predictor
 
         device = next(model.parameters()).device
-        result = evaluate(Predictor(model, classes, device=str(device)), data, progress=False).result
+        result = evaluate(Predictor(model, classes, device=str(device)), data, metrics=("coco",), progress=False).result
         found = [s for s in (result.masks, result.boxes) if s is not None]
         return {k: v for scores in found for k, v in scores.values(("AP", "AP50", "AP75")).items()}
 

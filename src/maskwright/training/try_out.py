@@ -178,7 +178,9 @@ def _input_sides(data: Dataset, model: AnyModel) -> tuple[Array, IntArray]:
 def _measure(model: AnyModel, data: Dataset) -> dict[str, float]:
     """AP50 on the images that were learnt from."""
     predictor, found = Predictor(model, data.classes, device=str(next(model.parameters()).device)), list[Instances]()
-    result = evaluate(predictor, data, watch=lambda i, image, rows: found.append(rows), progress=False).result
+    result = evaluate(
+        predictor, data, metrics=("coco",), watch=lambda i, image, rows: found.append(rows), progress=False
+    ).result
     ap = {} if result.masks is None else {"masks": float(result.masks["AP50"])}
     ap["boxes"] = float(result.boxes["AP50"])
     if len(data.classes) > 1:

@@ -1,4 +1,4 @@
-"""Where an image stands in a video."""
+"""Where an image stands in a video, and what is said of a whole track."""
 
 from dataclasses import dataclass
 
@@ -17,3 +17,15 @@ class Frame:
 
     clip: Clip
     index: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrackFacts:
+    """What a file of results says of a track as a whole; None where it does not say.
+
+    score, label: where all its instances share them. parent: the track that it came from when that divided.
+    """
+
+    score: float | None = None
+    label: int | None = None
+    parent: int | None = None

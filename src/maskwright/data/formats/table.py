@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from maskwright.data.dataset import Dataset
-from maskwright.data.formats import coco, cvat, label_studio, labelme, masks, voc, yolo, youtube_vis
+from maskwright.data.formats import coco, ctc, cvat, label_studio, labelme, masks, voc, yolo, youtube_vis
 from maskwright.data.formats.shared.image_files import with_slashes
 from maskwright.data.formats.shared.losses import NOTHING, Kept, lost_extra, sentence
 from maskwright.errors import ConfigError, DataError, suggest
@@ -96,6 +96,9 @@ _ROWS = (
            youtube_vis.recognise, youtube_vis.load, youtube_vis.save,
            "everything but landmarks, the annotations' own ids, and fields of images or of single frames",
            one_file=".json", segmentation=True, fields=Kept(objects=None, classes=True, file=True)),
+    Format("ctc", "Cell Tracking Challenge (2D videos): 01/t000.tif, 01_GT/TRA/man_track000.tif and man_track.txt (is "
+           "read only)",
+           ctc.recognise, ctc.load, None, "the pixels of tracks, their ids and parents; outlines (SEG) for evaluation"),
     Format("labelme", "LabelMe: a folder with one JSON file for each image",
            labelme.recognise, labelme.load, labelme.save,
            "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks, clips; not the ids",
@@ -173,7 +176,10 @@ def save(
     maps = 0 if dataset.semantic_maps is None else len(dataset)
     unseen = sentence(len(missing), "image{s} without a file, so not compared with the record", list(map(str, missing)))
     semantic = sentence(maps, "image{s} without the semantic maps of the data set")
-    return (*lost, *lost_extra(dataset, chosen.fields), *unseen, *semantic)
+    marked = sentence(
+        0 if dataset.outline_maps is None else len(dataset), "image{s} without the masks beside the markers"
+    )
+    return (*lost, *lost_extra(dataset, chosen.fields), *unseen, *semantic, *marked)
 
 
 def _require_writable(chosen: Format, dataset: Dataset) -> tuple[Path, ...]:

@@ -1,7 +1,7 @@
 """COCO JSON: annotated data sets and result lists."""
 
 from maskwright.data.formats.coco.read import load, load_place, recognise
-from maskwright.data.formats.coco.results import ResultRow, instances_of, read_results
+from maskwright.data.formats.coco.results import ResultRow, instances_of, read_results, results_of
 from maskwright.data.formats.coco.write import save, save_place
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "load_place",
     "read_results",
     "recognise",
+    "results_of",
     "save",
     "save_place",
 ]

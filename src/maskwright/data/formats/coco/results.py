@@ -38,7 +38,11 @@ def read_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, tu
     a `file_name` (which COCO's results need not have) that is not that of the image with this id.
     """
     source = Path(path)
-    rows = read_json(source)
+    return results_of(source, read_json(source), dataset)
+
+
+def results_of(source: Path, rows: Any, dataset: Dataset) -> dict[int, tuple[ResultRow, ...]]:
+    """The same for the parsed content of a file, whose rows are taken out of the list one by one."""
     if not isinstance(rows, list):
         hint = " This looks like an annotation file, not results." if isinstance(rows, dict) else ""
         raise DataError(f"{source}: expected a JSON list of results, got {type(rows).__name__}.{hint}")

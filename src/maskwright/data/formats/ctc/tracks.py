@@ -1,0 +1,126 @@
+"""The label images of a video and the table of its tracks: what ground truth and results have in common.
+
+A line of the table is "L B E P": the track's label in the images, the first and last frame that show it (from 0), and
+the track from which it came by a division, or as which it was seen before a gap; 0: none.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskwright import media
+from maskwright.data.formats.shared.outlines import label_windows
+from maskwright.errors import DataError, ImageError
+from maskwright.types import IntArray, Masks
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A line of the table. begin, end: its first and last frame. parent: a label, 0 for none."""
+
+    begin: int
+    end: int
+    parent: int
+
+
+def numbered(folder: Path, stem: str) -> dict[int, Path]:
+    """The files stem000.tif, stem001.tif ... by their number. Raises DataError where two have one number."""
+    form = re.compile(re.escape(stem) + r"(\d{1,9})\.tiff?", re.IGNORECASE)
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        match = form.fullmatch(path.name)
+        if match and path.is_file():
+            number = int(match[1])
+            if number in found:
+                raise DataError(f"{folder}: {found[number].name} and {path.name} are one frame. Remove one of them.")
+            found[number] = path
+    return dict(sorted(found.items()))
+
+
+def read_table(path: Path) -> dict[int, Span]:
+    """The tracks by label. Raises DataError, naming the line, for what is no table of tracks."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: the table of tracks cannot be read ({error}).") from error
+    spans: dict[int, Span] = {}
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words:
+            continue
+        where = f"{path}, line {number}"
+        if len(words) != 4 or not all(re.fullmatch(r"\d{1,9}", word) for word in words):
+            raise DataError(
+                f"{where}: expected four whole numbers 'label begin end parent', got {line.strip()[:60]!r}."
+            )
+        label, begin, end, parent = map(int, words)
+        if label < 1 or label in spans or end < begin:
+            what = (
+                "0 is background"
+                if label < 1
+                else f"label {label} occurs twice"
+                if label in spans
+                else "it ends before it begins"
+            )
+            raise DataError(f"{where}: {what}.")
+        spans[label] = Span(begin, end, parent)
+    for label, span in spans.items():
+        mother = spans.get(span.parent)
+        if span.parent and (mother is None or mother.end >= span.begin):
+            what = "has no line" if mother is None else f"ends in frame {mother.end}"
+            raise DataError(f"{path}: track {label} begins in frame {span.begin}, but its parent {span.parent} {what}.")
+    return spans
+
+
+def values_of(path: Path) -> NDArray[np.int64]:
+    """(H, W) the labels of an image. Raises DataError for what is no label image; volumes are named."""
+    try:
+        with media.opened(path) as file:
+            if file.pages != 1:
+                raise DataError(f"{path}: has {file.pages} planes; volumes (3D) are not supported, only images (2D).")
+        values = media.read_values(path)
+    except ImageError as error:
+        raise DataError(str(error)) from error
+    if values.min() < 0:
+        raise DataError(f"{path}: labels are 0 (background) or positive, found {values.min()}.")
+    return values
+
+
+def masks_of(values: NDArray[np.int64]) -> tuple[IntArray, Masks]:
+    """The labels of an image (N,) in rising order, and the mask of each."""
+    found = label_windows(values)
+    corners = np.array([(w[0].start, w[1].start) for _, w in found], np.int64).reshape(-1, 2)
+    crops = tuple(values[window] == label for label, window in found)
+    return np.array([label for label, _ in found], np.int64), Masks((values.shape[0], values.shape[1]), corners, crops)
+
+
+def frames_of(
+    files: Mapping[int, Path], spans: Mapping[int, Span], table: Path
+) -> Iterator[tuple[int, IntArray, Masks]]:
+    """Each frame's number, labels and masks.
+
+    Raises DataError where images and table disagree: a label without a line, outside its frames, or missing at their
+    ends.
+    """
+    shown: dict[int, tuple[int, int]] = {}
+    for number, path in files.items():
+        labels, masks = masks_of(values_of(path))
+        for label in labels.tolist():
+            span = spans.get(label)
+            if span is None or not span.begin <= number <= span.end:
+                said = "has no line" if span is None else f"says frames {span.begin} to {span.end}"
+                raise DataError(f"{path}: shows track {label}, which {said} in {table}.")
+            shown[label] = shown.get(label, (number, number))[0], number
+        yield number, labels, masks
+    for label, span in spans.items():
+        if shown.get(label) != (span.begin, span.end):
+            found = (
+                "no image shows it"
+                if label not in shown
+                else f"images show it from {shown[label][0]} to {shown[label][1]}"
+            )
+            raise DataError(f"{table}: track {label} has frames {span.begin} to {span.end}, but {found}.")
