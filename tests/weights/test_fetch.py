@@ -64,10 +64,18 @@ class Handler(BaseHTTPRequestHandler):
         elif step in ("endless", "drip"):
             self.send_response(200)
             self.end_headers()
+            end = time.monotonic() + 5  # a reader without a limit fails the test and does not hang it
             with contextlib.suppress(OSError):
-                while True:
+                while time.monotonic() < end:
                     self.wfile.write(b"x" if step == "drip" else bytes(1 << 16))
                     time.sleep(0.01 if step == "drip" else 0)
+        elif step == "drip-head":
+            self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Long: ")
+            with contextlib.suppress(OSError):
+                for _ in range(300):
+                    self.wfile.write(b"x")
+                    time.sleep(0.01)
+                self.wfile.write(b"\r\nContent-Length: 0\r\n\r\n")
         elif step == "mute":
             time.sleep(1.0)
         else:
@@ -331,6 +339,20 @@ def test_a_body_that_drips_is_an_error(publisher, tmp_path: Path, monkeypatch: p
     publisher.script = ["drip"]
     with pytest.raises(ImageError, match=r"bytes in .* s, expected at least 1000 a second"):
         read_image(url(publisher))
+
+
+def test_a_head_that_drips_is_an_error(publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, all of them do not."""
+    monkeypatch.setattr(web, "ANSWER", 0.3)
+    publisher.script = ["drip-head", "drip-head"]
+    with pytest.raises(DownloadError, match=r"the head of the answer did not come in 0\.3 s"):
+        fetch(url(publisher), SHA, cache=tmp_path, progress=False, attempts=2)
+    publisher.script = ["drip-head"]
+    start = time.monotonic()
+    with pytest.raises(ImageError, match=r"the head of the answer did not come in 0\.3 s"):
+        read_image(url(publisher))
+    assert time.monotonic() - start < 2.5  # the server ends it after 3
+    assert threading.active_count() < 20
 
 
 def test_redirects_lead_to_http_and_https_alone(publisher, tmp_path: Path) -> None:
