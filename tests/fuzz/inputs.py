@@ -5,9 +5,11 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -215,7 +217,39 @@ def images(folder: Path) -> list[Case]:
             (folder / name).unlink(missing_ok=True)
             continue
         cases.append(alone(folder / name))
-    return cases
+    head = f"{SIZE[1]} {SIZE[0]}\n"
+    colours = rgb.astype(np.uint16) << 4
+    contents = {
+        "deep.ppm": f"P6\n{head}4095\n".encode() + colours.astype(">u2").tobytes(),
+        "plain.ppm": f"P3\n{head}4095\n".encode() + b" ".join(b"%d" % v for v in colours.ravel()),
+        "hundred.pgm": f"P5\n{head}100\n".encode() + (grey % 101).tobytes(),
+        "colour.j2k": _jpeg2000(colours),
+    }
+    if "libsvtav1" in av.codecs_available:
+        contents["deep.avif"] = _avif(colours << 4)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return [*cases, *(alone(folder / name) for name in contents)]
+
+
+def _jpeg2000(values: NDArray[np.uint16]) -> bytes:
+    """16 bits a channel, which Pillow does not write."""
+    coder = av.CodecContext.create("jpeg2000", "w")
+    coder.height, coder.width = values.shape[:2]
+    coder.pix_fmt, coder.time_base, coder.options = "rgb48le", Fraction(1), {"format": "j2k"}
+    frame = av.VideoFrame.from_ndarray(values, format="rgb48le")
+    return b"".join(bytes(p) for p in [*coder.encode(frame), *coder.encode(None)])
+
+
+def _avif(values: NDArray[np.uint16]) -> bytes:
+    """10 bits a channel, of three times the size, which the encoder needs."""
+    stream, values = io.BytesIO(), values.repeat(3, axis=0).repeat(3, axis=1)
+    with av.open(stream, "w", format="avif") as container:
+        track: Any = container.add_stream("libsvtav1", rate=1, options={"preset": "8", "svtav1-params": "lp=1"})
+        track.height, track.width, track.pix_fmt = *values.shape[:2], "yuv420p10le"
+        container.mux(track.encode(av.VideoFrame.from_ndarray(values, format="rgb48le").reformat(format=track.pix_fmt)))
+        container.mux(track.encode(None))
+    return stream.getvalue()
 
 
 def results(folder: Path) -> list[Case]:

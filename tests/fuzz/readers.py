@@ -46,7 +46,9 @@ def data_set(case: Case, out: Path, rng: Random) -> list[Verb]:
 
 
 def image(case: Case, out: Path, rng: Random) -> list[Verb]:
-    return [partial(read, case.place) for read in (media.read_image, media.read_size, media.read_values)]
+    how = rng.choice(("full", "bits:12", "percentiles", "percentiles:video", "values:-9..1000"))
+    shown = partial(media.read_image, case.place, intensity=how)
+    return [shown, partial(media.read_size, case.place), partial(media.read_values, case.place)]
 
 
 def result_list(case: Case, out: Path, rng: Random) -> list[Verb]:
