@@ -5,7 +5,8 @@ import pytest
 
 from maskwright.data.synthetic import Motion, clip
 from maskwright.errors import ConfigError
-from maskwright.predictor.link import Linker, LinkOptions
+from maskwright.predictor.link import Linker
+from maskwright.predictor.track_options import LinkOptions
 from maskwright.results.prediction import Prediction
 from maskwright.types import Classes, Masks
 

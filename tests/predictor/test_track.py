@@ -14,10 +14,10 @@ from maskwright.errors import ConfigError, ImageError
 from maskwright.media.video import Video, write_video
 from maskwright.models import rcnn, yolact_edge
 from maskwright.models.family import build
-from maskwright.predictor.frames import TrackOptions
 from maskwright.predictor.options import FindOptions
 from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.timing import StageTimer
+from maskwright.predictor.track_options import TrackOptions
 from maskwright.types import Classes, ImageArray, Inputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")

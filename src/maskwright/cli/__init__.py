@@ -1,6 +1,17 @@
 """The `maskwright` command: one file for each subcommand, which puts itself into `app` when it is imported."""
 
-from maskwright.cli import data, data_check, data_show, doctor, evaluate, explain, models, predict, train  # noqa: F401
+from maskwright.cli import (  # noqa: F401
+    data,
+    data_check,
+    data_show,
+    doctor,
+    evaluate,
+    explain,
+    models,
+    predict,
+    track,
+    train,
+)
 from maskwright.cli.app import app, main
 
 __all__ = ["app", "main"]

@@ -1,7 +1,10 @@
 """What several commands share: common options, messages on stderr, the progress bar."""
 
+import dataclasses
 import inspect
+import itertools
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,11 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from maskwright.atomic import require_file_or_nothing
 from maskwright.errors import ConfigError
+from maskwright.predictor.track_options import TrackOptions
 
 if TYPE_CHECKING:
     from maskwright.predictor.predictor import Predictor
@@ -229,6 +241,37 @@ def mask_options(
     return {"crop_margin": crop_margin, "upsample": upsample, "largest_component": largest_component}
 
 
+def of_section(kind: type[Any]) -> Callable[..., Any]:
+    """A group for `joined` of the fields of a `codec.Section`, and of those of the sections in it: what the docstring
+    says of a field is its help."""
+    fields, inner = dataclasses.fields(kind), {}
+    hints = get_type_hints(kind)
+    rows: dict[str, inspect.Parameter] = {}
+    about = " ".join((kind.__doc__ or "").split())
+    marks = "|".join(f.name for f in fields)
+    for f in fields:
+        if dataclasses.is_dataclass(hints[f.name]):
+            inner[f.name] = of_section(hints[f.name])
+            rows |= inspect.signature(inner[f.name]).parameters
+            continue
+        said = re.search(rf"\b{f.name}: (.*?)(?= (?:{marks}): |$)", about)
+        text = said[1][0].upper() + said[1][1:] if said else ""
+        hint: Any = Annotated.__class_getitem__((hints[f.name], typer.Option(help=text)))  # type: ignore[attr-defined]
+        rows[f.name] = inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hint)
+
+    def group(**given: Any) -> Any:
+        for name, make in inner.items():
+            given[name] = make(**{k: given.pop(k) for k in inspect.signature(make).parameters})
+        return kind(**given)
+
+    group.__signature__ = inspect.Signature(list(rows.values()))  # type: ignore[attr-defined]
+    group.__annotations__ = {name: row.annotation for name, row in rows.items()}
+    return group
+
+
+track_options = of_section(TrackOptions)
+
+
 def check_places(places: dict[str, Path | None], overwrite: bool) -> None:
     """Refuse before the work what would fail, or destroy something, after it. places: by option."""
     given = {option: place for option, place in places.items() if place is not None}
@@ -247,14 +290,30 @@ def names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
+class _Rate(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.1f}/s")
+
+
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int], None]]:
+def progress(what: str) -> Iterator[Callable[[int | None], None]]:
     """A bar on stderr, where that is a terminal; gives a function that takes the total and moves it on by one."""
+    with frame_progress(what) as move:
+        done = itertools.count(1)
+        yield lambda total: move(next(done), total)
+
+
+@contextmanager
+def frame_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """The same, with a rate; gives a function that takes the number done and the total, None where it is not known."""
     console = Console(stderr=True)
     bar = Progress(
         TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
+        _Rate(),
         TimeRemainingColumn(),
         console=console,
         transient=True,
@@ -263,4 +322,4 @@ def progress(what: str) -> Iterator[Callable[[int], None]]:
     )
     with bar:
         task = bar.add_task(what, total=None)
-        yield lambda total: bar.update(task, advance=1, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

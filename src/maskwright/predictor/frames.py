@@ -1,30 +1,16 @@
-"""The frames of a video, one after the other, and how they are worked on."""
+"""The frames of a video, one after the other."""
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from maskwright import media
-from maskwright.codec import Section, ranged
-from maskwright.errors import ConfigError
-from maskwright.media.video import VIDEO_SUFFIXES, Video, VideoFrame
-from maskwright.predictor.link import LinkOptions
-from maskwright.types import ImageArray, Intensity
+from maskwright.errors import ConfigError, ImageError
+from maskwright.media.video import VIDEO_SUFFIXES, WHOLE, Span, Video, VideoFrame
+from maskwright.types import Intensity
 from maskwright.wording import counted
-
-
-@dataclass(frozen=True)
-class TrackOptions(Section):
-    """How the frames of a video are worked on.
-
-    interval: every so many frames one is a key frame, which goes through the whole network; None: as the model has it.
-    Models that carry nothing from frame to frame have key frames alone. link: how instances become tracks.
-    """
-
-    interval: int | None = ranged(None, low=1, high=10**6)
-    link: LinkOptions = field(default_factory=LinkOptions)
 
 
 def frames_of(source: Any, intensity: Intensity, told: media.Readings) -> Iterator[VideoFrame]:
@@ -38,9 +24,7 @@ def frames_of(source: Any, intensity: Intensity, told: media.Readings) -> Iterat
         if Path(source).suffix.lower() in VIDEO_SUFFIXES:
             yield from _of_video(Video(source), told)
         else:
-            intensity = media.measured(lambda: (stored for stored, _ in _pages(source)), intensity)
-            images = _of_files(source, intensity, told)
-            yield from (VideoFrame(image, index, name=name) for index, (image, name) in enumerate(images))
+            yield from ImageFrames(source, intensity, told).read()
     elif isinstance(source, Iterable):
         if intensity.per == "video" and iter(source) is source:
             raise ConfigError(
@@ -61,21 +45,75 @@ def _of_video(video: Video, told: media.Readings) -> Iterator[VideoFrame]:
         told.left.append(f"{video.path}, {counted(video.undecoded, 'packet')} that could not be decoded")
 
 
-def _of_files(
-    source: str | os.PathLike[str], intensity: Intensity, told: media.Readings
-) -> Iterator[tuple[ImageArray, str]]:
-    """Each page of each file, with its name."""
-    last: media.ImageFile | None = None
-    for stored, file in _pages(source):
-        if file is not last:
-            told.look_beside(file)
-        last = file
-        yield media.rgb_of(stored, intensity, file.name, told), file.name
+@dataclass(frozen=True, eq=False)
+class _Page:
+    """A page of a file before it is read; index and time as of `VideoFrame`."""
+
+    file: media.ImageFile
+    page: int
+    index: int
+    time: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.file.name if self.file.pages == 1 else f"{self.file.name} page {self.page}"
 
 
-def _pages(source: str | os.PathLike[str]) -> Iterator[tuple[media.Stored, media.ImageFile]]:
-    """The pixels of each page of each file."""
-    for path in media.find_images(source):
-        with media.opened(path) as file:
-            for stored in media.all_pages(file):
-                yield stored, file
+class ImageFrames:
+    """Image files as a video: a folder, pattern, list or stack; each page of each file is a frame, and has no time.
+
+    frames: how many; of several files how many files, as the others would have to be opened. failed: gets the files and
+    pages that cannot be read, and why; without it the first of them is an ImageError.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        intensity: Intensity,
+        told: media.Readings,
+        failed: dict[str, str] | None = None,
+    ) -> None:
+        self.intensity, self.told, self.failed = intensity, told, failed
+        self.files = media.find_images(source)
+        one = len(self.files) == 1 and not isinstance(self.files[0], str)
+        self.frames = media.page_count(self.files[0]) if one else len(self.files)
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        return self.read()
+
+    def read(self, span: Span = WHOLE) -> Iterator[VideoFrame]:
+        """The frames of a span; the others are decoded only where the intensity is of the whole video."""
+        intensity = media.measured(lambda: (stored for _, stored in self._stored(WHOLE)), self.intensity)
+        last: media.ImageFile | None = None
+        for page, stored in self._stored(span):
+            if page.file is not last:
+                self.told.look_beside(page.file)
+            last = page.file
+            yield VideoFrame(media.rgb_of(stored, intensity, page.file.name, self.told), page.index, name=last.name)
+
+    def _stored(self, span: Span) -> Iterator[tuple[_Page, media.Stored]]:
+        """The pixels of the pages of a span that can be read."""
+        for page in span.chosen(self._pages()):
+            try:
+                stored = page.file.decode(page.page, media.MAX_PIXELS)
+            except ImageError as error:
+                self._fail(page.name, error)
+            else:
+                yield page, stored
+
+    def _pages(self) -> Iterator[_Page]:
+        index = 0
+        for path in self.files:
+            try:
+                with media.opened(path) as file:
+                    for page in range(1, file.pages + 1):
+                        yield _Page(file, page, index)
+                        index += 1
+            except ImageError as error:
+                self._fail(os.fspath(path), error)
+                index += 1
+
+    def _fail(self, name: str, error: ImageError) -> None:
+        if self.failed is None:
+            raise error
+        self.failed[name] = str(error).removeprefix(f"{name}: ")

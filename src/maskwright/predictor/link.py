@@ -2,40 +2,33 @@
 
 Each track is moved on by the displacement of its last frames; then tracks and instances are paired so that the sum of
 their overlaps is largest (the assignment problem). First masks decide; boxes link what is left, such as thin objects
-whose masks no longer overlap. A track that finds no instance is remembered for some frames.
+whose masks no longer overlap. A track that finds no instance is remembered for some frames. Where cells divide, two
+smaller instances lie where one was: its track ends, and theirs have it as their parent.
 
 Letters: N instances of a frame, T tracks.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from maskwright.codec import Section, ranged
 from maskwright.ops import boxes as box_ops
+from maskwright.ops import masks as mask_ops
+from maskwright.predictor.track_options import LinkOptions
 from maskwright.results.prediction import Prediction
-from maskwright.types import BoolArray, IntArray
+from maskwright.types import BoolArray, IntArray, Masks
 
 Numbers = NDArray[np.float64]
 
 SMOOTH = 0.5
 """Share of the newest displacement in a track's velocity."""
 
-
-@dataclass(frozen=True)
-class LinkOptions(Section):
-    """How instances become tracks.
-
-    overlap: least IoU of masks, or of boxes, of one object in two frames. memory: frames for which an object that is
-    not found is remembered. vote: an instance gets the class that its track had most, by the sum of scores.
-    """
-
-    overlap: float = ranged(0.3, low=0, high=1, open_low=True)
-    memory: int = ranged(15, low=0, high=10**6)
-    vote: bool = True
+INSIDE, SMALLER = 0.3, 0.8
+"""Of a daughter cell at least this share lies in the mother's mask, and it has at most this share of its area."""
 
 
 @dataclass(eq=False)
@@ -53,13 +46,27 @@ class Track:
 
 
 class Linker:
-    """Gives the instances of a video's frames, one frame after the other, the ids of their tracks, from 1 on."""
+    """Gives the instances of a video's frames, one frame after the other, the ids of their tracks, from 1 on.
+
+    parents: of the last frame, by the id of a track that begins there the id of the one that divided into it.
+    """
 
     def __init__(self, options: LinkOptions | None = None) -> None:
         self.options = options or LinkOptions()
         self.tracks: list[Track] = []
         self.frame = -1
         self.born = 0
+        self.parents: dict[int, int] = {}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """All that is known of the video so far as plain values, for JSON; `resume` takes it."""
+        return {"frame": self.frame, "born": self.born, "tracks": [_plain(t) for t in self.tracks]}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on where another linker of the same options was when its `state` was taken."""
+        self.frame, self.born = int(state["frame"]), int(state["born"])
+        self.tracks = [_of_plain(t) for t in state["tracks"]]
 
     def update(self, found: Prediction) -> Prediction:
         """The instances of the next frame with `track_ids`, and with their track's class where it is voted for."""
@@ -71,7 +78,11 @@ class Linker:
         if found.crops is not None:
             self._pair(self._mask_overlap(found, overlap, shifts), owner)
         self._pair(overlap, owner)
+        mothers = self._divided(found, overlap, shifts, owner) if self.options.divisions else {}
+        ids = {i: self.tracks[k].id for i, k in mothers.items()}
         tracks = [self._track(found, i, int(k)) for i, k in enumerate(owner)]
+        self.parents = {tracks[i].id: parent for i, parent in ids.items()}
+        self.tracks = [t for t in self.tracks if t.id not in ids.values()]
         labels = found.labels
         if self.options.vote:
             labels = np.array([t.votes.argmax() for t in tracks], np.int64)
@@ -104,6 +115,34 @@ class Linker:
                 out[t, i] = _mask_iou(corner, bitmap, found.crops.corners[i], found.crops.bitmaps[i])
         return out
 
+    def _divided(self, found: Prediction, near: Numbers, shifts: Numbers, owner: IntArray) -> dict[int, int]:
+        """The track in which each daughter instance was; daughters are taken from their owner.
+
+        Daughters are instances without a track, or the one that has the mother's.
+        """
+        if found.crops is None:
+            return {}
+        areas = found.crops.areas()
+        pairs: list[tuple[float, int, list[int]]] = []
+        for k in np.flatnonzero((near > 0).sum(axis=1) > 1).tolist():
+            track = self.tracks[k]
+            if track.bitmap is None or track.seen != self.frame - 1:
+                continue
+            corner, size = track.corner + np.rint(shifts[k]).astype(np.int64)[::-1], int(track.bitmap.sum())
+            inside = {}
+            for i in np.flatnonzero((near[k] > 0) & ((owner < 0) | (owner == k)) & (areas <= SMALLER * size)):
+                both = _shared(corner, track.bitmap, found.crops.corners[i], found.crops.bitmaps[i])
+                inside[int(i)] = both / max(int(areas[i]), 1)
+            daughters = sorted((i for i, share in inside.items() if share >= INSIDE), key=lambda i: -inside[i])[:2]
+            if len(daughters) == 2:
+                pairs.append((sum(inside[i] for i in daughters), k, daughters))
+        mothers: dict[int, int] = {}
+        for _, k, daughters in sorted(pairs, key=lambda pair: -pair[0]):
+            if not mothers.keys() & set(daughters):
+                owner[owner == k] = -1
+                mothers.update((i, k) for i in daughters)
+        return mothers
+
     def _track(self, found: Prediction, i: int, k: int) -> Track:
         """The track of instance i: number k, moved to where it is now, or for -1 a new one."""
         box = found.boxes[i].astype(np.float64)
@@ -124,11 +163,35 @@ class Linker:
 
 def _mask_iou(corner: IntArray, bitmap: BoolArray, other: IntArray, bits: BoolArray) -> float:
     """IoU of two cropped masks, given the (top, left) of each."""
+    both = _shared(corner, bitmap, other, bits)
+    return both / max(int(bitmap.sum()) + int(bits.sum()) - both, 1) if both else 0.0
+
+
+def _shared(corner: IntArray, bitmap: BoolArray, other: IntArray, bits: BoolArray) -> int:
+    """Pixels that two cropped masks have in common, given the (top, left) of each."""
     top, left = np.maximum(corner, other)
     bottom, right = np.minimum(corner + bitmap.shape, other + bits.shape)
     if bottom <= top or right <= left:
-        return 0.0
+        return 0
     a = bitmap[top - corner[0] : bottom - corner[0], left - corner[1] : right - corner[1]]
     b = bits[top - other[0] : bottom - other[0], left - other[1] : right - other[1]]
-    both = int((a & b).sum())
-    return both / max(int(bitmap.sum()) + int(bits.sum()) - both, 1)
+    return int((a & b).sum())
+
+
+def _plain(track: Track) -> dict[str, Any]:
+    """A track as plain values; the mask as runs in its own rectangle."""
+    numbers = {name: getattr(track, name).tolist() for name in ("box", "velocity", "votes", "corner")}
+    mask = None
+    if track.bitmap is not None:
+        mask = mask_ops.encode(Masks(track.bitmap.shape, np.zeros((1, 2), np.int64), (track.bitmap,)))[0]
+    return {"id": track.id, "seen": track.seen, **numbers, "mask": mask}
+
+
+def _of_plain(values: dict[str, Any]) -> Track:
+    numbers = {name: np.array(values[name], np.float64) for name in ("box", "velocity", "votes")}
+    corner, rle = np.array(values["corner"], np.int64), values["mask"]
+    bitmap = None
+    if rle is not None:
+        size = (int(rle["size"][0]), int(rle["size"][1]))
+        bitmap = mask_ops.decode([rle], size).dense()[0]
+    return Track(id=int(values["id"]), seen=int(values["seen"]), corner=corner, bitmap=bitmap, **numbers)

@@ -17,11 +17,12 @@ from maskwright.models.base import MASK_PARTS, AnyModel
 from maskwright.ops.warp import pad_batch, padded_size
 from maskwright.predictor.detector import Detector, NetworkDetector
 from maskwright.predictor.finish import finish
-from maskwright.predictor.frames import TrackOptions, frames_of
+from maskwright.predictor.frames import frames_of
 from maskwright.predictor.options import FindOptions, given, intensity_of
 from maskwright.predictor.prepare import prepare
 from maskwright.predictor.session import VideoSession
 from maskwright.predictor.timing import StageTimer, stage
+from maskwright.predictor.track_options import TrackOptions
 from maskwright.results.prediction import Prediction
 from maskwright.types import (
     Classes,

@@ -1,16 +1,16 @@
 """A video through a predictor: what is carried from frame to frame, and what each frame gave."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from maskwright.errors import ConfigError
 from maskwright.media.video import VideoFrame
 from maskwright.predictor.detector import NetworkDetector
-from maskwright.predictor.frames import TrackOptions
 from maskwright.predictor.link import Linker
 from maskwright.predictor.options import FindOptions
 from maskwright.predictor.timing import StageTimer, stage
+from maskwright.predictor.track_options import TrackOptions
 from maskwright.results.prediction import Prediction
 from maskwright.types import Size
 
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TrackedFrame:
-    """A frame and its instances, with `track_ids`. key: whether the whole network looked at it."""
+    """A frame and its instances, with `track_ids`. key: whether the whole network looked at it. parents: of tracks that
+    begin here by division, see `Linker`."""
 
     frame: VideoFrame
     found: Prediction
     key: bool
+    parents: Mapping[int, int] = field(default_factory=dict)
 
 
 class VideoSession:
@@ -73,7 +75,11 @@ class VideoSession:
             found = predictor.finish(raw, 0, geometry, self.plan)
         with stage(self.timer, "link"):
             found = self.linker.update(found)
-        return TrackedFrame(frame, found, key)
+        return TrackedFrame(frame, found, key, self.linker.parents)
+
+    def restart(self) -> None:
+        """Make the next frame a key frame: nothing but the tracks is carried on to it."""
+        self._since = 0
 
     def _is_key(self, size: Size) -> bool:
         """Whether the next frame, of this size, is a key frame: what is carried fits frames of one size alone."""

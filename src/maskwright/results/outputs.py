@@ -15,7 +15,7 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
@@ -210,11 +210,11 @@ def _measurements(prediction: Prediction, shown: str) -> Iterator[tuple[Any, ...
     for i, area in enumerate(areas(prediction)):
         name = prediction.classes[int(prediction.labels[i])]
         box = [decimal(v) for v in prediction.boxes[i]]
-        rest = ["" if measured is None else _number(measured[key][i]) for key in MEASURES]
-        yield (cell(shown), i, cell(name), decimal(prediction.scores[i]), _number(area), *box, *rest)
+        rest = ["" if measured is None else number(measured[key][i]) for key in MEASURES]
+        yield (cell(shown), i, cell(name), decimal(prediction.scores[i]), number(area), *box, *rest)
 
 
-def _number(value: float) -> float | int | str:
+def number(value: float) -> float | int | str:
     """Whole numbers without a point, others with three decimals, NaN (of an empty mask) as an empty text."""
     value = float(value)
     if not np.isfinite(value):
@@ -263,14 +263,14 @@ WRITERS: dict[str, OutputKind] = {
 }
 
 
-def parse_kinds(words: Sequence[str]) -> tuple[str, ...]:
-    """The kinds named in `words`, each a name or names joined by commas. Raises ConfigError for an unknown one."""
+def parse_kinds(words: Sequence[str], known: Collection[str] = WRITERS) -> tuple[str, ...]:
+    """The kinds named in `words`, each a name or names joined by commas. Raises ConfigError for one not in `known`."""
     kinds = [word.strip() for text in words for word in text.split(",") if word.strip()]
     for kind in kinds:
-        if kind not in WRITERS:
-            raise ConfigError(f"There is no output kind '{kind}'.{suggest(kind, WRITERS)}")
+        if kind not in known:
+            raise ConfigError(f"There is no output kind '{kind}'.{suggest(kind, known)}", options=("save",))
     if not kinds:
-        raise ConfigError(f"Nothing to save.{suggest('', WRITERS)}")
+        raise ConfigError(f"Nothing to save.{suggest('', known)}", options=("save",))
     return tuple(dict.fromkeys(kinds))
 
 

@@ -184,30 +184,37 @@ class Prediction(Instances):
         image: written as the image's source. Raises DataError for a box that is not finite, OSError where the file
         cannot be written.
         """
-        if not np.isfinite(self.boxes).all():
-            bad = int(np.argmin(np.isfinite(self.boxes).all(axis=1)))
-            raise DataError(f"{os.fspath(path)}: instance {bad} has the box {self.boxes[bad].tolist()}, not saved.")
-        rles = None if self.crops is None else mask_ops.encode(self.crops)
-        head = {
-            "format": FORMAT,
-            "version": VERSION,
-            "image": image,
-            "size": list(self.size),
+        rows = self.rows(os.fspath(path))
+        head = {"format": FORMAT, "version": VERSION, "image": image, "size": list(self.size), **self.columns()}
+        with text_file(path) as file:
+            file.write(json.dumps({**head, **self.beside()}, ensure_ascii=False)[:-1] + ', "instances": [')
+            for i, row in enumerate(rows):
+                file.write(("\n" if i == 0 else ",\n") + json.dumps(row, ensure_ascii=False, allow_nan=False))
+            file.write("\n]}\n")
+        return Path(path)
+
+    def columns(self) -> dict[str, Any]:
+        """The part of the head that says what the rows carry, and the classes."""
+        return {
             "classes": _class_rows(self.classes),
             "masks": self.crops is not None,
             "keypoints": None if self.keypoints is None else int(self.keypoints.shape[1]),
             "track_ids": self.track_ids is not None,
             "box_scores": self.box_scores is not None,
-            **({} if self.semantic is None else {"semantic": _semantic_rows(self.semantic)}),
-            **({"limits": {name: decimal(score) for name, score in self.limits.items()}} if self.limits else {}),
         }
-        with text_file(path) as file:
-            file.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "instances": [')
-            for i in range(len(self)):
-                row = self._row(i, None if rles is None else rles[i])
-                file.write(("\n" if i == 0 else ",\n") + json.dumps(row, ensure_ascii=False, allow_nan=False))
-            file.write("\n]}\n")
-        return Path(path)
+
+    def beside(self) -> dict[str, Any]:
+        """The part of the head that says what was found beside the instances; empty where nothing was."""
+        out: dict[str, Any] = {} if self.semantic is None else {"semantic": _semantic_rows(self.semantic)}
+        return {**out, **({"limits": {k: decimal(v) for k, v in self.limits.items()}} if self.limits else {})}
+
+    def rows(self, where: str) -> list[dict[str, Any]]:
+        """The instances as they are written. Raises DataError, naming `where`, for a box that is not finite."""
+        if not np.isfinite(self.boxes).all():
+            bad = int(np.argmin(np.isfinite(self.boxes).all(axis=1)))
+            raise DataError(f"{where}: instance {bad} has the box {self.boxes[bad].tolist()}, not saved.")
+        rles = [None] * len(self) if self.crops is None else mask_ops.encode(self.crops)
+        return [self._row(i, rle) for i, rle in enumerate(rles)]
 
     def _row(self, i: int, rle: dict[str, Any] | None) -> dict[str, Any]:
         label = int(self.labels[i])
@@ -241,12 +248,17 @@ class Prediction(Instances):
                 f"{name}: format version {document.get('version')!r}, this maskwright reads version {VERSION}. "
                 "Read it with the maskwright that wrote it."
             )
+        return cls.of_document(document, name)
+
+    @classmethod
+    def of_document(cls, document: dict[str, Any], where: str) -> Self:
+        """What the JSON of this form says. Raises DataError, naming `where`, for what is missing or wrong."""
         try:
             return cls(**_fields(document))
         except KeyError as error:
-            raise DataError(f"{name}: the key {error} is missing.") from error
+            raise DataError(f"{where}: the key {error} is missing.") from error
         except (MaskwrightError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
-            raise DataError(f"{name}: {error}") from error
+            raise DataError(f"{where}: {error}") from error
 
     def _needed_masks(self, purpose: str) -> Masks:
         if self.crops is None:

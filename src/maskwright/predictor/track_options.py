@@ -1,0 +1,33 @@
+"""What a caller may choose when a video is followed. The command line makes its options of these fields and of what is
+said of them here, so this module imports nothing that takes long."""
+
+from dataclasses import dataclass, field
+
+from maskwright.codec import Section, ranged
+
+
+@dataclass(frozen=True)
+class LinkOptions(Section):
+    """How instances become tracks.
+
+    overlap: least IoU of masks, or of boxes, of one object in two frames. memory: frames for which an object that is
+    not found is remembered. vote: an instance gets the class that its track had most, by the sum of scores. divisions:
+    two instances where one was before are its daughters, as of a cell that divides; needs masks.
+    """
+
+    overlap: float = ranged(0.3, low=0, high=1, open_low=True)
+    memory: int = ranged(15, low=0, high=10**6)
+    vote: bool = True
+    divisions: bool = False
+
+
+@dataclass(frozen=True)
+class TrackOptions(Section):
+    """How the frames of a video are worked on.
+
+    interval: every so many frames one is a key frame, which goes through the whole network; None: as the model has it.
+    Models that carry nothing from frame to frame have key frames alone. link: how instances become tracks.
+    """
+
+    interval: int | None = ranged(None, low=1, high=10**6)
+    link: LinkOptions = field(default_factory=LinkOptions)

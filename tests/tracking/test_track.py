@@ -1,0 +1,311 @@
+"""`track_videos`: every frame once and in order, results that agree with each other, and runs that are resumed."""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.tracking.videos import images, predictor, video
+
+from maskwright.errors import ConfigError, DataError, ImageError
+from maskwright.media.video import Video
+from maskwright.models import rcnn
+from maskwright.models.family import build
+from maskwright.predictor.options import FindOptions
+from maskwright.predictor.predictor import Predictor
+from maskwright.predictor.timing import StageTimer
+from maskwright.predictor.track_options import LinkOptions, TrackOptions
+from maskwright.results.prediction import Prediction
+from maskwright.results.video import VideoResults
+from maskwright.tracking import job
+from maskwright.tracking.options import TrackRunOptions
+from maskwright.tracking.outputs import KINDS
+from maskwright.tracking.track import track_videos
+from maskwright.types import Classes
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FIND = FindOptions(score_threshold=0.0, max_instances=6)
+ALL = tuple(KINDS)
+
+
+@pytest.fixture(scope="module")
+def model() -> Predictor:
+    return predictor()
+
+
+@pytest.fixture(autouse=True)
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "SEGMENT", 4)
+
+
+def options(**changes: Any) -> TrackRunOptions:
+    return TrackRunOptions(**{"find": FIND, "save": ALL, **changes})
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_frames_are_those_of_predictor_track(model: Predictor, tmp_path: Path) -> None:
+    place = video(tmp_path / "v.mkv", 11)
+    timer = StageTimer()
+    seen = []
+    result = track_videos(
+        model, [place], tmp_path / "out", options(track=TrackOptions(4)), lambda *a: seen.append(a), timer
+    )
+    assert seen == [(i, 11) for i in range(1, 12)]
+    results = VideoResults.open(tmp_path / "out" / "frames.jsonl")
+    wanted = list(model.track(place, FIND, track=TrackOptions(4)))
+    assert results.head["rate"] == pytest.approx(10)
+    found = list(results)
+    assert [f.frame for f in found] == list(range(11))
+    assert [f.document["key"] for f in found] == [i % 4 == 0 for i in range(11)]
+    assert [f.time for f in found] == pytest.approx([i / 10 for i in range(11)], abs=1e-3)
+    for frame, want in zip(found, wanted, strict=True):
+        same(frame.found, want)
+    assert (result.done[0].frames, result.done[0].tracks) == (11, max(max(w.track_ids, default=0) for w in wanted))
+    assert {"network", "link", "write", "overlay", "files", "wait for frames"} <= set(timer.totals)
+    assert not (tmp_path / "out" / "unfinished").exists()
+
+
+def same(a: Prediction, b: Prediction) -> None:
+    for name in ("boxes", "scores", "labels", "track_ids", "masks"):
+        assert np.array_equal(getattr(a, name), getattr(b, name)), name
+
+
+def test_the_table_has_every_object_with_its_speed(model: Predictor, tmp_path: Path) -> None:
+    track_videos(model, [video(tmp_path / "v.mkv")], tmp_path / "out", options(every=2))
+    with open(tmp_path / "out" / "tracks.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    frames = list(VideoResults.open(tmp_path / "out" / "frames.jsonl"))
+    assert [f.document["index"] for f in frames] == [0, 2, 4, 6, 8, 10]
+    assert len(rows) == sum(len(f.rows) for f in frames)
+    assert {r["class"] for r in rows} <= {"a", "'=b", "c"}  # a spreadsheet takes none for a formula
+    last: dict[str, dict[str, str]] = {}
+    moved = 0
+    for row in rows:
+        before = last.get(row["id"])
+        assert (row["speed"] == "") == (before is None)
+        if before is not None:
+            way = np.hypot(*(float(row[k]) - float(before[k]) for k in ("centroid_x", "centroid_y")))
+            apart = int(row["frame"]) - int(before["frame"])
+            assert float(row["speed"]) == pytest.approx(way / apart, abs=2e-3)
+            assert float(row["speed_per_second"]) == pytest.approx(10 * way / apart, rel=2e-2, abs=2e-2)
+            moved += way > 0
+        last[row["id"]] = row
+    assert moved
+
+
+def test_coco_results_have_the_track_of_each_object(model: Predictor, tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for i, image in enumerate(images(3)):
+        Image.fromarray(image).save(folder / f"{i:03}.png")
+    track_videos(model, [folder], tmp_path / "out", options(save=["coco", "jsonl"]))
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())
+    frames = list(VideoResults.open(tmp_path / "out" / "frames.jsonl"))
+    assert [(r["image_id"], r["track_id"]) for r in rows] == [
+        (f.frame + 1, r["track_id"]) for f in frames for r in f.rows
+    ]
+    assert {r["category_id"] for r in rows} <= {4, 7, 9}
+    assert {Path(r["file_name"]).name for r in rows} == {"000.png", "001.png", "002.png"}
+
+
+def test_the_overlay_keeps_the_times_of_the_source(model: Predictor, tmp_path: Path) -> None:
+    times = [0, 0.1, 0.2, 0.7, 0.8, 2.0, 2.04, 2.08, 2.5, 3.0, 3.1]
+    track_videos(model, [video(tmp_path / "v.mp4", times=times)], tmp_path / "out", options())
+    found = list(Video(tmp_path / "out" / "overlay.mp4"))
+    assert [f.time for f in found] == pytest.approx(times, abs=1e-4)
+    found_ = [f.time for f in VideoResults.open(tmp_path / "out" / "frames.jsonl")]
+    assert found_ == pytest.approx(times, abs=1e-4)
+
+
+KILL = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from maskwright.predictor.track_options import TrackOptions
+from maskwright.tracking import job
+from maskwright.tracking.track import track_videos
+from tests.tracking.test_track import options
+from maskwright.types import Classes
+from tests.tracking.videos import predictor
+job.SEGMENT = 4
+def stop(count, total):
+    if count == 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+track_videos(predictor(), [sys.argv[1]], sys.argv[2], options(track=TrackOptions(3)), stop)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_run_that_is_killed_is_resumed_to_equal_files(model: Predictor, tmp_path: Path) -> None:
+    place, chosen = video(tmp_path / "v.mkv", 15), options(track=TrackOptions(3))
+    track_videos(model, [place], tmp_path / "whole", chosen)
+    run = subprocess.run(
+        [sys.executable, "-c", KILL, str(place), str(tmp_path / "killed")], check=False, cwd=Path(__file__).parents[2]
+    )
+    assert run.returncode == -9
+    work = tmp_path / "killed" / "unfinished"
+    lines = (work / "frames.jsonl").read_text().splitlines()
+    done = json.loads((work / "state.json").read_text())["frames"]
+    assert done in (4, 8)  # writing may be some frames behind
+    assert 1 + done <= len(lines) <= 1 + 10
+    with open(work / "frames.jsonl", "a") as file:  # the kill may leave a part of a line
+        file.write('{"frame": 9, "ind')
+    with pytest.raises(ConfigError, match=r"unfinished exists already.*finish an interrupted run"):
+        track_videos(model, [place], tmp_path / "killed", chosen)
+    with pytest.raises(ConfigError, match=r"begun with track .*'interval': 3.* not .*'interval': 5"):
+        track_videos(model, [place], tmp_path / "killed", options(track=TrackOptions(5), resume=True))
+    seen = []
+    resumed = options(track=TrackOptions(3), resume=True)
+    result = track_videos(model, [place], tmp_path / "killed", resumed, lambda *a: seen.append(a[0]))
+    assert seen == list(range(done + 1, 16))
+    assert result.done[0].frames == 15
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+    again = track_videos(model, [place], tmp_path / "killed", resumed)
+    assert again.done[0].notes == ["It was finished already."]
+
+
+def test_ctrl_c_leaves_a_file_to_be_resumed(model: Predictor, tmp_path: Path) -> None:
+    place = video(tmp_path / "v.mkv", 11)
+
+    def stop(count: int, total: int | None) -> None:
+        if count == 3:  # before the first segment ends
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        track_videos(model, [place], tmp_path / "out", options(), stop)
+    assert len((tmp_path / "out" / "unfinished" / "frames.jsonl").read_text().splitlines()) == 4
+    track_videos(model, [place], tmp_path / "out", options(resume=True))
+    track_videos(model, [place], tmp_path / "whole", options())
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("when", ["files", "moved"])
+def test_a_run_that_ends_while_files_are_made_is_resumed(
+    model: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    place = video(tmp_path / "v.mkv", 6)
+    track_videos(model, [place], tmp_path / "whole", options())
+
+    def fail(*given: Any) -> None:
+        raise OSError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "join_videos", fail) if when == "files" else patch.setattr(job.Work, "remove", fail)
+        with pytest.raises(OSError, match="no space"):
+            track_videos(model, [place], tmp_path / "out", options())
+    seen: list[int] = []
+    track_videos(model, [place], tmp_path / "out", options(resume=True), lambda *a: seen.append(a[0]))
+    assert seen == []  # no frame is computed again
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_several_videos_have_a_folder_each(model: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    video(tmp_path / "in" / "a.mkv", 3)
+    video(tmp_path / "in" / "b.mp4", 2)
+    (tmp_path / "in" / "c.mp4").write_text("no video")
+    result = track_videos(model, [tmp_path / "in"], tmp_path / "out", options(save=["csv"]))
+    assert [(v.frames, v.out.name) for v in result.done] == [(3, "a"), (2, "b")]
+    assert sorted(files(tmp_path / "out")) == ["a/tracks.csv", "b/tracks.csv"]
+    assert not result.complete
+    assert "c.mp4" in result.failed[0][0]
+    assert "cannot be opened as a video" in result.summary()
+
+
+def test_images_that_cannot_be_read_are_told_and_the_others_done(model: Predictor, tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for i, image in enumerate(images(4)):
+        Image.fromarray(image).save(folder / f"{i:03}.png")
+    (folder / "001.png").write_bytes(b"no image")
+    result = track_videos(model, [folder], tmp_path / "out", options(save=["jsonl"]))
+    found = [(f.frame, f.document["index"]) for f in VideoResults.open(tmp_path / "out" / "frames.jsonl")]
+    assert found == [(0, 0), (1, 2), (2, 3)]
+    assert not result.complete
+    assert any("001.png could not be read" in note for note in result.done[0].notes)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "indices"),
+    [
+        ({"start": "3", "end": "7"}, [3, 4, 5, 6]),
+        ({"start": "0.25s", "every": 3}, [3, 6, 9]),
+        ({"end": "0:00.3"}, [0, 1, 2]),
+        ({"start": "9", "every": 5}, [9]),
+    ],
+)
+def test_a_part_of_a_video(model: Predictor, tmp_path: Path, chosen: dict[str, Any], indices: list[int]) -> None:
+    totals = set()
+    track_videos(
+        model,
+        [video(tmp_path / "v.mp4")],
+        tmp_path / "out",
+        options(save=["jsonl"], **chosen),
+        lambda count, total: totals.add(total),
+    )
+    assert [f.document["index"] for f in VideoResults.open(tmp_path / "out" / "frames.jsonl")] == indices
+    assert totals <= {len(indices), len(indices) + 1}  # a time between two frames is told from the rate
+
+
+def test_what_is_refused(model: Predictor, tmp_path: Path) -> None:
+    place = video(tmp_path / "v.mkv", 2)
+    with pytest.raises(ConfigError, match=r"no output kind 'jsnl'. Did you mean 'jsonl'"):
+        options(save=["jsnl"])
+    with pytest.raises(ConfigError, match="a number of frames"):
+        options(start="soon")
+    with pytest.raises(ConfigError, match="resumed or replaced"):
+        options(resume=True, overwrite=True)
+    with pytest.raises(ImageError, match="there is no frame"):
+        track_videos(model, [place], tmp_path / "out", options(start="5"))
+    assert not files(tmp_path / "out")
+    with pytest.raises(ImageError, match="no such file"):
+        track_videos(model, [tmp_path / "none"], tmp_path / "out")
+    with pytest.raises(ConfigError, match="is a file"):
+        track_videos(model, [place], place)
+    track_videos(model, [place], tmp_path / "out", options(save=["csv"]))
+    with pytest.raises(ConfigError, match=r"tracks.csv exists already"):
+        track_videos(model, [place], tmp_path / "out", options(save=["csv"]))
+    track_videos(model, [place], tmp_path / "out", options(save=["csv"], overwrite=True))
+    with pytest.raises(ConfigError, match="have no times"):
+        track_videos(model, [folder_of_one(tmp_path)], tmp_path / "other", options(start="1s"))
+
+
+def folder_of_one(tmp_path: Path) -> Path:
+    (tmp_path / "one").mkdir()
+    Image.fromarray(images(1)[0]).save(tmp_path / "one" / "0.png")
+    return tmp_path / "one"
+
+
+def test_results_that_are_none(tmp_path: Path) -> None:
+    place = tmp_path / "x.jsonl"
+    with pytest.raises(DataError, match="no such file"):
+        VideoResults.open(place)
+    place.write_text("{}\n")
+    with pytest.raises(DataError, match="not results of a video"):
+        VideoResults.open(place)
+    place.write_text('{"format": "maskwright.video", "version": 1}\n{"frame": 0, \n')
+    with pytest.raises(DataError, match="line 2: not JSON"):
+        list(VideoResults.open(place))
+    place.write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="line 1: not JSON"):
+        VideoResults.open(place)
+
+
+def test_divisions_need_masks(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    boxes = Predictor(build(replace(rcnn.tiny(), masks=False)), Classes(["a", "b", "c"]), name="boxes")
+    chosen = TrackRunOptions(save=["csv"], track=TrackOptions(link=LinkOptions(divisions=True)))
+    with pytest.raises(ConfigError, match="divisions cannot be made without masks"):
+        track_videos(boxes, [video(tmp_path / "v.mkv", 2)], tmp_path / "out", chosen)
