@@ -21,8 +21,8 @@ from maskwright.metrics.metric import GroundTruth
 from maskwright.metrics.youtube_vis import YoutubeVisMetric
 from maskwright.models import yolact_edge
 from maskwright.models.family import build
-from maskwright.predictor.frames import TrackOptions
 from maskwright.predictor.predictor import Predictor
+from maskwright.predictor.track_options import TrackOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

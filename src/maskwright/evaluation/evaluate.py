@@ -27,10 +27,10 @@ from maskwright.metrics import table
 from maskwright.metrics.coco import CocoMetric
 from maskwright.metrics.coco_result import CocoResult
 from maskwright.metrics.metric import GroundTruth, MetricOptions, Result
-from maskwright.predictor.frames import TrackOptions
 from maskwright.predictor.options import FindOptions, given, intensity_of
 from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.timing import StageTimer
+from maskwright.predictor.track_options import TrackOptions
 from maskwright.results.prediction import LARGER, MISSING
 from maskwright.types import Classes, ImageArray, Instances
 from maskwright.wording import counted

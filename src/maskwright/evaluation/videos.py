@@ -14,12 +14,12 @@ from maskwright.data.formats.shared.video_results import VideoResults
 from maskwright.errors import ConfigError
 from maskwright.media.video import VideoFrame
 from maskwright.metrics import table
-from maskwright.predictor.frames import TrackOptions
 from maskwright.predictor.link import Linker
 from maskwright.predictor.options import FindOptions
 from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.session import VideoSession
 from maskwright.predictor.timing import StageTimer
+from maskwright.predictor.track_options import TrackOptions
 from maskwright.types import ImageArray, Instances
 
 
