@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import maskwright
 from benchmarks.measure import best
@@ -64,6 +65,28 @@ def print_times(
         print(f"{kind:<20}{names[0]} {theirs:.1f} s, {names[1]} {ours:.1f} s: {theirs / ours:.2f} times faster")
 
 
+def print_given(predictor: maskwright.Predictor, parts: dict[str, Dataset]) -> None:
+    """Print how well the masks that the model makes for the true boxes fit the true masks."""
+    print(f"{'images':<20}{'boxes':>8}{'mean IoU':>10}{'median':>8}" + "".join(f"{f'>= {t:g}':>8}" for t in SHOWN))
+    by_kind = {kind: _given(predictor, part) for kind, part in parts.items() if kind != "all"}
+    for kind, iou in {"all": np.concatenate(list(by_kind.values())), **by_kind}.items():
+        shares = "".join(f"{(iou >= t).mean():8.3f}" for t in SHOWN)
+        print(f"{kind:<20}{len(iou):>8}{iou.mean():10.3f}{np.median(iou):8.3f}{shares}")
+
+
+def _given(predictor: maskwright.Predictor, part: Dataset) -> NDArray[np.float64]:
+    """The IoU of each object's mask."""
+    every = []
+    for i in range(len(part)):
+        truth = part.truth(i)
+        found = predictor.predict(part.image(i), boxes=truth.boxes)
+        assert found.masks is not None
+        assert truth.masks is not None
+        both = (found.masks & truth.masks).sum((1, 2))
+        every.append(both / np.maximum((found.masks | truth.masks).sum((1, 2)), 1))
+    return np.concatenate(every)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -73,6 +96,7 @@ def main() -> None:
     parser.add_argument("--best-threshold", action="store_true", help="also at the score that suits each kind best")
     parser.add_argument("--all", action="store_true", help="every image of the file, not the held-out fifth")
     parser.add_argument("--against", metavar="NAME", help="compare the time of prediction with this model's")
+    parser.add_argument("--boxes", action="store_true", help="instead: how well masks fit for the true boxes")
     parser.add_argument("--overlays", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
@@ -80,6 +104,9 @@ def main() -> None:
     data = coco.load(arguments.data, arguments.images)
     held_out = data if arguments.all else data.split(0.2)[1]
     parts = {"all": held_out, **by_kind(held_out)}
+    if arguments.boxes:
+        print_given(predictor, parts)
+        return
     results = {
         kind: evaluate(
             predictor,

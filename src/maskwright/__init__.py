@@ -13,6 +13,7 @@ _HOME = {
     "Classes": "types",
     "FindOptions": "predictor.options",
     "Geometry": "geometry",
+    "GivenBoxes": "predictor.given",
     "InputSpec": "types",
     "Instances": "types",
     "LoadOptions": "predictor.options",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from maskwright.evaluation.evaluate import evaluate as evaluate
     from maskwright.geometry import Geometry as Geometry
     from maskwright.media import read_image as read_image
+    from maskwright.predictor.given import GivenBoxes as GivenBoxes
     from maskwright.predictor.load import build as build
     from maskwright.predictor.load import load as load
     from maskwright.predictor.options import FindOptions as FindOptions

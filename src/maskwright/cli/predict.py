@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 `maskwright predict photos/ "more/*.jpg" --model mask_rcnn_r50_fpn.torchvision --save overlay,csv --out results`
 
+`maskwright predict cells/ --boxes drawn.json --save labels,coco --out results`
+
 `maskwright predict photos.txt --model runs/leaf/best.safetensors --classes leaf --score 0.5 --out results`
 
 Prints one line per image: path, tab, number of instances. Exit code 1: some images could not be read; they are
@@ -61,6 +63,14 @@ def predict(
         ),
     ] = None,
     colour: Colour = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Annotations of any format, or COCO results (with --ids): each of their boxes gets a class and a "
+            "mask, and nothing else is found. For R-CNNs.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -80,6 +90,7 @@ def predict(
         overwrite=overwrite,
         ids=ids,
         colour=colour,
+        boxes=boxes,
         **({} if max_pixels is None else {"max_pixels": max_pixels or None}),
     )
     predictor = load()

@@ -130,6 +130,11 @@ class Config(Section):
         """Whether detections have masks."""
         return any(part in MASK_PARTS for part in self.parts)
 
+    @property
+    def takes_boxes(self) -> bool:
+        """Whether `Inputs.proposals` are looked at."""
+        return False
+
 
 C = TypeVar("C", bound=Config, covariant=True)
 

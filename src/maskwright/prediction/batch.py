@@ -12,7 +12,8 @@ from pathlib import Path
 from maskwright import media
 from maskwright.data import formats
 from maskwright.draw import ColourBy, check_colour
-from maskwright.errors import ConfigError, ImageError
+from maskwright.errors import ConfigError, DataError, ImageError
+from maskwright.prediction.boxes import RunBoxes, run_boxes
 from maskwright.prediction.ids import image_ids, with_category_ids
 from maskwright.predictor.options import FindOptions, intensity_of
 from maskwright.predictor.predictor import Predictor
@@ -82,7 +83,9 @@ class RunOptions:
     save: kinds of results, keys of `outputs.WRITERS`. find: which instances are found. overwrite: replace results that
     exist already. max_pixels, bits: see `media.read_image`. ids: an annotation file or folder of any format, whose
     image and category ids the results have; without it images have the numbers that are their names, or 1, 2, ..., and
-    categories the ids of the model. colour: what the colours of overlays tell apart, see `draw.overlay`.
+    categories the ids of the model. colour: what the colours of overlays tell apart, see `draw.overlay`. boxes: an
+    annotation file or folder of any format, or COCO results (with `ids`): the model gives each of its boxes a class and
+    a mask, and finds nothing itself.
     """
 
     save: Sequence[str] = ("overlay", "json")
@@ -92,6 +95,7 @@ class RunOptions:
     bits: int | None = None
     ids: str | os.PathLike[str] | None = None
     colour: ColourBy | None = None
+    boxes: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "save", parse_kinds(self.save))
@@ -121,16 +125,22 @@ def predict_files(
     """
     options, out = options or RunOptions(), Path(out)
     worker = _Worker(predictor, out, options)
+    if options.boxes is not None:
+        worker.boxes = RunBoxes("", {}, {}, ())
     worker.predict([])  # raises for a wrong class or score before anything is read
     _check_kinds(predictor, options)
     notes: list[str] = []
     images, missing = _find(sources, notes)
-    ids = None
+    ids = known = None
     if options.ids is not None:
         known = formats.load(options.ids)
         worker.classes = with_category_ids(predictor.classes, known, options.find.classes)
         ids = image_ids(images, known)
-    todo = run_images(images, ids, None if ids is not None else [_pages(image) for image in images])
+    if options.boxes is not None:
+        worker.boxes = run_boxes(options.boxes, images, predictor.classes, known)
+        notes += worker.boxes.notes
+    single = ids is not None or options.boxes is not None  # a file is one image of the annotations
+    todo = run_images(images, ids, None if single else [_pages(image) for image in images])
     _check_places(todo, out, options)
     result = BatchResult(out)
     start = time.perf_counter()
@@ -225,12 +235,14 @@ def _open(todo: Sequence[RunImage], out: Path, options: RunOptions, stack: ExitS
 
 @dataclass
 class _Worker:
-    """Reads, predicts and writes images. classes: with the ids that results are written with; None is the model's."""
+    """Reads, predicts and writes images. classes: with the ids that results are written with; None is the
+    model's. boxes: those that masks are made for; None: the model finds its own."""
 
     predictor: Predictor
     out: Path
     options: RunOptions
     classes: Classes | None = None
+    boxes: RunBoxes | None = None
     writers: dict[str, Writer] = field(default_factory=dict)
     told: media.Readings = field(default_factory=media.Readings)
     stack: tuple[Path | str, media.ImageFile] | None = None
@@ -263,7 +275,9 @@ class _Worker:
             else:
                 stored = self.pages(item.source).decode(item.page, most)
                 pixels = media.rgb_of(stored, self.of_stack, item.shown, self.told)
-        except (ImageError, OSError) as error:
+            if self.boxes is not None:
+                self.boxes.of(item.source, (pixels.shape[0], pixels.shape[1]))
+        except (DataError, ImageError, OSError) as error:
             return _failed(item.shown, error)
         return LoadedImage(item, pixels, self.options.colour)
 
@@ -284,7 +298,11 @@ class _Worker:
 
     def predict(self, images: Sequence[LoadedImage]) -> list[Prediction]:
         """One prediction for each image."""
-        return self.predictor.predict([image.pixels for image in images], self.options.find)
+        pixels = [image.pixels for image in images]
+        if self.boxes is None:
+            return self.predictor.predict(pixels, self.options.find)
+        own = [self.boxes.of(i.item.source, (i.pixels.shape[0], i.pixels.shape[1])) for i in images]
+        return self.predictor.predict(pixels, self.options.find, boxes=own)
 
     def write(self, image: LoadedImage, prediction: Prediction) -> None:
         """Write every chosen kind."""

@@ -10,10 +10,11 @@ from maskwright.results.outputs import path_of, printable
 from maskwright.types import Classes
 
 
-def image_ids(sources: Sequence[Path | str], dataset: Dataset) -> list[int]:
+def image_ids(sources: Sequence[Path | str], dataset: Dataset, option: str = "ids") -> list[int]:
     """The id of each source in `dataset`: of the image whose file name, with its folders, is the end of the path.
 
-    Raises DataError where there is none, or where two sources are the same image.
+    option: what named the data set, for messages. Raises DataError where there is none, or where two sources are the
+    same image.
     """
     by_name = defaultdict(list)
     for record in dataset.images:
@@ -26,15 +27,15 @@ def image_ids(sources: Sequence[Path | str], dataset: Dataset) -> list[int]:
         if not same:
             near = [" There is " + "/".join(own) + "." for own, _ in by_name[parts[-1]][:1]]
             raise DataError(
-                f"{printable(source)} is not an image of {dataset.source}.{''.join(near)} Predict only images that the "
-                "annotation file has, or take no ids from it.",
-                options=("ids",),
+                f"{printable(source)} is not an image of {dataset.source}.{''.join(near)} Predict only images that it "
+                "has, or leave the file out.",
+                options=(option,),
             )
         image_id = max(same)[1]
         if image_id in found:
             raise DataError(
                 f"{printable(found[image_id])} and {printable(source)} are both image {image_id} of {dataset.source}.",
-                options=("ids",),
+                options=(option,),
             )
         found[image_id] = source
     return list(found)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from maskwright import media
@@ -18,7 +18,9 @@ from maskwright.ops.warp import pad_batch, padded_size
 from maskwright.predictor.detector import Detector, NetworkDetector
 from maskwright.predictor.finish import finish
 from maskwright.predictor.frames import frames_of
-from maskwright.predictor.options import FindOptions, given, intensity_of
+from maskwright.predictor.given import GivenBoxes, as_given, for_given
+from maskwright.predictor.options import FindOptions, intensity_of
+from maskwright.predictor.options import given as options_of
 from maskwright.predictor.prepare import prepare
 from maskwright.predictor.session import VideoSession
 from maskwright.predictor.timing import StageTimer, stage
@@ -137,6 +139,7 @@ class Predictor:
         source: list[Any] | tuple[Any, ...],
         options: FindOptions | None = None,
         *,
+        boxes: Sequence[ArrayLike | GivenBoxes] | None = None,
         timer: StageTimer | None = None,
         **changes: Any,
     ) -> list[Prediction]: ...
@@ -146,44 +149,77 @@ class Predictor:
         source: ImageSource,
         options: FindOptions | None = None,
         *,
+        boxes: ArrayLike | GivenBoxes | None = None,
         timer: StageTimer | None = None,
         **changes: Any,
     ) -> Prediction: ...
     def predict(
-        self, source: Any, options: FindOptions | None = None, *, timer: StageTimer | None = None, **changes: Any
+        self,
+        source: Any,
+        options: FindOptions | None = None,
+        *,
+        boxes: Any = None,
+        timer: StageTimer | None = None,
+        **changes: Any,
     ) -> Prediction | list[Prediction]:
         """Find the instances of one image, or of each image of a list.
 
         source: path or URL, PIL image, (H, W, 3) uint8 RGB array, or a list of these; arrays of other numbers are read
         as images with more than 8 bits are. Of a stack, a file of several images, the first is taken, with a warning;
         `maskwright.read_image(path, page=2)` gives the others. options, or `changes` as
-        keywords: see `FindOptions`. timer: receives the seconds of each stage ("read", "prepare", "network", "finish").
+        keywords: see `FindOptions`. boxes: (N, 4) xyxy in pixels of the image, or for a list of images a list of these:
+        instead of finding objects the model gives each box, as it is and in this order, a class and a mask
+        (R-CNNs; `GivenBoxes.of(boxes, labels)` where the classes are known). timer: receives the seconds of each stage
+        ("read", "prepare", "network", "finish").
         A list gives what its images give one by one: only those whose padded inputs have one size share a batch.
         Raises ImageError for what is not an image, ConfigError for unknown class names or options, and for options
         that the model has no use for.
         """
-        options = given(FindOptions, options, changes, "predict")
+        options = options_of(FindOptions, options, changes, "predict")
         if isinstance(source, (list, tuple)):
-            return self._predict(source, options, timer)
-        return self._predict([source], options, timer)[0]
+            return self._predict(source, options, self._given(source, boxes), timer)
+        return self._predict([source], options, self._given([source], None if boxes is None else [boxes]), timer)[0]
+
+    def _given(self, sources: Sequence[ImageSource], boxes: Sequence[Any] | None) -> list[GivenBoxes] | None:
+        if boxes is None:
+            return None
+        if not (isinstance(self.detector, NetworkDetector) and self.detector.network.config.takes_boxes):
+            raise ConfigError(f"'{self.name}' finds its own boxes, it cannot be given any. R-CNNs can.")
+        if len(boxes) != len(sources):
+            raise ConfigError(f"boxes has one array for each image: {len(sources)} images, {len(boxes)} arrays.")
+        return [own if isinstance(own, GivenBoxes) else GivenBoxes.of(own) for own in boxes]
 
     def _predict(
-        self, sources: Sequence[ImageSource], options: FindOptions, timer: StageTimer | None
+        self,
+        sources: Sequence[ImageSource],
+        options: FindOptions,
+        given: list[GivenBoxes] | None,
+        timer: StageTimer | None,
     ) -> list[Prediction]:
         plan = self.plan(options)
+        if given is not None:
+            limits, output = for_given(plan.limits, plan.output, options, given)
+            plan = FindPlan(limits, None, output)
         with stage(timer, "read"):
             images = self._read(sources, options)
+            if given is not None:
+                sizes = [(image.shape[0], image.shape[1]) for image in images]
+                given = [own.within(size) for own, size in zip(given, sizes, strict=True)]
         with stage(timer, "prepare"):
             prepared = [self.prepare(image) for image in images]
         results: dict[int, Prediction] = {}
         for rows in self.batches([p for p, _ in prepared], options.batch_size):
             with stage(timer, "prepare"):
                 inputs = self.batch([prepared[r][0] for r in rows])
+                if given is not None:
+                    boxes, labels = zip(*(given[r].inputs(prepared[r][1]) for r in rows), strict=True)
+                    inputs = replace(inputs, proposals=boxes, labels=labels)
             with stage(timer, "network"):
                 raw = self.run(inputs, plan)
             with stage(timer, "finish"):
                 for i, r in enumerate(rows):
-                    results[r] = self.finish(raw, i, prepared[r][1], plan)
+                    found = self.finish(raw, i, prepared[r][1], plan)
+                    results[r] = found if given is None else as_given(found, given[r])
         return [results[r] for r in range(len(images))]
 
     def track(
@@ -202,7 +238,7 @@ class Predictor:
         and identities, see `TrackOptions`. Raises as `predict` does, at the frame that cannot be read, and ConfigError
         for an interval where the model carries nothing from frame to frame.
         """
-        options = given(FindOptions, options, changes, "track")
+        options = options_of(FindOptions, options, changes, "track")
         return self._follow(source, VideoSession(self, options, track, timer), intensity_of(self, options))
 
     def _follow(self, source: Any, session: VideoSession, intensity: Intensity) -> Iterator[Prediction]:

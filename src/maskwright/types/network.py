@@ -21,19 +21,22 @@ class Inputs:
     """A batch as the network sees it.
 
     images: (B, 3, H, W) normalised, padded right and bottom. sizes: (h, w) of each image without padding; not given:
-    no image is padded. proposals: for each image boxes (N, 4) in the input frame, for models that are given them.
+    no image is padded. proposals: for each image boxes (N, 4) in the input frame, for models that are given them;
+    labels: of each image (N,) the class of each, -1 where the model decides. With labels the proposals are detections:
+    each becomes a row, in their order, that is not moved and not suppressed.
     earlier: of each image a frame (B, 3, H, W) of the same video before it, for video models that learn.
     """
 
     images: Tensor
     sizes: Sequence[Size] = ()
     proposals: Sequence[Tensor] | None = None
+    labels: Sequence[Tensor] | None = None
     earlier: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not self.sizes:
             object.__setattr__(self, "sizes", (self.padded,) * len(self.images))
-        for name in ("sizes", "proposals"):
+        for name in ("sizes", "proposals", "labels"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.images):
                 raise DataError(f"Inputs: {len(self.images)} images but {len(value)} {name}.")

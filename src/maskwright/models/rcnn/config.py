@@ -111,6 +111,10 @@ class RCNNConfig(Config):
         return limits.score
 
     @property
+    def takes_boxes(self) -> bool:
+        return True
+
+    @property
     def anchor_sides(self) -> tuple[float, ...]:
         return tuple(level[0] for level in self.rpn.sizes)
 

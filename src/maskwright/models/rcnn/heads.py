@@ -27,6 +27,10 @@ BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 """Of the offsets of boxes from proposals (Fast R-CNN), when they are learnt and when they are decoded."""
 
 
+LEAST_SCORE = 1e-6
+"""Of a detection whose box is given: a score of 0 marks a dead row."""
+
+
 @dataclass(eq=False)
 class Sampled:
     """RoIs of one image for the loss, foreground first.
@@ -128,6 +132,18 @@ class BoxBranch:
     ) -> Detections:
         """The best rows of each image, decoded and suppressed, by class or across, from what `scored` returned."""
         found = [self._select(*image, limits) for image in zip(scores, deltas, proposals.boxes, sizes, strict=True)]
+        return Detections.of(found, limits.keep, proposals.boxes)
+
+    def named(self, scores: Tensor, proposals: Proposals, labels: Sequence[Tensor], limits: Limits) -> Detections:
+        """Each proposal as a detection, in their order, from what `scored` returned: of the class that `labels` has
+        for it, or where that is -1 of the likeliest. The score is the probability of the class."""
+        found = []
+        for own, boxes, alive, given in zip(scores, proposals.boxes, proposals.alive, labels, strict=True):
+            rows = torch.nonzero(alive).flatten()
+            objects, wanted = own[rows, :-1], given.to(rows)
+            label = torch.where(wanted < 0, objects.argmax(1), wanted)
+            value = torch.take_along_dim(objects, label[:, None], 1)[:, 0].clamp_min(LEAST_SCORE)
+            found.append(tuple(padded(column, limits.keep) for column in (boxes[rows], value, label, rows)))
         return Detections.of(found, limits.keep, proposals.boxes)
 
     def _select(self, scores: Tensor, deltas: Tensor, boxes: Tensor, size: Size, limits: Limits) -> tuple[Tensor, ...]:

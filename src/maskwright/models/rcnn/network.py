@@ -21,7 +21,7 @@ from maskwright.models.rcnn.config import RCNNConfig
 from maskwright.models.rcnn.fpn import FPN
 from maskwright.models.rcnn.heads import BoxBranch, MaskBranch, sample
 from maskwright.models.rcnn.layers import BoxHead, BoxPredictor, MaskHead, MeanHead
-from maskwright.models.rcnn.proposer import RPN, Proposals
+from maskwright.models.rcnn.proposer import RPN, Proposals, given
 from maskwright.models.rcnn.reader import Pooler, RoIReader
 from maskwright.nn.backbones import backbone, missing_strides, norm_layer
 from maskwright.nn.resnet import stage
@@ -118,9 +118,13 @@ class RCNN(Model[RCNNConfig]):
         """See `Model.trace`."""
         box, mask = self.box_branch, self.mask_branch
         features = self.features(inputs.images)
-        proposals = self.rpn.propose(features, inputs, limits.keep if limits.keep > self.config.roi.keep else None)
+        more = limits.keep if limits.keep > self.config.roi.keep else None
+        proposals = self.rpn.propose(features, inputs, more) if inputs.proposals is None else given(inputs)
         scores, deltas = box.scored(features, proposals)
-        found = box.detect(scores, deltas, proposals, inputs.sizes, limits)
+        if inputs.labels is None:
+            found = box.detect(scores, deltas, proposals, inputs.sizes, limits)
+        else:
+            found = box.named(scores, proposals, inputs.labels, limits)
         masks = None if mask is None else mask.detect(features, found)
         found = replace(found, left_out=self._left_out(proposals, found))
         return RCNNTrace(features, proposals, scores, deltas, found, masks)

@@ -1,6 +1,6 @@
 """Proposers of the R-CNN family: the region proposal network (Ren et al. 2015) and the loss that teaches it.
 
-A proposer has `propose` for prediction and `learn` for training.
+A proposer has `propose` for prediction and `learn` for training; `given` takes the proposals of the inputs instead.
 
 Letters: B batch, L levels, A anchors of a cell, n anchors of a level, N = all anchors of an image, C channels,
 P proposals.
@@ -44,6 +44,17 @@ class Proposals:
     def of(self, image: int) -> Tensor:
         """The live boxes (K, 4) of one image."""
         return self.boxes[image][self.alive[image]]
+
+
+def given(inputs: Inputs) -> Proposals:
+    """The proposals that come with the inputs instead, as for Fast R-CNN: clipped to each image, of score 1."""
+    own = inputs.proposals or ()
+    alive = torch.zeros(len(inputs), max((len(boxes) for boxes in own), default=0), dtype=torch.bool)
+    alive = alive.to(inputs.images.device)
+    boxes = torch.zeros(*alive.shape, 4, device=alive.device)
+    for i, rows in enumerate(own):
+        boxes[i, : len(rows)], alive[i, : len(rows)] = rows.to(boxes), True
+    return Proposals(box_ops.clip_each(boxes, inputs.sizes), alive.float(), alive)
 
 
 @dataclass(frozen=True, eq=False)
