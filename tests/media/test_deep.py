@@ -297,6 +297,33 @@ def test_grey_jpegs_are_not_taken_for_cut_ones():
         assert (read_image(stream.getvalue()) == 128).all()
 
 
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+def test_damage_in_the_middle_of_a_deflated_tiff_is_found(kind):
+    """Also where the damaged bytes unpack to more than the strip has, so that no decoder comes to the checksum."""
+    values = (rng.integers(0, 256, (200, 300, 3)) // 16).astype(kind)
+    data = tiff(values, photometric="rgb", compression="zlib", rowsperstrip=50)
+    np.testing.assert_array_equal(media.read_image(data, intensity="values:0..255"), values)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        places = list(zip(file.pages[0].dataoffsets, file.pages[0].databytecounts, strict=True))
+    for place, count in places:
+        for at in range(place + 200, place + count - 4, count // 9):
+            damaged = bytearray(data)
+            damaged[at] ^= 0x10
+            with pytest.raises(ImageError, match="damaged"):
+                read_image(bytes(damaged), intensity="values:0..255")
+
+
+def test_strips_that_are_packed_with_rows_of_padding():
+    """The last strip of some writers has as many rows as the others."""
+    values = rng.integers(0, 9, (30, 20)).astype(np.uint16)
+    data = tiff(values, compression="zlib", rowsperstrip=30)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        at = file.pages[0].tags["ImageLength"].valueoffset
+    short = bytearray(data)
+    short[at : at + 2] = struct.pack("<H", 25)  # the image has fewer rows than its strip
+    np.testing.assert_array_equal(read_image(bytes(short), intensity="values:0..255")[..., 0], values[:25])
+
+
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (2**31 - 16, 2**31 - 16)])
 def test_tiles_that_lie_about_their_size(width, height):
     data = bytearray(tiff(np.arange(4096, dtype="<u2").reshape(64, 64), tile=(16, 16), compression="zlib"))

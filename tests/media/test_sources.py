@@ -45,6 +45,28 @@ class TestFinding:
         url = "http://example.org/a.png"
         assert find_images([url, url]) == [url]
 
+    def test_a_link_that_leads_nowhere_is_not_left_out_in_silence(self, tmp_path):
+        Image.fromarray(RGB).save(tmp_path / "a.PNG")
+        (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
+        (tmp_path / "c.png").symlink_to(tmp_path / "a.PNG")  # the same image, found once
+        (tmp_path / "d.png").mkdir()
+        (tmp_path / "Thumbs.db").write_bytes(b"x")
+        (tmp_path / "._a.PNG").write_bytes(b"x")
+        assert [p.name for p in find_images(tmp_path)] == ["a.PNG", "b.png"]
+        with pytest.raises(ImageError, match=r"b\.png: no such file"):
+            read_image(tmp_path / "b.png")
+
+    def test_images_of_other_kinds_are_named(self, tmp_path):
+        Image.fromarray(RGB).save(tmp_path / "a.png")
+        for name in ("b.svs", "c.DCM", "d.exr"):
+            (tmp_path / name).write_bytes(b"x")
+        notes = []
+        find_images(tmp_path, notes)
+        assert notes == [
+            f"Left out of {tmp_path}: 3 images of kinds that are not read: b.svs, c.DCM, d.exr. Export them as JPEG or "
+            "PNG."
+        ]
+
     def test_nothing_found(self, folder):
         (folder / "void").mkdir()
         (folder / "void.txt").write_text("# nothing\n")

@@ -34,7 +34,9 @@ SUFFIXES = (
 
 UNREAD = (
     *(() if _HEIC_READ else HEIC),
-    *(".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".czi", ".nd2", ".lif", ".psd", ".svg"),
+    *(".jxl", ".jls", ".jxr", ".exr", ".hdr", ".tga", ".qoi", ".ico", ".psd", ".xcf", ".svg", ".eps"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
+    *(".czi", ".nd2", ".lif", ".lsm", ".stk", ".oib", ".oif", ".vsi", ".ims", ".svs", ".ndpi", ".mrc", ".dcm", ".npy"),
 )
 """Suffixes of images that are not read, which are named where a folder has some."""
 
@@ -110,7 +112,9 @@ def _listed(path: Path) -> list[str | Path]:
 
 
 def _looks_like_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    """Also a link that leads nowhere: it is reported when it is read."""
+    known = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return known and (path.is_file() or (path.is_symlink() and not path.exists()))
 
 
 def open_source(source: Source) -> tuple[str, IO[bytes]]:

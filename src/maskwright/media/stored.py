@@ -289,6 +289,8 @@ class ImageFile:
             turn = _BACK.get(turn, turn) if self.kind == "TIFF" else turn
             if self.kind == "PNG":
                 check_png(self.stream)
+            elif self.kind == "TIFF":
+                tiff.check(self._directory(page))
             bits, packed = self._bits(page)
             numbers = deep.decoded(self._pillow, self.stream)
             if numbers is not None:

@@ -29,6 +29,7 @@ _STRIPS, _CHANNELS, _ROWS, _STRIP_BYTES, _PLANES, _PREDICTOR = 273, 277, 278, 27
 _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA, _FORMAT = 322, 323, 324, 325, 338, 339
 _PLAIN, _DEFLATE = (1,), (8, 32946)
 _BYTEWISE = (*_PLAIN, *_DEFLATE, 5, 32773, 34925, 50000)  # also LZW, PackBits, LZMA, Zstandard
+_PIECE, _MOST_BLOCKS = 1 << 20, 1 << 20  # bytes unpacked at once; strips and tiles that are looked at
 _REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
 
 
@@ -172,11 +173,8 @@ def read(page: Page) -> NDArray[Any]:
         raise TiffError("it has no height or width of its strips or tiles")
     if rows * across * out.itemsize > 2 * out.nbytes + 2**24:
         raise TiffError(f"its strips or tiles of {rows}x{across} pixels are larger than the image")
-    tags = (_TILES, _TILE_BYTES) if tiled else (_STRIPS, _STRIP_BYTES)
     need = -(-height // rows) * -(-width // across) * len(planes)
-    places, counts = (page.values(tag, need) for tag in tags)
-    if len(places) < need or 0 < len(counts) < need:
-        raise TiffError(f"it has {len(places)} of {need} strips or tiles")
+    places, counts = _places(page, need)
     corners = itertools.product(range(0, height, rows), range(0, width, across))
     for k, (plane, (y, x)) in enumerate(itertools.product(planes, corners)):
         tall = rows if tiled else min(rows, height - y)
@@ -185,6 +183,34 @@ def read(page: Page) -> NDArray[Any]:
         part = plane[y : y + rows, x : x + across]
         part[:] = block[: part.shape[0], : part.shape[1]]
     return out[:, :, 0] if channels == 1 else out
+
+
+def _places(page: Page, need: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where the strips or tiles are, and how many bytes each has, which may be missing."""
+    tags = (_TILES, _TILE_BYTES) if _TILES in page.entries else (_STRIPS, _STRIP_BYTES)
+    places, counts = (page.values(tag, need) for tag in tags)
+    if len(places) < need or 0 < len(counts) < need:
+        raise TiffError(f"it has {len(places)} of {need} strips or tiles")
+    return places, counts
+
+
+def check(page: Page) -> None:
+    """Raises TiffError where a strip or tile that Deflate packed is not what its checksum says.
+
+    libtiff does not look at it where the damaged bytes unpack to more than is needed.
+    """
+    if page.value(_COMPRESSION, 1) not in _DEFLATE or page.value(_ORDER, 1) == 2:
+        return
+    tags = (_TILES, _TILE_BYTES) if _TILES in page.entries else (_STRIPS, _STRIP_BYTES)
+    need = min(count for _, count, _ in (page.entries.get(tag, (0, 0, b"")) for tag in tags))
+    for place, count in zip(*_places(page, min(need, _MOST_BLOCKS)), strict=False):
+        unpacker, data = zlib.decompressobj(), bytes_at(page.stream, place, count)
+        try:
+            while data and not unpacker.eof:
+                unpacker.decompress(data, _PIECE)
+                data = unpacker.unconsumed_tail
+        except zlib.error as error:
+            raise TiffError(f"a strip or tile cannot be decompressed ({error})") from error
 
 
 def _block(page: Page, place: int, count: int | None, shape: tuple[int, int, int]) -> NDArray[Any]:
@@ -218,7 +244,10 @@ def _unpacked(data: bytes, kind: int, row: int, rows: int) -> bytes:
         return data
     try:
         if kind in _DEFLATE:
-            return zlib.decompressobj().decompress(data, row * rows)
+            unpacker = zlib.decompressobj()
+            found = unpacker.decompress(data, row * rows)
+            unpacker.decompress(unpacker.unconsumed_tail, row * rows)  # to the checksum, also behind rows that pad it
+            return found
         with TiffImagePlugin.TiffImageFile(io.BytesIO(_wrapped(data, kind, row, rows)), "") as image:
             return image.tobytes()
     except MemoryError:
