@@ -32,6 +32,7 @@ from maskwright.types import (
     Masks,
     Size,
 )
+from maskwright.wording import counted
 
 Polygons = tuple[NDArray[np.float64], ...]
 """The parts of one object, each a flat array x0, y0, x1, y1, ...; the object is their union."""
@@ -98,7 +99,7 @@ def usual_part(name: object) -> str:
     return next((part for part, names in _PARTS.items() if str(name).lower() in names), "")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Images and their annotations.
 
@@ -130,6 +131,12 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        """Three lines: the file, how much is in it, the classes."""
+        objects = sum(map(len, self.annotations.values()))
+        counts = f"{counted(len(self), 'image')}, {counted(objects, 'annotation')}"
+        return f"Dataset of {self.source}\n  {counts}, images in {self.root or 'no folder'}\n  {self.classes}"
 
     @property
     def marked(self) -> list[tuple[str, Landmarks]]:

@@ -9,4 +9,5 @@ from maskwright.draw.colours import colour_of as colour_of
 from maskwright.draw.colours import score_colour as score_colour
 from maskwright.draw.cutouts import cutouts as cutouts
 from maskwright.draw.cutouts import label_map as label_map
+from maskwright.draw.overlay import checked as checked
 from maskwright.draw.overlay import overlay as overlay

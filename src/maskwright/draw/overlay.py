@@ -3,8 +3,9 @@
 Letters: N instances, H W image. Time and memory follow the masks' crops, plus one copy of the image.
 """
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from maskwright.draw import texts as words
 from maskwright.draw.colours import ColourBy, shades
 from maskwright.draw.cutouts import matching
 from maskwright.draw.shapes import landmarks, paint, rectangle
-from maskwright.errors import ConfigError
+from maskwright.errors import ConfigError, suggest
 from maskwright.types import Instances
 
 LINE, DOT, LETTER = 2.0, 2.3, 14.0
@@ -87,3 +88,15 @@ def overlay(
     if legend or (legend is None and len(placed) < len(wanted)):
         words.legend(canvas, instances, colour if isinstance(colour, str) else "", size)
     return np.array(canvas)
+
+
+OPTIONS = tuple(inspect.signature(overlay).parameters)[2:]
+"""Names of what can be chosen of an overlay."""
+
+
+def checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options. Raises ConfigError, naming near misses, for one that `overlay` does not have."""
+    for name in options:
+        if name not in OPTIONS:
+            raise ConfigError(f"An overlay has no option '{name}'.{suggest(name, OPTIONS)}")
+    return options

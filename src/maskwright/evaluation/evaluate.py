@@ -31,7 +31,7 @@ from maskwright.predictor.options import FindOptions, given, intensity_of
 from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.timing import StageTimer
 from maskwright.predictor.track_options import TrackOptions
-from maskwright.results.prediction import LARGER, MISSING
+from maskwright.results.prediction import LARGER, MISSING, Prediction
 from maskwright.types import Classes, ImageArray, Instances
 from maskwright.wording import counted
 
@@ -233,6 +233,8 @@ def _found(
             image = read(i)
         if image is not None:
             found = predictor.predict(image, options, timer=timer)
+            if isinstance(found, Prediction):
+                found.image = None  # the pixels of all images would stay in memory with the metrics
             yield Pass(i, image, found, found)
 
 

@@ -4,6 +4,7 @@
 Pillow cannot, `intensity` brings deep values to 8 bits.
 """
 
+from maskwright.media.images import SAVED_AS as SAVED_AS
 from maskwright.media.images import all_pages as all_pages
 from maskwright.media.images import as_image as as_image
 from maskwright.media.images import chosen_intensity as chosen_intensity

@@ -20,7 +20,7 @@ from maskwright.media.sources import Source, one_line
 from maskwright.media.stored import MAX_PIXELS, ImageFile, Stored, is_deep, opened
 from maskwright.types import FULL, ImageArray, Intensity, Size
 
-_SAVED_AS = {
+SAVED_AS = {
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -202,9 +202,9 @@ def write_image(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     Raises ImageError for another suffix or array, or if the file cannot be written.
     """
     target = Path(path)
-    kind = _SAVED_AS.get(target.suffix.lower())
+    kind = SAVED_AS.get(target.suffix.lower())
     if kind is None:
-        raise ImageError(f"{target}: unknown image suffix '{target.suffix}'. Use one of {', '.join(_SAVED_AS)}.")
+        raise ImageError(f"{target}: unknown image suffix '{target.suffix}'. Use one of {', '.join(SAVED_AS)}.")
     deep = array.dtype == np.uint16 and array.ndim == 2 and kind in ("PNG", "TIFF")
     alpha = kind in ("PNG", "WEBP", "TIFF")
     flat = array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4)[: 1 + alpha]))

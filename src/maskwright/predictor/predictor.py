@@ -19,6 +19,7 @@ from maskwright.predictor.detector import Detector, NetworkDetector
 from maskwright.predictor.finish import finish
 from maskwright.predictor.frames import frames_of
 from maskwright.predictor.given import GivenBoxes, as_given, for_given
+from maskwright.predictor.listed import listed, of_tensor
 from maskwright.predictor.options import FindOptions, intensity_of
 from maskwright.predictor.options import given as options_of
 from maskwright.predictor.prepare import prepare
@@ -146,7 +147,7 @@ class Predictor:
     @overload
     def predict(
         self,
-        source: ImageSource,
+        source: ImageSource | torch.Tensor,
         options: FindOptions | None = None,
         *,
         boxes: ArrayLike | GivenBoxes | None = None,
@@ -162,23 +163,31 @@ class Predictor:
         timer: StageTimer | None = None,
         **changes: Any,
     ) -> Prediction | list[Prediction]:
-        """Find the instances of one image, or of each image of a list.
+        """Find the instances of one image, or of each image of a list or folder.
 
-        source: path or URL, PIL image, (H, W, 3) uint8 RGB array, or a list of these; arrays of other numbers are read
-        as images with more than 8 bits are. Of a stack, a file of several images, the first is taken, with a warning;
-        `maskwright.read_image(path, page=2)` gives the others. options, or `changes` as
-        keywords: see `FindOptions`. boxes: (N, 4) xyxy in pixels of the image, or for a list of images a list of these:
-        instead of finding objects the model gives each box, as it is and in this order, a class and a mask
-        (R-CNNs; `GivenBoxes.of(boxes, labels)` where the classes are known). timer: receives the seconds of each stage
-        ("read", "prepare", "network", "finish").
+        source: path or URL, PIL image, (H, W, 3) uint8 RGB array, tensor (3, H, W) of uint8 or of floats in 0..1; or a
+        list of these, a tensor (B, 3, H, W), a folder, or a pattern such as "cells/*.png". Arrays of other numbers are
+        read as images with more than 8 bits are. Of a stack, a file of several images, the first is taken, with a
+        warning; `maskwright.read_image(path, page=2)` gives the others. options, or `changes` as keywords: see
+        `FindOptions`. boxes: (N, 4) xyxy in pixels of the image, or for several images a list of these: instead of
+        finding objects the model gives each box, as it is and in this order, a class and a mask (R-CNNs;
+        `GivenBoxes.of(boxes, labels)` where the classes are known). timer: receives the seconds of each stage ("read",
+        "prepare", "network", "finish").
         A list gives what its images give one by one: only those whose padded inputs have one size share a batch.
         Raises ImageError for what is not an image, ConfigError for unknown class names or options, and for options
         that the model has no use for.
         """
-        options = options_of(FindOptions, options, changes, "predict")
-        if isinstance(source, (list, tuple)):
-            return self._predict(source, options, self._given(source, boxes), timer)
-        return self._predict([source], options, self._given([source], None if boxes is None else [boxes]), timer)[0]
+        options, images = options_of(FindOptions, options, changes, "predict"), listed(source)
+        if images is None:
+            image = [of_tensor(source) if isinstance(source, torch.Tensor) else source]
+            return self._predict(image, options, self._given(image, None if boxes is None else [boxes]), timer)[0]
+        given = self._given(images, boxes)
+        few = len(images)  # in memory already; those of one size share a batch
+        if isinstance(source, (str, os.PathLike)):
+            few = options.batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
+        parts = [slice(k, k + few) for k in range(0, len(images), max(few, 1))] or [slice(0)]
+        found = (self._predict(images[p], options, None if given is None else given[p], timer) for p in parts)
+        return [prediction for part in found for prediction in part]
 
     def _given(self, sources: Sequence[ImageSource], boxes: Sequence[Any] | None) -> list[GivenBoxes] | None:
         if boxes is None:
@@ -220,6 +229,7 @@ class Predictor:
                 for i, r in enumerate(rows):
                     found = self.finish(raw, i, prepared[r][1], plan)
                     results[r] = found if given is None else as_given(found, given[r])
+                    results[r].image = sources[r]
         return [results[r] for r in range(len(images))]
 
     def track(

@@ -30,12 +30,13 @@ from typing import Any, Self, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from maskwright import media
 from maskwright.atomic import replacing
 from maskwright.codec import decode, encode
-from maskwright.errors import DataError, MaskwrightError, MissingExtraError
-from maskwright.media import MAX_PIXELS
+from maskwright.errors import ConfigError, DataError, MaskwrightError, MissingExtraError
 from maskwright.ops import masks as mask_ops
-from maskwright.types import Classes, Instances, IntArray, Landmarks, Masks, Size
+from maskwright.results.display import Shown
+from maskwright.types import Classes, IntArray, Landmarks, Masks, Size
 from maskwright.wording import counted
 
 FORMAT = "maskwright.prediction"
@@ -47,8 +48,8 @@ MAX_INSTANCES, CANDIDATES = "max_instances", "candidates"
 MISSING, LARGER = "Objects are probably missing, a limit was reached", "A larger max_instances finds more."
 
 
-@dataclass(eq=False)
-class Prediction(Instances):
+@dataclass(eq=False, repr=False)
+class Prediction(Shown):
     """The instances found in one image, and their forms for other programs; coordinates in that image's pixels.
 
     Fields and checks are those of `Instances`. `prediction[rows]` is a Prediction again.
@@ -56,6 +57,7 @@ class Prediction(Instances):
     limits: the limits that left something out, so that objects are probably missing, with the score of the best that
     was left out (or of the last that was kept): "max_instances", the most instances of an image; "candidates", boxes
     that the network would have looked at next. A larger `max_instances` raises both.
+    image: the image that was predicted, as it was given to `predict`, a path or the pixels; None where it is not known.
     """
 
     semantic: IntArray | None = None
@@ -168,24 +170,29 @@ class Prediction(Instances):
             data={"class_name": np.array([self.classes[int(label)] for label in self.labels], dtype=str)},
         )
 
-    def draw(self, image: Any, **options: Any) -> NDArray[np.uint8]:
-        """The image with the instances drawn on it, (H, W, 3) uint8 RGB; options are those of `draw.overlay`.
-
-        image: the image that was predicted, as a path, a PIL image or an array.
-        """
-        from maskwright.draw import overlay
-        from maskwright.media import as_image
-
-        return overlay(as_image(image), self, **options)
-
-    def save(self, path: str | os.PathLike[str], image: str | None = None) -> Path:
+    def save(self, path: str | os.PathLike[str], image: Any = None) -> Path:
         """Write the JSON described at the head of this module, whole or not at all; `load` reads it.
 
-        image: written as the image's source. Raises DataError for a box that is not finite, OSError where the file
+        path: ends in .json; with the suffix of an image, such as .png, the overlay is written instead. image: in JSON,
+        written as the image's source; of an overlay, as for `draw`. Raises ConfigError for another suffix and for an
+        overlay without an image, DataError for a box that is not finite, OSError where the file
         cannot be written.
         """
+        if (suffix := Path(path).suffix.lower()) in media.SAVED_AS:
+            return self.save_overlay(Path(path), image)
+        if suffix != ".json":
+            raise ConfigError(
+                f"{os.fspath(path)}: a prediction is saved as .json, or as an overlay ({', '.join(media.SAVED_AS)}). "
+                "Other forms: to_coco, to_polygons, to_labelme, to_pandas, or `maskwright predict --save`."
+            )
+        if image is not None and not isinstance(image, (str, os.PathLike)):
+            raise ConfigError(
+                f"image is written into {os.fspath(path)}, so it is a path or an address; got {type(image).__name__}.",
+                options=("image",),
+            )
         rows = self.rows(os.fspath(path))
-        head = {"format": FORMAT, "version": VERSION, "image": image, "size": list(self.size), **self.columns()}
+        head = {"format": FORMAT, "version": VERSION, "image": None if image is None else os.fspath(image)}
+        head |= {"size": list(self.size), **self.columns()}
         with text_file(path) as file:
             file.write(json.dumps({**head, **self.beside()}, ensure_ascii=False)[:-1] + ', "instances": [')
             for i, row in enumerate(rows):
@@ -310,8 +317,8 @@ def _semantic_rows(semantic: IntArray) -> list[dict[str, Any]]:
 
 def _semantic_of(rows: list[dict[str, Any]], size: Size) -> IntArray:
     """What `_semantic_rows` was made of."""
-    if size[0] * size[1] > MAX_PIXELS:
-        raise DataError(f"a semantic map of {size[0]}x{size[1]} pixels; at most {MAX_PIXELS} are read.")
+    if size[0] * size[1] > media.MAX_PIXELS:
+        raise DataError(f"a semantic map of {size[0]}x{size[1]} pixels; at most {media.MAX_PIXELS} are read.")
     out = np.full(size, -1, np.int64)
     masks = mask_ops.decode([row["segmentation"] for row in rows], size)
     for row, (top, left), crop in zip(rows, masks.corners, masks.bitmaps, strict=True):

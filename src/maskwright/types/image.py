@@ -118,7 +118,7 @@ class Classes(Sequence[str]):
         return f"Classes({len(self)}: {shown}{f'; {marked} with landmarks' if marked else ''})"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Masks(Sequence["Masks"]):
     """N masks of one image, each a bitmap cropped to its own rectangle: memory follows the objects.
 
@@ -147,6 +147,9 @@ class Masks(Sequence["Masks"]):
 
     def __len__(self) -> int:
         return len(self.bitmaps)
+
+    def __repr__(self) -> str:
+        return f"Masks({len(self)} on {self.size[0]}x{self.size[1]} (height x width))"
 
     def __getitem__(self, index: Any) -> "Masks":
         """Rows by integer, slice, bool or integer array; always a Masks."""
@@ -212,7 +215,7 @@ _ROWS = ("boxes", "scores", "labels", "crops", "keypoints", "track_ids", "box_sc
 """The fields of `Instances` that have one row per object."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Instances:
     """The detected or annotated objects of one image; coordinates in that image's pixels.
 
@@ -261,6 +264,20 @@ class Instances:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __repr__(self) -> str:
+        """A few lines: how many, on what image, with what, of which classes."""
+        height, width = self.size
+        kinds = {"crops": "masks", "keypoints": "keypoints", "track_ids": "track ids", "box_scores": "box scores"}
+        parts = ", ".join(kind for name, kind in kinds.items() if getattr(self, name) is not None) or "boxes alone"
+        head = f"{type(self).__name__}: {len(self)} on {height}x{width} (height x width), {parts}"
+        if not len(self):
+            return head
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        order = [int(k) for k in np.argsort(-counts, kind="stable") if counts[k]]
+        shown = ", ".join(f"{self.classes[k][:40]} {counts[k]}" for k in order[:6])
+        more = f", and {len(order) - 6} more classes" if len(order) > 6 else ""
+        return f"{head}\n  {shown}{more}\n  scores {self.scores.min():.2f} to {self.scores.max():.2f}"
+
     def __getitem__(self, index: Any) -> Self:
         """Rows by integer, slice, bool or integer array; always the same type as before."""
         rows = np.atleast_1d(np.arange(len(self))[index])
@@ -286,7 +303,7 @@ class Segment:
     crowd: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Panoptic:
     """An image divided into segments: each pixel belongs to one thing, to a kind of stuff, or to no segment.
 
@@ -316,6 +333,9 @@ class Panoptic:
             raise DataError(f"Panoptic: map and table need the same ids, each once and above 0; look at {odd}.")
         if any(not 0 <= s.label < len(self.classes) for s in self.segments):
             raise DataError(f"Panoptic: labels lie in 0..{len(self.classes) - 1}.")
+
+    def __repr__(self) -> str:
+        return f"Panoptic({len(self.segments)} segments on {self.size[0]}x{self.size[1]} (height x width))"
 
     @property
     def size(self) -> Size:
