@@ -10,6 +10,14 @@ def counted(count: int, noun: str, plural: str = "s") -> str:
     return f"{count} {noun}{'' if count == 1 else plural}"
 
 
+def duration(seconds: float) -> str:
+    """A time to the precision that an estimate has: `40 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def of_size(size: Size) -> str:
     """An image's size: `48x64 (height x width)`."""
     return f"{size[0]}x{size[1]} (height x width)"

@@ -3,7 +3,9 @@
 import csv
 import math
 import os
+import re
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
@@ -33,8 +35,9 @@ from maskwright.samples.loader import Batches, Sampling
 from maskwright.training import checkpoint
 from maskwright.training.checkpoint import Ema
 from maskwright.training.config import TrainConfig
-from maskwright.training.fit import draws, fit
+from maskwright.training.fit import affordable, draws, fit
 from maskwright.training.learning import LearningSettings, build_optimizer, learning_rate
+from maskwright.training.position import LengthSettings, Position
 from maskwright.training.resolved import Resolved
 from maskwright.training.run import Run
 from maskwright.training.train import train
@@ -499,6 +502,98 @@ def test_learning_rate_rises_and_falls() -> None:
     assert learning_rate(config, 9, 0.0) == pytest.approx(1.0)
     assert learning_rate(config, 50, 0.5) == pytest.approx(0.55)
     assert learning_rate(config, 99, 1.0) == pytest.approx(0.1)
+
+
+def test_the_rate_has_risen_with_the_time_where_fewer_steps_fit_than_it_rises_in() -> None:
+    config = LearningSettings(lr=1.0, warmup=50, schedule="constant")
+    length = LengthSettings(epochs=None, max_minutes=5.0)
+    position = Position(iteration=2, seconds=45.0, measuring=15.0, cost=15.0)  # 30 s of 300 are a tenth
+    assert learning_rate(config, 2, 0.1, position.risen(length)) == 1.0
+    assert learning_rate(config, 2, 0.1, replace(position, seconds=30.0).risen(length)) == pytest.approx(
+        0.526, abs=0.01
+    )
+    assert position.risen(replace(length, epochs=9, max_minutes=None)) == 0.0
+    assert learning_rate(config, 2, 0.1) == pytest.approx(3 / 50)
+
+
+def test_evaluations_take_at_most_a_fifth_of_the_time() -> None:
+    """A run of 10 minutes, simulated: steps of 7 s, evaluations of several lengths."""
+    length = LengthSettings(epochs=None, max_minutes=10.0, evaluate_every=1)
+    for cost in (2.0, 20.0, 45.0):
+        position, count = Position(), 0
+        position.took(cost)
+        while position.seconds < position.limit(length):
+            position.seconds += 7.0
+            position.due = position.iteration % 10 == 9
+            position.iteration += 1
+            if position.seconds < position.limit(length) and position.wants_evaluation(length):
+                position.took(cost)
+                count += 1
+        position.took(cost)  # the last one
+        assert position.measuring <= 0.2 * 600
+        assert position.seconds <= 600 + 7
+        assert count >= (8 if cost == 2.0 else 1 if cost == 20.0 else 0)
+
+
+def test_a_slow_evaluation_measures_some_of_the_images(data: Dataset, tmp_path: Path) -> None:
+    """Spread over the data, in every process and after a resume the same."""
+    many = Dataset(
+        data.classes,
+        tuple(replace(r, id=i) for i, r in enumerate(data.images * 20)),
+        {i: data.of(i % 8) for i in range(160)},
+        data.root,
+        data.source,
+    )
+    settings = make_config(tmp_path / "run", epochs=None, max_minutes=1.0)
+    asked: list[int] = []
+
+    def slow(model: AnyModel, part: Dataset) -> dict[str, float]:
+        asked.append(len(part))
+        time.sleep(0.02 * len(part))
+        return {"AP": 0.5}
+
+    run = Run(make_model(), data, Resolved.of(settings))
+    part = affordable(run, many, slow)
+    assert asked == [2, 2]
+    assert 8 <= len(part) < 160
+    assert run.position.images == len(part)
+    assert [r.id for r in part.images][:2] == [0, 160 // len(part)]
+    again = affordable(run, many, slow)
+    assert asked == [2, 2]
+    assert [r.id for r in again.images] == [r.id for r in part.images]
+    run.position.images = 0
+    run.length = replace(run.length, epochs=1, max_minutes=None)
+    assert affordable(run, many, slow) is many
+
+
+def test_the_start_is_measured_first_and_the_best_is_never_worse(data: Dataset, tmp_path: Path) -> None:
+    values, saved = iter((0.6, 0.2, 0.3)), []
+    model = make_model()
+    begun = {k: v.clone() for k, v in model.state_dict().items()}
+    history = fit(
+        model,
+        data,
+        data,
+        make_config(tmp_path / "run", epochs=2),
+        evaluate=lambda *_: {"AP": next(values)},
+        save=lambda net, path, metrics: saved.append((path.name, {k: v.clone() for k, v in net.state_dict().items()})),
+        measure_first=True,
+    )
+    assert history.metrics[0]["iteration"] == 0
+    assert (history.best, history.best_iteration) == (0.6, 0)
+    assert [name for name, _ in saved] == ["best.safetensors", "last.safetensors"]
+    assert all(torch.equal(value, begun[key]) for key, value in saved[0][1].items())
+
+
+def test_a_run_says_what_it_measures_and_how_long_it_takes(
+    data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(tmp_path / "run", epochs=2, progress=True)
+    fit(make_model(), data, data, config, evaluate=lambda *_: {"AP": 0.25}, measure_first=True)
+    text = capsys.readouterr().err
+    assert "Before the first step: AP 0.250; the best so far" in text
+    assert re.search(r"A step takes [\d.e-]+ s: about \d+ more steps? .* done in about \d+ s", text), text
+    assert re.search(r"iteration \d+ \(epoch 2\): AP 0.250; best 0.250 at iteration 0", text), text
 
 
 def test_the_rate_steps_or_stays() -> None:

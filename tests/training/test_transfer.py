@@ -196,6 +196,44 @@ def test_the_model_in_the_package_can_be_trained_on(tmp_path: Path) -> None:
         assert done.classes == ("nucleus",)
 
 
+def test_one_class_is_kept_for_one_class_of_another_name() -> None:
+    config = NetworkSettings(weights="nuclei")
+    start = find_start(config)
+    model, done = build(config, Classes(["mushroom"]), start)
+    assert done is not None
+    assert done.whole
+    assert done.finds
+    assert "the head of 'nucleus' is kept for 'mushroom'" in done.report()
+    state = values(model)
+    assert start.weights is not None
+    assert all(torch.equal(state[name], value.to(state[name].dtype)) for name, value in start.weights.state.items())
+    _, moved = build(config, Classes(["mushroom", "stone"]), start)  # which of the two it is, is not known
+    assert moved is not None
+    assert not moved.finds
+
+
+def test_classes_are_renamed_as_asked(ours: Path) -> None:
+    own = Classes(["hound", "leaf"])
+    config = NetworkSettings(weights=str(ours), rename=("dog=hound",))
+    start = find_start(config)
+    _, plain = build(replace(config, rename=()), own, start)
+    _, done = build(config, own, start)
+    assert plain is not None
+    assert done is not None
+    assert (plain.classes, plain.finds) == ((), False)
+    assert (done.classes, done.finds) == (("hound",), True)
+    assert done.renamed == (("dog", "hound"),)
+    for text, match in (
+        ("dog", "renamed by OLD=NEW"),
+        ("dgo=hound", r"has no class 'dgo'\. Did you mean 'dog'"),
+        ("dog=hund", r"The data has no class 'hund'\. Did you mean 'hound'"),
+    ):
+        with pytest.raises(ConfigError, match=match):
+            build(replace(config, rename=(text,)), own, start)
+    with pytest.raises(ConfigError, match="weights, which are not given"):
+        build(NetworkSettings(rename=("a=b",)), own, find_start(NetworkSettings()))
+
+
 def test_weights_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no model 'mask_rcnn_smal'"):
         find_start(NetworkSettings(weights="mask_rcnn_smal"))

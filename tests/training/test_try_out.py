@@ -132,7 +132,28 @@ def judged(first: float, last: float, steps: int = 200, peak: float = 0.0, **ap:
     losses[1]["loss"] = peak or first
     history = History(iterations=steps, seconds=60.0, losses=losses)  # type: ignore[arg-type]
     named = {k.replace("_", " "): v for k, v in ap.items()}
-    return module._judge(("a.png",), 128, history, named, [], 0.5)
+    return module._judge(("a.png",), 128, history, named, [], 0.5, 1)
+
+
+def falling(steps: int, classes: int, end: float, *, stays: bool = False) -> Trial:
+    """A loss that falls from 4 to `end` all the way, or in the first third alone; nothing is found yet."""
+    shares = [min(1.0, 3 * i / steps) if stays else i / steps for i in range(steps)]
+    losses = [{"iteration": i, "lr": 1.0, "loss": 4 + (end - 4) * share} for i, share in enumerate(shares)]
+    history = History(iterations=steps, seconds=60.0, losses=losses)  # type: ignore[arg-type]
+    named = {"masks": 0.0, "boxes": 0.01, "boxes of any class": 0.6}
+    return module._judge(("a.png",), 128, history, named, [], 0.5, classes)
+
+
+def test_few_steps_for_many_classes_are_judged_by_the_trend() -> None:
+    """As 42 steps for 18 classes, in which no set-up finds anything yet."""
+    found = falling(42, 18, 1.5)
+    assert found.learns
+    assert "42 steps are few for 18 classes, but the loss fell to 42% and still falls" in found.report()
+    assert not falling(300, 18, 1.5).learns  # enough of them: by then something has to be found
+    assert not falling(42, 1, 1.5).learns  # for one class as well
+    assert not falling(42, 18, 3.8).learns
+    assert not falling(42, 18, 1.5, stays=True).learns
+    assert not falling(8, 18, 1.5).learns  # no trend yet
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,9 @@ def train(
         help="Architecture: a name of `maskwright models`.  [default: that of --weights, or mask_rcnn_small]")] = None,
     weights: Annotated[str | None, _what(metavar="NAME|FILE",
         help="Begin with published weights or a checkpoint, of any classes.  [default: random weights]")] = None,
+    rename: Annotated[list[str] | None, _what(metavar="OLD=NEW",
+        help="A class of --weights that has another name in the data, as nucleus=mushroom, keeps its part of the "
+             "heads. Repeat for several.  [default: one class is kept for one class]")] = None,
     backbone_weights: Annotated[str | None, _what(metavar="auto|timm|FILE|none",
         help="Without --weights, what the backbone begins with: an image classifier's weights (ImageNet) as timm "
              "publishes them, from a file of timm or torchvision, or random ones. auto: for models over a backbone "
@@ -117,7 +120,8 @@ def train(
 
     given = {
         "data": data, "images": images, "data_format": data_format, "out": out, "model": model, "weights": weights,
-        "backbone_weights": backbone_weights, "val": val, "val_images": val_images, "val_fraction": val_fraction,
+        "backbone_weights": backbone_weights,
+        "rename": tuple(rename) if rename else None, "val": val, "val_images": val_images, "val_fraction": val_fraction,
         "orientation": orientation, "mirror": mirror, "epochs": epochs, "max_minutes": minutes, "size": size,
         "max_instances": max_instances, "fit": fit,
         "intensity": _intensity(intensity, bits),

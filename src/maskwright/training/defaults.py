@@ -277,7 +277,7 @@ def _length(f: Survey) -> Decisions:
         yield "epochs", epochs, why
         total = steps * (epochs if is_open else length.epochs or epochs)
         warmup = min(500, max(1, total // 10))
-    of = "" if total is None else f" of {total}"
+    of = ", or a tenth of the time" if total is None else f" of {total}"
     yield "warmup", warmup, f"{'step' if warmup == 1 else 'steps'}{of}, {steps} an epoch"
     yield from _measuring(f, n, None if total is None else total // steps)
 

@@ -6,6 +6,7 @@ the weights of an uninterrupted one (bit by bit on a CPU).
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -20,13 +21,17 @@ from maskwright.samples.loader import Batch, worker_failures_explained
 from maskwright.training.config import TrainConfig
 from maskwright.training.learning import learning_rate
 from maskwright.training.lock import only_run
+from maskwright.training.position import MEASURING, Position
 from maskwright.training.processes import is_first, saved
 from maskwright.training.resolved import Resolved
-from maskwright.training.run import STATE, Run
+from maskwright.training.run import STATE, Pace, Run
 from maskwright.training.watch import Log, StopRequest, TrainingBar
 
 Evaluate = Callable[[AnyModel, Dataset], Mapping[str, float]]
 """Measures a model on a data set; the FIRST value decides which weights are best (higher is better)."""
+
+PROBE, LEAST, EVALUATIONS = 2, 8, 5
+"""With max_minutes: images that are timed first, fewest images that are measured, evaluations that can be afforded."""
 
 SaveWeights = Callable[[AnyModel, Path, Mapping[str, float]], object]
 """Writes a model that predicts; the numbers are its latest evaluation."""
@@ -60,7 +65,8 @@ def train_step(run: Run, group: Sequence[Batch]) -> dict[str, float]:
     Raises TrainingError, naming the term and the images, where a loss or the gradient is not finite; the weights are
     then still those of the step before, and all processes stop.
     """
-    lr = learning_rate(run.learning, run.position.iteration, run.progress())
+    risen = run.position.risen(run.length)
+    lr = learning_rate(run.learning, run.position.iteration, run.progress(), risen)
     for parameters in run.optimizer.param_groups:
         parameters["lr"] = lr
     means: dict[str, float] = {}
@@ -133,11 +139,14 @@ def validate(run: Run, data: Dataset, evaluate: Evaluate, save: SaveWeights | No
     The first process does both, the others wait for the numbers.
     """
 
-    def measure() -> dict[str, float]:
+    def measure() -> tuple[dict[str, float], float]:
+        start = time.perf_counter()
         run.evaluated.eval()
-        return {name: float(value) for name, value in evaluate(run.evaluated, data).items()}
+        found = {name: float(value) for name, value in evaluate(run.evaluated, data).items()}
+        return found, time.perf_counter() - start
 
-    metrics = run.team.from_first(measure)
+    metrics, seconds = run.team.from_first(measure)
+    run.position.took(seconds)
     run.train_mode()
     if not metrics:
         raise TrainingError("The evaluation returned no number, so the best weights cannot be chosen.")
@@ -145,6 +154,53 @@ def validate(run: Run, data: Dataset, evaluate: Evaluate, save: SaveWeights | No
     if best and save is not None and run.team.first:
         save(run.evaluated, run.out / "best.safetensors", metrics)
     return metrics
+
+
+def evaluated(position: Position, metrics: Mapping[str, float]) -> str:
+    """An evaluation in one line: its first numbers, and the best so far."""
+    at = f"iteration {position.iteration} (epoch {position.epoch})" if position.iteration else "Before the first step"
+    values = {name: value for name, value in metrics.items() if name not in ("iteration", "epoch")}
+    kind = next(iter(values)).partition("/")[0]  # of masks where there are any; the table has the others too
+    found = ", ".join(f"{name} {value:.3f}" for name, value in values.items() if name.partition("/")[0] == kind)
+    is_best = position.best_iteration == position.iteration
+    best = "the best so far" if is_best else f"best {position.best:.3f} at iteration {position.best_iteration}"
+    return f"{at}: {found}; {best}"
+
+
+def affordable(run: Run, data: Dataset, evaluate: Evaluate) -> Dataset:
+    """The images to measure on: all, or with max_minutes as many that an evaluation takes a small share of it.
+
+    They are spread evenly over the data. How many, is found by timing two of them, and kept in the run's position.
+    """
+    position, minutes = run.position, run.length.max_minutes
+    if minutes is None or not data:
+        return data
+    if not position.images:
+
+        def timed() -> tuple[int, float]:
+            run.evaluated.eval()
+            few = _spread(data, PROBE)
+            for _ in range(2):  # the second time nothing is prepared any more
+                start = time.perf_counter()
+                evaluate(run.evaluated, few)
+                each = (time.perf_counter() - start) / len(few)
+            return min(len(data), max(LEAST, int(MEASURING / EVALUATIONS * 60 * minutes / each))), each
+
+        position.images, each = run.team.from_first(timed)
+        run.train_mode()
+        position.cost = each * position.images
+    return _spread(data, position.images)
+
+
+def _spread(data: Dataset, count: int) -> Dataset:
+    """So many images, evenly spread, of those with objects where else there would be none; all where it has fewer."""
+    if count >= len(data):
+        return data
+    chosen = data.subset([i * len(data) // count for i in range(count)])
+    if any(chosen.annotations.values()):
+        return chosen
+    filled = [i for i in range(len(data)) if data.of(i)]
+    return data.subset(sorted({filled[i * len(filled) // count] for i in range(count)})) if filled else chosen
 
 
 # ---- the loop -------------------------------------------------------------------------------------------------------
@@ -158,12 +214,14 @@ def fit(
     evaluate: Evaluate | None = None,
     save: SaveWeights | None = None,
     on_start: Callable[[], object] | None = None,
+    *,
+    measure_first: bool = False,
 ) -> History:
     """Train `model` in place; what it learns is in the run's folder at any time.
 
     config: settings that are UNSET take their fallback. evaluate: without it nothing is measured. save: writes
     best.safetensors and last.safetensors. on_start: called by the first process once everything is set up, before the
-    first step.
+    first step. measure_first: the weights are measured before the first step, so that the best are never worse.
     SIGTERM or one Ctrl-C ends the run after the step it is at, with its state saved.
     Raises TrainingError where the run cannot go on; ConfigError, DataError where it cannot begin, such as in a folder
     that another run uses.
@@ -187,25 +245,37 @@ def fit(
         if on_start is not None and run.team.first:
             on_start()
 
+        measured = affordable(run, val_data, evaluate) if evaluate is not None and val_data else None
+
         def save_and_validate() -> None:
             run.save_state()  # before the evaluation, which may take long
-            if evaluate is not None and val_data and run.position.validated != run.position.iteration:
-                history.metrics.append(log.metrics(run.position, validate(run, val_data, evaluate, save)))
+            if evaluate is not None and measured and run.position.validated != run.position.iteration:
+                history.metrics.append(log.metrics(run.position, validate(run, measured, evaluate, save)))
+                bar.say(evaluated(run.position, history.metrics[-1]))
             run.position.due = False
 
-        if run.position.due:  # stopped between a step and its evaluation
+        if measured is not None and val_data is not None and len(measured) < len(val_data):
+            bar.say(
+                f"Evaluations measure {len(measured)} of the {len(val_data)} images, so that they take a fifth of the "
+                "time at most; the report measures all."
+            )
+        if run.position.due or (measure_first and not run.position.iteration):  # due: stopped before its evaluation
             save_and_validate()
+        pace = Pace(run)
         for group, waited in run.groups():
             losses = train_step(run, group)
             run.position.advance(len(group), len(run.batches), run.length)
             ending, progress = run.ending(stop.name), run.progress()
             history.losses += log.step(run.position, losses, sum(map(len, group)), waited, last=progress >= 1)
             bar.show(run.position, losses, progress, log.rate)
+            if told := pace.told():
+                bar.say(told)
             if ending:
                 history.stopped = ending
                 break
-            if run.position.due:
+            if run.position.wants_evaluation(run.length):
                 save_and_validate()
+            run.position.due = False
             if run.state_is_old():
                 run.save_state()
         if history.stopped in ("finished", "time"):

@@ -47,9 +47,10 @@ class LearningSettings(Section):
             raise FieldError("nesterov needs optimizer 'sgd' and a momentum above 0.", ("nesterov",))
 
 
-def learning_rate(settings: LearningSettings, iteration: int, progress: float) -> float:
-    """lr at an iteration; progress in [0, 1] is the share of the run that is over."""
-    warm = min(1.0, (iteration + 1) / settings.warmup) if settings.warmup else 1.0
+def learning_rate(settings: LearningSettings, iteration: int, progress: float, risen: float = 0.0) -> float:
+    """lr at an iteration; progress in [0, 1] is the share of the run that is over. risen: the share of its rise that is
+    over at least, as fewer steps than `warmup` may fit in a run that ends with the time."""
+    warm = min(1.0, max((iteration + 1) / settings.warmup, risen)) if settings.warmup else 1.0
     if settings.schedule == "cosine":
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         return settings.lr * warm * (settings.lr_end + (1 - settings.lr_end) * cosine)

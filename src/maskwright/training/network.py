@@ -1,13 +1,13 @@
 """The network that a training run begins with: its architecture, fitted to the data, and its first weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 
 from maskwright.codec import UNSET, FieldError, Section, filled, is_unset, open_field
-from maskwright.errors import ConfigError, WeightsError
+from maskwright.errors import ConfigError, WeightsError, suggest
 from maskwright.models import zoo
 from maskwright.models.base import AnyModel, Config
 from maskwright.models.family import build as build_config
@@ -42,6 +42,8 @@ class NetworkSettings(Section):
     open, see `chosen_backbone`. size: input short edge, or side of the square. fit, max_size, shrink,
     enlarge: as in `InputSpec`. intensity: how images with more than 8 bits become 0..255, as text (`types.Intensity`);
     "auto" leaves it open. anchors: sides in input pixels, one for each level (C4: all of its one level).
+    rename: classes of the `weights` that are classes of the data under another name, as "OLD=NEW", so
+    that their part of the heads is kept; a head of one class is kept for data of one class without it.
     score_threshold, max_instances: what the trained model reports unless asked otherwise.
     None keeps what the model has.
     """
@@ -56,6 +58,7 @@ class NetworkSettings(Section):
     enlarge: float | None = open_field(None, low=1)
     intensity: str | None = open_field(None)
     anchors: tuple[float, ...] | None = open_field(None)
+    rename: tuple[str, ...] = ()
     score_threshold: float | None = open_field(None, low=0, high=1)
     max_instances: int | None = open_field(None, low=1)
 
@@ -276,8 +279,36 @@ def build(settings: NetworkSettings, classes: Classes, start: Start, seed: int =
     with torch.random.fork_rng([]):  # built on the processor
         torch.default_generator.manual_seed(seed)
         model = build_config(fitted(start.config, settings, len(classes)))
+    theirs = renamed(start, settings.rename, classes)
     if start.weights is None:
         return model, None
-    return model, transfer(
-        model, start.weights, start.source, classes, start.classes, family_of(start.config).class_rows
-    )
+    table = family_of(start.config).class_rows
+    moved = transfer(model, start.weights, start.source, classes, theirs, table)
+    pairs = zip(start.classes or (), theirs or (), strict=True)
+    return model, replace(moved, renamed=tuple((old, new) for old, new in pairs if old != new))
+
+
+def renamed(start: Start, rename: Sequence[str], own: Classes) -> Classes | None:
+    """The classes of the weights under the names that they have in the data; None where they are not known.
+
+    Raises ConfigError for a name that the weights or the data do not have.
+    """
+    theirs, option = start.classes, ("rename",)
+    if not rename:
+        lone = theirs is not None and len(theirs) == len(own) == 1 and not start.backbone_only
+        return own if lone else theirs
+    if theirs is None or start.weights is None:
+        raise ConfigError(
+            "rename is of classes of the weights, which are not given or do not name any.", options=option
+        )
+    names = list(theirs.names)
+    for text in rename:
+        old, is_pair, new = (part.strip() for part in text.partition("="))
+        if not is_pair or not old or not new:
+            raise ConfigError(f"A class is renamed by OLD=NEW, as nucleus=mushroom, got '{text}'.", options=option)
+        if old not in theirs.names:
+            raise ConfigError(f"{start.source} has no class '{old}'.{suggest(old, theirs.names)}", options=option)
+        if new not in own.names:
+            raise ConfigError(f"The data has no class '{new}'.{suggest(new, own.names)}", options=option)
+        names[theirs.names.index(old)] = new
+    return Classes(names, theirs.ids, theirs.landmarks if any(theirs.landmarks) else None)

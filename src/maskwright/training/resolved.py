@@ -103,6 +103,7 @@ def upgraded(fingerprint: Mapping[str, str]) -> dict[str, str]:
     out = {PATHS.get(name, name): value for name, value in fingerprint.items()}
     out.setdefault(PATHS["intensity"], "null")
     out.setdefault(PATHS["backbone_weights"], '"none"')
+    out.setdefault(PATHS["rename"], "[]")
     if out.get(PATHS["norm"]) == '"auto"':
         out[PATHS["norm"]] = "null"
     out.setdefault(PATHS["mirror"], "true")

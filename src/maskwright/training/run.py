@@ -1,6 +1,7 @@
 """The objects of a training run and how far it is: model, batches, optimiser, mean of the weights, saved state."""
 
 import json
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -21,11 +22,16 @@ from maskwright.training import checkpoint
 from maskwright.training.checkpoint import Ema
 from maskwright.training.compute import accelerator
 from maskwright.training.learning import build_optimizer
-from maskwright.training.position import Position
+from maskwright.training.position import MEASURING, Position
 from maskwright.training.processes import Team
 from maskwright.training.resolved import Resolved, fingerprint, upgraded
+from maskwright.wording import duration
 
 STATE = "last.state"
+
+
+FIRST_STEPS = 3
+"""Steps that are timed before it is said how long a run takes; the very first, which prepares much, does not count."""
 
 
 class Run:
@@ -110,8 +116,7 @@ class Run:
         self.position.seconds, number = self.team.largest(self.elapsed(), own)
         if number:
             return signal.Signals(int(number)).name
-        limit = self.length.max_minutes
-        return "time" if limit is not None and self.position.seconds >= 60 * limit else None
+        return "time" if self.position.seconds >= self.position.limit(self.length) else None
 
     def elapsed(self) -> float:
         """Seconds of the run so far, with those before a resume."""
@@ -133,3 +138,35 @@ class Run:
             scaler = self.accelerator.scaler
             state = checkpoint.capture(self.model, self.ema, self.optimizer, scaler, position, self.fingerprint)
             checkpoint.save(self.out / STATE, state)
+
+
+class Pace:
+    """How long a run will take, told once after its first steps, which are timed."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._first, self._since, self._done = run, run.position.iteration, 0.0, False
+
+    def told(self) -> str:
+        """A line for people after the last of the first steps, else nothing."""
+        run, done = self._run, self._run.position.iteration - self._first
+        if self._done or done > FIRST_STEPS:
+            return ""
+        now = time.perf_counter()
+        if done <= 1:
+            self._since = now
+        if done < FIRST_STEPS:
+            return ""
+        self._done = True
+        each = (now - self._since) / (FIRST_STEPS - 1)
+        per_epoch = math.ceil(len(run.batches) / run.settings.batches.accumulate)
+        left = math.inf if run.length.epochs is None else run.length.epochs * per_epoch - run.position.iteration
+        seconds, ends = left * each, ""
+        if run.length.max_minutes is not None:
+            rest = run.position.limit(run.length) - run.position.seconds
+            evaluations = max(0.0, MEASURING * 60 * run.length.max_minutes - run.position.measuring - run.position.cost)
+            if rest < seconds:
+                left, seconds, ends = int(max(rest - evaluations, 0) / each), rest, ", when the time is used up"
+        return (
+            f"A step takes {each:.2g} s: about {left:.0f} more steps ({left / per_epoch:.1f} epochs), done in about "
+            f"{duration(seconds)}{ends}"
+        )

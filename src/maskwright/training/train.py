@@ -92,6 +92,7 @@ def train(config: TrainConfig, model: AnyModel | None = None) -> Path:
     if settings.run.progress and is_first():
         tell = partial(print, file=sys.stderr, flush=True)
     tell(run.report())
+    moved = None
     if model is None:
         model, moved = build(settings.network, classes, run.start, settings.compute.seed)
         if moved is not None:
@@ -106,7 +107,16 @@ def train(config: TrainConfig, model: AnyModel | None = None) -> Path:
         decided = {"training": encode(settings), "decided": dict(settings.reasons)}
         save_checkpoint(path, trained.state_dict(), {**about, "metrics": dict(metrics), **decided})
 
-    history = fit(model, run.data, run.held_out, settings, average_precision(classes), save, on_start)
+    history = fit(
+        model,
+        run.data,
+        run.held_out,
+        settings,
+        average_precision(classes),
+        save,
+        on_start,
+        measure_first=moved is not None and moved.finds,
+    )
     measured = history.best is not None  # else a file of that name is of another run
     best, page = out / ("best.safetensors" if measured else "last.safetensors"), None
     if settings.run.report and is_first() and history.stopped in ("finished", "time", "no progress"):

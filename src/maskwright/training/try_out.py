@@ -38,8 +38,10 @@ IMAGES = 8
 SECONDS = 60.0
 LEARNT = 0.5  # AP50 on the images learnt from, from which a set-up passes
 LEARNING, FALLEN = 0.35, 0.6  # AP50 that passes too where the loss has also fallen to this share
+TREND_STEPS = 20  # steps from which a trend is one
 BLOWN_UP = 5.0  # times the untrained network's: a loss that rose so far shows too high a rate, even if it fell again
-FEW_STEPS = 40  # fewer steps than this tell little
+FEW_STEPS, STEPS_PER_CLASS = 40, 12  # fewer steps than these tell little of what has been learnt, but show a trend
+FALLING, STILL_FALLING = 0.8, 0.97  # losses at the end over the first, and over those of the middle, that show learning
 BATCH, WARMUP = 2, 10
 WINDOWS = (128, 384, 800)  # sides: the usual least, the usual most, and the most where objects are larger
 MINUTES = "minutes"  # the length of the trial itself, in advice
@@ -132,7 +134,8 @@ def try_out(plan: Plan, model: AnyModel | None = None, *, seconds: float = SECON
             return Trial(False, files, side, 0, time.perf_counter() - began, {}, {}, {}, tuple(faults))
         ap = _measure(model, data)
         faults += _of_inputs(model, data)
-    return _judge(files, side, history, ap, faults, settings.learning.lr)
+    classes = len({a.label for rows in data.annotations.values() for a in rows if not a.crowd})
+    return _judge(files, side, history, ap, faults, settings.learning.lr, classes)
 
 
 def shortened(settings: Resolved, seconds: float, folder: str) -> Resolved:
@@ -215,16 +218,40 @@ def _terms(row: dict[str, float]) -> list[str]:
 
 
 def _judge(
-    files: tuple[str, ...], side: int, history: History, ap: dict[str, float], faults: list[Cause], lr: float
+    files: tuple[str, ...],
+    side: int,
+    history: History,
+    ap: dict[str, float],
+    faults: list[Cause],
+    lr: float,
+    classes: int,
 ) -> Trial:
+    """classes: how many the images show."""
     first, last = _curve(history)
     peak = max(row["loss"] for row in history.losses) / max(history.losses[0]["loss"], 1e-9)
     main = ap.get("masks", ap["boxes"])
     fall = last["loss"] / max(first["loss"], 1e-9)
     mixed = ap.get("boxes of any class", 0.0) >= LEARNT and ap["boxes"] < 0.6 * ap["boxes of any class"]
     learns = not mixed and (main >= LEARNT or (main >= LEARNING and fall <= FALLEN))
-    causes = [] if learns else _causes(history, ap, fall, peak, mixed, lr)
+    few = history.iterations < max(FEW_STEPS, STEPS_PER_CLASS * classes)
+    if learns:
+        causes = []
+    elif few and peak <= BLOWN_UP and _falls_steadily(history):
+        learns, steps = True, counted(history.iterations, "step")
+        text = f"{steps} are few for {counted(classes, 'class', 'es')}, but the loss fell to {fall:.0%} and still falls"
+        causes = [Cause(f"{text}; more minutes would show how far", (Advice(MINUTES, "raise"),))]
+    else:
+        causes = _causes(history, ap, fall, peak, mixed, lr)
     return Trial(learns, files, side, history.iterations, history.seconds, first, last, ap, (*causes, *faults))
+
+
+def _falls_steadily(history: History) -> bool:
+    """Whether the losses of a third of the steps are clearly below those of the third before, from first to last."""
+    losses = np.array([row["loss"] for row in history.losses])
+    if len(losses) < TREND_STEPS:
+        return False
+    first, middle, last = (float(np.median(part)) for part in np.array_split(losses, 3))
+    return last <= FALLING * first and last <= STILL_FALLING * middle and middle < first
 
 
 def _causes(history: History, ap: dict[str, float], fall: float, peak: float, mixed: bool, lr: float) -> list[Cause]:

@@ -251,6 +251,13 @@ class TrainingBar:
             self._line_at = now
             print(f"{text} | {progress:.1%}{_left(position.seconds, progress)}", file=sys.stderr, flush=True)
 
+    def say(self, text: str) -> None:
+        """Print a line that stays, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        elif self._wanted:
+            print(text, file=sys.stderr, flush=True)
+
 
 def _left(seconds: float, progress: float) -> str:
     """What a line says of the time that is left; nothing at the end, no number before a step was timed."""

@@ -32,7 +32,8 @@ class Transfer:
 
     kept: copied whole. by_row: copied for the classes in `classes`; the other rows start from random values. began:
     starts from random values. unused: in the file, but not in the model. of: number of the model's classes. in_order:
-    the file does not name its classes but has as many as the model, so that its rows were copied in order.
+    the file does not name its classes but has as many as the model, so that its rows were copied in order. renamed:
+    names of the file's classes, and what they are called here.
     """
 
     source: str
@@ -43,6 +44,12 @@ class Transfer:
     classes: tuple[str, ...]
     of: int
     in_order: bool = False
+    renamed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def finds(self) -> bool:
+        """Whether it finds objects of some of the model's classes without training."""
+        return self.whole or bool(self.by_row) or (bool(self.classes) and not self.began)
 
     @property
     def whole(self) -> bool:
@@ -52,6 +59,7 @@ class Transfer:
     def report(self) -> str:
         """A summary, one line for each kind of tensor."""
         lines = [f"weights: {len(self.kept)} tensors kept of {self.source}"]
+        lines += [f"  the head of '{old}' is kept for '{new}'" for old, new in self.renamed]
         if self.by_row:
             some = ", ".join(f"'{name}'" for name in self.classes[:8]) + (", ..." if len(self.classes) > 8 else "")
             lines.append(
