@@ -45,6 +45,11 @@ def one_line(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
 
 
+def message_of(error: BaseException) -> str:
+    """The message of an error in one line, or its type if it has none."""
+    return " ".join(one_line(str(error)).split()) or type(error).__name__
+
+
 def cell(text: str) -> str:
     """A text for a cell of a CSV file: behind an apostrophe where a spreadsheet would take it for a formula."""
     return f"'{text}" if re.match(r"'*[=+\-@\t\r\n]", text) else text

@@ -32,9 +32,12 @@ class Oracle:
         self.shift, self.keep = shift, keep
         self.known = {data.image(i).tobytes(): data.truth(i) for i in range(len(data))}
         self.lowest_score, self.score_threshold = 0.0, 0.5
+        self.max_instances = 10**6
         self.options: list[tuple[float | None, int | None]] = []
 
-    def predict(self, source: Any, options: FindOptions | None = None, *, timer: StageTimer | None = None) -> Instances:
+    def predict(
+        self, source: Any, options: FindOptions | None = None, *, timer: StageTimer | None = None
+    ) -> Prediction:
         assert timer is not None
         options = options or FindOptions()
         self.options.append((options.score_threshold, options.max_instances))
@@ -47,7 +50,7 @@ class Oracle:
                 found = replace(
                     found, boxes=found.boxes + np.float32([self.shift, 0, self.shift, 0]), crops=Masks.from_dense(masks)
                 )
-        return found
+        return Prediction(**vars(found))
 
 
 @pytest.fixture
@@ -173,7 +176,7 @@ def test_a_class_without_annotations_may_be_unknown_to_the_model(data: Dataset) 
     assert match_classes(data.classes, more).tolist() == [0, 1, 2]
     evaluation = evaluate(Oracle(data), more, progress=False)
     assert numbers(evaluation) == pytest.approx((1.0, 1.0))
-    assert "No ground truth of 1 classes (shapes)" in evaluation.report()
+    assert "No ground truth of 1 class (shapes)" in evaluation.report()
 
 
 def test_unreadable_images(data: Dataset) -> None:
@@ -311,7 +314,7 @@ def test_result_files_that_lack_images_say_so(tmp_path: Path, data: Dataset) -> 
     (tmp_path / "r.json").write_text("[]")
     measured = evaluate_results(tmp_path / "r.json", data)
     assert measured.values["bbox/AP"] == 0
-    assert "6 images have no result in" in measured.report()
+    assert "6 images without a result in" in measured.report()
 
 
 def test_result_files_with_the_ids_of_other_images_are_refused(tmp_path: Path, data: Dataset) -> None:
@@ -410,12 +413,16 @@ def test_timer_adds_up_also_when_a_stage_raises() -> None:
 class Limited(Oracle):
     """Reports few instances unless more are asked for, and says where a limit left some out."""
 
-    max_instances = 2
+    def __init__(self, data: Dataset) -> None:
+        super().__init__(data)
+        self.max_instances = 2
 
-    def predict(self, source: Any, options: FindOptions | None = None, *, timer: StageTimer | None = None) -> Instances:
+    def predict(
+        self, source: Any, options: FindOptions | None = None, *, timer: StageTimer | None = None
+    ) -> Prediction:
         found = super().predict(source, options, timer=timer)
         most = (options or FindOptions()).max_instances or self.max_instances
-        kept = Prediction(**vars(found[:most]))
+        kept = found[:most]
         return replace(kept, limits={"max_instances": 1.0}) if len(found) > most else kept
 
 

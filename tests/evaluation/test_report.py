@@ -21,6 +21,7 @@ from maskwright.evaluation.report import read_columns, report
 from maskwright.models import rcnn, zoo
 from maskwright.models.rcnn import RCNN
 from maskwright.predictor.timing import StageTimer
+from maskwright.results.prediction import Prediction
 from maskwright.training.report import report_run
 from maskwright.training.resolved import Resolved
 from maskwright.types import Classes, InputSpec, Instances, Masks
@@ -33,6 +34,7 @@ class Oracle:
     def __init__(self, data: Dataset, shift: int = 1, keep: int = 1000, masks: bool = True) -> None:
         self.classes, self.lowest_score, self.score_threshold = data.classes, 0.05, 0.5
         self.name, self.spec, self.precision = f"oracle {EVIL}", InputSpec(), "float32"
+        self.max_instances = 10**6
         self.device, self.model = torch.device("cpu"), torch.nn.Linear(2, 2)
         truths = []
         for i in range(len(data)):
@@ -45,9 +47,9 @@ class Oracle:
             truths.append(truth)
         self._left = iter(truths)
 
-    def predict(self, source: Any, options: Any = None, *, timer: StageTimer) -> Instances:
+    def predict(self, source: Any, options: Any = None, *, timer: StageTimer) -> Prediction:
         with timer.stage("network"):
-            return next(self._left)
+            return Prediction(**vars(next(self._left)))
 
 
 def scenes(folder: Path, classes: Sequence[str], images: int, objects: int, size: int = 48) -> Dataset:

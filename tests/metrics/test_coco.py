@@ -195,9 +195,9 @@ def test_what_cannot_be_measured_is_said(tmp_path: Path, scenes: Dataset) -> Non
     stray = Instances([[0, 0, 4, 4]], [0.5], [1], crowded.classes, (4, 4), Masks.from_dense(np.ones((1, 4, 4), bool)))
     metric.update(stray, GroundTruth(crowded, 0))
     notes = "\n".join(metric.result().notes)
-    assert "No ground truth of 1 classes (b)" in notes
+    assert "No ground truth of 1 class (b)" in notes
     assert "1 detections of them do not count" in notes
-    assert "1 images have more than 100 objects of one class" in notes
+    assert "1 image with more than 100 objects of one class" in notes
 
 
 def test_updates_are_checked(scenes: Dataset) -> None:
@@ -251,7 +251,7 @@ def test_more_than_100_objects_raise_the_limit_and_coco_own_number_stands_beside
     assert found.boxes.to_dict()["max_detections"] == 400
     assert "maxDets=400" in found.table()
     assert f"COCO's own, maxDets=100: AP {own.boxes['AP']:.3f}" in found.table()
-    told = "1 images have more than 100 objects of one class, up to 250: the best {} detections of an image and class "
+    told = "1 image with more than 100 objects of one class, up to 250: the best {} detections of an image and class "
     told += "count"
     assert told.format(400) + " (max_detections), by COCO's rule 100, whose AP stands beside it." in found.notes
     assert told.format(100) + " (max_detections); AP and AR cannot reach 1 there." in own.notes

@@ -287,6 +287,18 @@ def test_an_image_saved_anew_stays_with_the_first(tmp_path: Path) -> None:
     assert not {int_of(n) // 2 for n in names(found.data)} & {int_of(n) // 2 for n in names(found.held_out)}
 
 
+def test_it_is_said_where_images_are_too_many_to_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskwright.data.copies.CHEAP", 10.0)
+    learnt = made(tmp_path / "a", [f"{k}.png" for k in range(8)], lambda name: int(name[:-4]))
+    held = made(tmp_path / "b", [f"{k}.png" for k in range(8, 12)], lambda name: int(name[:-4]))
+    said = "Copies that are not equal byte for byte were not looked for: the {} images have over"
+    assert any(said.format(8) in note for note in parts(given(learnt)).notes)
+    found = parts(given(learnt, val=str(held), val_images=str(held.parent / "images")))
+    assert any(said.format(12) in note for note in found.notes)
+    monkeypatch.undo()
+    assert not any("were not looked for" in note for note in parts(given(learnt)).notes)
+
+
 def test_of_a_single_clip_the_end_is_held_out_and_told(tmp_path: Path) -> None:
     frames = [f"frame_{k}.png" for k in range(20)]
     planned = plan(given(made(tmp_path, frames, frames.index), device="cpu"))

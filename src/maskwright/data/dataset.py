@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from maskwright import media
 from maskwright.data.agreement import require_size
+from maskwright.data.file_names import FileNames
 from maskwright.data.split import clip_of, held_out, together
 from maskwright.errors import NOTHING_TO_LEARN, ConfigError, DataError
 from maskwright.ops import masks as mask_ops
@@ -230,11 +231,16 @@ class Dataset:
         missing = self.missing_files()
         if missing:
             some = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-            raise DataError(
-                f"{self.source}: {len(missing)} of {len(self)} image files are missing: {some}. Give the "
-                f"folder that the file names are relative to.",
-                options=("images", "skip"),
-            )
+            found, there = missing[0].parent, None
+            if found.is_dir():
+                names = FileNames(os.listdir(found))
+                there = names.spelled(missing[0].name) or names.other_suffix(missing[0].name)
+            hint = "Give the folder that the file names are relative to."
+            if there is not None:
+                repair = "let the repair of `maskwright data check` do so"
+                hint = f"There is {found / there}: correct the file names, or {repair}."
+            text = f"{self.source}: {len(missing)} of {len(self)} image files are missing: {some}. {hint}"
+            raise DataError(text, options=("images", "skip"))
 
     def require_objects(self) -> None:
         """Raises DataError where no annotation is an object: there are none, or all are crowd regions."""

@@ -1,7 +1,6 @@
 """How good a model is on an annotated data set, and how long each stage took; or how good a file of results is."""
 
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,8 +46,7 @@ SCORE = 0.5
 class Predicts(Protocol):
     """What is evaluated; `predictor.Predictor` is one. It enters its stages in `timer`.
 
-    Where it has `max_instances`, the most instances of an image that it reports, more are asked for if an image has
-    more objects; where what it finds has `limits`, as a `Prediction` has them, those that were reached are told.
+    max_instances: the most instances of an image that it reports; more are asked for if an image has more objects.
     """
 
     @property
@@ -60,7 +58,12 @@ class Predicts(Protocol):
     @property
     def score_threshold(self) -> float: ...
 
-    def predict(self, source: Any, options: FindOptions | None = None, *, timer: StageTimer | None = None) -> Any: ...
+    @property
+    def max_instances(self) -> int: ...
+
+    def predict(
+        self, source: Any, options: FindOptions | None = None, *, timer: StageTimer | None = None
+    ) -> Prediction: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +211,7 @@ def evaluate(
         if watch is not None:
             watch(one.position, one.image, known)
         foreign += len(one.found) - len(known)
-        limited += any(score >= usual for score in getattr(one.found, "limits", {}).values())
+        limited += any(score >= usual for score in one.found.limits.values())
     if len(failed) == len(dataset):
         raise DataError(f"{dataset.source}: none of its {len(dataset)} images could be read. First: {failed[0][1]}")
     with timer.stage("metric"):
@@ -284,7 +287,7 @@ def evaluate_results(
                 watch(i, found)
         measured = {name: meter.result() for name, meter in meters.items()}
     empty = sum(not every[record.id] for record in dataset.images)
-    notes = [f"{empty} images have no result in {os.fspath(results)}: they count as images in which nothing was found."]
+    notes = [f"{counted(empty, 'image')} without a result in {os.fspath(results)}: nothing was found there."]
     seconds, wall = dict(timer.totals), time.perf_counter() - start
     return Evaluation(measured, seconds, wall, len(dataset), (), (*dataset.notes, *(notes if empty else ())))
 
@@ -323,7 +326,7 @@ def _most(predictor: Predicts, dataset: Dataset, options: FindOptions, max_detec
     and as many as count in AP (max_detections). None: as many as were asked for, or as the model reports."""
     if options.max_instances is not None:
         return None
-    own, objects = getattr(predictor, "max_instances", math.inf), most_objects(dataset)
+    own, objects = predictor.max_instances, most_objects(dataset)
     wanted = max(room(objects) if objects > own else 0, max_detections or 0)
     return wanted if wanted > own else None
 
@@ -332,10 +335,9 @@ def _limit_notes(predictor: Predicts, most: int | None, limited: int) -> tuple[s
     """most: as `_most` gives it. limited: images in which a limit left out what predictions show."""
     notes = []
     if most:
-        own = getattr(predictor, "max_instances", 0)
         notes.append(
-            f"{most} instances of an image were asked for (max_instances): the data need more than the {own} that the "
-            "model reports."
+            f"{most} instances of an image were asked for (max_instances): the data need more than the "
+            f"{predictor.max_instances} that the model reports."
         )
     if limited:
         notes.append(f"{MISSING} in {counted(limited, 'image')}. {LARGER}")

@@ -20,7 +20,8 @@ from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.session import VideoSession
 from maskwright.predictor.timing import StageTimer
 from maskwright.predictor.track_options import TrackOptions
-from maskwright.types import ImageArray, Instances
+from maskwright.results.prediction import Prediction
+from maskwright.types import ImageArray
 
 
 def why_not(dataset: Dataset) -> str:
@@ -64,8 +65,8 @@ class Pass:
 
     position: int
     image: ImageArray
-    found: Instances
-    shown: Instances
+    found: Prediction
+    shown: Prediction
     since_key: int | None = None
 
 

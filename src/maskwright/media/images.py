@@ -16,9 +16,10 @@ from PIL import Image
 from maskwright.atomic import replacing
 from maskwright.errors import ConfigError, ImageError
 from maskwright.media.intensity import Readings, measured, rgb_of
-from maskwright.media.sources import Source, one_line
+from maskwright.media.sources import Source
 from maskwright.media.stored import MAX_PIXELS, ImageFile, Stored, is_deep, opened
 from maskwright.types import FULL, ImageArray, Intensity, Size
+from maskwright.wording import message_of
 
 SAVED_AS = {
     ".png": "PNG",
@@ -165,7 +166,7 @@ def _loaded(image: Image.Image) -> Stored:
     except MemoryError:
         raise
     except Exception as error:
-        reason = f"the PIL image: the {image.format} image is damaged or cut off ({one_line(error)})."
+        reason = f"the PIL image: the {image.format} image is damaged or cut off ({message_of(error)})."
         raise ImageError(f"{reason} Fetch or export it again.", code="damaged-pixels") from error
     return Stored(values=np.asarray(image)) if is_deep(image.mode) else Stored(image)
 
@@ -220,4 +221,4 @@ def write_image(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # `replacing` has explained it
             raise ImageError(str(error)) from error
-        raise ImageError(f"{target}: the image cannot be written ({one_line(error)}).") from error
+        raise ImageError(f"{target}: the image cannot be written ({message_of(error)}).") from error

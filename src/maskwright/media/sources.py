@@ -13,7 +13,7 @@ from typing import IO
 
 from maskwright import web
 from maskwright.errors import ImageError
-from maskwright.wording import counted
+from maskwright.wording import counted, message_of
 
 Source = str | os.PathLike[str] | bytes
 """A path, an http(s) URL, or the content of a file."""
@@ -102,7 +102,7 @@ def _listed(path: Path) -> list[str | Path]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ImageError(f"{path}: expected a text list of images, one per line ({one_line(error)}).") from error
+        raise ImageError(f"{path}: expected a text list of images, one per line ({message_of(error)}).") from error
     entries = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not entries:
         raise ImageError(f"{path}: the list names no image.")
@@ -131,7 +131,7 @@ def open_source(source: Source) -> tuple[str, IO[bytes]]:
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file (working folder: {os.getcwd()}).") from None
     except (OSError, ValueError) as error:
-        raise ImageError(f"{name}: the file cannot be opened ({one_line(error)}).") from error
+        raise ImageError(f"{name}: the file cannot be opened ({message_of(error)}).") from error
 
 
 def _is_url(name: str) -> bool:
@@ -150,12 +150,7 @@ def _download(url: str, timeout: float = 30.0) -> bytes:
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-        raise ImageError(f"{url}: could not be fetched ({one_line(error)}).") from error
+        raise ImageError(f"{url}: could not be fetched ({message_of(error)}).") from error
     if len(content) > MAX_DOWNLOAD:
         raise ImageError(f"{url}: larger than {MAX_DOWNLOAD} bytes. Fetch it yourself and give the file.")
     return bytes(content)
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an error without line breaks, or its type if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__

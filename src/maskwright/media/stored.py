@@ -18,8 +18,9 @@ from PIL import ImageFile as PillowFile
 from maskwright.errors import ImageError
 from maskwright.media import deep, tiff
 from maskwright.media.damage import check_jpeg, check_png, late_exif
-from maskwright.media.sources import HEIC_INSTALL, Source, one_line, open_source
+from maskwright.media.sources import HEIC_INSTALL, Source, open_source
 from maskwright.types import Size
+from maskwright.wording import message_of
 
 MAX_PIXELS = 200_000_000
 """Default limit of an image's pixels, against decompression bombs."""
@@ -170,7 +171,7 @@ class ImageFile:
             raise
         except Exception as error:
             # each format's reader fails in its own ways; a file that asks for too much is a damaged one
-            reason = "it asks for more memory than there is" if isinstance(error, MemoryError) else one_line(error)
+            reason = "it asks for more memory than there is" if isinstance(error, MemoryError) else message_of(error)
             if what == "header":
                 raise ImageError(
                     f"{self.name}: it begins like a {self.kind} image but its header is damaged, cut off or of an "

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from maskwright.atomic import replacing
 from maskwright.errors import ConfigError, ImageError
-from maskwright.media.sources import one_line
 from maskwright.types import ImageArray, Size
-from maskwright.wording import counted
+from maskwright.wording import counted, message_of
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -257,7 +256,7 @@ class Video:
         try:
             return av.open(place, **options)
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise ImageError(f"{self.path}: cannot be opened as a video ({one_line(error)}).") from error
+            raise ImageError(f"{self.path}: cannot be opened as a video ({message_of(error)}).") from error
 
     def _timed(self, container: Any, stream: "VideoStream") -> Iterator[Decoded]:
         size = None
@@ -275,7 +274,7 @@ class Video:
             try:
                 packet = next(packets, None)
             except av.error.FFmpegError as error:
-                self.undecoded, self.broken = self.undecoded + 1, one_line(error)
+                self.undecoded, self.broken = self.undecoded + 1, message_of(error)
                 return
             if packet is None:
                 return
@@ -350,7 +349,7 @@ def write_video(
         try:
             container = av.open(str(part), "w", format=_container(Path(path)))
         except (av.error.FFmpegError, ValueError) as error:
-            raise ImageError(f"{path}: no video can be written there ({one_line(error)}).") from error
+            raise ImageError(f"{path}: no video can be written there ({message_of(error)}).") from error
         with container:
             writer = VideoWriter(container, rate, codec, options or {})
             yield writer

@@ -21,6 +21,7 @@ from maskwright.metrics.coco_result import AREAS, LIMIT, Array, ClassScore, Coco
 from maskwright.metrics.metric import GroundTruth, MetricOptions
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Instances, IntArray
+from maskwright.wording import counted
 
 
 class CocoMetric:
@@ -205,9 +206,9 @@ class CocoMetric:
     def _why_no_masks(self) -> list[str]:
         bare = sum(a.segmentation is None for a in self._annotated())
         if bare:
-            return [f"Masks were not measured: {bare} annotations have only a box."]
+            return [f"Masks were not measured: {counted(bare, 'annotation')} with only a box."]
         if self._without_masks:
-            return [f"Masks were not measured: the results of {self._without_masks} images have only boxes."]
+            return [f"Masks were not measured: the results of {counted(self._without_masks, 'image')} have only boxes."]
         return []
 
     def _notes(self, boxes: CocoScores, masks: CocoScores | None) -> list[str]:
@@ -219,7 +220,8 @@ class CocoMetric:
             names = ", ".join(row.name for row in absent[:10]) + (", ..." if len(absent) > 10 else "")
             stray = sum(row.found for row in absent)
             tail = f"; {stray} detections of them do not count" if stray else ""
-            notes.append(f"No ground truth of {len(absent)} classes ({names}): left out of the means (-1){tail}.")
+            classes = counted(len(absent), "class", "es")
+            notes.append(f"No ground truth of {classes} ({names}): left out of the means (-1){tail}.")
         for scores in (boxes, masks):
             if scores is not None and boxes["AP"] >= 0:
                 empty = [long for short, long in AREAS.items() if scores[f"AP{short}"] < 0]
@@ -231,9 +233,8 @@ class CocoMetric:
             what = f"the best {limit} detections of an image and class count (max_detections)"
             own = "" if limit == LIMIT else f", by COCO's rule {LIMIT}, whose AP stands beside it"
             lost = "; AP and AR cannot reach 1 there" if most > limit else ""
-            notes.append(
-                f"{crowded} images have more than {LIMIT} objects of one class, up to {most}: {what}{own}{lost}."
-            )
+            have = f"{counted(crowded, 'image')} with more than {LIMIT} objects of one class, up to {most}"
+            notes.append(f"{have}: {what}{own}{lost}.")
         return notes
 
     def _most_of_a_class(self, image_id: int) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from maskwright.codec import Section, ranged
 from maskwright.data import formats
-from maskwright.data.copies import identical, is_cheap, looks_of, similar
+from maskwright.data.copies import CHEAP, identical, is_cheap, looks_of, similar
 from maskwright.data.dataset import Annotation, Dataset, usual_part
 from maskwright.data.faults.table import FAULTS
 from maskwright.data.split import clip_of
@@ -133,7 +133,8 @@ def _alike(data: Dataset) -> tuple[list[list[int]], tuple[str, ...]]:
     Where most images look alike, as from a camera that does not move, likeness divides nothing.
     """
     copies = [[i for _, i in group] for group in identical([data])]
-    looks = looks_of(data) if is_cheap([data]) else {}
+    cheap = is_cheap([data])
+    looks = looks_of(data) if cheap else {}
     alike = [[i, j] for i, j in similar(looks, looks) if i < j]
 
     def too_large(groups: list[list[int]]) -> bool:
@@ -142,7 +143,7 @@ def _alike(data: Dataset) -> tuple[list[list[int]], tuple[str, ...]]:
     if alike and too_large([*copies, *alike]) and not too_large(copies):
         text = f"Most of the {len(data)} images look alike: what is measured may be too good for other images."
         return copies, (f"near-duplicate-in-val: {text} {FAULTS['near-duplicate-in-val'].advice}",)
-    return [*copies, *alike], ()
+    return [*copies, *alike], () if cheap else (_not_compared(len(data)),)
 
 
 def _kept_together(data: Dataset, groups: Sequence[Sequence[int]]) -> str:
@@ -190,7 +191,17 @@ def _apart(learnt: Dataset, held_out: Dataset, chosen_by: str) -> Split:
         pairs = similar(looks_of(learnt), looks_of(held_out))
         if like := sorted({j for _, j in pairs}):
             notes.append(f"near-duplicate-in-val: {_named(held_out, like)}. {near.summary} {near.advice}")
+    else:
+        notes.append(_not_compared(len(learnt) + len(held_out)))
     return Split(learnt, held_out, chosen_by, tuple(notes))
+
+
+def _not_compared(count: int) -> str:
+    """That images were too many to compare how they look."""
+    return (
+        f"Copies that are not equal byte for byte were not looked for: the {count} images have over {CHEAP / 1e6:g} "
+        f"million pixels. `maskwright data check` compares all."
+    )
 
 
 def _named(held_out: Dataset, positions: Sequence[int]) -> str:

@@ -113,6 +113,7 @@ def test_without_corners_on_edges_the_twins_agree(points: list[tuple[float, floa
         ([[0, 0], [4, 0], [4, 4], [2, 0], [0, 4]], False),  # a corner touches an edge
         ([[0, 0], [4, 0], [4, 4], [2, -1e-13], [0, 4]], True),  # and passes it by next to nothing
         ([[0, 0], [4, 0], [4, 4], [2, 0], [1, -2], [0, 4]], True),  # through an edge with a corner on it
+        ([[0, 0], [1, 1], [0.2, 0.9], [0.25, 0.25 + 2**-54], [0.75, 0.75 - 2**-53], [0.9, 0.1]], True),  # nearly along
         ([[0, 0], [3, 0], [0, 0]], False),
         ([[1, 1]] * 6, False),
     ],
@@ -322,6 +323,50 @@ def test_every_bad_shape_of_labelme_is_listed(clean: Path, tmp_path: Path) -> No
         assert words in said
     assert len(found["malformed-record"]) == 5
     assert "unreadable-annotations" not in found
+
+
+def test_a_missing_image_may_be_there_under_another_name(clean: Path, tmp_path: Path) -> None:
+    """With another suffix, or with spaces where the record has %20."""
+    make(tmp_path)
+    path = tmp_path / "annotations.json"
+    content = json.loads(path.read_text())
+    first, second = content["images"][:2]
+    (tmp_path / "images" / second["file_name"]).rename(tmp_path / "images/my pic.png")
+    first["file_name"] = first["file_name"].replace(".png", ".jpg")
+    second["file_name"] = "my%20pic.png"
+    path.write_text(json.dumps(content))
+    found = look(tmp_path).by_fault()
+    (missing,) = found["missing-image"]
+    there = (tmp_path / "images" / first["file_name"]).with_suffix(".png")
+    assert missing.message == f"{there.with_suffix('.jpg')} does not exist. There is {there}."
+    assert [f.message for f in found["file-name-spelling"]] == ["the file is called 'my pic.png'"]
+    with pytest.raises(DataError, match=re.escape(f"There is {there}: correct the file names")):
+        formats.load(path, tmp_path / "images").require_files()
+    repair(path, tmp_path / "out", tmp_path / "images")
+    assert look(tmp_path / "out").count("error") == 0
+    assert len(formats.load(tmp_path / "out")) == len(content["images"])
+
+
+def test_all_images_with_another_suffix_are_the_right_folder(tmp_path: Path) -> None:
+    make(tmp_path)
+    path = tmp_path / "annotations.json"
+    path.write_text(path.read_text().replace(".png", ".jpg"))
+    report = look(tmp_path)
+    assert counted(report)["missing-image"] == 6
+    assert "give the right folder" not in report.text()
+    repair(path, tmp_path / "out", tmp_path / "images")
+    assert look(tmp_path / "out").count("error") == 0
+
+
+def test_a_panoptic_file_is_called_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    row = {"image_id": 1, "file_name": "a.png", "segments_info": []}
+    path.write_text(json.dumps({"images": [], "categories": [], "annotations": [row]}))
+    (found,) = check(path).findings
+    with pytest.raises(DataError) as caught:
+        formats.load(path)
+    assert str(caught.value) == f"{path}: {found.message}"
+    assert "this is COCO's panoptic annotation" in found.message
 
 
 def test_objects_of_formats_without_ids_are_named_by_file_and_line(tmp_path: Path) -> None:

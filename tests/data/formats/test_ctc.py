@@ -99,10 +99,10 @@ def test_results_are_tracks_with_parents(place: Path) -> None:
         ("1 1 0 0\n", "ends before it begins"),
         ("1 0 1 7\n", "its parent 7 has no line"),
         ("1 0 1 0\n2 1 2 1\n", "its parent 1 ends in frame 1"),
-        ("1 0 1 0\n2 2 2 1\n", "shows track 3, which has no line"),
-        ("1 0 0 0\n2 2 2 1\n3 2 2 1\n", "shows track 1, which says frames 0 to 0"),
-        (TABLE + "4 0 0 0\n", "track 4 has frames 0 to 0, but no image shows it"),
-        ("1 0 1 0\n2 2 9 1\n3 2 2 1\n", "track 2 has frames 2 to 9, but images show it from 2 to 2"),
+        ("1 0 1 0\n2 2 2 1\n", "track 3: it is shown, and has no line"),
+        ("1 0 0 0\n2 2 2 1\n3 2 2 1\n", "track 1: it is shown, and says frames 0 to 0"),
+        (TABLE + "4 0 0 0\n", "track 4: it has frames 0 to 0, but no image shows it"),
+        ("1 0 1 0\n2 2 9 1\n3 2 2 1\n", "track 2: it has frames 2 to 9, but images show it from 2 to 2"),
     ],
 )
 def test_tables_that_cannot_be_are_refused(place: Path, table: str, words: str) -> None:

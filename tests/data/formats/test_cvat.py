@@ -339,9 +339,47 @@ def test_the_only_file_of_a_folder_may_have_any_name(tmp_path: Path) -> None:
     (folder / "annotations.xml").rename(folder / "train.xml")
     assert formats.recognise(folder).name == "cvat"
     assert formats.load(folder).missing_files() == ()
-    (folder / "val.xml").write_text((folder / "train.xml").read_text())
-    with pytest.raises(DataError, match="no annotation format fits"):
+
+
+def test_the_files_of_a_folder_are_one_data_set(tmp_path: Path) -> None:
+    folder = write(tmp_path, SQUARE.format(""))
+    (folder / "annotations.xml").rename(folder / "train.xml")
+    text = (folder / "train.xml").read_text()
+    (folder / "val.xml").write_text(text.replace('"a.png"', '"b.png"'))
+    (folder / "images/b.png").write_bytes((folder / "images/a.png").read_bytes())
+    assert formats.recognise(folder).name == "cvat"
+    data = formats.load(folder)
+    assert [(r.id, r.file_name, r.extra["split"]) for r in data.images] == [(0, "a.png", "train"), (1, "b.png", "val")]
+    assert [len(data.of(i)) for i in (0, 1)] == [1, 1]
+    assert data.missing_files() == ()
+    assert {name: len(part) for name, part in data.parts().items()} == {"train": 1, "val": 1}
+
+    (folder / "val.xml").write_text(text)
+    with pytest.raises(DataError, match=r"val.xml: the image a.png is named by another file of the data set too"):
         formats.load(folder)
+    (folder / "val.xml").write_text(text.replace(">car<", ">bus<").replace('"car"', '"bus"'))
+    with pytest.raises(DataError, match=r"val.xml: it belongs to one data set .* labels differ \(bus, car\)"):
+        formats.load(folder)
+
+
+def test_exports_of_several_tasks_are_one_data_set(tmp_path: Path) -> None:
+    """A folder for each, which may use the same names for their images and videos."""
+    for name in ("one", "two"):
+        write(tmp_path / name, SQUARE.format(""))
+    data = formats.load(tmp_path)
+    assert [r.file_name for r in data.images] == ["one/images/a.png", "two/images/a.png"]
+    assert data.missing_files() == ()
+    assert [a.id for i in (0, 1) for a in data.of(i)] == [1, 2]
+    rows = '<track id="0" label="car"><box frame="0" xtl="1" ytl="1" xbr="9" ybr="9" outside="0"/></track>'
+    for name in ("one", "two"):
+        (tmp_path / "videos" / name).mkdir(parents=True)
+        video(tmp_path / "videos" / name, rows, frames=2)
+    data = formats.load(tmp_path / "videos")
+    frames = [r.frame for r in data.images if r.frame is not None]
+    assert [(f.clip.id, f.clip.name, f.index) for f in frames] == [
+        (1, "one", 0), (1, "one", 1), (2, "two", 0), (2, "two", 1),
+    ]  # fmt: skip
+    assert data.previous_frames(2, 1) == ()
 
 
 def test_images_without_ids_and_shapes_with_empty_groups(tmp_path: Path) -> None:

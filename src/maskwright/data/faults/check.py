@@ -69,7 +69,7 @@ class CheckReport:
             lines += [f"    {f.where}: {f.message}" for f in found[:examples]]
             if len(found) > examples:
                 lines.append(f"    ... and {len(found) - examples} more")
-            if name == "missing-image" and 2 * len(found) > self.counts["images"]:
+            if name == "missing-image" and 2 * sum(f.detail is None for f in found) > self.counts["images"]:
                 lines.append(f"  first: give the right folder of the images (searched: {self.root})")
             lines += [f"  {repair}: {fault.repair}"] if fault.repair else []
             lines += [f"  by hand: {fault.advice}"] if fault.advice and not fault.repair else []

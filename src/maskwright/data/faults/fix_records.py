@@ -121,23 +121,27 @@ def drop_shared(draft: Draft, finding: Finding) -> str:
 
 def find_missing(draft: Draft, finding: Finding) -> str:
     """The name becomes that of the only file it can be; else the image is left out."""
+    found = _surely(draft, finding)
+    if found is not None:
+        draft.looks[finding.at] = found
+        return f"named '{draft.rename(finding.at, finding.detail)}', the only file of this name"
     if len(draft.looks) <= len(draft.rows.images) / 2:
         raise NeedsPerson("more than half of the images are missing: is this the right image folder?")
-    found = _surely(draft, finding)
-    if found is None:
-        return draft.drop_image(finding.at)
-    draft.looks[finding.at] = found
-    return f"named '{draft.rename(finding.at, finding.detail)}', the only file of this name"
+    return draft.drop_image(finding.at)
 
 
 def _surely(draft: Draft, finding: Finding) -> ImageLook | None:
-    """The file that a missing image must be: the only one of its name and of its size, and named by no other record."""
+    """The file that a missing image must be: the only one of its name and of its size, and named by no other record.
+
+    The suffix may be another one (a.jpg became a.png).
+    """
     if finding.detail is None or draft.folder.root is None:
         return None
     image = draft.image(finding.at)
     parts, other = PureWindowsPath(image.name).parts, PurePosixPath(finding.detail).parts
     shorter = min(len(parts), len(other))
-    same_end = parts[-shorter:] == other[-shorter:]
+    same_end = parts[-shorter:] == other[-shorter:] or draft.folder.other_suffix(image.name) == finding.detail
+    same_end &= all(p.name != finding.detail for p in draft.seen.images)
     alone = sum(PureWindowsPath(p.name).name.casefold() == parts[-1].casefold() for p in draft.seen.images) == 1
     if not (same_end and alone):
         return None

@@ -45,7 +45,7 @@ def file_name(image: CheckedImage, folder: Folder) -> Findings:
         yield image.finding("file-name-spelling", f"the file is called '{spelled}'", spelled)
         return
     elsewhere = folder.elsewhere(image.name)
-    hint = "" if elsewhere is None else f" A file of this name lies in {(folder.root / elsewhere).parent}."
+    hint = "" if elsewhere is None else f" There is {folder.root / elsewhere}."
     yield image.finding("missing-image", f"{folder.root / image.name} does not exist.{hint}", elsewhere)
 
 

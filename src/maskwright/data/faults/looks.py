@@ -6,7 +6,6 @@ size fit in memory.
 
 import hashlib
 import os
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from PIL import Image
 from scipy.fft import dctn
 
 from maskwright import media
+from maskwright.data.file_names import FileNames
 from maskwright.errors import ImageError
 from maskwright.types import Size
 
@@ -87,8 +87,7 @@ class Folder:
     def __init__(self, root: Path | None) -> None:
         self.root = root
         self.names: set[str] = set()
-        self._folded: dict[str, list[str]] = {}
-        self._last: dict[str, list[str]] = {}
+        self._known = FileNames()
         self._placed: dict[str, Path] = {}
         if root is None:
             return
@@ -96,14 +95,12 @@ class Folder:
             folders[:] = [f for f in folders if not f.startswith(".")]
             below = Path(folder).relative_to(root)
             self.names.update((below / f).as_posix() for f in files)
-        for name in sorted(self.names):
-            self._folded.setdefault(_folded(name), []).append(name)
-            self._last.setdefault(name.rpartition("/")[2], []).append(name)
+        self._known = FileNames(self.names)
 
     def copy(self) -> "Folder":
         """A copy whose names can be changed without changing this one."""
         other = Folder(None)
-        other.root, other.names, other._folded, other._last = self.root, set(self.names), self._folded, self._last
+        other.root, other.names, other._known = self.root, set(self.names), self._known
         return other
 
     def place(self, name: str, path: Path) -> None:
@@ -112,9 +109,8 @@ class Folder:
         self.names.add(name)
 
     def spelled(self, name: str) -> str | None:
-        """The only file whose name differs from `name` in case, accents or slashes alone; None for none or several."""
-        found = self._folded.get(_folded(name), [])
-        return found[0] if len(found) == 1 else None
+        """See `FileNames`."""
+        return self._known.spelled(name)
 
     def path(self, name: str) -> Path | None:
         """The file of exactly this name; None where there is none."""
@@ -133,19 +129,18 @@ class Folder:
         return None
 
     def elsewhere(self, name: str) -> str | None:
-        """The only file with the same last part of the name, relative to the root; None for none or several."""
-        found = self._last.get(PureWindowsPath(name).name, [])
-        return found[0] if len(found) == 1 else None
+        """The only file that may be meant, of the same last part or else with another suffix, relative to the root."""
+        return self._known.elsewhere(name) or self.other_suffix(name)
+
+    def other_suffix(self, name: str) -> str | None:
+        """See `FileNames`."""
+        return self._known.other_suffix(name)
 
 
 def is_unsafe(name: str) -> bool:
     """Whether a file name is absolute or leaves its folder."""
     paths = PurePosixPath(name), PureWindowsPath(name)
     return any(path.is_absolute() or path.drive or ".." in path.parts for path in paths)
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", str(PurePosixPath(name.replace("\\", "/")))).casefold()
 
 
 # ---- what they are --------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from maskwright.data.formats.shared.fields import (
     whole,
     write_sections,
 )
+from maskwright.data.formats.shared.foreign import named_tool
 from maskwright.data.formats.shared.image_files import found_name
 from maskwright.errors import DataError
 from maskwright.types import Size
@@ -94,8 +95,7 @@ def read(path: Path, images: Path | None = None, format: str | None = None) -> R
             if format == "coco" or _looks_like_coco(content):
                 return _of_json(file, _root(parts[0].folders, content) if images is None else images, content)
         chosen = formats.recognise(path) if format is None else formats.find(format)
-        more = (faults,) if chosen.tolerant else ()
-        dataset = chosen.read(path, images, *more)  # not formats.load, which corrects the names of images
+        dataset = chosen.read(path, images, faults)  # not formats.load, which corrects the names of images
         return of_dataset(dataset, faults)
     except DataError as error:
         problem = str(error).removeprefix(f"{path}: ")  # the finding names the file itself
@@ -165,6 +165,8 @@ def _of_json(path: Path, root: Path, content: Any) -> RawRows:
         hint = " A list is a result file, not an annotation file." if isinstance(content, list) else ""
         text = f"{path}: expected an object of images, annotations and categories, got {type(content).__name__}.{hint}"
         return RawRows(path, root, problems=(Finding("unreadable-annotations", path.name, text),))
+    if (tool := named_tool(content)) is not None:
+        return RawRows(path, root, problems=(Finding("unreadable-annotations", path.name, tool),))
     given = {name: content.pop(name, None) for name in SECTIONS}
     lists: dict[str, Any] = {name: value for name, value in given.items() if isinstance(value, list)}
     problems = []

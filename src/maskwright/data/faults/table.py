@@ -76,7 +76,7 @@ IMAGES = (
     error("missing-image", "The image file does not exist.",
           repair="renamed to the only file it can be; else left out with its objects, unless over half are missing",
           advice="Bring the file back, or give the right image folder."),
-    error("file-name-spelling", "The image file exists under another spelling: letter case, accents, backslashes.",
+    error("file-name-spelling", "The image file exists under another spelling: case, accents, slashes, percent signs.",
           repair="the name becomes that of the file"),
     warning("unsafe-file-name",
             "A file name is absolute or leaves the image folder with '..'; the set cannot be moved.",

@@ -33,7 +33,8 @@ class Format:
 
     recognise: whether a file or folder probably has this format; reads as little as possible and never raises.
     load: (file or folder, the images' folder or None for the layout's own) to the data set, whose root is always
-        set. Annotations are read and checked; of images at most the header is read.
+        set. Annotations are read and checked; of images at most the header is read. The first fault is raised; a list,
+        `faults`, as the third argument gets that of each record instead, which is then left out.
     save: (place, data set, copy) writes the place whole or not at all and returns a sentence for each kind of
         information that the format cannot hold (empty: nothing is lost). The place must not exist, or be an empty
         folder. copy: also copy the image files, byte for byte, to their place in the layout. Raises ConfigError where
@@ -41,7 +42,6 @@ class Format:
         written, where images are missing or names clash. `shared.saving` and `shared.image_files` do most of it. None
         where the format is read only.
     crowds: whether crowd regions are kept.
-    tolerant: whether `load` takes a list, `faults`, for what it then leaves out.
     fields: those without a place of their own that are kept.
     segmentation: whether `save` takes the form of the outlines, "polygon" or "rle", as its last argument.
     one_file: the suffix of a place that is a single annotation file (".json"), None where every place is a folder.
@@ -56,7 +56,6 @@ class Format:
     keeps: str
     one_file: str | None = None
     crowds: bool = True
-    tolerant: bool = False
     segmentation: bool = False
     fields: Kept = NOTHING
 
@@ -79,7 +78,7 @@ _ROWS = (
            "outlines to a thousandth of a pixel (parts and holes become one polygon, joined by seams that enclose "
            "nothing: the pixels stay the same), boxes, class names and their order, train, val and test; landmarks "
            "only where no object has an outline; not crowds, tracks and ids",
-           crowds=False, tolerant=True, fields=Kept(images=["split"])),
+           crowds=False, fields=Kept(images=["split"])),
     Format("masks", "label images (Cellpose, StarDist): images/ and masks/, the value of a pixel is its object",
            masks.recognise_masks, masks.load_masks, masks.save_masks,
            "the pixels of objects that do not overlap, class names and their order; not crowds, landmarks, tracks, "
@@ -102,7 +101,7 @@ _ROWS = (
     Format("labelme", "LabelMe: a folder with one JSON file for each image",
            labelme.recognise, labelme.load, labelme.save,
            "outlines with parts and holes, boxes, classes, crowds, landmarks, tracks, clips; not the ids",
-           segmentation=True, tolerant=True, fields=Kept(None, None)),
+           segmentation=True, fields=Kept(None, None)),
     Format("voc", "Pascal VOC: JPEGImages/, Annotations/, ImageSets/, SegmentationObject/, SegmentationClass/",
            voc.recognise, voc.load, voc.save,
            "the pixels of objects that do not overlap (254 in an image at most), boxes rounded to pixels, classes, "

@@ -11,7 +11,8 @@ from pathlib import Path
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats.coco.ids import notes_of, number_names
 from maskwright.data.formats.coco.layout import is_coco, joined, parts_of
-from maskwright.data.formats.coco.rows import AnnotationReader, Categories, read_images, read_sections
+from maskwright.data.formats.coco.rows import AnnotationReader, Categories, read_images, read_sections, unread
+from maskwright.data.formats.shared.fields import Faults
 from maskwright.data.formats.shared.image_files import require_folder, with_slashes
 from maskwright.data.formats.shared.saving import FileOrFolder, folder_of_first
 
@@ -24,19 +25,19 @@ def recognise(place: Path) -> bool:
     return bool(parts) and all(is_coco(part.file) for part in parts)
 
 
-def load_place(place: Path, images: Path | None = None) -> Dataset:
+def load_place(place: Path, images: Path | None = None, faults: Faults = None) -> Dataset:
     """Read the file, or the files of a folder, which `layout` describes; several files are the parts of one data set.
 
     Without `images` the images' folder is the first of those that the layout allows which has the first image; where
-    none has it, the first of them.
+    none has it, the first of them. faults: gets those of images and annotations, which are then left out.
     """
     parts = parts_of(place) or parts_of(LAYOUT.file(place))
     if len(parts) == 1:
-        return _load(parts[0].file, parts[0].folders if images is None else (images,))
+        return _load(parts[0].file, parts[0].folders if images is None else (images,), faults)
     loaded = []
     for part in parts:
         folders = part.folders if images is None else (images, images / part.file.stem, images / part.name)
-        loaded.append((part, _load(part.file, folders)))
+        loaded.append((part, _load(part.file, folders, faults)))
     return joined(place, loaded)
 
 
@@ -56,7 +57,7 @@ def load(json_path: str | os.PathLike[str], images_dir: str | os.PathLike[str] |
     return _load(Path(json_path), () if images_dir is None else (Path(images_dir),))
 
 
-def _load(source: Path, folders: Sequence[Path]) -> Dataset:
+def _load(source: Path, folders: Sequence[Path], faults: Faults = None) -> Dataset:
     """folders: the images are in the first of these that has the first image; without any they are not available."""
     if len(folders) == 1:
         require_folder(folders[0], source)
@@ -66,8 +67,10 @@ def _load(source: Path, folders: Sequence[Path]) -> Dataset:
     name = first.get("file_name") if isinstance(first, dict) else None
     root = folder_of_first(folders, name if isinstance(name, str) else "") if folders else None
     found = Categories(source, rows["categories"])
-    images, notes = read_images(source, rows["images"], root)
-    reader = AnnotationReader(source, images, found.classes)
+    stated = list(rows["images"])
+    images, notes = read_images(source, rows["images"], root, faults)
+    lost = unread((r.id for r in images), stated)
+    reader = AnnotationReader(source, images, found.classes, faults, lost)
     annotations = reader.read(rows["annotations"])
     notes = (*notes_of(named), *found.notes, *notes, *reader.notes())
     return with_slashes(Dataset(found.classes, images, annotations, root, source, notes, found.extra, extra))

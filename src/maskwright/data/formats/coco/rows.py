@@ -4,7 +4,7 @@ Letters: H W image, P landmarks. In the files boxes are x, y, width, height; in 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons, draw_named
 from maskwright.data.formats.shared.fields import (
     Box,
+    Faults,
     Record,
     Row,
     box_area,
@@ -21,6 +22,7 @@ from maskwright.data.formats.shared.fields import (
     box_tuple,
     frame_fields,
     identified,
+    noted,
     read_json,
     short,
     split_frame,
@@ -155,25 +157,26 @@ def category_rows(dataset: Dataset) -> Iterable[Row]:
 
 
 def read_images(
-    source: Path, rows: list[Any], root: Path | None = None
+    source: Path, rows: list[Any], root: Path | None = None, faults: Faults = None
 ) -> tuple[tuple[ImageRecord, ...], tuple[str, ...]]:
     """The image rows, in the file's order, and notes. root: the images' folder, for sizes that the file lacks."""
     records: list[ImageRecord] = []
     measured: list[str] = []
     frames = Counter[Any]()
-    for at, number, row in identified(source, rows, "image"):
-        name = row.get("file_name")
-        if not isinstance(name, str) or not name:
-            raise at.fault(f"'file_name' must be the name of the image file, got {short(name)}.")
-        if row.get("height") is None or row.get("width") is None:
-            size = _size_of_file(at, row, root)
-            measured.append(name)
-        else:
-            size = at.size(row)
-        video = whole(row.get("video_id"))
-        frame, extra = split_frame({k: v for k, v in row.items() if k not in _IMAGE}, frames[video])
-        frames[video] += 1
-        records.append(ImageRecord(number, name, size, extra, frame))
+    for at, number, row in identified(source, rows, "image", faults):
+        with noted(faults):
+            name = row.get("file_name")
+            if not isinstance(name, str) or not name:
+                raise at.fault(f"'file_name' must be the name of the image file, got {short(name)}.")
+            if row.get("height") is None or row.get("width") is None:
+                size = _size_of_file(at, row, root)
+                measured.append(name)
+            else:
+                size = at.size(row)
+            video = whole(row.get("video_id"))
+            frame, extra = split_frame({k: v for k, v in row.items() if k not in _IMAGE}, frames[video])
+            frames[video] += 1
+            records.append(ImageRecord(number, name, size, extra, frame))
     what = "image{s} without height and width in the file; they are those of the image files"
     return tuple(records), sentence(len(measured), what, measured)
 
@@ -194,6 +197,11 @@ def _size_of_file(at: Record, row: Row, root: Path | None) -> Size:
     return size_of(root / found, at.source)
 
 
+def unread(ids: Iterable[int], rows: Iterable[Any]) -> set[int | None]:
+    """The ids of those rows that are none of `ids`: of records with a fault. None is in it for rows without an id."""
+    return {whole(row.get("id")) for row in rows if isinstance(row, dict)} - set(ids) - {None}
+
+
 def image_row(record: ImageRecord, file_name: str) -> Row:
     """The row to write."""
     height, width = record.size
@@ -205,10 +213,20 @@ def image_row(record: ImageRecord, file_name: str) -> Row:
 
 
 class AnnotationReader:
-    """Turns annotation rows into `Annotation`s by image, and counts what is unusual."""
+    """Turns annotation rows into `Annotation`s by image, and counts what is unusual.
 
-    def __init__(self, source: Path, images: Iterable[ImageRecord], classes: Classes) -> None:
-        self.source, self.classes = source, classes
+    faults: gets those of rows, which are then left out, as are those of the images `unread`.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        images: Iterable[ImageRecord],
+        classes: Classes,
+        faults: Faults = None,
+        unread: Collection[int | None] = (),
+    ) -> None:
+        self.source, self.classes, self.faults, self.unread = source, classes, faults, unread
         self.images = {r.id: r for r in images}
         self.label_of = {c: k for k, c in enumerate(classes.ids)}
         self.unusual: dict[str, list[int]] = {}
@@ -216,9 +234,12 @@ class AnnotationReader:
     def read(self, rows: list[Any]) -> dict[int, tuple[Annotation, ...]]:
         """Annotations by image id."""
         by_image: dict[int, list[Annotation]] = {i: [] for i in self.images}
-        for at, number, row in identified(self.source, rows, "annotation"):
-            annotation = self.annotation(at, number, row)
-            by_image[annotation.image_id].append(annotation)
+        for at, number, row in identified(self.source, rows, "annotation", self.faults):
+            if whole(row.get("image_id")) in self.unread:
+                continue
+            with noted(self.faults):
+                annotation = self.annotation(at, number, row)
+                by_image[annotation.image_id].append(annotation)
         return {i: tuple(own) for i, own in by_image.items()}
 
     def annotation(self, at: Record, number: int, row: Row) -> Annotation:

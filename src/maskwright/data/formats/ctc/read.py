@@ -14,7 +14,7 @@ from pathlib import Path
 
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.formats.ctc.tracks import frames_of, masks_of, numbered, read_table, values_of
-from maskwright.data.formats.shared.fields import box_tuple
+from maskwright.data.formats.shared.fields import Faults, box_tuple, noted
 from maskwright.data.formats.shared.image_files import require_folder
 from maskwright.data.formats.shared.losses import sentence
 from maskwright.errors import DataError
@@ -67,12 +67,12 @@ class _Found:
     objects: int = 0
 
 
-def load(place: Path, images: Path | None = None) -> Dataset:
+def load(place: Path, images: Path | None = None, faults: Faults = None) -> Dataset:
     """Read all videos of a folder, or one 01_GT.
 
     images: the folder of the images' folders 01, 02 ..., where it is another. Frames are numbered as the files are, and
     tracks of later videos go on from the highest label of the ones before. Raises DataError, naming the file, where
-    images and table disagree.
+    images and table disagree. faults: gets those of videos, images and tracks, which are then left out.
     """
     require_folder(images, place)
     sequences, found = _sequences(place), _Found()
@@ -80,7 +80,8 @@ def load(place: Path, images: Path | None = None) -> Dataset:
         raise DataError(f"{place}: expected 01_GT/TRA/{TABLE}, found none.")
     root = images or sequences[0].parent
     for number, folder in enumerate(sequences, 1):
-        _read_video(folder, Clip(number, folder.name.removesuffix(TRUTH)), root, found)
+        with noted(faults):
+            _read_video(folder, Clip(number, folder.name.removesuffix(TRUTH)), root, found, faults)
     notes = sentence(len(found.bare), "image{s} without an image of tracks left out", found.bare)
     if found.outlines:
         notes += (
@@ -90,13 +91,14 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     return Dataset(Classes([CLASS]), tuple(found.records), found.annotations, root, place, notes, outline_maps=outlines)
 
 
-def _read_video(folder: Path, clip: Clip, root: Path, found: _Found) -> None:
+def _read_video(folder: Path, clip: Clip, root: Path, found: _Found, faults: Faults) -> None:
     table, files = folder / "TRA" / TABLE, numbered(folder / "TRA", "man_track")
     if not files:
         raise DataError(f"{folder / 'TRA'}: found no man_track000.tif, only {TABLE}.")
-    spans, outlines, pictures = read_table(table), numbered(folder / "SEG", "man_seg"), numbered(root / clip.name, "t")
+    spans = read_table(table, faults)
+    outlines, pictures = numbered(folder / "SEG", "man_seg"), numbered(root / clip.name, "t")
     found.bare += [f"{clip.name}/{path.name}" for number, path in pictures.items() if number not in files]
-    for number, labels, masks in frames_of(files, spans, table):
+    for number, labels, masks in frames_of(files, spans, table, faults):
         digits = files[number].stem.removeprefix("man_track")
         name = pictures[number].name if number in pictures else f"t{digits}.tif"
         record = ImageRecord(len(found.records) + 1, f"{clip.name}/{name}", masks.size, {}, Frame(clip, number))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright import media
+from maskwright.data.formats.shared.fields import Faults, Record, noted
 from maskwright.data.formats.shared.outlines import label_windows
 from maskwright.errors import DataError, ImageError
 from maskwright.types import IntArray, Masks
@@ -41,39 +42,42 @@ def numbered(folder: Path, stem: str) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def read_table(path: Path) -> dict[int, Span]:
-    """The tracks by label. Raises DataError, naming the line, for what is no table of tracks."""
+def read_table(path: Path, faults: Faults = None) -> dict[int, Span]:
+    """The tracks by label. Raises DataError, naming the line, for what is no table of tracks.
+
+    faults: gets those of lines, which are then left out, and of parents.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: the table of tracks cannot be read ({error}).") from error
     spans: dict[int, Span] = {}
     for number, line in enumerate(lines, 1):
-        words = line.split()
-        if not words:
-            continue
-        where = f"{path}, line {number}"
-        if len(words) != 4 or not all(re.fullmatch(r"\d{1,9}", word) for word in words):
-            raise DataError(
-                f"{where}: expected four whole numbers 'label begin end parent', got {line.strip()[:60]!r}."
-            )
-        label, begin, end, parent = map(int, words)
-        if label < 1 or label in spans or end < begin:
-            what = (
-                "0 is background"
-                if label < 1
-                else f"label {label} occurs twice"
-                if label in spans
-                else "it ends before it begins"
-            )
-            raise DataError(f"{where}: {what}.")
-        spans[label] = Span(begin, end, parent)
+        words, at = line.split(), Record(path, f"line {number}")
+        with noted(faults):
+            if words and (len(words) != 4 or not all(re.fullmatch(r"\d{1,9}", word) for word in words)):
+                raise at.fault(f"expected four whole numbers 'label begin end parent', got {line.strip()[:60]!r}.")
+            if words:
+                _add_line(at, spans, *map(int, words))
     for label, span in spans.items():
         mother = spans.get(span.parent)
-        if span.parent and (mother is None or mother.end >= span.begin):
-            what = "has no line" if mother is None else f"ends in frame {mother.end}"
-            raise DataError(f"{path}: track {label} begins in frame {span.begin}, but its parent {span.parent} {what}.")
+        with noted(faults):
+            if span.parent and (mother is None or mother.end >= span.begin):
+                what = "has no line" if mother is None else f"ends in frame {mother.end}"
+                raise Record(path, f"track {label}").fault(
+                    f"it begins in frame {span.begin}, but its parent {span.parent} {what}."
+                )
     return spans
+
+
+def _add_line(at: Record, spans: dict[int, Span], label: int, begin: int, end: int, parent: int) -> None:
+    if label < 1:
+        raise at.fault("0 is background.")
+    if label in spans:
+        raise at.fault(f"label {label} occurs twice.")
+    if end < begin:
+        raise at.fault("it ends before it begins.")
+    spans[label] = Span(begin, end, parent)
 
 
 def values_of(path: Path) -> NDArray[np.int64]:
@@ -99,28 +103,30 @@ def masks_of(values: NDArray[np.int64]) -> tuple[IntArray, Masks]:
 
 
 def frames_of(
-    files: Mapping[int, Path], spans: Mapping[int, Span], table: Path
+    files: Mapping[int, Path], spans: Mapping[int, Span], table: Path, faults: Faults = None
 ) -> Iterator[tuple[int, IntArray, Masks]]:
     """Each frame's number, labels and masks.
 
     Raises DataError where images and table disagree: a label without a line, outside its frames, or missing at their
-    ends.
+    ends. faults: gets those of images and of labels, which are then left out.
     """
     shown: dict[int, tuple[int, int]] = {}
     for number, path in files.items():
-        labels, masks = masks_of(values_of(path))
-        for label in labels.tolist():
-            span = spans.get(label)
-            if span is None or not span.begin <= number <= span.end:
-                said = "has no line" if span is None else f"says frames {span.begin} to {span.end}"
-                raise DataError(f"{path}: shows track {label}, which {said} in {table}.")
-            shown[label] = shown.get(label, (number, number))[0], number
-        yield number, labels, masks
+        with noted(faults):
+            labels, masks = masks_of(values_of(path))
+            kept = []
+            for k, label in enumerate(labels.tolist()):
+                with noted(faults):
+                    span = spans.get(label)
+                    if span is None or not span.begin <= number <= span.end:
+                        said = "has no line" if span is None else f"says frames {span.begin} to {span.end}"
+                        raise Record(path, f"track {label}").fault(f"it is shown, and {said} in {table}.")
+                    kept.append(k)
+                shown[label] = shown.get(label, (number, number))[0], number
+            yield number, labels[kept], masks[kept]
     for label, span in spans.items():
-        if shown.get(label) != (span.begin, span.end):
-            found = (
-                "no image shows it"
-                if label not in shown
-                else f"images show it from {shown[label][0]} to {shown[label][1]}"
-            )
-            raise DataError(f"{table}: track {label} has frames {span.begin} to {span.end}, but {found}.")
+        with noted(faults):
+            if shown.get(label) != (span.begin, span.end):
+                first, last = shown.get(label, (0, 0))
+                found = f"images show it from {first} to {last}" if label in shown else "no image shows it"
+                raise Record(table, f"track {label}").fault(f"it has frames {span.begin} to {span.end}, but {found}.")

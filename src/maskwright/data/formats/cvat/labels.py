@@ -19,11 +19,17 @@ _NO_CLASS = ("tag", "points", "polyline", "cuboid")  # label types whose shapes 
 class Labels:
     """The labels in the head of a file, in its order; without any, those that its shapes use."""
 
-    def __init__(self, path: Path, tree: Element) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.types: dict[str, str] = {}
         self.skeletons: dict[str, list[str]] = {}
+        self.stated = False
         self._svg: dict[str, str] = {}
+
+    def read(self, path: Path, tree: Element) -> None:
+        """Take the labels in the head of a file. Raises DataError where they are not those of the files before."""
+        before = set(self.types)
+        own = set[str]()
         meta = tree.find("meta")
         for element in () if meta is None else meta.iter("label"):
             name, parent = text_of(element, "name"), text_of(element, "parent")
@@ -31,10 +37,17 @@ class Labels:
                 raise DataError(f"{path}: line {line(element)}: the label has no name.")
             if parent is not None:
                 self.skeletons.setdefault(parent, []).append(name)
-            elif self.types.setdefault(name, text_of(element, "type") or "any") == "skeleton":
+                continue
+            own.add(name)
+            if self.types.setdefault(name, text_of(element, "type") or "any") == "skeleton":
                 self.skeletons.setdefault(name, [])
                 self._svg[name] = text_of(element, "svg") or ""
-        self.stated = bool(self.types)
+        if before and own != before:
+            raise DataError(
+                f"{path}: it belongs to one data set with other files of {self.path}, but their labels differ "
+                f"({', '.join(sorted(own ^ before))}). Make them equal, or give one of the files instead of the folder."
+            )
+        self.stated = bool(own)
 
     def fault(self, name: str) -> str | None:
         """What is wrong with the label of a shape; None for nothing."""

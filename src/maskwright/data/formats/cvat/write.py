@@ -15,7 +15,8 @@ import numpy as np
 
 from maskwright.atomic import replacing
 from maskwright.data.dataset import Annotation, Dataset
-from maskwright.data.formats.cvat.read import LAYOUT, OWN
+from maskwright.data.formats.cvat.elements import OWN
+from maskwright.data.formats.cvat.read import LAYOUT
 from maskwright.data.formats.shared.losses import check_names, lost_frames, sentence
 from maskwright.data.formats.shared.outlines import in_form, tight
 from maskwright.data.formats.shared.xml_tree import node, plain, tag

@@ -21,7 +21,7 @@ import numpy as np
 
 from maskwright.data.dataset import RLE, Dataset, ImageRecord, Polygons
 from maskwright.data.formats.label_studio.brush import decode
-from maskwright.data.formats.shared.fields import Record, Row, json_keys, read_json, short
+from maskwright.data.formats.shared.fields import Faults, Record, Row, json_keys, noted, read_json, short
 from maskwright.data.formats.shared.image_files import found_name, require_folder, size_of
 from maskwright.data.formats.shared.losses import sentence
 from maskwright.data.formats.shared.outlines import FileObject, box_corners, collect, ellipse, extent, rle_of, turned
@@ -49,6 +49,7 @@ class _Reader:
 
     source: Path
     root: Path
+    faults: Faults
     left_out: Counter[str] = field(default_factory=Counter)
     several: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
@@ -66,8 +67,11 @@ class _Reader:
         sizes = {s for own in shapes.values() for r in own if (s := self._stated(at, r)) is not None}
         if len(sizes) > 1:
             raise at.fault(f"its results are for images of several sizes (height, width): {sorted(sizes)}.")
-        size = sizes.pop() if sizes else size_of(self.root / name, self.source)
-        objects = (self._object(at, own, size) for own in shapes.values())
+        size = sizes.pop() if sizes else size_of(self.root / name, self.source, self.faults)
+        objects = []
+        for own in shapes.values():
+            with noted(self.faults):
+                objects.append(self._object(at, own, size))
         return _Task(name, size, [one for one in objects if one is not None])
 
     def _annotation(self, at: Record, row: Row) -> Row | None:
@@ -126,32 +130,43 @@ def recognise(place: Path) -> bool:
     return {"data", "result"} <= found and "categories" not in found and bool(found & {"annotations", "completions"})
 
 
-def load(place: Path, images: Path | None = None) -> Dataset:
+def load(place: Path, images: Path | None = None, faults: Faults = None) -> Dataset:
     """Read a file, or a folder with it. Classes are sorted by name.
 
     Without `images` the images are in the first of the file's folder and those called images, upload and media in it
-    that has the first one. Raises DataError, naming the file and the task, for any fault.
+    that has the first one. Raises DataError, naming the file and the task, for any fault. faults: gets those of tasks
+    and shapes, which are then left out.
     """
     source = _file_of(place)
     require_folder(images, source)
     content = read_json(source)
     rows = content if isinstance(content, list) else [content]
-    rows = [Record(source, f"task {k} of the list").table(row) for k, row in enumerate(rows)]
     near = (source.parent, *(source.parent / name for name in ("images", "upload", "media")))
-    first = _names(Record(source, "task 0 of the list"), rows[0]) if rows else []
+    first = list[str]()
+    with noted([]):  # a fault comes again when the task is read
+        first = _names(_record(source, 0, rows[0]), rows[0]) if rows else []
     found = [folder for folder in near if any(found_name(folder, name) for name in first)]
-    reader = _Reader(source, images or (found or near)[0])
-    tasks = [task for k, row in enumerate(rows) if (task := reader.task(_record(source, k, row), row)) is not None]
+    reader = _Reader(source, images or (found or near)[0], faults)
+    tasks, blank = list[_Task](), 0
+    for k, row in enumerate(rows):
+        with noted(faults):
+            task = reader.task(_record(source, k, row), row)
+            if task is None:
+                blank += 1
+            else:
+                tasks.append(task)
     names = sorted({name for task in tasks for name, _ in task.objects})
     if not names:
         raise DataError(f"{source}: no task has an object, so there is no class. Annotate some, and export again.")
     label = {name: k for k, name in enumerate(names)}
     records, annotations = collect(
-        (ImageRecord(k, task.name, task.size), [replace(o, label=label[name]) for name, o in task.objects])
-        for k, task in enumerate(tasks, start=1)
+        (
+            (ImageRecord(k, task.name, task.size), [replace(o, label=label[name]) for name, o in task.objects])
+            for k, task in enumerate(tasks, start=1)
+        ),
+        faults,
     )
-    notes = reader.notes(len(rows) - len(tasks))
-    return Dataset(Classes(names), records, annotations, reader.root, source, notes)
+    return Dataset(Classes(names), records, annotations, reader.root, source, reader.notes(blank))
 
 
 def _file_of(place: Path) -> Path:
@@ -160,8 +175,10 @@ def _file_of(place: Path) -> Path:
     return files[0] if len(files) == 1 else place
 
 
-def _record(source: Path, k: int, row: Row) -> Record:
-    return Record(source, f"task {k} of the list" if row.get("id") is None else f"task id {short(row['id'])}")
+def _record(source: Path, k: int, row: Any) -> Record:
+    at = Record(source, f"task {k} of the list")
+    number = at.table(row).get("id")
+    return at if number is None else Record(source, f"task id {short(number)}")
 
 
 def _names(at: Record, row: Row) -> list[str]:

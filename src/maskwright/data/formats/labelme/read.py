@@ -39,7 +39,14 @@ from maskwright.data.formats.shared.fields import (
 from maskwright.data.formats.shared.image_files import image_files, relative_names, require_folder, size_of
 from maskwright.data.formats.shared.losses import sentence
 from maskwright.data.formats.shared.outlines import FileObject, box_corners, collect, ellipse, extent, rle_of
-from maskwright.data.formats.shared.shapes import LoosePoints, ShapeGroup, assembled, completed, left_out_notes
+from maskwright.data.formats.shared.shapes import (
+    LoosePoints,
+    ShapeGroup,
+    assembled,
+    completed,
+    file_objects,
+    left_out_notes,
+)
 from maskwright.errors import ConfigError, DataError, ImageError, suggest
 from maskwright.types import Classes, Landmarks, Size
 
@@ -78,8 +85,7 @@ def load(place: Path, images: Path | None = None, faults: Faults = None) -> Data
 
     Without `images`, images are where the files say, or beside them. Rectangles are boxes without a mask where the
     whole set has nothing else, and outlines otherwise. Lines, and points that belong to no object, are left out and
-    counted in `Dataset.notes`. Raises DataError, naming file and shape, for any fault. faults: gets
-    those of files and shapes, which are then left out.
+    counted in `Dataset.notes`. Raises DataError for any fault. faults: gets those of files and shapes, left out then.
     """
     base = place if place.is_dir() else place.parent
     files = sorted(_json_files(place)) if place.is_dir() else [place]
@@ -103,9 +109,9 @@ def load(place: Path, images: Path | None = None, faults: Faults = None) -> Data
     def stated(k: int, sheet: _Sheet) -> tuple[ImageRecord, list[FileObject]]:
         frame, extra = split_frame(sheet.extra)
         record = ImageRecord(k + 1, names[k], sheet.size, extra, frame)
-        return record, [o.stated(classes, sheet.size, boxes=boxes_only) for o in sheet.objects]
+        return record, file_objects(sheet.objects, classes, sheet.size, faults, boxes=boxes_only)
 
-    records, rows = collect(stated(k, sheet) for k, sheet in enumerate(sheets))
+    records, rows = collect((stated(k, sheet) for k, sheet in enumerate(sheets)), faults)
     notes = _notes(sheets, left_out, len(objects) if boxes_only else 0)
     return Dataset(classes, records, rows, root, place, notes)
 
@@ -183,8 +189,7 @@ def _image(file: Path, document: Row, base: Path, images: Path | None) -> Path:
         places = [file.parent / name, file.parent / document["imagePath"], file.parent / name.name]
     else:
         places = [below / name.name, images / name, images / name.name]
-    found: Path = next((p for p in places if p.is_file()), places[0])
-    return found
+    return Path(next((p for p in places if p.is_file()), places[0]))
 
 
 def _root(images: Sequence[Path], base: Path) -> Path:
@@ -244,7 +249,7 @@ def _objects(file: Path, shapes: Sequence[Any], size: Size, left_out: Counter[st
                 objects.append((_shape(at, name, row, kind, size), group))
             else:
                 left_out["lines"] += 1
-    return assembled(objects, points, left_out)
+    return assembled(objects, points, left_out, faults)
 
 
 def _kind(file: Path, k: int, row: Any) -> tuple[Record, str, str, str | None]:

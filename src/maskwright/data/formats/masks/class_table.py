@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from maskwright.data.formats.shared.fields import Record, read_classes, read_text, short
+from maskwright.data.formats.shared.fields import Faults, Record, noted, read_classes, read_text, short
 from maskwright.errors import DataError
 from maskwright.wording import cell, cell_text
 
@@ -26,9 +26,9 @@ Key = tuple[str, int | None]
 class ClassTable:
     """Which class each object of a folder has. names: in label order."""
 
-    def __init__(self, place: Path, folders: Iterable[str]) -> None:
-        """folders: the class names that folders of masks have."""
-        self.place = place
+    def __init__(self, place: Path, folders: Iterable[str], faults: Faults = None) -> None:
+        """folders: the class names that folders of masks have. faults: gets those of lines, which are then left out."""
+        self.place, self.faults = place, faults
         self._lines: dict[Key, int] = {}
         self._class: dict[Key, str] = {}
         stated = read_classes(place / CLASSES) if (place / CLASSES).is_file() else []
@@ -59,12 +59,12 @@ class ClassTable:
 
     def check_used(self) -> None:
         """Raises DataError where objects.csv names an object that no mask has."""
-        if self._unused:
-            path, value = min(self._unused, key=self._lines.__getitem__)
-            raise DataError(
-                f"{self.place / OBJECTS}: line {self._lines[path, value]}: there is no object "
-                f"{'' if value is None else f'of value {value} '}in {path}. Correct or remove the line."
-            )
+        for path, value in sorted(self._unused, key=self._lines.__getitem__):
+            with noted(self.faults):
+                raise Record(self.place / OBJECTS, f"line {self._lines[path, value]}").fault(
+                    f"there is no object {'' if value is None else f'of value {value} '}in {path}. Correct or remove "
+                    f"the line."
+                )
 
     def _read(self, path: Path) -> None:
         lines = read_text(path).splitlines()
@@ -77,15 +77,16 @@ class ClassTable:
             at = Record(path, f"line {rows.line_num}")
             if not any(word.strip() for word in words):
                 continue
-            if len(words) != len(head):
-                raise at.fault(f"expected {len(head)} columns, got {len(words)}: {short(words)}.")
-            row = {name: cell_text(word.strip()) for name, word in zip(head, words, strict=True)}
-            key = row["mask"].replace("\\", "/"), at.whole(row, "value") if row["value"] else None
-            if not row["class"]:
-                raise at.fault("the class is empty.")
-            if key in self._class:
-                raise at.fault(f"this object has a class already, on line {self._lines[key]}.")
-            self._lines[key], self._class[key] = rows.line_num, row["class"]
+            with noted(self.faults):
+                if len(words) != len(head):
+                    raise at.fault(f"expected {len(head)} columns, got {len(words)}: {short(words)}.")
+                row = {name: cell_text(word.strip()) for name, word in zip(head, words, strict=True)}
+                key = row["mask"].replace("\\", "/"), at.whole(row, "value") if row["value"] else None
+                if not row["class"]:
+                    raise at.fault("the class is empty.")
+                if key in self._class:
+                    raise at.fault(f"this object has a class already, on line {self._lines[key]}.")
+                self._lines[key], self._class[key] = rows.line_num, row["class"]
 
 
 def _in_order(name: str) -> tuple[int, str]:

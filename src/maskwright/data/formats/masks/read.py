@@ -24,7 +24,7 @@ from maskwright import media
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.doubt import Tally
 from maskwright.data.formats.masks.class_table import CLASSES, ClassTable
-from maskwright.data.formats.shared.fields import box_tuple, read_classes
+from maskwright.data.formats.shared.fields import Faults, box_tuple, noted, read_classes
 from maskwright.data.formats.shared.image_files import image_files, is_image_file, relative_names, size_of
 from maskwright.data.formats.shared.losses import sentence
 from maskwright.data.formats.shared.outlines import label_windows
@@ -39,6 +39,7 @@ _MASK_FOLDERS = (MASKS, "mask", "labels", "label")
 _MASK_ENDS = ("_cp_masks", "_masks", "_mask", "_labels", "_label")
 _MOST_CLASSES = 64  # values of class masks
 _IMAGE_ENDS = ("_img", "_image")
+_BLANK = "An image without objects needs a mask that is 0 everywhere; remove images that are not annotated."
 
 
 @dataclass(frozen=True)
@@ -67,26 +68,26 @@ def recognise_objects(place: Path) -> bool:
     return next(_samples(place), None) is not None
 
 
-def load_masks(place: Path, images: Path | None = None) -> Dataset:
+def load_masks(place: Path, images: Path | None = None, faults: Faults = None) -> Dataset:
     """Read a folder of label images. images: the images' folder, where it is not in the layout.
 
     Raises DataError, naming the files, where an image has no mask, a mask no image, their sizes differ, or a mask is
-    stored with losses.
+    stored with losses. faults: gets those of images, masks and objects, which are then left out.
     """
-    return _dataset(place, images or place, _label_images(place, images), _labelled)
+    return _dataset(place, images or place, _label_images(place, images, faults), _labelled, faults)
 
 
-def load_foreground(place: Path, images: Path | None = None) -> Dataset:
+def load_foreground(place: Path, images: Path | None = None, faults: Faults = None) -> Dataset:
     """Read a folder of foreground or class masks, laid out as label images: connected pieces are the objects.
 
     The classes are the values: the lines of classes.txt, where it has one for each; else the values themselves. Masks
     stored with losses (JPEG) are black and white, divided at half of their highest value.
     """
-    rows = _label_images(place, images)
-    return _dataset(place, images or place, rows, _connected, _value_names(place, rows))
+    rows = _label_images(place, images, faults)
+    return _dataset(place, images or place, rows, _connected, faults, _value_names(place, rows, faults))
 
 
-def _label_images(place: Path, images: Path | None) -> list[_Masked]:
+def _label_images(place: Path, images: Path | None, faults: Faults) -> list[_Masked]:
     """The images of a folder with their masks."""
     folder = next((place / name for name in _MASK_FOLDERS if _has_images(place / name)), place)
     masks = image_files(folder, deep=folder != place)
@@ -101,27 +102,28 @@ def _label_images(place: Path, images: Path | None) -> list[_Masked]:
             f"images lie elsewhere, give their folder.",
             options=("images",),
         )
-    return _paired(place, inside, source_images, folder, masks)
+    return _paired(place, inside, source_images, folder, masks, faults)
 
 
-def load_objects(place: Path, images: Path | None = None) -> Dataset:
+def load_objects(place: Path, images: Path | None = None, faults: Faults = None) -> Dataset:
     """Read a folder with a folder for each image, which holds one mask image for each object.
 
-    images: where the folders of the images lie, if not beside those of the masks.
+    images: where the folders of the images lie, if not beside those of the masks. faults: gets those of images, masks
+    and objects, which are then left out.
     """
-    rows = []
-    for sample in sorted(_samples(place)):
+    rows, samples = [], sorted(_samples(place))
+    for sample in samples:
         inside = (images or place) / sample.name / "images"
         source_images = image_files(inside)
-        if len(source_images) != 1:
-            raise DataError(
-                f"{inside}: expected the one image that {sample / MASKS} is of, found {len(source_images)}."
-            )
-        masks = image_files(sample / MASKS, deep=True)
-        rows.append(_Masked(source_images[0], [(m, None if m.parent.name == MASKS else m.parent.name) for m in masks]))
-    if not rows:
+        with noted(faults):
+            if len(source_images) != 1:
+                found = f"the one image that {sample / MASKS} is of, found {len(source_images)}"
+                raise DataError(f"{inside}: expected {found}.")
+            masks = [(m, m.parent.name) for m in image_files(sample / MASKS, deep=True)]
+            rows.append(_Masked(source_images[0], [(m, None if kind == MASKS else kind) for m, kind in masks]))
+    if not samples:
         raise DataError(f"{place}: expected folders ID with ID/images/ID.png and ID/masks/*.png, found none.")
-    return _dataset(place, images or place, rows, _whole)
+    return _dataset(place, images or place, rows, _whole, faults)
 
 
 # ---- which masks belong to which image ----------------------------------------------------------------------------
@@ -145,14 +147,17 @@ def _samples(place: Path) -> Iterator[Path]:
         yield from (p.parent for p in place.glob(f"*/{MASKS}") if p.is_dir() and (p.parent / "images").is_dir())
 
 
-def _paired(place: Path, inside: Path, images: list[Path], folder: Path, masks: list[Path]) -> list[_Masked]:
+def _paired(
+    place: Path, inside: Path, images: list[Path], folder: Path, masks: list[Path], faults: Faults
+) -> list[_Masked]:
     """Each image with its masks, matched by their names without suffixes and usual endings."""
     own: dict[str, _Masked] = {}
     for path in images:
         key = path.relative_to(inside).with_suffix("").as_posix()
-        if key in own:
-            raise DataError(f"{place}: {own[key].image.name} and {path.name} would have the same mask. Rename one.")
-        own[key] = _Masked(path)
+        with noted(faults):
+            if key in own:
+                raise DataError(f"{place}: {own[key].image.name} and {path.name} would have the same mask. Rename one.")
+            own[key] = _Masked(path)
     by_bare = {_bare(key, _IMAGE_ENDS): row for key, row in own.items()}
     spare = []
     for path in masks:
@@ -165,15 +170,15 @@ def _paired(place: Path, inside: Path, images: list[Path], folder: Path, masks: 
                 break
         else:
             spare.append(path)
-    if spare:
-        raise DataError(f"{place}: {len(spare)} masks have no image of their name in {inside}: {_some(spare)}.")
     lost = [row.image for row in own.values() if not row.masks]
-    if lost:
-        raise DataError(
-            f"{place}: {len(lost)} images have no mask: {_some(lost)}. An image without objects needs a mask that "
-            f"is 0 everywhere; remove images that are not annotated."
-        )
-    return list(own.values())
+    if faults is not None:
+        faults += (DataError(f"{path}: there is no image of its name in {inside}.") for path in spare)
+        faults += (DataError(f"{path}: it has no mask in {folder}. {_BLANK}") for path in lost)
+    elif spare:
+        raise DataError(f"{place}: {len(spare)} masks have no image of their name in {inside}: {_some(spare)}.")
+    elif lost:
+        raise DataError(f"{place}: {len(lost)} images have no mask: {_some(lost)}. {_BLANK}")
+    return [row for row in own.values() if row.masks]
 
 
 def _some(paths: Sequence[Path]) -> str:
@@ -188,25 +193,37 @@ _Split = Callable[[NDArray[np.int64]], tuple[Masks, list[int]]]
 
 
 def _dataset(
-    place: Path, root: Path, rows: Sequence[_Masked], split: _Split, names: Mapping[int, str] | None = None
+    place: Path,
+    root: Path,
+    rows: Sequence[_Masked],
+    split: _Split,
+    faults: Faults,
+    names: Mapping[int, str] | None = None,
 ) -> Dataset:
     """names: the class of each value, where values are classes."""
     names = names or {}
     groups = (group for row in rows for _, group in row.masks if group is not None)
-    table = ClassTable(place, (*groups, *names.values()))
+    table = ClassTable(place, (*groups, *names.values()), faults)
     records, by_image, blank, tally, first = [], {}, list[str](), Tally(), 1
     for number, (name, row) in enumerate(zip(relative_names([r.image for r in rows], root), rows, strict=True), 1):
-        record = ImageRecord(number, name, size_of(row.image, place))
+        record = ImageRecord(number, name, size_of(row.image, place, faults))
         found: list[Annotation] = []
-        for path, group in row.masks:
-            masks, values = split(_values(path, row.image, record.size, halve=split is _connected))
-            tally.add(masks)
-            if not values and split is _whole:
-                blank.append(path.relative_to(place).as_posix())
-            objects = zip(values, masks.boxes(), mask_ops.encode(masks), masks.areas().tolist(), strict=True)
-            for value, box, rle, area in objects:
-                label = table.label(path, value, names.get(value) if group is None else group)
-                found.append(Annotation(first + len(found), number, label, box_tuple(box), rle, float(area)))
+        unread = 0
+        for path, group in row.masks if all(record.size) else ():
+            unread += 1
+            with noted(faults):
+                masks, values = split(_values(path, row.image, record.size, halve=split is _connected))
+                unread -= 1
+                tally.add(masks)
+                if not values and split is _whole:
+                    blank.append(path.relative_to(place).as_posix())
+                objects = zip(values, masks.boxes(), mask_ops.encode(masks), masks.areas().tolist(), strict=True)
+                for value, box, rle, area in objects:
+                    with noted(faults):
+                        label = table.label(path, value, names.get(value) if group is None else group)
+                        found.append(Annotation(first + len(found), number, label, box_tuple(box), rle, float(area)))
+        if unread and unread == len(row.masks):
+            continue  # an image whose objects are not known is no background
         records.append(record)
         by_image[number] = tuple(found)
         first += len(found)
@@ -215,13 +232,16 @@ def _dataset(
     return Dataset(Classes(table.names), tuple(records), by_image, root, place, notes, doubt=tally.doubt())
 
 
-def _value_names(place: Path, rows: Sequence[_Masked]) -> dict[int, str]:
+def _value_names(place: Path, rows: Sequence[_Masked], faults: Faults) -> dict[int, str]:
     """The class of each value of foreground or class masks; none where all have one value and no class is named."""
     found: set[int] = set()
     for row in rows:
         for path, group in row.masks:
-            own = set() if group else set(np.unique(_values(path, row.image, size_of(row.image, place), halve=True)))
-            found |= {int(v) for v in own if v}
+            own = set[int]()
+            with noted(None if faults is None else []):  # it comes again when the objects are read
+                if not group:
+                    own = set(np.unique(_values(path, row.image, size_of(row.image, place), halve=True)).tolist())
+            found |= own - {0}
             if len(found) > _MOST_CLASSES:
                 raise DataError(
                     f"{path}: the masks have over {_MOST_CLASSES} values, too many for classes. Are they label images, "

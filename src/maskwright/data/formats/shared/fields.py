@@ -200,24 +200,23 @@ def size_problem(size: Size, height: str = "height", width: str = "width") -> st
     return None
 
 
-def identified(source: Path, rows: list[Any], kind: str) -> Iterator[tuple[Record, int, Row]]:
+def identified(source: Path, rows: list[Any], kind: str, faults: Faults = None) -> Iterator[tuple[Record, int, Row]]:
     """Each row of a list with its id, and what messages call it ("annotation id 7"); ids must differ.
 
     Frees each row once it is read: parsed JSON is ten times larger than the result.
     """
     names: dict[int, object] = {}
     for position, row in enumerate(rows):
-        at = Record(source, f"{kind} {position} of the list")
-        row = at.table(row)
-        if "id" not in row and "segments_info" in row:
-            raise at.fault("this is a panoptic annotation ('segments_info'). Give the file of the instances.")
-        number, name = at.whole(row, "id"), row.get("file_name", row.get("name"))
-        if number in names:
-            owners = "" if name is None else f", for {short(names[number])} and {short(name)}"
-            raise at.fault(f"the {kind} id {number} is used twice{owners}. Ids must differ.")
-        names[number] = name
-        rows[position] = None
-        yield Record(source, f"{kind} id {number}"), number, row
+        with noted(faults):
+            at = Record(source, f"{kind} {position} of the list")
+            row = at.table(row)
+            number, name = at.whole(row, "id"), row.get("file_name", row.get("name"))
+            if number in names:
+                owners = "" if name is None else f", for {short(names[number])} and {short(name)}"
+                raise at.fault(f"the {kind} id {number} is used twice{owners}. Ids must differ.")
+            names[number] = name
+            rows[position] = None
+            yield Record(source, f"{kind} id {number}"), number, row
 
 
 def split_frame(row: Mapping[str, Any], index: int | None = None) -> tuple[Frame | None, Row]:

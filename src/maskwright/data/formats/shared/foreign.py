@@ -9,8 +9,10 @@ _COCO = "Export COCO"
 def named_tool(content: Any) -> str | None:
     """A sentence about parsed JSON of a known tool: what it is and what to export instead; None for anything else."""
     rows = list(content.values()) if isinstance(content, dict) else content if isinstance(content, list) else []
-    first = next((row for row in rows if isinstance(row, dict)), {})
-    keys, inner = set(content) if isinstance(content, dict) else set[str](), set(first)
+    keys, inner = set(content) if isinstance(content, dict) else set[str](), set(_first(rows))
+    if "annotations" in keys and "segments_info" in _first(content["annotations"]):
+        what = "COCO's panoptic annotation ('segments_info'), whose masks are PNG files"
+        return f"this is {what}. Give the file of the instances."
     if "_via_img_metadata" in keys or {"filename", "regions"} <= inner:
         return f"this is {_VIA}. {_COCO} there (Annotation > Export Annotations (COCO format)), and give that file."
     if {"items", "categories"} <= keys and "images" not in keys:
@@ -24,3 +26,8 @@ def named_tool(content: Any) -> str | None:
     if isinstance(content, list) and {"image", "annotations"} <= inner and not {"image_id", "score", "data"} & inner:
         return f"this is a list in CreateML's form, which has boxes alone. {_COCO} or YOLO instead."
     return None
+
+
+def _first(rows: Any) -> dict[str, Any]:
+    """The first object of a list; an empty one where there is none."""
+    return next((row for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict)), {})

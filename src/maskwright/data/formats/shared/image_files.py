@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from maskwright import media
 from maskwright.data.dataset import Dataset
+from maskwright.data.formats.shared.fields import Faults
 from maskwright.data.formats.shared.losses import sentence
 from maskwright.errors import DataError, ImageError
 from maskwright.types import Size
@@ -95,11 +96,16 @@ def copy_images(dataset: Dataset, folder: Path, names: Sequence[str]) -> None:
             raise DataError(f"{source}: cannot be copied to {target} ({error.strerror or error}).") from error
 
 
-def size_of(path: Path, asked_by: Path) -> Size:
-    """(H, W) of an image from its header, upright. Raises DataError that names both files."""
+def size_of(path: Path, asked_by: Path, faults: Faults = None) -> Size:
+    """(H, W) of an image from its header, upright. Raises DataError that names both files.
+
+    Where there is a list of faults, an image that cannot be read is 0 x 0: those who look at the images find it.
+    """
     try:
         return media.read_size(path)
     except ImageError as error:
+        if faults is not None:
+            return 0, 0
         raise DataError(f"{asked_by}: its image cannot be read: {error}") from error
 
 

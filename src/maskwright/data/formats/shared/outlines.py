@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons, draw_named, draw_segmentations
-from maskwright.data.formats.shared.fields import Box, box_area, box_tuple
+from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons, draw_named
+from maskwright.data.formats.shared.fields import Box, Faults, box_area, box_tuple, noted
 from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.ops import masks as mask_ops
 from maskwright.types import BoolArray, Landmarks, Masks, Size
@@ -43,15 +43,34 @@ class FileObject:
 
 
 def collect(
-    images: Iterable[tuple[ImageRecord, Sequence[FileObject]]],
+    images: Iterable[tuple[ImageRecord, Sequence[FileObject]]], faults: Faults = None
 ) -> tuple[tuple[ImageRecord, ...], dict[int, tuple[Annotation, ...]]]:
-    """The records, and their annotations by image id, numbered from 1 through all images."""
+    """The records, and their annotations by image id, numbered from 1 through all images.
+
+    faults: gets those of outlines that cannot be drawn, whose objects are then left out.
+    """
     records, rows, first = [], {}, 1
     for record, objects in images:
         records.append(record)
-        rows[record.id] = annotations(record, objects, first)
-        first += len(objects)
+        rows[record.id] = _drawable(record, objects, first, faults)
+        first += len(rows[record.id])
     return tuple(records), rows
+
+
+def _drawable(
+    record: ImageRecord, objects: Sequence[FileObject], first_id: int, faults: Faults
+) -> tuple[Annotation, ...]:
+    """`annotations`; where there is a list of faults, of the objects that can be drawn."""
+    try:
+        return annotations(record, objects, first_id)
+    except DataError:
+        if faults is None:
+            raise
+    rows: list[Annotation] = []
+    for one in objects:
+        with noted(faults):
+            rows += annotations(record, (one,), first_id + len(rows))
+    return tuple(rows)
 
 
 def annotations(record: ImageRecord, objects: Sequence[FileObject], first_id: int) -> tuple[Annotation, ...]:
@@ -181,13 +200,13 @@ def tight(masks: Masks) -> tuple[BoolArray, int, int] | None:
     return crop[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], top, left
 
 
-def union(outlines: Sequence[Polygons | RLE], size: Size) -> Polygons | RLE:
-    """The parts of one object as one outline; polygons stay polygons where all of them are."""
+def union(outlines: Sequence[Polygons | RLE], size: Size, where: str) -> Polygons | RLE:
+    """The parts of one object as one outline; polygons stay polygons where all of them are. where: for messages."""
     if len(outlines) == 1:
         return outlines[0]
     if all(isinstance(o, tuple) for o in outlines):
         return tuple(p for o in outlines for p in o)  # type: ignore[misc]
-    masks = draw_segmentations(list(outlines), size)
+    masks = draw_named([(outline, where) for outline in outlines], size)
     low = masks.corners.min(axis=0)
     high = np.max([c + crop.shape for c, crop in zip(masks.corners, masks.bitmaps, strict=True)], axis=0)
     out = np.zeros(high - low, np.bool_)

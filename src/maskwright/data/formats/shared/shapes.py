@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.data.dataset import RLE, Polygons
+from maskwright.data.formats.shared.fields import Faults, noted
 from maskwright.data.formats.shared.outlines import FileObject, extent, keypoints_of, union
 from maskwright.errors import DataError
 from maskwright.types import Classes, Landmarks, Size
@@ -64,7 +65,7 @@ class ShapeGroup:
         return FileObject(
             where=self.where,
             label=label,
-            segmentation=None if only_box or not outlines else union(outlines, size),
+            segmentation=None if only_box or not outlines else union(outlines, size, self.where),
             box=extent(self.boxes) if only_box else None,
             crowd=self.crowd,
             keypoints=keypoints_of(classes.landmarks[label], self.points),
@@ -85,18 +86,23 @@ class LoosePoints:
 
 
 def assembled(
-    shapes: Iterable[tuple[ShapeGroup, Hashable]], loose: Iterable[LoosePoints], left_out: Counter[str]
+    shapes: Iterable[tuple[ShapeGroup, Hashable]],
+    loose: Iterable[LoosePoints],
+    left_out: Counter[str],
+    faults: Faults = None,
 ) -> list[ShapeGroup]:
     """The objects of an image: shapes of one label and one group are one; without a group (None) each is its own.
 
     Skeletons and points in the group of exactly one other object are its landmarks; points without one are counted.
+    faults: gets landmarks that clash, of which the first is kept.
     """
     objects: dict[tuple[str, Hashable], ShapeGroup] = {}
     owners: dict[Hashable, list[ShapeGroup]] = {}
     for k, (shape, group) in enumerate(shapes):
         key = ("alone", k) if group is None else group
         if (shape.label, key) in objects:
-            objects[shape.label, key].join(shape)
+            with noted(faults):
+                objects[shape.label, key].join(shape)
         else:
             objects[shape.label, key] = shape
             owners.setdefault(key, []).append(shape)
@@ -105,15 +111,19 @@ def assembled(
         if len(bodies) == 1:
             for t in members:
                 if t is not bodies[0]:
-                    bodies[0].join(t)
+                    with noted(faults):
+                        bodies[0].join(t)
             owners[group] = bodies
-    _give_points(loose, owners, left_out)
+    _give_points(loose, owners, left_out, faults)
     kept = {id(t) for members in owners.values() for t in members}
     return [t for t in objects.values() if id(t) in kept]
 
 
 def _give_points(
-    loose: Iterable[LoosePoints], owners: Mapping[Hashable, Sequence[ShapeGroup]], left_out: Counter[str]
+    loose: Iterable[LoosePoints],
+    owners: Mapping[Hashable, Sequence[ShapeGroup]],
+    left_out: Counter[str],
+    faults: Faults,
 ) -> None:
     """Add the points to the only object of their group; those without one are counted. owners: objects by group."""
     for one in loose:
@@ -123,7 +133,19 @@ def _give_points(
             continue
         for k, (x, y) in enumerate(one.places):
             name = one.name if len(one.places) == 1 else f"{one.name} {k + 1}"
-            own[0].add_points({name: (x, y, 1.0 if one.hidden else 2.0)}, one.where)
+            with noted(faults):
+                own[0].add_points({name: (x, y, 1.0 if one.hidden else 2.0)}, one.where)
+
+
+def file_objects(
+    groups: Iterable[ShapeGroup], classes: Classes, size: Size, faults: Faults = None, *, boxes: bool = False
+) -> list[FileObject]:
+    """`ShapeGroup.stated` of each; faults: gets those of outlines that cannot be joined."""
+    out = []
+    for group in groups:
+        with noted(faults):
+            out.append(group.stated(classes, size, boxes=boxes))
+    return out
 
 
 def completed(marks: Landmarks | None, points: Iterable[str]) -> Landmarks | None:

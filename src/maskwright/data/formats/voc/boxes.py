@@ -12,7 +12,7 @@ from pathlib import Path, PureWindowsPath
 from xml.etree.ElementTree import Element
 
 from maskwright.data.dataset import Dataset, ImageRecord
-from maskwright.data.formats.shared.fields import Box, short
+from maskwright.data.formats.shared.fields import Box, Faults, Record, noted, short
 from maskwright.data.formats.shared.image_files import size_of
 from maskwright.data.formats.shared.outlines import FileObject, collect
 from maskwright.data.formats.shared.xml_tree import line, read_xml, text_of
@@ -53,80 +53,102 @@ def are_in(base: Path, name: str) -> bool:
     return path.is_file() and read_xml(path).find("object") is not None
 
 
-def load(place: Path, base: Path, root: Path, known: Names) -> Dataset:
-    """The data set of boxes: the images with an XML file and those that are listed, or those of the list `place`."""
+def load(place: Path, base: Path, root: Path, known: Names, faults: Faults = None) -> Dataset:
+    """The data set of boxes: the images with an XML file and those that are listed, or those of the list `place`.
+
+    faults: gets those of files and objects, which are then left out.
+    """
     folder = folder_of(base)
     splits, twice = splits_of(base, "Main")
     files = stems(root, SUFFIXES) if root.is_dir() else {}
     there = stems(folder, (".xml",))
     listed = [name for name in splits if name in files or name in there]
     names = list_of(place) if place.is_file() else list(dict.fromkeys([*there, *listed]))
-    classes = known.names if known.source is not None else _used(folder, there.values())
+    classes = known.names if known.source is not None else _used(folder, there.values(), faults)
     counts = Counter[str]()
 
-    def stated(k: int, name: str) -> tuple[ImageRecord, list[FileObject]]:
-        if name not in there and name not in files:
-            raise DataError(f"{place}: '{name}' has no file {folder / f'{name}.xml'} and no image. Remove the line.")
-        tree, found = objects(folder / there[name], classes, counts) if name in there else (Element("annotation"), [])
-        own = PureWindowsPath(text_of(tree, "filename") or f"{name}.jpg").name
-        file = files.get(name, own)
-        extra = {"split": splits[name]} if name in splits else {}
-        return ImageRecord(k + 1, file, _size(tree, root / file, place), extra), found
+    def stated(k: int, name: str) -> tuple[ImageRecord, list[FileObject]] | None:
+        with noted(faults):
+            if name not in there and name not in files:
+                problem = f"'{name}' has no file {folder / f'{name}.xml'} and no image. Remove the line."
+                raise DataError(f"{place}: {problem}")
+            tree, found = Element("annotation"), list[FileObject]()
+            if name in there:
+                tree, found = objects(folder / there[name], classes, counts, faults=faults)
+            own = PureWindowsPath(text_of(tree, "filename") or f"{name}.jpg").name
+            file = files.get(name, own)
+            extra = {"split": splits[name]} if name in splits else {}
+            size = _size(tree, root / file, place, faults)
+            return ImageRecord(k + 1, file, size, extra), found if all(size) else []
+        return None  # an image whose objects are not known is no background
 
-    records, rows = collect(stated(k, name) for k, name in enumerate(names))
+    found = filter(None, (stated(k, name) for k, name in enumerate(names)))
+    records, rows = collect(found, faults)
     notes = [*_notes(known, classes, counts), *several([name for name in names if name in twice], "Main")]
     return Dataset(Classes(classes), records, rows, root, place, tuple(notes))
 
 
 def objects(
-    path: Path, names: Sequence[str], counts: Counter[str] | None = None, first: int | None = None
+    path: Path,
+    names: Sequence[str],
+    counts: Counter[str] | None = None,
+    first: int | None = None,
+    faults: Faults = None,
 ) -> tuple[Element, list[FileObject]]:
-    """The file's tree and its objects, boxes with remarks. first: the number of the first pixel; None: see above."""
+    """The file's tree and its objects, boxes with remarks. first: the number of the first pixel; None: see above.
+
+    faults: gets those of objects, which are then left out.
+    """
     tree, found = read_xml(path), []
     counts = Counter() if counts is None else counts
     if first is None:
         first = int((text_of(tree, "source/database") or "").startswith(_FROM_ONE))
     for element in tree.iterfind("object"):
-        where = f"{path}: line {line(element)}"
+        at = Record(path, f"line {line(element)}")
         name = text_of(element, "name")
-        if name not in names:
-            raise DataError(f"{where}: the class {short(name)} is not known.{suggest(name or '', names)} Correct it.")
-        remarks = {key: text_of(element, key) or "0" for key in REMARKS}
-        extra = {key: text for key, text in remarks.items() if text not in ("0", "Unspecified")}
-        counts["polygons"] += element.find("polygon") is not None
-        counts["from zero"] += first == 0
-        found.append(FileObject(where, names.index(name), None, _box(where, element, first), extra=extra))
+        with noted(faults):
+            if name not in names:
+                raise at.fault(f"the class {short(name)} is not known.{suggest(name or '', names)} Correct it.")
+            box = _box(at, element, first)
+            remarks = {key: text_of(element, key) or "0" for key in REMARKS}
+            extra = {key: text for key, text in remarks.items() if text not in ("0", "Unspecified")}
+            counts["polygons"] += element.find("polygon") is not None
+            counts["from zero"] += first == 0
+            found.append(FileObject(f"{path}: {at.name}", names.index(name), None, box, extra=extra))
     return tree, found
 
 
-def _box(where: str, element: Element, first: int) -> Box:
-    x0, y0, x1, y1 = (_number(where, element, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax"))
+def _box(at: Record, element: Element, first: int) -> Box:
+    x0, y0, x1, y1 = (_number(at, element, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax"))
     if x1 < x0 or y1 < y0:
-        raise DataError(f"{where}: the box {short([x0, y0, x1, y1])} (x, y, x, y) ends before it begins. Correct it.")
+        raise at.fault(f"the box {short([x0, y0, x1, y1])} (x, y, x, y) ends before it begins. Correct it.")
     return x0 - first, y0 - first, x1, y1
 
 
-def _number(where: str, element: Element, path: str) -> float:
+def _number(at: Record, element: Element, path: str) -> float:
     text = text_of(element, path)
     try:
         value = float(text or "")
     except ValueError:
         value = float("nan")
     if not abs(value) < 1e9:
-        raise DataError(f"{where}: {path} must be a number, got {short(text)}.")
+        raise at.fault(f"{path} must be a number, got {short(text)}.")
     return value
 
 
-def _size(tree: Element, image: Path, place: Path) -> Size:
+def _size(tree: Element, image: Path, place: Path, faults: Faults) -> Size:
     """(H, W) as the file states it, else that of the image."""
     texts = [text_of(tree, f"size/{key}") or "" for key in ("height", "width")]
     height, width = (int(t) if t.isdecimal() and len(t) < 9 else 0 for t in texts)
-    return (height, width) if min(height, width) > 0 else size_of(image, place)
+    return (height, width) if min(height, width) > 0 else size_of(image, place, faults)
 
 
-def _used(folder: Path, files: Iterable[str]) -> tuple[str, ...]:
+def _used(folder: Path, files: Iterable[str], faults: Faults) -> tuple[str, ...]:
     """The classes of sets without a list of them: the challenge's where they are all of these, else those used."""
-    used = {text_of(element, "name") for file in files for element in read_xml(folder / file).iterfind("object")}
+    used = set[str | None]()
+    for file in files:
+        with noted(None if faults is None else []):  # it comes again when the file's objects are read
+            used |= {text_of(element, "name") for element in read_xml(folder / file).iterfind("object")}
     names = sorted(name for name in used if name)
     if not names:
         raise DataError(f"{folder}: no object in any file, so no class. Name the classes in class_names.txt.")

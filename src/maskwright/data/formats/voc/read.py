@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
 from maskwright.data.dataset import Dataset, ImageRecord
-from maskwright.data.formats.shared.fields import read_names, short
+from maskwright.data.formats.shared.fields import Faults, Record, noted, read_names, short
 from maskwright.data.formats.shared.image_files import require_folder, size_of
 from maskwright.data.formats.shared.outlines import FileObject, annotations, collect, label_windows, rle_of
 from maskwright.data.formats.voc import boxes
@@ -61,13 +61,13 @@ def recognise(place: Path) -> bool:
     return any((base / name).is_dir() for name in MASKS) or boxes.is_annotated(base)
 
 
-def load(place: Path, images: Path | None = None) -> Dataset:
+def load(place: Path, images: Path | None = None, faults: Faults = None) -> Dataset:
     """Read the images that have a mask in SegmentationObject or are listed; of a list such as train.txt those in it.
 
     Without masks, and for a list of ImageSets/Main, the objects are the boxes of Annotations. An image that is listed,
     and has neither mask nor boxes, has no objects. The field "split" of an image's record is the list it is in
     (trainval is none). Raises DataError, naming the file, for masks that disagree, objects without a class and unknown
-    names.
+    names. faults: gets those of images and objects, which are then left out.
     """
     base = _base(place)
     masks = base / MASKS[0]
@@ -76,7 +76,7 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     drawn = masks.is_dir() and (not boxes.is_annotated(base) or next(masks.rglob("*.[pP][nN][gG]"), None) is not None)
     if not drawn or (place.is_file() and place.parent.name == "Main"):
         if masks.is_dir() or boxes.is_annotated(base):
-            return boxes.load(place, base, root, _class_names(base))
+            return boxes.load(place, base, root, _class_names(base), faults)
         found = "SegmentationClass alone: the class of each pixel, and no objects" if (base / MASKS[1]).is_dir() else ""
         raise DataError(
             f"{place}: a VOC data set has the folder SegmentationObject, or Annotations with boxes; {base} has "
@@ -84,29 +84,35 @@ def load(place: Path, images: Path | None = None) -> Dataset:
         )
     splits, twice = splits_of(base, "Segmentation")
     files = stems(root, SUFFIXES) if root.is_dir() else {}
+
+    def blank(name: str) -> bool:
+        with noted(None if faults is None else []):  # it comes again when the image is read
+            return not boxes.are_in(base, name)
+        return True
+
     if place.is_file():
         names = dict.fromkeys(list_of(place))
     else:
-        blank = (n for n in splits if n in files and not boxes.are_in(base, n))
-        names = dict.fromkeys([*stems(masks, (".png",)), *blank])
-    reader = _Reader(base, _class_names(base))
+        names = dict.fromkeys([*stems(masks, (".png",)), *(n for n in splits if n in files and blank(n))])
+    reader = _Reader(base, _class_names(base), faults)
     if not reader.known.names:
         raise DataError(f"{reader.known.source}: names no class but the background.")
 
-    def stated(k: int, name: str) -> tuple[ImageRecord, list[FileObject]]:
+    def stated(k: int, name: str) -> tuple[ImageRecord, list[FileObject]] | None:
         extra = {"split": splits[name]} if name in splits else {}
-        if _mask(masks, name).is_file():
-            size, found = reader.read(name)
-        elif name in files and not boxes.are_in(base, name):
-            size, found = size_of(root / files[name], place), []
-        else:
-            other = f"no image in {root}" if name not in files else "boxes in Annotations"
-            raise DataError(
-                f"{place}: '{name}' has no mask {masks / f'{name}.png'}, and {other}. Add the mask, or remove the line."
-            )
-        return ImageRecord(k + 1, files.get(name, f"{name}.jpg"), size, extra), found
+        with noted(faults):
+            if _mask(masks, name).is_file():
+                size, found = reader.read(name)
+            elif name in files and not boxes.are_in(base, name):
+                size, found = size_of(root / files[name], place, faults), []
+            else:
+                other = f"no image in {root}" if name not in files else "boxes in Annotations"
+                problem = f"'{name}' has no mask {masks / f'{name}.png'}, and {other}."
+                raise DataError(f"{place}: {problem} Add the mask, or remove the line.")
+            return ImageRecord(k + 1, files.get(name, f"{name}.jpg"), size, extra), found
+        return None  # an image whose objects are not known is no background
 
-    records, rows = collect(stated(k, name) for k, name in enumerate(names))
+    records, rows = collect(filter(None, (stated(k, name) for k, name in enumerate(names))), faults)
     notes = [*reader.notes(), *several([name for name in names if name in twice], "Segmentation")]
     unmasked = len(files.keys() - names.keys())
     if unmasked and not place.is_file():
@@ -224,6 +230,7 @@ class _Reader:
 
     base: Path
     known: Names
+    faults: Faults
     used: set[int] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -253,16 +260,17 @@ class _Reader:
             indices, votes = np.unique(classes[window][crop], return_counts=True)  # an index may be a colour of 24 bits
             index = int(indices[votes.argmax()])
             self.counts["mixed"] += len(indices) > 1
-            if index in (0, VOID) or index > len(self.known.names):
-                what = "background" if index == 0 else "void" if index == VOID else f"class {index}"
-                raise DataError(
-                    f"{path}: object {value} is {what} in SegmentationClass; the classes are "
-                    f"1..{len(self.known.names)} ({', '.join(self.known.names[:5])}, ...). "
-                    f"Correct it, or name the classes in class_names.txt."
-                )
-            self.used.add(index - 1)
-            outline = rle_of(crop, window[0].start, window[1].start, (objects.shape[0], objects.shape[1]))
-            yield FileObject(f"{path}: object {value}", index - 1, outline)
+            with noted(self.faults):
+                if index in (0, VOID) or index > len(self.known.names):
+                    what = "background" if index == 0 else "void" if index == VOID else f"class {index}"
+                    raise Record(path, f"object {value}").fault(
+                        f"it is {what} in SegmentationClass; the classes are 1..{len(self.known.names)} "
+                        f"({', '.join(self.known.names[:5])}, ...). Correct it, or name the classes in "
+                        f"class_names.txt."
+                    )
+                self.used.add(index - 1)
+                outline = rle_of(crop, window[0].start, window[1].start, (objects.shape[0], objects.shape[1]))
+                yield FileObject(f"{path}: object {value}", index - 1, outline)
 
     def _with_boxes(self, name: str, found: list[FileObject], size: Size) -> list[FileObject]:
         """The same objects with the boxes and remarks of the XML file, where there is one."""
@@ -271,7 +279,10 @@ class _Reader:
             return found
         tight = torch.tensor([a.box for a in annotations(ImageRecord(0, name, size), found, 0)], dtype=torch.float64)
         free = set(range(len(found)))
-        for one in boxes.objects(path, self.known.names, first=1)[1]:
+        stated = list[FileObject]()
+        with noted(self.faults):
+            stated = boxes.objects(path, self.known.names, first=1, faults=self.faults)[1]
+        for one in stated:
             ious = box_ops.iou(tight, tight.new_tensor([one.box]))[:, 0].tolist()
             best = max((k for k in free if found[k].label == one.label), key=ious.__getitem__, default=None)
             if best is None or ious[best] < _SAME:

@@ -47,7 +47,7 @@ def load(place: Path, images: Path | None = None, faults: Faults = None) -> Data
     if source is None:
         raise DataError(f"{place}: expected a data.yaml with 'names', its folder, or a folder with classes.txt.")
     about = describe(source, images)
-    found, notes = _images(about)
+    found, notes = _images(about, faults)
     if not found:
         raise DataError(f"{source}: no image was found in {', '.join(str(e) for e in about.entries())}.")
     labels = [_label_file(path) for path, _ in found]
@@ -60,18 +60,13 @@ def load(place: Path, images: Path | None = None, faults: Faults = None) -> Data
 
     def stated(k: int) -> tuple[ImageRecord, list[FileObject]] | None:
         path, part = found[k]
-        try:
-            size = size_of(path, source)
-        except DataError:
-            if faults is None:
-                raise
-            size = (0, 0)
+        size = size_of(path, source, faults)
         record = ImageRecord(k + 1, names[k], size, {"split": part} if part else {})
         with noted(faults):
             return record, reader.read(labels[k], size) if labels[k].is_file() and all(size) else []
         return None  # an image whose labels are not known is no background
 
-    records, rows = collect(filter(None, map(stated, range(len(found)))))
+    records, rows = collect(filter(None, map(stated, range(len(found)))), faults)
     classes = Classes(about.names, range(len(about.names)), about.landmarks)
     notes = (*about.notes, *notes, *_orphans(labels))
     return Dataset(classes, records, rows, about.base, source, notes)
@@ -80,12 +75,12 @@ def load(place: Path, images: Path | None = None, faults: Faults = None) -> Data
 # ---- the images and their label files -----------------------------------------------------------------------------
 
 
-def _images(about: Description) -> tuple[list[tuple[Path, str]], tuple[str, ...]]:
+def _images(about: Description, faults: Faults) -> tuple[list[tuple[Path, str]], tuple[str, ...]]:
     """(image, part) in the order of the parts, each image once, and notes."""
     found: dict[str, tuple[Path, str]] = {}
     twice = []
     for part, entries in about.parts.items():
-        for path in (p for entry in entries for p in _listed(about, entry)):
+        for path in (p for entry in entries for p in _listed(about, entry, faults)):
             own = os.path.abspath(path)
             if own in found and found[own][1] != part:
                 twice.append(path.name)
@@ -95,7 +90,7 @@ def _images(about: Description) -> tuple[list[tuple[Path, str]], tuple[str, ...]
     )
 
 
-def _listed(about: Description, entry: Path) -> Iterator[Path]:
+def _listed(about: Description, entry: Path, faults: Faults) -> Iterator[Path]:
     """The images of a folder and those below it, or of a list of files."""
     if entry.is_dir():
         yield from image_files(entry, deep=True)
@@ -108,12 +103,13 @@ def _listed(about: Description, entry: Path) -> Iterator[Path]:
         if name:
             candidates = (folder / word for word in spellings(name) for folder in (Path(), entry.parent, about.base))
             path = next((p for p in candidates if p.is_file()), None)
-            if path is None:
-                raise DataError(
-                    f"{entry}: line {line}: there is no image '{name}'; looked for it in {entry.parent} and "
-                    f"{about.base}. Add the file or remove the line."
-                )
-            yield path
+            with noted(faults):
+                if path is None:
+                    raise Record(entry, f"line {line}").fault(
+                        f"there is no image '{name}'; looked for it in {entry.parent} and {about.base}. Add the file "
+                        f"or remove the line."
+                    )
+                yield path
 
 
 def _label_file(image: Path) -> Path:

@@ -10,8 +10,8 @@ from typing import Any
 
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.formats.coco.ids import notes_of, number_names
-from maskwright.data.formats.coco.rows import AnnotationReader, Categories, read_sections
-from maskwright.data.formats.shared.fields import Record, Row, identified, short
+from maskwright.data.formats.coco.rows import AnnotationReader, Categories, read_sections, unread
+from maskwright.data.formats.shared.fields import Faults, Record, Row, identified, noted, short, whole
 from maskwright.data.formats.shared.image_files import require_folder
 from maskwright.data.formats.shared.losses import sentence
 from maskwright.data.formats.shared.saving import FileOrFolder, folder_of_first
@@ -31,24 +31,29 @@ def recognise(place: Path) -> bool:
     return LAYOUT.has_keys(place, {"videos", "file_names"}, without="images")
 
 
-def load(place: Path, images: Path | None = None) -> Dataset:
+def load(place: Path, images: Path | None = None, faults: Faults = None) -> Dataset:
     """Read the file, or the folder's instances.json.
 
     Images are numbered from 1 in the order of the file; the name of a clip is that of the file, else the folder of its
     frames. `Dataset.extra["videos"]` keeps the videos' other fields.
     images: the folder that the file names are relative to. Without it: the first of the file's folder, JPEGImages in
-    it, and JPEGImages in the folder named like the file that has the first frame.
+    it, and JPEGImages in the folder named like the file that has the first frame. faults: gets those of videos, tracks
+    and their frames, which are then left out.
     """
     source = LAYOUT.file(place)
     require_folder(images, source)
     rows, extra = read_sections(source, "videos", "YouTube-VIS")
     named = number_names(rows)
     found = Categories(source, rows["categories"])
-    frames = _frames(source, rows["videos"])
+    frames = _frames(source, rows["videos"], faults)
     records = tuple(record for row in frames.values() for record in row)
-    reader = AnnotationReader(source, records, found.classes)
+    reader = AnnotationReader(source, records, found.classes, faults, unread(frames, rows["videos"]))
     by_image, notes = _annotations(source, rows["annotations"], frames, reader)
-    extra["videos"] = [{k: v for k, v in row.items() if k == "id" or k not in _OF_VIDEO} for row in rows["videos"]]
+    extra["videos"] = [
+        {k: v for k, v in row.items() if k == "id" or k not in _OF_VIDEO}
+        for row in rows["videos"]
+        if isinstance(row, dict)
+    ]
     beside = source.with_suffix("")
     near = (source.parent, source.parent / LAYOUT.images, beside / LAYOUT.images, beside)
     root = images or folder_of_first(near, records[0].file_name if records else "")
@@ -56,21 +61,22 @@ def load(place: Path, images: Path | None = None) -> Dataset:
     return Dataset(found.classes, records, by_image, root, source, notes, found.extra, extra)
 
 
-def _frames(source: Path, rows: list[Any]) -> dict[int, list[ImageRecord]]:
+def _frames(source: Path, rows: list[Any], faults: Faults) -> dict[int, list[ImageRecord]]:
     """The frames of each video, by video id."""
     frames: dict[int, list[ImageRecord]] = {}
     first = 1
-    for at, number, row in identified(source, list(rows), "video"):
-        names = row.get("file_names")
-        if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
-            raise at.fault(f"'file_names' must be the list of its frames' files, got {short(names)}.")
-        if row.get("length") is not None and at.whole(row, "length") != len(names):
-            raise at.fault(f"'length' says {row['length']} frames, but 'file_names' has {len(names)}.")
-        size = at.size(row)
-        name = row.get("name") or (PureWindowsPath(names[0]).parent.name if names else "")
-        clip = Clip(number, str(name or number))
-        frames[number] = [ImageRecord(first + k, file, size, {}, Frame(clip, k)) for k, file in enumerate(names)]
-        first += len(names)
+    for at, number, row in identified(source, list(rows), "video", faults):
+        with noted(faults):
+            names = row.get("file_names")
+            if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
+                raise at.fault(f"'file_names' must be the list of its frames' files, got {short(names)}.")
+            if row.get("length") is not None and at.whole(row, "length") != len(names):
+                raise at.fault(f"'length' says {row['length']} frames, but 'file_names' has {len(names)}.")
+            size = at.size(row)
+            name = row.get("name") or (PureWindowsPath(names[0]).parent.name if names else "")
+            clip = Clip(number, str(name or number))
+            frames[number] = [ImageRecord(first + k, file, size, {}, Frame(clip, k)) for k, file in enumerate(names)]
+            first += len(names)
     return frames
 
 
@@ -80,15 +86,19 @@ def _annotations(
     """Annotations by image id, numbered from 1, and notes."""
     by_image: dict[int, list[Annotation]] = {r.id: [] for own in frames.values() for r in own}
     never, count = [], 0
-    for at, track, row in identified(source, rows, "annotation"):
+    for at, track, row in identified(source, rows, "annotation", reader.faults):
+        if whole(row.get("video_id")) in reader.unread:
+            continue
         before = count
-        for frame in _track(at, row, track, frames):
-            count += 1
-            where = Record(source, f"annotation id {track}, frame {frame.pop('frame')}")
-            annotation = reader.annotation(where, count, {**frame, "id": count})
-            by_image[annotation.image_id].append(annotation)
-        if count == before:
-            never.append(str(track))
+        with noted(reader.faults):
+            for frame in _track(at, row, track, frames):
+                count += 1
+                where = Record(source, f"annotation id {track}, frame {frame.pop('frame')}")
+                with noted(reader.faults):
+                    annotation = reader.annotation(where, count, {**frame, "id": count})
+                    by_image[annotation.image_id].append(annotation)
+            if count == before:
+                never.append(str(track))
     notes = sentence(len(never), "object{s} that no frame shows left out, annotation ids", never)
     return {i: tuple(own) for i, own in by_image.items()}, notes
 
