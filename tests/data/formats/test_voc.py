@@ -350,7 +350,7 @@ def test_masks_that_disagree(tmp_path: Path) -> None:
     assert "1 object of several classes got the most frequent of them." in voc.load(tmp_path).notes
     for value, what in ((0, "background"), (255, "void"), (21, "class 21")):
         png(path, np.where(OBJECTS == 2, value, CLASSES).astype(np.uint8))
-        with pytest.raises(DataError, match=rf"2007_000032\.png: object 2 is {what} in SegmentationClass"):
+        with pytest.raises(DataError, match=rf"2007_000032\.png: object 2: it is {what} in SegmentationClass"):
             voc.load(tmp_path)
     png(path, CLASSES[:-1])
     with pytest.raises(DataError, match=r"is \(20, 30\), .* is \(19, 30\) \(H, W\)"):
