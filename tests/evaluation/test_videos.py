@@ -19,7 +19,7 @@ from maskwright.evaluation.report import report_results
 from maskwright.metrics.hota import HotaMetric
 from maskwright.metrics.metric import GroundTruth
 from maskwright.metrics.youtube_vis import YoutubeVisMetric
-from maskwright.models import yolact_edge
+from maskwright.models import rcnn, yolact_edge
 from maskwright.models.family import build
 from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.track_options import TrackOptions
@@ -88,6 +88,14 @@ def test_a_model_follows_objects_and_all_metrics_get_the_same(data: Dataset, pre
 def test_metrics_of_videos_are_the_default_where_there_are_tracks(data: Dataset, predictor: Predictor) -> None:
     assert list(evaluate(predictor, data, progress=False).results) == ["coco", "youtube_vis", "hota"]
     assert list(evaluate(predictor, data, metrics=("coco",), progress=False).results) == ["coco"]
+
+
+def test_a_model_without_masks_says_that_tracks_were_not_measured(data: Dataset) -> None:
+    torch.manual_seed(0)
+    config = rcnn.tiny_variants()["detectron2_boxes"].with_classes(2)
+    evaluation = evaluate(Predictor(build(config), data.classes, name="boxes"), data, progress=False)
+    assert list(evaluation.results) == ["coco"]
+    assert any("were not measured" in note for note in evaluation.notes)
 
 
 def test_metrics_of_videos_need_videos(data: Dataset, predictor: Predictor) -> None:

@@ -174,7 +174,20 @@ def test_tracks_are_measured_as_the_coco_api_measures_objects(seed: int, capsys:
 def test_large_tracks_have_the_mean_area_of_the_frames_that_show_them() -> None:
     from maskwright.metrics.youtube_vis import _Track
 
-    assert _Track(1, areas=[100.0, 0.0, 300.0]).area == 200
+    track = _Track(1)
+    for area in (100, 0, 300):
+        track.show(area, area)
+    assert (track.area, track.pixels) == (200, 400)
+
+
+def test_the_score_of_a_track_is_the_mean_of_its_instances() -> None:
+    from maskwright.metrics.youtube_vis import _Track
+
+    track = _Track(1)
+    for label, score in ((0, 0.5), (1, 0.25), (1, 0.3125)):
+        track.rate(label, score)
+    assert (track.score_of(TrackFacts()), track.label_of(TrackFacts())) == (pytest.approx(0.354166667), 1)
+    assert (track.score_of(TrackFacts(0.9)), track.label_of(TrackFacts(label=0))) == (0.9, 0)
 
 
 def test_crowds_take_any_number_of_tracks_and_count_neither_way() -> None:
@@ -264,6 +277,39 @@ def test_trackeval_gives_the_same() -> None:
     for name, own in (("HOTA", "hota"), ("DetA", "deta"), ("AssA", "assa"), ("LocA", "loca"), ("IDF1", "idf1"),
                       ("IDP", "idp"), ("IDR", "idr"), ("MOTA", "mota"), ("IDSW", "switches")):  # fmt: skip
         assert getattr(ours, own) == pytest.approx(float(np.mean(theirs[name])), abs=1e-12), name
+
+
+def test_trackeval_gives_the_same_ap_of_tracks() -> None:
+    of_tracks = pytest.importorskip("trackeval.metrics.track_map", reason="trackeval is not installed").TrackMAP
+    meter = of_tracks({"USE_AREA_RANGES": False, "USE_TIME_RANGES": False, "PRINT_CONFIG": False})
+    pairs = [a_pair(seed) for seed in SEEDS]
+    scores = {i: float(np.float32((i * 7 % 30 + 1) / 40)) for i in range(100)}
+    theirs = meter.combine_sequences({k: meter.eval_sequence(tracks_of(*p, scores)) for k, p in enumerate(pairs)})
+    metric = YoutubeVisMetric(CELL)
+    ours = twin.measured(metric, twin.dataset([t for t, _ in pairs]), [f for _, f in pairs], scores=scores)
+    assert (ours["AP"], ours["AR100"]) == pytest.approx(
+        (np.mean(theirs["AP_all"]), np.mean(theirs["AR_all"])), abs=1e-12
+    )
+    assert ours["AP50"] == pytest.approx(theirs["AP_all"][0], abs=1e-12)
+
+
+def tracks_of(true: twin.Video, found: twin.Video, scores: Mapping[int, float]) -> dict[str, Any]:
+    """A video as TrackEval's AP of tracks takes it: tracks of run lengths, those of the result with the best first."""
+
+    def tracks(video: twin.Video, ids: list[int]) -> list[dict[int, Any]]:
+        rows = [{t: Masks.from_dense(f[i][None]) for t, f in enumerate(video) if i in f} for i in ids]
+        return [{t: mask_ops.encode(mask)[0] for t, mask in row.items()} for row in rows]
+
+    known, ids = (sorted({i for frame in video for i in frame}) for video in (true, found))
+    ids = sorted(ids, key=lambda i: -scores[i])
+    return {
+        "gt_track_ids": known,
+        "dt_track_ids": ids,
+        "gt_tracks": tracks(true, known),
+        "dt_tracks": tracks(found, ids),
+        "dt_track_scores": np.array([scores[i] for i in ids]),
+        "iou_type": "mask",
+    }
 
 
 def of_trackeval(true: twin.Video, found: twin.Video) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from maskwright.data.formats.shared.video_results import VideoResults
 from maskwright.data.stats import most_objects, room
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.evaluation.classes import class_notes, match_classes, translated
-from maskwright.evaluation.videos import Pass, followed, metrics_of, opened_results
+from maskwright.evaluation.videos import Pass, followed, metrics_of, opened_results, why_not
 from maskwright.metrics import table
 from maskwright.metrics.coco import CocoMetric
 from maskwright.metrics.coco_result import CocoResult
@@ -217,6 +217,8 @@ def evaluate(
     with timer.stage("metric"):
         results = {name: meter.result() for name, meter in meters.items()}
     wall, notes = time.perf_counter() - start, class_notes(predictor.classes, translation, foreign)
+    if metrics is None and not video and not why_not(dataset):
+        notes += ("The tracks of these videos were not measured: that needs masks, annotated and found.",)
     count = len(dataset) - len(failed)
     notes += _limit_notes(predictor, most, limited)
     said = (*dataset.notes, *told.notes(dataset.intensity), *notes)

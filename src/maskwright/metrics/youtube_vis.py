@@ -40,28 +40,45 @@ LIMIT = 100
 
 @dataclass(eq=False)
 class _Track:
-    """What is kept of a track: no pixels. areas: of each frame that shows it, as the file states them for annotated
-    ones; pixels: of all its masks together. order: where it stands in the file."""
+    """What is kept of a track: no pixels, and nothing of single frames. order: where it stands in the file. pixels: of
+    all its masks together."""
 
     order: int
     crowd: bool = False
     label: int = -1
     pixels: int = 0
-    areas: list[float] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
     votes: dict[int, float] = field(default_factory=dict)
+    _areas: float = 0.0
+    _seen: int = 0
+    _rated: int = 0
+    _total: float = 0.0
+    _lowest: float = 1.0
+    _highest: float = 0.0
+
+    def show(self, pixels: int, area: float) -> None:
+        """A frame shows it. area: as the file states it; frames in which it is 0 do not count in the mean."""
+        self.pixels += pixels
+        self._areas += area
+        self._seen += area > 0
+
+    def rate(self, label: int, score: float) -> None:
+        """An instance of it has this class and score."""
+        self._rated += 1
+        self._total += score
+        self._lowest, self._highest = min(self._lowest, score), max(self._highest, score)
+        self.votes[label] = self.votes.get(label, 0.0) + score
 
     @property
     def area(self) -> float:
         """The mean over the frames that show something of it."""
-        seen = [a for a in self.areas if a]
-        return float(np.mean(seen)) if seen else 0.0
+        return self._areas / self._seen if self._seen else 0.0
 
     def score_of(self, facts: TrackFacts) -> float:
         """As the file says, or the mean of its instances."""
         if facts.score is not None:
             return facts.score
-        return self.scores[0] if min(self.scores) == max(self.scores) else float(np.mean(self.scores))
+        equal = self._lowest == self._highest  # the mean of equal numbers may differ from them in the last digit
+        return self._lowest if equal else self._total / self._rated
 
     def label_of(self, facts: TrackFacts) -> int:
         """As the file says, or the class that its instances had most, by the sum of scores."""
@@ -192,10 +209,8 @@ class YoutubeVisMetric(VideoMetric):
         rows = zip(tracked.ids.tolist(), tracked.labels.tolist(), areas.tolist(), found.scores.tolist(), strict=True)
         for track_id, label, area, score in rows:
             track = self._found.setdefault(track_id, _Track(track_id))
-            track.pixels += area
-            track.areas.append(area)
-            track.scores.append(score)
-            track.votes[label] = track.votes.get(label, 0.0) + score
+            track.show(area, area)
+            track.rate(label, score)
         objects = true_tracks(truth)
         self._share(objects.ids.tolist(), objects.masks, False, tracked, truth)
         crowds = [a for a in truth.annotations if a.crowd]
@@ -210,8 +225,7 @@ class YoutubeVisMetric(VideoMetric):
             track = self._true.setdefault(track_id, _Track(annotation.id, crowd, annotation.label))
             if (track.label, track.crowd) != (annotation.label, crowd):
                 raise DataError(f"{truth.record.file_name}: track {track_id} changes its class or crowd flag.")
-            track.pixels += pixels
-            track.areas.append(annotation.area)
+            track.show(pixels, annotation.area)
         shared = mask_ops.intersections(tracked.masks, masks)
         for i, k in np.argwhere(shared).tolist():
             pair = int(tracked.ids[i]), ids[k]
