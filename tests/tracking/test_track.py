@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from tests.tracking.videos import images, predictor, video
 
+from maskwright import media
+from maskwright.data.formats.ctc import tracks
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.media.video import Video
 from maskwright.models import rcnn
@@ -24,7 +26,7 @@ from maskwright.predictor.timing import StageTimer
 from maskwright.predictor.track_options import LinkOptions, TrackOptions
 from maskwright.results.prediction import Prediction
 from maskwright.results.video import VideoResults
-from maskwright.tracking import job
+from maskwright.tracking import challenge, job, track_rows
 from maskwright.tracking.options import TrackRunOptions
 from maskwright.tracking.outputs import KINDS
 from maskwright.tracking.track import track_videos
@@ -134,7 +136,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from maskwright.predictor.track_options import TrackOptions
-from maskwright.tracking import job
+from maskwright.tracking import challenge, job, track_rows
 from maskwright.tracking.track import track_videos
 from tests.tracking.test_track import options
 from maskwright.types import Classes
@@ -309,3 +311,91 @@ def test_divisions_need_masks(tmp_path: Path) -> None:
     chosen = TrackRunOptions(save=["csv"], track=TrackOptions(link=LinkOptions(divisions=True)))
     with pytest.raises(ConfigError, match="divisions cannot be made without masks"):
         track_videos(boxes, [video(tmp_path / "v.mkv", 2)], tmp_path / "out", chosen)
+
+
+def with_gaps(model: Predictor, tmp_path: Path, kinds: list[str]) -> list[Any]:
+    """The frames of a run over noise and objects, in which tracks vanish and come back."""
+    frames = images(8)
+    frames[3] = np.zeros_like(frames[3])
+    place = tmp_path / "in"
+    place.mkdir()
+    for i, image in enumerate(frames):
+        Image.fromarray(image).save(place / f"{i}.png")
+    track_videos(model, [place], tmp_path / "out", TrackRunOptions(save=kinds, find=FindOptions(score_threshold=0.1)))
+    return list(VideoResults.open(tmp_path / "out" / "frames.jsonl"))
+
+
+def test_youtube_vis_has_a_row_for_each_track(
+    model: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(track_rows, "KEPT", 2000)  # outlines go to the file several times
+    frames = with_gaps(model, tmp_path, ["jsonl", "youtube-vis"])
+    rows = json.loads((tmp_path / "out" / "youtube_vis.json").read_text())
+    seen: dict[int, dict[int, dict[str, Any]]] = {}
+    for frame in frames:
+        for row, area in zip(frame.rows, frame.found.crops.areas(), strict=True):
+            if area:
+                seen.setdefault(row["track_id"], {})[frame.frame] = row
+    assert len(rows) == len(seen) > 3
+    for row, (_, own) in zip(rows, sorted(seen.items()), strict=True):
+        assert set(row) == {"video_id", "score", "category_id", "segmentations"}
+        assert row["video_id"] == 1
+        assert row["segmentations"] == [own[k]["segmentation"] if k in own else None for k in range(len(frames))]
+        assert row["score"] == pytest.approx(np.mean([r["score"] for r in own.values()]), abs=1e-6)
+        sums = {k: sum(r["score"] for r in own.values() if r["label"] == k) for k in range(3)}
+        assert row["category_id"] == (4, 7, 9)[max(sums, key=lambda k: sums[k])]
+
+
+def test_label_images_have_the_ids_of_the_tracks(model: Predictor, tmp_path: Path) -> None:
+    frames = with_gaps(model, tmp_path, ["jsonl", "labels"])
+    for frame in frames:
+        values = media.read_values(tmp_path / "out" / "labels" / f"{frame.frame:06}.png")
+        order = np.argsort(-frame.found.scores, kind="stable")
+        best = np.zeros(frame.found.size, np.int64)
+        for i in order:
+            best[(best == 0) & frame.found.masks[i]] = frame.found.track_ids[i]
+        assert np.array_equal(values, best)
+
+
+def test_too_many_tracks_for_labels_lose_nothing(
+    model: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "MOST_LABELS", 1)
+    with pytest.raises(ConfigError, match=r"hold 1\. Resume the run without labels"):
+        with_gaps(model, tmp_path, ["jsonl", "labels"])
+    chosen = TrackRunOptions(save=["jsonl"], find=FindOptions(score_threshold=0.1), resume=True)
+    result = track_videos(model, [tmp_path / "in"], tmp_path / "out", chosen)
+    assert (result.done[0].frames, result.done[0].computed) == (8, 0)
+
+
+def test_the_challenge_folder_is_read_without_complaint(model: Predictor, tmp_path: Path) -> None:
+    """The reader refuses labels outside their frames, missing at their ends, or with a parent that has not ended."""
+    frames = with_gaps(model, tmp_path, ["jsonl", "ctc"])
+    folder = tmp_path / "out" / "01_RES"
+    table = tracks.read_table(folder / "res_track.txt")
+    files = tracks.numbered(folder, "mask")
+    assert list(files) == list(range(8))
+    shown: dict[int, list[int]] = {}
+    for number, labels, masks in tracks.frames_of(files, table, folder / "res_track.txt"):
+        for label in labels.tolist():
+            shown.setdefault(label, []).append(number)
+        union = np.any(frames[number].found.masks, axis=0) if len(frames[number].found) else np.zeros(masks.size, bool)
+        assert np.array_equal(np.any(masks.dense(), axis=0), union)
+    for label, numbers in shown.items():  # no gap
+        assert numbers == list(range(table[label].begin, table[label].end + 1))
+    assert any(span.parent for span in table.values())  # a track that came back
+
+
+def test_daughters_name_their_mother(tmp_path: Path) -> None:
+    pieces = challenge._Table()
+    for frame in (0, 1, 2):
+        assert pieces.label(7, frame, None) == 1
+    assert [pieces.label(8, 3, 7), pieces.label(9, 3, 7)] == [2, 3]
+    assert pieces.label(8, 5, 7) == 4  # after a gap the earlier piece is the parent, not the mother
+    assert [(p.label, p.first, p.last, p.parent) for p in pieces.pieces] == [
+        (1, 0, 2, 0),
+        (2, 3, 3, 1),
+        (3, 3, 3, 1),
+        (4, 5, 5, 2),
+    ]
+    assert pieces.gaps == 1

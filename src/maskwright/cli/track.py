@@ -58,7 +58,8 @@ def track(
         typer.Option(
             metavar="KIND,...",
             help="What to write: jsonl (all results, a line per frame), overlay (video), csv (tracks), coco (results "
-            "with track ids). Joined by commas, or given again.",
+            "with track ids), youtube-vis (results), labels (16-bit "
+            "PNGs), ctc (Cell Tracking Challenge). Joined by commas, or given again.",
         ),
     ] = ["jsonl,csv,overlay"],  # noqa: B006
     score: Annotated[

@@ -7,6 +7,7 @@ from maskwright.draw.colours import ColourBy as ColourBy
 from maskwright.draw.colours import check_colour as check_colour
 from maskwright.draw.colours import colour_of as colour_of
 from maskwright.draw.colours import score_colour as score_colour
+from maskwright.draw.cutouts import MOST_LABELS as MOST_LABELS
 from maskwright.draw.cutouts import cutouts as cutouts
 from maskwright.draw.cutouts import label_map as label_map
 from maskwright.draw.overlay import checked as checked

@@ -1,6 +1,6 @@
 """Instances taken out of their image: cut-outs and label maps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from maskwright.errors import DataError, ImageError
 from maskwright.media import as_image
 from maskwright.types import Instances, Masks
+
+MOST_LABELS = 65535
+"""Largest value of a label image of 16 bits."""
 
 
 def cutouts(image: Any, instances: Instances) -> Iterator[NDArray[np.uint8]]:
@@ -30,18 +33,22 @@ def _cutout(image: NDArray[np.uint8], masks: Masks, index: int) -> NDArray[np.ui
     return out
 
 
-def label_map(instances: Instances) -> NDArray[np.uint16]:
+def label_map(instances: Instances, values: Sequence[int] | None = None) -> NDArray[np.uint16]:
     """uint16 (H, W): 0 is background, i + 1 is instance i; where masks overlap, the highest score wins.
 
-    Raises DataError without masks or with more than 65535 instances.
+    values: another number for each instance, such as that of its track. Raises DataError without masks or with more
+    instances or larger values than 65535.
     """
     masks = _masks(instances, "label_map")
-    if len(masks) > 65535:
-        raise DataError(f"label_map: 16 bits hold 65535 instances, got {len(masks)}. Save RLE instead, or fewer.")
+    numbers = range(1, len(masks) + 1) if values is None else values
+    if max(numbers, default=0) > MOST_LABELS:
+        raise DataError(
+            f"label_map: 16 bits hold {MOST_LABELS} labels, got {max(numbers)}. Save RLE instead, or fewer."
+        )
     out = np.zeros(instances.size, np.uint16)
     windows = masks.windows
     for i in np.argsort(-instances.scores, kind="stable")[::-1]:
-        out[windows[i]][masks.bitmaps[i]] = i + 1
+        out[windows[i]][masks.bitmaps[i]] = numbers[i]
     return out
 
 

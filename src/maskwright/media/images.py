@@ -214,7 +214,9 @@ def write_image(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
             f"{target}: {kind} takes uint8 (H, W, 3) or (H, W){', (H, W, 4)' if alpha else ''}"
             f"{', uint16 (H, W)' if kind in ('PNG', 'TIFF') else ''}; got {array.dtype} {array.shape}."
         )
-    options = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
+    options: dict[str, Any] = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
+    if deep and kind == "TIFF":  # label images are mostly background
+        options = {"compression": "tiff_lzw"}
     try:
         with replacing(target) as part:
             Image.fromarray(np.ascontiguousarray(array)).save(part, kind, **options)

@@ -12,6 +12,7 @@ from typing import Any
 
 from maskwright import __version__
 from maskwright.codec import encode
+from maskwright.draw import MOST_LABELS
 from maskwright.errors import ConfigError, ImageError
 from maskwright.media.live import is_stream
 from maskwright.media.video import VideoFrame, join_videos
@@ -23,11 +24,12 @@ from maskwright.predictor.timing import StageTimer, stage
 from maskwright.results.prediction import LARGER, MISSING
 from maskwright.results.video import VideoResults, frame_line, head_line
 from maskwright.tracking.options import TrackRunOptions, VideoDone
-from maskwright.tracking.outputs import KINDS, Run
+from maskwright.tracking.outputs import KINDS
 from maskwright.tracking.overlay import OverlayPieces
 from maskwright.tracking.pipeline import Behind
 from maskwright.tracking.sources import Source, opened
 from maskwright.tracking.work import SEGMENT, Work
+from maskwright.tracking.writing import Run
 from maskwright.wording import counted
 
 Progress = Callable[[int, int | None], None]
@@ -154,6 +156,12 @@ class Job:
         if not done.frames:
             work.remove()
             raise ImageError(f"{self.source}: nothing was done before the run was interrupted.")
+        if "labels" in self.options.save and done.tracks > MOST_LABELS:
+            raise ConfigError(
+                f"{self.source} has {done.tracks} tracks, and label images of 16 bits hold {MOST_LABELS}. Resume the "
+                "run without labels; nothing has to be computed again.",
+                options=("save",),
+            )
         if work.frames.exists():
             results = VideoResults.open(work.frames)
             with stage(self.timer, "files"), ExitStack() as stack:

@@ -8,37 +8,19 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskwright import draw, media
 from maskwright.ops import masks as mask_ops
 from maskwright.results.outputs import number
 from maskwright.results.prediction import Prediction, areas, decimal, text_file
-from maskwright.results.video import FrameResult, VideoResults
-from maskwright.types import Classes
+from maskwright.results.video import FrameResult
+from maskwright.tracking.challenge import challenge_folder
+from maskwright.tracking.track_rows import track_rows
+from maskwright.tracking.writing import FrameWriter, Run, folder_anew
 from maskwright.wording import cell
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the writers of one video share. place: of the file. video: its number in the run, from 1. frames: how many
-    there are. notes: get a sentence about what a form could not hold."""
-
-    place: Path
-    results: VideoResults
-    video: int
-    frames: int
-    notes: list[str]
-
-    @property
-    def classes(self) -> Classes:
-        return self.results.classes
-
-
-FrameWriter = Callable[[FrameResult], None]
-"""Takes the frames of a video one after the other."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +99,24 @@ def coco_results(run: Run) -> Iterator[FrameWriter]:
         file.write("\n]\n")
 
 
+@contextmanager
+def label_images(run: Run) -> Iterator[FrameWriter]:
+    """A folder of 16-bit PNGs, one a frame: 0 is background, else the id of the track."""
+    with folder_anew(run.place) as folder:
+
+        def write(result: FrameResult) -> None:
+            ids = [int(row["track_id"]) for row in result.rows]
+            media.write_image(folder / f"{result.frame:06}.png", draw.label_map(result.found, ids))
+
+        yield write
+
+
 KINDS: dict[str, TrackKind] = {
     "jsonl": TrackKind("frames.jsonl", "boxes, masks, scores and ids, a line of JSON for each frame"),
     "overlay": TrackKind("overlay.mp4", "the video with the objects and their trails"),
     "csv": TrackKind("tracks.csv", "a table of all objects in all frames, with their speed", csv_table),
     "coco": TrackKind("results.json", "COCO results with track ids", coco_results),
+    "youtube-vis": TrackKind("youtube_vis.json", "YouTube-VIS results, a row for each track", track_rows, True),
+    "labels": TrackKind("labels", "16-bit PNGs, pixel value = id of the track", label_images, True),
+    "ctc": TrackKind("01_RES", "the folder of the Cell Tracking Challenge", challenge_folder, True),
 }
