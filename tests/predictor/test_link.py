@@ -1,5 +1,7 @@
 """Instances of a video's frames become tracks."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -92,3 +94,62 @@ def test_options_out_of_range() -> None:
     for wrong in ({"overlap": 0.0}, {"overlap": 1.5}, {"memory": -1}):
         with pytest.raises(ConfigError):
             LinkOptions(**wrong)
+
+
+def cells(*places: tuple[int, int, int, int]) -> Prediction:
+    """Rectangles (top, left, height, width) in an image of 100 x 100."""
+    masks = Masks(
+        (100, 100), np.array([p[:2] for p in places]).reshape(-1, 2), tuple(np.ones(p[2:], bool) for p in places)
+    )
+    n = len(places)
+    return Prediction(masks.boxes(), np.full(n, 0.9), np.zeros(n, np.int64), Classes(["cell"]), (100, 100), masks)
+
+
+def test_two_cells_where_one_was_are_its_daughters() -> None:
+    frames = [
+        cells((20, 20, 30, 20), (70, 70, 20, 20)),
+        cells((20, 20, 14, 20), (38, 20, 14, 20), (70, 70, 20, 20)),
+        cells((18, 20, 14, 20), (40, 20, 14, 20), (70, 71, 20, 20)),
+    ]
+    plain, linker = Linker(), Linker(LinkOptions(divisions=True))
+    for frame in frames:
+        kept = plain.update(frame)
+    assert kept.track_ids is not None
+    assert kept.track_ids.tolist() == [1, 3, 2]  # one goes on as the mother
+    assert plain.parents == {}
+    ids, parents = [], []
+    for frame in frames:
+        found = linker.update(frame)
+        assert found.track_ids is not None
+        ids.append(found.track_ids.tolist())
+        parents.append(linker.parents)
+    assert ids == [[1, 2], [3, 4, 2], [3, 4, 2]]
+    assert parents == [{}, {3: 1, 4: 1}, {}]
+    assert [t.id for t in linker.tracks] == [2, 3, 4]  # the mother is not waited for
+
+
+def test_a_neighbour_is_no_daughter() -> None:
+    """A cell that comes near one which keeps its size, and a cell whose place two others of its size take."""
+    linker = Linker(LinkOptions(divisions=True))
+    linker.update(cells((20, 20, 30, 20)))
+    linker.update(cells((20, 20, 30, 20), (44, 20, 14, 20)))
+    assert linker.parents == {}
+    linker = Linker(LinkOptions(divisions=True))
+    linker.update(cells((20, 20, 30, 20)))
+    linker.update(cells((20, 8, 30, 20), (20, 32, 30, 20)))
+    assert linker.parents == {}
+
+
+def test_a_linker_goes_on_where_another_was() -> None:
+    """Also after its state was JSON: the same ids, the same velocities, to the last bit."""
+    scenes = list(clip(3, 40, (120, 160), 6, 3, motion=Motion(camera=0.5)))
+    truth = [s.instances for s in scenes]
+    frames = [Prediction(t.boxes, t.scores, t.labels, t.classes, t.size, t.crops) for t in truth]
+    whole = Linker(LinkOptions(divisions=True))
+    wanted = [whole.update(f).track_ids for f in frames]
+    first, second = Linker(LinkOptions(divisions=True)), Linker(LinkOptions(divisions=True))
+    found = [first.update(f).track_ids for f in frames[:25]]
+    second.resume(json.loads(json.dumps(first.state)))
+    found += [second.update(f).track_ids for f in frames[25:]]
+    assert [f.tolist() for f in found] == [w.tolist() for w in wanted]
+    assert json.dumps(second.state) == json.dumps(whole.state)

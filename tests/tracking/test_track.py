@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.media.test_live import recorded, sender
 from tests.tracking.videos import images, predictor, video
 
 from maskwright import media
@@ -140,6 +142,7 @@ from maskwright.tracking import challenge, job, track_rows
 from maskwright.tracking.track import track_videos
 from tests.tracking.test_track import options
 from maskwright.types import Classes
+from tests.media.test_live import recorded, sender
 from tests.tracking.videos import predictor
 job.SEGMENT = 4
 def stop(count, total):
@@ -399,3 +402,31 @@ def test_daughters_name_their_mother(tmp_path: Path) -> None:
         (4, 5, 5, 2),
     ]
     assert pieces.gaps == 1
+
+
+def test_a_live_source_gives_its_newest_frames_and_tells_what_was_left_out(model: Predictor, tmp_path: Path) -> None:
+    with sender(recorded(tmp_path, 60), pause=0.002) as address:
+        result = track_videos(model, [address], tmp_path / "out", options(), lambda *a: time.sleep(0.03))
+    done = result.done[0]
+    frames = list(VideoResults.open(tmp_path / "out" / "frames.jsonl"))
+    assert [f.frame for f in frames] == list(range(done.frames))
+    assert frames[-1].document["index"] == 59
+    assert f"{60 - done.frames} frames that came while others were computed, left out." in done.notes
+    shown = list(Video(tmp_path / "out" / "overlay.mp4"))
+    assert [f.time for f in shown] == pytest.approx([f.time for f in frames], abs=1e-4)
+    assert result.complete
+
+
+def test_ctrl_c_ends_a_live_source_with_what_came(model: Predictor, tmp_path: Path) -> None:
+    def stop(count: int, total: int | None) -> None:
+        assert total is None
+        if count == 2:
+            raise KeyboardInterrupt
+
+    with sender(recorded(tmp_path, 60), pause=0.004, hold=0.5) as address:
+        result = track_videos(model, [address], tmp_path / "out", options(), stop)
+    assert result.done[0].stopped
+    assert "It was stopped." in result.done[0].notes
+    assert len(list(VideoResults.open(tmp_path / "out" / "frames.jsonl"))) == result.done[0].frames == 2
+    assert len(list(Video(tmp_path / "out" / "overlay.mp4"))) == 2
+    assert not (tmp_path / "out" / "unfinished").exists()

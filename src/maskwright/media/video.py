@@ -152,7 +152,8 @@ class Clock:
             if own is None and self.step is None:
                 return None
             own = 0.0 if self.last is None else self.last + (self.step or 1 / TICKS)
-            self.start = None  # later times are counted from here
+            if time is not None:
+                self.start = time - own  # later times are counted from here
         elif self.last is not None and own - self.last >= JUMP:
             self.jumps += 1
         self.last = own
@@ -275,6 +276,7 @@ class Video:
                 packet = next(packets, None)
             except av.error.FFmpegError as error:
                 self.undecoded, self.broken = self.undecoded + 1, message_of(error)
+                yield from self._rest(stream)
                 return
             if packet is None:
                 return
@@ -282,6 +284,15 @@ class Video:
                 yield from packet.decode()
             except av.error.FFmpegError:
                 self.undecoded += 1
+
+    def _rest(self, stream: "VideoStream") -> Iterator["AvFrame"]:
+        """The frames that the decoder still holds."""
+        try:
+            for frame in stream.codec_context.decode(None):
+                frame.time_base = frame.time_base or stream.time_base
+                yield frame
+        except av.error.FFmpegError:
+            self.undecoded += 1
 
 
 def _upright(frame: "AvFrame") -> ImageArray:
