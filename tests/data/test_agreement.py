@@ -56,6 +56,15 @@ def test_what_training_refuses_every_writer_refuses_in_the_same_words(
             assert not (tmp_path / name).exists()
 
 
+def test_a_turn_that_keeps_the_size_is_told(tmp_path: Path) -> None:
+    """The record does not say whether the objects were drawn upright."""
+    data = formats.load(written(tmp_path, (48, 64), 3), tmp_path)
+    (told,) = formats.save(tmp_path / "out", data, "coco")
+    assert told.startswith("1 image that an EXIF tag turns without another size, taken as annotated upright")
+    assert "p.jpg" in told
+    assert formats.save(tmp_path / "out2", formats.load(written(tmp_path, (48, 64), 1), tmp_path), "coco") == ()
+
+
 def test_what_cannot_be_compared_is_counted(tmp_path: Path) -> None:
     data = formats.load(written(tmp_path, (48, 64)), tmp_path)
     assert formats.save(tmp_path / "b.json", data, "coco") == ()

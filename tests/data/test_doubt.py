@@ -13,7 +13,7 @@ from maskwright.data import formats
 from maskwright.data.doubt import Tally, ground, pieces
 from maskwright.data.faults.check import check
 from maskwright.errors import NOTHING_TO_LEARN, ConfigError, DataError
-from maskwright.media import write_image
+from maskwright.media import read_values, write_image
 from maskwright.ops import masks as mask_ops
 from maskwright.training.split import DataSettings, split_data
 from maskwright.training.try_out import outline_faults
@@ -102,6 +102,27 @@ def test_the_check_doubts_them_in_any_format(kind: str, tmp_path: Path) -> None:
     change, said = KINDS[kind]
     found = check(as_coco(tmp_path, change), tmp_path / "images").by_fault()
     assert ("doubtful-objects" in found) == bool(said)
+
+
+@pytest.mark.parametrize("kind", ["sound", "foreground", "ground 1"])
+def test_index_masks_of_voc_are_doubted(kind: str, tmp_path: Path) -> None:
+    """Class masks given as SegmentationObject too."""
+    change, said = KINDS[kind]
+    place = label_images(tmp_path, change)
+    (place / "images").rename(place / "JPEGImages")
+    (place / "masks").rename(place / "SegmentationObject")
+    for path in sorted((place / "SegmentationObject").iterdir()):
+        values = read_values(path)
+        write_image(path, np.where(values == 255, 1, values).astype(np.uint8))  # 255 is void
+        write_image(place / "SegmentationClass" / path.name, (values > 0).astype(np.uint8))
+    if not said:
+        assert formats.load(place, format="voc").doubt == ""
+        return
+    with pytest.raises(DataError, match=said) as error:
+        formats.load(place)
+    assert "'voc' takes the objects as they are" in str(error.value)
+    assert "'foreground' makes" not in str(error.value)
+    assert any(said in note.lower() for note in formats.load(place, format="voc").notes)
 
 
 def test_one_mask_image_for_all_objects_is_doubted(tmp_path: Path) -> None:

@@ -211,20 +211,24 @@ class Dataset:
         """The image files that do not exist, in order."""
         return tuple(path for path in (self.path(i) for i in range(len(self))) if not os.path.isfile(path))
 
-    def require_sizes(self) -> tuple[Path, ...]:
-        """Compare each image's size, from its header, with its record; gives the files that do not exist.
+    def require_sizes(self) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+        """Compare each image's size, from its header, with its record.
 
-        Raises DataError as `image` does, ImageError for a file that is no image.
+        Gives the files that do not exist, and those that an EXIF tag turns though both ways have one size, so that the
+        size does not say which way they were annotated. Raises DataError as `image` does, ImageError for a file that is
+        no image.
         """
-        missing = []
+        missing, either = [], []
         for i, record in enumerate(self.images):
             path = self.path(i)
             if os.path.isfile(path):
-                found = media.read_size(path)
+                with media.opened(path) as file:
+                    found, alike = file.size(), file.turn() != 1 and file.size() == file.stored_size()
                 require_size(path, record.size, found, f"{self.source}: image id {record.id}")
+                either += [path] if alike else []
             else:
                 missing.append(path)
-        return tuple(missing)
+        return tuple(missing), tuple(either)
 
     def require_files(self) -> None:
         """Raises DataError, naming the first ones, where image files are missing."""

@@ -27,6 +27,12 @@ _FILES = {"annotations.json": "coco", "instances.json": "youtube_vis", "annotati
 _MOST_LOOKED_AT, _MOST_SUFFIXES = 100_000, 5  # files and suffixes that the message about an unknown folder counts
 
 
+_EITHER = (
+    "that an EXIF tag turns without another size, taken as annotated upright; where the objects were drawn on the "
+    "stored pixels they are wrong"
+)
+
+
 @dataclass(frozen=True)
 class Format:
     """How one annotation format is handled.
@@ -138,9 +144,11 @@ def load(
     if not dataset.doubt:
         return dataset
     if chosen is None:
+        name = recognise(place).name
+        pieces = "'foreground' makes an object of each connected piece, " if name == "masks" else ""
         raise DataError(
-            f"{place}: {dataset.doubt} Correct the masks, or name the format: 'foreground' makes an object of each "
-            f"connected piece, '{recognise(place).name}' takes the objects as they are.",
+            f"{place}: {dataset.doubt} Correct the masks, or name the format: {pieces}'{name}' takes the objects as "
+            f"they are.",
             options=("data_format", "format"),
         )
     return replace(dataset, notes=(*dataset.notes, f"{dataset.doubt[:1].upper()}{dataset.doubt[1:]}"))
@@ -168,7 +176,7 @@ def save(
         others = ", ".join(f.name for f in FORMATS.values() if f.segmentation)
         text = f"{format} has one form of outlines, so 'segmentation' cannot be chosen; it can for {others}."
         raise ConfigError(text, options=("segmentation",))
-    missing = _require_writable(chosen, dataset)
+    missing, either = _require_writable(chosen, dataset)
     assert chosen.save is not None
     with _as_data_error(place, dataset):
         lost = chosen.save(place, dataset, copy, *(() if segmentation is None else (segmentation,)))
@@ -178,18 +186,19 @@ def save(
     marked = sentence(
         0 if dataset.outline_maps is None else len(dataset), "image{s} without the masks beside the markers"
     )
-    return (*lost, *lost_extra(dataset, chosen.fields), *unseen, *semantic, *marked)
+    turned = sentence(len(either), f"image{{s}} {_EITHER}", list(map(str, either)))
+    return (*lost, *lost_extra(dataset, chosen.fields), *unseen, *turned, *semantic, *marked)
 
 
-def _require_writable(chosen: Format, dataset: Dataset) -> tuple[Path, ...]:
-    """Raises as `save` where a format cannot be written, or the data set should not; gives images that do not exist."""
+def _require_writable(chosen: Format, dataset: Dataset) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Raises as `save` where a format cannot be written, or the data set should not; the rest is `require_sizes`."""
     if chosen.save is None:
         others = ", ".join(f.name for f in FORMATS.values() if f.save is not None)
         text = f"The format '{chosen.name}' is only read. It can be written as one of {others}."
         raise ConfigError(text, options=("to",))
     if not chosen.crowds and any(a.crowd for rows in dataset.annotations.values() for a in rows):
         dataset.require_objects()  # else nothing would be left of the annotations
-    return () if dataset.root is None else dataset.require_sizes()
+    return ((), ()) if dataset.root is None else dataset.require_sizes()
 
 
 @contextmanager

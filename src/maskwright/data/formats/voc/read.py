@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
 from maskwright.data.dataset import Dataset, ImageRecord
+from maskwright.data.doubt import Tally
 from maskwright.data.formats.shared.fields import Faults, Record, noted, read_names, short
 from maskwright.data.formats.shared.image_files import require_folder, size_of
 from maskwright.data.formats.shared.outlines import FileObject, annotations, collect, label_windows, rle_of
@@ -34,7 +35,7 @@ from maskwright.data.formats.voc.files import CHALLENGE, Names, image_folder, li
 from maskwright.errors import DataError
 from maskwright.media import MAX_PIXELS, SUFFIXES
 from maskwright.ops import boxes as box_ops
-from maskwright.types import Classes, Size
+from maskwright.types import Classes, Masks, Size
 from maskwright.wording import counted
 
 Index = NDArray[np.integer[Any]]
@@ -117,7 +118,8 @@ def load(place: Path, images: Path | None = None, faults: Faults = None) -> Data
     unmasked = len(files.keys() - names.keys())
     if unmasked and not place.is_file():
         notes.append(f"{unmasked} images in {root} have no mask and are not read.")
-    return Dataset(Classes(reader.known.names), records, rows, root, place, tuple(notes))
+    doubt = reader.tally.doubt()
+    return Dataset(Classes(reader.known.names), records, rows, root, place, tuple(notes), doubt=doubt)
 
 
 def colours() -> NDArray[np.uint8]:
@@ -233,6 +235,7 @@ class _Reader:
     faults: Faults
     used: set[int] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
+    tally: Tally = field(default_factory=Tally)
 
     def read(self, name: str) -> tuple[Size, list[FileObject]]:
         """The size of an image and its objects."""
@@ -253,10 +256,12 @@ class _Reader:
         return size, self._with_boxes(name, list(self._objects(path, objects, classes)), size)
 
     def _objects(self, path: Path, objects: Index, classes: Index) -> Iterator[FileObject]:
-        for value, window in label_windows(objects):
-            if value == VOID:
-                continue
-            crop = objects[window] == value
+        size: Size = (objects.shape[0], objects.shape[1])
+        found = [(value, window) for value, window in label_windows(objects) if value != VOID]
+        corners = np.array([(w[0].start, w[1].start) for _, w in found], np.int64).reshape(-1, 2)
+        crops = tuple(objects[window] == value for value, window in found)
+        self.tally.add(Masks(size, corners, crops))
+        for (value, window), crop in zip(found, crops, strict=True):
             indices, votes = np.unique(classes[window][crop], return_counts=True)  # an index may be a colour of 24 bits
             index = int(indices[votes.argmax()])
             self.counts["mixed"] += len(indices) > 1
@@ -269,7 +274,7 @@ class _Reader:
                         f"class_names.txt."
                     )
                 self.used.add(index - 1)
-                outline = rle_of(crop, window[0].start, window[1].start, (objects.shape[0], objects.shape[1]))
+                outline = rle_of(crop, window[0].start, window[1].start, size)
                 yield FileObject(f"{path}: object {value}", index - 1, outline)
 
     def _with_boxes(self, name: str, found: list[FileObject], size: Size) -> list[FileObject]:
