@@ -1,5 +1,7 @@
 """The logs of a run, rows that survive being cut off, events for TensorBoard; the signals that stop it."""
 
+import io
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -151,6 +153,30 @@ def test_the_progress_line_claims_only_what_it_knows(
     assert capsys.readouterr().err.strip().rpartition(" | ")[2] == said
 
 
+@pytest.mark.parametrize(("rate", "said"), [(0.0, "first step"), (0.04, "25.0 s an image"), (2.0, "2.0 images/s")])
+def test_slow_steps_have_a_time_not_a_rate_of_zero(capsys: pytest.CaptureFixture[str], rate: float, said: str) -> None:
+    with TrainingBar(True) as bar:
+        bar.show(Position(), {"loss": 1.0, "mask": 0.5}, 0.1, rate)
+    assert f"| loss 1.000 | {said} | mask 0.500 |" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_the_bar_says_the_time_left_at_every_width(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    losses = dict.fromkeys(("rpn_class", "rpn_box", "class", "box", "mask", "loss"), 1.0)
+    with TrainingBar(True) as bar:
+        bar.show(Position(iteration=12345, epoch=120), losses, 0.5, 0.04)
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue()).strip().splitlines()[-1]
+    assert re.match(r"-:--:--|\d+:\d\d:\d\d", last.strip())
+    assert " 50% " in last
+    assert len(last) <= width
+    assert "0.0 images/s" not in last
+
+
 # ---- signals --------------------------------------------------------------------------------------------------------
 
 
@@ -167,7 +193,9 @@ def reached() -> Iterator[list[int]]:
         signal.signal(number, handler)
 
 
-def test_signals_stop_a_run_that_has_begun_and_nothing_before(reached: list[int]) -> None:
+def test_signals_stop_a_run_that_has_begun_and_nothing_before(
+    reached: list[int], capfd: pytest.CaptureFixture[str]
+) -> None:
     with StopRequest() as stop, pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     with StopRequest() as stop:
@@ -177,6 +205,7 @@ def test_signals_stop_a_run_that_has_begun_and_nothing_before(reached: list[int]
         stop.heeded = True
         signal.raise_signal(signal.SIGTERM)
         assert stop.name == "SIGTERM"
+        assert "Stopping after this step" in capfd.readouterr().err
         signal.raise_signal(signal.SIGINT)
         assert stop.name == "SIGINT"
         with pytest.raises(KeyboardInterrupt):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import signal
 import sys
 import threading
@@ -69,6 +70,8 @@ class StopRequest:
         elif self.name == "SIGINT" and number == signal.SIGINT:
             raise KeyboardInterrupt
         else:
+            if self.name is None:  # not print: the signal may have come while something was printed
+                os.write(2, b"\nStopping after this step, with everything saved. Ctrl-C again stops at once.\n")
             self.name = signal.Signals(number).name
 
     def _pass_over(self, number: int, frame: object) -> None:
@@ -222,11 +225,14 @@ class TrainingBar:
     def __init__(self, wanted: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
         self._wanted, self._bar, self._line_at = wanted, None, 0.0
         if wanted and sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True))
+            rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # what does not fit is cut, never the time left
+            columns = (TimeRemainingColumn(), TaskProgressColumn(), BarColumn(12))
+            text = TextColumn("{task.description}", table_column=rest, markup=False)
+            self._bar = Progress(*columns, text, console=Console(stderr=True), expand=True)
             self._task = self._bar.add_task("training", total=1.0)
 
     def __enter__(self) -> Self:
@@ -242,8 +248,9 @@ class TrainingBar:
         """Say how far the run is."""
         if not self._wanted:
             return
-        terms = " ".join(f"{n} {v:.3f}" for n, v in losses.items() if n not in ("lr", "grad_norm"))
-        text = f"epoch {position.epoch} iteration {position.iteration} | {terms} | {rate:.1f} images/s"
+        terms = " ".join(f"{n} {v:.3f}" for n, v in losses.items() if n not in ("lr", "grad_norm", "loss"))
+        loss = f"loss {losses['loss']:.3f} | " if "loss" in losses else ""
+        text = f"epoch {position.epoch} iteration {position.iteration} | {loss}{_rate(rate)} | {terms}"
         now = time.perf_counter()
         if self._bar is not None:
             self._bar.update(self._task, completed=progress, description=text)
@@ -257,6 +264,13 @@ class TrainingBar:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         elif self._wanted:
             print(text, file=sys.stderr, flush=True)
+
+
+def _rate(rate: float) -> str:
+    """Images a second; of less than one, the seconds of each. rate: 0 before a step was timed."""
+    if rate <= 0:
+        return "first step"
+    return f"{rate:.1f} images/s" if rate >= 1 else f"{1 / rate:.1f} s an image"
 
 
 def _left(seconds: float, progress: float) -> str:
