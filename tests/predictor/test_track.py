@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,11 +11,12 @@ from PIL import Image
 
 from maskwright.data.synthetic import Motion, clip
 from maskwright.errors import ConfigError, ImageError
-from maskwright.media.video import Video, write_video
+from maskwright.media.video import Video, VideoFrame, write_video
 from maskwright.models import rcnn, yolact_edge
 from maskwright.models.family import build
 from maskwright.predictor.options import FindOptions
 from maskwright.predictor.predictor import Predictor
+from maskwright.predictor.session import TrackedFrame, VideoSession
 from maskwright.predictor.timing import StageTimer
 from maskwright.predictor.track_options import TrackOptions
 from maskwright.types import Classes, ImageArray, Inputs
@@ -137,3 +138,71 @@ def test_packets_that_cannot_be_decoded_are_told(
     monkeypatch.setattr(Video, "_decoded", damaged)
     with pytest.warns(UserWarning, match=r"Not read in 1 file: .*clip\.mkv, 2 packets that could not be decoded"):
         assert len(list(video.track(tmp_path / "clip.mkv"))) == 4
+
+
+# ---- the fast mode --------------------------------------------------------------------------------------------------
+
+
+def boxes_only() -> Predictor:
+    torch.manual_seed(0)
+    return Predictor(build(rcnn.tiny("compact")), CLASSES, name="boxes")
+
+
+def session(p: Predictor, images: list[ImageArray], options: TrackOptions) -> list[TrackedFrame]:
+    one = VideoSession(p, FindOptions(score_threshold=0.05), options)
+    return list(one.run(VideoFrame(image, i) for i, image in enumerate(images)))
+
+
+def test_fast_runs_the_network_on_key_frames_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    p, images, seen = boxes_only(), frames(7), []
+    follow = p.follow
+    monkeypatch.setattr(p, "follow", lambda *given: seen.append(1) or follow(*given))
+    found = session(p, images, TrackOptions(3, mode="fast"))
+    assert [t.key for t in found] == [True, False, False, True, False, False, True]
+    assert [t.why for t in found if t.key] == ["first", "interval", "interval"]
+    assert len(seen) == 3
+    whole = session(p, images, TrackOptions(mode="frames"))
+    assert same([t.found for t in found if t.key], [whole[i].found for i in (0, 3, 6)])
+
+
+@pytest.mark.parametrize("key_frames", ["fixed", "adaptive"])
+def test_a_still_video_gives_what_its_key_frame_gives(key_frames: Literal["fixed", "adaptive"]) -> None:
+    p, images = boxes_only(), frames(1) * 5
+    found = session(p, images, TrackOptions(5, mode="fast", key_frames=key_frames))
+    assert [t.key for t in found] == [True, False, False, False, False]
+    for t in found[1:]:
+        assert same([t.found], [found[0].found])
+        assert t.found.masks is not None
+        assert found[0].found.masks is not None
+        assert np.array_equal(t.found.masks, found[0].found.masks)
+
+
+@pytest.mark.parametrize("mode", ["fast", "faithful"])
+def test_a_scene_cut_is_a_key_frame(video: Predictor, mode: Literal["fast", "faithful"]) -> None:
+    dark = [np.full((64, 96, 3), 20, np.uint8)] * 2
+    for image in dark:
+        image[:32] = 90
+    light = [np.full((64, 96, 3), 230, np.uint8)] * 2
+    for image in light:
+        image[:32] = 10
+    assert [t.why for t in session(video, dark + light, TrackOptions(9, mode=mode))] == ["first", "", "cut", ""]
+
+
+def test_adaptive_key_frames_follow_the_motion() -> None:
+    p = boxes_only()
+    quick = [s.image for s in clip(1, 8, (64, 96), 4, 3, motion=Motion(speed=0.08, camera=1.0, period=20))]
+    still = frames(1) * 8
+    options = TrackOptions(8, mode="fast", key_frames="adaptive")
+    assert sum(t.key for t in session(p, quick, options)) > 2
+    assert sum(t.key for t in session(p, still, options)) == 1
+    assert {t.why for t in session(p, quick, options)} <= {"first", "change", "travel", "cut", ""}
+
+
+def test_modes_that_a_model_does_not_have() -> None:
+    p = boxes_only()
+    with pytest.raises(ConfigError, match="carries no features from frame to frame, so mode 'faithful' is not"):
+        p.track(frames(1), track=TrackOptions(mode="faithful"))
+    with pytest.raises(ConfigError, match="Key frames are adaptive in mode 'fast' alone, the mode is 'frames'"):
+        p.track(frames(1), track=TrackOptions(key_frames="adaptive"))
+    with pytest.raises(ConfigError, match="mode is 'auto', 'frames', 'faithful' or 'fast', got 'slow'"):
+        TrackOptions(mode="slow")  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 said of them here, so this module imports nothing that takes long."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from maskwright.codec import Section, ranged
 
@@ -25,9 +26,15 @@ class LinkOptions(Section):
 class TrackOptions(Section):
     """How the frames of a video are worked on.
 
-    interval: every so many frames one is a key frame, which goes through the whole network; None: as the model has it.
-    Models that carry nothing from frame to frame have key frames alone. link: how instances become tracks.
+    interval: every so many frames one is a key frame, which goes through the whole network; at most so many where key
+    frames are adaptive; None: as the model or the mode has it. mode: "frames" runs the whole network on every frame;
+    "faithful" carries features from key frames, as YolactEdge does; "fast" carries the instances of key frames, each
+    moved by its own motion, with any model; "auto" is "faithful" for models that carry features and "frames" for the
+    others. key_frames: "fixed" at the interval, or "adaptive" where what is carried no longer fits; a scene cut and a
+    frame of another size are always key frames. link: how instances become tracks.
     """
 
     interval: int | None = ranged(None, low=1, high=10**6)
+    mode: Literal["auto", "frames", "faithful", "fast"] = "auto"
+    key_frames: Literal["fixed", "adaptive"] = "fixed"
     link: LinkOptions = field(default_factory=LinkOptions)
