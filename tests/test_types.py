@@ -309,7 +309,7 @@ class TestTargetsAndRawDetections:
         ("part", "name"),
         [
             (BoxMasks(torch.zeros(1, 4, 7, 7)), "BoxMasks.probs"),
-            (HeatMaps(torch.zeros(2, 5, 3, 7, 7)), "HeatMaps.logits"),
+            (HeatMaps(torch.zeros(2, 5, 3, 7, 7), torch.zeros(1, 5)), "HeatMaps.logits"),
             (Semantic(torch.zeros(2, 3, 8, 8), (64, 64)), "Semantic.logits"),
             (PrototypeMasks(torch.zeros(1, 4, 8), torch.zeros(1, 9, 9, 8), (36, 36)), "PrototypeMasks.coefficients"),
             (PrototypeMasks(torch.zeros(1, 5, 8), torch.zeros(2, 9, 9, 8), (36, 36)), "PrototypeMasks.prototypes"),

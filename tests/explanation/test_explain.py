@@ -52,6 +52,7 @@ CONFIGS: dict[str, RCNNConfig] = {
     "c4_boxes": replace(tiny("c4"), masks=False),
     "compact": tiny("compact"),
     "one_class": tiny("compact", num_classes=1),
+    "keypoints": replace(tiny("compact"), landmarks=(2, 0, 3)),
     "close": replace(tiny("compact"), roi=replace(tiny("compact").roi, nms=0.1)),
 }
 

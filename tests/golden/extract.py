@@ -24,6 +24,12 @@ from tests.golden.recorded import (
 )
 
 LIMIT_BYTES = 200_000
+TRAINED = (
+    "train_mask_rcnn_R_50_FPN_3x",
+    "train_keypoint_rcnn_R_50_FPN_3x",
+    "train_panoptic_fpn_R_50_3x",
+    "train_tv_maskrcnn_resnet50_fpn",
+)
 MASKS = 30
 PROPOSALS = 20
 ROWS = 60
@@ -36,7 +42,7 @@ def main(folder: Path) -> None:
         recording = Recording(folder / name)
         arrays, meta = detection(recording, publisher(name))
         save(name, arrays, meta)
-    for name in ("train_mask_rcnn_R_50_FPN_3x", "train_tv_maskrcnn_resnet50_fpn"):
+    for name in TRAINED:
         recording = Recording(folder / name)
         arrays, meta = training(recording, publisher(name))
         save(name, arrays, meta)
@@ -73,6 +79,14 @@ def detection(recording: Recording, who: str) -> tuple[Arrays, dict[str, Any]]:
             f"{key}/boxes": recording[f"{key}/final_boxes"],
             f"{key}/scores": recording[f"{key}/final_scores"],
             f"{key}/labels": labels.astype(np.uint8),
+        }
+        if f"{key}/panoptic_seg" in recording:
+            arrays |= {f"{key}/{name}": recording[f"{key}/{name}"] for name in ("panoptic_seg", "panoptic_info_json")}
+            arrays |= {f"{key}/semantic": recording[f"{key}/sem_seg_argmax"]}
+        if f"{key}/final_keypoints" in recording:
+            arrays[f"{key}/keypoints"] = recording[f"{key}/final_keypoints"][:, :, : 2 if who == "torchvision" else 3]
+            continue
+        arrays |= {
             f"{key}/areas": recording[f"{key}/final_mask_area"],
             f"{key}/rle_rows": rows.astype(np.uint8),
             f"{key}/rles": recording[f"{key}/final_mask_rle"][rows],
@@ -126,6 +140,10 @@ def training(recording: Recording, who: str) -> tuple[Arrays, dict[str, Any]]:
         meta |= {"polygons": recording.json("polygons_json"), "labels": recording.json("classes_json")}
     for i in (0, 1):
         arrays[f"gt_boxes{i}"] = recording[f"gt_boxes{i}"]
+        if f"gt_keypoints{i}" in recording:
+            arrays[f"gt_keypoints{i}"] = recording[f"gt_keypoints{i}"]
+        if f"gt_sem_seg{i}" in recording:
+            arrays[f"gt_sem_seg{i}"] = recording[f"gt_sem_seg{i}"]
         if who == "torchvision":
             arrays[f"gt_labels{i}"] = (recording[f"gt_labels{i}"] - 1).astype(np.uint8)
             arrays[f"gt_rles{i}"] = recording[f"gt_mask_rle{i}"]
@@ -150,11 +168,12 @@ def sampled(recording: Recording, case: str, i: int, who: str) -> Arrays:
     truth, of_rois = recording[f"gt_boxes{i}"], recording[f"{case}/roi_gt_boxes{i}"]
     same = (of_rois[:, None] == truth[None]).all(axis=2)
     assert (same.sum(axis=1) == 1).all()
+    packed = f"{case}/mask_targets_packed{i}"
     return out | {
         f"{case}/anchors{i}": recording[f"{case}/anchor_pos{i}"],
         f"{case}/anchor_counts{i}": recording[f"{case}/anchor_counts{i}"],
         f"{case}/objects{i}": same.argmax(axis=1).astype(np.uint8),
-        f"{case}/mask_targets{i}": recording[f"{case}/mask_targets_packed{i}"],
+        **({f"{case}/mask_targets{i}": recording[packed]} if packed in recording else {}),
     }
 
 

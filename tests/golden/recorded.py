@@ -27,6 +27,9 @@ ZOO_NAMES = {
     "mask_rcnn_R_50_C4_3x": "mask_rcnn_r50_c4",
     "tv_maskrcnn_resnet50_fpn": "mask_rcnn_r50_fpn.torchvision",
     "tv_maskrcnn_resnet50_fpn_v2": "mask_rcnn_r50_fpn_v2",
+    "panoptic_fpn_R_50_3x": "panoptic_fpn_r50",
+    "keypoint_rcnn_R_50_FPN_3x": "keypoint_rcnn_r50_fpn.detectron2",
+    "tv_keypointrcnn_resnet50_fpn": "keypoint_rcnn_r50_fpn.torchvision",
 }
 """Recorded model to the name it has here."""
 

@@ -1,4 +1,4 @@
-"""Every stage of Mask R-CNN against the recorded one, each fed with the recorded output of the stage before.
+"""Every stage of Mask and Keypoint R-CNN against the recorded one, each fed with the recorded output of that before.
 
 So no rounding before a discrete choice is carried on, and the first test that fails names the stage that is wrong.
 `plain` is the network as it is trained, `fast` the one users predict with. Needs ../shared.
@@ -39,7 +39,7 @@ from maskwright.ops.paste import paste
 from maskwright.ops.warp import input_size, pad_batch, resize_normalise
 from maskwright.predictor.finish import finish
 from maskwright.results.prediction import Prediction
-from maskwright.types import BoxMasks, InputSpec, RawDetections
+from maskwright.types import BoxMasks, HeatMaps, InputSpec, RawDetections
 from maskwright.weights.load import load_file
 
 pytestmark = pytest.mark.golden
@@ -134,13 +134,23 @@ class Stages:
         return self.model.mask_branch.detect(self.features, found).probs[0]
 
     @cached_property
+    def heat_maps(self) -> HeatMaps:
+        """Of the recorded detections."""
+        assert self.model.keypoint_branch is not None
+        boxes, scores, labels = (value[None] for value in self.detections)
+        return self.model.keypoint_branch.detect(
+            self.features, Detections(boxes, scores, labels, torch.zeros_like(labels))
+        )
+
+    @cached_property
     def geometry(self) -> Geometry:
         return Geometry.resize(self["image"].shape[:2], self.size)
 
     def finished(self) -> Prediction:
-        """The recorded detections, with our masks, on the image."""
+        """The recorded detections, with our masks or landmarks, on the image."""
         boxes, scores, labels = self.detections
-        raw = RawDetections(boxes[None], scores[None], labels[None], (BoxMasks(self.masks[None]),))
+        part = BoxMasks(self.masks[None]) if self.model.mask_branch else self.heat_maps
+        raw = RawDetections(boxes[None], scores[None], labels[None], (part,))
         return finish(raw, 0, self.geometry, zoo.ZOO[ZOO_NAMES[self.name]].classes, self.model.config.output)
 
 
@@ -284,7 +294,15 @@ def test_selection(run: Stages) -> None:
     match(recorded, Rows(own[0].numpy(), own[2].numpy(), own[1].numpy()), box=BOX_PX, score=SCORE)
 
 
+def test_heat_maps(run: Stages) -> None:
+    if run.model.keypoint_branch is None:
+        pytest.skip("a model without landmarks")
+    run.check("kp_heatmaps", run.heat_maps.logits[0], stats=not run.tv)  # tv: boxes went to the image and back
+
+
 def test_masks(run: Stages) -> None:
+    if run.model.mask_branch is None:
+        pytest.skip("a model without masks")
     if not run.tv:
         step = run.golden.steps(f"{run.key}/mask_probs")[0]
         assert (run.masks[::step] - run.tensor("mask_probs")).abs().max() <= VALUES
@@ -301,6 +319,10 @@ def test_finish(run: Stages) -> None:
     found = run.finished()
     assert len(found) == len(run["final_boxes"])
     assert np.abs(found.boxes - run["final_boxes"]).max() <= BOX_PX / 10
+    if found.keypoints is not None:
+        apart = np.abs(found.keypoints[..., :2] - run["final_keypoints"][..., :2]).max(axis=2)
+        assert (apart <= BOX_PX).mean() >= 0.995
+        return
     assert found.crops is not None
     ious = mask_ious([bytes(r) for r in run["final_mask_rle"]], mask_ops.encode(found.crops))
     assert ious.min() >= MASK_IOU

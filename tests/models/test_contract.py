@@ -259,7 +259,20 @@ TARGETS: dict[str, Callable[[], list[Target]]] = {
 
 
 def targets_of(config: Config, kind: str) -> list[Target]:
-    return [replace(t, labels=t.labels % config.num_classes) for t in TARGETS[kind]()]
+    sizes = [SIZE, (60, 90)]
+    rows = zip(TARGETS[kind](), sizes, strict=True)
+    return [described(replace(t, labels=t.labels % config.num_classes), size) for t, size in rows]
+
+
+def described(target: Target, size: Size) -> Target:
+    """With landmarks at the same places in each box, one of them not annotated, and a map of two classes."""
+    shares = torch.tensor([[0.2, 0.3], [0.5, 0.1], [0.9, 0.8], [0.4, 0.6], [0.1, 0.9]])
+    corner, far = target.boxes[:, None, :2], target.boxes[:, None, 2:]
+    places = corner + shares * (far - corner)
+    seen = torch.tensor([2.0, 1, 2, 0, 2]).expand(len(places), -1)
+    points = torch.cat([places, seen[..., None]], dim=2) * (seen > 0)[..., None]
+    semantic = torch.arange(size[0] * size[1]).view(size) // 777 % 3 - 1
+    return replace(target, keypoints=points, semantic=semantic)
 
 
 def terms_of(model: AnyModel, kind: str, seed: int = 11, images: slice = slice(2)) -> dict[str, Term]:

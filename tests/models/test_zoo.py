@@ -25,6 +25,7 @@ TORCHVISION = {
     "faster_rcnn_r50_fpn_v2": detection.FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
     "mask_rcnn_r50_fpn.torchvision": detection.MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
     "mask_rcnn_r50_fpn_v2": detection.MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
+    "keypoint_rcnn_r50_fpn.torchvision": detection.KeypointRCNN_ResNet50_FPN_Weights.COCO_V1,
 }
 
 
@@ -72,6 +73,7 @@ def test_figures_are_those_torchvision_gives(name: str) -> None:
     assert entry.weights.url == official.url
     assert (entry.weights.box_ap, entry.weights.mask_ap) == (metrics["box_map"], metrics.get("mask_map"))
     assert entry.weights.megabytes == pytest.approx(official.meta["_file_size"] * 2**20 / 1e6, abs=0.06)
+    assert entry.weights.keypoint_ap == metrics.get("kp_map")
     background = 1024 * 5 + 5 + (257 if "mask" in name else 0)  # class row, box rows and mask row
     kept = 1024 + 1  # the class row stays, as the last
     assert entry.parameters == official.meta["num_params"] - background + kept
@@ -149,7 +151,7 @@ def test_the_families_know_their_configs() -> None:
         sides = config.anchor_sides
         assert config.with_anchor_sides(sides) == config or len(sides) == 1
         assert config.with_limits() == config
-        assert config.with_classes(7).num_classes == 7
+        assert config.for_classes(Classes(list("abcdefg"), landmarks=[Landmarks(("tip",))] * 7)).num_classes == 7
         assert config.limits_for().nms in config.nms_kinds
         more = config.with_limits(score=0.001, keep=1000).limits_for(config.nms_kinds[0])
         assert (more.score, more.keep) == (0.001, 1000)

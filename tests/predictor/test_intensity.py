@@ -111,14 +111,14 @@ def test_training_decides_for_deep_images_and_says_why(deep: Dataset, tmp_path: 
     assert line.startswith("intensity = percentiles:1..99.8: 1 of the 1 image looked at have more than 8 bits (")
     assert decided(deep, intensity="auto").value("intensity") == "percentiles:1..99.8"
     start = find_start(found.network)
-    config = fitted(start.config, found.network, 1)
+    config = fitted(start.config, found.network)
     assert config.spec.intensity == STRETCH
     header = json.loads(json.dumps(describe(config, deep.classes, start.architecture)))
     assert network_of(header)[0].spec.intensity == STRETCH
     samples = TrainingSamples(deep, config.spec, found.sampling())
     np.testing.assert_array_equal(samples.sample(0).image, mw.read_image(deep.path(0), intensity=STRETCH))
     given = decided(deep, intensity="bits:12")
-    assert fitted(start.config, given.network, 1).spec.intensity == Intensity.of_bits(12)
+    assert fitted(start.config, given.network).spec.intensity == Intensity.of_bits(12)
     with pytest.raises(ConfigError, match="is no intensity"):
         TrainConfig(intensity="brighter")
 

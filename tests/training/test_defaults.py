@@ -101,7 +101,7 @@ def test_what_was_chosen_stays(draw: st.DataObject) -> None:
     assert all(config.value(name) == value for name, value in chosen.items())
     assert not {PATHS[name] for name in names} & config.reasons.keys()
     assert len(config.explained()) == len(config.reasons)
-    assert len(fitted(rcnn.compact(), config.network, 1).rpn.sizes) == 4  # what was decided makes a network
+    assert len(fitted(rcnn.compact(1), config.network).rpn.sizes) == 4  # what was decided makes a network
     assert resolve(config, dataset, None, CPU) == config
 
 

@@ -171,7 +171,7 @@ def test_priors_fit_the_objects_and_keep_their_steps() -> None:
     assert config.size == 384  # 32 x 12: twice, in whole strides
     assert config.anchors is not None
     assert len(config.anchors) == 4
-    new = fitted(yolact.compact(), config.network, 1)
+    new = fitted(yolact.compact(1), config.network)
     assert new.sizes == tuple((side, side * 2**0.5) for side in config.anchors)
     assert Yolact(new).config.num_classes == 1
     assert settings_of(tiny_objects, yolact.compact(), weights=True).anchors is None
@@ -182,7 +182,7 @@ def test_priors_fit_the_objects_and_keep_their_steps() -> None:
     assert (plus.nms.keep, plus.nms.before, plus.nms.score) == (300, 600, 0.01)
     assert (plus.output.max_instances, plus.output.score_threshold) == (300, 0.01)
     with pytest.raises(ConfigError, match="one entry for each of the 5 levels"):
-        Yolact(fitted(yolact.published(), NetworkSettings(anchors=(10, 20)), 2))
+        Yolact(fitted(yolact.published(2), NetworkSettings(anchors=(10, 20))))
 
 
 def test_new_heads_on_a_trained_backbone_are_trained_as_new() -> None:

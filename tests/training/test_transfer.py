@@ -253,18 +253,18 @@ def test_weights_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
 def test_settings_are_fitted_into_the_config() -> None:
     given = {"size": 96, "max_size": 500, "shrink": True, "enlarge": 3.0, "anchors": (6, 12, 24, 48)}
     config = NetworkSettings(**given, score_threshold=0.02, max_instances=900)
-    new = fitted(rcnn.compact(), config, 5)
+    new = fitted(rcnn.compact(5), config)
     assert new.num_classes == 5
     assert (new.spec.size, new.spec.max_size, new.spec.shrink, new.spec.enlarge) == (96, 500, True, 3.0)
     assert new.rpn.sizes == ((6.0,), (12.0,), (24.0,), (48.0,))
     assert (new.output.score_threshold, new.output.max_instances) == (0.02, 900)
     assert (new.roi.score, new.roi.keep) == (0.02, 900)
     assert new.rpn.after >= 1800
-    assert fitted(rcnn.compact(3), NetworkSettings(), 3) == rcnn.compact(3)
-    c4 = fitted(rcnn.detectron2_c4(), NetworkSettings(anchors=(8, 16, 32, 64, 128)), 2)
+    assert fitted(rcnn.compact(3), NetworkSettings()) == rcnn.compact(3)
+    c4 = fitted(rcnn.detectron2_c4(2), NetworkSettings(anchors=(8, 16, 32, 64, 128)))
     assert c4.rpn.sizes == ((8.0, 16.0, 32.0, 64.0, 128.0),)
     with pytest.raises(ConfigError, match="one entry for each of the 4 levels"):
-        RCNN(fitted(rcnn.tiny("compact"), NetworkSettings(anchors=(8, 16)), 2))
+        RCNN(fitted(rcnn.tiny("compact"), NetworkSettings(anchors=(8, 16))))
 
 
 def test_the_same_shapes_with_other_conventions_are_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from maskwright.nn.backbones import NormKind
 from maskwright.ops.losses import Term
 from maskwright.types import (
     BoxMasks,
+    Classes,
     Inputs,
     InputSpec,
     Limits,
@@ -81,9 +82,9 @@ class Config(Section):
     spec: InputSpec = field(default_factory=InputSpec)
     output: OutputSpec = field(default_factory=OutputSpec)
 
-    def with_classes(self, count: int) -> Self:
-        """The same network for another number of classes."""
-        return replace(self, num_classes=count)
+    def for_classes(self, classes: Classes) -> Self:
+        """The same network for other classes. ConfigError where they lack what it finds, such as landmarks."""
+        return replace(self, num_classes=len(classes))
 
     # ---- what each family says --------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
-"""The 80 classes of the COCO data set and their category ids, which run to 90 with ten numbers unused."""
+"""The classes of the COCO data set: 80 things, whose ids run to 90 with ten unused, people's joints, and its stuff."""
 
-from maskwright.types import Classes
+from maskwright.types import Classes, Landmarks
 
 _NAMES = """\
 1 person · 2 bicycle · 3 car · 4 motorcycle · 5 airplane · 6 bus · 7 train · 8 truck · 9 boat · 10 traffic light ·
@@ -14,10 +14,43 @@ _NAMES = """\
 81 sink · 82 refrigerator · 84 book · 85 clock · 86 vase · 87 scissors · 88 teddy bear · 89 hair drier ·
 90 toothbrush"""
 
-_BY_ID = {int(i): name for i, name in (entry.split(maxsplit=1) for entry in _NAMES.split("·"))}
+_STUFF = """\
+0 things · 92 banner · 93 blanket · 95 bridge · 100 cardboard · 107 counter · 109 curtain · 112 door-stuff ·
+118 floor-wood · 119 flower · 122 fruit · 125 gravel · 128 house · 130 light · 133 mirror-stuff · 138 net · 141 pillow ·
+144 platform · 145 playingfield · 147 railroad · 148 river · 149 road · 151 roof · 154 sand · 155 sea · 156 shelf ·
+159 snow · 161 stairs · 166 tent · 168 towel · 171 wall-brick · 175 wall-stone · 176 wall-tile · 177 wall-wood ·
+178 water-other · 180 window-blind · 181 window-other · 184 tree-merged · 185 fence-merged · 186 ceiling-merged ·
+187 sky-other-merged · 188 cabinet-merged · 189 table-merged · 190 floor-other-merged · 191 pavement-merged ·
+192 mountain-merged · 193 grass-merged · 194 dirt-merged · 195 paper-merged · 196 food-other-merged ·
+197 building-other-merged · 198 rock-merged · 199 wall-other-merged · 200 rug-merged"""
 
-COCO = Classes([name.strip() for name in _BY_ID.values()], list(_BY_ID))
+
+def _by_id(text: str) -> dict[int, str]:
+    return {int(i): name.strip() for i, name in (entry.split(maxsplit=1) for entry in text.split("·"))}
+
+
+_BY_ID = _by_id(_NAMES)
+
+COCO = Classes(list(_BY_ID.values()), list(_BY_ID))
 """The 80 classes in the order of their ids: what detectron2 and most others train."""
 
-COCO_BY_ID = Classes([_BY_ID.get(i, f"N/A {i}").strip() for i in range(1, 91)], range(1, 91))
+COCO_BY_ID = Classes([_BY_ID.get(i, f"N/A {i}") for i in range(1, 91)], range(1, 91))
 """90 labels, label = category id - 1: torchvision's heads, which have rows for the ten unused ids as well."""
+
+_JOINTS = (
+    *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
+    *("right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle"),
+    "right_ankle",
+)
+
+_LIMBS = (
+    *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10)),
+    *((1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
+)
+
+COCO_PERSON = Classes(["person"], [1], [Landmarks(_JOINTS, _LIMBS)])
+"""People and their 17 landmarks."""
+
+_STUFF_BY_ID = _by_id(_STUFF)
+COCO_STUFF = Classes(list(_STUFF_BY_ID.values()), list(_STUFF_BY_ID))
+"""The 53 kinds of stuff of COCO's panoptic annotations, after one class that stands for all things."""

@@ -18,7 +18,7 @@ class Published:
     """Trained weights.
 
     digest: the digits of the hash that the publisher gives, None where none is published. megabytes: None if not said.
-    AP in percent on `measured_on`, None if not published.
+    AP and panoptic quality (`pq`) in percent on `measured_on`, None if not published.
     """
 
     publisher: str
@@ -28,6 +28,8 @@ class Published:
     megabytes: float | None
     box_ap: float | None
     mask_ap: float | None = None
+    keypoint_ap: float | None = None
+    pq: float | None = None
     data: str = "COCO train2017"
     measured_on: str = "COCO val2017"
 

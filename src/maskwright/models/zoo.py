@@ -55,7 +55,7 @@ def resolve(name: str) -> Entry:
 
 def build(entry: Entry, classes: Classes | None = None) -> AnyModel:
     """The model with random weights, for `classes` or the published ones."""
-    return build_config(config_of(entry).with_classes(len(classes or entry.classes)))
+    return build_config(config_of(entry).for_classes(classes or entry.classes))
 
 
 def config_of(entry: Entry) -> Config:
@@ -201,7 +201,10 @@ def _row(entry: Entry) -> dict[str, Any]:
         "classes": len(entry.classes),
         "parameters": entry.parameters,
         "megabytes": megabytes,
-        **{key: getattr(weights, key, None) for key in ("box_ap", "mask_ap", "measured_on", "data", "digest")},
+        **{
+            key: getattr(weights, key, None)
+            for key in ("box_ap", "mask_ap", "keypoint_ap", "pq", "measured_on", "data", "digest")
+        },
         "licence": weights.licence if weights else "Apache-2.0" if entry.inside else None,
         "publisher": weights.publisher if weights else "maskwright" if entry.inside else None,
         "source": weights.url if weights else "in the package" if entry.inside else None,

@@ -164,16 +164,20 @@ def _parts_kept(masks: Masks, output: OutputSpec) -> Masks:
 
 
 def _heat_maps(part: HeatMaps, kept: Kept) -> dict[str, Any]:
-    """Landmarks (N, P, 3): the peak of each map inside the box of the input, brought to the image."""
+    """Landmarks (N, P, 3): the peak of each map inside the box of the input, brought to the image; zeros behind the
+    last landmark of a class."""
     logits = part.logits[kept.image].float().cpu()[kept.index]
     points = heat_maps.peaks(logits, kept.raw_boxes)
     points[..., :2] = kept.geometry.inverse().points(points[..., :2].reshape(-1, 2)).reshape(*points.shape[:2], 2)
+    absent = np.arange(points.shape[1]) >= part.counts[kept.image].cpu()[kept.index].numpy()[:, None]
+    points[absent] = 0
     return {"keypoints": points.astype(np.float32)}
 
 
 def _semantic(part: Semantic, kept: Kept) -> dict[str, Any]:
     """(H, W) the class of every pixel."""
-    return {"semantic": heat_maps.class_of_pixels(part.logits[kept.image].float().cpu(), part.span, kept.geometry)}
+    labels = heat_maps.class_of_pixels(part.logits[kept.image].float().cpu(), part.span, kept.geometry)
+    return {"semantic": labels, "semantic_classes": part.classes}
 
 
 FINISHERS: Mapping[type[Part], Callable[[Any, Kept], dict[str, Any]]] = MappingProxyType(

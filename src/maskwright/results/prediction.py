@@ -14,8 +14,8 @@ The file that `save` writes is JSON, one line per instance:
 (true: each has a segmentation), `keypoints` (how many landmarks: each row has that many [x, y, score], or null),
 `track_ids` (true: each has a `track_id`) and `box_scores` (true: each has a `box_score` beside its `score`; files
 without the key have none). Where the model names the class of every pixel, the head has `semantic`, a list with
-{"label": 0, "segmentation": {...}} for each class in the image; where a limit left something out, it has `limits`
-(see `Prediction`). Every number is the shortest decimal that gives the
+{"label": 0, "segmentation": {...}} for each class in the image, and `semantic_classes` as `classes`; where a limit left
+something out, it has `limits` (see `Prediction`). Every number is the shortest decimal that gives the
 same float32 back.
 """
 
@@ -36,7 +36,8 @@ from maskwright.codec import decode, encode
 from maskwright.errors import ConfigError, DataError, MaskwrightError, MissingExtraError
 from maskwright.ops import masks as mask_ops
 from maskwright.results.display import Shown
-from maskwright.types import Classes, IntArray, Landmarks, Masks, Size
+from maskwright.results.panoptic import OVERLAP, SCORE, STUFF_AREA, combine
+from maskwright.types import Classes, IntArray, Landmarks, Masks, Panoptic, Size
 from maskwright.wording import counted
 
 FORMAT = "maskwright.prediction"
@@ -54,6 +55,7 @@ class Prediction(Shown):
 
     Fields and checks are those of `Instances`. `prediction[rows]` is a Prediction again.
     semantic: (H, W) int64 the class of each pixel, -1 where there is none, or None; of the image, whatever the rows.
+    semantic_classes: those of its labels, or None where they are not known.
     limits: the limits that left something out, so that objects are probably missing, with the score of the best that
     was left out (or of the last that was kept): "max_instances", the most instances of an image; "candidates", boxes
     that the network would have looked at next. A larger `max_instances` raises both.
@@ -62,6 +64,7 @@ class Prediction(Shown):
 
     semantic: IntArray | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
+    semantic_classes: Classes | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,6 +72,16 @@ class Prediction(Shown):
             self.semantic = np.asarray(self.semantic, np.int64)
             if self.semantic.shape != self.size:
                 raise DataError(f"Prediction: semantic is {self.semantic.shape}, the image is {self.size}.")
+
+    def panoptic(self, *, overlap: float = OVERLAP, stuff_area: int = STUFF_AREA, score: float = SCORE) -> Panoptic:
+        """One segment for every pixel, of the instances and the semantic map: see `results.panoptic.combine`.
+
+        Raises DataError where the model gave no masks or no semantic map.
+        """
+        if self.semantic is None or self.semantic_classes is None:
+            raise DataError("There is no semantic map with classes. A model such as 'panoptic_fpn_r50' gives one.")
+        known = self.semantic_classes
+        return combine(self, self.semantic, known, overlap=overlap, stuff_area=stuff_area, score=score)
 
     @property
     def limit_note(self) -> str:
@@ -213,6 +226,8 @@ class Prediction(Shown):
     def beside(self) -> dict[str, Any]:
         """The part of the head that says what was found beside the instances; empty where nothing was."""
         out: dict[str, Any] = {} if self.semantic is None else {"semantic": _semantic_rows(self.semantic)}
+        if self.semantic_classes is not None:
+            out["semantic_classes"] = _class_rows(self.semantic_classes)
         return {**out, **({"limits": {k: decimal(v) for k, v in self.limits.items()}} if self.limits else {})}
 
     def rows(self, where: str) -> list[dict[str, Any]]:
@@ -306,6 +321,12 @@ def _class_rows(classes: Classes) -> list[dict[str, Any]]:
     ]
 
 
+def _classes_of(rows: list[dict[str, Any]]) -> Classes:
+    """What `_class_rows` was made of."""
+    marks = [None if c.get("landmarks") is None else decode(Landmarks, c["landmarks"]) for c in rows]
+    return Classes([c["name"] for c in rows], [c["id"] for c in rows], marks)
+
+
 def _semantic_rows(semantic: IntArray) -> list[dict[str, Any]]:
     """The pixels of each class in a map, one class after the other; -1 is none."""
     labels = (int(label) for label in np.unique(semantic) if label >= 0)
@@ -332,14 +353,13 @@ def _fields(document: dict[str, Any]) -> dict[str, Any]:
     rows, landmarks = document["instances"], document["keypoints"]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"instances must be a list of objects, got {str(rows)[:60]}.")
-    about = document["classes"]
-    marks = [None if c.get("landmarks") is None else decode(Landmarks, c["landmarks"]) for c in about]
-    classes = Classes([c["name"] for c in about], [c["id"] for c in about], marks)
+    semantic = document.get("semantic_classes")
     return {
         "boxes": _column(rows, "box", (4,)),
         "scores": _column(rows, "score", ()),
         "labels": np.array([int(row["label"]) for row in rows], np.int64),
-        "classes": classes,
+        "classes": _classes_of(document["classes"]),
+        "semantic_classes": None if semantic is None else _classes_of(semantic),
         "size": size,
         "crops": mask_ops.decode([row["segmentation"] for row in rows], size) if document["masks"] else None,
         "keypoints": None if landmarks is None else _column(rows, "keypoints", (int(landmarks), 3)),

@@ -239,8 +239,8 @@ def _with_backbone(start: Start, settings: NetworkSettings) -> Start:
 # ---- adapted to the data --------------------------------------------------------------------------------------------
 
 
-def fitted(base: Config, settings: NetworkSettings, classes: int) -> Config:
-    """The architecture's config with the input, anchors and output of the settings, for this number of classes."""
+def fitted(base: Config, settings: NetworkSettings) -> Config:
+    """The architecture's config with the input, anchors and output of the settings."""
     settings = filled(settings)
     spec, output = input_spec(base.spec, settings), base.output
     if settings.anchors is not None:
@@ -250,7 +250,7 @@ def fitted(base: Config, settings: NetworkSettings, classes: int) -> Config:
     if settings.max_instances is not None:
         output = replace(output, max_instances=settings.max_instances)
     base = base.with_limits(settings.score_threshold, settings.max_instances)
-    return replace(base, num_classes=classes, spec=spec, output=output)
+    return replace(base, spec=spec, output=output)
 
 
 def input_spec(spec: InputSpec, settings: NetworkSettings) -> InputSpec:
@@ -278,7 +278,7 @@ def build(settings: NetworkSettings, classes: Classes, start: Start, seed: int =
         )
     with torch.random.fork_rng([]):  # built on the processor
         torch.default_generator.manual_seed(seed)
-        model = build_config(fitted(start.config, settings, len(classes)))
+        model = build_config(fitted(start.config.for_classes(classes), settings))
     theirs = renamed(start, settings.rename, classes)
     if start.weights is None:
         return model, None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskwright.errors import ConfigError, DataError
-from maskwright.types.image import Masks, Size
+from maskwright.types.image import Classes, Masks, Size
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,17 +129,23 @@ class PrototypeMasks:
 
 @dataclass(frozen=True, eq=False)
 class HeatMaps:
-    """Landmarks: logits (B, K, P, M, M), one map over each box for each landmark."""
+    """Landmarks: logits (B, K, P, M, M), one map over each box for each landmark. counts (B, K) int64: how many of the
+    P maps the row's class has; those behind are zero."""
 
     logits: Tensor
+    counts: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Semantic:
-    """Class logits (B, S, h, w) of the whole padded input of size `span` (H, W), whatever the rows are."""
+    """Class logits (B, S, h, w) of the whole padded input of size `span` (H, W), whatever the rows are.
+
+    classes: of the S rows; None: not said.
+    """
 
     logits: Tensor
     span: Size
+    classes: Classes | None = None
 
 
 Part = BoxMasks | PrototypeMasks | HeatMaps | Semantic
@@ -147,7 +153,7 @@ Part = BoxMasks | PrototypeMasks | HeatMaps | Semantic
 
 PartKind = TypeVar("PartKind", BoxMasks, PrototypeMasks, HeatMaps, Semantic)
 
-BY_ROW = ("probs", "coefficients", "ratings", "logits")
+BY_ROW = ("probs", "coefficients", "ratings", "logits", "counts")
 """Fields of parts that have a row for each detection; `Semantic` has none."""
 
 

@@ -168,7 +168,7 @@ class Dummy(VideoModel[DummyConfig, DummyState]):
             best,
             torch.where(alive, torch.take_along_dim(labels, row, 1), 0),
             (
-                HeatMaps(torch.where(alive[..., None, None, None], maps, 0.0)),
+                HeatMaps(torch.where(alive[..., None, None, None], maps, 0.0), alive * self.config.landmarks),
                 Semantic(self.semantic(features).float(), size),
             ),
         )

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from maskwright.codec import Section, ranged
+from maskwright.errors import ConfigError
 from maskwright.models.base import POSITIVE, Config, check_anchors
-from maskwright.types import BoxMasks, Limits, Part
+from maskwright.models.rcnn.semantic import SemanticConfig
+from maskwright.types import BoxMasks, Classes, HeatMaps, Limits, Part, Semantic
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class RoIConfig(Section):
     """Pooling, heads, selection and sampling of the regions of interest.
 
     sampling_ratio, aligned, outer_epsilon: of the pooling (`Pooler`). box_side, mask_side: pooled sides.
-    box_convs, box_fcs, box_width; mask_convs, mask_width: sizes of the heads. score, nms, keep: which rows become
+    box_convs, box_fcs, box_width; mask_convs, mask_width; keypoint_convs, keypoint_width: sizes of the heads; landmarks
+    are read from regions of `mask_side`. score, nms, keep: which rows become
     detections; min_side: shorter ones are dropped. samples, foreground, iou: RoIs an image contributes to the loss,
     the share of foreground among them, and the IoU from which a RoI is foreground.
     beta: smooth L1 of the box (0: L1). binary_targets: bitmaps are thresholded at 0.5 after resampling.
@@ -73,6 +76,8 @@ class RoIConfig(Section):
     box_width: int = ranged(1024, low=1, high=2**16)
     mask_convs: int = ranged(4, low=0, high=64)
     mask_width: int = ranged(256, low=1, high=2**16)
+    keypoint_convs: int = ranged(8, low=0, high=64)
+    keypoint_width: int = ranged(512, low=1, high=2**16)
     score: float = ranged(0.05, low=0, high=1, open_high=True)
     nms: float = ranged(0.5, low=0, high=1)
     keep: int = ranged(100, low=1, high=10**5)
@@ -89,20 +94,45 @@ class RCNNConfig(Config):
     """Rebuilds an `RCNN`; see `Config` for the fields that all models have.
 
     neck: "fpn", or "c4" (features of stride 16, the last ResNet stage as head). masks: Mask R-CNN (True) or Faster
-    R-CNN (False). stride_in_1x1: where our ResNets' bottlenecks have their stride.
+    R-CNN (False). landmarks: how many each class has (Keypoint R-CNN, with masks or without); empty: none are found.
+    semantic: the branch that names the class of every pixel (Panoptic FPN).
+    stride_in_1x1: where our ResNets' bottlenecks have their stride.
     """
 
     nms_kinds = ("by_class", "cross")
 
     neck: Literal["fpn", "c4"] = "fpn"
     masks: bool = True
+    landmarks: tuple[int, ...] = ranged((), low=0, high=10**4)
     stride_in_1x1: bool = False
+    semantic: SemanticConfig = field(default_factory=SemanticConfig)
     rpn: RPNConfig = field(default_factory=RPNConfig)
     roi: RoIConfig = field(default_factory=RoIConfig)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.landmarks and (len(self.landmarks) != self.num_classes or not any(self.landmarks)):
+            raise ConfigError(
+                f"RCNNConfig.landmarks has a number for each of the {self.num_classes} classes, at least one above 0, "
+                f"got {self.landmarks}."
+            )
+
     @property
     def parts(self) -> tuple[type[Part], ...]:
-        return (BoxMasks,) if self.masks else ()
+        has = {BoxMasks: self.masks, HeatMaps: bool(self.landmarks), Semantic: bool(self.semantic.names)}
+        return tuple(part for part, there in has.items() if there)
+
+    def for_classes(self, classes: Classes) -> Self:
+        """See `Config.for_classes`; a network with landmarks has those of the classes."""
+        if not self.landmarks:
+            return super().for_classes(classes)
+        counts = tuple(0 if marks is None else len(marks) for marks in classes.landmarks)
+        if not any(counts):
+            raise ConfigError(
+                f"A network that finds landmarks needs classes that have some; none of {', '.join(classes[:5])} has.",
+                options=("model",),
+            )
+        return replace(self, num_classes=len(classes), landmarks=counts)
 
     def limits_for(self, nms: str | None = None) -> Limits:
         return Limits(self.roi.score, self.roi.keep, self.checked_nms(nms or "by_class"))

@@ -1,4 +1,4 @@
-"""How Mask R-CNN and Faster R-CNN came to an instance: proposals, pooling, class, box, masks.
+"""How an R-CNN came to an instance: proposals, pooling, class, box, masks, landmarks.
 
 Letters: K proposals, Q classes, M mask side, S pooled side, C channels, h w cells of a feature map.
 In drawings of a feature map cell j covers [j, j+1); input pixels divided by the stride are such cells.
@@ -131,7 +131,8 @@ class RCNNExplanation(Explanation):
     rivals (R, 4): boxes of the same class, or across of any, that it suppressed, and no better one before it.
     box_pooling: how the proposal was read for class and box; mask_pooling: how the final box was read for the mask.
     mask_probs (Q, M, M): the mask of every class inside the final box; the instance's label chooses. Both None for a
-    model without masks. nms: overlap above which the better box suppresses the other. input_box: the proposal in the
+    model without masks. heat_maps (P, M, M): for each landmark the share of every cell of the final box; None without
+    landmarks. nms: overlap above which the better box suppresses the other. input_box: the proposal in the
     network's input.
     """
 
@@ -145,12 +146,15 @@ class RCNNExplanation(Explanation):
     nms: float
     input_box: FloatArray
     across: bool = False
+    heat_maps: FloatArray | None = None
 
     def panels(self) -> list[Panel]:
         """See `Explanation.panels`."""
         steps = [self._proposals(), self._level(), self._align(), self._pool(), self._classes(), self._box()]
         if self.mask_probs is not None:
             steps += [self._masks(), self._paste()]
+        if self.heat_maps is not None and len(self.heat_maps):
+            steps += [self._landmarks()]
         return [*steps, self.result_panel()]
 
     def own_numbers(self) -> list[tuple[str, object]]:
@@ -299,6 +303,22 @@ class RCNNExplanation(Explanation):
         )
         return Panel("One mask for each class", text, tiles(items), ((CHOSEN, f"chosen: {self.class_name}"),))
 
+    def _landmarks(self) -> Panel:
+        assert self.heat_maps is not None
+        assert self.prediction.keypoints is not None
+        marks, points = self.prediction.classes.landmarks[self.label], self.prediction.keypoints[self.instance]
+        names = [str(k) for k in range(len(self.heat_maps))] if marks is None else list(marks.names)
+        items = [
+            Tile(heat(maps / maps.max(), 0.0, 1.0), f"{name} {score:.2f}", CHOSEN)
+            for maps, name, score in zip(self.heat_maps[:SHOWN_MASKS], names, points[:, 2], strict=False)
+        ]
+        shown = "" if len(names) <= SHOWN_MASKS else f" ({SHOWN_MASKS} are shown)"
+        text = (
+            f"The final box is read again for a map of each of the class's {len(names)} landmarks{shown}. The cells of "
+            "a map compete; where it is highest is the landmark, and the number is the share of that peak."
+        )
+        return Panel("One heat map for each landmark", text, tiles(items))
+
     def _paste(self) -> Panel:
         assert self.mask_probs is not None
         box = self.prediction.boxes[self.instance]
@@ -334,6 +354,10 @@ def explain(seen: Seen, instance: int) -> RCNNExplanation:
         first = torch.zeros(1, dtype=torch.int64, device=box.device)
         mask_pooling = pooling(mask.reader.pooler, trace.features, box)
         probs = mask.head.all_classes(mask.reader(trace.features, box[None], first))[0].float().sigmoid().cpu().numpy()
+    heat_maps = None
+    if trace.keypoints is not None:
+        logits = trace.keypoints.logits[0, row][: int(trace.keypoints.counts[0, row])].float()
+        heat_maps = logits.flatten(1).softmax(dim=1).view_as(logits).cpu().numpy()
     sure = objectness.float() if config.rpn.rank_by == "probability" else objectness.float().sigmoid()
     classes = list(range(deltas.shape[1])) if seen.limits.nms == "cross" else [label]
     anchored = proposals.repeat_interleave(len(classes), dim=0)  # each proposal has a box for each class
@@ -354,6 +378,7 @@ def explain(seen: Seen, instance: int) -> RCNNExplanation:
         mask_probs=probs,
         nms=config.roi.nms,
         across=seen.limits.nms == "cross",
+        heat_maps=heat_maps,
         input_box=proposals[own].float().cpu().numpy(),
     )
 

@@ -2,7 +2,8 @@
 
 Ours: `backbone.*` with torchvision's and timm's ResNet names, `fpn.lateral.L.0`, `fpn.output.L.0` (level 0 has stride
 4; a norm is `.1`), `rpn.conv.I.0`, `rpn.logits`, `rpn.deltas`, `box_head.conv.I.{0,1}`, `box_head.fcN`,
-`box_predictor.{classes,deltas}`, `mask_head.conv.I.{0,1}`, `mask_head.{deconv,logits}`, `res5.B.*` (C4).
+`box_predictor.{classes,deltas}`, `mask_head.conv.I.{0,1}`, `mask_head.{deconv,logits}`, `keypoint_head.conv.I.0`,
+`keypoint_head.deconv`, `semantic_head.levels.L.I.{0,1}`, `semantic_head.logits`, `res5.B.*` (C4).
 
 Rows of classes: ours have the background last in `classes` and nowhere else. torchvision has it first everywhere, so
 its row is moved (`classes`) or dropped (`deltas`, mask `logits`: they are never read for the background).
@@ -40,8 +41,18 @@ def _level(match: re.Match[str]) -> str:
 
 def _counted_from_1(match: re.Match[str]) -> str:
     """Heads whose layers are counted from 1. Groups: their prefix, the number, the norm, the ending."""
-    prefix = "mask_head" if "mask" in match[1] else "box_head"
+    prefix = match[1].partition(".")[0]
     return f"{prefix}.conv.{int(match[2]) - 1}.{1 if match[3] else 0}.{match[4]}"
+
+
+def _semantic_layer(match: re.Match[str]) -> str:
+    """detectron2 counts the levels from 2, and the upsampling between the layers."""
+    return f"semantic_head.levels.{int(match[1]) - 2}.{int(match[2]) // 2}.{1 if match[3] else 0}.{match[4]}"
+
+
+def _layers_and_relus(match: re.Match[str]) -> str:
+    """torchvision counts the ReLUs between the layers of the keypoint head."""
+    return f"keypoint_head.conv.{int(match[1]) // 2}.0.{match[2]}"
 
 
 def _detectron2_block(match: re.Match[str]) -> str:
@@ -73,6 +84,10 @@ DETECTRON2: tuple[Rule, ...] = (
     Rule(r"roi_heads\.(mask_head\.mask_fcn)(\d+)\.(norm\.)?" + NORM, _counted_from_1),
     Rule(r"roi_heads\.mask_head\.deconv\." + END, r"mask_head.deconv.\1"),
     Rule(r"roi_heads\.mask_head\.predictor\." + END, r"mask_head.logits.\1"),
+    Rule(r"roi_heads\.(keypoint_head\.conv_fcn)(\d+)()\." + END, _counted_from_1),
+    Rule(r"roi_heads\.keypoint_head\.score_lowres\." + END, r"keypoint_head.deconv.\1"),
+    Rule(r"sem_seg_head\.p([2-5])\.(\d+)\.(norm\.)?" + END, _semantic_layer),
+    Rule(r"sem_seg_head\.predictor\." + END, r"semantic_head.logits.\1"),
     Rule(r"proposal_generator\.anchor_generator\.cell_anchors\.\d+", None),
     Rule(r"pixel_(mean|std)", None),
 )
@@ -101,6 +116,8 @@ TORCHVISION: tuple[Rule, ...] = (
     Rule(r"roi_heads\.(mask_head\.mask_fcn)(\d+)()\." + END, _counted_from_1),  # files from before 2022
     Rule(_TV_MASK + r"conv5_mask\." + END, r"mask_head.deconv.\1"),
     Rule(_TV_MASK + r"mask_fcn_logits\." + END, r"mask_head.logits.\1", _without_background),
+    Rule(r"roi_heads\.keypoint_head\.(\d+)\." + END, _layers_and_relus),
+    Rule(r"roi_heads\.keypoint_predictor\.kps_score_lowres\." + END, r"keypoint_head.deconv.\1"),
 )
 
 

@@ -1,9 +1,10 @@
-"""The R-CNN family as one composition: Faster R-CNN and Mask R-CNN, with a feature pyramid or on the C4 features.
+"""The R-CNN family as one composition: Faster, Mask and Keypoint R-CNN, with a feature pyramid or on the C4 features.
 
 A proposer (`RPN`) predicts boxes that may hold an object, a reader (`RoIReader`) extracts the features of each, and
-heads predict class and box (Faster R-CNN, Ren et al. 2015, with RoIAlign in place of RoIPool) and one binary mask for
-each class, of which that of the predicted class is used (Mask R-CNN, He et al. 2017). What published implementations do
-differently is a field of the config, so that each one's weights give its own numbers.
+heads predict class and box (Faster R-CNN, Ren et al. 2015, with RoIAlign in place of RoIPool), one binary mask for
+each class, of which that of the predicted class is used (Mask R-CNN, He et al. 2017), and a heat map for each landmark
+of the class (Keypoint R-CNN, in the same paper). Panoptic FPN adds the class of every pixel (Kirillov et al. 2019).
+What published implementations do differently is a field of the config, so that each one's weights give its own numbers.
 
 Letters: B batch, L levels, P proposals, K rows kept, Q classes, M mask side.
 """
@@ -20,20 +21,23 @@ from maskwright.models.base import Detections, Draws, Model, draws_of
 from maskwright.models.rcnn.config import RCNNConfig
 from maskwright.models.rcnn.fpn import FPN
 from maskwright.models.rcnn.heads import BoxBranch, MaskBranch, sample
+from maskwright.models.rcnn.keypoints import KeypointBranch, KeypointHead
 from maskwright.models.rcnn.layers import BoxHead, BoxPredictor, MaskHead, MeanHead
 from maskwright.models.rcnn.proposer import RPN, Proposals, given
 from maskwright.models.rcnn.reader import Pooler, RoIReader
+from maskwright.models.rcnn.semantic import SemanticBranch, SemanticHead
 from maskwright.nn.backbones import backbone, missing_strides, norm_layer
 from maskwright.nn.resnet import stage
 from maskwright.ops.losses import Term
 from maskwright.ops.nms import uncovered
-from maskwright.types import BoxMasks, Inputs, Limits, RawDetections, Target
+from maskwright.types import BoxMasks, HeatMaps, Inputs, Limits, RawDetections, Semantic, Target
 
 
 @dataclass(frozen=True, eq=False)
 class RCNNTrace:
     """What the stages returned. features: the maps, finest first; proposals; scores (B, P, Q+1), background last, and
-    deltas (B, P, Q, 4) of them; found: the detections; masks: inside their boxes, or None."""
+    deltas (B, P, Q, 4) of them; found: the detections; masks, keypoints: inside their boxes, semantic:
+    of the whole input, or None."""
 
     features: list[Tensor]
     proposals: Proposals
@@ -41,15 +45,18 @@ class RCNNTrace:
     deltas: Tensor
     found: Detections
     masks: BoxMasks | None
+    keypoints: HeatMaps | None = None
+    semantic: Semantic | None = None
 
     @property
     def raw(self) -> RawDetections:
-        parts = () if self.masks is None else (self.masks,)
+        parts = tuple(part for part in (self.masks, self.keypoints, self.semantic) if part is not None)
         return RawDetections(self.found.boxes, self.found.scores, self.found.labels, parts, self.found.left_out)
 
 
 class RCNN(Model[RCNNConfig]):
-    """Faster R-CNN, and Mask R-CNN where `config.masks`."""
+    """Faster R-CNN; Mask R-CNN where `config.masks`, Keypoint R-CNN where `config.landmarks`, Panoptic FPN
+    where `config.semantic` has classes."""
 
     def __init__(self, config: RCNNConfig) -> None:
         super().__init__(config)
@@ -67,16 +74,25 @@ class RCNN(Model[RCNNConfig]):
             body_norm = norm_layer(c.norm, c.norm_eps)
             self.res5 = stage(channels, channels // 2, 3, 2, body_norm, stride_in_1x1=c.stride_in_1x1)
             self.box_head: nn.Module = MeanHead()
-            width = mask_inputs = channels // 2 * 4
+            width = head_inputs = channels // 2 * 4
         else:
             levels, channels = (*strides, strides[-1] * 2), c.channels
             self.fpn = FPN(self.backbone.channels, channels, norm)
             self.box_head = BoxHead(channels, roi.box_side, roi.box_fcs, roi.box_width, roi.box_convs, norm)
-            width, mask_inputs = roi.box_width, channels
+            width, head_inputs = roi.box_width, channels
         self._check_levels(levels)
         self.rpn = RPN(c.rpn, channels, levels)
         self.box_predictor = BoxPredictor(width, c.num_classes)
-        self.mask_head = MaskHead(mask_inputs, roi.mask_width, c.num_classes, roi.mask_convs, norm) if c.masks else None
+        self.mask_head = MaskHead(head_inputs, roi.mask_width, c.num_classes, roi.mask_convs, norm) if c.masks else None
+        self.keypoint_head: KeypointHead | None = None
+        if c.landmarks:
+            self.keypoint_head = KeypointHead(head_inputs, roi.keypoint_width, c.landmarks, roi.keypoint_convs, norm)
+
+        self.semantic_head: SemanticHead | None = None
+        if c.semantic.names:
+            if self.fpn is None:
+                raise ConfigError("RCNNConfig: a semantic branch reads the maps of a pyramid, neck 'fpn'.")
+            self.semantic_head = SemanticHead(c.semantic, channels, strides)
 
     def _check_levels(self, levels: Sequence[int]) -> None:
         c, strides = self.config, self.backbone.strides
@@ -107,6 +123,18 @@ class RCNN(Model[RCNNConfig]):
             return None
         return MaskBranch(self.reader(self.config.roi.mask_side), self.mask_head, self.config.roi)
 
+    @property
+    def keypoint_branch(self) -> KeypointBranch | None:
+        """The head of landmarks; None without."""
+        if self.keypoint_head is None:
+            return None
+        return KeypointBranch(self.reader(self.config.roi.mask_side), self.keypoint_head)
+
+    @property
+    def semantic_branch(self) -> SemanticBranch | None:
+        """The head of the class of every pixel; None without."""
+        return None if self.semantic_head is None else SemanticBranch(self.semantic_head, self.config.semantic)
+
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) to the feature maps, finest first: the pyramid's L + 1, or the one of C4."""
         maps: list[Tensor] = self.backbone(images)
@@ -116,7 +144,7 @@ class RCNN(Model[RCNNConfig]):
 
     def trace(self, inputs: Inputs, limits: Limits) -> RCNNTrace:
         """See `Model.trace`."""
-        box, mask = self.box_branch, self.mask_branch
+        box, mask, keypoint = self.box_branch, self.mask_branch, self.keypoint_branch
         features = self.features(inputs.images)
         more = limits.keep if limits.keep > self.config.roi.keep else None
         proposals = self.rpn.propose(features, inputs, more) if inputs.proposals is None else given(inputs)
@@ -126,8 +154,10 @@ class RCNN(Model[RCNNConfig]):
         else:
             found = box.named(scores, proposals, inputs.labels, limits)
         masks = None if mask is None else mask.detect(features, found)
+        keypoints = None if keypoint is None else keypoint.detect(features, found)
+        semantic = None if self.semantic_branch is None else self.semantic_branch.detect(features, inputs)
         found = replace(found, left_out=self._left_out(proposals, found))
-        return RCNNTrace(features, proposals, scores, deltas, found, masks)
+        return RCNNTrace(features, proposals, scores, deltas, found, masks, keypoints, semantic)
 
     def _left_out(self, proposals: Proposals, found: Detections) -> Tensor | None:
         """(B,) see `RawDetections`: the probability of the likeliest object that was passed over."""
@@ -138,10 +168,15 @@ class RCNN(Model[RCNNConfig]):
         return torch.stack(best) if best else None
 
     def terms(self, inputs: Inputs, targets: Sequence[Target], generator: Draws = None) -> dict[str, Term]:
-        """`rpn_class`, `rpn_box`, `class`, `box` and, with masks, `mask`. See `Model.terms`."""
-        box, mask, draws = self.box_branch, self.mask_branch, draws_of(generator, len(targets))
+        """`rpn_class`, `rpn_box`, `class`, `box`; and `mask`, `keypoint`, `semantic` where it has them. See `Model`."""
+        draws = draws_of(generator, len(targets))
         features = self.features(inputs.images)
         out, proposals = self.rpn.learn(features, inputs, targets, draws)
         sampled = sample(proposals, targets, draws, self.config.roi, self.config.num_classes)
-        out |= box.terms(features, sampled)
-        return out if mask is None else out | mask.terms(features, sampled, targets)
+        out |= self.box_branch.terms(features, sampled)
+        for branch in (self.mask_branch, self.keypoint_branch):
+            if branch is not None:
+                out |= branch.terms(features, sampled, targets)
+        if self.semantic_branch is not None:
+            out |= self.semantic_branch.terms(features, inputs, targets)
+        return out

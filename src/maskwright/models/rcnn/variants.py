@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 from maskwright.errors import ConfigError, suggest
+from maskwright.models.coco_classes import COCO_STUFF
 from maskwright.models.rcnn.config import RCNNConfig, RoIConfig, RPNConfig
-from maskwright.types import InputSpec, OutputSpec
+from maskwright.models.rcnn.semantic import SemanticConfig
+from maskwright.types import Classes, InputSpec, OutputSpec
 
 DETECTRON2_INPUT = InputSpec(
     resize="pillow", channels="BGR", mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), multiple=32
@@ -26,6 +28,18 @@ def detectron2_c4(num_classes: int = 80, depth: int = 50, *, masks: bool = True)
     return replace(base, neck="c4", strides=(16,), rpn=rpn, roi=roi, spec=replace(DETECTRON2_INPUT, multiple=1))
 
 
+def detectron2_keypoints(landmarks: tuple[int, ...] = (17,), depth: int = 50) -> RCNNConfig:
+    """detectron2's `keypoint_rcnn_R_50_FPN`: people and their joints, no masks."""
+    base = detectron2_fpn(len(landmarks), depth, masks=False)
+    return replace(base, landmarks=landmarks, rpn=RPNConfig(train_after=1500), roi=RoIConfig(beta=0.5))
+
+
+def detectron2_panoptic(num_classes: int = 80, depth: int = 50, semantic: Classes = COCO_STUFF) -> RCNNConfig:
+    """detectron2's `panoptic_fpn_R_50`: Mask R-CNN, and a branch for the class of every pixel."""
+    config = SemanticConfig(semantic.names, semantic.ids)
+    return replace(detectron2_fpn(num_classes, depth), semantic=config)
+
+
 def torchvision_v1(num_classes: int = 90, depth: int = 50, *, masks: bool = True) -> RCNNConfig:
     """torchvision's `maskrcnn_resnet50_fpn` with its COCO weights; labels are COCO ids minus one."""
     rpn = RPNConfig(
@@ -42,6 +56,11 @@ def torchvision_v1(num_classes: int = 90, depth: int = 50, *, masks: bool = True
     )
     output = OutputSpec(paste="integer", clip=False)
     return RCNNConfig(num_classes, f"resnet{depth}", masks=masks, norm_eps=0.0, rpn=rpn, roi=roi, output=output)
+
+
+def torchvision_keypoints(landmarks: tuple[int, ...] = (17,)) -> RCNNConfig:
+    """torchvision's `keypointrcnn_resnet50_fpn` with its COCO weights."""
+    return replace(torchvision_v1(len(landmarks), masks=False), landmarks=landmarks)
 
 
 def torchvision_v2(num_classes: int = 90, *, masks: bool = True) -> RCNNConfig:
@@ -89,6 +108,15 @@ def compact(num_classes: int = 1) -> RCNNConfig:
     )
 
 
+def compact_keypoints(landmarks: tuple[int, ...] = (17,)) -> RCNNConfig:
+    """`compact` with landmarks in place of masks, for objects of all sizes."""
+    base = compact(len(landmarks))
+    rpn = replace(base.rpn, sizes=((16.0,), (32.0,), (64.0,), (128.0,)))
+    roi = replace(base.roi, keypoint_convs=4, keypoint_width=128, keep=100)
+    output = replace(base.output, max_instances=100)
+    return replace(base, masks=False, landmarks=landmarks, rpn=rpn, roi=roi, output=output)
+
+
 def lite(num_classes: int = 1) -> RCNNConfig:
     """A light Mask R-CNN over EfficientNet-Lite0, made to begin with a backbone that has learnt from ImageNet.
 
@@ -116,13 +144,15 @@ def tiny(style: str = "detectron2", num_classes: int = 3) -> RCNNConfig:
     sizes = tuple(tuple(s / 4 for s in level) for level in base.rpn.sizes)
     rpn = replace(base.rpn, sizes=sizes, before=100, after=50, train_before=100, train_after=50, samples=64)
     convs = min(base.roi.mask_convs, 1)
-    roi = replace(base.roi, box_width=64, mask_convs=convs, mask_width=16, keep=20, samples=32)
+    roi = replace(base.roi, mask_convs=convs, mask_width=16, keypoint_convs=1, keypoint_width=16)
+    roi = replace(roi, box_width=64, keep=20, samples=32)
     spec = replace(base.spec, size=64, max_size=128)
     return replace(base, backbone="resnet14_narrow", channels=16, rpn=rpn, roi=roi, spec=spec)
 
 
 def tiny_variants() -> dict[str, RCNNConfig]:
     """A tiny config for each way in which the family's networks differ: what the contract suite runs."""
+    narrow = SemanticConfig(("things", "sky", "road"), (0, 8, 9), width=16, groups=4)
     return {
         "detectron2": tiny("detectron2"),
         "detectron2_boxes": replace(tiny("detectron2"), masks=False),
@@ -132,6 +162,10 @@ def tiny_variants() -> dict[str, RCNNConfig]:
         "c4": tiny("c4"),
         "c4_boxes": replace(tiny("c4"), masks=False),
         "compact": tiny("compact"),
+        "keypoints": replace(tiny("detectron2"), masks=False, landmarks=(5, 5, 5)),
+        "masks_and_keypoints": replace(tiny("compact"), landmarks=(4, 0, 5)),
+        "panoptic": replace(tiny("detectron2"), semantic=narrow),
+        "panoptic_without_norm": replace(tiny("compact"), semantic=replace(narrow, groups=0)),
         "timm": replace(tiny("detectron2"), backbone="test_byobnet", norm="live"),
         "one_class": tiny("compact", num_classes=1),
     }

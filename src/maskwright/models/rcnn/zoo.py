@@ -7,22 +7,34 @@ pages (files carry the first 8 digits of their sha256; BSD-3-Clause). AP: COCO v
 from dataclasses import replace
 from functools import partial
 
-from maskwright.models.coco_classes import COCO, COCO_BY_ID
+from maskwright.models.coco_classes import COCO, COCO_BY_ID, COCO_PERSON
 from maskwright.models.entry import Entry, Published
 from maskwright.models.rcnn import variants
+from maskwright.models.rcnn.config import RCNNConfig
 from maskwright.types import Classes
 
+Figure = float | None
 
-def _torchvision(file: str, megabytes: float, box_ap: float, mask_ap: float | None = None) -> Published:
+
+def _torchvision(file: str, megabytes: float, box: float, mask: Figure = None, keypoint: Figure = None) -> Published:
     url, digest = f"https://download.pytorch.org/models/{file}", file.rpartition("-")[2].removesuffix(".pth")
-    return Published("torchvision", url, f"sha256:{digest}", "BSD-3-Clause", megabytes, box_ap, mask_ap)
+    return Published("torchvision", url, f"sha256:{digest}", "BSD-3-Clause", megabytes, box, mask, keypoint)
 
 
-def _detectron2(file: str, megabytes: float, box_ap: float, mask_ap: float | None = None) -> Published:
-    task = "COCO-Detection" if mask_ap is None else "COCO-InstanceSegmentation"
+def _detectron2(
+    file: str, megabytes: float, box: float, mask: Figure = None, keypoint: Figure = None, pq: Figure = None
+) -> Published:
+    task = (
+        "PanopticSegmentation" if pq else "Keypoints" if keypoint else "InstanceSegmentation" if mask else "Detection"
+    )
     digest = file.rpartition("_")[2].removesuffix(".pkl")
-    url = f"https://dl.fbaipublicfiles.com/detectron2/{task}/{file}"
-    return Published("detectron2", url, f"md5:{digest}", "CC-BY-SA-3.0", megabytes, box_ap, mask_ap)
+    url = f"https://dl.fbaipublicfiles.com/detectron2/COCO-{task}/{file}"
+    return Published("detectron2", url, f"md5:{digest}", "CC-BY-SA-3.0", megabytes, box, mask, keypoint, pq)
+
+
+def keypoints_over(backbone: str) -> RCNNConfig:
+    """Keypoint R-CNN with a feature pyramid over a timm backbone."""
+    return replace(variants.timm_fpn(backbone, 1, masks=False), landmarks=(17,))
 
 
 # fmt: off
@@ -59,6 +71,15 @@ ENTRIES = (
     Entry("mask_rcnn_r50_c4", "Mask R-CNN, ResNet-50, stride-16 features, 3x schedule",
         variants.detectron2_c4(), COCO, 35_909_612,
         _detectron2("mask_rcnn_R_50_C4_3x/137849525/model_final_4ce675.pkl", 144.1, 39.8, 34.4)),
+    Entry("keypoint_rcnn_r50_fpn.detectron2", "Keypoint R-CNN, ResNet-50, FPN, 3x schedule: people and their joints",
+        variants.detectron2_keypoints(), COCO_PERSON, 59_133_158,
+        _detectron2("keypoint_rcnn_R_50_FPN_3x/137849621/model_final_a6e10b.pkl", 237.0, 55.4, None, 65.5)),
+    Entry("keypoint_rcnn_r50_fpn.torchvision", "Keypoint R-CNN, ResNet-50, FPN: people and their joints",
+        variants.torchvision_keypoints(), COCO_PERSON, 59_133_158,
+        _torchvision("keypointrcnn_resnet50_fpn_coco-fc266e95.pth", 237.0, 54.6, None, 65.0)),
+    Entry("panoptic_fpn_r50", "Panoptic FPN, ResNet-50, 3x schedule: a segment for every pixel, things and stuff",
+        variants.detectron2_panoptic(), COCO, 45_973_990,
+        _detectron2("panoptic_fpn_R_50_3x/139514569/model_final_c10459.pkl", 184.3, 40.0, 36.5, None, 41.5)),
     Entry("mask_rcnn_small", "Light Mask R-CNN for many small objects, to be trained from random weights",
         variants.compact(80), COCO, 7_485_104),
     Entry("mask_rcnn_lite0", "Light Mask R-CNN over EfficientNet-Lite0, to be trained from its ImageNet weights",
@@ -68,6 +89,10 @@ ENTRIES = (
     Entry("faster_rcnn_small",
         "Light Faster R-CNN for many small objects, boxes alone, to be trained from random weights",
         replace(variants.compact(80), masks=False), COCO, 7_113_696),
+    Entry("keypoint_rcnn_small", "Light Keypoint R-CNN, to be trained from random weights on any landmarks",
+        variants.compact_keypoints(), COCO_PERSON, 7_536_742),
+    Entry("keypoint_rcnn_fpn", "Keypoint R-CNN, FPN over a timm backbone: keypoint_rcnn_fpn.BACKBONE", None,
+        COCO_PERSON, over=keypoints_over),
     Entry("faster_rcnn_fpn", "Faster R-CNN, FPN over a timm backbone: faster_rcnn_fpn.BACKBONE", None, COCO,
         over=partial(variants.timm_fpn, masks=False)),
 )
