@@ -1,6 +1,7 @@
 """Videos through a model and files of tracks, measured as the metrics measure what they are given."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def data(tmp_path: Path) -> Dataset:
 @pytest.fixture
 def predictor(data: Dataset) -> Predictor:
     torch.manual_seed(0)
-    config = yolact_edge.tiny_variants()["video"].with_classes(2)
+    config = replace(yolact_edge.tiny_variants()["video"], num_classes=2)
     return Predictor(build(config), data.classes, name="video")
 
 
@@ -99,7 +100,6 @@ def test_a_model_without_masks_says_that_tracks_were_not_measured(data: Dataset)
 
 
 def test_metrics_of_videos_need_videos(data: Dataset, predictor: Predictor) -> None:
-    from dataclasses import replace
 
     stills = replace(data, images=tuple(replace(r, frame=None) for r in data.images))
     with pytest.raises(ConfigError, match="no frames of videos, and hota measure tracks"):

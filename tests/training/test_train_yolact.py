@@ -176,7 +176,7 @@ def test_priors_fit_the_objects_and_keep_their_steps() -> None:
     assert Yolact(new).config.num_classes == 1
     assert settings_of(tiny_objects, yolact.compact(), weights=True).anchors is None
     plus = fitted(
-        yolact.plus(), NetworkSettings(anchors=(10, 20, 40, 80, 160), max_instances=300, score_threshold=0.01), 2
+        yolact.plus(2), NetworkSettings(anchors=(10, 20, 40, 80, 160), max_instances=300, score_threshold=0.01)
     )
     assert plus.sizes[1] == pytest.approx((20.0, 20 * 2 ** (1 / 3), 20 * 2 ** (2 / 3)))
     assert (plus.nms.keep, plus.nms.before, plus.nms.score) == (300, 600, 0.01)

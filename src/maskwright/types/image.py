@@ -341,3 +341,55 @@ class Panoptic:
     def size(self) -> Size:
         """(H, W)."""
         return int(self.ids.shape[0]), int(self.ids.shape[1])
+
+    @property
+    def instances(self) -> Instances:
+        """The things, crowds left out, with their masks; labels count the classes of things alone."""
+        labels = [label for label, thing in enumerate(self.things) if thing]
+        rows = [s for s in self.segments if self.things[s.label] and not s.crowd]
+        windows = self._windows()
+        corners, crops = [windows[s.id][:2] for s in rows], []
+        for s in rows:
+            top, left, bottom, right = windows[s.id]
+            crops.append(self.ids[top:bottom, left:right] == s.id)
+        marks = [self.classes.landmarks[label] for label in labels]
+        return Instances(
+            boxes=np.array([[left, top, right, bottom] for top, left, bottom, right in (windows[s.id] for s in rows)]),
+            scores=np.array([s.score for s in rows]),
+            labels=np.array([labels.index(s.label) for s in rows]),
+            classes=Classes([self.classes[i] for i in labels], [self.classes.ids[i] for i in labels], marks),
+            size=self.size,
+            crops=Masks(self.size, np.array(corners, np.int64).reshape(-1, 2), tuple(crops)),
+        )
+
+    def to_coco(self) -> list[dict[str, Any]]:
+        """The `segments_info` of COCO's panoptic format: id, category_id, area, bbox (x, y, width, height), iscrowd."""
+        windows, rows = self._windows(), list[dict[str, Any]]()
+        for s in self.segments:
+            top, left, bottom, right = windows[s.id]
+            area = int((self.ids[top:bottom, left:right] == s.id).sum())
+            row = {"id": s.id, "category_id": self.classes.ids[s.label], "area": area}
+            rows.append({**row, "bbox": [left, top, right - left, bottom - top], "iscrowd": int(s.crowd)})
+        return rows
+
+    def to_rgb(self) -> ImageArray:
+        """(H, W, 3) uint8, the map as COCO's PNG files hold it: id = R + 256 G + 65536 B.
+
+        Raises DataError for an id of 2^24 and more.
+        """
+        if int(self.ids.max(initial=0)) >= 1 << 24:
+            raise DataError(f"COCO's panoptic images hold ids below 2^24, the largest here is {self.ids.max()}.")
+        return np.stack([self.ids & 255, self.ids >> 8 & 255, self.ids >> 16], axis=-1).astype(np.uint8)
+
+    def _windows(self) -> dict[int, tuple[int, int, int, int]]:
+        """Top, left, bottom, right of each segment by its id."""
+        rows, columns = np.nonzero(self.ids)
+        found, at = np.unique(self.ids[rows, columns], return_inverse=True)
+        low, high = np.full((len(found), 2), np.iinfo(np.int64).max), np.full((len(found), 2), -1)
+        places = np.stack([rows, columns], axis=1)
+        np.minimum.at(low, at, places)
+        np.maximum.at(high, at, places)
+        ends = np.concatenate([low, high + 1], axis=1).tolist()
+        return {
+            i: (top, left, bottom, right) for i, (top, left, bottom, right) in zip(found.tolist(), ends, strict=True)
+        }

@@ -14,11 +14,11 @@ from maskwright import media
 from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polygons
 from maskwright.data.formats import coco
 from maskwright.data.formats.coco.rows import image_row
-from maskwright.data.formats.shared.fields import Row, box_to_xywh, box_tuple, write_sections
+from maskwright.data.formats.shared.fields import box_tuple, write_sections
 from maskwright.data.synthetic.clips import Motion, clip
 from maskwright.data.synthetic.kinds import class_list, kind_of
 from maskwright.data.synthetic.scenes import Look, Scene, compose
-from maskwright.errors import ConfigError
+from maskwright.errors import ConfigError, DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Clip, Frame, Instances, Panoptic, Size
 
@@ -177,12 +177,14 @@ def save_panoptic(path: str | os.PathLike[str], maps: Iterable[tuple[ImageRecord
             raise ConfigError(
                 f"{target}: all panoptic maps of a file have the same classes; {record.file_name} has not."
             )
-        if int(panoptic.ids.max(initial=0)) >= 1 << 24:
-            raise ConfigError(f"{target}: COCO's panoptic images hold ids below 2^24; {record.file_name} has larger.")
         name = f"{Path(record.file_name).stem}.png"
-        media.write_image(target.with_suffix("") / name, _as_rgb(panoptic.ids))
+        try:
+            image = panoptic.to_rgb()
+        except DataError as error:
+            raise ConfigError(f"{target}: {record.file_name}: {error}") from error
+        media.write_image(target.with_suffix("") / name, image)
         images.append(image_row(record, record.file_name))
-        rows.append({"image_id": record.id, "file_name": name, "segments_info": _segments(panoptic)})
+        rows.append({"image_id": record.id, "file_name": name, "segments_info": panoptic.to_coco()})
     if first is None:
         raise ConfigError(f"{target}: a panoptic file needs at least one map to know its classes.")
     categories = [
@@ -191,24 +193,3 @@ def save_panoptic(path: str | os.PathLike[str], maps: Iterable[tuple[ImageRecord
     ]
     write_sections(target, {"images": images, "annotations": rows, "categories": categories})
     return target
-
-
-def _as_rgb(ids: NDArray[np.int32]) -> NDArray[np.uint8]:
-    return np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8)
-
-
-def _segments(panoptic: Panoptic) -> list[Row]:
-    """The table of one map, with tight boxes (x, y, width, height) and areas in pixels."""
-    from scipy.ndimage import find_objects
-
-    number = {s.id: k + 1 for k, s in enumerate(panoptic.segments)}
-    table = np.zeros(max(number, default=0) + 1, np.int32)
-    table[list(number)] = list(number.values())
-    dense = table[panoptic.ids]
-    areas = np.bincount(dense.reshape(-1), minlength=len(number) + 1)
-    rows: list[Row] = []
-    for s, window in zip(panoptic.segments, find_objects(dense, max_label=len(number)), strict=True):
-        box = box_to_xywh([window[1].start, window[0].start, window[1].stop, window[0].stop])
-        row = {"id": s.id, "category_id": panoptic.classes.ids[s.label], "area": int(areas[number[s.id]])}
-        rows.append({**row, "bbox": box, "iscrowd": int(s.crowd)})
-    return rows
