@@ -41,11 +41,11 @@ def test_an_entry_builds_what_it_says(name: str) -> None:
     assert sum(p.numel() for p in model.parameters()) == entry.parameters
     state = model.state_dict()
     assert classes_in(state) == len(entry.classes)
-    assert ("mask_head.logits.bias" in state) == name.startswith("mask")
+    assert ("mask_head.logits.bias" in state) == name.startswith(("mask", "panoptic"))
     assert ("scorer.conv.5.0.bias" in state) == name.startswith("yolact_plus")
     if entry.weights is None:
         return
-    assert (entry.weights.mask_ap is not None) == (not name.startswith("faster"))
+    assert (entry.weights.mask_ap is not None) == (not name.startswith(("faster", "keypoint")))
     floats = sum(t.numel() for t in state.values() if t.is_floating_point())
     assert entry.weights.megabytes in (None, pytest.approx(floats * 4e-6, abs=0.3))
     assert entry.config.num_classes == len(entry.classes)
@@ -100,8 +100,10 @@ def test_detectron2_folders_belong_to_the_task() -> None:
         if entry.publisher == "detectron2":
             assert entry.weights is not None
             assert entry.config is not None
-            folder = "/COCO-InstanceSegmentation/mask_" if "mask" in name else "/COCO-Detection/faster_"
-            assert folder in entry.weights.url
+            kind = name.partition("_")[0]
+            folders = {"mask": "InstanceSegmentation", "faster": "Detection", "keypoint": "Keypoints"}
+            folder = folders.get(kind, "PanopticSegmentation")
+            assert f"/COCO-{folder}/{kind}_" in entry.weights.url
             assert ("R_101" in entry.weights.url) == ("r101" in name) == (entry.config.backbone == "resnet101")
             assert ("_C4_" in entry.weights.url) == ("c4" in name) == (entry.config.neck == "c4")
 
@@ -190,6 +192,8 @@ def test_candidates_are_told_apart() -> None:
     assert set(shapes) == set(BUILT)
     alike = dict.fromkeys(("yolact_r101_400", "yolact_r101_700"), "yolact_r101")  # differ in their anchors alone
     alike |= {"yolact_edge_r50": "yolact_r50", "yolact_edge_r101": "yolact_r101"}  # the same network
+    # their files are told apart by the names that the publishers give
+    alike["keypoint_rcnn_r50_fpn.torchvision"] = "keypoint_rcnn_r50_fpn.detectron2"
     assert len(set(shapes.values())) == len(shapes) - len(alike)
     assert all(shapes[name] == shapes[other] for name, other in alike.items())
 
@@ -200,7 +204,7 @@ def test_table_is_json_with_one_row_each() -> None:
     assert len({tuple(r) for r in rows}) == 1
     default = {r["default_of"]: r["name"] for r in rows if r["default_of"]}
     assert all(resolve(bare).name == name for bare, name in default.items())
-    assert len(default) == 2
+    assert len(default) == 3
 
 
 def test_coco_classes() -> None:
