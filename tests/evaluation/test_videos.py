@@ -93,7 +93,7 @@ def test_metrics_of_videos_are_the_default_where_there_are_tracks(data: Dataset,
 
 def test_a_model_without_masks_says_that_tracks_were_not_measured(data: Dataset) -> None:
     torch.manual_seed(0)
-    config = rcnn.tiny_variants()["detectron2_boxes"].with_classes(2)
+    config = replace(rcnn.tiny_variants()["detectron2_boxes"], num_classes=2)
     evaluation = evaluate(Predictor(build(config), data.classes, name="boxes"), data, progress=False)
     assert list(evaluation.results) == ["coco"]
     assert any("were not measured" in note for note in evaluation.notes)
