@@ -44,6 +44,7 @@ def convert(
         bool | None,
         typer.Option("--copy-images/--no-copy-images", help="Copy the images.  [default: yes for a folder]"),
     ] = None,
+    copy_pictures: Annotated[bool | None, typer.Option("--pictures/--no-pictures", hidden=True)] = None,  # the old name
     segmentation: Annotated[
         str | None,
         typer.Option(
@@ -63,6 +64,7 @@ def convert(
     from maskwright.errors import DataError, MaskwrightError
 
     formats.find(to)  # before anything is read
+    copy_images = copy_pictures if copy_images is None else copy_images
     if unpack:
         typer.echo(f"Images unpacked: {len(labelme.unpack(source))}")
     dataset = formats.load(source, images, data_format)

@@ -46,6 +46,7 @@ def check(
     no_images: Annotated[
         bool, typer.Option("--no-images", help="Do not open the images: check the annotations alone.")
     ] = False,
+    no_pictures: Annotated[bool, typer.Option("--no-pictures", hidden=True)] = False,  # what --no-images was called
     examples: Annotated[int, typer.Option(min=0, metavar="N", help="Examples shown for each fault.")] = 3,
     debug: Debug = False,
 ) -> None:
@@ -58,7 +59,7 @@ def check(
     check_places({"--json": json_file}, overwrite)
     with progress("check") as advance:
         options = CheckOptions(
-            format=data_format, val=val, val_images=val_images, files=not no_images, progress=advance
+            format=data_format, val=val, val_images=val_images, files=not (no_images or no_pictures), progress=advance
         )
         made = None if fix is None else repair(source, fix, images, drop=drop, **options)
         report = find_faults(source, images, **options) if made is None else made.before

@@ -44,9 +44,11 @@ def dump(path: Path, *rows: dict[str, Any], images: list[dict[str, Any]] | None 
 # ---- COCO: fields of other tools ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [1, True, 1.0, "1"])
-def test_regions_to_ignore_are_crowds(tmp_path: Path, value: Any) -> None:
-    data = coco.load(dump(tmp_path / "a.json", row(), row(2, ignore=value), row(3, ignore=0)))
+@pytest.mark.parametrize("value", [1, True, 1.0, "1", "true", "True"])
+@pytest.mark.parametrize("attribute", [False, True])
+def test_regions_to_ignore_are_crowds(tmp_path: Path, value: Any, attribute: bool) -> None:
+    own = {"attributes": {"ignore": value}} if attribute else {"ignore": value}
+    data = coco.load(dump(tmp_path / "a.json", row(), row(2, **own), row(3, ignore=0)))
     assert [a.crowd for a in data.of(0)] == [False, True, False]
     assert any('"ignore": 1: 1 (ids 2); read as crowd regions' in note for note in data.notes)
     counts = {f.fault for f in check(tmp_path / "a.json", files=False).findings}

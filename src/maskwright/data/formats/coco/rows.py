@@ -331,8 +331,11 @@ class AnnotationReader:
 
 
 def is_ignored(row: Row) -> bool:
-    """Whether an annotation is a region to ignore ("ignore": 1 of VisDrone, CrowdHuman and WIDER as COCO)."""
-    return row.get("ignore") in (1, "1")
+    """Whether an annotation is a region to ignore ("ignore": 1 of VisDrone, CrowdHuman and WIDER as COCO, or an
+    attribute of this name)."""
+    attributes = row.get("attributes")
+    values = (row.get("ignore"), attributes.get("ignore") if isinstance(attributes, dict) else None)
+    return any(str(value).lower() in ("1", "1.0", "true", "yes") for value in values)
 
 
 def _rotation(row: Row) -> float:

@@ -6,12 +6,12 @@ Roboflow) write the edges in continuous pixels. The name of the database, which 
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path, PureWindowsPath
 from xml.etree.ElementTree import Element
 
-from maskwright.data.dataset import Dataset, ImageRecord
+from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.formats.shared.fields import Box, Faults, Record, noted, short
 from maskwright.data.formats.shared.image_files import size_of
 from maskwright.data.formats.shared.outlines import FileObject, collect
@@ -84,7 +84,11 @@ def load(place: Path, base: Path, root: Path, known: Names, faults: Faults = Non
 
     found = filter(None, (stated(k, name) for k, name in enumerate(names)))
     records, rows = collect(found, faults)
-    notes = [*_notes(known, classes, counts), *several([name for name in names if name in twice], "Main")]
+    notes = [
+        *_notes(known, classes, counts),
+        *difficult(rows),
+        *several([name for name in names if name in twice], "Main"),
+    ]
     return Dataset(Classes(classes), records, rows, root, place, tuple(notes))
 
 
@@ -153,6 +157,13 @@ def _used(folder: Path, files: Iterable[str], faults: Faults) -> tuple[str, ...]
     if not names:
         raise DataError(f"{folder}: no object in any file, so no class. Name the classes in class_names.txt.")
     return CHALLENGE if set(names) <= set(CHALLENGE) else tuple(names)
+
+
+def difficult(rows: Mapping[int, Sequence[Annotation]]) -> list[str]:
+    """A note that counts the objects that are marked so."""
+    count = sum(row.extra.get("difficult") == "1" for own in rows.values() for row in own)
+    left_out = "which the measure of the VOC challenge leaves out; they are objects as the others here"
+    return [f"{counted(count, 'object')} marked as difficult, {left_out}."] if count else []
 
 
 def _notes(known: Names, classes: Sequence[str], counts: Counter[str]) -> list[str]:

@@ -114,7 +114,11 @@ def load(place: Path, images: Path | None = None, faults: Faults = None) -> Data
         return None  # an image whose objects are not known is no background
 
     records, rows = collect(filter(None, (stated(k, name) for k, name in enumerate(names))), faults)
-    notes = [*reader.notes(), *several([name for name in names if name in twice], "Segmentation")]
+    notes = [
+        *reader.notes(),
+        *boxes.difficult(rows),
+        *several([name for name in names if name in twice], "Segmentation"),
+    ]
     unmasked = len(files.keys() - names.keys())
     if unmasked and not place.is_file():
         notes.append(f"{unmasked} images in {root} have no mask and are not read.")
