@@ -97,14 +97,8 @@ KNOWN = Known(CANDIDATES, zoo.known().names, zoo.known().class_rows)
         ("mask_rcnn_R_50_FPN_3x", r"The file fits: mask\.detectron2\.$"),
         ("tv_maskrcnn_resnet50_fpn", r"The file fits: mask\.torchvision\.$"),
         ("tv_maskrcnn_resnet50_fpn_v2", r"The file fits: mask_v2\.$"),
-        (
-            "panoptic_fpn_R_50_3x",
-            r"has besides sem_seg_head\.p2\.0\.weight and 22 more in sem_seg_head.*Nearest is mask\.detectron2: 93%",
-        ),
-        (
-            "keypoint_rcnn_R_50_FPN_3x",
-            r"has besides roi_heads\.keypoint_head.*and 17 more.*Nearest is faster\.detectron2",
-        ),
+        ("panoptic_fpn_R_50_3x", r"and 23 others.*Nearest is mask\.detectron2: 93%"),
+        ("keypoint_rcnn_R_50_FPN_3x", r"keypoint_head\.conv\.0\.0.*and 17 more.*Nearest is faster\.detectron2"),
     ],
 )
 def test_the_error_says_which_model_the_file_fits(shared: Path, folder: str, hint: str) -> None:
