@@ -32,6 +32,9 @@ from maskwright.ops.losses import Term
 from maskwright.ops.nms import uncovered
 from maskwright.types import BoxMasks, HeatMaps, Inputs, Limits, RawDetections, Semantic, Target
 
+LOOKED_AT = 256
+"""Boxes at once of those that were passed over: the first that is free ends the search."""
+
 
 @dataclass(frozen=True, eq=False)
 class RCNNTrace:
@@ -160,11 +163,17 @@ class RCNN(Model[RCNNConfig]):
         return RCNNTrace(features, proposals, scores, deltas, found, masks, keypoints, semantic)
 
     def _left_out(self, proposals: Proposals, found: Detections) -> Tensor | None:
-        """(B,) see `RawDetections`: the probability of the likeliest object that was passed over."""
+        """(B,) see `RawDetections`: the probability of the likeliest object that was passed over, for which neither a
+        proposal nor a detection stands."""
         best = []
-        for (over, scores), boxes, alive in zip(proposals.passed_over, found.boxes, found.alive, strict=False):
-            free = uncovered(over, boxes[alive].to(over), self.config.roi.nms)
-            best.append(torch.where(free, scores, 0.0).amax() if len(over) else scores.new_zeros(()))
+        for i, (over, scores) in enumerate(proposals.passed_over):
+            kept, shown, most = proposals.of(i).to(over), found.boxes[i][found.alive[i]].to(over), scores.new_zeros(())
+            for boxes, likely in zip(over.split(LOOKED_AT), scores.split(LOOKED_AT), strict=True):  # best first
+                free = uncovered(boxes, shown, self.config.roi.nms) & uncovered(boxes, kept, self.config.rpn.nms)
+                if free.any():
+                    most = likely[free][0]
+                    break
+            best.append(most)
         return torch.stack(best) if best else None
 
     def terms(self, inputs: Inputs, targets: Sequence[Target], generator: Draws = None) -> dict[str, Term]:

@@ -19,7 +19,7 @@ from maskwright.ops import anchors as anchor_ops
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import losses, matching
 from maskwright.ops.losses import Term
-from maskwright.ops.nms import nms_by_level, uncovered
+from maskwright.ops.nms import nms_by_level
 from maskwright.ops.rows import exporting
 from maskwright.types import Inputs, Size, Target
 
@@ -32,8 +32,8 @@ class Proposals:
     """Boxes that may hold an object, best first.
 
     boxes (B, P, 4), clipped to the image; scores (B, P): logits or probabilities, what they are ranked by; alive (B, P)
-    bool: dead rows come last and are zero. passed_over: for each image boxes (R, 4) that the limits on proposals left
-    out though they are more likely an object than not, and that no proposal stands for, with their probabilities (R,).
+    bool: dead rows come last and are zero. passed_over: for each image boxes (R, 4) that the limits on proposals may
+    have left out though they are more likely an object than not, best first, with their probabilities (R,).
     """
 
     boxes: Tensor
@@ -131,8 +131,8 @@ class RPN(nn.Module):
             logits.append(top)
         every, score = torch.cat(boxes), torch.cat(logits).sigmoid()
         good = box_ops.sides_at_least(every, c.min_side) & torch.isfinite(every).all(1)
-        free = good & uncovered(every, kept, c.nms)
-        return every[free], score[free]
+        order = score[good].argsort(descending=True)
+        return every[good][order], score[good][order]
 
     def learn(
         self,
