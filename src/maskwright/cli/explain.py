@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from maskwright.cli.app import app
-from maskwright.cli.options import Debug, MaxInstances, joined, loader, mask_options, say
+from maskwright.cli.options import Debug, MaxInstances, Score, joined, loader, mask_options, say
 from maskwright.errors import ConfigError
 
 
@@ -39,9 +39,7 @@ def explain(
             help="What to write, a new file: .png, .jpg, or .html, a page in one file.  [default: NAME_explained.png]",
         ),
     ] = None,
-    score: Annotated[
-        float | None, typer.Option(min=0, max=1, metavar="0..1", help="Lowest score to keep.  [default: the model's]")
-    ] = None,
+    score: Score = None,
     max_instances: MaxInstances = None,
     debug: Debug = False,
 ) -> None:

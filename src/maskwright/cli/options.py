@@ -127,6 +127,12 @@ LargestComponent = Annotated[
         show_default=False,
     ),
 ]
+Score = Annotated[
+    float | None, typer.Option(min=0, max=1, metavar="0..1", help="Lowest score to keep.  [default: the model's]")
+]
+OnlyClasses = Annotated[
+    str | None, typer.Option("--classes", metavar="NAME,...", help="Keep only these classes.  [default: all]")
+]
 MaxInstances = Annotated[
     int | None,
     typer.Option(

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from maskwright.cli.app import app
-from maskwright.cli.options import Colour, Debug, MaxInstances, joined, loader, mask_options, names, progress, say
+from maskwright.cli.options import (
+    Colour,
+    Debug,
+    MaxInstances,
+    OnlyClasses,
+    Score,
+    joined,
+    loader,
+    mask_options,
+    names,
+    progress,
+    say,
+)
 
 if TYPE_CHECKING:
     from maskwright.prediction.batch import Done, Failed
@@ -43,12 +55,8 @@ def predict(
             "(16-bit PNG), csv (measurements), coco (results). Joined by commas, or given again.",
         ),
     ] = ["overlay,json"],  # noqa: B006
-    score: Annotated[
-        float | None, typer.Option(min=0, max=1, metavar="0..1", help="Lowest score to keep.  [default: the model's]")
-    ] = None,
-    only: Annotated[
-        str | None, typer.Option("--classes", metavar="NAME,...", help="Keep only these classes.  [default: all]")
-    ] = None,
+    score: Score = None,
+    only: OnlyClasses = None,
     max_instances: MaxInstances = None,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Images that are computed together.")] = 1,
     max_pixels: Annotated[

@@ -11,6 +11,8 @@ from maskwright.cli.options import (
     Colour,
     Debug,
     MaxInstances,
+    OnlyClasses,
+    Score,
     frame_progress,
     joined,
     loader,
@@ -62,12 +64,8 @@ def track(
             "PNGs), ctc (Cell Tracking Challenge). Joined by commas, or given again.",
         ),
     ] = ["jsonl,csv,overlay"],  # noqa: B006
-    score: Annotated[
-        float | None, typer.Option(min=0, max=1, metavar="0..1", help="Lowest score to keep.  [default: the model's]")
-    ] = None,
-    only: Annotated[
-        str | None, typer.Option("--classes", metavar="NAME,...", help="Keep only these classes.  [default: all]")
-    ] = None,
+    score: Score = None,
+    only: OnlyClasses = None,
     max_instances: MaxInstances = None,
     every: Annotated[int, typer.Option(min=1, metavar="N", help="Take every N-th frame.")] = 1,
     start: Annotated[

@@ -41,7 +41,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One row of the per-class table. objects: annotated, crowds not counted. found: detections."""
+    """One row of the per-class table. objects: annotated, crowds not counted. found: detections, or tracks."""
 
     name: str
     objects: int

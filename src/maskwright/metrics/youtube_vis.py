@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from maskwright.data.dataset import Dataset
 from maskwright.data.stats import room
 from maskwright.errors import DataError
+from maskwright.metrics.coco_result import ClassScore
 from maskwright.metrics.metric import GroundTruth, MetricOptions, Section, measured, shown
 from maskwright.metrics.videos import TrackedObjects, VideoMetric, true_tracks
 from maskwright.ops import masks as mask_ops
@@ -97,19 +98,6 @@ class _Matched:
     objects: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class TrackClassScore:
-    """One row of the per-class table. objects, found: tracks."""
-
-    name: str
-    objects: int
-    found: int
-    ap: float
-    ap50: float
-    ap75: float
-    ar: float
-
-
 @dataclass(frozen=True, eq=False)
 class YoutubeVisResult:
     """stats: (12,) in the order of `STATS`, with the best `limit` tracks of each video and class (AR1, AR10 with as
@@ -117,7 +105,7 @@ class YoutubeVisResult:
     """
 
     stats: Array
-    per_class: tuple[TrackClassScore, ...]
+    per_class: tuple[ClassScore, ...]
     videos: int
     notes: tuple[str, ...] = ()
     limit: int = LIMIT
@@ -275,7 +263,7 @@ class YoutubeVisMetric(VideoMetric):
         rows = []
         for name, kept, own, reached in zip(self.classes, sets, precision[:, 0], recall[:, 0], strict=True):
             objects, found = sum(int(m.objects[0]) for m in kept), sum(len(m.scores) for m in kept)
-            rows.append(TrackClassScore(name, objects, found, *map(_mean, (own, own[0], own[5], reached))))
+            rows.append(ClassScore(name, objects, found, *map(_mean, (own, own[0], own[5], reached))))
         if limit == LIMIT:
             return YoutubeVisResult(np.array(stats), tuple(rows), self._videos)
         note = f"The best {limit} tracks of a video and class count (max_detections), by the official rule {LIMIT}."

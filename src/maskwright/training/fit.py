@@ -33,6 +33,7 @@ Evaluate = Callable[[AnyModel, Dataset], Mapping[str, float]]
 PROBE, LEAST, EVALUATIONS = 2, 8, 5
 """With max_minutes: images that are timed first, fewest images that are measured, evaluations that can be afforded."""
 
+
 SaveWeights = Callable[[AnyModel, Path, Mapping[str, float]], object]
 """Writes a model that predicts; the numbers are its latest evaluation."""
 
@@ -167,10 +168,11 @@ def evaluated(position: Position, metrics: Mapping[str, float]) -> str:
     return f"{at}: {found}; {best}"
 
 
-def affordable(run: Run, data: Dataset, evaluate: Evaluate) -> Dataset:
+def affordable(run: Run, data: Dataset, evaluate: Evaluate, say: Callable[[str], None]) -> Dataset:
     """The images to measure on: all, or with max_minutes as many that an evaluation takes a small share of it.
 
     They are spread evenly over the data. How many, is found by timing two of them, and kept in the run's position.
+    say: is told where they are not all.
     """
     position, minutes = run.position, run.length.max_minutes
     if minutes is None or not data:
@@ -189,7 +191,13 @@ def affordable(run: Run, data: Dataset, evaluate: Evaluate) -> Dataset:
         position.images, each = run.team.from_first(timed)
         run.train_mode()
         position.cost = each * position.images
-    return _spread(data, position.images)
+    few = _spread(data, position.images)
+    if len(few) < len(data):
+        say(
+            f"Evaluations measure {len(few)} of the {len(data)} images, so that they take a fifth of the time at most; "
+            "the report measures all."
+        )
+    return few
 
 
 def _spread(data: Dataset, count: int) -> Dataset:
@@ -245,7 +253,7 @@ def fit(
         if on_start is not None and run.team.first:
             on_start()
 
-        measured = affordable(run, val_data, evaluate) if evaluate is not None and val_data else None
+        measured = affordable(run, val_data, evaluate, bar.say) if evaluate is not None and val_data else None
 
         def save_and_validate() -> None:
             run.save_state()  # before the evaluation, which may take long
@@ -254,11 +262,6 @@ def fit(
                 bar.say(evaluated(run.position, history.metrics[-1]))
             run.position.due = False
 
-        if measured is not None and val_data is not None and len(measured) < len(val_data):
-            bar.say(
-                f"Evaluations measure {len(measured)} of the {len(val_data)} images, so that they take a fifth of the "
-                "time at most; the report measures all."
-            )
         if run.position.due or (measure_first and not run.position.iteration):  # due: stopped before its evaluation
             save_and_validate()
         pace = Pace(run)
