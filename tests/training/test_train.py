@@ -553,17 +553,21 @@ def test_a_slow_evaluation_measures_some_of_the_images(data: Dataset, tmp_path: 
         return {"AP": 0.5}
 
     run = Run(make_model(), data, Resolved.of(settings))
-    part = affordable(run, many, slow)
+    said: list[str] = []
+    part = affordable(run, many, slow, said.append)
+    assert f"Evaluations measure {len(part)} of the {len(many)} images" in said[0]
     assert asked == [2, 2]
     assert 8 <= len(part) < 160
     assert run.position.images == len(part)
     assert [r.id for r in part.images][:2] == [0, 160 // len(part)]
-    again = affordable(run, many, slow)
+    again = affordable(run, many, slow, said.append)
     assert asked == [2, 2]
     assert [r.id for r in again.images] == [r.id for r in part.images]
     run.position.images = 0
     run.length = replace(run.length, epochs=1, max_minutes=None)
-    assert affordable(run, many, slow) is many
+    said.clear()
+    assert affordable(run, many, slow, said.append) is many
+    assert not said
 
 
 def test_the_start_is_measured_first_and_the_best_is_never_worse(data: Dataset, tmp_path: Path) -> None:
