@@ -47,7 +47,7 @@ from maskwright.weights.load import load_file
 
 def peer(short_edge: int) -> torch.nn.Module:
     """torchvision's model with generated weights, built as for its COCO weights: frozen norms with eps 0."""
-    model = torchvision.models.detection.maskrcnn_resnet50_fpn(
+    model: torch.nn.Module = torchvision.models.detection.maskrcnn_resnet50_fpn(
         weights=None, weights_backbone=None, min_size=short_edge, norm_layer=lambda n: FrozenBatchNorm2d(n, eps=0.0)
     )
     spec = [(name, list(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in model.state_dict().items()]
@@ -94,7 +94,8 @@ def one_by_one(
     with timer.stage("box head"):
         classes, offsets = box.predictor(box.head(pooled))
     with timer.stage("select, NMS"):
-        live = Proposals(*(value[:, : len(boxes)] for value in (proposals.boxes, proposals.scores, proposals.alive)))
+        count = len(boxes)
+        live = Proposals(proposals.boxes[:, :count], proposals.scores[:, :count], proposals.alive[:, :count])
         found = box.detect(classes.float().softmax(dim=1)[None], offsets[None], live, inputs.sizes, limits)
     with timer.stage("mask RoIAlign"):
         boxes, labels = found.boxes[found.alive], found.labels[found.alive]

@@ -10,6 +10,7 @@ the left and annotations on the right.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from benchmarks.measure import best
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
 from maskwright.draw import overlay
-from maskwright.evaluation.evaluate import evaluate
+from maskwright.evaluation.evaluate import Evaluation, evaluate
 from maskwright.media import write_image
 from maskwright.metrics.nuclei import NucleiResult
 
@@ -54,13 +55,25 @@ def print_nuclei(results: dict[str, NucleiResult]) -> None:
         print(f"{kind:<20}{result.score_threshold:8.2f}" + "".join(f"{f'{a:.3f} / {b:.3f}':>15}" for a, b in pairs))
 
 
+def masks_of(predictor: maskwright.Predictor, image: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+    """What is timed: the masks of an image, drawn."""
+    return predictor.predict(image).masks
+
+
+def nuclei_result(evaluation: Evaluation) -> NucleiResult:
+    """The part of an evaluation that the nuclei metric gave."""
+    result = evaluation.results["nuclei"]
+    assert isinstance(result, NucleiResult)
+    return result
+
+
 def print_times(
     names: tuple[str, str], predictors: tuple[maskwright.Predictor, ...], parts: dict[str, Dataset]
 ) -> None:
     """Print for each kind the seconds of both models, with the better of two runs for each image."""
     for kind, part in parts.items():
         images = [part.image(i) for i in range(len(part))]
-        seconds = [[best(lambda m=m, p=p: m.predict(p).masks, 2) for m in predictors] for p in images]
+        seconds = [[best(partial(masks_of, m, p), 2) for m in predictors] for p in images]
         theirs, ours = (sum(column) for column in zip(*seconds, strict=True))
         print(f"{kind:<20}{names[0]} {theirs:.1f} s, {names[1]} {ours:.1f} s: {theirs / ours:.2f} times faster")
 
@@ -125,10 +138,10 @@ def main() -> None:
         count = sum(row.objects for row in masks.per_class)
         figures = f"{masks['AP']:9.3f}{masks['AP50']:7.3f}{masks['AP75']:7.3f}{boxes['AP']:8.3f}"
         print(f"{kind:<20}{result.images:>8}{count:>8}{figures}{result.images_per_second:10.2f}")
-    measured = {kind: result.results["nuclei"] for kind, result in results.items()}
+    measured = {kind: nuclei_result(result) for kind, result in results.items()}
     print_nuclei(measured)
     if arguments.best_threshold:
-        print_nuclei({kind: result.best for kind, result in measured.items()})
+        print_nuclei({kind: result.best for kind, result in measured.items() if result.best is not None})
     if arguments.against:
         names = (arguments.against, arguments.model)
         print_times(names, (maskwright.load(arguments.against), predictor), by_kind(held_out))

@@ -30,8 +30,9 @@ def pack(best: Path, model: str, place: Path) -> None:
     Prototype masks keep only their largest component: the others are mostly strips of neighbours.
     """
     file, predictor = read(best), load(best)
-    assert file.header is not None
     network, score = predictor.model, settings.read(recipe(model)).network.score_threshold
+    assert file.header is not None
+    assert score is not None
     output = replace(network.config.output, largest_component=PrototypeMasks in network.config.parts)
     config = replace(network.config, output=replace(output, score_threshold=score))
     header = {

@@ -152,7 +152,7 @@ def nuclei_data(folder: Path, frames: int) -> Dataset:
             record = ImageRecord(frames * v + t + 1, f"{v}/{t:03}.png", masks.size, frame=Frame(Clip(v + 1), t))
             media.write_image(folder / record.file_name, image)
             labels = np.zeros(len(masks), np.int64)
-            truth = Instances(masks.boxes(), np.ones(len(masks)), labels, classes, masks.size, masks)
+            truth = Instances(masks.boxes(), np.ones(len(masks), np.float32), labels, classes, masks.size, masks)
             rows[record] = annotations(truth, record, polygons=False, first_id=1000 * record.id)
     return Dataset(classes, tuple(rows), {record.id: found for record, found in rows.items()}, folder, folder)
 

@@ -103,7 +103,8 @@ def one_by_one(
         priors = model.priors(features, inputs.padded)
         found = model.select(outputs, priors, model.config.limits_for())
     with timer.stage("masks"):
-        raw = YolactTrace(prototypes, inputs.padded, outputs, priors, found, None).raw
+        coefficients = model.coefficients(outputs, found)
+        raw = YolactTrace(prototypes, inputs.padded, outputs, priors, found, coefficients, None).raw
         result = finish(raw, 0, geometry, classes, output)
     with timer.stage("whole bitmaps"):
         assert result.masks is not None

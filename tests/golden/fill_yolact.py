@@ -33,11 +33,10 @@ _SMALL_FAN_IN = 27
 
 def fill_all(spec: Spec) -> dict[str, Tensor]:
     """All tensors of a published file, in its order."""
-    spec = [(name, tuple(shape), kind) for name, shape, kind in spec]
-    shapes = {name: shape for name, shape, _ in spec}
+    shapes = {name: tuple(shape) for name, shape, _ in spec}
     return {
-        name: torch.tensor(_values(name, shape, shapes)).reshape(shape).to(getattr(torch, kind))
-        for name, shape, kind in spec
+        name: torch.tensor(_values(name, shapes[name], shapes)).reshape(shapes[name]).to(getattr(torch, kind))
+        for name, _, kind in spec
     }
 
 

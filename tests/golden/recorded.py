@@ -70,7 +70,8 @@ class Extract:
         self.meta: dict[str, Any] = json.loads(bytes(self.arrays.pop("meta_json")))
 
     def __getitem__(self, key: str) -> NDArray[Any]:
-        return self.arrays[key]
+        array: NDArray[Any] = self.arrays[key]
+        return array
 
     def image(self, key: str) -> NDArray[np.uint8]:
         """The image of variant `key`; fails where scikit-image carries another one under its name."""
@@ -90,7 +91,8 @@ class Archive(Mapping[str, NDArray[Any]]):
 
     def __getitem__(self, key: str) -> NDArray[Any]:
         with np.load(self.path) as arrays:
-            return arrays[key]
+            array: NDArray[Any] = arrays[key]
+            return array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

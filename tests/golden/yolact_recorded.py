@@ -83,7 +83,8 @@ class Recording:
     @cached_property
     def spec(self) -> list[Any]:
         """Names, shapes and types of the published file."""
-        return json.loads((self.folder / "spec.json").read_text())
+        rows: list[Any] = json.loads((self.folder / "spec.json").read_text())
+        return rows
 
     def weights(self) -> dict[str, Tensor]:
         """The filled weights under the publisher's names; fails where NumPy draws other numbers here."""
