@@ -1,8 +1,12 @@
 """Phrases for messages and reports, and texts of others in one line or in a cell of a table."""
 
 import re
+from typing import TYPE_CHECKING
 
 from maskwright.types import InputSpec, Size
+
+if TYPE_CHECKING:
+    import torch
 
 
 def counted(count: int, noun: str, plural: str = "s") -> str:
@@ -16,6 +20,14 @@ def duration(seconds: float) -> str:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def device_name(device: "torch.device") -> str:
+    """Where is computed: `cuda:0 (NVIDIA A100)`, `cpu (2 threads)`."""
+    import torch
+
+    threads = counted(torch.get_num_threads(), "thread")
+    return f"{device} ({torch.cuda.get_device_name(device) if device.type == 'cuda' else threads})"
 
 
 def of_size(size: Size) -> str:

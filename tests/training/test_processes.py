@@ -87,7 +87,7 @@ def test_a_shared_norm_is_torchs_over_all_images(found: list[dict[str, Any]]) ->
 
 
 def test_a_signal_to_one_process_stops_all_at_the_same_step(found: list[dict[str, Any]]) -> None:
-    assert found[0]["stopped"] == found[1]["stopped"] == ["SIGTERM", 4, 1]
+    assert found[0]["stopped"] == found[1]["stopped"] == ["SIGTERM", 3, 0]
 
 
 def test_a_run_goes_on_with_another_number_of_processes(found: list[dict[str, Any]], folder: Path) -> None:

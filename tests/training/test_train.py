@@ -260,14 +260,16 @@ def test_resumed_after_an_epoch_to_the_same_bits(data: Dataset, tmp_path: Path) 
     def stop_after_two(model: Model, _: Dataset) -> dict[str, float]:
         if int(model.layers[1].num_batches_tracked) == 6:
             os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)  # an evaluation that takes long: it is given up
         return {"AP": 0.0}
 
     first = fit(parts, data, data, make_config(tmp_path / "parts"), evaluate=stop_after_two)
-    assert first.stopped == "SIGTERM"
-    assert 6 <= first.iterations < 12
+    assert (first.stopped, first.iterations) == ("SIGTERM", 6)
+    assert [row["iteration"] for row in first.metrics] == [3]
     resumed = make_model()
-    second = fit(resumed, data, data, make_config(tmp_path / "parts", resume=True), evaluate=stop_after_two)
+    second = fit(resumed, data, data, make_config(tmp_path / "parts", resume=True), evaluate=lambda *_: {"AP": 0.0})
     assert second.iterations == 12
+    assert [row["iteration"] for row in second.metrics] == [6, 9, 12]  # what was given up is done first
     assert_same(weights(straight), weights(resumed))
     states = [checkpoint.load(tmp_path / name / "last.state") for name in ("straight", "parts")]
     assert_same(states[0]["ema"]["model"], states[1]["ema"]["model"])
@@ -333,6 +335,30 @@ def test_a_finished_run_resumed_changes_nothing(data: Dataset, tmp_path: Path) -
     history = fit(make_model(), data, None, make_config(tmp_path / "run", resume=True))
     assert history.iterations == 12
     assert_same(before, checkpoint.load(tmp_path / "run" / "last.state")["model"])
+
+
+def test_a_finished_run_can_be_made_longer(data: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = make_config(tmp_path / "run", epochs=2, progress=True)
+    fit(make_model(), data, None, config)
+    assert "Going on" not in capfd.readouterr().err
+    fit(make_model(), data, None, replace(config, resume=True))
+    said = capfd.readouterr().err
+    assert f"Going on with {tmp_path / 'run'} after iteration 6 (epoch 2, 1 s)" in said
+    assert "It is at its end already: more epochs or minutes (in all) let it go on" in said
+    history = fit(make_model(), data, None, replace(config, resume=True, epochs=3))
+    said = capfd.readouterr().err
+    assert (history.iterations, len(history.losses)) == (9, 3)
+    assert "Its length was changed: length.epochs: 2 -> 3." in said
+    assert "at its end" not in said
+
+
+def test_a_run_without_a_saved_step_says_that_it_begins(
+    data: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fit(make_model(), data, None, make_config(tmp_path / "run", epochs=1, resume=True, progress=True))
+    said = capfd.readouterr().err
+    assert "Computing on cpu (" in said
+    assert f"No step of {tmp_path / 'run'} was saved: it begins anew" in said
 
 
 def test_a_state_of_the_version_without_sections_goes_on(data: Dataset, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def lesson_model(style: str) -> AnyModel:
 
 
 def stop_after_first_epoch(model: AnyModel, data: Dataset) -> dict[str, float]:
+    """The evaluation is given up."""
     os.kill(os.getpid(), signal.SIGTERM)
     return {"AP": 0.0}
 

@@ -227,17 +227,12 @@ def loader(
             precision=precision,
         )
         if device == "auto" and predictor.device.type == "cuda":
-            say(f"computing on {gpu_name(predictor.device)}; --device cpu uses the processor")
+            from maskwright.wording import device_name
+
+            say(f"computing on {device_name(predictor.device)}; --device cpu uses the processor")
         return predictor
 
     return run
-
-
-def gpu_name(device: Any) -> str:
-    """The name of a CUDA device and the product: `cuda:0 (NVIDIA A100)`."""
-    import torch
-
-    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def mask_options(

@@ -25,7 +25,7 @@ from maskwright.predictor.predictor import Predictor
 from maskwright.report import charts, page
 from maskwright.report.charts import Series
 from maskwright.report.page import Column, Html
-from maskwright.wording import counted, of_input
+from maskwright.wording import device_name, of_input
 
 Facts = Sequence[tuple[str, object]]
 
@@ -235,10 +235,7 @@ def _about(evaluation: Evaluation, dataset: Dataset, model: Facts, device: Facts
 
 
 def _device(predictor: Predictor) -> Facts:
-    device = predictor.device
-    threads = f"{device}, {counted(torch.get_num_threads(), 'thread')}"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else threads
-    return [("device", name), ("precision", predictor.precision)]
+    return [("device", device_name(predictor.device)), ("precision", predictor.precision)]
 
 
 def _notes(evaluation: Evaluation) -> list[str]:

@@ -25,7 +25,7 @@ from maskwright.training.position import MEASURING, Position
 from maskwright.training.processes import is_first, saved
 from maskwright.training.resolved import Resolved
 from maskwright.training.run import STATE, Pace, Run
-from maskwright.training.watch import Log, StopRequest, TrainingBar
+from maskwright.training.watch import Log, Stopped, StopRequest, TrainingBar
 
 Evaluate = Callable[[AnyModel, Dataset], Mapping[str, float]]
 """Measures a model on a data set; the FIRST value decides which weights are best (higher is better)."""
@@ -134,21 +134,31 @@ def update(run: Run, group: Sequence[Batch]) -> float:
     return 0.0 if overflow else norm
 
 
-def validate(run: Run, data: Dataset, evaluate: Evaluate, save: SaveWeights | None) -> dict[str, float]:
+def validate(
+    run: Run, data: Dataset, evaluate: Evaluate, save: SaveWeights | None, stop: StopRequest
+) -> dict[str, float]:
     """Measure the model as it is now; where it is the best so far, save it as best.safetensors.
 
-    The first process does both, the others wait for the numbers.
+    The first process does both, the others wait for the numbers. Raises Stopped, in all, where a signal came: an
+    evaluation may take long, so it is given up, and due when the run is resumed.
     """
 
-    def measure() -> tuple[dict[str, float], float]:
+    def measure() -> tuple[dict[str, float] | None, float]:
         start = time.perf_counter()
         run.evaluated.eval()
-        found = {name: float(value) for name, value in evaluate(run.evaluated, data).items()}
+        try:
+            with stop.at_once():
+                found = {name: float(value) for name, value in evaluate(run.evaluated, data).items()}
+        except Stopped:
+            return None, time.perf_counter() - start
         return found, time.perf_counter() - start
 
     metrics, seconds = run.team.from_first(measure)
-    run.position.took(seconds)
     run.train_mode()
+    if metrics is None:
+        run.position.due = True
+        raise Stopped
+    run.position.took(seconds)
     if not metrics:
         raise TrainingError("The evaluation returned no number, so the best weights cannot be chosen.")
     best = run.position.measured(next(iter(metrics.values())), run.length)
@@ -250,6 +260,7 @@ def fit(
         output = settings.run
         log = stack.enter_context(Log(folder, run.position, output.log_every, tensorboard=output.tensorboard))
         bar = stack.enter_context(TrainingBar(output.progress and run.team.first))
+        bar.say(run.begins())
         if on_start is not None and run.team.first:
             on_start()
 
@@ -258,33 +269,36 @@ def fit(
         def save_and_validate() -> None:
             run.save_state()  # before the evaluation, which may take long
             if evaluate is not None and measured and run.position.validated != run.position.iteration:
-                history.metrics.append(log.metrics(run.position, validate(run, measured, evaluate, save)))
+                history.metrics.append(log.metrics(run.position, validate(run, measured, evaluate, save, stop)))
                 bar.say(evaluated(run.position, history.metrics[-1]))
             run.position.due = False
 
-        if run.position.due or (measure_first and not run.position.iteration):  # due: stopped before its evaluation
-            save_and_validate()
-        pace = Pace(run)
-        for group, waited in run.groups():
-            losses = train_step(run, group)
-            run.position.advance(len(group), len(run.batches), run.length)
-            ending, progress = run.ending(stop.name), run.progress()
-            history.losses += log.step(run.position, losses, sum(map(len, group)), waited, last=progress >= 1)
-            bar.show(run.position, losses, progress, log.rate)
-            if told := pace.told():
-                bar.say(told)
-            if ending:
-                history.stopped = ending
-                break
-            if run.position.wants_evaluation(run.length):
+        try:
+            if run.position.due or (measure_first and not run.position.iteration):  # due: stopped before its evaluation
                 save_and_validate()
-            run.position.due = False
-            if run.state_is_old():
-                run.save_state()
-        if history.stopped in ("finished", "time"):
-            history.losses += log.rest(run.position)  # the steps since the last row
-            save_and_validate()
-            history.stopped = "no progress" if run.position.stalled(run.length) else history.stopped
+            pace = Pace(run)
+            for group, waited in run.groups():
+                losses = train_step(run, group)
+                run.position.advance(len(group), len(run.batches), run.length)
+                ending, progress = run.ending(stop.name), run.progress()
+                history.losses += log.step(run.position, losses, sum(map(len, group)), waited, last=progress >= 1)
+                bar.show(run.position, losses, progress, log.rate)
+                if told := pace.told():
+                    bar.say(told)
+                if ending:
+                    history.stopped = ending
+                    break
+                if run.position.wants_evaluation(run.length):
+                    save_and_validate()
+                run.position.due = False
+                if run.state_is_old():
+                    run.save_state()
+            if history.stopped in ("finished", "time"):
+                history.losses += log.rest(run.position)  # the steps since the last row
+                save_and_validate()
+                history.stopped = "no progress" if run.position.stalled(run.length) else history.stopped
+        except Stopped:
+            history.stopped = run.ending(stop.name) or history.stopped
         run.save_state()
         if save is not None and run.team.first:
             save(run.evaluated, run.out / "last.safetensors", history.metrics[-1] if history.metrics else {})

@@ -23,6 +23,9 @@ FREE_ON_RESUME = frozenset(
 )
 """Settings that may differ when a run is resumed; the others decide the weights."""
 
+LENGTH_ON_RESUME = frozenset(PATHS[name] for name in ("epochs", "max_minutes"))
+"""Settings that decide the weights and may differ all the same, which is told: a run can be made longer."""
+
 
 class Resolved(TrainConfig):
     """A `TrainConfig` in which every setting has a value; what is UNSET gets its fallback.

@@ -24,8 +24,8 @@ from maskwright.training.compute import accelerator
 from maskwright.training.learning import build_optimizer
 from maskwright.training.position import MEASURING, Position
 from maskwright.training.processes import Team
-from maskwright.training.resolved import Resolved, fingerprint, upgraded
-from maskwright.wording import duration
+from maskwright.training.resolved import LENGTH_ON_RESUME, Resolved, fingerprint, upgraded
+from maskwright.wording import device_name, duration
 
 STATE = "last.state"
 
@@ -52,6 +52,7 @@ class Run:
         self.team.same_weights(self.model)
         self.ema = None if self.learning.ema is None else Ema(self.model, self.learning.ema)
         self.fingerprint = fingerprint(settings, data)
+        self.new_length: list[str] = []
         self.position = self._resume()
         self._began = time.perf_counter() - self.position.seconds
         self._saved = time.perf_counter()
@@ -75,13 +76,38 @@ class Run:
             )
         state = checkpoint.load(path)
         then, now = upgraded(json.loads(state["facts"])), self.fingerprint
-        names = sorted(set(then) | set(now))
-        if changed := [f"{n}: {then.get(n)} -> {now.get(n)}" for n in names if then.get(n) != now.get(n)]:
+        names = sorted(n for n in set(then) | set(now) if then.get(n) != now.get(n))
+        differs = {n: f"{n}: {then.get(n)} -> {now.get(n)}" for n in names}
+        self.new_length = [differs.pop(n) for n in names if n in LENGTH_ON_RESUME]
+        if differs:
             raise ConfigError(
-                f"{path} cannot be resumed, the run was started otherwise. {'; '.join(changed)}. Resume it as it was, "
-                f"or begin a new run with its weights: weights {path.with_name('last.safetensors')} and another `out`."
+                f"{path} cannot be resumed, the run was started otherwise. {'; '.join(differs.values())}. Resume it as "
+                f"it was, or begin a new run with its weights: weights {path.with_name('last.safetensors')} and "
+                f"another `out`."
             )
         return state
+
+    def begins(self) -> str:
+        """Lines for people before the first step: where it computes, and where a resumed run goes on."""
+        lines = [f"Computing on {device_name(self.accelerator.device)}, {self.settings.compute.precision}"]
+        at = self.position
+        if not self.settings.run.resume:
+            return lines[0]
+        if not at.iteration:
+            return f"{lines[0]}\nNo step of {self.out} was saved: it begins anew"
+        best = "" if at.best is None else f", best {at.best:.3f} at iteration {at.best_iteration}"
+        took = duration(at.seconds)
+        lines.append(f"Going on with {self.out} after iteration {at.iteration} (epoch {at.epoch}, {took}{best})")
+        if self.new_length:
+            lines.append(
+                f"Its length was changed: {'; '.join(self.new_length)}. The learning rate follows the new length, so "
+                f"the weights will not be those of a run that had it from the start"
+            )
+        if at.stalled(self.length):
+            lines.append("It ended without progress: a larger patience lets it go on")
+        elif self.progress() >= 1:
+            lines.append("It is at its end already: more epochs or minutes (in all) let it go on")
+        return "\n".join(lines)
 
     @property
     def evaluated(self) -> AnyModel:

@@ -99,7 +99,8 @@ def train(config: TrainConfig, model: AnyModel | None = None) -> Path:
             tell(moved.report())
 
     def on_start() -> None:
-        if not (out / STATE).exists():
+        begun = (out / STATE).exists() and (out / SETTINGS).exists()
+        if not begun or Resolved.of(files.read(out / SETTINGS)).length != settings.length:  # made longer on resuming
             files.write(out / SETTINGS, settings, over=True)
 
     def save(trained: AnyModel, path: Path, metrics: Mapping[str, float]) -> None:

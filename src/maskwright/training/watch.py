@@ -7,8 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -38,9 +38,14 @@ class RunSettings(Section):
     progress: bool = True
 
 
+class Stopped(Exception):
+    """A signal came inside `StopRequest.at_once`."""
+
+
 class StopRequest:
     """Turns SIGTERM and the first Ctrl-C into a request that the loop reads; a second Ctrl-C interrupts at once.
 
+    Inside `at_once`, for work that may be given up, the first signal raises Stopped instead of waiting.
     name: the signal that came, or None. heeded: whether the loop has begun; until then signals do what they did before.
     Outside the main thread signals cannot be caught, and nothing is changed.
 
@@ -50,7 +55,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.name: str | None = None
-        self.heeded = False
+        self.heeded = self._at_once = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -63,6 +68,17 @@ class StopRequest:
         for which, handler in self._before.items():
             signal.signal(which, self._pass_over if failing and which == signal.SIGTERM else handler)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, a signal raises Stopped, also one that came before. Only in the main thread, where signals arrive."""
+        if self.name is not None:
+            raise Stopped
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
     def _note(self, number: int, frame: object) -> None:
         if not self.heeded:
             self._pass_over(number, frame)
@@ -73,6 +89,9 @@ class StopRequest:
             if self.name is None:  # not print: the signal may have come while something was printed
                 os.write(2, b"\nStopping after this step, with everything saved. Ctrl-C again stops at once.\n")
             self.name = signal.Signals(number).name
+            if self._at_once:
+                self._at_once = False
+                raise Stopped
 
     def _pass_over(self, number: int, frame: object) -> None:
         signal.signal(number, self._before[number])
