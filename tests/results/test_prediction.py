@@ -1,7 +1,6 @@
 """Predictions: every way out gives the same instances back."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -240,34 +239,3 @@ def test_supervision_gets_the_masks_without_making_them_dense() -> None:
     assert detections.data["class_name"].tolist() == ["cell", "Zelle, größer"]
     assert len(prediction[:0].to_supervision()) == 0
     assert boxes_only().to_supervision().mask is None
-
-
-LARGE = """
-import resource, sys
-import numpy as np
-from maskwright.results.prediction import Prediction
-from maskwright.types import Masks
-rng = np.random.default_rng(0)
-corners, crops = [], []
-for _ in range(1000):
-    h, w = rng.integers(100, 600, 2)
-    y, x = np.ogrid[:h, :w]
-    crops.append(((y / h - 0.5) ** 2 + (x / w - 0.5) ** 2 < 0.25 * rng.uniform(0.8, 1)) & ((y // 9 + x // 7) % 5 > 0))
-    corners.append((rng.integers(0, 4000 - h), rng.integers(0, 6000 - w)))
-masks = Masks((4000, 6000), np.array(corners), tuple(crops))
-saved = Prediction(masks.boxes(), rng.random(1000), np.zeros(1000), ["a"], (4000, 6000), masks)
-saved.save(sys.argv[1])
-loaded = Prediction.load(sys.argv[1])
-assert (loaded.crops.areas() == masks.areas()).all() and (loaded.boxes == saved.boxes).all()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read in Linux units")
-def test_a_thousand_instances_on_a_large_image_save_and_load_in_little_memory(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", LARGE, str(tmp_path / "large.json")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    gigabytes = float(done.stdout)
-    print(f"peak {gigabytes:.2f} GB, {(tmp_path / 'large.json').stat().st_size} bytes")
-    assert gigabytes < 2
