@@ -159,7 +159,7 @@ def test_little_use_of_the_range_is_told():
     told = Readings()
     read_image(png(RAW, 0), told=told)
     (note,) = told.notes(Intensity())
-    assert "1 image with more than 8 bits (uint16) became 0..255 by the full range of 16 bits." in note
+    assert "1 image with more than 8 bits (uint16) became 0..255 by the full range of their bits." in note
     assert "1 image with values in less than a quarter of it" in note
 
 

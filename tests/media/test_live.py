@@ -13,10 +13,13 @@ import av
 import numpy as np
 import pytest
 
+from tests.media.test_odd_videos import encoded
+
 from maskwright.errors import ConfigError, ImageError
 from maskwright.media.live import Stream, is_stream
 from maskwright.media.video import write_video
 from maskwright.tracking.pipeline import Latest
+from maskwright.types import Intensity
 
 
 def recorded(place: Path, count: int) -> bytes:
@@ -123,3 +126,23 @@ def test_a_pipe_is_read_frame_by_frame(tmp_path: Path, monkeypatch: pytest.Monke
     stream = Stream("-")
     assert not stream.live
     assert [f.index for f in stream] == list(range(12))
+
+
+def test_a_stream_has_no_percentiles_of_the_whole_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its frames have more than 8 bits."""
+    grey = [np.full((48, 64), 30000 + 50 * k, np.uint16) for k in range(3)]
+    deep = encoded(tmp_path / "v.mkv", grey, "ffv1", "gray16le", "gray16le").read_bytes()
+    for content, rule in (
+        (deep, "percentiles:video"),
+        (deep, "values:30000..30100"),
+        (recorded(tmp_path, 12), "percentiles:video"),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        stream = Stream("-", intensity=Intensity.parse(rule))
+        if content is deep and rule == "percentiles:video":
+            with pytest.raises(ConfigError, match="a stream gives them once"):
+                list(stream)
+        elif content is deep:
+            assert [f.image.mean() for f in stream] == pytest.approx([0, 127.5, 255], abs=1)
+        else:
+            assert len(list(stream)) == 12

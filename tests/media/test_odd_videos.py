@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from maskwright.errors import ConfigError, ImageError
+from maskwright.media.intensity import Readings
 from maskwright.media.video import Clock, Moment, Span, Video, join_videos, write_video
+from maskwright.types import Intensity
 
 
 def encoded(
@@ -69,6 +71,63 @@ def test_depth_and_colour(tmp_path: Path, codec: str, pix_fmt: str) -> None:
         assert frame.image.dtype == np.uint8
         assert frame.image[40, 40].tolist() == pytest.approx([60] * 3, abs=6)
         assert frame.image[5, 5].tolist() == pytest.approx([250] * 3, abs=8)
+
+
+def raw_frames(top: int = 36863) -> list[np.ndarray]:
+    """Grey of 16 bits as of a microscope: values in a small part of the range, brighter from frame to frame."""
+    ramp = np.linspace(32978, top - 300, 64).astype(np.uint16)
+    return [np.repeat(ramp[None], 48, axis=0) + np.uint16(100 * k) for k in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "ends"),
+    [
+        ("full", [(128, 142)] * 4),
+        ("values:32768..36863", [(13, 236), (19, 243), (26, 249), (32, 255)]),
+        ("percentiles:0..100", [(0, 255)] * 4),
+        ("percentiles:0..100:video", [(0, 235), (7, 242), (13, 248), (20, 255)]),
+    ],
+)
+def test_all_bits_of_a_video_are_read_by_the_intensity(tmp_path: Path, rule: str, ends: list[tuple[int, int]]) -> None:
+    """As images of 16 bits are, and with the same words."""
+    path, told = encoded(tmp_path / "v.mkv", raw_frames(), "ffv1", "gray16le", "gray16le"), Readings()
+    video = Video(path, Intensity.parse(rule), told)
+    found = [(int(f.image.min()), int(f.image.max())) for f in video]
+    assert np.abs(np.array(found) - ends).max() <= 1
+    first, *rest = told.notes(Intensity.parse(rule))
+    assert first.startswith("4 images with more than 8 bits (uint16")
+    assert ("4 images with values in less than a quarter of it" in first) == (rule == "full")
+    assert not rest
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "codec", "source"), [("gray10le", "ffv1", "gray10le"), ("yuv420p10le", "libx265", "gray10le")]
+)
+def test_values_of_10_bits_are_those_of_their_own_range(tmp_path: Path, pix_fmt: str, codec: str, source: str) -> None:
+    ramp = [np.repeat(np.linspace(0, 1023, 64).astype(np.uint16)[None], 48, axis=0)] * 2
+    options = {"x265-params": "log-level=none:lossless=1:bframes=0"} if codec == "libx265" else {}
+    path = encoded(tmp_path / "v.mkv", ramp, codec, pix_fmt, source, options=options)
+    for rule in ("full", "bits:10"):
+        told = Readings()
+        frame = next(Video(path, Intensity.parse(rule), told).read())
+        assert np.abs(frame.image[5, :, 1].astype(float) - np.linspace(0, 255, 64)).max() <= 1.5
+        assert "uint16 of 10 bits" in told.notes(Intensity.parse(rule))[0]
+
+
+def test_colours_and_opacity_of_many_bits(tmp_path: Path) -> None:
+    rgba = np.zeros((48, 64, 4), np.uint16)
+    rgba[..., 0], rgba[..., 3] = 40000, 65535
+    rgba[:, 32:, 3] = 32768
+    video = Video(encoded(tmp_path / "v.mkv", [rgba] * 2, "ffv1", "gbrap16le", "rgba64le"))
+    image = next(iter(video)).image
+    assert image[20, 10].tolist() == [156, 0, 0]
+    assert image[20, 50].tolist() == pytest.approx([205, 127, 127], abs=1)
+
+
+def test_names_of_frames_take_no_memory(tmp_path: Path) -> None:
+    told = Readings()
+    list(Video(encoded(tmp_path / "v.mkv", raw_frames() * 3, "ffv1", "gray16le", "gray16le"), told=told))
+    assert (told.flat.count, len(told.flat)) == (12, 3)
 
 
 def test_transparent_frames_lie_over_white(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.media.test_live import recorded, sender
+from tests.media.test_odd_videos import encoded
 from tests.tracking.videos import images, predictor, video
 
 from maskwright import media
@@ -240,6 +241,21 @@ def test_images_that_cannot_be_read_are_told_and_the_others_done(model: Predicto
     assert found == [(0, 0), (1, 2), (2, 3)]
     assert not result.complete
     assert any("001.png could not be read" in note for note in result.done[0].notes)
+
+
+def test_frames_with_more_than_8_bits_are_read_with_all_of_them_and_told(model: Predictor, tmp_path: Path) -> None:
+    deep = [30000 + 8 * image[..., 0].astype(np.uint16) for image in images(2)]
+    path = encoded(tmp_path / "deep.mkv", deep, "ffv1", "gray16le", "gray16le")
+    find = FindOptions(max_instances=5, intensity="values:30000..32040")
+    done = track_videos(model, [path], tmp_path / "a", options(save=["jsonl"], find=find)).done[0]
+    assert "2 images with more than 8 bits (uint16) became 0..255 by the values 30000 to 32040." in done.notes
+    plain = [np.repeat((image[..., None] - 30000) // 8, 3, axis=2).astype(np.uint8) for image in deep]
+    with pytest.warns(UserWarning, match="2 images with more than 8 bits"):
+        found = list(model.track(path, find))
+    for frame, expected in zip(found, model.track(plain, find), strict=True):
+        same(frame, expected)
+    written = VideoResults.open(tmp_path / "a" / "frames.jsonl")
+    assert [frame.found.boxes.tolist() for frame in written] == [frame.boxes.tolist() for frame in found]
 
 
 @pytest.mark.parametrize(

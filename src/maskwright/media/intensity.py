@@ -24,6 +24,17 @@ _SOME = 3  # names in a message
 _BLOCK = 1 << 20  # values scaled at once
 
 
+class Names(list[str]):
+    """The first few of the names that were appended, and the count of all: a video has any number of frames."""
+
+    count = 0
+
+    def append(self, name: str) -> None:
+        self.count += 1
+        if len(self) < _SOME:
+            super().append(name)
+
+
 @dataclass
 class Readings:
     """What reading images did beside taking their values as they are, collected over a run.
@@ -34,11 +45,11 @@ class Readings:
     """
 
     deep: Counter[str] = field(default_factory=Counter)
-    cut: list[str] = field(default_factory=list)
-    flat: list[str] = field(default_factory=list)
-    holes: list[str] = field(default_factory=list)
-    stacks: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
+    cut: Names = field(default_factory=Names)
+    flat: Names = field(default_factory=Names)
+    holes: Names = field(default_factory=Names)
+    stacks: Names = field(default_factory=Names)
+    left: Names = field(default_factory=Names)
 
     def look(self, file: ImageFile) -> None:
         """Note what a file holds beside its first page."""
@@ -61,28 +72,28 @@ class Readings:
             text = f"{images} with more than 8 bits ({kinds}) became 0..255 by {_rule(intensity)}."
             if self.flat:
                 text += (
-                    f" {counted(len(self.flat), 'image')} with values in less than a quarter of it, which look dark or "
+                    f" {counted(self.flat.count, 'image')} with values in less than a quarter of it, which look dark or "
                     f"flat: {_named(self.flat)}. The intensity percentiles, or the bits of the camera, may be better."
                 )
             out.append(text)
         if self.cut:
-            images = counted(len(self.cut), "image")
+            images = counted(self.cut.count, "image")
             out.append(
                 f"{images} with more than 8 bits, of which 8 were read, whatever the intensity, as the format is not "
                 f"decoded deeper here: {_named(self.cut)}. TIFF and PNG of 16 bits are read in full."
             )
         if self.holes:
-            images = counted(len(self.holes), "image")
+            images = counted(self.holes.count, "image")
             out.append(f"{images} with NaN or infinite values, taken as black: {_named(self.holes)}.")
         if self.stacks:
-            out.append(f"Only page 1 of {counted(len(self.stacks), 'file')} was read: {_named(self.stacks)}.")
+            out.append(f"Only page 1 of {counted(self.stacks.count, 'file')} was read: {_named(self.stacks)}.")
         if self.left:
-            out.append(f"Not read in {counted(len(self.left), 'file')}: {_named(self.left)}.")
+            out.append(f"Not read in {counted(self.left.count, 'file')}: {_named(self.left)}.")
         return tuple(out)
 
 
-def _named(names: list[str]) -> str:
-    return "; ".join(names[:_SOME]) + (f"; and {len(names) - _SOME} more" if len(names) > _SOME else "")
+def _named(names: Names) -> str:
+    return "; ".join(names) + (f"; and {names.count - len(names)} more" if names.count > len(names) else "")
 
 
 def _rule(intensity: Intensity) -> str:
@@ -91,7 +102,7 @@ def _rule(intensity: Intensity) -> str:
         return f"what lies between {whose} {intensity.low:g} and {intensity.high:g}"
     if intensity.rule == "values":
         return f"the values {intensity.low:g} to {intensity.high:g}"
-    return "the full range of 16 bits"
+    return "the full range of their bits"
 
 
 def rgb_of(stored: Stored, intensity: Intensity, name: str, told: Readings | None = None) -> ImageArray:
@@ -126,7 +137,7 @@ def _scaled(
     least, most = finite.min().item(), finite.max().item()
     low, high = _ends(finite, stored, intensity, (least, most), name)
     if told is not None:
-        told.deep[values.dtype.name] += 1
+        told.deep[values.dtype.name + (f" of {stored.top.bit_length()} bits" if stored.top else "")] += 1
         if intensity.rule == "full" and most - least < _FLAT * (high - low):
             told.flat.append(f"{name} (values {least:.6g}..{most:.6g})")
         if finite.size < values.size:

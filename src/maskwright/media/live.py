@@ -5,7 +5,10 @@ import sys
 from typing import Any
 
 from maskwright.errors import ConfigError, ImageError
-from maskwright.media.video import Video
+from maskwright.media.frame import depth
+from maskwright.media.intensity import Readings
+from maskwright.media.video import Decoded, Video, VideoFrame
+from maskwright.types import FULL, Intensity
 
 PIPE = "-"
 """The name of standard input as a source."""
@@ -27,11 +30,19 @@ class Stream(Video):
 
     live: whether frames come at their own pace, so that one that nobody waits for is lost; not so a pipe, and a file
     behind an http(s) address, which says how long it is. patience: see `PATIENCE`.
-    A stream that breaks off ends: `broken` says why. Raises ImageError where nothing answers, or what does is no video.
+    A stream that breaks off ends: `broken` says why. Raises ImageError where nothing answers, or what does is no video;
+    at its first frame ConfigError for an intensity of the whole video, which is not known, where that has a meaning.
     """
 
-    def __init__(self, address: str, patience: float = PATIENCE) -> None:
-        self.address, self.patience = address, patience
+    def __init__(
+        self,
+        address: str,
+        patience: float = PATIENCE,
+        intensity: Intensity = FULL,
+        told: Readings | None = None,
+    ) -> None:
+        self.address, self.patience, self.told = address, patience, told
+        self.intensity = self.applied = intensity
         self.path = re.sub(r"//[^/@]*@", "//", address)  # a password is not for files and messages
         self._reset(None)
         self._held = self._connected()
@@ -60,6 +71,18 @@ class Stream(Video):
             raise ImageError(f"{self.path}: a stream can be read once.")
         held, self._held = self._held, None
         return held
+
+    def _measured(self) -> Intensity:
+        return self.intensity
+
+    def shown(self, decoded: Decoded) -> VideoFrame:
+        if self.intensity.per == "video" and depth(decoded.frame.format) > 8:
+            raise ConfigError(
+                f"{self.path}: percentiles of a whole video need its frames twice, and a stream gives them once. Choose "
+                "values:LOW..HIGH, or percentiles of each frame.",
+                options=("intensity",),
+            )
+        return super().shown(decoded)
 
     def close(self) -> None:
         """Give the source back where it was not read."""

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from maskwright.atomic import replacing
 from maskwright.errors import ConfigError, ImageError
-from maskwright.types import ImageArray, Size
+from maskwright.media.frame import depth, stored
+from maskwright.media.intensity import Readings, measured, rgb_of
+from maskwright.types import FULL, ImageArray, Intensity, Size
 from maskwright.wording import counted, message_of
 
 if TYPE_CHECKING:
@@ -168,10 +170,6 @@ class Decoded:
     index: int
     time: float | None
 
-    def shown(self) -> VideoFrame:
-        """The frame upright, as RGB."""
-        return VideoFrame(_upright(self.frame), self.index, self.time)
-
 
 class Video:
     """A video file, to be iterated over; each iteration begins at its first frame.
@@ -179,26 +177,42 @@ class Video:
     size: (H, W) of the upright frames. rate: frames per second on average, None where the file does not say. frames:
     how many the file says it has, None where it does not; some files are wrong. undecoded: after an iteration how many
     packets held no frame that could be decoded, which are counted and passed over. `remarks` has what else is told.
+    intensity: of frames with more than 8 bits; where it is of the whole video, that is decoded twice before. told:
+    collects what was done to them.
     Raises ImageError where the file cannot be opened, is no video, or ends before its first frame.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+    def __init__(self, path: str | os.PathLike[str], intensity: Intensity = FULL, told: Readings | None = None) -> None:
+        self.path, self.told = os.fspath(path), told
+        self.intensity = self.applied = intensity
         self._reset(None)
         with self._opened() as (container, stream):
             self._describe(container, stream)
-        first = next(iter(self), None)
+        first = next(self.decode(), None)
         if first is None:
             raise ImageError(f"{self.path}: the video has no frame that can be decoded.")
-        self.size: Size = (first.image.shape[0], first.image.shape[1])
+        self.deep = depth(first.frame.format) > 8
+        self.size: Size = stored(first.frame).size
 
     def __iter__(self) -> Iterator[VideoFrame]:
         return self.read()
 
     def read(self, span: Span = WHOLE) -> Iterator[VideoFrame]:
         """The frames of a span; the others are decoded alone."""
+        self.applied = self._measured()
         for decoded in self.decode(span):
-            yield decoded.shown()
+            yield self.shown(decoded)
+
+    def _measured(self) -> Intensity:
+        """The intensity, the same for every frame."""
+        if not self.deep:
+            return self.intensity
+        return measured(lambda: (stored(decoded.frame) for decoded in self.decode()), self.intensity)
+
+    def shown(self, decoded: Decoded) -> VideoFrame:
+        """The frame as uint8 RGB, over white where it is transparent."""
+        image = rgb_of(stored(decoded.frame), self.applied, f"{self.path} frame {decoded.index}", self.told)
+        return VideoFrame(image, decoded.index, decoded.time)
 
     def decode(self, span: Span = WHOLE) -> Iterator[Decoded]:
         """The same frames before they become images."""
@@ -293,19 +307,6 @@ class Video:
                 yield frame
         except av.error.FFmpegError:
             self.undecoded += 1
-
-
-def _upright(frame: "AvFrame") -> ImageArray:
-    """(H, W, 3) RGB, turned as the video says it is to be shown (quarter turns alone exist), over white where it is
-    transparent."""
-    if any(c.is_alpha for c in frame.format.components):
-        rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
-        opacity = rgba[:, :, 3:]
-        image = ((rgba[:, :, :3] * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
-    else:
-        image = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
 class VideoWriter:

@@ -22,7 +22,7 @@ def frames_of(source: Any, intensity: Intensity, told: media.Readings) -> Iterat
     """
     if isinstance(source, (str, os.PathLike)):
         if Path(source).suffix.lower() in VIDEO_SUFFIXES:
-            yield from _of_video(Video(source), told)
+            yield from _of_video(Video(source, intensity, told), told)
         else:
             yield from ImageFrames(source, intensity, told).read()
     elif isinstance(source, Iterable):

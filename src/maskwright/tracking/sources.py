@@ -67,7 +67,7 @@ class VideoSource:
             latest: Latest[Decoded] = Latest(self.video.decode(span))
             for decoded in latest:
                 self.dropped = latest.dropped
-                yield decoded.shown()
+                yield self.video.shown(decoded)
             self.dropped = latest.dropped
         if self.video.undecoded and not self.live:
             self.unread = [self.video.path]
@@ -75,7 +75,8 @@ class VideoSource:
     def remarks(self) -> list[str]:
         told = self.video.remarks()
         dropped = [f"{self.dropped} frames that came while others were computed, left out"] if self.dropped else []
-        return [*dropped, *told]
+        deep = self.video.told.notes(self.video.intensity) if self.video.told is not None else ()
+        return [*dropped, *told, *deep]
 
 
 class ImageSource:
@@ -107,9 +108,9 @@ class ImageSource:
 def opened(source: str, intensity: Intensity) -> Source:
     """A source ready to be read. Raises ImageError where it cannot be opened."""
     if is_stream(source):
-        return VideoSource(Stream(source))
+        return VideoSource(Stream(source, intensity=intensity, told=media.Readings()))
     suffix = Path(source).suffix.lower()
     images = (*media.SUFFIXES, ".txt")
     if suffix in VIDEO_SUFFIXES or (os.path.isfile(source) and suffix not in images):
-        return VideoSource(Video(source))
+        return VideoSource(Video(source, intensity, media.Readings()))
     return ImageSource(source, intensity)
