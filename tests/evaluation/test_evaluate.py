@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from maskwright.data import synthetic
 from maskwright.data.dataset import Dataset
@@ -104,6 +105,15 @@ def test_classes_match_by_name_in_any_order(data: Dataset) -> None:
         "1 of the model's classes are not in the data set ('zebra'); 1 detections of them were left out.",
     )
     assert evaluation.notes[0] in evaluation.report()
+
+
+def test_an_exif_turn_that_the_size_does_not_show_is_told(data: Dataset) -> None:
+    path, tags = data.path(1), Image.Exif()
+    tags[0x112] = 3
+    Image.fromarray(data.image(1)).save(path, "PNG", exif=tags)
+    (note,) = evaluate(Oracle(data), data, progress=False).notes
+    assert note.startswith("1 image that an EXIF tag turns without another size, taken as annotated upright")
+    assert path.name in note
 
 
 def test_lost_classes_are_refused(data: Dataset) -> None:

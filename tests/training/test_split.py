@@ -351,3 +351,30 @@ def test_that_one_page_of_a_stack_is_learnt_from_is_said(source: Path) -> None:
     assert note.startswith("Only page 1 of 2 files was read: ")
     assert ".tif (3 pages)" in note
     assert note in run.report()
+
+
+def test_what_is_not_learnt_from_as_it_is_stored_is_said(source: Path) -> None:
+    """Images of which 8 bits alone are read, and EXIF turns that keep the size; the deep one is read in full."""
+    tifffile = pytest.importorskip("tifffile", reason="it comes with scikit-image")
+    folder, tags = source.parent / "images", Image.Exif()
+    tags[0x112] = 3
+
+    def changed(content: dict[str, Any]) -> None:
+        for record, suffix in zip(content["images"], (".jpg", ".tif", ".tiff", ".png"), strict=False):
+            pixels = read_image(folder / record["file_name"])
+            record["file_name"] = name = Path(record["file_name"]).stem + suffix
+            if suffix == ".jpg":
+                Image.fromarray(pixels).save(folder / name, exif=tags)
+            elif suffix == ".tif":
+                deep = np.dstack([pixels, pixels[..., 0]]).astype(np.uint16) * 257
+                tifffile.imwrite(folder / name, deep, photometric="separated")
+            elif suffix == ".tiff":
+                tifffile.imwrite(folder / name, pixels[..., 0].astype(np.uint16) * 257)
+
+    assert plan(given(source)).notes == ()
+    rewrite(source, changed)
+    cut, turned = plan(given(source)).notes
+    assert cut.startswith("1 image with more than 8 bits, of which 8 were read")
+    assert ".tif (16 bits)" in cut
+    assert turned.startswith("1 image that an EXIF tag turns without another size, taken as annotated upright")
+    assert ".jpg" in turned

@@ -174,7 +174,7 @@ def evaluate(
     lowest = predictor.lowest_score if options.score_threshold is None else options.score_threshold
     most = _most(predictor, dataset, options, max_detections)
     options = replace(options, score_threshold=lowest, max_instances=most or options.max_instances)
-    dataset, told = replace(dataset, intensity=intensity_of(predictor, options)), media.Readings()
+    dataset, told = replace(dataset, intensity=intensity_of(predictor, options)), media.Readings(annotated=True)
     translation = match_classes(predictor.classes, dataset, class_names)
     if not skip:
         dataset.require_files()

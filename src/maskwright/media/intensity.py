@@ -21,6 +21,10 @@ from maskwright.wording import counted
 PERCENTILES = Intensity.parse("percentiles")
 _FLAT = 0.25  # of the range: images that use less look dark or flat
 _SOME = 3  # names in a message
+TURNED = (
+    "that an EXIF tag turns without another size, taken as annotated upright; where the objects were drawn on the "
+    "stored pixels they are wrong"
+)
 _BLOCK = 1 << 20  # values scaled at once
 
 
@@ -42,7 +46,11 @@ class Readings:
     deep: images with more than 8 bits, by their kind of numbers. cut: those of which 8 bits alone can be read.
     flat: those that use little of the range that they are scaled by, with their values. holes: those with NaN or
     infinite values. stacks: files of which one page alone was read. left: what else files hold that was not read.
+    annotated: whether they come with annotations, so that `turned` counts those of which the size does not say whether
+    they were annotated before their EXIF turn.
     """
+
+    annotated: bool = False
 
     deep: Counter[str] = field(default_factory=Counter)
     cut: Names = field(default_factory=Names)
@@ -50,11 +58,14 @@ class Readings:
     holes: Names = field(default_factory=Names)
     stacks: Names = field(default_factory=Names)
     left: Names = field(default_factory=Names)
+    turned: Names = field(default_factory=Names)
 
     def look(self, file: ImageFile) -> None:
         """Note what a file holds beside its first page."""
         if file.pages > 1:
             self.stacks.append(f"{file.name} ({file.pages} pages)")
+        if self.annotated and file.turn() != 1 and file.size() == file.stored_size():
+            self.turned.append(file.name)
         self.look_beside(file)
 
     def look_beside(self, file: ImageFile) -> None:
@@ -89,6 +100,8 @@ class Readings:
             out.append(f"Only page 1 of {counted(self.stacks.count, 'file')} was read: {_named(self.stacks)}.")
         if self.left:
             out.append(f"Not read in {counted(self.left.count, 'file')}: {_named(self.left)}.")
+        if self.turned:
+            out.append(f"{counted(self.turned.count, 'image')} {TURNED}: {_named(self.turned)}.")
         return tuple(out)
 
 

@@ -27,10 +27,7 @@ from maskwright.types import FULL, InputSpec, IntArray, Size, sides
 Array = NDArray[np.float64]
 
 
-LOOKED, DECODED = (
-    100,
-    8,
-)  # images whose headers are read, up to twice as many; deep ones decoded
+LOOKED, DECODED = 100, 8  # images whose headers are read, up to twice as many; deep ones decoded
 
 
 class Deep(NamedTuple):
@@ -176,18 +173,25 @@ def _edge(sizes: Array, spec: InputSpec) -> Array:
     return np.asarray(sizes.max(axis=1) if spec.fit == "letterbox" else sizes.min(axis=1), np.float64)
 
 
-def stack_notes(*sets: Dataset | None) -> tuple[str, ...]:
-    """Sentences about image files that hold more than the page that is learnt from, by their headers."""
-    told = media.Readings()
+def file_notes(*sets: Dataset | None) -> tuple[str, ...]:
+    """Sentences about image files that hold more than the page and the bits that are learnt from, or that an EXIF tag
+    turns in a way that their size does not show.
+
+    By their headers; whether all bits can be read, some kinds of file say only when they are decoded: up to `LOOKED`.
+    """
+    told, deep = media.Readings(annotated=True), 0
     for data in sets:
-        if data is None or data.root is None:
-            continue
-        for i in range(len(data)):
-            if data.path(i).suffix.lower() in (".jpg", ".jpeg"):  # has no pages, and there may be very many
-                continue
+        for i in range(0 if data is None or data.root is None else len(data)):
+            assert data is not None
             try:
                 with media.opened(data.path(i)) as file:
                     told.look(file)
+                    if not (file.deep and (file.kind in ("HEIF", "AVIF") or file.mode == "CMYK")):
+                        continue
+                    deep += 1
+                    if deep <= LOOKED and (bits := file.decode().cut) is not None:
+                        told.cut.append(f"{file.name} ({bits} bits)")
             except (ImageError, OSError):  # named where the image is used
                 continue
-    return told.notes(FULL)
+    some = (f"Of {deep} images that may be read with 8 bits alone the first {LOOKED} were looked at.",)
+    return told.notes(FULL) + (some if deep > LOOKED and told.cut else ())

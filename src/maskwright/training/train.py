@@ -22,7 +22,7 @@ from maskwright.training.report import report_run
 from maskwright.training.resolved import Resolved
 from maskwright.training.run import STATE
 from maskwright.training.split import split_data
-from maskwright.training.survey import stack_notes
+from maskwright.training.survey import file_notes
 from maskwright.types import Classes
 from maskwright.weights.files import save_checkpoint
 from maskwright.wording import counted
@@ -72,7 +72,7 @@ def plan(config: TrainConfig, model: AnyModel | None = None) -> Plan:
         chosen.data,
         chosen.held_out,
         chosen.chosen_by,
-        (*chosen.notes, *stack_notes(chosen.data, chosen.held_out)),
+        (*chosen.notes, *file_notes(chosen.data, chosen.held_out)),
     )
 
 

@@ -19,18 +19,12 @@ from maskwright.data.formats import coco, ctc, cvat, label_studio, labelme, mask
 from maskwright.data.formats.shared.image_files import with_slashes
 from maskwright.data.formats.shared.losses import NOTHING, Kept, lost_extra, sentence
 from maskwright.errors import ConfigError, DataError, suggest
-from maskwright.media import SUFFIXES
+from maskwright.media import SUFFIXES, TURNED
 from maskwright.wording import counted
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 _FILES = {"annotations.json": "coco", "instances.json": "youtube_vis", "annotations.xml": "cvat"}
 _MOST_LOOKED_AT, _MOST_SUFFIXES = 100_000, 5  # files and suffixes that the message about an unknown folder counts
-
-
-_EITHER = (
-    "that an EXIF tag turns without another size, taken as annotated upright; where the objects were drawn on the "
-    "stored pixels they are wrong"
-)
 
 
 @dataclass(frozen=True)
@@ -186,7 +180,7 @@ def save(
     marked = sentence(
         0 if dataset.outline_maps is None else len(dataset), "image{s} without the masks beside the markers"
     )
-    turned = sentence(len(either), f"image{{s}} {_EITHER}", list(map(str, either)))
+    turned = sentence(len(either), f"image{{s}} {TURNED}", list(map(str, either)))
     return (*lost, *lost_extra(dataset, chosen.fields), *unseen, *turned, *semantic, *marked)
 
 
