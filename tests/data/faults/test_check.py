@@ -447,3 +447,32 @@ if __name__ == "__main__":
     text = page.read_text(encoding="utf-8")
     begin, end = text.index("| fault |"), text.index("<!-- end of the table -->")
     page.write_text(f"{text[:begin]}{fault_table()}\n\n{text[end:]}", encoding="utf-8")
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_what_leaks_into_the_held_out_part_of_one_set_is_said_as_such(part: str, tmp_path: Path) -> None:
+    """A YOLO folder: two images to learn from are held out as well, one is in the training part twice."""
+    rng = np.random.default_rng(0)
+    for name, split in (("a", "train"), ("b", "train"), ("c", "train"), ("d", part)):
+        place = tmp_path / "y/images" / split / f"{name}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        media.write_image(place, rng.integers(0, 256, (40, 50, 3), np.uint8))
+        label = tmp_path / "y/labels" / split / f"{name}.txt"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text("0 0.2 0.2 0.8 0.2 0.8 0.8\n")
+    for name, split, copy in (("a", part, "e"), ("b", part, "f"), ("c", "train", "g")):
+        for kind, suffix in (("images", ".png"), ("labels", ".txt")):
+            target = tmp_path / "y" / kind / split / f"{copy}{suffix}"
+            target.write_bytes((tmp_path / "y" / kind / "train" / f"{name}{suffix}").read_bytes())
+    (tmp_path / "y/data.yaml").write_text(f"train: images/train\n{part}: images/{part}\nnames: [thing]\n")
+    report = check(tmp_path / "y")
+    assert counted(report) == {"in-train-and-val": 2, "duplicate-image": 1}
+    told = {f.where: f.message for f in report.by_fault()["in-train-and-val"]}
+    assert told["image 1 (images/train/a.png)"] == (
+        f"the same bytes as images/{part}/e.png in {'validation' if part == 'val' else 'test'}"
+    )
+    assert report.failed()
+    done = repair(tmp_path / "y", tmp_path / "fixed")
+    assert counted(done.after) == {}
+    kept = Counter(record.extra["split"] for record in formats.load(tmp_path / "fixed").images)
+    assert kept == {"train": 1, part: 3}

@@ -162,6 +162,7 @@ def examine(
         elif look is not None:
             for of_file in image_checks.FILE_CHECKS:
                 found += of_file(image, look)
+    found += set_checks.between_parts(seen, looks)
     for among in image_checks.AMONG_CHECKS:
         found += among(seen, looks)
     others = [] if val is None else view.index(val.rows).images

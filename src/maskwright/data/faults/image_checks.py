@@ -3,14 +3,14 @@
 Letters: H W image.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 
 from maskwright import media
 from maskwright.data.agreement import disagreement
 from maskwright.data.faults.looks import Folder, ImageLook, Looks, is_unsafe
 from maskwright.data.faults.table import Finding
-from maskwright.data.faults.view import CheckedImage, RecordIndex
+from maskwright.data.faults.view import CheckedImage, RecordIndex, sides_of
 from maskwright.data.formats.shared.fields import short
 from maskwright.wording import of_size
 
@@ -112,9 +112,16 @@ def names_twice(view: RecordIndex, looks: Looks) -> Findings:
 
 
 def contents_twice(view: RecordIndex, looks: Looks) -> Findings:
+    """Among images to learn from, and among those of parts that are held out; `set_checks` looks across."""
+    learnt, held_out = sides_of(view)
+    for images in (learnt, held_out) if learnt and held_out else (view.images,):
+        yield from _same(images, looks)
+
+
+def _same(images: Sequence[CheckedImage], looks: Looks) -> Findings:
     bytes_seen: dict[bytes, CheckedImage] = {}
     pixels_seen: dict[bytes, CheckedImage] = {}
-    for image in view.images:
+    for image in images:
         look = looks.get(image.at)
         if look is None or look.problem is not None or look.blank or "duplicate-file-name" in image.found:
             continue

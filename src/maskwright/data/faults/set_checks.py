@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.data.dataset import ALL_CROWDS
+from maskwright.data.dataset import ALL_CROWDS, usual_part
 from maskwright.data.doubt import Tally
 from maskwright.data.faults.looks import ImageLook, Looks
 from maskwright.data.faults.raw_rows import GONE
 from maskwright.data.faults.table import Finding
-from maskwright.data.faults.view import CheckedImage, RecordIndex, marks_crowd
+from maskwright.data.faults.view import CheckedImage, RecordIndex, marks_crowd, sides_of
 from maskwright.data.formats.shared.fields import short
 from maskwright.types import IntArray
 
@@ -73,9 +73,7 @@ def between(train: RecordIndex, looks: Looks, val: RecordIndex, val_looks: Looks
     """
     yield from _classes(train, val)
     if files:
-        ours, theirs = _usable(train, looks), _usable(val, val_looks)
-        yield from _identical(ours, theirs)
-        yield from _similar(ours, theirs)
+        yield from _shared(_usable(train.images, looks), _usable(val.images, val_looks))
         return
     a, b = train.rows.root, val.rows.root
     names = {image.name for image in val.images} if a and b and a.resolve() == b.resolve() else set()
@@ -100,8 +98,19 @@ def _classes(train: RecordIndex, val: RecordIndex) -> Findings:
     yield Finding("val-classes-differ", val.rows.path.name, text)
 
 
-def _usable(view: RecordIndex, looks: Looks) -> Usable:
-    pairs = [(p, looks[p.at]) for p in view.images if p.at in looks]
+def between_parts(view: RecordIndex, looks: Looks) -> Findings:
+    """Images that are both in the training part of a data set and in a part that is held out."""
+    learnt, held_out = sides_of(view)
+    yield from _shared(_usable(learnt, looks), _usable(held_out, looks))
+
+
+def _shared(ours: Usable, theirs: Usable) -> Findings:
+    yield from _identical(ours, theirs)
+    yield from _similar(ours, theirs)
+
+
+def _usable(images: Sequence[CheckedImage], looks: Looks) -> Usable:
+    pairs = [(p, looks[p.at]) for p in images if p.at in looks]
     return [(p, look) for p, look in pairs if look.problem is None and not look.blank]
 
 
@@ -113,7 +122,11 @@ def _identical(ours: Usable, theirs: Usable) -> Findings:
         other = same or by_pixels.get(look.pixels)
         if other is not None:
             what = "bytes" if same else "pixels"
-            yield image.finding("in-train-and-val", f"the same {what} as {other.name} in validation")
+            yield image.finding("in-train-and-val", f"the same {what} as {other.name} in {_part(other)}")
+
+
+def _part(image: CheckedImage) -> str:
+    return "test" if usual_part(image.row.get("split")) == "test" else "validation"
 
 
 def _similar(ours: Usable, theirs: Usable) -> Findings:

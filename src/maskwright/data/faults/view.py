@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.data.dataset import RLE, draw_segmentations
+from maskwright.data.dataset import RLE, draw_segmentations, usual_part
 from maskwright.data.faults.raw_rows import GONE, RawRows, finite, stated_size
 from maskwright.data.faults.table import FAULTS, Finding
 from maskwright.data.formats.coco.rows import is_ignored
@@ -140,6 +140,13 @@ class RecordIndex:
     def annotations(self) -> Iterator[tuple[int, Row]]:
         """Position and record of every annotation that is a JSON object."""
         return ((k, row) for k, row in enumerate(self.rows.annotations) if isinstance(row, dict))
+
+
+def sides_of(view: RecordIndex) -> tuple[list[CheckedImage], list[CheckedImage]]:
+    """The images of the training part of a data set, and those of the parts that are held out (val, test)."""
+    parts = [(image, str(image.row.get("split"))) for image in view.images]
+    learnt = [image for image, name in parts if usual_part(name) == "train" or name.lower() == "trainval"]
+    return learnt, [image for image, name in parts if usual_part(name) in ("val", "test")]
 
 
 def index(rows: RawRows) -> RecordIndex:
