@@ -12,7 +12,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-
 from tests.media.test_odd_videos import encoded
 
 from maskwright.errors import ConfigError, ImageError

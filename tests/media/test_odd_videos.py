@@ -127,7 +127,7 @@ def test_colours_and_opacity_of_many_bits(tmp_path: Path) -> None:
 def test_names_of_frames_take_no_memory(tmp_path: Path) -> None:
     told = Readings()
     list(Video(encoded(tmp_path / "v.mkv", raw_frames() * 3, "ffv1", "gray16le", "gray16le"), told=told))
-    assert (told.flat.count, len(told.flat)) == (12, 3)
+    assert (told.flat.total, len(told.flat)) == (12, 3)
 
 
 def test_transparent_frames_lie_over_white(tmp_path: Path) -> None:

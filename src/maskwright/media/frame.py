@@ -3,9 +3,10 @@
 Letters: H W image, C channels.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskwright.media.stored import Stored
 
@@ -27,9 +28,9 @@ def stored(frame: "VideoFrame") -> Stored:
     bits, components = depth(frame.format), frame.format.components
     alpha = any(c.is_alpha for c in components)
     if bits <= 8:
-        values = frame.to_ndarray(format="rgba" if alpha else "rgb24")
+        values: NDArray[Any] = frame.to_ndarray(format="rgba" if alpha else "rgb24")
     else:
         form = "rgba64le" if alpha else "gray16le" if len(components) == 1 and components[0].is_luma else "rgb48le"
-        values = frame.to_ndarray(format=form) >> (16 - bits)
+        values = np.right_shift(np.asarray(frame.to_ndarray(format=form), np.uint16), 16 - bits)
     top = (1 << bits) - 1 if 8 < bits < 16 else None
     return Stored(values=np.rot90(values, round(frame.rotation / 90) % 4), alpha=alpha, top=top)

@@ -31,10 +31,10 @@ _BLOCK = 1 << 20  # values scaled at once
 class Names(list[str]):
     """The first few of the names that were appended, and the count of all: a video has any number of frames."""
 
-    count = 0
+    total = 0
 
     def append(self, name: str) -> None:
-        self.count += 1
+        self.total += 1
         if len(self) < _SOME:
             super().append(name)
 
@@ -83,30 +83,31 @@ class Readings:
             text = f"{images} with more than 8 bits ({kinds}) became 0..255 by {_rule(intensity)}."
             if self.flat:
                 text += (
-                    f" {counted(self.flat.count, 'image')} with values in less than a quarter of it, which look dark or "
-                    f"flat: {_named(self.flat)}. The intensity percentiles, or the bits of the camera, may be better."
+                    f" {counted(self.flat.total, 'image')} with values in less than a quarter of it, which look dark "
+                    f"or flat: {_named(self.flat)}. The intensity percentiles, or the bits of the camera, may be "
+                    "better."
                 )
             out.append(text)
         if self.cut:
-            images = counted(self.cut.count, "image")
+            images = counted(self.cut.total, "image")
             out.append(
                 f"{images} with more than 8 bits, of which 8 were read, whatever the intensity, as the format is not "
                 f"decoded deeper here: {_named(self.cut)}. TIFF and PNG of 16 bits are read in full."
             )
         if self.holes:
-            images = counted(self.holes.count, "image")
+            images = counted(self.holes.total, "image")
             out.append(f"{images} with NaN or infinite values, taken as black: {_named(self.holes)}.")
         if self.stacks:
-            out.append(f"Only page 1 of {counted(self.stacks.count, 'file')} was read: {_named(self.stacks)}.")
+            out.append(f"Only page 1 of {counted(self.stacks.total, 'file')} was read: {_named(self.stacks)}.")
         if self.left:
-            out.append(f"Not read in {counted(self.left.count, 'file')}: {_named(self.left)}.")
+            out.append(f"Not read in {counted(self.left.total, 'file')}: {_named(self.left)}.")
         if self.turned:
-            out.append(f"{counted(self.turned.count, 'image')} {TURNED}: {_named(self.turned)}.")
+            out.append(f"{counted(self.turned.total, 'image')} {TURNED}: {_named(self.turned)}.")
         return tuple(out)
 
 
 def _named(names: Names) -> str:
-    return "; ".join(names) + (f"; and {names.count - len(names)} more" if names.count > len(names) else "")
+    return "; ".join(names) + (f"; and {names.total - len(names)} more" if names.total > len(names) else "")
 
 
 def _rule(intensity: Intensity) -> str:

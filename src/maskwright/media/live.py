@@ -78,8 +78,8 @@ class Stream(Video):
     def shown(self, decoded: Decoded) -> VideoFrame:
         if self.intensity.per == "video" and depth(decoded.frame.format) > 8:
             raise ConfigError(
-                f"{self.path}: percentiles of a whole video need its frames twice, and a stream gives them once. Choose "
-                "values:LOW..HIGH, or percentiles of each frame.",
+                f"{self.path}: percentiles of a whole video need its frames twice, and a stream gives them once. "
+                "Choose values:LOW..HIGH, or percentiles of each frame.",
                 options=("intensity",),
             )
         return super().shown(decoded)
