@@ -13,9 +13,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from maskwright.errors import ConfigError, ImageError
-from maskwright.types import BoolArray, FloatArray, IntArray, Masks, Size
+from maskwright.types import RGB, BoolArray, FloatArray, ImageArray, IntArray, Masks, Size
 
 Matrix = NDArray[np.float64]
 Value = TypeVar("Value", bound=np.generic)
@@ -163,25 +164,34 @@ class Geometry:
         height, width = self.size
         return _nearest(labels, (0, 0), _inverse(self.matrix), (0, height), (0, width), outside)
 
-    def image(self, image: NDArray[np.uint8], fill: tuple[int, int, int] = (0, 0, 0)) -> NDArray[np.uint8]:
+    def image(self, image: ImageArray, fill: RGB = (0, 0, 0), *, antialias: bool = True) -> ImageArray:
         """The uint8 image (H, W, 3) in the new frame: bilinear, antialiased where it shrinks; `fill` outside.
 
-        Flips, crops and padding by whole pixels copy pixels exactly. Raises ImageError for another kind of array,
-        ConfigError for another size than `source`.
+        Flips, crops and padding by whole pixels copy pixels exactly. antialias False samples the image as it is even
+        where it shrinks. Raises ImageError for another kind of array, ConfigError for another size than `source`.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ImageError(f"Geometry.image needs a uint8 image (H, W, 3), got {image.dtype} {image.shape}.")
         if image.shape[:2] != self.source:
             raise ConfigError(f"Geometry.image: image is {image.shape[:2]}, this map starts at {self.source}.")
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()  # (1, 3, H, W)
-        colour = torch.tensor(fill, dtype=torch.float32).view(1, 3, 1, 1)
-        shrink = [min(1.0, float(s)) for s in np.linalg.norm(self.matrix[:2, :2], axis=0)]  # along source x, y
-        small = (max(1, round(self.source[0] * shrink[1])), max(1, round(self.source[1] * shrink[0])))
-        if small != self.source:
-            pixels = F.interpolate(pixels, small, mode="bilinear", antialias=True, align_corners=False)
-        rest = Geometry.resize(self.source, small).matrix @ _inverse(self.matrix)
-        moved = _sample(pixels - colour, rest, self.size) + colour
-        return moved[0].permute(1, 2, 0).round_().clamp_(0, 255).to(torch.uint8).numpy()
+        image, matrix = _turn_upright(image, self.matrix)
+        if _near(matrix[:2, :2], np.eye(2)) and _near(matrix[:2, 2], np.rint(matrix[:2, 2])):
+            return _window(image, -round(matrix[1, 2]), -round(matrix[0, 2]), self.size, fill)
+        h, w = self.size
+        back = _inverse(matrix)
+        x0, y0 = back[:2, 2]
+        x1, y1 = back[:2] @ (w, h, 1)
+        inside = min(x0, y0) >= -1e-6 and x1 <= image.shape[1] + 1e-6 and y1 <= image.shape[0] + 1e-6
+        scale = np.linalg.norm(matrix[:2, :2], axis=0)  # of a step along source x, y
+        straight = _near(matrix[:2, :2], np.diag(np.diag(matrix[:2, :2])))
+        if straight and inside and (antialias or scale.min() >= 1):
+            window = (max(0.0, x0), max(0.0, y0), min(float(image.shape[1]), x1), min(float(image.shape[0]), y1))
+            return np.array(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR, box=window))
+        if antialias and scale.min() < 1:
+            small = [max(1, round(side * min(1.0, s))) for side, s in zip(image.shape[1::-1], scale, strict=True)]
+            back = np.diag([small[0] / image.shape[1], small[1] / image.shape[0], 1.0]) @ back
+            image = np.array(Image.fromarray(image).resize((small[0], small[1]), Image.Resampling.BILINEAR))
+        return _sample(image, back, (h, w), fill)
 
 
 def _inverse(matrix: Matrix) -> Matrix:
@@ -202,15 +212,46 @@ def _nearest(
     return np.where(inside, read, values.dtype.type(outside))
 
 
-def _sample(pixels: torch.Tensor, back: Matrix, size: Size) -> torch.Tensor:
-    """Bilinear samples of `pixels` (1, C, h, w) at `back @ centre` of each new pixel; zeros outside."""
-    h, w = pixels.shape[-2:]
-    x = torch.arange(size[1], dtype=torch.float64)[None, :] + 0.5
-    y = torch.arange(size[0], dtype=torch.float64)[:, None] + 0.5
-    from_x = back[0, 0] * x + back[0, 1] * y + back[0, 2]
-    from_y = back[1, 0] * x + back[1, 1] * y + back[1, 2]
-    inside = (from_x > -1e-9) & (from_x < w + 1e-9) & (from_y > -1e-9) & (from_y < h + 1e-9)
-    grid = torch.stack([from_x * 2 / w - 1, from_y * 2 / h - 1], dim=-1)[None].to(pixels.dtype)
-    moved: torch.Tensor = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    moved *= inside
-    return moved
+def _sample(image: ImageArray, back: Matrix, size: Size, fill: RGB) -> ImageArray:
+    """Bilinear samples of the image at `back @ centre` of each new pixel; Pillow's own would round down."""
+    height, width = image.shape[:2]
+    x = torch.arange(size[1], dtype=torch.float32)[None] + 0.5
+    y = torch.arange(size[0], dtype=torch.float32)[:, None] + 0.5
+    from_x = (back[0, 0] * x + back[0, 1] * y + back[0, 2]) * (2 / width) - 1  # (h, w)
+    from_y = (back[1, 0] * x + back[1, 1] * y + back[1, 2]) * (2 / height) - 1
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()  # (1, 3, H, W)
+    grid = torch.stack([from_x, from_y], dim=-1)[None]
+    moved = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    outside = (from_x.abs() > 1) | (from_y.abs() > 1)
+    moved = torch.where(outside, torch.tensor(fill, dtype=torch.float32).view(3, 1, 1), moved)
+    return moved.permute(1, 2, 0).round_().to(torch.uint8).contiguous().numpy()
+
+
+def _near(a: Matrix, b: Matrix) -> bool:
+    return bool(np.abs(a - b).max() < 1e-9)
+
+
+def _turn_upright(image: ImageArray, matrix: Matrix) -> tuple[ImageArray, Matrix]:
+    """Take exchanged axes and mirrorings out of an axis-parallel map by views of the image; others stay."""
+    if _near(np.diag(matrix[:2, :2]), np.zeros(2)):
+        image, matrix = image.transpose(1, 0, 2), matrix @ np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])
+    if _near(np.fliplr(matrix[:2, :2]).diagonal(), np.zeros(2)):
+        height, width = image.shape[:2]
+        if matrix[0, 0] < 0:
+            image, matrix = image[:, ::-1], matrix @ np.array([[-1.0, 0, width], [0, 1, 0], [0, 0, 1]])
+        if matrix[1, 1] < 0:
+            image, matrix = image[::-1], matrix @ np.array([[1.0, 0, 0], [0, -1, height], [0, 0, 1]])
+    return np.ascontiguousarray(image), matrix
+
+
+def _window(image: ImageArray, top: int, left: int, size: Size, fill: RGB) -> ImageArray:
+    """The window of `size` at (top, left), which may reach outside; always a new array."""
+    height, width = image.shape[:2]
+    y0, x0, y1, x1 = max(top, 0), max(left, 0), min(top + size[0], height), min(left + size[1], width)
+    if (y1 - y0, x1 - x0) == size:
+        return image[y0:y1, x0:x1].copy()
+    out = np.empty((*size, 3), np.uint8)
+    out[:] = fill
+    if y0 < y1 and x0 < x1:
+        out[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
+    return out

@@ -1,4 +1,4 @@
-"""Augmentation: objects follow the image, nothing random is left after `choose`, and a warp equals its slow twin."""
+"""Augmentation: objects follow the image, nothing is random after `choose`, a moved image equals its slow twin."""
 
 from dataclasses import replace
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.reference.geometry import moved
 from tests.samples.marked import make_sample
 
 from maskwright.errors import ConfigError, DataError
 from maskwright.geometry import Geometry
 from maskwright.samples.augment import Augment, Choice, apply, augment, choose, move_objects
 from maskwright.samples.colour import Colour
-from maskwright.samples.resample import warp
 from maskwright.samples.sample import Objects, Sample
 from maskwright.types import Masks
 
@@ -128,12 +128,12 @@ def test_extreme_images_survive_everything(size: tuple[int, int]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(samples(), configs(), st.integers(0, 2**32))
-def test_warp_equals_the_slow_one(sample: Sample, config: Augment, seed: int) -> None:
+def test_a_moved_image_equals_the_slow_one(sample: Sample, config: Augment, seed: int) -> None:
     """Magnifying or copying maps: Pillow and torch interpolate alike within rounding, also at the border."""
     config = Augment(**{**vars(config), "scale": (1.0, 1.0) if config.scale == (1.0, 1.0) else (1.0, 2.5)})
     geometry = choose(config, np.random.default_rng(seed), sample.image.shape[:2]).geometry
-    got = warp(sample.image, geometry, fill=(9, 8, 7))
-    want = geometry.image(sample.image, fill=(9, 8, 7))
+    got = geometry.image(sample.image, fill=(9, 8, 7))
+    want = moved(sample.image, geometry, fill=(9, 8, 7))
     assert got.shape == want.shape
     different = np.abs(got.astype(int) - want) > 2
     assert different.mean() <= (0 if config.rotate == 0 else 0.15 * 4 / min(got.shape[:2]) + 0.001)
@@ -142,15 +142,15 @@ def test_warp_equals_the_slow_one(sample: Sample, config: Augment, seed: int) ->
 def test_flips_turns_and_crops_copy_pixels() -> None:
     image = np.random.default_rng(0).integers(0, 256, (7, 11, 3), dtype=np.uint8)
     flip = Geometry.flip((7, 11), horizontal=True)
-    np.testing.assert_array_equal(warp(image, flip), image[:, ::-1])
+    np.testing.assert_array_equal(flip.image(image), image[:, ::-1])
     turn = Augment(flip_horizontal=0, rot90=1.0)
     seen = set()
     for seed in range(30):
-        out = warp(image, choose(turn, np.random.default_rng(seed), (7, 11)).geometry)
+        out = choose(turn, np.random.default_rng(seed), (7, 11)).geometry.image(image)
         turns = next(k for k in (1, 2, 3) if np.array_equal(out, np.rot90(image, -k)))
         seen.add(turns)
     assert seen == {1, 2, 3}
-    window = warp(image, Geometry.crop((7, 11), -1, 2, (4, 20)), fill=(1, 2, 3))
+    window = Geometry.crop((7, 11), -1, 2, (4, 20)).image(image, fill=(1, 2, 3))
     np.testing.assert_array_equal(window[1:, :9], image[:3, 2:])
     assert (window[0] == [1, 2, 3]).all()
     assert (window[:, 9:] == [1, 2, 3]).all()
@@ -160,19 +160,14 @@ def test_shrinking_averages_unless_told_not_to() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 200
     small = Geometry.resize((64, 64), (16, 16))
-    assert np.abs(warp(stripes, small).astype(int) - 100).max() <= 40
+    assert np.abs(small.image(stripes).astype(int) - 100).max() <= 40
     for turn in (0.0, 5.0):
         geometry = small.then(Geometry.affine((16, 16), degrees=turn))
-        assert warp(stripes, geometry)[4:12, 4:12].std() < 20
-    from_centres = warp(
-        np.repeat(np.arange(64, dtype=np.uint8)[None, :, None], 64, 0).repeat(3, 2), small, antialias=False
+        assert geometry.image(stripes)[4:12, 4:12].std() < 20
+    from_centres = small.image(
+        np.repeat(np.arange(64, dtype=np.uint8)[None, :, None], 64, 0).repeat(3, 2), antialias=False
     )
     np.testing.assert_allclose(from_centres[8, :, 0], np.arange(16) * 4 + 1.5, atol=0.51)
-
-
-def test_warp_refuses_a_map_for_another_image() -> None:
-    with pytest.raises(ConfigError, match="starts at"):
-        warp(np.zeros((4, 4, 3), np.uint8), Geometry.identity((5, 4)))
 
 
 # ---- colour -----------------------------------------------------------------------------------------------------

@@ -19,9 +19,8 @@ from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError
 from maskwright.geometry import Geometry
 from maskwright.samples.colour import Colour
-from maskwright.samples.resample import warp
-from maskwright.samples.sample import RGB, Objects, Sample, move_labels, move_points
-from maskwright.types import FloatArray, Masks, Size
+from maskwright.samples.sample import Objects, Sample, move_labels, move_points
+from maskwright.types import RGB, FloatArray, Masks, Size
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ def apply_alike(
     samples: Sequence[Sample], choice: Choice, *, fill: RGB = (0, 0, 0), antialias: bool = True
 ) -> list[Sample]:
     """Frames of a clip, all augmented as chosen for the first one: `apply` with the same movement and colours."""
-    moved = [warp(one.image, choice.geometry, fill=fill, antialias=antialias) for one in samples]
+    moved = [choice.geometry.image(one.image, fill, antialias=antialias) for one in samples]
     images = choice.colour.apply_alike(moved, samples[0].image)
     return [
         replace(

@@ -15,8 +15,8 @@ import numpy as np
 from maskwright.errors import ConfigError, DataError
 from maskwright.geometry import Geometry
 from maskwright.samples.augment import Augment, apply, apply_alike, choose, cut_objects
-from maskwright.samples.sample import RGB, Objects, Sample, join, move_points
-from maskwright.types import BoolArray, Masks, Size
+from maskwright.samples.sample import Objects, Sample, join, move_points
+from maskwright.types import RGB, BoolArray, Masks, Size
 
 
 class Another(Protocol):

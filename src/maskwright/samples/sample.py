@@ -14,8 +14,6 @@ from maskwright.errors import DataError
 from maskwright.geometry import Geometry
 from maskwright.types import BoolArray, FloatArray, ImageArray, IntArray, Landmarks, Masks, Size, sides
 
-RGB = tuple[int, int, int]
-
 _ROWS = ("labels", "masks", "crowd", "keypoints")
 
 

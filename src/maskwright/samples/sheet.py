@@ -16,7 +16,6 @@ from maskwright.data.dataset import Dataset
 from maskwright.geometry import Geometry
 from maskwright.samples.augment import Choice, move_objects
 from maskwright.samples.loader import Item, Key, Sampling, TrainingSamples, order
-from maskwright.samples.resample import warp
 from maskwright.samples.sample import Objects, Sample
 from maskwright.types import Classes, ImageArray, InputSpec, Instances
 from maskwright.wording import counted
@@ -106,7 +105,7 @@ def _resized(sample: Sample, factor: float) -> Sample:
         return sample
     h, w = (max(1, round(side * factor)) for side in sample.size)
     geometry = Geometry.resize(sample.size, (h, w))
-    image = sample.image.repeat(int(factor), 0).repeat(int(factor), 1) if factor > 1 else warp(sample.image, geometry)
+    image = sample.image.repeat(int(factor), 0).repeat(int(factor), 1) if factor > 1 else geometry.image(sample.image)
     return Sample(image, move_objects(sample.objects, Choice(geometry)))
 
 

@@ -7,6 +7,7 @@ ends, `spec` what a model says of both; import all of them from here.
 from maskwright.types.clip import Clip as Clip
 from maskwright.types.clip import Frame as Frame
 from maskwright.types.clip import TrackFacts as TrackFacts
+from maskwright.types.image import RGB as RGB
 from maskwright.types.image import BoolArray as BoolArray
 from maskwright.types.image import Classes as Classes
 from maskwright.types.image import FloatArray as FloatArray

@@ -23,6 +23,9 @@ IntArray = NDArray[np.int64]
 ImageArray = NDArray[np.uint8]
 """An image as (H, W, 3) RGB."""
 
+RGB = tuple[int, int, int]
+"""One colour, 0..255."""
+
 
 @dataclass(frozen=True)
 class Landmarks:
