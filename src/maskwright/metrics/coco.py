@@ -18,7 +18,7 @@ from maskwright.data.formats.coco import ResultRow
 from maskwright.data.stats import room
 from maskwright.errors import ConfigError, DataError
 from maskwright.metrics.coco_result import AREAS, LIMIT, Array, ClassScore, CocoResult, CocoScores
-from maskwright.metrics.metric import GroundTruth, MetricOptions
+from maskwright.metrics.metric import GroundTruth, check_classes, mean
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Instances, IntArray
 from maskwright.wording import counted
@@ -48,11 +48,6 @@ class CocoMetric:
         self._masks: list[dict[str, Any]] = []
         self._without_masks = 0
 
-    @classmethod
-    def make(cls, dataset: Dataset, options: MetricOptions) -> "CocoMetric":
-        """As the table of metrics makes it; AP counts detections of all scores."""
-        return cls(dataset, options.max_detections)
-
     def update(self, found: Instances, truth: GroundTruth) -> None:
         """Add the detections of an image. Raises DataError where they cannot belong to it or came before."""
         image = self._expected(truth.record.id)
@@ -61,11 +56,7 @@ class CocoMetric:
                 f"CocoMetric: the result for {image.file_name} is of an image {found.size} (H, W), the data set "
                 f"says {image.size}. Results are measured in the original image's frame."
             )
-        if found.classes.names != self.dataset.classes.names:
-            raise DataError(
-                f"CocoMetric: the result has the classes {list(found.classes)}, the data set has "
-                f"{list(self.dataset.classes)}. Translate the labels first; `evaluation` does."
-            )
+        check_classes(self, f"the result of {image.file_name}", found.classes, self.dataset.classes)
         if not np.isfinite(found.scores).all() or not np.isfinite(found.boxes).all():
             raise DataError(f"CocoMetric: the result for {image.file_name} has scores or boxes that are not finite.")
         boxes = found.boxes.astype(np.float64)
@@ -189,10 +180,10 @@ class CocoMetric:
                 name=name,
                 objects=int(objects[k]),
                 found=int(found[k]),
-                ap=_mean(precision[:, :, k]),
-                ap50=_mean(precision[0, :, k]),
-                ap75=_mean(precision[5, :, k]),
-                ar=_mean(recall[:, k]),
+                ap=mean(precision[:, :, k]),
+                ap50=mean(precision[0, :, k]),
+                ap75=mean(precision[5, :, k]),
+                ar=mean(recall[:, k]),
             )
             for k, name in enumerate(self.dataset.classes.names)
         )
@@ -251,10 +242,4 @@ def _stats(precision: Array, recall: Array, limits: Sequence[int]) -> Array:
     of_all = precision[:, :, :, 0, last]
     ap = [of_all, of_all[0], of_all[5], *(precision[:, :, :, size, last] for size in (1, 2, 3))]
     ar = [*(recall[:, :, 0, k] for k in few), *(recall[:, :, size, last] for size in (1, 2, 3))]
-    return np.array([_mean(values) for values in (*ap, *ar)], np.float64)
-
-
-def _mean(values: Array) -> float:
-    """The mean of what was measured, -1 where nothing was."""
-    values = values[values > -1]
-    return float(values.mean()) if len(values) else -1.0
+    return np.array([mean(values) for values in (*ap, *ar)], np.float64)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.metrics.metric import Section, measured, shown
+from maskwright.metrics.metric import Section, measured, shown, table_lines
 from maskwright.report import charts
 from maskwright.report.charts import Bars, Series
 from maskwright.report.page import Column, Html
@@ -109,15 +109,7 @@ class CocoScores:
         if self.at_100 is not None:
             own = ", ".join(f"{name} {shown(v)}" for name, v in list(_named(self.at_100).items())[:6])
             lines.append(f" COCO's own, maxDets={LIMIT}: {own}")
-        return "\n".join([*lines, "", *self._class_lines()])
-
-    def _class_lines(self) -> list[str]:
-        width = max(5, *(len(row.name) for row in self.per_class))
-        lines = [f" {'class':<{width}}  objects    found     AP   AP50   AP75     AR"]
-        for row in self.per_class:
-            numbers = "".join(f"  {shown(v):>5}" for v in (row.ap, row.ap50, row.ap75, row.ar))
-            lines.append(f" {row.name:<{width}}  {row.objects:7d}  {row.found:7d}{numbers}")
-        return lines
+        return "\n".join([*lines, "", *class_lines(self.per_class)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +177,12 @@ class CocoResult:
             "segm": None if self.masks is None else self.masks.to_dict(),
             "notes": list(self.notes),
         }
+
+
+def class_lines(rows: Sequence[ClassScore]) -> list[str]:
+    """The numbers of each class as text."""
+    header = ("class", "objects", "  found", "   AP", " AP50", " AP75", "   AR")
+    return table_lines(header, [(r.name, r.objects, r.found, *map(shown, (r.ap, r.ap50, r.ap75, r.ar))) for r in rows])
 
 
 def _named(stats: Array) -> dict[str, float]:

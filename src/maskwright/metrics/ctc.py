@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from maskwright.data.dataset import Dataset
 from maskwright.metrics.disjoint import label_image
-from maskwright.metrics.metric import GroundTruth, MetricOptions, Section, shown
+from maskwright.metrics.metric import GroundTruth, Section, mean, shown, table_lines
 from maskwright.metrics.videos import TrackedObjects, VideoMetric, true_tracks
 from maskwright.types import Classes, Instances, IntArray, Masks, TrackFacts
 from maskwright.wording import counted
@@ -93,8 +92,7 @@ class CtcResult:
 
     def __getitem__(self, name: str) -> float:
         """A mean over the videos: `result["TRA"]`."""
-        known = [v for c in self.per_video if (v := float(getattr(c, name.lower()))) >= 0]
-        return float(np.mean(known)) if known else -1.0
+        return mean([getattr(c, name.lower()) for c in self.per_video])
 
     def values(self) -> dict[str, float]:
         """`ctc/SEG`, `ctc/TRA`, `ctc/DET`, `ctc/LNK`."""
@@ -102,21 +100,17 @@ class CtcResult:
 
     def table(self) -> str:
         """A line for each video, and what was counted."""
-        width = max(5, *(len(c.name) for c in self.per_video), 0) if self.per_video else 5
-        lines = [
-            f"ctc: Cell Tracking Challenge, score {self.score_threshold:.2f} and more",
-            f" {'video':<{width}}    SEG    TRA    DET    LNK  objects  missed   false  splits"
-            "  links  missing  redundant  wrong kind",
-        ]
-        for c in self.per_video:
-            rates = "".join(f"  {shown(float(getattr(c, name))):>5}" for name in MEASURES)
-            lines.append(
-                f" {c.name:<{width}}{rates}  {c.objects:7d}  {c.missed:6d}  {c.false:6d}  {c.splits:6d}  {c.links:5d}"
-                f"  {c.absent:7d}  {c.redundant:9d}  {c.wrong:10d}"
-            )
-        if len(self.per_video) > 1:
-            lines.append(f" {'mean':<{width}}" + "".join(f"  {shown(self[name]):>5}" for name in MEASURES))
-        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
+        counts = ("objects", "missed", " false", "splits", "links", "missing", "redundant", "wrong kind")
+        rows: list[tuple[object, ...]] = [
+            (c.name, *(shown(getattr(c, name)) for name in MEASURES), c.objects, c.missed, c.false, c.splits, c.links,
+             c.absent, c.redundant, c.wrong)
+            for c in self.per_video
+        ]  # fmt: skip
+        if len(rows) > 1:
+            rows.append(("mean", *(shown(self[name]) for name in MEASURES)))
+        title = f"ctc: Cell Tracking Challenge, score {self.score_threshold:.2f} and more"
+        lines = table_lines(("video", *(f"{name.upper():>5}" for name in MEASURES), *counts), rows)
+        return "\n".join([title, *lines, *(f"Note: {note}" for note in self.notes)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, under `ctc`."""
@@ -173,11 +167,6 @@ class CtcMetric(VideoMetric):
         self.score, self._facts = score, facts or {}
         self._videos: list[CtcCounts] = []
         self._hidden = self._lost = 0
-
-    @classmethod
-    def make(cls, dataset: Dataset, options: MetricOptions) -> "CtcMetric":
-        """As the table of metrics makes it."""
-        return cls(dataset.classes, options.score, options.tracks)
 
     def begin(self) -> None:
         """A video begins."""

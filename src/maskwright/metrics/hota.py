@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from maskwright.data.dataset import Dataset
 from maskwright.metrics.disjoint import half_inside
-from maskwright.metrics.metric import GroundTruth, MetricOptions, Section, measured, shown
+from maskwright.metrics.metric import GroundTruth, Section, mean, measured, shown, table_lines
 from maskwright.metrics.videos import TrackedObjects, VideoMetric, ious, true_tracks
 from maskwright.ops.masks import intersections
 from maskwright.report import charts
@@ -99,8 +98,7 @@ class HotaResult:
     @property
     def mean(self) -> float:
         """Mean HOTA of the classes that are annotated or found."""
-        known = [s.hota for s in self.per_class if s.hota >= 0]
-        return float(np.mean(known)) if known else -1.0
+        return mean([s.hota for s in self.per_class])
 
     def values(self) -> dict[str, float]:
         """The numbers with the class ignored, as `hota/HOTA` ..., and `hota/HOTA_by_class`."""
@@ -112,15 +110,17 @@ class HotaResult:
     def table(self) -> str:
         """A line with the class ignored, then one for each class where there are several."""
         several = len(self.per_class) > 1
-        width = max(5, *(len(s.name) for s in (self.overall, *self.per_class)))
+        rates = ("HOTA", "DetA", "AssA", "LocA", "IDF1", "IDP", "IDR")
+        rows = [
+            (s.name, s.objects, s.found, *(shown(getattr(s, name.lower())) for name in rates),
+             f"{s.mota:.3f}" if s.objects else "-", s.switches)
+            for s in (self.overall, *self.per_class)
+        ]  # fmt: skip
+        header = ("class", "objects", "  found", *(f"{name:>5}" for name in rates), "  MOTA", "switches")
         lines = [
             f"hota: tracks by the IoU of masks, score {self.score_threshold:.2f} and more, {self.videos} videos",
-            f" {'class':<{width}}  objects    found   HOTA   DetA   AssA   LocA   IDF1    IDP    IDR    MOTA  switches",
+            *table_lines(header, rows)[: None if several else 2],
         ]
-        for s in (self.overall, *(self.per_class if several else ())):
-            rates = "".join(f"  {shown(v):>5}" for v in (s.hota, s.deta, s.assa, s.loca, s.idf1, s.idp, s.idr))
-            mota = f"{s.mota:6.3f}" if s.objects else f"{'-':>6}"
-            lines.append(f" {s.name:<{width}}  {s.objects:7d}  {s.found:7d}{rates}  {mota}  {s.switches:8d}")
         if several:
             lines.append(f" mean HOTA of the classes: {shown(self.mean)}")
         return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
@@ -157,11 +157,6 @@ class HotaMetric(VideoMetric):
         self.score = score
         self._counts = [_Counts() for _ in range(len(classes) + 1)]  # of each class; last: the class ignored
         self._videos = 0
-
-    @classmethod
-    def make(cls, dataset: Dataset, options: MetricOptions) -> "HotaMetric":
-        """As the table of metrics makes it."""
-        return cls(dataset.classes, options.score)
 
     def begin(self) -> None:
         """A video begins."""
@@ -258,10 +253,7 @@ class _Counts:
 
     def add_clear(self, frames: _Frames, count: int) -> None:
         """An object keeps the track of the frame before while their masks match. count: annotated tracks."""
-        last, before = (
-            np.full(count, -1),
-            np.full(count, -1),
-        )  # the track of each object: its latest, of the frame before
+        last, before = np.full((2, count), -1)  # the track of each object: its latest, of the frame before
         for true, found, overlap in frames:
             score = 1000.0 * (before[true][:, None] == found[None]) + overlap
             rows, columns = _assigned(np.where(overlap < MATCH - EPSILON, 0.0, score))

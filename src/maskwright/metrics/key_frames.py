@@ -7,7 +7,7 @@ from typing import Any
 from maskwright.data.dataset import Dataset
 from maskwright.errors import DataError
 from maskwright.metrics.coco import CocoMetric
-from maskwright.metrics.metric import GroundTruth, MetricOptions, Section, measured, shown
+from maskwright.metrics.metric import GroundTruth, Section, measured, shown
 from maskwright.report import charts
 from maskwright.report.charts import Series
 from maskwright.types import Instances
@@ -69,11 +69,6 @@ class KeyFrameMetric:
         self._dataset, self._max_detections = dataset, max_detections
         self._at: dict[int, CocoMetric] = {}
         self._unknown = 0
-
-    @classmethod
-    def make(cls, dataset: Dataset, options: MetricOptions) -> "KeyFrameMetric":
-        """As the table of metrics makes it."""
-        return cls(dataset, options.max_detections)
 
     def update(self, found: Instances, truth: GroundTruth) -> None:
         """Add a frame; one that does not say its distance is counted. Raises DataError where masks are missing."""

@@ -3,14 +3,18 @@
 Letters: N objects, Q classes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
+from maskwright.errors import DataError
 from maskwright.report.page import Column, Html
-from maskwright.types import Instances, Masks, TrackFacts
+from maskwright.types import Classes, Instances, Masks, TrackFacts
 
 
 class GroundTruth:
@@ -143,6 +147,33 @@ class MetricKind:
 def shown(value: float, none: str = "-") -> str:
     """A number of 0 to 1 with three digits; -1, where there is nothing to measure, is `none`."""
     return f"{value:.3f}" if value >= 0 else none
+
+
+def table_lines(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """A table as text: the first column as wide as it has to be, the others under their headers, on the right."""
+    rows = list(rows)
+    width = max(5, *(len(str(row[0])) for row in rows), 0)
+    lines = [f" {header[0]:<{width}}  " + "  ".join(header[1:])]
+    for first, *rest in rows:
+        cells = (f"{value!s:>{len(name)}}" for name, value in zip(header[1:], rest, strict=False))
+        lines.append(f" {first:<{width}}  " + "  ".join(cells))
+    return lines
+
+
+def check_classes(metric: object, what: str, given: Classes, expected: Classes) -> None:
+    """Raises DataError where the instances `what` were not translated to the classes of the data set."""
+    if given.names != expected.names:
+        raise DataError(
+            f"{type(metric).__name__}: {what} has the classes {list(given)}, expected {list(expected)}. Translate the "
+            "labels first; `evaluation` does."
+        )
+
+
+def mean(values: ArrayLike) -> float:
+    """The mean of what was measured, -1 where nothing was."""
+    known = np.asarray(values, np.float64)
+    known = known[known > -1]
+    return float(known.mean()) if known.size else -1.0
 
 
 def measured(value: float) -> float | None:

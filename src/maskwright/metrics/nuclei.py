@@ -24,10 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError
 from maskwright.metrics.disjoint import Pairs, disjoint, half_inside
-from maskwright.metrics.metric import GroundTruth, MetricOptions, Section, shown
+from maskwright.metrics.metric import GroundTruth, MetricOptions, Section, check_classes, shown, table_lines
 from maskwright.report import charts
 from maskwright.report.charts import Series
 from maskwright.types import BoolArray, Classes, FloatArray, Instances, IntArray, Masks, Size
@@ -159,13 +158,14 @@ class NucleiResult:
         return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
 
     def _class_lines(self) -> list[str]:
-        width = max(5, *(len(s.name) for s in self.per_class))
         levels = [r.iou for r in self.overall.rows if r.iou in (0.5, 0.75, 0.9)]
-        lines = [f" {'class':<{width}}  objects    found   mean" + "".join(f"  AP@{iou:<4g}" for iou in levels)]
-        for s in self.per_class:
-            cells = "".join(f"  {shown(s.at(iou).ap_by_image):>7}" for iou in levels)
-            lines.append(f" {s.name:<{width}}  {s.objects:7d}  {s.found:7d}  {shown(s.mean):>5}{cells}")
-        return lines
+        return table_lines(
+            ("class", "objects", "  found", " mean", *(f"AP@{iou:<4g}" for iou in levels)),
+            [
+                (s.name, s.objects, s.found, shown(s.mean), *(shown(s.at(iou).ap_by_image) for iou in levels))
+                for s in self.per_class
+            ],
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, under `nuclei` and, where it was asked for, `nuclei_best`."""
@@ -225,11 +225,6 @@ class NucleiMetric:
         self._images: list[_Image] = []
         self._hidden, self._sharing = 0, 0
 
-    @classmethod
-    def make(cls, dataset: Dataset, options: MetricOptions) -> "NucleiMetric":
-        """As the table of metrics makes it."""
-        return cls(dataset.classes, options)
-
     def update(self, found: Instances, truth: GroundTruth) -> None:
         """Add an image; see `add`."""
         self.add(found, truth.objects, truth.crowd, name=truth.record.file_name)
@@ -263,11 +258,7 @@ class NucleiMetric:
         )
 
     def _masks(self, instances: Instances, what: str, name: str, size: Size) -> Masks:
-        if instances.classes.names != self.classes.names:
-            raise DataError(
-                f"NucleiMetric: the {what} of {name} has the classes {list(instances.classes)}, expected "
-                f"{list(self.classes)}. Translate the labels first; `evaluation` does."
-            )
+        check_classes(self, f"the {what} of {name}", instances.classes, self.classes)
         if instances.size != size:
             raise DataError(
                 f"NucleiMetric: the {what} of {name} is of an image {instances.size} (H, W), expected {size}."

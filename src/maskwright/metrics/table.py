@@ -13,12 +13,27 @@ from maskwright.metrics.nuclei import NucleiMetric
 from maskwright.metrics.youtube_vis import YoutubeVisMetric
 
 METRICS: dict[str, MetricKind] = {
-    "coco": MetricKind(CocoMetric.make),
-    "nuclei": MetricKind(NucleiMetric.make, needs_masks=True, uses_score=True, best_score=True),
-    "youtube_vis": MetricKind(YoutubeVisMetric.make, needs_masks=True, video=True),
-    "hota": MetricKind(HotaMetric.make, needs_masks=True, uses_score=True, video=True),
-    "ctc": MetricKind(CtcMetric.make, needs_masks=True, uses_score=True, video=True),
-    "key_frames": MetricKind(KeyFrameMetric.make, needs_masks=True, video=True),
+    "coco": MetricKind(lambda data, chosen: CocoMetric(data, chosen.max_detections)),
+    "nuclei": MetricKind(
+        lambda data, chosen: NucleiMetric(data.classes, chosen), needs_masks=True, uses_score=True, best_score=True
+    ),
+    "youtube_vis": MetricKind(
+        lambda data, chosen: YoutubeVisMetric(data.classes, chosen.tracks, chosen.max_detections),
+        needs_masks=True,
+        video=True,
+    ),
+    "hota": MetricKind(
+        lambda data, chosen: HotaMetric(data.classes, chosen.score), needs_masks=True, uses_score=True, video=True
+    ),
+    "ctc": MetricKind(
+        lambda data, chosen: CtcMetric(data.classes, chosen.score, chosen.tracks),
+        needs_masks=True,
+        uses_score=True,
+        video=True,
+    ),
+    "key_frames": MetricKind(
+        lambda data, chosen: KeyFrameMetric(data, chosen.max_detections), needs_masks=True, video=True
+    ),
 }
 """The order is that of tables and pages."""
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from maskwright.data.dataset import Annotation
 from maskwright.errors import DataError
-from maskwright.metrics.metric import GroundTruth
+from maskwright.metrics.metric import GroundTruth, check_classes
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Clip, Instances, IntArray, Masks
 
@@ -46,11 +46,7 @@ class VideoMetric(ABC):
         frame, name = truth.record.frame, truth.record.file_name
         if frame is None:
             raise DataError(f"{name} is no frame of a video, and {type(self).__name__} measures videos.")
-        if found.classes.names != self.classes.names:
-            raise DataError(
-                f"{type(self).__name__}: the result of {name} has the classes {list(found.classes)}, expected "
-                f"{list(self.classes)}. Translate the labels first; `evaluation` does."
-            )
+        check_classes(self, f"the result of {name}", found.classes, self.classes)
         if self.clip is None or frame.clip.id != self.clip.id:
             self.close()
             if frame.clip.id in self._closed:

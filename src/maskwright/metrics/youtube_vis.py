@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.data.dataset import Dataset
 from maskwright.data.stats import room
 from maskwright.errors import DataError
-from maskwright.metrics.coco_result import ClassScore
-from maskwright.metrics.metric import GroundTruth, MetricOptions, Section, measured, shown
+from maskwright.metrics.coco_result import STATS, ClassScore, class_lines
+from maskwright.metrics.metric import GroundTruth, Section, mean, measured, shown
 from maskwright.metrics.videos import TrackedObjects, VideoMetric, true_tracks
 from maskwright.ops import masks as mask_ops
 from maskwright.report import charts
@@ -28,9 +27,6 @@ from maskwright.report.page import Column
 from maskwright.types import Classes, Instances, TrackFacts
 
 Array = NDArray[np.float64]
-
-STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-"""The numbers in the order of the official evaluation; s, m, l: mean area under 128², up to 256², and above."""
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -101,7 +97,8 @@ class _Matched:
 @dataclass(frozen=True, eq=False)
 class YoutubeVisResult:
     """stats: (12,) in the order of `STATS`, with the best `limit` tracks of each video and class (AR1, AR10 with as
-    many as they say). at_100: AP by the official rule, where `limit` is another; else None.
+    many as they say); s, m, l: mean area under 128², up to 256², and above. at_100: AP by the official rule, where
+    `limit` is another; else None.
     """
 
     stats: Array
@@ -123,16 +120,12 @@ class YoutubeVisResult:
     def table(self) -> str:
         """The numbers, then one line for each class."""
         tracks = sum(row.objects for row in self.per_class)
-        width = max(5, *(len(row.name) for row in self.per_class))
         lines = [
             f"youtube_vis: AP of tracks, IoU of masks over time, {self.videos} videos, {tracks} objects",
             " " + "  ".join(f"{name} {shown(self[name])}" for name in STATS[:6]),
             " " + "  ".join(f"{name} {shown(self[name])}" for name in STATS[6:]),
-            f" {'class':<{width}}  objects    found     AP   AP50   AP75     AR",
+            *class_lines(self.per_class),
         ]
-        for row in self.per_class:
-            numbers = "".join(f"  {shown(v):>5}" for v in (row.ap, row.ap50, row.ap75, row.ar))
-            lines.append(f" {row.name:<{width}}  {row.objects:7d}  {row.found:7d}{numbers}")
         if self.at_100 is not None:
             lines.append(f" the official AP, at {LIMIT} tracks: {shown(self.at_100)}")
         return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
@@ -176,11 +169,6 @@ class YoutubeVisMetric(VideoMetric):
         self._facts, self.max_detections = facts or {}, max_detections
         self._of_class: list[list[_Matched]] = [[] for _ in classes]
         self._videos = 0
-
-    @classmethod
-    def make(cls, dataset: Dataset, options: MetricOptions) -> "YoutubeVisMetric":
-        """As the table of metrics makes it; AP counts tracks of all scores."""
-        return cls(dataset.classes, options.tracks, options.max_detections)
 
     def begin(self) -> None:
         """A video begins."""
@@ -255,19 +243,19 @@ class YoutubeVisMetric(VideoMetric):
         limit = self.max_detections or (room(most) if most > LIMIT else LIMIT)
         precision, recall = _curves(sets, limit)
         stats = [
-            *(_mean(precision[:, 0, rows]) for rows in (slice(None), 0, 5)),
-            *(_mean(precision[:, area]) for area in (1, 2, 3)),
-            *(_mean(_curves(sets, n)[1][:, 0]) for n in (1, 10)),
-            *(_mean(recall[:, area]) for area in (0, 1, 2, 3)),
+            *(mean(precision[:, 0, rows]) for rows in (slice(None), 0, 5)),
+            *(mean(precision[:, area]) for area in (1, 2, 3)),
+            *(mean(_curves(sets, n)[1][:, 0]) for n in (1, 10)),
+            *(mean(recall[:, area]) for area in (0, 1, 2, 3)),
         ]
         rows = []
         for name, kept, own, reached in zip(self.classes, sets, precision[:, 0], recall[:, 0], strict=True):
             objects, found = sum(int(m.objects[0]) for m in kept), sum(len(m.scores) for m in kept)
-            rows.append(ClassScore(name, objects, found, *map(_mean, (own, own[0], own[5], reached))))
+            rows.append(ClassScore(name, objects, found, *map(mean, (own, own[0], own[5], reached))))
         if limit == LIMIT:
             return YoutubeVisResult(np.array(stats), tuple(rows), self._videos)
         note = f"The best {limit} tracks of a video and class count (max_detections), by the official rule {LIMIT}."
-        at_100 = _mean(_curves(sets, LIMIT)[0][:, 0])
+        at_100 = mean(_curves(sets, LIMIT)[0][:, 0])
         return YoutubeVisResult(np.array(stats), tuple(rows), self._videos, (note,), limit, at_100)
 
 
@@ -331,8 +319,3 @@ def _accumulate(kept: Sequence[_Matched], area: int, limit: int) -> tuple[Array,
         reached = at < len(p)
         precision[row, reached] = p[at[reached]]
     return precision, right[:, -1] / objects
-
-
-def _mean(values: Array) -> float:
-    known = values[values > -1]
-    return float(known.mean()) if known.size else -1.0

@@ -350,29 +350,29 @@ class Panoptic:
         """The things, crowds left out, with their masks; labels count the classes of things alone."""
         labels = [label for label, thing in enumerate(self.things) if thing]
         rows = [s for s in self.segments if self.things[s.label] and not s.crowd]
-        windows = self._windows()
-        corners, crops = [windows[s.id][:2] for s in rows], []
-        for s in rows:
-            top, left, bottom, right = windows[s.id]
-            crops.append(self.ids[top:bottom, left:right] == s.id)
+        every = self._windows()
+        windows = [every[s.id] for s in rows]
+        corners = np.array([(y.start, x.start) for y, x in windows], np.int64).reshape(-1, 2)
+        crops = tuple(self.ids[window] == s.id for s, window in zip(rows, windows, strict=True))
+        masks = Masks(self.size, corners, crops)
         marks = [self.classes.landmarks[label] for label in labels]
         return Instances(
-            boxes=np.array([[left, top, right, bottom] for top, left, bottom, right in (windows[s.id] for s in rows)]),
+            boxes=masks.boxes(),
             scores=np.array([s.score for s in rows]),
             labels=np.array([labels.index(s.label) for s in rows]),
             classes=Classes([self.classes[i] for i in labels], [self.classes.ids[i] for i in labels], marks),
             size=self.size,
-            crops=Masks(self.size, np.array(corners, np.int64).reshape(-1, 2), tuple(crops)),
+            crops=masks,
         )
 
     def to_coco(self) -> list[dict[str, Any]]:
         """The `segments_info` of COCO's panoptic format: id, category_id, area, bbox (x, y, width, height), iscrowd."""
         windows, rows = self._windows(), list[dict[str, Any]]()
         for s in self.segments:
-            top, left, bottom, right = windows[s.id]
-            area = int((self.ids[top:bottom, left:right] == s.id).sum())
-            row = {"id": s.id, "category_id": self.classes.ids[s.label], "area": area}
-            rows.append({**row, "bbox": [left, top, right - left, bottom - top], "iscrowd": int(s.crowd)})
+            y, x = windows[s.id]
+            row = {"id": s.id, "category_id": self.classes.ids[s.label], "area": int((self.ids[y, x] == s.id).sum())}
+            box = [x.start, y.start, x.stop - x.start, y.stop - y.start]
+            rows.append({**row, "bbox": box, "iscrowd": int(s.crowd)})
         return rows
 
     def to_rgb(self) -> ImageArray:
@@ -384,15 +384,10 @@ class Panoptic:
             raise DataError(f"COCO's panoptic images hold ids below 2^24, the largest here is {self.ids.max()}.")
         return np.stack([self.ids & 255, self.ids >> 8 & 255, self.ids >> 16], axis=-1).astype(np.uint8)
 
-    def _windows(self) -> dict[int, tuple[int, int, int, int]]:
-        """Top, left, bottom, right of each segment by its id."""
-        rows, columns = np.nonzero(self.ids)
-        found, at = np.unique(self.ids[rows, columns], return_inverse=True)
-        low, high = np.full((len(found), 2), np.iinfo(np.int64).max), np.full((len(found), 2), -1)
-        places = np.stack([rows, columns], axis=1)
-        np.minimum.at(low, at, places)
-        np.maximum.at(high, at, places)
-        ends = np.concatenate([low, high + 1], axis=1).tolist()
-        return {
-            i: (top, left, bottom, right) for i, (top, left, bottom, right) in zip(found.tolist(), ends, strict=True)
-        }
+    def _windows(self) -> dict[int, tuple[slice, slice]]:
+        """The rows and columns in which each segment lies, by its id."""
+        from scipy.ndimage import find_objects
+
+        found, at = np.unique(self.ids, return_inverse=True)
+        windows = find_objects(at.reshape(self.size).astype(np.int32) + 1)
+        return dict(zip(found.tolist(), windows, strict=True))

@@ -14,7 +14,7 @@ import numpy as np
 from maskwright.data.dataset import RLE, Dataset, ImageRecord
 from maskwright.data.formats.coco.ids import NAME
 from maskwright.data.formats.coco.rows import drawn, known
-from maskwright.data.formats.shared.fields import Box, Record, box_from_xywh, read_json
+from maskwright.data.formats.shared.fields import Box, Record, Row, box_from_xywh, read_json
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Instances
@@ -48,13 +48,12 @@ def results_of(source: Path, rows: Any, dataset: Dataset) -> dict[int, tuple[Res
         raise DataError(f"{source}: expected a JSON list of results, got {type(rows).__name__}.{hint}")
     images: dict[object, ImageRecord] = {r.id: r for r in dataset.images}
     images |= {r.extra[NAME]: r for r in dataset.images if isinstance(r.extra.get(NAME), str)}
-    label_of: dict[object, int] = {c: k for k, c in enumerate(dataset.classes.ids)}
-    label_of |= {extra[NAME]: k for k, extra in enumerate(dataset.class_extra) if isinstance(extra.get(NAME), str)}
+    labels = Labels(dataset)
     by_image: dict[int, list[ResultRow]] = {r.id: [] for r in dataset.images}
     first: dict[object, int] = {}
     for position, row in enumerate(rows):
         at = Record(source, f"result {position}")
-        image_id, result = _read_result(at, row, images, label_of, dataset)
+        image_id, result = _read_result(at, row, images, labels, dataset)
         outline = None if result.rle is None else result.rle["counts"]
         same = first.setdefault((image_id, result.label, result.score, result.box_xywh, outline), position)
         if same != position:
@@ -67,8 +66,44 @@ def results_of(source: Path, rows: Any, dataset: Dataset) -> dict[int, tuple[Res
 # ---- the rows of a result list --------------------------------------------------------------------------------------
 
 
+class Labels:
+    """The labels 0..Q-1 of the categories of results: by the id, or by the name where the file of the set has names."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._of: dict[object, int] = {c: k for k, c in enumerate(dataset.classes.ids)}
+        self._of |= {extra[NAME]: k for k, extra in enumerate(dataset.class_extra) if isinstance(extra.get(NAME), str)}
+
+    def read(self, at: Record, row: Row) -> int:
+        """The label of a row. Raises DataError for a category that the data set does not have."""
+        kind = row.get("category_id")
+        label = self._of.get(kind if isinstance(kind, str) and kind in self._of else at.whole(row, "category_id"))
+        if label is None:
+            names = known(self._dataset.classes)
+            raise at.fault(f"category_id {row['category_id']} is not a class of {self._dataset.source} ({names}).")
+        return label
+
+
+def read_score(at: Record, row: Row) -> float:
+    """The score of a row. Raises DataError for one that is not in 0..1."""
+    score = at.number(row, "score")
+    if not 0 <= score <= 1:
+        raise at.fault(
+            f"'score' must lie in 0..1, got {score}. Divide percentages by 100; apply the sigmoid to logits."
+        )
+    return score
+
+
+def read_outline(at: Record, value: Any, image: ImageRecord) -> RLE | None:
+    """An outline of any form as compressed run lengths; None where there is none."""
+    outline = at.segmentation(value, image.size)
+    if outline is None or (isinstance(outline, dict) and isinstance(outline["counts"], str)):
+        return outline
+    return mask_ops.encode(drawn(at, outline, image))[0]
+
+
 def _read_result(
-    at: Record, row: Any, images: Mapping[object, ImageRecord], label_of: Mapping[object, int], dataset: Dataset
+    at: Record, row: Any, images: Mapping[object, ImageRecord], labels: Labels, dataset: Dataset
 ) -> tuple[int, ResultRow]:
     row = at.table(row)
     name = row.get("image_id")
@@ -78,24 +113,12 @@ def _read_result(
             f"image_id {row['image_id']} is not an image of {dataset.source}. Do the two files belong together?"
         )
     _check_name(at, row.get("file_name"), image, dataset)
-    kind = row.get("category_id")
-    label = label_of.get(kind if isinstance(kind, str) and kind in label_of else at.whole(row, "category_id"))
-    if label is None:
-        raise at.fault(
-            f"category_id {row['category_id']} is not a class of {dataset.source} ({known(dataset.classes)})."
-        )
+    label = labels.read(at, row)
     box = at.box_xywh(row["bbox"]) if row.get("bbox") is not None else None
-    outline = at.segmentation(row.get("segmentation"), image.size)
-    if outline is not None and not (isinstance(outline, dict) and isinstance(outline["counts"], str)):
-        outline = mask_ops.encode(drawn(at, outline, image))[0]
+    outline = read_outline(at, row.get("segmentation"), image)
     if box is None and outline is None:
         raise at.fault("has neither 'bbox' nor 'segmentation'. A result needs at least one of them.")
-    score = at.number(row, "score")
-    if not 0 <= score <= 1:
-        raise at.fault(
-            f"'score' must lie in 0..1, got {score}. Divide percentages by 100; apply the sigmoid to logits."
-        )
-    return image.id, ResultRow(label, score, box, outline)
+    return image.id, ResultRow(label, read_score(at, row), box, outline)
 
 
 def _check_name(at: Record, name: object, image: ImageRecord, dataset: Dataset) -> None:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
-from maskwright.data.formats.ctc.tracks import frames_of, masks_of, numbered, read_table, values_of
+from maskwright.data.formats.ctc.tracks import frames_of, numbered, read_table, values_of
 from maskwright.data.formats.shared.fields import Faults, box_tuple, noted
 from maskwright.data.formats.shared.image_files import require_folder
 from maskwright.data.formats.shared.losses import sentence
+from maskwright.data.formats.shared.outlines import label_masks
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Clip, Frame, Masks
@@ -49,7 +50,7 @@ class Outlines:
         path = self.files.get(record.id)
         if path is None:
             return None
-        masks = masks_of(values_of(path))[1]
+        masks = label_masks(values_of(path))[1]
         if masks.size != record.size:
             raise DataError(f"{path}: is {masks.size} (H, W), the tracks of this frame are {record.size}.")
         return masks

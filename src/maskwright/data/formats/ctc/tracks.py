@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from maskwright import media
 from maskwright.data.formats.shared.fields import Faults, Record, noted
-from maskwright.data.formats.shared.outlines import label_windows
+from maskwright.data.formats.shared.outlines import label_masks
 from maskwright.errors import DataError, ImageError
 from maskwright.types import IntArray, Masks
 
@@ -94,14 +94,6 @@ def values_of(path: Path) -> NDArray[np.int64]:
     return values
 
 
-def masks_of(values: NDArray[np.int64]) -> tuple[IntArray, Masks]:
-    """The labels of an image (N,) in rising order, and the mask of each."""
-    found = label_windows(values)
-    corners = np.array([(w[0].start, w[1].start) for _, w in found], np.int64).reshape(-1, 2)
-    crops = tuple(values[window] == label for label, window in found)
-    return np.array([label for label, _ in found], np.int64), Masks((values.shape[0], values.shape[1]), corners, crops)
-
-
 def frames_of(
     files: Mapping[int, Path], spans: Mapping[int, Span], table: Path, faults: Faults = None
 ) -> Iterator[tuple[int, IntArray, Masks]]:
@@ -113,7 +105,7 @@ def frames_of(
     shown: dict[int, tuple[int, int]] = {}
     for number, path in files.items():
         with noted(faults):
-            labels, masks = masks_of(values_of(path))
+            labels, masks = label_masks(values_of(path))
             kept = []
             for k, label in enumerate(labels.tolist()):
                 with noted(faults):

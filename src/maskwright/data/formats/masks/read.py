@@ -27,7 +27,7 @@ from maskwright.data.formats.masks.class_table import CLASSES, ClassTable
 from maskwright.data.formats.shared.fields import Faults, box_tuple, noted, read_classes
 from maskwright.data.formats.shared.image_files import image_files, is_image_file, relative_names, size_of
 from maskwright.data.formats.shared.losses import sentence
-from maskwright.data.formats.shared.outlines import label_windows
+from maskwright.data.formats.shared.outlines import label_masks
 from maskwright.errors import DataError, ImageError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Masks, Size
@@ -295,10 +295,8 @@ def _is_lossy(path: Path) -> str:
 
 def _labelled(values: NDArray[np.int64]) -> tuple[Masks, list[int]]:
     """One object for each value except 0, in rising order."""
-    found = label_windows(values)
-    corners = np.array([(w[0].start, w[1].start) for _, w in found], np.int64).reshape(-1, 2)
-    crops = tuple(values[window] == value for value, window in found)
-    return Masks((values.shape[0], values.shape[1]), corners, crops), [value for value, _ in found]
+    found, masks = label_masks(values)
+    return masks, found.tolist()
 
 
 def _whole(values: NDArray[np.int64]) -> tuple[Masks, list[int]]:

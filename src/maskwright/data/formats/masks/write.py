@@ -14,15 +14,12 @@ from maskwright.data.dataset import Annotation, Dataset
 from maskwright.data.formats.masks.class_table import CLASSES, OBJECTS, objects_text
 from maskwright.data.formats.masks.read import MASKS
 from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct
-from maskwright.data.formats.shared.losses import GONE, HIDDEN, check_names, lost_fields, sentence
+from maskwright.data.formats.shared.losses import GONE, Lost, add_covered, check_names, lost_fields, sentences
 from maskwright.data.formats.shared.saving import write_text
 from maskwright.errors import ConfigError, DataError
 from maskwright.types import Masks
 
 _MOST = int(np.iinfo(np.uint16).max)
-
-_Lost = dict[str, list[str]]
-"""What the layout cannot hold: the images' names, by the sentence that counts them."""
 
 _Rows = list[tuple[str, int | None, str]]
 
@@ -39,7 +36,7 @@ def save_masks(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, .
     require_distinct(dataset, paths, "the mask")
     if copy:
         dataset.require_files()
-    lost: _Lost = {}
+    lost: Lost = {}
     rows: _Rows = []
     with new_folder(place) as folder:
         for i, path in enumerate(paths):
@@ -50,7 +47,7 @@ def save_masks(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, .
         _write_classes(folder, dataset, rows)
         if copy:
             copy_images(dataset, folder / "images", names)
-    return (*(t for what, names in lost.items() for t in sentence(len(names), what, names)), *lost_fields(dataset))
+    return (*sentences(lost), *lost_fields(dataset))
 
 
 def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
@@ -65,7 +62,7 @@ def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str,
     files = [Path(name) for name in inner_names(dataset)]
     ids = ["_".join(file.with_suffix("").parts) for file in files]
     require_distinct(dataset, ids, "the folder")
-    lost: _Lost = {}
+    lost: Lost = {}
     rows: _Rows = []
     with new_folder(place) as folder:
         for i, name in enumerate(ids):
@@ -77,10 +74,10 @@ def save_objects(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str,
                 rows.append((path, None, dataset.classes[a.label]))
         _write_classes(folder, dataset, rows)
         copy_images(dataset, folder, [f"{n}/images/{n}{f.suffix}" for n, f in zip(ids, files, strict=True)])
-    return (*(t for what, names in lost.items() for t in sentence(len(names), what, names)), *lost_fields(dataset))
+    return (*sentences(lost), *lost_fields(dataset))
 
 
-def _drawn(dataset: Dataset, i: int, lost: _Lost) -> tuple[list[Annotation], Masks]:
+def _drawn(dataset: Dataset, i: int, lost: Lost) -> tuple[list[Annotation], Masks]:
     """The objects of image `i` that have pixels, and their masks; others are counted."""
     rows = [a for a in dataset.of(i) if a.segmentation is not None and not a.crowd]
     masks = dataset.draw(i, rows)
@@ -89,7 +86,7 @@ def _drawn(dataset: Dataset, i: int, lost: _Lost) -> tuple[list[Annotation], Mas
     return [rows[k] for k in kept], masks[kept] if kept else Masks.empty(masks.size)
 
 
-def _label_image(masks: Masks, source: Path, name: str, lost: _Lost) -> NDArray[np.uint16]:
+def _label_image(masks: Masks, source: Path, name: str, lost: Lost) -> NDArray[np.uint16]:
     """(H, W), object k as k + 1, smaller ones over larger ones."""
     if len(masks) > _MOST:
         raise DataError(f"{source}: {name}: a label image holds at most {_MOST} objects, this one has {len(masks)}.")
@@ -98,8 +95,7 @@ def _label_image(masks: Masks, source: Path, name: str, lost: _Lost) -> NDArray[
     for k in np.argsort(-areas, kind="stable"):
         out[windows[k]][masks.bitmaps[k]] = k + 1
     seen = np.bincount(out.ravel(), minlength=len(masks) + 1)[1:]
-    lost.setdefault(HIDDEN, []).extend([name] * int(((seen > 0) & (seen < areas)).sum()))
-    lost.setdefault(GONE, []).extend([name] * int((seen == 0).sum()))
+    add_covered(lost, name, seen, areas)
     return out
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from maskwright.data.dataset import Annotation, Dataset
 from maskwright.errors import DataError, shortened
+from maskwright.types import IntArray
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,23 @@ GONE = "object{s} hidden wholly by others, or without a pixel, left out"
 """What becomes of objects where a pixel has one object: the smaller one lies on top."""
 
 
-def sentences(lost: Mapping[str, int]) -> tuple[str, ...]:
-    """A sentence for each kind of loss that occurred; see `sentence`."""
-    return tuple(text for what, count in lost.items() for text in sentence(count, what))
+Lost = dict[str, list[str]]
+"""What a layout cannot hold: the images' names, once for each object, by the sentence that counts them."""
+
+
+def add_covered(lost: Lost, name: str, seen: IntArray, areas: IntArray) -> None:
+    """Count the objects of an image of which a layout with one object a pixel shows a part only, or nothing.
+
+    seen, areas: (N,) the pixels that each has there, and its own.
+    """
+    for what, those in ((HIDDEN, (seen > 0) & (seen < areas)), (GONE, seen == 0)):
+        lost.setdefault(what, []).extend([name] * int(those.sum()))
+
+
+def sentences(lost: Mapping[str, int | Sequence[str]]) -> tuple[str, ...]:
+    """A sentence for each kind of loss that occurred, from a count or from examples of all; see `sentence`."""
+    rows = ((what, (found, ()) if isinstance(found, int) else (len(found), found)) for what, found in lost.items())
+    return tuple(text for what, (count, examples) in rows for text in sentence(count, what, examples))
 
 
 def sentence(count: int, what: str, examples: Sequence[str] = ()) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from maskwright.data.dataset import RLE, Annotation, Dataset, ImageRecord, Polyg
 from maskwright.data.formats.shared.fields import Box, Faults, box_area, box_tuple, noted
 from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.ops import masks as mask_ops
-from maskwright.types import BoolArray, Landmarks, Masks, Size
+from maskwright.types import BoolArray, IntArray, Landmarks, Masks, Size
 
 FORMS = ("polygon", "rle")
 """The forms of an outline, as `in_form` knows them."""
@@ -122,7 +122,7 @@ def box_corners(box: Box) -> NDArray[np.float64]:
     return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float64)
 
 
-def label_windows(values: NDArray[np.integer[Any]]) -> list[tuple[int, tuple[slice, slice]]]:
+def _label_windows(values: NDArray[np.integer[Any]]) -> list[tuple[int, tuple[slice, slice]]]:
     """Each value but 0 of a label image (H, W) with the rectangle it lies in, in rising order."""
     if values.max() < _COUNTABLE:
         found = enumerate(ndimage.find_objects(values.astype(np.int32)), start=1)
@@ -130,6 +130,15 @@ def label_windows(values: NDArray[np.integer[Any]]) -> list[tuple[int, tuple[sli
     present, places = np.unique(values, return_inverse=True)  # a table of all values up to the last would be too large
     windows = ndimage.find_objects(places.reshape(values.shape).astype(np.int32) + 1)
     return [(value, window) for value, window in zip(present.tolist(), windows, strict=True) if value]
+
+
+def label_masks(values: NDArray[np.integer[Any]], without: int = 0) -> tuple[IntArray, Masks]:
+    """The values (N,) of a label image (H, W) but 0 and `without` in rising order, and the mask of each."""
+    found = [(value, window) for value, window in _label_windows(values) if value != without]
+    corners = np.array([(w[0].start, w[1].start) for _, w in found], np.int64).reshape(-1, 2)
+    crops = tuple(values[window] == value for value, window in found)
+    labels = np.array([value for value, _ in found], np.int64)
+    return labels, Masks((values.shape[0], values.shape[1]), corners, crops)
 
 
 def polygons_of(rows: Sequence[Annotation], size: Size) -> list[Polygons | None]:

@@ -29,13 +29,13 @@ from maskwright.data.dataset import Dataset, ImageRecord
 from maskwright.data.doubt import Tally
 from maskwright.data.formats.shared.fields import Faults, Record, noted, read_names, short
 from maskwright.data.formats.shared.image_files import require_folder, size_of
-from maskwright.data.formats.shared.outlines import FileObject, annotations, collect, label_windows, rle_of
+from maskwright.data.formats.shared.outlines import FileObject, annotations, collect, label_masks, rle_of
 from maskwright.data.formats.voc import boxes
 from maskwright.data.formats.voc.files import CHALLENGE, Names, image_folder, list_of, several, splits_of, stems
 from maskwright.errors import DataError
 from maskwright.media import MAX_PIXELS, SUFFIXES
 from maskwright.ops import boxes as box_ops
-from maskwright.types import Classes, Masks, Size
+from maskwright.types import Classes, Size
 from maskwright.wording import counted
 
 Index = NDArray[np.integer[Any]]
@@ -261,11 +261,9 @@ class _Reader:
 
     def _objects(self, path: Path, objects: Index, classes: Index) -> Iterator[FileObject]:
         size: Size = (objects.shape[0], objects.shape[1])
-        found = [(value, window) for value, window in label_windows(objects) if value != VOID]
-        corners = np.array([(w[0].start, w[1].start) for _, w in found], np.int64).reshape(-1, 2)
-        crops = tuple(objects[window] == value for value, window in found)
-        self.tally.add(Masks(size, corners, crops))
-        for (value, window), crop in zip(found, crops, strict=True):
+        found, masks = label_masks(objects, without=VOID)
+        self.tally.add(masks)
+        for value, window, crop in zip(found.tolist(), masks.windows, masks.bitmaps, strict=True):
             indices, votes = np.unique(classes[window][crop], return_counts=True)  # an index may be a colour of 24 bits
             index = int(indices[votes.argmax()])
             self.counts["mixed"] += len(indices) > 1

@@ -15,7 +15,7 @@ from PIL import Image
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset, usual_part
 from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct
-from maskwright.data.formats.shared.losses import GONE, HIDDEN, check_names, lost_fields, sentence
+from maskwright.data.formats.shared.losses import Lost, add_covered, check_names, lost_fields, sentences
 from maskwright.data.formats.shared.outlines import painting_order
 from maskwright.data.formats.shared.saving import write_text
 from maskwright.data.formats.shared.xml_tree import node
@@ -26,9 +26,6 @@ from maskwright.types import Size
 
 _MOST = VOID - 1  # objects of an image, and classes
 
-_Lost = dict[str, list[str]]
-"""What the layout cannot hold: the images' names, by the sentence that counts them."""
-
 
 def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """Write the layout into a new folder, with class_names.txt and labelmap.txt, and the images with `copy`.
@@ -38,7 +35,7 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
     """
     names = _check(place, dataset, copy)
     stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
-    lost: _Lost = {HIDDEN: [], GONE: []}
+    lost: Lost = {}
     rows = [a for own in dataset.annotations.values() for a in own]
     masked = dataset.has_masks or any(a.segmentation is not None and not a.crowd for a in rows)
     with new_folder(place) as folder:
@@ -56,9 +53,8 @@ def save(place: Path, dataset: Dataset, copy: bool = True) -> tuple[str, ...]:
         write_text(
             folder / "labelmap.txt", _labelmap(dataset.classes.names, void=masked and any(a.crowd for a in rows))
         )
-    notes = (text for what, names in lost.items() for text in sentence(len(names), what, names))
     crowds, boxes = "turned into void, which names no class", "written to Annotations alone, and not read back"
-    return (*notes, *(lost_fields(dataset, crowds, boxes) if masked else lost_fields(dataset, boxes="")))
+    return (*sentences(lost), *(lost_fields(dataset, crowds, boxes) if masked else lost_fields(dataset, boxes="")))
 
 
 def _lists(dataset: Dataset, stems: Sequence[str]) -> dict[str, list[str]]:
@@ -95,7 +91,7 @@ def _check(place: Path, dataset: Dataset, copy: bool) -> list[str]:
     return names
 
 
-def _draw(dataset: Dataset, i: int, lost: _Lost) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _draw(dataset: Dataset, i: int, lost: Lost) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The two index masks (H, W) of an image."""
     record, rows = dataset.images[i], [a for a in dataset.of(i) if a.segmentation is not None]
     masks = dataset.draw(i, rows)
@@ -107,11 +103,7 @@ def _draw(dataset: Dataset, i: int, lost: _Lost) -> tuple[NDArray[np.uint8], NDA
         objects[windows[k]][masks.bitmaps[k]] = index.get(k, VOID)
         classes[windows[k]][masks.bitmaps[k]] = VOID if rows[k].crowd else rows[k].label + 1
     seen = np.bincount(objects.reshape(-1), minlength=256)
-    for k, number in index.items():
-        if seen[number] == 0:
-            lost[GONE].append(record.file_name)
-        elif seen[number] < areas[k]:
-            lost[HIDDEN].append(record.file_name)
+    add_covered(lost, record.file_name, seen[list(index.values())], areas[list(index)])
     return objects, classes
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from maskwright.data.dataset import RLE, Dataset
-from maskwright.data.formats.coco.ids import NAME
-from maskwright.data.formats.coco.rows import drawn, known
+from maskwright.data.formats.coco.results import Labels, read_outline, read_score
 from maskwright.data.formats.shared.fields import Record
 from maskwright.data.formats.shared.video_results import VideoResults
 from maskwright.errors import DataError
@@ -39,8 +38,7 @@ def read_results(source: Path, rows: Sequence[Any], dataset: Dataset) -> VideoRe
     have, a missing or impossible field, and outlines for another number of frames.
     """
     clips = {clip.id: clip for clip in dataset.clips}
-    label_of: dict[object, int] = {c: k for k, c in enumerate(dataset.classes.ids)}
-    label_of |= {extra[NAME]: k for k, extra in enumerate(dataset.class_extra) if isinstance(extra.get(NAME), str)}
+    labels = Labels(dataset)
     tracks: dict[int, list[_Track]] = {number: [] for number in clips}
     for position, row in enumerate(rows):
         at = Record(source, f"result {position}")
@@ -50,15 +48,7 @@ def read_results(source: Path, rows: Sequence[Any], dataset: Dataset) -> VideoRe
             raise at.fault(
                 f"video_id {row['video_id']} is not a video of {dataset.source}. Do the files belong together?"
             )
-        kind = row.get("category_id")
-        label = label_of.get(kind if isinstance(kind, str) and kind in label_of else at.whole(row, "category_id"))
-        if label is None:
-            raise at.fault(
-                f"category_id {row['category_id']} is not a class of {dataset.source} ({known(dataset.classes)})."
-            )
-        score = at.number(row, "score")
-        if not 0 <= score <= 1:
-            raise at.fault(f"'score' must lie in 0..1, got {score}. Divide percentages by 100.")
+        label, score = labels.read(at, row), read_score(at, row)
         tracks[clip.id].append(_Track(position + 1, label, score, _outlines(at, row, dataset, clip)))
     facts = {number: {t.id: TrackFacts(t.score, t.label) for t in own} for number, own in tracks.items()}
     return VideoResults(lambda clip: _frames(tracks[clip.id], dataset, clip), facts)
@@ -74,13 +64,8 @@ def _outlines(at: Record, row: Mapping[str, Any], dataset: Dataset, clip: Clip) 
         )
     out: dict[int, RLE] = {}
     for (_, position), value in zip(frames, outlines, strict=True):
-        record = dataset.images[position]
-        outline = at.segmentation(value, record.size)
-        if outline is None:
-            continue
-        if not (isinstance(outline, dict) and isinstance(outline["counts"], str)):
-            outline = mask_ops.encode(drawn(at, outline, record))[0]
-        out[position] = outline
+        if (outline := read_outline(at, value, dataset.images[position])) is not None:
+            out[position] = outline
     return out
 
 
