@@ -3,7 +3,6 @@
 Letters: N annotated objects, M detections, Q classes. A match needs equal classes and an IoU of 0.5.
 """
 
-import io
 import math
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from maskwright import draw
+from maskwright import draw, media
 from maskwright.data.dataset import Dataset
 from maskwright.metrics.disjoint import disjoint, half_inside
 from maskwright.metrics.metric import GroundTruth
@@ -211,6 +210,4 @@ def _jpeg(image: Image.Image, pixels: int, quality: int) -> bytes:
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         image = image.resize(size, Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=quality, optimize=True)
-    return stream.getvalue()
+    return media.encoded(image, "JPEG", quality=quality, optimize=True)

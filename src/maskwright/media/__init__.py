@@ -8,6 +8,7 @@ from maskwright.media.images import SAVED_AS as SAVED_AS
 from maskwright.media.images import all_pages as all_pages
 from maskwright.media.images import as_image as as_image
 from maskwright.media.images import chosen_intensity as chosen_intensity
+from maskwright.media.images import encoded as encoded
 from maskwright.media.images import page_count as page_count
 from maskwright.media.images import read_image as read_image
 from maskwright.media.images import read_size as read_size

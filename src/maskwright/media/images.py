@@ -3,6 +3,7 @@
 Letters: H W image, C channels. Colour profiles are not applied: values are used as stored.
 """
 
+import io
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -194,6 +195,13 @@ def _rgb_array(array: NDArray[Any], intensity: Intensity | None, told: Readings 
 
 
 # ---- writing ----------------------------------------------------------------------------------------------------
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """An image as the bytes of a file. kind: "PNG" or "JPEG"; options: Pillow's of it."""
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
 
 
 def write_image(path: str | os.PathLike[str], array: NDArray[Any]) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskwright.errors import ImageError
-from maskwright.media.stored import ImageFile, Stored
+from maskwright.media.stored import ImageFile, Stored, finite
 from maskwright.types import ImageArray, Intensity
 from maskwright.wording import counted
 
@@ -145,16 +145,16 @@ def _scaled(
     values: NDArray[Any], stored: Stored, intensity: Intensity, name: str, told: Readings | None
 ) -> NDArray[np.uint8]:
     """Values (H, W, C) as 0..255; those that are not finite are black, or white where +inf."""
-    finite = _finite(values)
-    if finite.size == 0:
+    known = finite(values)
+    if known.size == 0:
         raise ImageError(f"{name}: none of its values is a finite number.", code="damaged-pixels")
-    least, most = finite.min().item(), finite.max().item()
-    low, high = _ends(finite, stored, intensity, (least, most), name)
+    least, most = known.min().item(), known.max().item()
+    low, high = _ends(known, stored, intensity, (least, most), name)
     if told is not None:
         told.deep[values.dtype.name + (f" of {stored.top.bit_length()} bits" if stored.top else "")] += 1
         if intensity.rule == "full" and most - least < _FLAT * (high - low):
             told.flat.append(f"{name} (values {least:.6g}..{most:.6g})")
-        if finite.size < values.size:
+        if known.size < values.size:
             told.holes.append(name)
     if values.dtype == np.uint16:
         table = _mapped(np.arange(65536, dtype=np.uint16), low, high)
@@ -162,22 +162,17 @@ def _scaled(
     return _mapped(values, low, high, hole=255 if stored.inverted else 0)
 
 
-def _finite(values: NDArray[Any]) -> NDArray[Any]:
-    good = np.isfinite(values) if values.dtype.kind == "f" else None
-    return values if good is None or good.all() else values[good]
-
-
 def _ends(
-    finite: NDArray[Any], stored: Stored, intensity: Intensity, ends: tuple[float, float], name: str
+    known: NDArray[Any], stored: Stored, intensity: Intensity, ends: tuple[float, float], name: str
 ) -> tuple[float, float]:
     """The values that become black and white, or white and black where the lowest is white."""
     if intensity.rule == "values":
         return intensity.low, intensity.high
     if intensity.rule == "percentiles":
-        low, high = (float(v) for v in np.percentile(finite, _shares(intensity, stored)))
+        low, high = (float(v) for v in np.percentile(known, _shares(intensity, stored)))
         return (low, high) if low < high else (float(ends[0]), float(ends[1]))
-    if finite.dtype.kind == "f" or ends[0] < 0 or ends[1] > 65535:
-        what = "a floating-point image" if finite.dtype.kind == "f" else "an image of signed or 32-bit numbers"
+    if known.dtype.kind == "f" or ends[0] < 0 or ends[1] > 65535:
+        what = "a floating-point image" if known.dtype.kind == "f" else "an image of signed or 32-bit numbers"
         raise ImageError(
             f"{name}: {what} has no known range of brightness; its values are {ends[0]:.6g}..{ends[1]:.6g}. Choose the "
             "intensity percentiles, or values:LOW..HIGH with the values that are to be black and white.",
@@ -267,5 +262,5 @@ def _at(rank: float, counts: NDArray[np.int64], start: float, width: float, *, e
 def _deep_values(pages: Iterable[Stored]) -> Iterator[tuple[Stored, NDArray[Any]]]:
     """The finite values of those with more than 8 bits, without their opacity."""
     for stored in pages:
-        if stored.values is not None and stored.values.dtype != np.uint8:
-            yield stored, _finite(stored.parts()[0]).ravel()
+        if (deep := stored.deep_values()) is not None:
+            yield stored, deep[0].ravel()

@@ -29,10 +29,7 @@ class Term:
 
 def smooth_l1_sum(prediction: Tensor, target: Tensor, beta: float) -> Tensor:
     """Smooth L1 of equal shapes: |d| - beta / 2, quadratic (d^2 / 2 beta) below beta; beta 0 is plain L1."""
-    prediction, target = prediction.float(), target.float()
-    if beta == 0:
-        return (prediction - target).abs().sum()
-    return F.smooth_l1_loss(prediction, target, reduction="sum", beta=beta)
+    return F.smooth_l1_loss(prediction.float(), target.float(), reduction="sum", beta=beta)
 
 
 def mask_bce_sum(logits: Tensor, target: Tensor) -> Tensor:

@@ -128,7 +128,7 @@ def examples(rows: Sequence[Example]) -> Html:
 def _example(row: Example) -> Html:
     name = escape(row.name)
     sides = "".join(
-        f'<div><img loading="lazy" alt="{escape(what)}: {name}" src="{_data_uri(jpeg)}">'
+        f'<div><img loading="lazy" alt="{escape(what)}: {name}" src="{data_uri(jpeg, "jpeg")}">'
         f"<small>{escape(what)}</small></div>"
         for what, jpeg in (("found", row.found), ("annotated", row.truth))
     )
@@ -143,5 +143,6 @@ def swatches(values: Sequence[tuple[str, str]]) -> Html:
     return Html(f'<ul class="legend">{entries}</ul>')
 
 
-def _data_uri(jpeg: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+def data_uri(content: bytes, kind: str) -> str:
+    """An image file inside a page. kind: "jpeg" or "png"."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,8 +1,6 @@
 """A prediction in a notebook: shown with its image, and as a table."""
 
-import base64
 import html
-import io
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ from PIL import Image, ImageShow
 from maskwright import draw, media
 from maskwright.errors import ConfigError, MissingExtraError
 from maskwright.ops import masks as mask_ops
+from maskwright.report.page import data_uri
 from maskwright.types import Instances
 
 LONGEST = 1200
@@ -68,10 +67,8 @@ class Shown(Instances):
         text = f"<pre>{html.escape(repr(self))}</pre>"
         if self.image is None:
             return text
-        stream = io.BytesIO()
-        _small(Image.fromarray(self.draw())).save(stream, "PNG")
-        coded = base64.b64encode(stream.getvalue()).decode("ascii")
-        return f'{text}<img alt="{html.escape(repr(self).splitlines()[0])}" src="data:image/png;base64,{coded}">'
+        png = media.encoded(_small(Image.fromarray(self.draw())), "PNG")
+        return f'{text}<img alt="{html.escape(repr(self).splitlines()[0])}" src="{data_uri(png, "png")}">'
 
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame` with a row for each instance, in pixels of the image.

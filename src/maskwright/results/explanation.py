@@ -3,8 +3,6 @@
 Letters: H W image.
 """
 
-import base64
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
@@ -17,7 +15,7 @@ from PIL import Image
 from maskwright import media
 from maskwright.errors import ConfigError, ImageError
 from maskwright.geometry import Geometry
-from maskwright.report.page import Html, escape, facts, grid, page, section
+from maskwright.report.page import Html, data_uri, escape, facts, grid, page, section
 from maskwright.report.panels import (
     BEFORE,
     CHOSEN,
@@ -258,13 +256,11 @@ def checked_suffix(path: str | PathLike[str]) -> Path:
 
 
 def _figure(number: int, panel: Panel) -> Html:
-    stream = io.BytesIO()
-    Image.fromarray(panel.image).save(stream, "JPEG", quality=88, subsampling=0, optimize=True)
-    data = base64.b64encode(stream.getvalue()).decode("ascii")
+    jpeg = media.encoded(Image.fromarray(panel.image), "JPEG", quality=88, subsampling=0, optimize=True)
     key = "".join(f'<li><i style="background:rgb{color}"></i>{escape(text)}</li>' for color, text in panel.key)
     return Html(
         f'<figure class="chart"><figcaption>{number}. {escape(panel.title)}</figcaption>'
         f"<small>{escape(panel.text)}</small>"
         f'<img style="width:100%;height:auto;display:block;margin-top:6px" alt="{escape(panel.title)}" '
-        f'src="data:image/jpeg;base64,{data}">' + (f'<ul class="legend">{key}</ul>' if key else "") + "</figure>"
+        f'src="{data_uri(jpeg, "jpeg")}">' + (f'<ul class="legend">{key}</ul>' if key else "") + "</figure>"
     )

@@ -8,7 +8,6 @@ complete. Coordinates are the image's pixels.
 import base64
 import csv
 import hashlib
-import io
 import json
 import os
 import re
@@ -141,19 +140,14 @@ def save_labelme(prediction: Prediction, image: LoadedImage, path: Path) -> None
     """
     source = image.item.source
     if image.item.page is not None:
-        content = {**prediction.to_labelme(f"{image.item.name}.png"), "imageData": _png(image.pixels)}
+        png = base64.b64encode(media.encoded(Image.fromarray(image.pixels), "PNG")).decode("ascii")
+        content = {**prediction.to_labelme(f"{image.item.name}.png"), "imageData": png}
         with text_file(path) as file:
             json.dump(content, file, ensure_ascii=False, indent=1)
         return
     where = source if isinstance(source, str) else Path(os.path.relpath(source, path.parent)).as_posix()
     with text_file(path) as file:
         json.dump(prediction.to_labelme(printable(where)), file, ensure_ascii=False, indent=1)
-
-
-def _png(pixels: NDArray[np.uint8]) -> str:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def save_cutouts(prediction: Prediction, image: LoadedImage, path: Path) -> None:

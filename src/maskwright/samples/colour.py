@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from maskwright import media
 from maskwright.types import ImageArray
 
 Curve = NDArray[np.float32]
@@ -129,6 +130,4 @@ def _jpeg(image: ImageArray, quality: int) -> ImageArray:
     """What is left of an image after JPEG compression."""
     if max(image.shape[:2]) > 65500:  # more than a JPEG file can have
         return image
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=quality)
-    return np.array(Image.open(file))
+    return np.array(Image.open(io.BytesIO(media.encoded(Image.fromarray(image), "JPEG", quality=quality))))

@@ -53,15 +53,10 @@ class Sampling(Section):
     epochs: int | None = ranged(1, low=0)
     repeats: int = ranged(1, low=1)
     augment: Augment | None = None
-    short_edges: tuple[int, ...] = ()
+    short_edges: tuple[int, ...] = ranged((), low=1)
     keep_empty: bool = True
     masks: bool = True
     workers: int = ranged(0, low=0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if any(edge < 1 for edge in self.short_edges):
-            raise ConfigError(f"short_edges are positive pixels, got {self.short_edges}.")
 
 
 @dataclass(frozen=True, slots=True)

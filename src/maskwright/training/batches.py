@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from maskwright.codec import FieldError, Section, open_field, ranged
+from maskwright.codec import Section, open_field, ranged
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,8 @@ class BatchSettings(Section):
     batch_size: int = open_field(4, low=1)
     accumulate: int = ranged(1, low=1)
     repeats: int = ranged(1, low=1)
-    short_edges: tuple[int, ...] = ()
+    short_edges: tuple[int, ...] = ranged((), low=1)
     keep_empty: bool = True
     orientation: Literal["upright", "free"] = "upright"
     mirror: bool = open_field(True)
     workers: int = open_field(0, low=0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if any(edge < 1 for edge in self.short_edges):
-            raise FieldError(f"short_edges are positive pixels, got {self.short_edges}.", ("short_edges",))

@@ -121,10 +121,9 @@ class Survey:
             try:
                 with media.opened(self.dataset.path(i)) as file:
                     looked += 1
-                    if file.deep and len(deep) < DECODED and (values := (stored := file.decode()).values) is not None:
-                        top = stored.top or (65535 if values.dtype == np.uint16 else 0)
-                        finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-                        low, high = np.percentile(finite, (1, 99.8)) if finite.size else (0, 0)
+                    if file.deep and len(deep) < DECODED and (found := file.decode().deep_values()) is not None:
+                        values, top = found
+                        low, high = np.percentile(values, (1, 99.8)) if values.size else (0, 0)
                         deep.append(Deep(values.dtype.name, float(low), float(high), top))
             except (ImageError, DataError, OSError):  # found and named where the image is used
                 continue

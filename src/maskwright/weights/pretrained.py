@@ -6,7 +6,7 @@ older files; files of torchvision are recognised by their names.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,7 @@ from maskwright.errors import ConfigError, DownloadError, MissingExtraError, Wei
 from maskwright.nn.backbones import OUR_BACKBONES, check_backbone, timm_features
 from maskwright.weights.fetch import fetch
 from maskwright.weights.files import WeightsFile, read
-from maskwright.weights.load import check_finite, differences
+from maskwright.weights.load import check_finite, differences, shapes_of
 
 RGB = tuple[float, float, float]
 
@@ -168,7 +168,7 @@ def _renamed(name: str, tensors: Mapping[str, Tensor], source: str) -> tuple[Map
         return _in_order(name, tensors, source), _PACKAGED_INPUT
     if name in OURS:
         return tensors, IMAGENET
-    if name in SAME_ORDER and tensors.keys() == _shapes(lambda: _torchvisions(SAME_ORDER[name])).keys():
+    if name in SAME_ORDER and tensors.keys() == _torchvisions(SAME_ORDER[name]).keys():
         return _in_order(name, tensors, source), IMAGENET
     facts = _facts(name)
     if facts is None:
@@ -180,7 +180,7 @@ def _renamed(name: str, tensors: Mapping[str, Tensor], source: str) -> tuple[Map
 
 def _in_order(name: str, tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     """Tensors of a network that has the layers of timm's in the same order. Raises WeightsError unless all agree."""
-    own = _shapes(lambda: _whole(name))
+    own = shapes_of(lambda: _whole(name))
     pairs = list(zip(own, tensors, strict=False))
     same = len(own) == len(tensors) and all(
         a.rpartition(".")[2] == b.rpartition(".")[2] and own[a] == tensors[b].shape for a, b in pairs
@@ -194,8 +194,7 @@ def _in_order(name: str, tensors: Mapping[str, Tensor], source: str) -> dict[str
 def _ours(name: str, tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     if name not in OURS:
         raise ConfigError(f"No classifier's weights fit our '{name}'. Begin with none.", options=_OPTION)
-    whole = _shapes(lambda: _torchvisions(OURS[name]))
-    _check_whole(name, tensors, whole, source)
+    _check_whole(name, tensors, _torchvisions(OURS[name]), source)
     return {key: value for key, value in tensors.items() if not key.startswith(("fc.", "classifier."))}
 
 
@@ -206,7 +205,7 @@ def _timms(name: str, tensors: Mapping[str, Tensor], source: str) -> dict[str, T
     try:
         whole = _whole(name, classes, pretrained=True, pretrained_cfg_overlay=given)
     except (RuntimeError, KeyError, AttributeError, ValueError, TypeError, IndexError) as error:
-        _check_whole(name, tensors, _shapes(lambda: _whole(name, classes)), source)
+        _check_whole(name, tensors, shapes_of(lambda: _whole(name, classes)), source)
         text = f"{source} does not fit '{name}': {str(error)[:300]}"
         raise WeightsError(text, options=_OPTION) from error
     loaded, own = whole.state_dict(), timm_features(name).state_dict()
@@ -240,13 +239,8 @@ def _whole(name: str, classes: int = 1000, **options: Any) -> nn.Module:
     return made
 
 
-def _torchvisions(name: str) -> nn.Module:
+def _torchvisions(name: str) -> Mapping[str, torch.Size]:
+    """Names and shapes of the weights of one of torchvision's classifiers."""
     import torchvision
 
-    made: nn.Module = torchvision.models.get_model(name, weights=None)
-    return made
-
-
-def _shapes(build: Callable[[], nn.Module]) -> dict[str, torch.Size]:
-    with torch.device("meta"):
-        return {key: value.shape for key, value in build().state_dict().items()}
+    return shapes_of(lambda: torchvision.models.get_model(name, weights=None))

@@ -135,7 +135,7 @@ def _paths(side: CheckedSet) -> dict[int, Path]:
     for image in view.index(side.rows).images:
         path = side.folder.path(image.name)
         if path is None and side.folder.root is not None:
-            spelled = side.folder.spelled(image.name)
+            spelled = side.folder.known.spelled(image.name)
             path = None if spelled is None else side.folder.root / spelled
         if path is not None:
             out[image.at] = path

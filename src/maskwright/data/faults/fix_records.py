@@ -140,7 +140,7 @@ def _surely(draft: Draft, finding: Finding) -> ImageLook | None:
     image = draft.image(finding.at)
     parts, other = PureWindowsPath(image.name).parts, PurePosixPath(finding.detail).parts
     shorter = min(len(parts), len(other))
-    same_end = parts[-shorter:] == other[-shorter:] or draft.folder.other_suffix(image.name) == finding.detail
+    same_end = parts[-shorter:] == other[-shorter:] or draft.folder.known.other_suffix(image.name) == finding.detail
     same_end &= all(p.name != finding.detail for p in draft.seen.images)
     alone = sum(PureWindowsPath(p.name).name.casefold() == parts[-1].casefold() for p in draft.seen.images) == 1
     if not (same_end and alone):

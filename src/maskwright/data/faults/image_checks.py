@@ -40,7 +40,7 @@ def file_name(image: CheckedImage, folder: Folder) -> Findings:
         yield image.finding("unsafe-file-name", short(image.name))
     if folder.root is None or folder.path(image.name) is not None:
         return
-    spelled = folder.spelled(image.name)
+    spelled = folder.known.spelled(image.name)
     if spelled is not None:
         yield image.finding("file-name-spelling", f"the file is called '{spelled}'", spelled)
         return
@@ -143,7 +143,7 @@ def colours(view: RecordIndex, looks: Looks) -> Findings:
 def unlisted(listed: set[str], folder: Folder) -> Findings:
     """Images beside listed ones that no record names. listed: the file names of all sets that are looked at."""
     plain = {name.removeprefix("./") for name in listed}
-    plain |= {folder.spelled(name) or name for name in plain - folder.names}
+    plain |= {folder.known.spelled(name) or name for name in plain - folder.names}
     beside = {PurePosixPath(name).parent for name in plain}
     for name in sorted(folder.names - plain):
         path = PurePosixPath(name)

@@ -82,12 +82,12 @@ Looks = Mapping[int, ImageLook]
 
 
 class Folder:
-    """The files below an image folder, found by name also where the spelling differs."""
+    """The files below an image folder, found by name also where the spelling differs. known: their names at first."""
 
     def __init__(self, root: Path | None) -> None:
         self.root = root
         self.names: set[str] = set()
-        self._known = FileNames()
+        self.known = FileNames()
         self._placed: dict[str, Path] = {}
         if root is None:
             return
@@ -95,22 +95,18 @@ class Folder:
             folders[:] = [f for f in folders if not f.startswith(".")]
             below = Path(folder).relative_to(root)
             self.names.update((below / f).as_posix() for f in files)
-        self._known = FileNames(self.names)
+        self.known = FileNames(self.names)
 
     def copy(self) -> "Folder":
         """A copy whose names can be changed without changing this one."""
         other = Folder(None)
-        other.root, other.names, other._known = self.root, set(self.names), self._known
+        other.root, other.names, other.known = self.root, set(self.names), self.known
         return other
 
     def place(self, name: str, path: Path) -> None:
         """Let `name` mean this file."""
         self._placed[name] = path
         self.names.add(name)
-
-    def spelled(self, name: str) -> str | None:
-        """See `FileNames`."""
-        return self._known.spelled(name)
 
     def path(self, name: str) -> Path | None:
         """The file of exactly this name; None where there is none."""
@@ -130,11 +126,7 @@ class Folder:
 
     def elsewhere(self, name: str) -> str | None:
         """The only file that may be meant, of the same last part or else with another suffix, relative to the root."""
-        return self._known.elsewhere(name) or self.other_suffix(name)
-
-    def other_suffix(self, name: str) -> str | None:
-        """See `FileNames`."""
-        return self._known.other_suffix(name)
+        return self.known.elsewhere(name) or self.known.other_suffix(name)
 
 
 def is_unsafe(name: str) -> bool:
@@ -184,12 +176,11 @@ def look(path: Path) -> ImageLook:
 
 def _deep(pixels: media.Stored) -> Deep | None:
     """The numbers of an image with more than 8 bits, without its opacity."""
-    if pixels.values is None or pixels.values.dtype == np.uint8:
+    if (deep := pixels.deep_values()) is None:
         return None
-    values, _ = pixels.parts()
-    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    top = pixels.top or (65535 if values.dtype == np.uint16 else 0)
-    return Deep(str(values.dtype), finite.min().item(), finite.max().item(), values.size - finite.size, top)
+    finite, top = deep
+    holes = pixels.parts()[0].size - finite.size
+    return Deep(finite.dtype.name, finite.min().item(), finite.max().item(), holes, top)
 
 
 def without_tag(look: ImageLook, *, upright: bool) -> ImageLook:

@@ -4,7 +4,6 @@ Letters: H W image. Coordinates are continuous pixels.
 """
 
 import base64
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from maskwright import media
 from maskwright.atomic import new_folder
 from maskwright.data.dataset import Annotation, Dataset, Polygons, draw_segmentations
 from maskwright.data.formats.labelme.read import FILE_KEYS, LABELS, NO_CLASS, SHAPE_KEYS
@@ -105,10 +105,9 @@ def _bitmaps(rows: Sequence[Annotation], size: Size) -> list[Row | tuple[()] | N
             out.append(None if row.segmentation is None else ())
             continue
         crop, top, left = found
-        stream = io.BytesIO()
-        Image.fromarray(crop.astype(np.uint8)).save(stream, "PNG")
+        png = media.encoded(Image.fromarray(crop.astype(np.uint8)), "PNG")
         corners = [[left, top], [left + crop.shape[1] - 1, top + crop.shape[0] - 1]]
-        out.append({"shape_type": "mask", "points": corners, "mask": base64.b64encode(stream.getvalue()).decode()})
+        out.append({"shape_type": "mask", "points": corners, "mask": base64.b64encode(png).decode()})
     return out
 
 
