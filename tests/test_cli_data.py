@@ -144,7 +144,7 @@ def test_stats_prints_a_table_or_json(source: Path) -> None:
 def test_notes_of_a_data_set_go_to_stderr(source: Path, tmp_path: Path) -> None:
     command("convert", source, "--to", "voc", "--out", tmp_path / "voc")
     done = command("stats", tmp_path / "voc")
-    assert done.stderr.startswith("Void: ")
+    assert done.stderr.startswith("Void, ")
     assert "Void" not in done.stdout
 
 

@@ -101,9 +101,7 @@ def test_classes_match_by_name_in_any_order(data: Dataset) -> None:
     stray.labels[0] = 1  # one zebra
     evaluation = evaluate(oracle, data, progress=False)
     assert 0.8 < numbers(evaluation)[0] < 1.0
-    assert evaluation.notes == (
-        "1 of the model's classes are not in the data set ('zebra'); 1 detections of them were left out.",
-    )
+    assert evaluation.notes == ("1 class of the model not in the data set ('zebra'); 1 detection of them left out.",)
     assert evaluation.notes[0] in evaluation.report()
 
 

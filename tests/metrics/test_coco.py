@@ -196,7 +196,7 @@ def test_what_cannot_be_measured_is_said(tmp_path: Path, scenes: Dataset) -> Non
     metric.update(stray, GroundTruth(crowded, 0))
     notes = "\n".join(metric.result().notes)
     assert "No ground truth of 1 class (b)" in notes
-    assert "1 detections of them do not count" in notes
+    assert "1 detection of them left out" in notes
     assert "1 image with more than 100 objects of one class" in notes
 
 

@@ -209,8 +209,8 @@ def test_hidden_and_overlapping_annotations_are_told() -> None:
     metric.add(instances(boxes((9, 9))), instances(boxes((9, 9), (0, 0, 5, 5), (0, 0, 5, 5), (4, 4, 9, 9))))
     result = metric.result()
     assert result.overall.objects == 2
-    assert any("no pixel of their own" in note for note in result.notes)
-    assert any("overlap" in note for note in result.notes)
+    assert any("without a pixel of their own" in note for note in result.notes)
+    assert any("over others" in note for note in result.notes)
 
 
 def test_wrong_input_is_refused() -> None:

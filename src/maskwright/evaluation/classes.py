@@ -12,6 +12,7 @@ from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.results.prediction import Prediction
 from maskwright.types import Classes, Instances, IntArray
+from maskwright.wording import counted
 
 
 def match_classes(model: Classes, dataset: Dataset, class_names: Mapping[str, str] | None = None) -> IntArray:
@@ -64,10 +65,9 @@ def class_notes(model: Classes, translation: IntArray, foreign: int) -> tuple[st
     absent = [name for name, k in zip(model.names, translation, strict=True) if k < 0]
     if not absent:
         return ()
-    return (
-        f"{len(absent)} of the model's classes are not in the data set ({_listed(absent[:10])}"
-        f"{', ...' if len(absent) > 10 else ''}); {foreign} detections of them were left out.",
-    )
+    names = _listed(absent[:10]) + (", ..." if len(absent) > 10 else "")
+    left_out = f"{counted(foreign, 'detection')} of them left out"
+    return (f"{counted(len(absent), 'class', 'es')} of the model not in the data set ({names}); {left_out}.",)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ from maskwright.predictor.predictor import Predictor
 from maskwright.report import charts, page
 from maskwright.report.charts import Series
 from maskwright.report.page import Column, Html
-from maskwright.wording import device_name, of_input
+from maskwright.wording import counted, device_name, of_input
 
 Facts = Sequence[tuple[str, object]]
 
@@ -106,7 +106,7 @@ def _checked(path: str | os.PathLike[str]) -> Path:
 def _write(
     path: Path, title: str, name: str, dataset: Dataset, evaluation: Evaluation, content: Sequence[Html]
 ) -> None:
-    subtitle = f"{name} on {evaluation.images} images of {dataset.source}."
+    subtitle = f"{name} on {counted(evaluation.images, 'image')} of {dataset.source}."
     write(path, title or f"Evaluation of {name}", subtitle, [*content, page.notes("Notes", _notes(evaluation))])
 
 

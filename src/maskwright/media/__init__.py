@@ -18,6 +18,7 @@ from maskwright.media.images import write_image as write_image
 from maskwright.media.intensity import PERCENTILES as PERCENTILES
 from maskwright.media.intensity import TURNED as TURNED
 from maskwright.media.intensity import Readings as Readings
+from maskwright.media.intensity import deep_values as deep_values
 from maskwright.media.intensity import measured as measured
 from maskwright.media.intensity import rgb_of as rgb_of
 from maskwright.media.sources import SUFFIXES as SUFFIXES

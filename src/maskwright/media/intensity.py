@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskwright.errors import ImageError
-from maskwright.media.stored import ImageFile, Stored, finite
+from maskwright.media.stored import ImageFile, Stored
 from maskwright.types import ImageArray, Intensity
 from maskwright.wording import counted
 
@@ -145,7 +145,7 @@ def _scaled(
     values: NDArray[Any], stored: Stored, intensity: Intensity, name: str, told: Readings | None
 ) -> NDArray[np.uint8]:
     """Values (H, W, C) as 0..255; those that are not finite are black, or white where +inf."""
-    known = finite(values)
+    known = _finite(values)
     if known.size == 0:
         raise ImageError(f"{name}: none of its values is a finite number.", code="damaged-pixels")
     least, most = known.min().item(), known.max().item()
@@ -160,6 +160,19 @@ def _scaled(
         table = _mapped(np.arange(65536, dtype=np.uint16), low, high)
         return np.asarray(table[values], np.uint8)
     return _mapped(values, low, high, hole=255 if stored.inverted else 0)
+
+
+def deep_values(stored: Stored) -> tuple[NDArray[Any], int] | None:
+    """Of an image with more than 8 bits the finite values, opacity left out, and the highest that they can be, at most
+    65535; 0: not known. None for 8 bits and less."""
+    if stored.values is None or stored.values.dtype == np.uint8:
+        return None
+    return _finite(stored.parts()[0]), stored.top or (65535 if stored.values.dtype == np.uint16 else 0)
+
+
+def _finite(values: NDArray[Any]) -> NDArray[Any]:
+    good = np.isfinite(values) if values.dtype.kind == "f" else None
+    return values if good is None or good.all() else values[good]
 
 
 def _ends(
@@ -262,5 +275,5 @@ def _at(rank: float, counts: NDArray[np.int64], start: float, width: float, *, e
 def _deep_values(pages: Iterable[Stored]) -> Iterator[tuple[Stored, NDArray[Any]]]:
     """The finite values of those with more than 8 bits, without their opacity."""
     for stored in pages:
-        if (deep := stored.deep_values()) is not None:
+        if (deep := deep_values(stored)) is not None:
             yield stored, deep[0].ravel()

@@ -74,13 +74,6 @@ class Stored:
         values = self.values if self.values.ndim == 3 else self.values[:, :, None]
         return (values[:, :, :-1], values[:, :, -1:]) if self.alpha else (values, None)
 
-    def deep_values(self) -> tuple[NDArray[Any], int] | None:
-        """Of more than 8 bits the finite values, opacity left out, and the highest that they can be, at most 65535; 0:
-        not known. None for 8 bits and less."""
-        if self.values is None or self.values.dtype == np.uint8:
-            return None
-        return finite(self.parts()[0]), self.top or (65535 if self.values.dtype == np.uint16 else 0)
-
     @property
     def size(self) -> Size:
         """(H, W)."""
@@ -88,12 +81,6 @@ class Stored:
             return self.image.height, self.image.width
         assert self.values is not None
         return self.values.shape[0], self.values.shape[1]
-
-
-def finite(values: NDArray[Any]) -> NDArray[Any]:
-    """The values that are neither NaN nor infinite; those of whole numbers as they are."""
-    good = np.isfinite(values) if values.dtype.kind == "f" else None
-    return values if good is None or good.all() else values[good]
 
 
 class ImageFile:

@@ -210,7 +210,7 @@ class CocoMetric:
         elif absent:
             names = ", ".join(row.name for row in absent[:10]) + (", ..." if len(absent) > 10 else "")
             stray = sum(row.found for row in absent)
-            tail = f"; {stray} detections of them do not count" if stray else ""
+            tail = f"; {counted(stray, 'detection')} of them left out" if stray else ""
             classes = counted(len(absent), "class", "es")
             notes.append(f"No ground truth of {classes} ({names}): left out of the means (-1){tail}.")
         for scores in (boxes, masks):

@@ -23,6 +23,7 @@ from maskwright.report import charts
 from maskwright.report.charts import Series
 from maskwright.report.page import Column
 from maskwright.types import BoolArray, Classes, Instances, IntArray
+from maskwright.wording import counted
 
 Array = NDArray[np.float64]
 
@@ -118,7 +119,8 @@ class HotaResult:
         ]  # fmt: skip
         header = ("class", "objects", "  found", *(f"{name:>5}" for name in rates), "  MOTA", "switches")
         lines = [
-            f"hota: tracks by the IoU of masks, score {self.score_threshold:.2f} and more, {self.videos} videos",
+            f"hota: tracks by the IoU of masks, score {self.score_threshold:.2f} and more, "
+            f"{counted(self.videos, 'video')}",
             *table_lines(header, rows)[: None if several else 2],
         ]
         if several:

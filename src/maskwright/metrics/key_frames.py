@@ -11,6 +11,7 @@ from maskwright.metrics.metric import GroundTruth, Section, measured, shown
 from maskwright.report import charts
 from maskwright.report.charts import Series
 from maskwright.types import Instances
+from maskwright.wording import counted
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class KeyFrameResult:
     @property
     def notes(self) -> Sequence[str]:
         """What was left out."""
-        return (f"{self.unknown} frames do not say how far their key frame is.",) if self.unknown else ()
+        frames = counted(self.unknown, "frame")
+        return (f"{frames} of which nobody says how far the key frame is.",) if self.unknown else ()
 
     def values(self) -> dict[str, float]:
         """Mask AP by distance: `key_frames/AP@0` of the key frames, `key_frames/AP@1` of those after them ..."""

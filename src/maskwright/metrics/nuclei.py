@@ -30,6 +30,7 @@ from maskwright.metrics.metric import GroundTruth, MetricOptions, Section, check
 from maskwright.report import charts
 from maskwright.report.charts import Series
 from maskwright.types import BoolArray, Classes, FloatArray, Instances, IntArray, Masks, Size
+from maskwright.wording import counted
 
 Array = NDArray[np.float64]
 Counts = tuple[Array, Array, Array, Array]
@@ -140,7 +141,7 @@ class NucleiResult:
         every = self.overall
         lines = [
             f"nuclei: AP = TP / (TP + FP + FN) at score {self.score_threshold:.2f} and more, "
-            f"{len(self.per_image)} images, {every.objects} objects, {every.found} found",
+            f"{counted(len(self.per_image), 'image')}, {counted(every.objects, 'object')}, {every.found} found",
             "   IoU  by image  summed      TP      FP      FN  precision  recall     F1  mean IoU     PQ",
         ]
         few = len(every.rows) <= len(SHOWN)
@@ -311,8 +312,8 @@ class NucleiMetric:
         tables = [self._counts(p, label, score) for p in self._images]
         total = np.array(tables, np.float64).reshape(-1, 4, len(self.thresholds))  # (images, 4, T)
         tp, fp, fn, iou = total.sum(axis=0)
-        counted = total if label is None else total[total[:, :3, 0].sum(axis=1) > 0]
-        each = _ap(counted[:, 0], counted[:, 1], counted[:, 2])  # (images, T)
+        known = total if label is None else total[total[:, :3, 0].sum(axis=1) > 0]
+        each = _ap(known[:, 0], known[:, 1], known[:, 2])  # (images, T)
         by_image = each.mean(axis=0) if len(each) else np.full(len(self.thresholds), -1.0)
         rows = tuple(
             _row(float(t), int(tp[i]), int(fp[i]), int(fn[i]), float(iou[i]), float(by_image[i]))
@@ -337,12 +338,14 @@ class NucleiMetric:
     def _notes(self, dropped: int) -> tuple[str, ...]:
         notes = []
         if dropped:
-            notes.append(f"{dropped} detections were left out as duplicates: they keep less than {self.keep:.0%} of "
-                         "their pixels beside better ones.")  # fmt: skip
+            what = f"beside better ones less than {self.keep:.0%} of the pixels are left"
+            notes.append(f"{counted(dropped, 'detection')} left out as duplicates: {what}.")
         if self._hidden:
-            notes.append(f"{self._hidden} annotated objects have no pixel of their own and were left out.")
+            notes.append(f"{counted(self._hidden, 'annotated object')} without a pixel of their own left out.")
         if self._sharing:
-            notes.append(f"{self._sharing} annotated objects overlap others; the shared pixels went to the smaller.")
+            notes.append(
+                f"{counted(self._sharing, 'annotated object')} over others: the shared pixels went to the smaller."
+            )
         return tuple(notes)
 
 

@@ -25,6 +25,7 @@ from maskwright.report import charts
 from maskwright.report.charts import Bars
 from maskwright.report.page import Column
 from maskwright.types import Classes, Instances, TrackFacts
+from maskwright.wording import counted
 
 Array = NDArray[np.float64]
 
@@ -119,9 +120,9 @@ class YoutubeVisResult:
 
     def table(self) -> str:
         """The numbers, then one line for each class."""
-        tracks = sum(row.objects for row in self.per_class)
+        size = f"{counted(self.videos, 'video')}, {counted(sum(row.objects for row in self.per_class), 'object')}"
         lines = [
-            f"youtube_vis: AP of tracks, IoU of masks over time, {self.videos} videos, {tracks} objects",
+            f"youtube_vis: AP of tracks, IoU of masks over time, {size}",
             " " + "  ".join(f"{name} {shown(self[name])}" for name in STATS[:6]),
             " " + "  ".join(f"{name} {shown(self[name])}" for name in STATS[6:]),
             *class_lines(self.per_class),

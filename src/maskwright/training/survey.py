@@ -121,7 +121,7 @@ class Survey:
             try:
                 with media.opened(self.dataset.path(i)) as file:
                     looked += 1
-                    if file.deep and len(deep) < DECODED and (found := file.decode().deep_values()) is not None:
+                    if file.deep and len(deep) < DECODED and (found := media.deep_values(file.decode())) is not None:
                         values, top = found
                         low, high = np.percentile(values, (1, 99.8)) if values.size else (0, 0)
                         deep.append(Deep(values.dtype.name, float(low), float(high), top))

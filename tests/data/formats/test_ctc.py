@@ -61,7 +61,7 @@ def test_outlines_are_those_of_seg_where_it_has_the_frame(place: Path) -> None:
     drawn = data.outline_maps(data.images[1])
     assert drawn is not None
     assert drawn.areas().tolist() == [30]
-    assert "1 images have outlines (SEG)" in data.notes[-1]
+    assert "outlines (SEG) of 1 image." in data.notes[-1]
     assert formats.load(place / "02_GT").outline_maps is None
 
 

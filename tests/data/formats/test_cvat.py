@@ -112,7 +112,7 @@ def test_groups_join_parts_and_give_landmarks(tmp_path: Path) -> None:
     assert data.classes.landmarks == (Landmarks(("head", "tail", "antenna", "leg 1", "leg 2"), ((1, 0),)), None)
     assert row.keypoints is not None
     assert row.keypoints.tolist() == [[3.5, 4, 1], [0, 0, 0], [5, 5, 1], [6, 6, 2], [7, 7, 2]]
-    assert data.notes == ("Left out, being no objects: 1 points that belong to no object.",)
+    assert data.notes == ("Left out, being no objects: 1 point without an object.",)
 
 
 def test_boxes_of_a_group_are_parts_of_its_object(tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ def test_what_is_no_object_is_counted(tmp_path: Path) -> None:
     assert data.of(0) == ()
     assert data.notes == (
         "Left out, being no objects: 2 lines.",
-        "Left out, being no objects: 1 tags of whole images.",
-        "Left out, being no objects: 1 skeletons without a point inside.",
+        "Left out, being no objects: 1 tag of whole images.",
+        "Left out, being no objects: 1 skeleton without a point inside.",
     )
 
 
@@ -219,7 +219,7 @@ def test_shapes_hold_until_the_next_row(tmp_path: Path) -> None:
     assert [[a.track_id for a in data.of(i)] for i in range(6)] == [[9], [7, 9], [7, 9], [9], [7, 9], [7, 9]]
     assert [data.of(i)[-1].box[0] for i in range(6)] == [10, 10, 2, 2, 2, 2]
     assert data.notes == (
-        "Left out, being no objects: 1 tracks of points, lines or cuboids.",
+        "Left out, being no objects: 1 track of points, lines or cuboids.",
         "6 shapes are repeated from an earlier frame, until the next row of their track.",
     )
     assert data.missing_files() == ()

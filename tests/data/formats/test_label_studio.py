@@ -89,8 +89,8 @@ def test_a_shape_and_its_label_may_be_two_results(tmp_path: Path) -> None:
     data = formats.load(write(tmp_path, task(shape, label, choice, {"type": "relation", "from_id": "x"})))
     assert [data.classes[a.label] for a in data.of(0)] == ["leaf"]
     assert data.notes == (
-        "Left out, being no objects: 1 results of the type 'choices'.",
-        "Left out, being no objects: 1 results of the type 'relation'.",
+        "Left out, being no objects: 1 result of the type 'choices'.",
+        "Left out, being no objects: 1 result of the type 'relation'.",
     )
 
 

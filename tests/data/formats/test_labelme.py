@@ -249,8 +249,8 @@ def test_what_is_no_object_is_counted(tmp_path: Path) -> None:
     notes = labelme.load(tmp_path).notes
     assert notes == (
         "Left out, being no objects: 2 lines.",
-        "Left out, being no objects: 1 shapes labelled __ignore__.",
-        "Left out, being no objects: 1 points that belong to no object.",
+        "Left out, being no objects: 1 shape labelled __ignore__.",
+        "Left out, being no objects: 1 point without an object.",
     )
 
 

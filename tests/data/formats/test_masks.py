@@ -182,10 +182,10 @@ def test_bowl_layout(tmp_path: Path) -> None:
 def test_faulty_masks_say_which(tmp_path: Path) -> None:
     source_image(tmp_path / "images" / "a.png")
     mask(tmp_path / "masks" / "b.png")
-    with pytest.raises(DataError, match=r"1 masks have no image of their name in .*images: .*b\.png"):
+    with pytest.raises(DataError, match=r"1 mask without an image of the same name in .*images: .*b\.png"):
         formats.load(tmp_path)
     source_image(tmp_path / "images" / "b.png")
-    with pytest.raises(DataError, match=r"1 images have no mask: .*a\.png\. An image without objects"):
+    with pytest.raises(DataError, match=r"1 image without a mask: .*a\.png\. An image without objects"):
         formats.load(tmp_path)
     mask(tmp_path / "masks" / "a.png", VALUES.T)
     with pytest.raises(DataError, match=r"masks/a\.png: the mask is 9x6 .* its image .*images/a\.png is 6x9"):

@@ -67,7 +67,7 @@ def test_reads_objects_classes_and_void(tmp_path: Path) -> None:
     assert data.notes == (
         "No class_names.txt and no labelmap.txt: the classes are taken as the 20 of the VOC challenge "
         "(used: cat, person).",
-        "Void: 8 pixels of 1 images belong to no object; they count as background.",
+        "Void, which counts as background: 8 pixels of 1 image.",
     )
 
 
@@ -87,7 +87,7 @@ def test_boxes_and_remarks_come_from_the_xml(tmp_path: Path) -> None:
     assert [a.box for a in data.of(0)] == [(2, 1, 13, 11), (19, 4, 29, 19)]
     assert data.of(0)[0].extra == {"difficult": "1"}
     assert any(note.startswith("2 objects marked as difficult") for note in data.notes)
-    assert "1 boxes in Annotations have no mask and are left out." in data.notes
+    assert "1 box in Annotations without a mask left out." in data.notes
 
 
 def test_a_list_reads_its_images_and_parts_are_known(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_sixteen_bits_hold_more_objects(tmp_path: Path) -> None:
 def test_images_without_masks_are_counted(tmp_path: Path) -> None:
     layout(tmp_path)
     Image.new("RGB", (5, 5)).save(tmp_path / "JPEGImages/other.jpg")
-    assert voc.load(tmp_path).notes[-1] == f"1 images in {tmp_path / 'JPEGImages'} have no mask and are not read."
+    assert voc.load(tmp_path).notes[-1] == f"1 image in {tmp_path / 'JPEGImages'} without a mask not read."
 
 
 # ---- round trips ----------------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def test_pixels_of_a_class_without_an_object_are_counted(tmp_path: Path) -> None
     classes = CLASSES.copy()
     classes[19, :5] = 8
     png(tmp_path / "SegmentationClass/2007_000032.png", classes)
-    assert any(note.startswith("5 pixels of 1 image have a class in Seg") for note in voc.load(tmp_path).notes)
+    assert any(note.startswith("5 pixels of 1 image with a class in Seg") for note in voc.load(tmp_path).notes)
 
 
 def test_a_label_map_without_colours_has_those_of_voc(tmp_path: Path) -> None:

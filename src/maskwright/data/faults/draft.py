@@ -12,6 +12,7 @@ from maskwright.data.faults.raw_rows import GONE, RawRows
 from maskwright.data.faults.table import Finding, Section
 from maskwright.data.faults.view import CheckedObject
 from maskwright.data.formats.shared.fields import Row, whole
+from maskwright.wording import counted
 
 
 def is_object(row: Any) -> bool:
@@ -104,7 +105,7 @@ class Draft:
         for k in mine:
             self.remove("annotations", k)
         self.remove("images", at)
-        return f"left out with its {len(mine)} annotations"
+        return f"left out with its {counted(len(mine), 'annotation')}"
 
     def rename(self, at: int, wish: str) -> str:
         """Give the copy of an image the wished name, or a numbered one where that is taken."""

@@ -176,7 +176,7 @@ def look(path: Path) -> ImageLook:
 
 def _deep(pixels: media.Stored) -> Deep | None:
     """The numbers of an image with more than 8 bits, without its opacity."""
-    if (deep := pixels.deep_values()) is None:
+    if (deep := media.deep_values(pixels)) is None:
         return None
     finite, top = deep
     holes = pixels.parts()[0].size - finite.size

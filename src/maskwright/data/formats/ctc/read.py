@@ -21,6 +21,7 @@ from maskwright.data.formats.shared.outlines import label_masks
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Clip, Frame, Masks
+from maskwright.wording import counted
 
 TRUTH, TABLE = "_GT", "man_track.txt"
 CLASS = "cell"
@@ -85,9 +86,8 @@ def load(place: Path, images: Path | None = None, faults: Faults = None) -> Data
             _read_video(folder, Clip(number, folder.name.removesuffix(TRUTH)), root, found, faults)
     notes = sentence(len(found.bare), "image{s} without an image of tracks left out", found.bare)
     if found.outlines:
-        notes += (
-            f"The objects are the masks of TRA, maybe but markers; {len(found.outlines)} images have outlines (SEG).",
-        )
+        outlined = counted(len(found.outlines), "image")
+        notes += (f"The objects are the masks of TRA, maybe but markers; outlines (SEG) of {outlined}.",)
     outlines = Outlines(found.outlines) if found.outlines else None
     return Dataset(Classes([CLASS]), tuple(found.records), found.annotations, root, place, notes, outline_maps=outlines)
 

@@ -93,7 +93,7 @@ class ElementReader:
             thing.skeleton = label
             thing.points = {self.label(p, known=False): self._landmark(p) for p in element.iterfind("points")}
             if not any(v for _, _, v in thing.points.values()):
-                self.left_out["skeletons without a point inside"] += element.attrib.get("frame") is None
+                self.left_out["skeleton{s} without a point inside"] += element.attrib.get("frame") is None
                 return None
         self._remarks(element, thing)
         return thing

@@ -41,7 +41,7 @@ MOST_FRAMES = 1_000_000
 """Of a video: nine hours. A few letters may state any number."""
 
 _OBJECTS = ("polygon", "mask", "ellipse", "box", "skeleton")
-_OTHERS = {"polyline": "lines", "cuboid": "cuboids", "tag": "tags of whole images"}
+_OTHERS = {"polyline": "line{s}", "cuboid": "cuboid{s}", "tag": "tag{s} of whole images"}
 
 
 _Images = list[tuple[ImageRecord, list[ShapeGroup]]]
@@ -218,7 +218,7 @@ def _tracks(reader: ElementReader, tracks: Sequence[Element], frames: range, siz
         with noted(reader.faults):
             label, stated = reader.label(track), whole(track.attrib.get("id"))
             rows = sorted((e for e in track if e.tag in _OBJECTS), key=lambda e: reader.whole(e, "frame"))
-            reader.left_out["tracks of points, lines or cuboids"] += not rows
+            reader.left_out["track{s} of points, lines or cuboids"] += not rows
             for thing, begin, held in _shown(reader, rows, label, frames, size):
                 thing.track_id = k if stated is None or stated < 0 else stated
                 reader.left_out["held"] += sum(frame != begin for frame in held)

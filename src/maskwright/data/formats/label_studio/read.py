@@ -99,11 +99,11 @@ class _Reader:
             if base in _SHAPES:
                 shape = shape or (base, value)
             elif kind != "labels":
-                self.left_out[f"results of the type '{kind}'"] += 1
+                self.left_out[f"result{{s}} of the type '{kind}'"] += 1
             given = value.get(kind) if kind.endswith("labels") else None
             labels += [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
         if shape is None or not labels:
-            self.left_out["shapes without a label"] += shape is not None
+            self.left_out["shape{s} without a label"] += shape is not None
             return None
         if len(set(labels)) > 1:
             self.labels.append(f"{labels[0]} of {', '.join(labels)}")

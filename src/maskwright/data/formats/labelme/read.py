@@ -240,7 +240,7 @@ def _objects(file: Path, shapes: Sequence[Any], size: Size, left_out: Counter[st
         with noted(faults):
             at, name, kind, group = _kind(file, k, row)
             if name in NO_CLASS:
-                left_out[f"shapes labelled {name}"] += 1
+                left_out[f"shape{{s}} labelled {name}"] += 1
             elif kind in _POINTS:
                 flags = row.get("flags") if isinstance(row.get("flags"), dict) else {}
                 hidden = bool(flags and flags.get("hidden"))
@@ -248,7 +248,7 @@ def _objects(file: Path, shapes: Sequence[Any], size: Size, left_out: Counter[st
             elif kind in _AREAS:
                 objects.append((_shape(at, name, row, kind, size), group))
             else:
-                left_out["lines"] += 1
+                left_out["line{s}"] += 1
     return assembled(objects, points, left_out, faults)
 
 
@@ -389,7 +389,7 @@ def _notes(sheets: Sequence[_Sheet], left_out: Counter[str], boxes: int) -> tupl
     embedded = left_out.pop("embedded", 0)
     notes = [*left_out_notes(left_out)]
     if boxes:
-        notes.append(f"All {boxes} objects are rectangles: they are taken as boxes without masks.")
+        notes.append(f"All objects ({boxes}) are rectangles: they are taken as boxes without masks.")
     guessed = [sheet.at.source.name for sheet in sheets if sheet.guessed]
     notes += sentence(len(guessed), "file{s} whose imagePath is no image; the image of the same name is taken", guessed)
     if embedded:

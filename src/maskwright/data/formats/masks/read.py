@@ -31,6 +31,7 @@ from maskwright.data.formats.shared.outlines import label_masks
 from maskwright.errors import DataError, ImageError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Masks, Size
+from maskwright.wording import counted
 
 MASKS = "masks"
 """The folder of the masks in what is written."""
@@ -175,9 +176,11 @@ def _paired(
         faults += (DataError(f"{path}: there is no image of its name in {inside}.") for path in spare)
         faults += (DataError(f"{path}: it has no mask in {folder}. {_BLANK}") for path in lost)
     elif spare:
-        raise DataError(f"{place}: {len(spare)} masks have no image of their name in {inside}: {_some(spare)}.")
+        raise DataError(
+            f"{place}: {counted(len(spare), 'mask')} without an image of the same name in {inside}: {_some(spare)}."
+        )
     elif lost:
-        raise DataError(f"{place}: {len(lost)} images have no mask: {_some(lost)}. {_BLANK}")
+        raise DataError(f"{place}: {counted(len(lost), 'image')} without a mask: {_some(lost)}. {_BLANK}")
     return [row for row in own.values() if row.masks]
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from maskwright.data.dataset import RLE, Polygons
 from maskwright.data.formats.shared.fields import Faults, noted
+from maskwright.data.formats.shared.losses import sentences
 from maskwright.data.formats.shared.outlines import FileObject, extent, keypoints_of, union
 from maskwright.errors import DataError
 from maskwright.types import Classes, Landmarks, Size
@@ -129,7 +130,7 @@ def _give_points(
     for one in loose:
         own = owners.get(one.group, ()) if one.group is not None else ()
         if len(own) != 1:
-            left_out["points of a group with several objects" if own else "points that belong to no object"] += 1
+            left_out["point{s} of a group with several objects" if own else "point{s} without an object"] += 1
             continue
         for k, (x, y) in enumerate(one.places):
             name = one.name if len(one.places) == 1 else f"{one.name} {k + 1}"
@@ -158,5 +159,5 @@ def completed(marks: Landmarks | None, points: Iterable[str]) -> Landmarks | Non
 
 
 def left_out_notes(left_out: Counter[str]) -> tuple[str, ...]:
-    """A sentence for each kind of shape that is no object."""
-    return tuple(f"Left out, being no objects: {count} {what}." for what, count in left_out.items() if count)
+    """A sentence for each kind of shape that is no object; see `sentence`."""
+    return tuple(f"Left out, being no objects: {text}" for text in sentences(left_out))

@@ -121,7 +121,7 @@ def load(place: Path, images: Path | None = None, faults: Faults = None) -> Data
     ]
     unmasked = len(files.keys() - names.keys())
     if unmasked and not place.is_file():
-        notes.append(f"{unmasked} images in {root} have no mask and are not read.")
+        notes.append(f"{counted(unmasked, 'image')} in {root} without a mask not read.")
     doubt = reader.tally.doubt()
     return Dataset(Classes(reader.known.names), records, rows, root, place, tuple(notes), doubt=doubt)
 
@@ -308,15 +308,15 @@ class _Reader:
             )
         if self.counts["void pixels"]:
             yield (
-                f"Void: {self.counts['void pixels']} pixels of {self.counts['void images']} images belong to no "
-                f"object; they count as background."
+                f"Void, which counts as background: {counted(self.counts['void pixels'], 'pixel')} of "
+                f"{counted(self.counts['void images'], 'image')}."
             )
         if self.counts["stray pixels"]:
             yield (
-                f"{self.counts['stray pixels']} pixels of {counted(self.counts['stray images'], 'image')} have a class "
-                f"in SegmentationClass and no object in SegmentationObject; they count as background."
+                f"{counted(self.counts['stray pixels'], 'pixel')} of {counted(self.counts['stray images'], 'image')} "
+                f"with a class in SegmentationClass and no object in SegmentationObject, taken as background."
             )
         if self.counts["mixed"]:
             yield f"{counted(self.counts['mixed'], 'object')} of several classes got the most frequent of them."
         if self.counts["boxes"]:
-            yield f"{self.counts['boxes']} boxes in Annotations have no mask and are left out."
+            yield f"{counted(self.counts['boxes'], 'box', 'es')} in Annotations without a mask left out."
