@@ -97,8 +97,9 @@ def evaluate(
         typer.Option(
             "--metric",
             metavar="NAME",
-            help="What to measure: coco (always), nuclei; in videos youtube_vis, hota, ctc, key_frames. Repeatable.  "
-            "[default: coco; in videos with tracks youtube_vis and hota, for cells ctc as well]",
+            help="What to measure: coco (always), nuclei, keypoints; in videos youtube_vis, hota, ctc, key_frames. "
+            "Repeatable.  [default: coco; keypoints where there are landmarks; in videos with tracks youtube_vis and "
+            "hota, for cells ctc as well]",
         ),
     ] = None,
     metric_score: Annotated[
@@ -108,13 +109,22 @@ def evaluate(
             min=0,
             max=1,
             metavar="0..1",
-            help="Lowest score that counts for --metric nuclei, hota and ctc.  [default: that of `maskwright predict`; "
-            "0.5 with --results]",
+            help="Lowest score that counts for --metric nuclei, keypoints (PCK), hota and ctc.  [default: that of "
+            "`maskwright predict`; 0.5 with --results]",
         ),
     ] = None,
     best_threshold: Annotated[
         bool, typer.Option("--best-threshold", help="Also give --metric nuclei at the score that suits it best.")
     ] = False,
+    sigmas: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sigma",
+            metavar="VALUE|NAME=VALUE",
+            help="How far annotators of a landmark differ, for --metric keypoints: for all, or of one landmark. "
+            "Repeatable.  [default: COCO's for the landmarks of people, else 0.05]",
+        ),
+    ] = None,
     max_instances: MaxInstances = None,
     max_detections: Annotated[
         int | None,
@@ -142,7 +152,7 @@ def evaluate(
         if given and not set(scored[option]).intersection(metrics or ()):
             raise ConfigError(f"{option} belongs to --metric {' or '.join(scored[option])}: give that too.")
     asked = {"metrics": metrics, "metric_score": metric_score, "best_threshold": best_threshold or None,
-             "max_detections": max_detections}  # fmt: skip
+             "max_detections": max_detections, "sigmas": _sigmas(sigmas or [])}  # fmt: skip
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     options |= {"data_format": data_format, "limit": limit}
     if results is not None:
@@ -161,6 +171,22 @@ def evaluate(
         say(f"Report: {report}")
     if evaluation.failed:
         raise typer.Exit(1)
+
+
+def _sigmas(texts: list[str]) -> float | dict[str, float] | None:
+    """What --sigma says: one value for all landmarks, or values by name."""
+    if not texts:
+        return None
+    named = {name: value for name, sign, value in (text.rpartition("=") for text in texts) if sign}
+    try:
+        if len(named) == len(texts):
+            return {name: float(value) for name, value in named.items()}
+        (value,) = texts
+        return float(value)
+    except ValueError:
+        raise ConfigError(
+            f"--sigma takes one number for all landmarks, or NAME=NUMBER for each; got {', '.join(texts)}."
+        ) from None
 
 
 def _refuse_options_of_models(ctx: typer.Context) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.results.prediction import Prediction
-from maskwright.types import Classes, Instances, IntArray
+from maskwright.types import Classes, Instances, IntArray, Landmarks
 from maskwright.wording import counted
 
 
@@ -54,10 +54,49 @@ def _refuse(model: Classes, dataset: Dataset, lost: list[int]) -> None:
 def translated(found: Instances, translation: IntArray, classes: Classes) -> Instances:
     """`found` with the data set's labels; rows of classes it does not have are left out, pixels of these are -1."""
     known = found[translation[found.labels] >= 0]
-    moved = replace(known, labels=translation[known.labels], classes=classes)
+    labels, points = translation[known.labels], known.keypoints
+    for label, marks in enumerate(found.classes.landmarks if points is not None else ()):
+        own = classes.landmarks[translation[label]] if translation[label] >= 0 else None
+        order = _order(marks, own)
+        if points is not None and order is not None and order != sorted(order):
+            rows = np.flatnonzero(known.labels == label)
+            points = points.copy()
+            points[rows[:, None], np.arange(len(order))] = points[rows[:, None], order]
+    moved = replace(known, labels=labels, classes=classes, keypoints=points)
     if isinstance(moved, Prediction) and moved.semantic is not None:
         return replace(moved, semantic=np.where(moved.semantic < 0, -1, translation[moved.semantic]))
     return moved
+
+
+def unlike_landmarks(model: Classes, dataset: Dataset, translation: IntArray) -> str:
+    """Why the model's landmarks are not those of the data set's objects; empty where they are, in whatever order."""
+    labels = {a.label for own in dataset.annotations.values() for a in own if a.has_landmarks}
+    for label in sorted(labels):
+        own, name = dataset.classes.landmarks[label], dataset.classes[label]
+        theirs = [model.landmarks[k] for k in np.flatnonzero(translation == label).tolist()]
+        if own is None or not theirs or theirs[0] is None:
+            return f"the model finds no landmarks of '{name}'"
+        if any(_order(marks, own) is None for marks in theirs):
+            return (
+                f"the landmarks of '{name}' are called otherwise, {_listed(own.names[:20])} in the data and "
+                f"{_listed(theirs[0].names[:20])} in the model"
+            )
+    return ""
+
+
+def _order(model: Landmarks | None, data: Landmarks | None) -> list[int] | None:
+    """The position in the model's landmarks of each of the data's; None where they are not the same ones."""
+    if model is None or data is None:
+        return None
+    known = {_plain(name): k for k, name in enumerate(model.names)}
+    wanted = [_plain(name) for name in data.names]
+    same = len(known) == len(model) == len(set(wanted)) == len(wanted) and set(known) == set(wanted)
+    return [known[name] for name in wanted] if same else None
+
+
+def _plain(name: str) -> str:
+    """A name without its way of joining words: `left_eye` is `Left Eye`."""
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def class_notes(model: Classes, translation: IntArray, foreign: int) -> tuple[str, ...]:

@@ -20,11 +20,12 @@ from maskwright.data.formats import coco
 from maskwright.data.formats.shared.video_results import VideoResults
 from maskwright.data.stats import most_objects, room
 from maskwright.errors import ConfigError, DataError, ImageError
-from maskwright.evaluation.classes import class_notes, match_classes, translated
+from maskwright.evaluation.classes import class_notes, match_classes, translated, unlike_landmarks
 from maskwright.evaluation.videos import Pass, followed, metrics_of, opened_results, why_not
 from maskwright.metrics import table
 from maskwright.metrics.coco import CocoMetric
 from maskwright.metrics.coco_result import CocoResult
+from maskwright.metrics.keypoints import KeypointMetric
 from maskwright.metrics.metric import GroundTruth, MetricOptions, Result
 from maskwright.predictor.options import FindOptions, given, intensity_of
 from maskwright.predictor.predictor import Predictor
@@ -146,6 +147,7 @@ def evaluate(
     metric_score: float | None = None,
     best_threshold: bool = False,
     max_detections: int | None = None,
+    sigmas: float | Mapping[str, float] | None = None,
     track: TrackOptions | None = None,
     watch: Watch | None = None,
     progress: bool = True,
@@ -165,6 +167,7 @@ def evaluate(
     metrics that need one decision for every object; None takes the one that predictions show by default.
     best_threshold: measure these at the best score as well. max_detections: of an image and class that count in AP;
     None is COCO's 100, or more where an image has more objects; COCO's own AP then stands beside it.
+    sigmas: of landmarks for OKS, one for all or by name; None takes COCO's for people and a usual one for others.
     watch: is called with each image and what was found in it. progress: a bar on stderr.
     Boxes are ranked by `Instances.box_scores` where there are such, masks by `scores`.
     Raises DataError where the classes do not match, ImageError or DataError for an image that cannot be used.
@@ -180,9 +183,15 @@ def evaluate(
         dataset.require_files()
     usual = max(lowest, predictor.score_threshold)
     names, video = metrics_of(dataset, metrics, isinstance(predictor, Predictor) and predictor.draws_masks)
+    marked = [a for own in dataset.annotations.values() for a in own if a.has_landmarks]
+    unlike = unlike_landmarks(predictor.classes, dataset, translation) if marked else ""
+    if "keypoints" in names and unlike:
+        raise DataError(f"{dataset.source}: {unlike}, so the keypoints metric cannot compare them.")
+    if metrics is None and marked and not unlike:
+        names += ("keypoints",)
     if video and not isinstance(predictor, Predictor):
         raise ConfigError(f"{type(predictor).__name__} predicts single images; metrics of videos need a Predictor.")
-    settings = _options(lowest, usual, metric_score, best_threshold, max_detections)
+    settings = _options(lowest, usual, metric_score, best_threshold, max_detections, sigmas)
     meters = table.make(names, dataset, settings)
     timer, start = StageTimer(), time.perf_counter()
     failed: list[tuple[str, str]] = []
@@ -217,6 +226,8 @@ def evaluate(
     with timer.stage("metric"):
         results = {name: meter.result() for name, meter in meters.items()}
     wall, notes = time.perf_counter() - start, class_notes(predictor.classes, translation, foreign)
+    if metrics is None and unlike and any(predictor.classes.landmarks):
+        notes += (f"Landmarks were not measured: {unlike}.",)
     if metrics is None and not video and not why_not(dataset):
         notes += ("The tracks of these videos were not measured: that needs masks, annotated and found.",)
     count = len(dataset) - len(failed)
@@ -254,6 +265,7 @@ def evaluate_results(
     metric_score: float | None = None,
     best_threshold: bool = False,
     max_detections: int | None = None,
+    sigmas: float | Mapping[str, float] | None = None,
     watch: Callable[[int, Instances], None] | None = None,
 ) -> Evaluation:
     """Measure a COCO result file, of whatever program, on the data set it belongs to: no model, and no image is read.
@@ -266,7 +278,7 @@ def evaluate_results(
     """
     whole = opened(data, images, None, data_format)
     dataset = opened(whole, None, limit, None)
-    options = _options(0.0, SCORE, metric_score, best_threshold, max_detections)
+    options = _options(0.0, SCORE, metric_score, best_threshold, max_detections, sigmas)
     timer, start = StageTimer(), time.perf_counter()
     with timer.stage("metric"):
         every = opened_results(results, whole)
@@ -283,6 +295,8 @@ def evaluate_results(
             for meter in meters.values():
                 if isinstance(meter, CocoMetric):
                     meter.update_rows(record.id, rows)
+                elif isinstance(meter, KeypointMetric):
+                    meter.update_rows(truth, rows)
                 elif found is not None:
                     meter.update(found, truth)
             if watch is not None and found is not None:
@@ -347,7 +361,12 @@ def _limit_notes(predictor: Predicts, most: int | None, limited: int) -> tuple[s
 
 
 def _options(
-    lowest: float, usual: float, asked: float | None, best_threshold: bool, max_detections: int | None
+    lowest: float,
+    usual: float,
+    asked: float | None,
+    best_threshold: bool,
+    max_detections: int | None,
+    sigmas: float | Mapping[str, float] | None,
 ) -> MetricOptions:
     score = usual if asked is None else asked
     check_number("metric_score", float, score)
@@ -356,7 +375,7 @@ def _options(
             f"The lowest score that counts lies between the lowest one measured, {lowest:g}, and 1, got {score:g}.",
             options=("metric_score",),
         )
-    return MetricOptions(lowest, score, best_threshold, max_detections)
+    return MetricOptions(lowest, score, best_threshold, max_detections, sigmas)
 
 
 def opened(data: Data, images: str | os.PathLike[str] | None, limit: int | None, data_format: str | None) -> Dataset:

@@ -70,6 +70,7 @@ class MetricOptions:
     lowest: the lowest score of the detections that are measured. score: the lowest that counts for a metric that needs
     one decision for every object. best_threshold: such a metric also reports the score threshold that suits it best.
     max_detections: of an image and class that count in average precision; None decides it from the data.
+    sigmas: of landmarks for OKS, one for all or by name; None: COCO's for the landmarks of people, else a usual one.
     tracks: what a result file says of whole tracks, by the id of the clip and that of the track.
     """
 
@@ -77,6 +78,7 @@ class MetricOptions:
     score: float = 0.0
     best_threshold: bool = False
     max_detections: int | None = None
+    sigmas: float | Mapping[str, float] | None = None
     tracks: Mapping[int, Mapping[int, TrackFacts]] = field(default_factory=dict)
 
 

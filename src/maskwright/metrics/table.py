@@ -8,6 +8,7 @@ from maskwright.metrics.coco import CocoMetric
 from maskwright.metrics.ctc import PARENT, CtcMetric
 from maskwright.metrics.hota import HotaMetric
 from maskwright.metrics.key_frames import KeyFrameMetric
+from maskwright.metrics.keypoints import KeypointMetric
 from maskwright.metrics.metric import Metric, MetricKind, MetricOptions
 from maskwright.metrics.nuclei import NucleiMetric
 from maskwright.metrics.youtube_vis import YoutubeVisMetric
@@ -17,6 +18,7 @@ METRICS: dict[str, MetricKind] = {
     "nuclei": MetricKind(
         lambda data, chosen: NucleiMetric(data.classes, chosen), needs_masks=True, uses_score=True, best_score=True
     ),
+    "keypoints": MetricKind(KeypointMetric, uses_score=True),
     "youtube_vis": MetricKind(
         lambda data, chosen: YoutubeVisMetric(data.classes, chosen.tracks, chosen.max_detections),
         needs_masks=True,

@@ -22,12 +22,17 @@ from maskwright.types import Classes, Instances
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """One row of a result file. label: 0..Q-1. box_xywh: as the file has it, or None. rle: compressed, or None."""
+    """One row of a result file. label: 0..Q-1. box_xywh: as the file has it, or None. rle: compressed, or None.
+
+    keypoints: (x, y, score) of each landmark of the class, or None. A row with nothing else has the box around them, as
+    the COCO API gives it one.
+    """
 
     label: int
     score: float
     box_xywh: Box | None
     rle: RLE | None
+    keypoints: tuple[tuple[float, float, float], ...] | None = None
 
 
 def read_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, tuple[ResultRow, ...]]:
@@ -55,7 +60,8 @@ def results_of(source: Path, rows: Any, dataset: Dataset) -> dict[int, tuple[Res
         at = Record(source, f"result {position}")
         image_id, result = _read_result(at, row, images, labels, dataset)
         outline = None if result.rle is None else result.rle["counts"]
-        same = first.setdefault((image_id, result.label, result.score, result.box_xywh, outline), position)
+        what = (result.label, result.score, result.box_xywh, outline, result.keypoints)
+        same = first.setdefault((image_id, *what), position)
         if same != position:
             raise at.fault(f"repeats result {same}: same image, class, score and outline. Remove one of them.")
         by_image[image_id].append(result)
@@ -116,9 +122,23 @@ def _read_result(
     label = labels.read(at, row)
     box = at.box_xywh(row["bbox"]) if row.get("bbox") is not None else None
     outline = read_outline(at, row.get("segmentation"), image)
+    points = _landmarks(at, row.get("keypoints"), label, dataset)
     if box is None and outline is None:
-        raise at.fault("has neither 'bbox' nor 'segmentation'. A result needs at least one of them.")
-    return image.id, ResultRow(label, read_score(at, row), box, outline)
+        if points is None:
+            raise at.fault("has no 'bbox', 'segmentation' or 'keypoints'. A result needs at least one of them.")
+        low, high = np.min(points, axis=0).tolist(), np.max(points, axis=0).tolist()
+        box = (low[0], low[1], high[0] - low[0], high[1] - low[1])
+    return image.id, ResultRow(label, read_score(at, row), box, outline, points)
+
+
+def _landmarks(at: Record, value: Any, label: int, dataset: Dataset) -> tuple[tuple[float, float, float], ...] | None:
+    """The landmarks of a row; None where it has none, or its class has none in the data set."""
+    marks = dataset.classes.landmarks[label]
+    if value is None or marks is None:
+        return None
+    name = dataset.classes[label]
+    numbers = at.numbers(value, 3 * len(marks), f"'keypoints' (x, y, score of the {len(marks)} landmarks of '{name}')")
+    return tuple(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
 
 
 def _check_name(at: Record, name: object, image: ImageRecord, dataset: Dataset) -> None:
@@ -146,6 +166,10 @@ def instances_of(rows: Sequence[ResultRow], image: ImageRecord, classes: Classes
         masks = mask_ops.decode(lengths) if lengths else None
     except DataError as error:
         raise DataError(f"The results of {image.file_name} (image id {image.id}): {error}") from error
+    marked = [r.keypoints for r in rows if r.keypoints is not None]
+    points = np.zeros((len(rows), max(map(len, marked), default=0), 3), np.float32)
+    for point, row in zip(points, rows, strict=True):
+        point[: len(row.keypoints or ())] = row.keypoints or 0
     boxes = np.zeros((len(rows), 4)) if masks is None else masks.boxes().astype(np.float64)
     for box, row in zip(boxes, rows, strict=True):
         if row.box_xywh is not None:
@@ -157,4 +181,5 @@ def instances_of(rows: Sequence[ResultRow], image: ImageRecord, classes: Classes
         classes=classes,
         size=image.size,
         crops=masks,
+        keypoints=points if marked else None,
     )
