@@ -1,25 +1,31 @@
 """The numbers of landmarks: equal to pycocotools and to slow twins."""
 
 import json
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
+from maskwright.data.synthetic import scenes_fixture
 from maskwright.errors import ConfigError, DataError
 from maskwright.evaluation.classes import match_classes, translated, unlike_landmarks
-from maskwright.evaluation.evaluate import evaluate_results
+from maskwright.evaluation.evaluate import evaluate, evaluate_results
 from maskwright.metrics.keypoints import SIGMA, KeypointMetric, sigmas_of
 from maskwright.metrics.keypoints_result import SHARES, STATS, KeypointResult
 from maskwright.metrics.metric import GroundTruth, MetricOptions
+from maskwright.models import rcnn
 from maskwright.models.coco_classes import COCO_PERSON
+from maskwright.models.rcnn import RCNN
+from maskwright.predictor.predictor import Predictor
 from maskwright.types import Classes, Instances, Landmarks
 
 NAMES = ("head", "left wing", "right wing", "tail")
@@ -208,3 +214,20 @@ def test_landmarks_are_compared_by_name(tmp_path: Path) -> None:
     assert "are called otherwise, 'head', 'left wing'" in unlike_landmarks(other, subset, translation)
     bare = Classes(["leaf", "fly"])
     assert unlike_landmarks(bare, data, np.array([0, 1])) == "the model finds no landmarks of 'fly'"
+
+
+def test_a_model_with_landmarks_is_measured_by_them(tmp_path: Path) -> None:
+    """Without being asked; a model whose landmarks have other names says so."""
+    data = scenes_fixture(tmp_path, 3, images=3, size=(64, 64), objects=3, classes=2)
+    counts = tuple(len(marks or ()) for marks in data.classes.landmarks)
+    torch.manual_seed(0)
+    model = RCNN(replace(rcnn.tiny("compact", len(data.classes)), landmarks=counts)).eval()
+    evaluation = evaluate(Predictor(model, data.classes), data, progress=False)
+    assert list(evaluation.results) == ["coco", "keypoints"]
+    marks = [m and Landmarks(tuple(f"{name} of others" for name in m.names)) for m in data.classes.landmarks]
+    others = Classes(data.classes.names, data.classes.ids, marks)
+    evaluation = evaluate(Predictor(model, others), data, progress=False)
+    assert list(evaluation.results) == ["coco"]
+    assert any("Landmarks were not measured: the landmarks of" in note for note in evaluation.notes)
+    with pytest.raises(DataError, match="called otherwise"):
+        evaluate(Predictor(model, others), data, metrics=("keypoints",), progress=False)

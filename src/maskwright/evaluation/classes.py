@@ -68,6 +68,23 @@ def translated(found: Instances, translation: IntArray, classes: Classes) -> Ins
     return moved
 
 
+def with_landmarks(
+    names: tuple[str, ...], usual: bool, model: Classes, dataset: Dataset, translation: IntArray
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The metrics, where these are the `usual` ones with that of landmarks if there are some, or a note why not.
+
+    Raises DataError where it was asked for and the model's landmarks are others.
+    """
+    unlike = unlike_landmarks(model, dataset, translation)
+    if "keypoints" in names and unlike:
+        raise DataError(f"{dataset.source}: {unlike}, so the keypoints metric cannot compare them.")
+    if not usual or not any(a.has_landmarks for own in dataset.annotations.values() for a in own):
+        return names, ()
+    if unlike:
+        return names, (f"Landmarks were not measured: {unlike}.",) if any(model.landmarks) else ()
+    return (*names, "keypoints"), ()
+
+
 def unlike_landmarks(model: Classes, dataset: Dataset, translation: IntArray) -> str:
     """Why the model's landmarks are not those of the data set's objects; empty where they are, in whatever order."""
     labels = {a.label for own in dataset.annotations.values() for a in own if a.has_landmarks}

@@ -20,7 +20,7 @@ from maskwright.data.formats import coco
 from maskwright.data.formats.shared.video_results import VideoResults
 from maskwright.data.stats import most_objects, room
 from maskwright.errors import ConfigError, DataError, ImageError
-from maskwright.evaluation.classes import class_notes, match_classes, translated, unlike_landmarks
+from maskwright.evaluation.classes import class_notes, match_classes, translated, with_landmarks
 from maskwright.evaluation.videos import Pass, followed, metrics_of, opened_results, why_not
 from maskwright.metrics import table
 from maskwright.metrics.coco import CocoMetric
@@ -183,12 +183,9 @@ def evaluate(
         dataset.require_files()
     usual = max(lowest, predictor.score_threshold)
     names, video = metrics_of(dataset, metrics, isinstance(predictor, Predictor) and predictor.draws_masks)
-    marked = [a for own in dataset.annotations.values() for a in own if a.has_landmarks]
-    unlike = unlike_landmarks(predictor.classes, dataset, translation) if marked else ""
-    if "keypoints" in names and unlike:
-        raise DataError(f"{dataset.source}: {unlike}, so the keypoints metric cannot compare them.")
-    if metrics is None and marked and not unlike:
-        names += ("keypoints",)
+    unmeasured: tuple[str, ...] = ()
+    if not isinstance(predictor, Predictor) or predictor.finds_landmarks:
+        names, unmeasured = with_landmarks(names, metrics is None, predictor.classes, dataset, translation)
     if video and not isinstance(predictor, Predictor):
         raise ConfigError(f"{type(predictor).__name__} predicts single images; metrics of videos need a Predictor.")
     settings = _options(lowest, usual, metric_score, best_threshold, max_detections, sigmas)
@@ -226,12 +223,10 @@ def evaluate(
     with timer.stage("metric"):
         results = {name: meter.result() for name, meter in meters.items()}
     wall, notes = time.perf_counter() - start, class_notes(predictor.classes, translation, foreign)
-    if metrics is None and unlike and any(predictor.classes.landmarks):
-        notes += (f"Landmarks were not measured: {unlike}.",)
     if metrics is None and not video and not why_not(dataset):
         notes += ("The tracks of these videos were not measured: that needs masks, annotated and found.",)
     count = len(dataset) - len(failed)
-    notes += _limit_notes(predictor, most, limited)
+    notes += unmeasured + _limit_notes(predictor, most, limited)
     said = (*dataset.notes, *told.notes(dataset.intensity), *notes)
     return Evaluation(results, dict(timer.totals), wall, count, tuple(failed), said)
 

@@ -29,6 +29,7 @@ from maskwright.predictor.track_options import TrackOptions
 from maskwright.results.prediction import Prediction
 from maskwright.types import (
     Classes,
+    HeatMaps,
     ImageArray,
     Inputs,
     InputSpec,
@@ -113,6 +114,11 @@ class Predictor:
     def spec(self) -> InputSpec:
         """How an image becomes the model's input."""
         return self.detector.spec
+
+    @property
+    def finds_landmarks(self) -> bool:
+        """Whether the model finds landmarks, not boxes and masks alone."""
+        return HeatMaps in self.detector.parts
 
     @property
     def draws_masks(self) -> bool:

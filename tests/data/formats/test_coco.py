@@ -282,7 +282,7 @@ RESULT_FAULTS: list[tuple[Any, str]] = [
     ({"images": []}, "looks like an annotation file"),
     ([{"image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}], "result 0: image_id 5 is not an image"),
     ([{"image_id": 3, "category_id": 9, "bbox": [0, 0, 1, 1], "score": 1}], "category_id 9 is not a class"),
-    ([{"image_id": 3, "category_id": 1, "score": 1}], "neither 'bbox' nor 'segmentation'"),
+    ([{"image_id": 3, "category_id": 1, "score": 1}], "no 'bbox', 'segmentation' or 'keypoints'"),
     ([{"image_id": 3, "category_id": 1, "bbox": [0, 0, 1, 1]}], "'score' must be a finite number, got None"),
     ([{"image_id": 3, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 87}], "must lie in 0..1, got 87"),
     ([{"image_id": 3, "category_id": 1, "segmentation": rle(9, 9), "score": 1}], "size"),
