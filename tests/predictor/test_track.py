@@ -155,26 +155,58 @@ def session(p: Predictor, images: list[ImageArray], options: TrackOptions) -> li
 
 def test_fast_runs_the_network_on_key_frames_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     p, images, seen = boxes_only(), frames(7), []
-    follow = p.follow
-    monkeypatch.setattr(p, "follow", lambda *given: seen.append(1) or follow(*given))
-    found = session(p, images, TrackOptions(3, mode="fast"))
-    assert [t.key for t in found] == [True, False, False, True, False, False, True]
-    assert [t.why for t in found if t.key] == ["first", "interval", "interval"]
-    assert len(seen) == 3
-    whole = session(p, images, TrackOptions(mode="frames"))
-    assert same([t.found for t in found if t.key], [whole[i].found for i in (0, 3, 6)])
+    run, whole = p.run, session(p, images, TrackOptions(mode="frames"))
+    monkeypatch.setattr(p, "run", lambda *given: seen.append(1) or run(*given))
+    for lookahead, keys in ((True, [1, 4, 6]), (False, [0, 3, 6])):
+        found = session(p, images, TrackOptions(3, mode="fast", lookahead=lookahead))
+        assert [t.frame.index for t in found] == list(range(7))
+        assert [i for i, t in enumerate(found) if t.key] == keys
+        assert [t.distance for t in found] == [min(abs(i - k) for k in keys if lookahead or k <= i) for i in range(7)]
+        assert [t.why for t in found if t.key] == ["first", "interval", "interval"]
+        assert same([t.found for t in found if t.key], [whole[i].found for i in keys])
+    assert len(seen) == 6
+
+
+@pytest.mark.parametrize(("lookahead", "waiting"), [(True, 2), (False, 0)])
+def test_frames_wait_for_the_key_frame_behind_them_and_no_longer(lookahead: bool, waiting: int) -> None:
+    """Those of a live source do not wait."""
+    p, read = boxes_only(), []
+
+    def source() -> Iterator[VideoFrame]:
+        for i, image in enumerate(frames(12)):
+            read.append(i)
+            yield VideoFrame(image, i)
+
+    one = VideoSession(p, FindOptions(score_threshold=0.05), TrackOptions(5, mode="fast", lookahead=lookahead))
+    for tracked in one.run(source()):
+        assert len(read) - 1 - tracked.frame.index <= waiting
+
+
+def test_every_run_of_a_session_begins_anew() -> None:
+    """A segment of a long video needs nothing of the one before or behind it but the tracks."""
+    p, images = boxes_only(), frames(8)
+    one = VideoSession(p, FindOptions(score_threshold=0.05), TrackOptions(5, mode="fast"))
+    parts = [[VideoFrame(image, i) for i, image in enumerate(images)][k : k + 4] for k in (0, 4)]
+    found = [t for part in parts for t in one.run(part)]
+    alone = session(p, images[4:], TrackOptions(5, mode="fast"))
+    assert same([t.found for t in found[4:]], [t.found for t in alone])
+    assert [t.key for t in found] == [False, False, True, False] * 2
 
 
 @pytest.mark.parametrize("key_frames", ["fixed", "adaptive"])
 def test_a_still_video_gives_what_its_key_frame_gives(key_frames: Literal["fixed", "adaptive"]) -> None:
     p, images = boxes_only(), frames(1) * 5
     found = session(p, images, TrackOptions(5, mode="fast", key_frames=key_frames))
-    assert [t.key for t in found] == [True, False, False, False, False]
-    for t in found[1:]:
-        assert same([t.found], [found[0].found])
+    key = found[2]
+    assert [t.key for t in found] == [False, False, True, False, False]
+    for t in found:
+        assert same([t.found], [key.found])
         assert t.found.masks is not None
-        assert found[0].found.masks is not None
-        assert np.array_equal(t.found.masks, found[0].found.masks)
+        assert key.found.masks is not None
+        assert np.array_equal(t.found.masks, key.found.masks)
+    for t in (found[0], found[4]):
+        assert t.shifts is not None
+        assert not t.shifts.any()
 
 
 @pytest.mark.parametrize("mode", ["fast", "faithful"])
@@ -185,7 +217,11 @@ def test_a_scene_cut_is_a_key_frame(video: Predictor, mode: Literal["fast", "fai
     light = [np.full((64, 96, 3), 230, np.uint8)] * 2
     for image in light:
         image[:32] = 10
-    assert [t.why for t in session(video, dark + light, TrackOptions(9, mode=mode))] == ["first", "", "cut", ""]
+    wanted = ["first", "", "cut", ""] if mode == "faithful" else ["", "first", "", "cut"]  # its key frame waits
+    found = session(video, dark + light, TrackOptions(9, mode=mode))
+    assert [t.why for t in found] == wanted
+    if mode == "fast":  # nothing is carried over the cut, neither way
+        assert [t.distance for t in found] == [1, 0, 1, 0]
 
 
 def test_adaptive_key_frames_follow_the_motion() -> None:

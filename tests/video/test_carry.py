@@ -12,7 +12,7 @@ from maskwright.data.synthetic import Motion, clip
 from maskwright.results.prediction import Prediction
 from maskwright.types import BoolArray, Classes, ImageArray, Masks
 from maskwright.video.carry import Key, carry, fitted, moved
-from maskwright.video.keys import KeyRule, is_cut, misfit, thumbnail, travel
+from maskwright.video.keys import Fit, KeyRule, is_cut, misfit, thumbnail, travel
 from maskwright.video.motion import compared, small
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -134,4 +134,4 @@ def test_a_cut_between_dark_scenes_is_told_by_the_instances() -> None:
     key = Key(found(np.stack(spots[0])), before)
     for now, wanted in ((before, ""), (cut, "cut")):
         field = compared(now, key.small, size)
-        assert rule.by_fit(field, misfit=misfit(key.found, carry(key, now, field).rest)) == wanted
+        assert rule.by_fit(Fit(field.change, misfit=misfit(key.found, carry(key, now, field).rest))) == wanted

@@ -60,7 +60,7 @@ class Pass:
     """An image and what was found in it.
 
     position: in the data set. shown: what counts for metrics that need one decision for every object. since_key: frames
-    since the key frame, where there are such.
+    between it and its key frame, where there are such.
     """
 
     position: int
@@ -96,13 +96,12 @@ def followed(
                     waiting.append((position, image))
                     yield VideoFrame(image, index)
 
-        since, every, counted = 0, Linker(track.link), Linker(track.link)
+        every, counted = Linker(track.link), Linker(track.link)
         for tracked in VideoSession(predictor, options, unvoted, timer).run(images()):
-            since = 0 if tracked.key else since + 1
             with timer.stage("link"):
                 found = every.update(tracked.found)
                 shown = counted.update(tracked.found[tracked.found.scores >= score])
-            yield Pass(*waiting.popleft(), found, shown, since)
+            yield Pass(*waiting.popleft(), found, shown, tracked.distance)
 
 
 def opened_results(

@@ -1,10 +1,13 @@
 """A video through a predictor: what is carried from frame to frame, and what each frame gave."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,41 +19,69 @@ from maskwright.predictor.options import FindOptions
 from maskwright.predictor.timing import StageTimer, stage
 from maskwright.predictor.track_options import TrackOptions
 from maskwright.results.prediction import Prediction
-from maskwright.types import Semantic, Size
+from maskwright.types import FloatArray, ImageArray, Semantic, Size
 from maskwright.video.carry import Key, carry
-from maskwright.video.keys import KeyRule, Why, is_cut, misfit, thumbnail, travel
+from maskwright.video.keys import Fit, KeyRule, Why, is_cut, misfit, thumbnail, travel
 from maskwright.video.motion import Field, compared, small
 
 if TYPE_CHECKING:
     from maskwright.predictor.predictor import Predictor
 
 FAST_INTERVAL, ADAPTIVE_INTERVAL = 5, 20
-"""Frames between key frames of the mode "fast"; at most, where key frames are adaptive."""
+"""Frames from key frame to key frame of the mode "fast"; at most, where key frames are adaptive."""
+
+FIRST_REACH = 2
+"""Frames to which the first of adaptive key frames is expected to fit on either side."""
+
+NOTHING = torch.empty(0, 0)
+"""The small image of a frame that is not compared."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrackedFrame:
-    """A frame and its instances, with `track_ids`. key: whether the whole network looked at it. why: it is a key frame,
-    see `video.keys.Why`. parents: of tracks that begin here by division, see `Linker`."""
+    """A frame and its instances, with `track_ids`.
+
+    key: whether the whole network looked at it. why: it is a key frame, see `video.keys.Why`. distance: frames between
+    it and its key frame. fit: how well the key frame's instances fit it, in mode "fast". shifts: (N, 2) pixels that each
+    instance has moved since the key frame, in the same mode. parents: of tracks that begin here by division, see
+    `Linker`.
+    """
 
     frame: VideoFrame
     found: Prediction
     key: bool
     why: Why = ""
+    distance: int = 0
+    fit: Fit | None = None
+    shifts: FloatArray | None = None
     parents: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A frame that is read, its small image, and why nothing can be carried to it from the frame before, if so."""
+
+    frame: VideoFrame
+    small: Tensor
+    why: Why
+
+    @property
+    def size(self) -> Size:
+        return self.frame.image.shape[0], self.frame.image.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
 class _Carried:
-    """What the fast mode keeps of the last key frame, and of the frame before: its motion and its maps."""
+    """What the fast mode keeps of a key frame, and of the last frame it was carried to: its motion and its maps."""
 
     key: Key
+    distance: int = 0
     motion: Field | None = None
     maps: NDArray[np.float64] | None = None
 
 
 class VideoSession:
-    """One video through a predictor, to be given its frames in order; see `Predictor.track` for the options.
+    """A video through a predictor; see `Predictor.track` for the options.
 
     Raises ConfigError for options that the model has no use for.
     """
@@ -67,83 +98,122 @@ class VideoSession:
         self.plan, self.mode = predictor.plan(options or FindOptions()), _mode(predictor, track)
         self.rule = _rule(predictor, self.mode, track)
         self.linker = Linker(track.link)
-        self._state: Any = None
-        self._carried: _Carried | None = None
         self._seen: Tensor | None = None
-        self._since, self._size = 0, (0, 0)
+        self._size: Size | None = None
 
     def run(self, frames: Iterable[VideoFrame]) -> Iterator[TrackedFrame]:
-        """Each frame as soon as it is asked for."""
+        """Each frame as soon as it is known, in their order. The first is a key frame or carried from a later one, so
+        that nothing but the tracks is carried on from the call before."""
+        self._seen = self._size = None
+        follow = self._fast if self.mode == "fast" else self._one_by_one
+        for tracked in follow(self._read(frames)):
+            with stage(self.timer, "link"):
+                found = self.linker.update(tracked.found)
+            yield replace(tracked, found=found, parents=self.linker.parents)
+
+    def _read(self, frames: Iterable[VideoFrame]) -> Iterator[_Waiting]:
         source = iter(frames)
         while True:
             with stage(self.timer, "read"):
                 frame = next(source, None)
             if frame is None:
                 return
-            yield self.step(frame)
-
-    def restart(self) -> None:
-        """Make the next frame a key frame: nothing but the tracks is carried on to it."""
-        self._since = 0
-
-    def step(self, frame: VideoFrame) -> TrackedFrame:
-        """The instances of the next frame."""
-        image, now = frame.image, None
-        size = (image.shape[0], image.shape[1])
-        if self.mode != "frames":
             with stage(self.timer, "motion"):
-                now = small(image)
-        why, found = self._first(size, now), None
-        if not why and self.mode == "fast":
-            assert now is not None
-            why, found = self._moved(now, size)
-        if why:
-            self._state, self._since, self._size = None, 0, size
-        if found is None:
-            found = self._found(image)
-        if why and self.mode == "fast":
-            assert now is not None
-            self._carried = _Carried(Key(found, now))
-        self._since += 1
-        with stage(self.timer, "link"):
-            found = self.linker.update(found)
-        return TrackedFrame(frame, found, bool(why), why, self.linker.parents)
+                one = self._looked_at(frame)
+            yield one
 
-    def _first(self, size: Size, now: Tensor | None) -> Why:
-        """Why the next frame, of this size, is a key frame whatever is carried. now: its small image."""
-        seen, self._seen = self._seen, None if now is None else thumbnail(now)
-        if self._since == 0:
-            return "first"
-        if size != self._size:
-            return "size"
-        if seen is not None and self._seen is not None and is_cut(self._seen, seen):
-            return "cut"
-        return self.rule.by_count(self._since)
+    def _looked_at(self, frame: VideoFrame) -> _Waiting:
+        """The frame and whether it goes on from the one before."""
+        if self.mode == "frames":
+            return _Waiting(frame, NOTHING, "first" if self._size is None else "interval")
+        now = small(frame.image)
+        size, seen = (frame.image.shape[0], frame.image.shape[1]), thumbnail(now)
+        why: Why = ""
+        if self._size is None or self._seen is None:
+            why = "first"
+        elif size != self._size:
+            why = "size"
+        elif is_cut(self._seen, seen):
+            why = "cut"
+        self._size, self._seen = size, seen
+        return _Waiting(frame, now, why)
 
-    def _found(self, image: NDArray[np.uint8]) -> Prediction:
-        """The instances that the network finds in a frame, a key frame if nothing is carried."""
+    def _one_by_one(self, frames: Iterator[_Waiting]) -> Iterator[TrackedFrame]:
+        """Every frame through the network, of those between key frames a part of it."""
+        state, since = None, 0
+        for one in frames:
+            why = one.why or self.rule.by_count(since + 1)
+            state, since = (None, 0) if why else (state, since + 1)
+            found, state = self._found(one.frame.image, state)
+            yield TrackedFrame(one.frame, found, bool(why), why, since)
+
+    def _fast(self, frames: Iterator[_Waiting]) -> Iterator[TrackedFrame]:
+        """Key frames through the network; the others have the instances of a key frame before or behind them."""
+        waiting: deque[_Waiting] = deque()
+        carried, before, reach = None, 0, FIRST_REACH
+        while waiting or (waiting := deque(islice(frames, 1))):
+            why, fit = waiting[0].why, None
+            if carried is not None:
+                why = why or self.rule.by_count(carried.distance + 1, before)
+                if not why:
+                    after, tracked = self._moved(waiting[0], carried)
+                    why, fit = tracked.why, tracked.fit
+                    if not why:
+                        carried = after
+                        waiting.popleft()
+                        yield tracked
+                        continue
+                reach = carried.distance
+            ahead = self.rule.ahead(reach)
+            waiting.extend(islice(frames, max(0, ahead + 1 - len(waiting))))
+            stretch = [waiting.popleft()]
+            while waiting and not waiting[0].why and len(stretch) <= ahead:
+                stretch.append(waiting.popleft())
+            before = len(stretch) - 1
+            carried, done = self._stretch(stretch, why, fit)
+            yield from done
+
+    def _stretch(self, stretch: Sequence[_Waiting], why: Why, fit: Fit | None) -> tuple[_Carried, list[TrackedFrame]]:
+        """Frames of which the last is a key frame, from which those before have their instances; and what goes on."""
+        last, tracked = self._keyed(stretch[-1], why, fit)
+        carried, done = last, [tracked]
+        for one in reversed(stretch[:-1]):
+            carried, tracked = self._moved(one, carried)
+            if tracked.why:
+                carried, tracked = self._keyed(one, tracked.why, tracked.fit)
+            done.insert(0, tracked)
+        return last, done
+
+    def _keyed(self, one: _Waiting, why: Why, fit: Fit | None) -> tuple[_Carried, TrackedFrame]:
+        """A frame through the whole network."""
+        found, _ = self._found(one.frame.image, None)
+        return _Carried(Key(found, one.small)), TrackedFrame(one.frame, found, True, why, fit=fit)
+
+    def _moved(self, one: _Waiting, carried: _Carried) -> tuple[_Carried, TrackedFrame]:
+        """The key frame's instances on another frame, which has a `why` if they do not fit it."""
+        key = carried.key
+        with stage(self.timer, "motion"):
+            motion = compared(one.small, key.small, one.size, carried.motion)
+        with stage(self.timer, "carry"):
+            moved = carry(key, one.small, motion, carried.maps)
+        fit = Fit(motion.change, travel(key.found, moved.maps), misfit(key.found, moved.rest))
+        distance = carried.distance + 1
+        tracked = TrackedFrame(one.frame, moved.found, False, self.rule.by_fit(fit), distance, fit, moved.shifts)
+        return _Carried(key, distance, motion, moved.maps), tracked
+
+    def _found(self, image: ImageArray, state: Any) -> tuple[Prediction, Any]:
+        """The instances that the network finds in a frame, a key frame if nothing is carried; and what is carried on."""
         predictor = self.predictor
         with stage(self.timer, "prepare"):
             prepared, geometry = predictor.prepare(image)
             inputs = predictor.batch([prepared])
         with stage(self.timer, "network"):
-            raw, self._state = predictor.follow(inputs, self._state, self.plan)
+            if self.mode == "faithful":
+                raw, state = predictor.follow(inputs, state, self.plan)
+            else:
+                raw, state = predictor.run(inputs, self.plan), None
         with stage(self.timer, "finish"):
-            return predictor.finish(raw, 0, geometry, self.plan)
-
-    def _moved(self, now: Tensor, size: Size) -> tuple[Why, Prediction | None]:
-        """The key frame's instances on the frame of a small image; or why it is a key frame."""
-        assert self._carried is not None
-        key = self._carried.key
-        with stage(self.timer, "motion"):
-            motion = compared(now, key.small, size, self._carried.motion)
-        with stage(self.timer, "carry"):
-            moved = carry(key, now, motion, self._carried.maps)
-        why = self.rule.by_fit(motion, travel(key.found, moved.maps), misfit(key.found, moved.rest))
-        if why:
-            return why, None
-        self._carried = _Carried(key, motion, moved.maps)
-        return "", moved.found
+            return predictor.finish(raw, 0, geometry, self.plan), state
 
 
 def _mode(predictor: "Predictor", options: TrackOptions) -> str:
@@ -185,5 +255,6 @@ def _rule(predictor: "Predictor", mode: str, options: TrackOptions) -> KeyRule:
             f"Key frames are adaptive in mode 'fast' alone, the mode is '{mode}'.", options=("key_frames",)
         )
     if mode == "fast":
-        return KeyRule(options.interval or (ADAPTIVE_INTERVAL if adaptive else FAST_INTERVAL), adaptive)
+        interval = options.interval or (ADAPTIVE_INTERVAL if adaptive else FAST_INTERVAL)
+        return KeyRule(interval, adaptive, options.lookahead)
     return KeyRule(1 if mode == "frames" else options.interval or _own_interval(predictor) or 1)

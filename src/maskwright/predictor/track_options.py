@@ -31,10 +31,12 @@ class TrackOptions(Section):
     "faithful" carries features from key frames, as YolactEdge does; "fast" carries the instances of key frames, each
     moved by its own motion, with any model; "auto" is "faithful" for models that carry features and "frames" for the
     others. key_frames: "fixed" at the interval, or "adaptive" where what is carried no longer fits; a scene cut and a
-    frame of another size are always key frames. link: how instances become tracks.
+    frame of another size are always key frames. lookahead: in mode "fast" a key frame also serves the frames before it,
+    which wait for it, half the interval at most; live sources never wait. link: how instances become tracks.
     """
 
     interval: int | None = ranged(None, low=1, high=10**6)
     mode: Literal["auto", "frames", "faithful", "fast"] = "auto"
     key_frames: Literal["fixed", "adaptive"] = "fixed"
+    lookahead: bool = True
     link: LinkOptions = field(default_factory=LinkOptions)

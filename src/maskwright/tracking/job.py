@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ class Job:
 
     def _follow(self, source: Source, done: VideoDone, on_frame: Progress | None) -> None:
         """All frames that are not done yet."""
-        session = VideoSession(self.predictor, self.options.find, self.options.track, self.timer)
+        track = replace(self.options.track, lookahead=self.options.track.lookahead and not source.live)
+        session = VideoSession(self.predictor, self.options.find, track, self.timer)
         state, begun = self.work.state, time.perf_counter()
         if state:
             session.linker.resume(state["linker"])
@@ -134,16 +136,17 @@ class Job:
         total = span.count(source.frames, source.rate)
         frames = source.read(replace(span, after=self.work.state.get("index", -1)))
         with closing(_timed(frames, self.timer)) as waited, Behind() as behind:
-            for frame in waited:
-                if count % SEGMENT == 0:
-                    session.restart()
-                behind.do(partial(writer.write, session.step(frame)))
-                count += 1
-                if count % SEGMENT == 0:
-                    state = {"index": frame.index, "linker": session.linker.state, "tracks": session.linker.born}
+            begun = -1
+            while count != begun and count % SEGMENT == 0:
+                begun = count
+                for tracked in session.run(islice(waited, SEGMENT)):  # so that a segment needs nothing of the next
+                    behind.do(partial(writer.write, tracked))
+                    index, count = tracked.frame.index, count + 1
+                    if on_frame is not None:
+                        on_frame(count, total)
+                if count != begun and count % SEGMENT == 0:
+                    state = {"index": index, "linker": session.linker.state, "tracks": session.linker.born}
                     behind.do(partial(writer.save, state))
-                if on_frame is not None:
-                    on_frame(count, total)
 
     # ---- the other files ----------------------------------------------------------------------------------------
 

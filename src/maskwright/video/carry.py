@@ -17,7 +17,7 @@ from torch import Tensor
 from maskwright.geometry import Geometry
 from maskwright.ops.align import align, nearest_start
 from maskwright.results.prediction import Prediction
-from maskwright.types import BoolArray, FloatArray, Masks
+from maskwright.types import BoolArray, FloatArray, Instances, Masks
 from maskwright.video.motion import Field
 
 Numbers = NDArray[np.float64]
@@ -41,11 +41,12 @@ BAND = 2.0
 @dataclass(frozen=True, eq=False)
 class Carried:
     """The instances on a frame that is not a key frame. maps: (N, 3, 3) of the key frame's instances. rest: (N,) grey
-    levels by which each differs from the key frame."""
+    levels by which each differs from the key frame. shifts: (K, 2) pixels that the instances on the frame have moved."""
 
     found: Prediction
     maps: Numbers
     rest: FloatArray
+    shifts: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,14 +103,16 @@ def carry(key: Key, now: Tensor, field: Field, last: Numbers | None = None) -> C
     """
     found = key.found
     if not len(found):
-        return Carried(found, np.zeros((0, 3, 3)), np.zeros(0, np.float32))
+        return Carried(found, np.zeros((0, 3, 3)), np.zeros(0, np.float32), np.zeros((0, 2), np.float32))
     sources = (field.places + field.flow).reshape(-1, 2).astype(np.float64)
     steps = -field.flow.reshape(-1, 2).astype(np.float64)
     sure = ~field.unexplained.reshape(-1)
     starts = [np.stack([_start(found, i, sources, steps, sure) for i in range(len(found))])]
     starts += [] if last is None else [last]
     maps, rest = _aligned(key, now, np.stack(starts))
-    return Carried(moved(found, maps), maps, rest)
+    there = _placed(found, maps)
+    left = _visible(there)
+    return Carried(there[left], maps, rest, shifts(found, maps)[left])
 
 
 def _aligned(key: Key, now: Tensor, starts: Numbers) -> tuple[Numbers, FloatArray]:
@@ -128,6 +131,19 @@ def _aligned(key: Key, now: Tensor, starts: Numbers) -> tuple[Numbers, FloatArra
 
 def moved(found: Prediction, maps: Numbers) -> Prediction:
     """Instances, each moved by its map (N, 3, 3); those that have left the image are gone."""
+    there = _placed(found, maps)
+    return there[_visible(there)]
+
+
+def shifts(found: Instances, maps: Numbers) -> FloatArray:
+    """(N, 2): how far maps (N, 3, 3) move the middles of the instances' boxes, in pixels."""
+    middles = found.boxes.astype(np.float64).reshape(-1, 2, 2).mean(axis=1)
+    there = (maps[:, :2, :2] @ middles[..., None])[..., 0] + maps[:, :2, 2]
+    return (there - middles).astype(np.float32)
+
+
+def _placed(found: Prediction, maps: Numbers) -> Prediction:
+    """All instances, each moved by its map."""
     if not len(found):
         return found
     size = found.size
@@ -140,7 +156,7 @@ def moved(found: Prediction, maps: Numbers) -> Prediction:
         out.keypoints = found.keypoints.copy()
         for points, m in zip(out.keypoints, maps, strict=True):
             points[:, :2] = Geometry(m, size, size).points(points[:, :2])
-    return out[_visible(out)]
+    return out
 
 
 def _visible(found: Prediction) -> BoolArray:

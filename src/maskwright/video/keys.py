@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskwright.types import FloatArray, Instances
-from maskwright.video.motion import Field
+from maskwright.video.carry import shifts
 
 Why = Literal["first", "size", "cut", "interval", "change", "travel", ""]
 """Why a frame is a key frame: the first one; of another size; behind a scene cut; the interval is over; too much of it
@@ -30,8 +30,12 @@ MISFIT = 16.0
 CHANGE = 0.25
 """Share of the frame that the key frame does not explain from which a frame is a key frame."""
 
-TRAVEL = 0.6
+TRAVEL = 0.3
 """Mean distance that instances have moved, in widths of an instance, from which a frame is a key frame."""
+
+
+FARTHEST_AHEAD = 8
+"""Frames that wait in memory for a key frame behind them, at most."""
 
 
 def thumbnail(small: Tensor) -> Tensor:
@@ -46,27 +50,47 @@ def is_cut(now: Tensor, before: Tensor) -> bool:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """How well what is carried from a key frame fits a frame. change: share of the frame that nothing of the key frame
+    explains. travel: how far the key frame's instances have moved, in widths. misfit: share of them that fit nothing."""
+
+    change: float
+    travel: float = 0.0
+    misfit: float = 0.0
+
+
+@dataclass(frozen=True)
 class KeyRule:
-    """When a frame is a key frame. interval: frames from key frame to key frame, at most if `adaptive`."""
+    """When a frame is a key frame.
+
+    interval: frames from key frame to key frame, at most if `adaptive`. lookahead: a key frame also serves frames
+    before it, as many as behind it, so that it lies half as far from them.
+    """
 
     interval: int
     adaptive: bool = False
+    lookahead: bool = False
 
-    def by_count(self, since: int) -> Why:
-        """since: frames since the last key frame, which is 0 frames since itself."""
-        return "interval" if since >= self.interval else ""
+    @property
+    def before(self) -> int:
+        """The most frames before a key frame that it serves."""
+        return min((self.interval - 1) // 2, FARTHEST_AHEAD) if self.lookahead else 0
 
-    def by_fit(self, field: Field, travel: float = 0.0, misfit: float = 0.0) -> Why:
-        """field: the motion since the key frame. travel: how far its instances have moved, in widths. misfit: the share
-        of them that fit nothing."""
-        if field.change > NEW or misfit > NEW:
+    def ahead(self, reach: int) -> int:
+        """How many frames before it the next key frame is to serve. reach: the frames that the last one fitted."""
+        return min(reach, self.before) if self.adaptive else self.before
+
+    def by_count(self, distance: int, before: int = 0) -> Why:
+        """distance: frames since the key frame. before: frames before it that it serves as well."""
+        return "interval" if distance + before >= self.interval else ""
+
+    def by_fit(self, fit: Fit) -> Why:
+        """Why a frame that is fitted so is a key frame."""
+        if fit.change > NEW or fit.misfit > NEW:
             return "cut"
-        if not self.adaptive:
+        if not self.adaptive or fit.change / CHANGE + fit.travel / TRAVEL < 1:
             return ""
-        used = field.change / CHANGE + travel / TRAVEL
-        if used < 1:
-            return ""
-        return "change" if field.change / CHANGE > travel / TRAVEL else "travel"
+        return "change" if fit.change / CHANGE > fit.travel / TRAVEL else "travel"
 
 
 def travel(found: Instances, maps: NDArray[np.float64]) -> float:
@@ -74,10 +98,8 @@ def travel(found: Instances, maps: NDArray[np.float64]) -> float:
     if not len(found):
         return 0.0
     boxes = found.boxes.astype(np.float64)
-    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    there = (maps[:, :2, :2] @ middle[..., None])[..., 0] + maps[:, :2, 2]
     width = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).clip(min=1.0))
-    return float(np.average(np.linalg.norm(there - middle, axis=1) / width, weights=found.scores + 1e-6))
+    return float(np.average(np.linalg.norm(shifts(found, maps), axis=1) / width, weights=found.scores + 1e-6))
 
 
 def misfit(found: Instances, rest: FloatArray) -> float:
