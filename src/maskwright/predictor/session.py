@@ -197,8 +197,9 @@ class VideoSession:
         with stage(self.timer, "carry"):
             moved = carry(key, one.small, motion, carried.maps)
         fit = Fit(motion.change, travel(key.found, moved.maps), misfit(key.found, moved.rest))
-        distance = carried.distance + 1
-        tracked = TrackedFrame(one.frame, moved.found, False, self.rule.by_fit(fit), distance, fit, moved.shifts)
+        distance, why = carried.distance + 1, self.rule.by_fit(fit)
+        sure = moved.found.scores >= self.plan.output.score_threshold
+        tracked = TrackedFrame(one.frame, moved.found[sure], False, why, distance, fit, moved.shifts[sure])
         return _Carried(key, distance, motion, moved.maps), tracked
 
     def _found(self, image: ImageArray, state: Any) -> tuple[Prediction, Any]:

@@ -34,6 +34,9 @@ ROUNDS = 4
 POINTS = 32
 """Of each instance along each axis."""
 
+DOUBT = 20.0
+"""Grey levels by which an instance differs from its key frame where its score is halved."""
+
 BAND = 2.0
 """Pixels of the small image around an instance that are aligned with it, unless they belong to another."""
 
@@ -99,7 +102,8 @@ class Key:
 def carry(key: Key, now: Tensor, field: Field, last: Numbers | None = None) -> Carried:
     """The instances of the key frame on the field's frame; those that have left the image are gone.
 
-    now: (h, w) the frame's small image. last: maps of the frame before. Scores, labels and ids stay.
+    now: (h, w) the frame's small image. last: maps of the frame before. Labels and ids stay; scores fall by what
+    differs from the key frame, since something else may be there by now.
     """
     found = key.found
     if not len(found):
@@ -110,7 +114,10 @@ def carry(key: Key, now: Tensor, field: Field, last: Numbers | None = None) -> C
     starts = [np.stack([_start(found, i, sources, steps, sure) for i in range(len(found))])]
     starts += [] if last is None else [last]
     maps, rest = _aligned(key, now, np.stack(starts))
-    there = _placed(found, maps)
+    there, sure = _placed(found, maps), 1 / (1 + np.square(rest / DOUBT))
+    there.scores = (there.scores * sure).astype(np.float32)
+    if there.box_scores is not None:
+        there.box_scores = (there.box_scores * sure).astype(np.float32)
     left = _visible(there)
     return Carried(there[left], maps, rest, shifts(found, maps)[left])
 
