@@ -152,7 +152,8 @@ def speed(arguments: argparse.Namespace, folder: Path) -> None:
             one = run(predictor, path, options, score, timer())
             times[name].append({k: 1000 * v / arguments.frames for k, v in one.timer.totals.items()})
             keys[name] = one.keys
-    print(f"{arguments.model}, {arguments.frames} frames of 1280 x 720, {arguments.threads} threads, ms per frame ({arguments.clock})")
+    clock = f"ms per frame ({arguments.clock})"
+    print(f"{arguments.model}, {arguments.frames} frames of 1280 x 720, {arguments.threads} threads, {clock}")
     print(f"{'mode':<16}{'key frames':>11}" + "".join(f"{s:>9}" for s in STAGES) + f"{'all':>9}{'times':>7}")
     whole = {name: [sum(t.values()) for t in rows] for name, rows in times.items()}
     for name, rows in times.items():

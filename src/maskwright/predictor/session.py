@@ -42,9 +42,9 @@ class TrackedFrame:
     """A frame and its instances, with `track_ids`.
 
     key: whether the whole network looked at it. why: it is a key frame, see `video.keys.Why`. distance: frames between
-    it and its key frame. fit: how well the key frame's instances fit it, in mode "fast". shifts: (N, 2) pixels that each
-    instance has moved since the key frame, in the same mode. parents: of tracks that begin here by division, see
-    `Linker`.
+    it and its key frame. In mode "fast" fit: how well a key frame's instances fit it; of a key frame, those that it was
+    made one for. shifts: (N, 2) pixels that each instance has moved since the key frame. parents: of tracks that begin
+    here by division, see `Linker`.
     """
 
     frame: VideoFrame
@@ -150,7 +150,8 @@ class VideoSession:
     def _fast(self, frames: Iterator[_Waiting]) -> Iterator[TrackedFrame]:
         """Key frames through the network; the others have the instances of a key frame before or behind them."""
         waiting: deque[_Waiting] = deque()
-        carried, before, reach = None, 0, FIRST_REACH
+        carried: _Carried | None = None
+        before, reach = 0, FIRST_REACH
         while waiting or (waiting := deque(islice(frames, 1))):
             why, fit = waiting[0].why, None
             if carried is not None:
@@ -203,7 +204,7 @@ class VideoSession:
         return _Carried(key, distance, motion, moved.maps), tracked
 
     def _found(self, image: ImageArray, state: Any) -> tuple[Prediction, Any]:
-        """The instances that the network finds in a frame, a key frame if nothing is carried; and what is carried on."""
+        """The instances that the network finds in a frame, a key frame if the state is None; and the state after it."""
         predictor = self.predictor
         with stage(self.timer, "prepare"):
             prepared, geometry = predictor.prepare(image)

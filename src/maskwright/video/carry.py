@@ -44,7 +44,7 @@ BAND = 2.0
 @dataclass(frozen=True, eq=False)
 class Carried:
     """The instances on a frame that is not a key frame. maps: (N, 3, 3) of the key frame's instances. rest: (N,) grey
-    levels by which each differs from the key frame. shifts: (K, 2) pixels that the instances on the frame have moved."""
+    levels by which each differs from the key frame. shifts: (K, 2) pixels that those found here have moved."""
 
     found: Prediction
     maps: Numbers
@@ -146,7 +146,8 @@ def shifts(found: Instances, maps: Numbers) -> FloatArray:
     """(N, 2): how far maps (N, 3, 3) move the middles of the instances' boxes, in pixels."""
     middles = found.boxes.astype(np.float64).reshape(-1, 2, 2).mean(axis=1)
     there = (maps[:, :2, :2] @ middles[..., None])[..., 0] + maps[:, :2, 2]
-    return (there - middles).astype(np.float32)
+    out: FloatArray = (there - middles).astype(np.float32)
+    return out
 
 
 def _placed(found: Prediction, maps: Numbers) -> Prediction:

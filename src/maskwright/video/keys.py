@@ -52,7 +52,7 @@ def is_cut(now: Tensor, before: Tensor) -> bool:
 @dataclass(frozen=True)
 class Fit:
     """How well what is carried from a key frame fits a frame. change: share of the frame that nothing of the key frame
-    explains. travel: how far the key frame's instances have moved, in widths. misfit: share of them that fit nothing."""
+    explains. travel: how far the key frame's instances have moved, in widths. misfit: share that fit nothing."""
 
     change: float
     travel: float = 0.0
