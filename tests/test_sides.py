@@ -15,9 +15,9 @@ from maskwright.types.sides import mirrored, one_sided
         ("left_ear", "RIGHT ear"), ("wing links", "wing rechts"), ("hand-l", "hand-r"), ("hand_lhs", "hand_rhs"),
         ("œil gauche", "œil droit"), ("linke Hand", "rechte Hand"), ("linkes Bein", "rechtes Bein"),
         ("mano izquierda", "mano derecha"), ("mano_izq", "mano_der"), ("mano sinistra", "mano destra"),
-        ("occhio_sx", "occhio_dx"), ("olho esquerdo", "olho direito"), ("левая рука", "правая рука"), ("왼손", "오른손"),
-        ("Lt kidney", "Rt kidney"), ("LF_paw", "RF_paw"), ("wheel RL", "wheel RR"), ("lhand", "rhand"), ("LHIP", "RHIP"),
-        ("kneel", "kneer"),
+        ("occhio_sx", "occhio_dx"), ("olho esquerdo", "olho direito"), ("левая рука", "правая рука"),
+        ("왼손", "오른손"), ("Lt kidney", "Rt kidney"), ("LF_paw", "RF_paw"), ("wheel RL", "wheel RR"),
+        ("lhand", "rhand"), ("LHIP", "RHIP"), ("kneel", "kneer"),
     ],
 )  # fmt: skip
 def test_both_sides_change_places_whatever_the_spelling(pair: tuple[str, str]) -> None:

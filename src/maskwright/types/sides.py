@@ -1,10 +1,10 @@
 """Names that say a side: which of them change places when an image is mirrored left-right.
 
 One rule for classes and for landmarks. Case, and what separates words, do not count: "LEFT ear" and "right-ear" are
-partners. A side is a word (`left`, `ear_left`, `leftEar`; also in other languages), part of one (`lefteye`), a short form
-(`ear_lhs`, `FL wheel`), the letter l or r as a word of its own (`l_ear`, `wingL`, `LWrist`), or such a letter at the
-beginning or end of a part of a body or a vehicle (`lhand`, `kneer`). Other words that differ in such a letter, lake and
-rake, say no side.
+partners. A side is a word (`left`, `ear_left`, `leftEar`; also in other languages), part of one (`lefteye`), a short
+form (`ear_lhs`, `FL wheel`), the letter l or r as a word of its own (`l_ear`, `wingL`, `LWrist`), or such a letter at
+the beginning or end of a part of a body or a vehicle (`lhand`, `kneer`). Other words that differ in such a letter, lake
+and rake, say no side.
 """
 
 import re

@@ -15,6 +15,7 @@ from maskwright.data.faults.repair import repair
 from maskwright.data.formats import coco
 from maskwright.errors import ConfigError, DataError
 from maskwright.ops import masks as mask_ops
+from maskwright.training.split import DataSettings, split_data
 from maskwright.types import Classes, Masks
 
 SQUARE = [20, 10, 50, 10, 50, 30, 20, 30]
@@ -160,6 +161,35 @@ def test_files_of_one_folder_are_the_parts_of_one_set(tmp_path: Path, folders: t
     other.write_text(other.read_text().replace('"name": "c"', '"name": "d"'))
     with pytest.raises(DataError, match=r"belongs to one data set with .* but their classes differ \(1 c, 1 d\)"):
         formats.load(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["valid", "test"])
+def test_a_set_that_has_a_held_out_part_alone_says_so(part: str, tmp_path: Path) -> None:
+    """Training then tells that it is not the part train that it learns from."""
+    for k in range(3):
+        photo(tmp_path / part / f"p{k}.png")
+    dump(tmp_path / part / "_annotations.coco.json", row())
+    content = json.loads((tmp_path / part / "_annotations.coco.json").read_text())
+    content["images"] = [{**content["images"][0], "id": k + 1, "file_name": f"p{k}.png"} for k in range(3)]
+    content["annotations"] = [{**content["annotations"][0], "id": k + 1, "image_id": k + 1} for k in range(3)]
+    (tmp_path / part / "_annotations.coco.json").write_text(json.dumps(content))
+    assert {name: len(data) for name, data in formats.load(tmp_path).parts().items()} == {part: 3}
+    chosen = split_data(DataSettings(str(tmp_path)))
+    assert f"not by the parts of the data ('{part}'), none is called train" in chosen.chosen_by
+
+
+def test_parts_without_images_and_folders_without_annotations_are_told(tmp_path: Path) -> None:
+    for name in ("train", "valid", "test"):
+        photo(tmp_path / name / "p.png")
+    dump(tmp_path / "train/_annotations.coco.json", row())
+    (note,) = formats.load(tmp_path).notes
+    assert note == "2 images in folders without an annotation file left out (test, valid)."
+    content = json.loads((tmp_path / "train/_annotations.coco.json").read_text())
+    (tmp_path / "valid/_annotations.coco.json").write_text(json.dumps({**content, "images": [], "annotations": []}))
+    data = formats.load(tmp_path)
+    assert {name: len(part) for name, part in data.parts().items()} == {"train": 1}
+    assert f"{tmp_path / 'valid/_annotations.coco.json'} lists no images." in data.notes
+    assert "1 image in folders without an annotation file left out (test)." in data.notes
 
 
 def test_two_files_with_one_image_are_refused(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from maskwright.data.dataset import Dataset, ImageRecord, usual_part
 from maskwright.data.formats.shared.fields import json_keys
-from maskwright.data.formats.shared.image_files import relative_names
+from maskwright.data.formats.shared.image_files import image_files, relative_names
+from maskwright.data.formats.shared.losses import sentence
 from maskwright.errors import DataError
 
 _ALONE = ("annotations.json", "_annotations.coco.json", "labels.json", "result.json")
@@ -29,7 +30,10 @@ _KEYS = frozenset(("images", "annotations"))
 
 @dataclass(frozen=True)
 class Part:
-    """One annotation file. name: of the part, "" where the file is the only one. folders: where its images may lie."""
+    """One annotation file. name: of the part, "" where the file is the only one, unless that is a part to be held out.
+
+    folders: where its images may lie.
+    """
 
     file: Path
     name: str
@@ -48,7 +52,18 @@ def parts_of(place: Path) -> tuple[Part, ...]:
     if not found:
         below = (p for p in sorted(place.iterdir()) if p.is_dir() and usual_part(p.name))
         found = [part for folder in below for part in _alone_in(folder, folder.name)]
-    return (replace(found[0], name=""),) if len(found) == 1 else tuple(found)
+    if len(found) == 1 and usual_part(found[0].name) not in ("val", "test"):
+        return (replace(found[0], name=""),)
+    return tuple(found)
+
+
+def bare_parts(place: Path) -> tuple[str, ...]:
+    """A sentence about folders called like parts that have images and no annotation file, where others have one."""
+    below = [p for p in sorted(place.iterdir()) if p.is_dir() and usual_part(p.name)] if place.is_dir() else []
+    filled = [p for p in below if _alone_in(p, p.name)]
+    bare = {p.name: len(image_files(p)) for p in below if p not in filled} if filled else {}
+    names = [name for name, number in bare.items() if number]
+    return sentence(sum(bare.values()), "image{s} in folders without an annotation file left out", names)
 
 
 def is_coco(path: Path) -> bool:
@@ -82,6 +97,11 @@ def _of_list(place: Path, file: Path, stem: str) -> Part:
     return Part(file, name, (*folders, place / "images", place, file.parent))
 
 
+def named(part: Part, data: Dataset) -> Dataset:
+    """The data set with the part in the field "split" of its images."""
+    return replace(data, images=tuple(replace(r, extra={"split": part.name, **r.extra}) for r in data.images))
+
+
 def joined(place: Path, parts: Sequence[tuple[Part, Dataset]]) -> Dataset:
     """The parts as one data set: file names relative to `place`, the part of an image in its field "split".
 
@@ -92,6 +112,8 @@ def joined(place: Path, parts: Sequence[tuple[Part, Dataset]]) -> Dataset:
     for part, data in parts[1:]:
         _require_same_classes(parts[0][0].file, first, part.file, data)
     notes = [f"{part.file.name}: {note}" for part, data in parts for note in data.notes]
+    notes += [f"{part.file} lists no images." for part, data in parts if not len(data)]
+    parts = [(part, named(part, data)) for part, data in parts]
     of_images = [record.id for _, data in parts for record in data.images]
     of_objects = [a.id for _, data in parts for own in data.annotations.values() for a in own]
     if any(len(set(ids)) < len(ids) for ids in (of_images, of_objects)):
@@ -105,7 +127,7 @@ def joined(place: Path, parts: Sequence[tuple[Part, Dataset]]) -> Dataset:
             if owner.setdefault(name, part.file) != part.file:
                 both = f"{owner[name].name} and {part.file.name} both name the image {name}"
                 raise DataError(f"{place}: {both}. Give one of the files instead of the folder.")
-            images.append(replace(record, file_name=name, extra={"split": part.name, **record.extra}))
+            images.append(replace(record, file_name=name))
     annotations = {k: rows for _, data in parts for k, rows in data.annotations.items()}
     extra = {k: v for _, data in reversed(parts) for k, v in data.extra.items()}
     found = replace(first, images=tuple(images), annotations=annotations, root=place, source=place)

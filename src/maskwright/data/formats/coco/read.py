@@ -6,11 +6,12 @@ Letters: H W image. In the files boxes are x, y, width, height; in memory xyxy.
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats.coco.ids import notes_of, number_names
-from maskwright.data.formats.coco.layout import is_coco, joined, parts_of
+from maskwright.data.formats.coco.layout import bare_parts, is_coco, joined, named, parts_of
 from maskwright.data.formats.coco.rows import AnnotationReader, Categories, read_images, read_sections, unread
 from maskwright.data.formats.shared.fields import Faults
 from maskwright.data.formats.shared.image_files import require_folder, with_slashes
@@ -33,12 +34,15 @@ def load_place(place: Path, images: Path | None = None, faults: Faults = None) -
     """
     parts = parts_of(place) or parts_of(LAYOUT.file(place))
     if len(parts) == 1:
-        return _load(parts[0].file, parts[0].folders if images is None else (images,), faults)
+        data = _load(parts[0].file, parts[0].folders if images is None else (images,), faults)
+        data = named(parts[0], data) if parts[0].name else data
+        return replace(data, notes=(*data.notes, *bare_parts(place)))
     loaded = []
     for part in parts:
         folders = part.folders if images is None else (images, images / part.file.stem, images / part.name)
         loaded.append((part, _load(part.file, folders, faults)))
-    return joined(place, loaded)
+    data = joined(place, loaded)
+    return replace(data, notes=(*data.notes, *bare_parts(place)))
 
 
 def load(json_path: str | os.PathLike[str], images_dir: str | os.PathLike[str] | None = None) -> Dataset:
