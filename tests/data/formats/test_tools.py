@@ -107,6 +107,31 @@ def test_ids_that_are_names_become_numbers(tmp_path: Path) -> None:
     assert copy.notes == ()
 
 
+def test_results_name_their_images_by_file_and_their_classes_by_name(tmp_path: Path) -> None:
+    """As Ultralytics writes ids where names of files are no numbers; a name of two files, and another, is refused."""
+    names = ("a/p.png", "b/p.png", "a/q.v2.png", "7.png")
+    for name in names:
+        photo(tmp_path / name)
+    images = [{"id": k, "file_name": name, "width": 20, "height": 20} for k, name in enumerate(names, start=4)]
+    content = {"images": images, "annotations": [], "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "9"}]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    data = coco.load(tmp_path / "a.json", tmp_path)
+
+    def found(image: object, category: object = 3) -> list[int]:
+        result = {"image_id": image, "category_id": category, "bbox": [1, 1, 2, 2], "score": 0.5}
+        (tmp_path / "r.json").write_text(json.dumps([result]))
+        return [k for k, rows in coco.read_results(tmp_path / "r.json", data).items() if rows]
+
+    assert [found(name) for name in ("a/p.png", "b/p", "q.v2.png", "q.v2", "a/q.v2")] == [[4], [5], [6], [6], [6]]
+    assert found("7") == found(7) == [7]
+    assert found(5, "cat") == [5]
+    for wrong in ("p.png", "p", "c"):
+        with pytest.raises(DataError, match=rf"result 0: image_id '{wrong}' is not an image of .*a\.json"):
+            found(wrong)
+    with pytest.raises(DataError, match=r"result 0: category_id 'dog' is not a class of .*a\.json"):
+        found(4, "dog")
+
+
 # ---- COCO: folders --------------------------------------------------------------------------------------------------
 
 

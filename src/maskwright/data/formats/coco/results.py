@@ -4,6 +4,7 @@ Letters: H W image. In the files boxes are x, y, width, height; in memory xyxy.
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -14,7 +15,7 @@ import numpy as np
 from maskwright.data.dataset import RLE, Dataset, ImageRecord
 from maskwright.data.formats.coco.ids import NAME
 from maskwright.data.formats.coco.rows import drawn, known
-from maskwright.data.formats.shared.fields import Box, Record, Row, box_from_xywh, read_json
+from maskwright.data.formats.shared.fields import Box, Record, Row, box_from_xywh, read_json, short, whole
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Instances
@@ -38,9 +39,10 @@ class ResultRow:
 def read_results(path: str | os.PathLike[str], dataset: Dataset) -> dict[int, tuple[ResultRow, ...]]:
     """The rows of a COCO result list by image id, in the file's order; every image of `dataset` has an entry.
 
-    Numbers keep all their digits: an overlap may lie exactly on a threshold. Raises DataError, naming the row, for
-    an image or category that the data set does not have, a missing or impossible field, a row that repeats another, and
-    a `file_name` (which COCO's results need not have) that is not that of the image with this id.
+    Numbers keep all their digits: an overlap may lie exactly on a threshold. An image_id may also be the name of the
+    image's file, with or without its folders and suffix, where one image alone is called so. Raises DataError, naming
+    the row, for an image or category that the data set does not have, a missing or impossible field, a row that repeats
+    another, and a `file_name` (which COCO's results need not have) that is not that of the image with this id.
     """
     source = Path(path)
     return results_of(source, read_json(source), dataset)
@@ -51,7 +53,7 @@ def results_of(source: Path, rows: Any, dataset: Dataset) -> dict[int, tuple[Res
     if not isinstance(rows, list):
         hint = " This looks like an annotation file, not results." if isinstance(rows, dict) else ""
         raise DataError(f"{source}: expected a JSON list of results, got {type(rows).__name__}.{hint}")
-    images: dict[object, ImageRecord] = {r.id: r for r in dataset.images}
+    images: dict[object, ImageRecord] = {**_by_name(dataset), **{r.id: r for r in dataset.images}}
     images |= {r.extra[NAME]: r for r in dataset.images if isinstance(r.extra.get(NAME), str)}
     labels = Labels(dataset)
     by_image: dict[int, list[ResultRow]] = {r.id: [] for r in dataset.images}
@@ -69,24 +71,38 @@ def results_of(source: Path, rows: Any, dataset: Dataset) -> dict[int, tuple[Res
     return {i: tuple(found) for i, found in by_image.items()}
 
 
+def _by_name(dataset: Dataset) -> dict[object, ImageRecord]:
+    """The images by the names of their files, which other tools write as ids; without names that two may have, and
+    without numbers, which are ids."""
+    found: dict[str, list[ImageRecord]] = defaultdict(list)
+    for record in dataset.images:
+        path = PureWindowsPath(record.file_name)
+        for name in {record.file_name, path.name, path.stem, path.with_suffix("").as_posix()}:
+            found[name].append(record)
+    return {name: records[0] for name, records in found.items() if len(records) == 1 and whole(name) is None}
+
+
 # ---- the rows of a result list --------------------------------------------------------------------------------------
 
 
 class Labels:
-    """The labels 0..Q-1 of the categories of results: by the id, or by the name where the file of the set has names."""
+    """The labels 0..Q-1 of the categories of results: by the id, or by the name."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self._of: dict[object, int] = {c: k for k, c in enumerate(dataset.classes.ids)}
+        names = dataset.classes.names
+        self._of: dict[object, int] = {n: k for k, n in enumerate(names) if names.count(n) == 1}
+        self._of |= {c: k for k, c in enumerate(dataset.classes.ids)}
         self._of |= {extra[NAME]: k for k, extra in enumerate(dataset.class_extra) if isinstance(extra.get(NAME), str)}
 
     def read(self, at: Record, row: Row) -> int:
         """The label of a row. Raises DataError for a category that the data set does not have."""
         kind = row.get("category_id")
-        label = self._of.get(kind if isinstance(kind, str) and kind in self._of else at.whole(row, "category_id"))
+        named = isinstance(kind, str) and whole(kind) is None
+        label = self._of.get(kind if named else at.whole(row, "category_id"))
         if label is None:
             names = known(self._dataset.classes)
-            raise at.fault(f"category_id {row['category_id']} is not a class of {self._dataset.source} ({names}).")
+            raise at.fault(f"category_id {short(kind)} is not a class of {self._dataset.source} ({names}).")
         return label
 
 
@@ -113,11 +129,9 @@ def _read_result(
 ) -> tuple[int, ResultRow]:
     row = at.table(row)
     name = row.get("image_id")
-    image = images.get(name if isinstance(name, str) and name in images else at.whole(row, "image_id"))
+    image = images.get(name if isinstance(name, str) and whole(name) is None else at.whole(row, "image_id"))
     if image is None:
-        raise at.fault(
-            f"image_id {row['image_id']} is not an image of {dataset.source}. Do the two files belong together?"
-        )
+        raise at.fault(f"image_id {short(name)} is not an image of {dataset.source}. Do the two files belong together?")
     _check_name(at, row.get("file_name"), image, dataset)
     label = labels.read(at, row)
     box = at.box_xywh(row["bbox"]) if row.get("bbox") is not None else None
