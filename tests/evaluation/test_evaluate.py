@@ -154,6 +154,17 @@ def test_the_classes_of_pixels_are_translated_too() -> None:
     assert moved.semantic.tolist() == [[1, -1, 0], [-1, 0, 1]]
 
 
+def test_a_semantic_map_with_classes_of_its_own_keeps_them() -> None:
+    """Panoptic FPN's labels count things as one class and stuff as others: not the classes of instances."""
+    labels, kinds = np.array([[0, 1, 4], [-1, 3, 2]]), Classes(["things", "sky", "sea", "sand", "road"])
+    found = Prediction(np.zeros((0, 4)), [], [], Classes(["a", "b"]), (2, 3), semantic=labels, semantic_classes=kinds)
+    moved = translated(found, np.array([1, 0]), Classes(["b", "a"]))
+    assert isinstance(moved, Prediction)
+    assert moved.semantic is not None
+    assert moved.semantic.tolist() == labels.tolist()
+    assert moved.semantic_classes == kinds
+
+
 def test_translated_labels_keep_every_field(data: Dataset) -> None:
     """Keypoints, track ids and box scores travel with the rows that stay, and the type stays too."""
     rows, size = 3, (20, 30)

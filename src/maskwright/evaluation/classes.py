@@ -52,7 +52,10 @@ def _refuse(model: Classes, dataset: Dataset, lost: list[int]) -> None:
 
 
 def translated(found: Instances, translation: IntArray, classes: Classes) -> Instances:
-    """`found` with the data set's labels; rows of classes it does not have are left out, pixels of these are -1."""
+    """`found` with the data set's labels; rows of classes it does not have are left out, pixels of these are -1.
+
+    A semantic map that has classes of its own keeps them.
+    """
     known = found[translation[found.labels] >= 0]
     labels, points = translation[known.labels], known.keypoints
     for label, marks in enumerate(found.classes.landmarks if points is not None else ()):
@@ -63,7 +66,7 @@ def translated(found: Instances, translation: IntArray, classes: Classes) -> Ins
             points = points.copy()
             points[rows[:, None], np.arange(len(order))] = points[rows[:, None], order]
     moved = replace(known, labels=labels, classes=classes, keypoints=points)
-    if isinstance(moved, Prediction) and moved.semantic is not None:
+    if isinstance(moved, Prediction) and moved.semantic is not None and moved.semantic_classes is None:
         return replace(moved, semantic=np.where(moved.semantic < 0, -1, translation[moved.semantic]))
     return moved
 
