@@ -44,6 +44,14 @@ def cut(labels: Labels) -> Labels:
     return np.where(np.isin(Y % 16, (8,)), 0, labels)
 
 
+def void(labels: Labels) -> Labels:
+    """255 where two values meet, as VOC has it."""
+    edge = np.zeros(SIZE, bool)
+    edge[1:] |= labels[1:] != labels[:-1]
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    return np.where(edge, 255, labels)
+
+
 KINDS: dict[str, tuple[Callable[[Labels], Labels], str]] = {
     "sound": (lambda v: v, ""),
     "cut": (lambda v: np.where(v > 6, v, cut(v)), ""),
@@ -51,6 +59,8 @@ KINDS: dict[str, tuple[Callable[[Labels], Labels], str]] = {
     "classes": (lambda v: np.where(v > 0, 1 + v % 2, 0), "class masks"),
     "smoothed": (smooth, "smoothing"),
     "ground 1": (lambda v: v + 1, "background"),
+    "ground, cut off": (lambda v: np.where(Y < 2, 0, v + 1), "background"),
+    "void": (void, "void value"),
     "ground 99": (lambda v: np.where(v > 0, v, 99), "background"),
 }
 

@@ -16,6 +16,8 @@ from maskwright.types import BoolArray, Masks
 _LARGE = 0.1  # of the largest piece's pixels, from which on another piece is no speck
 _LEAST_PIECES = 8  # fewer say nothing
 _GROUND = 0.1, 2.0  # the least share of its image, and of the second largest object, that a background has
+_MOST = 0.5  # of its image: from here on a background need reach three borders alone
+_MANY = 4, 0.5  # pieces from which on an object is a void value or a class: at least, and for each other object
 _AROUND = np.ones((3, 3), np.int8)  # pieces that touch at a corner are one
 
 
@@ -29,13 +31,15 @@ def pieces(crop: BoolArray) -> int:
 
 
 def ground(masks: Masks) -> int | None:
-    """Which object may be the background: it reaches all four borders and is the largest by far; None for none."""
+    """Which object may be the background: it reaches all borders, or three of them where it is most of the image, and
+    is the largest by far; None for none."""
     if len(masks) < 2:
         return None
     areas, (height, width) = masks.areas(), masks.size
     *_, second, first = np.argsort(areas, kind="stable")
     share, times = _GROUND
-    whole = bool((masks.boxes()[first] == [0, 0, width, height]).all())
+    borders = int((masks.boxes()[first] == [0, 0, width, height]).sum())
+    whole = borders == 4 or (borders == 3 and areas[first] >= _MOST * height * width)
     large = areas[first] >= share * height * width and areas[first] >= times * areas[second]
     return int(first) if whole and large else None
 
@@ -45,8 +49,8 @@ class Tally:
     """What was seen of a data set so far.
 
     objects: with pixels. scattered: those in several pieces. parts: the pieces of all. crowded: images with two objects
-    or more. grounds: those of them in which one object may be the background. crowds, single: crowd regions with an
-    outline, and those of one piece.
+    or more. grounds, voids: those of them in which one object may be the background, or a void value. crowds, single:
+    crowd regions with an outline, and those of one piece.
     """
 
     objects: int = 0
@@ -54,6 +58,7 @@ class Tally:
     parts: int = 0
     crowded: int = 0
     grounds: int = 0
+    voids: int = 0
     crowds: int = 0
     single: int = 0
 
@@ -65,6 +70,8 @@ class Tally:
         self.parts += sum(counts)
         self.crowded += len(counts) > 1
         self.grounds += ground(masks) is not None
+        least, each = _MANY
+        self.voids += len(counts) > 1 and max(counts) >= max(least, each * (len(counts) - 1))
 
     def add_crowds(self, bitmaps: Iterable[BoolArray]) -> None:
         """Look at crowd regions."""
@@ -85,7 +92,12 @@ class Tally:
             )
         if self.grounds and 2 * self.grounds > self.crowded:
             return (
-                f"in {self.grounds} of {self.crowded} images one object reaches all four borders and is the largest by "
-                f"far. Is it the background, whose value should be 0?"
+                f"in {self.grounds} of {self.crowded} images one object reaches the borders and is the largest by far. "
+                f"Is it the background, whose value should be 0?"
+            )
+        if self.voids and 2 * self.voids > self.crowded:
+            return (
+                f"in {self.voids} of {self.crowded} images one object lies in {_MANY[0]} pieces or more, many for the "
+                f"number of the others. Is it a void value, such as 255 around the objects, or a class?"
             )
         return ""

@@ -587,3 +587,17 @@ def test_a_drawing_of_a_skeleton_is_read_as_safely(tmp_path: Path) -> None:
     labels = LABELS.replace("&lt;line", '&lt;!DOCTYPE svg [&lt;!ENTITY a "b"&gt;]&gt;&lt;line')
     with pytest.raises(DataError, match=r"the drawing of the skeleton 'pose': (line 1: a document|not valid XML)"):
         cvat.load(write(tmp_path, POSE.format("", 0), labels=labels))
+
+
+@pytest.mark.parametrize(
+    "stated", ["", 'width="" height=""', 'width="None" height="None"', 'width="null" height="null"']
+)
+def test_a_size_that_the_file_lacks_is_that_of_the_image(stated: str, tmp_path: Path) -> None:
+    path = write(tmp_path, SQUARE.format("")) / "annotations.xml"
+    path.write_text(path.read_text().replace('width="30" height="20">', f"{stated}>"))
+    data = formats.load(tmp_path)
+    assert data.images[0].size == (20, 30)
+    assert data.notes == ("1 image without height and width in the file; they are those of the image files.",)
+    (tmp_path / "images/a.png").unlink()
+    with pytest.raises(DataError, match="'height' must be a whole number, got '"):
+        formats.load(tmp_path)

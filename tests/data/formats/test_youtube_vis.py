@@ -202,3 +202,19 @@ def test_real_clips_come_back(shared: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(a.segmentation, b.segmentation)
     coco.save(tmp_path / "c.json", second)
     assert len(coco.load(tmp_path / "c.json")) == 150
+
+
+@pytest.mark.parametrize("null", [True, False])
+def test_sizes_that_the_file_lacks_are_those_of_the_first_frames(null: bool, tmp_path: Path) -> None:
+    path, value = write(tmp_path, content()), content()
+    for key in ("width", "height"):
+        value["videos"][0].pop(key)
+        value["videos"][0] |= {key: None} if null else {}
+    path.write_text(json.dumps(value))
+    data = formats.load(path)
+    assert [r.size for r in data.images] == [(8, 10)] * 3 + [(3, 4)]
+    told = "1 video without height and width in the file; they are those of the first frame (v7/0.png)."
+    assert told in data.notes
+    (tmp_path / "JPEGImages/v7/0.png").unlink()
+    with pytest.raises(DataError, match=rf"video id 7: .* {'null' if null else 'missing'}, and the image"):
+        formats.load(path)

@@ -169,7 +169,7 @@ def read_images(
             if not isinstance(name, str) or not name:
                 raise at.fault(f"'file_name' must be the name of the image file, got {short(name)}.")
             if row.get("height") is None or row.get("width") is None:
-                size = _size_of_file(at, row, root)
+                size = size_of_file(at, row, name, root)
                 measured.append(name)
             else:
                 size = at.size(row)
@@ -181,14 +181,14 @@ def read_images(
     return tuple(records), sentence(len(measured), what, measured)
 
 
-def _size_of_file(at: Record, row: Row, root: Path | None) -> Size:
-    """(H, W) of an image whose record has none (Label Studio writes null)."""
+def size_of_file(at: Record, row: Row, name: str, root: Path | None) -> Size:
+    """(H, W) of the image `name`, whose record has none (Label Studio writes null)."""
     lacking = [key for key in ("height", "width") if row.get(key) is None]
     named = " and ".join(f"'{key}'" for key in lacking) + (" is" if len(lacking) == 1 else " are")
     state = "null" if set(lacking) <= set(row) else "missing"
-    found = None if root is None else found_name(root, row["file_name"])
+    found = None if root is None else found_name(root, name)
     if root is None or found is None:
-        where = "no folder of images is given" if root is None else f"{root / row['file_name']} does not exist"
+        where = "no folder of images is given" if root is None else f"{root / name} does not exist"
         raise DataError(
             f"{at.source}: {at.name}: {named} {state}, and the image, which would give the size, is not found "
             f"({where}). Give the images' folder, or add the numbers.",

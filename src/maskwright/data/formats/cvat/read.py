@@ -28,6 +28,7 @@ from maskwright.data.formats.shared.fields import (
     whole,
 )
 from maskwright.data.formats.shared.image_files import image_files, relative_names, require_folder, size_of
+from maskwright.data.formats.shared.losses import sentence
 from maskwright.data.formats.shared.outlines import collect
 from maskwright.data.formats.shared.saving import FileOrFolder
 from maskwright.data.formats.shared.shapes import LoosePoints, ShapeGroup, assembled, file_objects, left_out_notes
@@ -41,6 +42,7 @@ MOST_FRAMES = 1_000_000
 """Of a video: nine hours. A few letters may state any number."""
 
 _OBJECTS = ("polygon", "mask", "ellipse", "box", "skeleton")
+_NO_NUMBER = ("", "None", "null")
 _OTHERS = {"polyline": "line{s}", "cuboid": "cuboid{s}", "tag": "tag{s} of whole images"}
 
 
@@ -96,8 +98,9 @@ def load(place: Path, images: Path | None = None, faults: Faults = None) -> Data
     classes = labels.classes(every)
     classes = Classes(classes.names, classes.ids, landmark_sets(classes, labels, every))
     records, rows = collect(((r, file_objects(things, classes, r.size, faults)) for r, things in found), faults)
-    held = left_out.pop("held", 0)
+    held, measured = left_out.pop("held", 0), left_out.pop("measured", 0)
     notes = left_out_notes(left_out)
+    notes += sentence(measured, "image{s} without height and width in the file; they are those of the image files")
     if held:
         notes += (f"{held} shapes are repeated from an earlier frame, until the next row of their track.",)
     return Dataset(classes, records, rows, root, place, notes)
@@ -157,13 +160,18 @@ def _still(reader: ElementReader, element: Element, root: Path, k: int) -> tuple
     name = element.attrib.get("name", "").replace("\\", "/")
     if not name:
         raise reader.fault(element, "the image has no name.")
-    size = reader.whole(element, "height"), reader.whole(element, "width")
-    if problem := size_problem(size):
-        raise reader.fault(element, f"{problem} ({name})")
     subset = element.attrib.get("subset", "default")
     extra = {} if subset == "default" else {"split": subset}
     if not (root / name).is_file() and (root / subset / name).is_file():
         name = f"{subset}/{name}"
+    unstated = all(element.attrib.get(key, "").strip() in _NO_NUMBER for key in ("height", "width"))
+    if unstated and (root / name).is_file():
+        size = size_of(root / name, reader.path)
+        reader.left_out["measured"] += 1
+    else:
+        size = reader.whole(element, "height"), reader.whole(element, "width")
+    if problem := size_problem(size):
+        raise reader.fault(element, f"{problem} ({name})")
     record = ImageRecord(reader.whole(element, "id") if "id" in element.attrib else k, name, size, extra)
     objects: list[tuple[ShapeGroup, Hashable]] = []
     points: list[LoosePoints] = []

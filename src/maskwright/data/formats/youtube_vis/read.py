@@ -4,13 +4,13 @@ Each frame is an image of the data set; an object's annotations in the frames of
 id of its row in the file. In the files boxes are x, y, width, height; in memory xyxy.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.formats.coco.ids import notes_of, number_names
-from maskwright.data.formats.coco.rows import AnnotationReader, Categories, read_sections, unread
+from maskwright.data.formats.coco.rows import AnnotationReader, Categories, read_sections, size_of_file, unread
 from maskwright.data.formats.shared.fields import Faults, Record, Row, identified, noted, short, whole
 from maskwright.data.formats.shared.image_files import require_folder
 from maskwright.data.formats.shared.losses import sentence
@@ -45,7 +45,10 @@ def load(place: Path, images: Path | None = None, faults: Faults = None) -> Data
     rows, extra = read_sections(source, "videos", "YouTube-VIS")
     named = number_names(rows)
     found = Categories(source, rows["categories"])
-    frames = _frames(source, rows["videos"], faults)
+    beside = source.with_suffix("")
+    near = (source.parent, source.parent / LAYOUT.images, beside / LAYOUT.images, beside)
+    root = images or folder_of_first(near, _first_name(rows["videos"]))
+    frames, measured = _frames(source, rows["videos"], root, faults)
     records = tuple(record for row in frames.values() for record in row)
     reader = AnnotationReader(source, records, found.classes, faults, unread(frames, rows["videos"]))
     by_image, notes = _annotations(source, rows["annotations"], frames, reader)
@@ -54,16 +57,21 @@ def load(place: Path, images: Path | None = None, faults: Faults = None) -> Data
         for row in rows["videos"]
         if isinstance(row, dict)
     ]
-    beside = source.with_suffix("")
-    near = (source.parent, source.parent / LAYOUT.images, beside / LAYOUT.images, beside)
-    root = images or folder_of_first(near, records[0].file_name if records else "")
-    notes = (*notes_of(named), *found.notes, *notes, *reader.notes())
+    notes = (*notes_of(named), *found.notes, *measured, *notes, *reader.notes())
     return Dataset(found.classes, records, by_image, root, source, notes, found.extra, extra)
 
 
-def _frames(source: Path, rows: list[Any], faults: Faults) -> dict[int, list[ImageRecord]]:
-    """The frames of each video, by video id."""
+def _first_name(videos: Sequence[Any]) -> str:
+    names = next((row.get("file_names") for row in videos if isinstance(row, dict)), None)
+    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+
+
+def _frames(
+    source: Path, rows: list[Any], root: Path, faults: Faults
+) -> tuple[dict[int, list[ImageRecord]], tuple[str, ...]]:
+    """The frames of each video, by video id, and notes. root: the images' folder, for sizes that the file lacks."""
     frames: dict[int, list[ImageRecord]] = {}
+    measured: list[str] = []
     first = 1
     for at, number, row in identified(source, list(rows), "video", faults):
         with noted(faults):
@@ -72,12 +80,17 @@ def _frames(source: Path, rows: list[Any], faults: Faults) -> dict[int, list[Ima
                 raise at.fault(f"'file_names' must be the list of its frames' files, got {short(names)}.")
             if row.get("length") is not None and at.whole(row, "length") != len(names):
                 raise at.fault(f"'length' says {row['length']} frames, but 'file_names' has {len(names)}.")
-            size = at.size(row)
+            if names and (row.get("height") is None or row.get("width") is None):
+                size = size_of_file(at, row, names[0], root)
+                measured.append(names[0])
+            else:
+                size = at.size(row)
             name = row.get("name") or (PureWindowsPath(names[0]).parent.name if names else "")
             clip = Clip(number, str(name or number))
             frames[number] = [ImageRecord(first + k, file, size, {}, Frame(clip, k)) for k, file in enumerate(names)]
             first += len(names)
-    return frames
+    what = "video{s} without height and width in the file; they are those of the first frame"
+    return frames, sentence(len(measured), what, measured)
 
 
 def _annotations(
