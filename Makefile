@@ -12,7 +12,7 @@ PORTABLE = tests/golden tests/ops tests/fast
 THREADS  = tests/golden/test_rcnn.py tests/golden/test_yolact.py tests/ops tests/fast
 AVX2     = ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 
-.PHONY: demo test test-portable test-lowest check bench clean
+.PHONY: demo demo-track test test-portable test-lowest check bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,9 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)
 	$(BIN)/python -m maskwright.demo --out demo
+
+demo-track: $(STAMP)
+	$(BIN)/python -m maskwright.demo --track --out demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal

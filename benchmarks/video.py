@@ -33,6 +33,7 @@ from maskwright.data.dataset import Dataset, ImageRecord
 from maskwright.data.formats import coco
 from maskwright.data.synthetic import Motion, clip, clips_fixture
 from maskwright.data.synthetic.fixtures import annotations
+from maskwright.data.synthetic.nuclei import moving_nuclei
 from maskwright.media.video import Video, write_video
 from maskwright.metrics.coco import CocoMetric
 from maskwright.metrics.metric import GroundTruth
@@ -45,7 +46,7 @@ from maskwright.predictor.prepare import prepare
 from maskwright.predictor.session import TrackedFrame, VideoSession
 from maskwright.predictor.timing import StageTimer
 from maskwright.predictor.track_options import TrackOptions
-from maskwright.types import Classes, Clip, Frame, ImageArray, Instances, Masks
+from maskwright.types import Classes, Clip, Frame, ImageArray, Instances
 
 MODES = {
     "frames": TrackOptions(mode="frames"),
@@ -166,40 +167,10 @@ def speed(arguments: argparse.Namespace, folder: Path) -> None:
 # ---- accuracy -------------------------------------------------------------------------------------------------------
 
 
-def nuclei(
-    seed: int, frames: int, speed: float, count: int = 24, size: int = 256
-) -> Iterator[tuple[ImageArray, Masks]]:
-    """Bright textured ellipses that drift, turn and grow on a dark ground, and what of each is seen."""
-    rng = np.random.default_rng(seed)
-    begin, speeds = rng.uniform(0, size, (count, 2)), rng.normal(0, speed, (count, 2))
-    axes, turn, spin = rng.uniform(7, 12, (count, 2)), rng.uniform(0, 3, count), rng.normal(0, 0.01, count)
-    spots, noise = rng.uniform(-0.7, 0.7, (count, 4, 2)), rng.normal(0, 2, (8, size, size))
-    for t in range(frames):
-        image, owner, best = np.full((size, size), 8.0), np.full((size, size), -1), np.full((size, size), 1.0)
-        middles = (begin + speeds * t) % (size + 30) - 15
-        for i in range(count):
-            top, left = (max(0, int(m) - 40) for m in middles[i, ::-1])
-            window = (slice(top, int(middles[i, 1]) + 40), slice(left, int(middles[i, 0]) + 40))
-            y, x = (np.arange(n) + 0.5 for n in image[window].shape)
-            x, y = x + left - middles[i, 0], y[:, None] + top - middles[i, 1]
-            c, s = np.cos(turn[i] + spin[i] * t), np.sin(turn[i] + spin[i] * t)
-            u, v = (x * c + y * s) / axes[i, 0], (y * c - x * s) / axes[i, 1]
-            distance = np.hypot(u, v)
-            light = 120 / (1 + np.exp(8 * (distance.clip(0, 3) - 1)))
-            for a, b in spots[i]:
-                light = light * (1 - 0.4 * np.exp(-((u - a) ** 2 + (v - b) ** 2) / 0.06))
-            image[window] = np.maximum(image[window], light)
-            owner[window] = np.where(distance < best[window], i, owner[window])
-            best[window] = np.minimum(best[window], distance)
-        grey = (image + noise[t % 8]).clip(0, 255).astype(np.uint8)
-        masks = np.stack([owner == i for i in range(count)])
-        yield np.repeat(grey[..., None], 3, axis=2), Masks.from_dense(masks[masks.any(axis=(1, 2))])
-
-
 def nuclei_data(folder: Path, frames: int) -> Dataset:
     rows, classes = {}, Classes(["nucleus"])
     for v, speed in enumerate((0.2, 0.8, 2.0, 4.0)):
-        for t, (image, masks) in enumerate(nuclei(v, frames, speed)):
+        for t, (image, masks) in enumerate(moving_nuclei(v, frames, speed)):
             record = ImageRecord(frames * v + t + 1, f"{v}/{t:03}.png", masks.size, frame=Frame(Clip(v + 1), t))
             media.write_image(folder / record.file_name, image)
             labels = np.zeros(len(masks), np.int64)

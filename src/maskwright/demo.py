@@ -3,6 +3,8 @@
 The image, stained colon tissue, comes with scikit-image (the `demo` extra). Its blue stain, which marks nuclei, is
 separated from the brown one by colour and rendered like fluorescence, the kind that the model has seen most. The
 weights are in this package.
+
+With `--track` it follows the nuclei of a video that it generates.
 """
 
 import argparse
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 SCORE = 0.4
 """Score threshold, lower than the model's default: it was not trained on this stain, so its scores are lower."""
 
+FRAMES = 40
+"""Of the generated video."""
+
 BRIGHT = 200
 """Grey value of the strongest stain."""
 
@@ -28,9 +33,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse the arguments and run `outline`."""
     parser = argparse.ArgumentParser(prog="python -m maskwright.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
-    out: Path = parser.parse_args(arguments).out
+    parser.add_argument("--track", action="store_true", help="follow the nuclei of a generated video instead")
+    chosen = parser.parse_args(arguments)
     try:
-        outline(out)
+        follow(chosen.out) if chosen.track else outline(chosen.out)
     except MaskwrightError as error:
         parser.exit(2, f"error: {error}\n")
 
@@ -52,6 +58,29 @@ def outline(out: Path) -> None:
     prediction.save(result, image="skimage.data.immunohistochemistry()")
     print(found(prediction, seconds))
     print(f"Overlay: {overlay}\nJSON:    {result}")
+
+
+def follow(out: Path) -> None:
+    """Generate a video of moving nuclei, follow them, write what was found beside it, and print a summary."""
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    from maskwright.data.synthetic.nuclei import moving_nuclei
+    from maskwright.media.video import write_video
+    from maskwright.predictor.load import load
+    from maskwright.predictor.track_options import TrackOptions
+    from maskwright.tracking.options import TrackRunOptions
+    from maskwright.tracking.track import track_videos
+
+    out.mkdir(parents=True, exist_ok=True)
+    video = out / "nuclei.mp4"
+    with write_video(video, 10) as writer:
+        for image, _ in moving_nuclei(2, FRAMES, 1.0):
+            writer.write(image)
+    options = TrackRunOptions(
+        ("overlay", "csv", "page"), track=TrackOptions(mode="fast", key_frames="adaptive"), overwrite=True
+    )
+    print(track_videos(load("nuclei_fast"), [video], out / "tracks", options).summary())
+    for name in ("overlay.mp4", "tracks.csv", "page.html"):
+        print(out / "tracks" / name)
 
 
 def nuclei_image() -> Any:

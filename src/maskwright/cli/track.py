@@ -59,8 +59,8 @@ def track(
         list[str],
         typer.Option(
             metavar="KIND,...",
-            help="What to write: jsonl (all results, a line per frame), overlay (video), csv (tracks), coco (results "
-            "with track ids), youtube-vis (results), labels (16-bit "
+            help="What to write: jsonl (all results, a line per frame), overlay (video), csv (tracks), page (HTML: "
+            "what was carried from key frames), coco (results with track ids), youtube-vis (results), labels (16-bit "
             "PNGs), ctc (Cell Tracking Challenge). Joined by commas, or given again.",
         ),
     ] = ["jsonl,csv,overlay"],  # noqa: B006

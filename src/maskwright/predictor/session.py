@@ -42,9 +42,9 @@ class TrackedFrame:
     """A frame and its instances, with `track_ids`.
 
     key: whether the whole network looked at it. why: it is a key frame, see `video.keys.Why`. distance: frames between
-    it and its key frame. In mode "fast" fit: how well a key frame's instances fit it; of a key frame, those that it was
-    made one for. shifts: (N, 2) pixels that each instance has moved since the key frame. parents: of tracks that begin
-    here by division, see `Linker`.
+    it and its key frame, whose index in the video is `source`. In mode "fast" fit: how well a key frame's instances fit
+    it; of a key frame, those that it was made one for. shifts: (N, 2) pixels that each instance has moved since the key
+    frame. parents: of tracks that begin here by division, see `Linker`.
     """
 
     frame: VideoFrame
@@ -52,6 +52,7 @@ class TrackedFrame:
     key: bool
     why: Why = ""
     distance: int = 0
+    source: int = 0
     fit: Fit | None = None
     shifts: FloatArray | None = None
     parents: Mapping[int, int] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class _Carried:
     """What the fast mode keeps of a key frame, and of the last frame it was carried to: its motion and its maps."""
 
     key: Key
+    index: int
     distance: int = 0
     motion: Field | None = None
     maps: NDArray[np.float64] | None = None
@@ -140,12 +142,12 @@ class VideoSession:
 
     def _one_by_one(self, frames: Iterator[_Waiting]) -> Iterator[TrackedFrame]:
         """Every frame through the network, of those between key frames a part of it."""
-        state, since = None, 0
+        state, since, source = None, 0, 0
         for one in frames:
             why = one.why or self.rule.by_count(since + 1)
-            state, since = (None, 0) if why else (state, since + 1)
+            state, since, source = (None, 0, one.frame.index) if why else (state, since + 1, source)
             found, state = self._found(one.frame.image, state)
-            yield TrackedFrame(one.frame, found, bool(why), why, since)
+            yield TrackedFrame(one.frame, found, bool(why), why, since, source)
 
     def _fast(self, frames: Iterator[_Waiting]) -> Iterator[TrackedFrame]:
         """Key frames through the network; the others have the instances of a key frame before or behind them."""
@@ -188,7 +190,8 @@ class VideoSession:
     def _keyed(self, one: _Waiting, why: Why, fit: Fit | None) -> tuple[_Carried, TrackedFrame]:
         """A frame through the whole network."""
         found, _ = self._found(one.frame.image, None)
-        return _Carried(Key(found, one.small)), TrackedFrame(one.frame, found, True, why, fit=fit)
+        index = one.frame.index
+        return _Carried(Key(found, one.small), index), TrackedFrame(one.frame, found, True, why, 0, index, fit)
 
     def _moved(self, one: _Waiting, carried: _Carried) -> tuple[_Carried, TrackedFrame]:
         """The key frame's instances on another frame, which has a `why` if they do not fit it."""
@@ -200,8 +203,9 @@ class VideoSession:
         fit = Fit(motion.change, travel(key.found, moved.maps), misfit(key.found, moved.rest))
         distance, why = carried.distance + 1, self.rule.by_fit(fit)
         sure = moved.found.scores >= self.plan.output.score_threshold
-        tracked = TrackedFrame(one.frame, moved.found[sure], False, why, distance, fit, moved.shifts[sure])
-        return _Carried(key, distance, motion, moved.maps), tracked
+        found, source = moved.found[sure], carried.index
+        tracked = TrackedFrame(one.frame, found, False, why, distance, source, fit, moved.shifts[sure])
+        return _Carried(key, source, distance, motion, moved.maps), tracked
 
     def _found(self, image: ImageArray, state: Any) -> tuple[Prediction, Any]:
         """The instances that the network finds in a frame, a key frame if the state is None; and the state after it."""

@@ -137,6 +137,16 @@ def _example(row: Example) -> Html:
     )
 
 
+def images(rows: Sequence[tuple[str, str, bytes]]) -> Html:
+    """Images side by side: (name, caption, JPEG)."""
+    figures = (
+        f'<figure><img loading="lazy" alt="{escape(name)}" src="{data_uri(jpeg, "jpeg")}">'
+        f"<figcaption><b>{escape(name)}</b> {escape(caption)}</figcaption></figure>"
+        for name, caption, jpeg in rows
+    )
+    return Html(f'<div class="examples">{"".join(figures)}</div>')
+
+
 def swatches(values: Sequence[tuple[str, str]]) -> Html:
     """A colour key: (colour as #rrggbb, meaning)."""
     entries = "".join(f'<li><i style="background:{escape(c)}"></i>{escape(text)}</li>' for c, text in values)

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -169,7 +169,9 @@ class Job:
             results = VideoResults.open(work.frames)
             with stage(self.timer, "files"), ExitStack() as stack:
                 chosen = [(k, KINDS[k].open, self.out / KINDS[k].place) for k in self.options.save]
-                runs = [(make, Run(p, results, self.number, done.frames, done.notes)) for _, make, p in chosen if make]
+                again = None if is_stream(self.source) else self._again
+                every = (results, self.number, done.frames, done.notes, again)
+                runs = [(make, Run(place, *every)) for _, make, place in chosen if make]
                 writers = [stack.enter_context(make(run)) for make, run in runs]
                 limited = 0
                 for frame in results:
@@ -183,6 +185,10 @@ class Job:
             if "jsonl" in self.options.save:
                 os.replace(work.frames, self.out / KINDS["jsonl"].place)
         work.remove()
+
+    def _again(self) -> Generator[VideoFrame]:
+        """The frames of the source once more."""
+        return opened(self.source, intensity_of(self.predictor, self.options.find)).read(self.options.span)
 
 
 class _Writer:
@@ -204,6 +210,9 @@ class _Writer:
     def write(self, tracked: TrackedFrame) -> None:
         frame = tracked.frame
         about: dict[str, Any] = {"frame": self.count, "index": frame.index, "time": _rounded(frame), "key": tracked.key}
+        about |= {"why": tracked.why} if tracked.key else {"key_frame": tracked.source}
+        about |= {} if tracked.fit is None else {"fit": {k: round(v, 4) for k, v in asdict(tracked.fit).items()}}
+        about |= {} if tracked.shifts is None else {"shifts": tracked.shifts.round(2).tolist()}
         about |= {"name": frame.name} if frame.name else {}
         about |= {"parents": dict(tracked.parents)} if tracked.parents else {}
         with stage(self.timer, "write"):

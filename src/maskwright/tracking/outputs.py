@@ -18,6 +18,7 @@ from maskwright.results.outputs import number
 from maskwright.results.prediction import Prediction, areas, decimal, text_file
 from maskwright.results.video import FrameResult
 from maskwright.tracking.challenge import challenge_folder
+from maskwright.tracking.page import video_page
 from maskwright.tracking.track_rows import track_rows
 from maskwright.tracking.writing import FrameWriter, Run, folder_anew
 from maskwright.wording import cell
@@ -115,6 +116,7 @@ KINDS: dict[str, TrackKind] = {
     "jsonl": TrackKind("frames.jsonl", "boxes, masks, scores and ids, a line of JSON for each frame"),
     "overlay": TrackKind("overlay.mp4", "the video with the objects and their trails"),
     "csv": TrackKind("tracks.csv", "a table of all objects in all frames, with their speed", csv_table),
+    "page": TrackKind("page.html", "one page: key frames and why, what was carried, how far it moved", video_page),
     "coco": TrackKind("results.json", "COCO results with track ids", coco_results),
     "youtube-vis": TrackKind("youtube_vis.json", "YouTube-VIS results, a row for each track", track_rows, True),
     "labels": TrackKind("labels", "16-bit PNGs, pixel value = id of the track", label_images, True),

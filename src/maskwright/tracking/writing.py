@@ -1,12 +1,13 @@
 """What the writers of tracks are given, and what they share."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from maskwright.atomic import new_folder
+from maskwright.media.video import VideoFrame
 from maskwright.results.video import FrameResult, VideoResults
 from maskwright.types import Classes
 
@@ -14,13 +15,15 @@ from maskwright.types import Classes
 @dataclass(frozen=True)
 class Run:
     """What the writers of one video share. place: of the file. video: its number in the run, from 1. frames: how many
-    there are. notes: get a sentence about what a form could not hold."""
+    there are. notes: get a sentence about what a form could not hold. read: the frames of the source once more, None
+    where it can be read only once."""
 
     place: Path
     results: VideoResults
     video: int
     frames: int
     notes: list[str]
+    read: Callable[[], Generator[VideoFrame]] | None = None
 
     @property
     def classes(self) -> Classes:
