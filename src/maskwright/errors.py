@@ -81,6 +81,12 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST_MESSAGE else f"{text[:2000]} ... {text[-800:]}"
 
 
+def short(value: object) -> str:
+    """A value for a message: its repr, cut at 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """`" Did you mean 'x' or 'y'?"` for near misses of `name` among `known`, else all of `known` unless too many."""
     options = sorted(known)

@@ -17,7 +17,7 @@ from maskwright.evaluation.classes import match_classes, translated
 from maskwright.evaluation.evaluate import Evaluation, evaluate, evaluate_results
 from maskwright.evaluation.report import report_results
 from maskwright.metrics import table
-from maskwright.metrics.metric import GroundTruth, MetricKind, MetricOptions, Section
+from maskwright.metrics.metric import GroundTruth, MetricKind, MetricOptions, PageSection
 from maskwright.predictor.options import FindOptions
 from maskwright.predictor.timing import StageTimer
 from maskwright.report.page import Column
@@ -365,8 +365,8 @@ class Count:
     def to_dict(self) -> dict[str, Any]:
         return {"count": {"share": self.share}}
 
-    def section(self) -> Section:
-        return Section([("found for each object", f"{self.share:.2f}")], [], [(Column("double"), [2.0, 4.0, 6.0])])
+    def section(self) -> PageSection:
+        return PageSection([("found for each object", f"{self.share:.2f}")], [], [(Column("double"), [2.0, 4.0, 6.0])])
 
 
 class CountMetric:

@@ -25,7 +25,7 @@ from maskwright.models import zoo
 from maskwright.models.yolact import Yolact
 from maskwright.models.yolact import loss as yolact_loss
 from maskwright.models.yolact.keys import from_yolact
-from maskwright.models.yolact.loss import LossConfig, Outputs, Sampled, Truth
+from maskwright.models.yolact.loss import LossConfig, Outputs, SampledPriors, Truth
 from maskwright.ops import boxes as box_ops
 from maskwright.ops.losses import Term
 from maskwright.ops.matching import BACKGROUND, IGNORED
@@ -139,7 +139,7 @@ def test_who_answers_for_what(case: tuple[Step, str]) -> None:
     truth, matches = step.matched(variant)
     named = torch.where(matches >= 0, truth.labels[matches.clamp(min=0)] + 1, (matches == BACKGROUND).long() - 1)
     assert np.array_equal(named.numpy(), step[f"{variant}_conf_t"])
-    sampled = Sampled.draw(matches, truth, 100, [None, None])
+    sampled = SampledPriors.draw(matches, truth, 100, [None, None])
     assert np.array_equal(torch.stack([sampled.image, sampled.prior], 1).numpy(), step[f"{variant}_pos_index"])
     first = torch.tensor(truth.first)[sampled.image]
     assert np.array_equal((sampled.object - first).numpy(), step[f"{variant}_pos_gt"])

@@ -28,7 +28,7 @@ from maskwright.models import yolact_edge, zoo
 from maskwright.models.family import accelerated
 from maskwright.models.yolact_edge import KeyFrame, YolactEdge
 from maskwright.models.yolact_edge.loss import end_point_error, matching
-from maskwright.models.yolact_edge.network import Carried, Pyramid
+from maskwright.models.yolact_edge.network import CarriedLevels, PyramidLevels
 from maskwright.ops import masks as mask_ops
 from maskwright.ops.flow import warp
 from maskwright.ops.warp import resize_normalise
@@ -73,7 +73,7 @@ class Frame:
 
     def __init__(self, model: YolactEdge, recording: Recording, number: int) -> None:
         self.input = resize_normalise(image_of(recording, number), model.config.spec)
-        self.carried: Carried | None = None
+        self.carried: CarriedLevels | None = None
         with torch.inference_mode():
             if recording["is_key"][number]:
                 maps = model.backbone(self.input[None])
@@ -103,7 +103,7 @@ class Frame:
         self.kept = (found.boxes[alive], found.scores[alive], found.labels[alive], trace.coefficients[alive])
 
 
-def _motion(carried: Carried) -> dict[str, Tensor]:
+def _motion(carried: CarriedLevels) -> dict[str, Tensor]:
     """Recorded flows are in the network's units, the same share of the side at every level."""
     out = {}
     for level, motion in enumerate(carried.motion, 3):
@@ -211,7 +211,7 @@ def test_the_published_matching_term(recording: Recording, model: YolactEdge) ->
         resize_normalise(image_of(recording, int(n)), model.config.spec)[None] for n in recording.loss["frames"]
     )
     with torch.no_grad():
-        own: Pyramid = model.own(image)
+        own: PyramidLevels = model.own(image)
         carried = model.carry(own.lateral, model.keep(model.own(before)))
         outputs = list(model.fpn.output)
         found = matching(own.levels, carried.merged[1:], [outputs[1], outputs[0]]).mean()

@@ -11,7 +11,7 @@ from maskwright.data.synthetic import scene
 from maskwright.models import yolact_edge
 from maskwright.models.family import build
 from maskwright.models.yolact_edge import loss
-from maskwright.models.yolact_edge.parts import Motion
+from maskwright.models.yolact_edge.parts import LevelMotion
 from maskwright.ops import boxes as box_ops
 from maskwright.ops.flow import warp
 from maskwright.predictor.prepare import prepare
@@ -64,7 +64,7 @@ def test_a_moved_copy_is_brought_back_by_its_true_motion() -> None:
     inside = (slice(None), slice(None), slice(8, -8), slice(8, -8))
     torch.testing.assert_close(warp(copies, flow)[inside], images[inside], rtol=0, atol=1e-3)
     cells = (shares * torch.tensor([11.0, 7.0])[:, None, None]).expand(4, 2, 8, 12)
-    motion = [Motion(cells, None, None)]
+    motion = [LevelMotion(cells, None, None)]
     assert loss.end_point_error(motion, shares, 8.0).mean().item() < 1e-5
-    wrong = loss.end_point_error([Motion(-cells, None, None)], shares, 8.0).mean().item()
+    wrong = loss.end_point_error([LevelMotion(-cells, None, None)], shares, 8.0).mean().item()
     assert wrong == pytest.approx((32 * shares).norm(dim=1).mean().item(), rel=1e-4)

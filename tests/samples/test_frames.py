@@ -17,7 +17,7 @@ from maskwright.data.synthetic.kinds import class_list
 from maskwright.errors import ConfigError, DataError
 from maskwright.samples.augment import Augment, choose
 from maskwright.samples.colour import Colour
-from maskwright.samples.loader import Item, Key, Sampling, TrainingSamples
+from maskwright.samples.loader import Item, SampleKey, Sampling, TrainingSamples
 from maskwright.samples.sample import Objects, Sample
 from maskwright.types import Classes, Clip, Frame, InputSpec
 
@@ -59,17 +59,17 @@ def test_previous_frames_are_those_of_the_clip_nearest_first(data: Dataset) -> N
 def test_frames_change_nothing_about_the_image(data: Dataset, augment: Augment | None) -> None:
     samples = TrainingSamples(data, SPEC, Sampling(augment=augment, short_edges=(40, 48)))
     for epoch in range(4):
-        alone, item = samples[Key(epoch, 0, 3)], samples[Key(epoch, 0, 3, frames=(2, 1))]
+        alone, item = samples[SampleKey(epoch, 0, 3)], samples[SampleKey(epoch, 0, 3, frames=(2, 1))]
         assert_equal(alone, item)
         assert alone.frames == ()
-        assert [frame.key for frame in item.frames] == [Key(epoch, 0, 2), Key(epoch, 0, 1)]
+        assert [frame.key for frame in item.frames] == [SampleKey(epoch, 0, 2), SampleKey(epoch, 0, 1)]
         assert {frame.image.shape for frame in item.frames} == {item.image.shape}
 
 
 def test_the_image_as_its_own_frame_is_the_same_again(data: Dataset) -> None:
     samples = TrainingSamples(data, SPEC, Sampling(augment=VARIED))
     for epoch in range(6):
-        item = samples[Key(epoch, 0, 2, frames=(2, 1))]
+        item = samples[SampleKey(epoch, 0, 2, frames=(2, 1))]
         assert_equal(item, item.frames[0])
         assert not torch.equal(item.image, item.frames[1].image)
 
@@ -123,7 +123,7 @@ def test_masks_and_flow_of_frames_move_alike(config: Augment, seed: int) -> None
 
 def test_objects_overlap_as_before_and_a_mirror_turns_their_motion(data: Dataset) -> None:
     plain, mirrored = (
-        TrainingSamples(data, SPEC, Sampling(augment=Augment(flip_horizontal=p)))[Key(0, 0, 2, frames=(1,))]
+        TrainingSamples(data, SPEC, Sampling(augment=Augment(flip_horizontal=p)))[SampleKey(0, 0, 2, frames=(1,))]
         for p in (0.0, 1.0)
     )
     kept = 0
@@ -145,7 +145,7 @@ def measured(item: Item, label: int) -> tuple[float, np.ndarray]:
 
 def test_batches_have_a_batch_for_each_frame(data: Dataset) -> None:
     samples = TrainingSamples(data, SPEC, Sampling(augment=replace(VARIED, crop=None, focus=0)))
-    items = [samples[Key(0, 0, i, frames=data.previous_frames(i, 2))] for i in (3, 7, 2)]
+    items = [samples[SampleKey(0, 0, i, frames=data.previous_frames(i, 2))] for i in (3, 7, 2)]
     batch = samples.collate(items)
     assert [len(frame) for frame in batch.frames] == [3, 3]
     assert [frame.image_ids for frame in batch.frames] == [[3, 7, 2], [2, 6, 1]]
@@ -157,22 +157,22 @@ def test_batches_have_a_batch_for_each_frame(data: Dataset) -> None:
     moved = batch.to(torch.device("meta"))
     assert {frame.images.device.type for frame in moved.frames} == {"meta"}
     assert moved.frames[0].targets[0].boxes.device.type == "meta"
-    assert samples.collate([samples[Key(0, 0, 3)]]).frames == samples.collate([]).frames == ()
+    assert samples.collate([samples[SampleKey(0, 0, 3)]]).frames == samples.collate([]).frames == ()
     with pytest.raises(ConfigError, match=r"equally many frames, got \[2, 0\]"):
-        samples.collate([items[0], samples[Key(0, 0, 0)]])
+        samples.collate([items[0], samples[SampleKey(0, 0, 0)]])
 
 
 def test_frames_that_cannot_be_augmented_alike_are_refused(data: Dataset) -> None:
     for config in (Augment(copy_paste=0.1), Augment(mosaic=0.1)):
         samples = TrainingSamples(data, SPEC, Sampling(augment=config))
         with pytest.raises(ConfigError, match="copy_paste and mosaic cannot"):
-            samples[Key(0, 0, 3, frames=(2,))]
-        assert samples[Key(0, 0, 3)].frames == ()
+            samples[SampleKey(0, 0, 3, frames=(2,))]
+        assert samples[SampleKey(0, 0, 3)].frames == ()
 
     def refused(text: str, **changes: object) -> None:
         images = (replace(data.images[0], **changes), *data.images[1:])
         with pytest.raises(DataError, match=text):
-            TrainingSamples(replace(data, images=images), SPEC, Sampling())[Key(0, 0, 1, frames=(0,))]
+            TrainingSamples(replace(data, images=images), SPEC, Sampling())[SampleKey(0, 0, 1, frames=(0,))]
 
     text = r"clip_000.00000.png and clip_000.00001.png are not frames of one clip"
     refused(text, frame=None)

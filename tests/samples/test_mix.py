@@ -17,7 +17,7 @@ from maskwright.data import synthetic
 from maskwright.data.formats import coco
 from maskwright.errors import ConfigError, DataError
 from maskwright.samples.augment import Augment, choose
-from maskwright.samples.loader import Batches, Key, Sampling, TrainingSamples
+from maskwright.samples.loader import Batches, SampleKey, Sampling, TrainingSamples
 from maskwright.samples.mix import View, cut_out, paste, vary
 from maskwright.samples.sample import Objects, Sample
 from maskwright.types import Classes, InputSpec, Masks
@@ -367,7 +367,7 @@ def test_batches_do_not_depend_on_order_or_workers(tmp_path: Path) -> None:
     data = coco.load(path, path.parent / "images")
     sampling = Sampling(batch_size=2, epochs=2, augment=MIXED, short_edges=(60, 80), seed=2)
     samples = TrainingSamples(data, SPEC, sampling)
-    keys = [Key(epoch, 0, i) for epoch in (0, 1) for i in range(len(data))]
+    keys = [SampleKey(epoch, 0, i) for epoch in (0, 1) for i in range(len(data))]
     forth, back = [samples[key] for key in keys], [samples[key] for key in reversed(keys)][::-1]
     for one, two in zip(forth, back, strict=True):
         assert torch.equal(one.image, two.image)
@@ -412,7 +412,7 @@ def test_targets_carry_landmarks(tmp_path: Path) -> None:
     plain = data.classes
     data = replace(data, annotations=points, classes=Classes(plain.names, plain.ids, [marks] * len(plain)))
     still, flipped = (
-        TrainingSamples(data, SPEC, Sampling(augment=a))[Key(0, 0, 0)]
+        TrainingSamples(data, SPEC, Sampling(augment=a))[SampleKey(0, 0, 0)]
         for a in (Augment(flip_horizontal=0.0), Augment(flip_horizontal=1.0))
     )
     assert still.target.keypoints.dtype == torch.float32
@@ -421,5 +421,5 @@ def test_targets_carry_landmarks(tmp_path: Path) -> None:
     np.testing.assert_allclose(flipped.target.keypoints[:, :2, 0], x, atol=1e-4)
     batch = next(Batches(data, SPEC, Sampling(augment=MIXED)).start()).to(torch.device("meta"))
     assert batch.targets[0].keypoints.device.type == "meta"
-    none = TrainingSamples(replace(data, classes=plain), SPEC, Sampling())[Key(0, 0, 0)]
+    none = TrainingSamples(replace(data, classes=plain), SPEC, Sampling())[SampleKey(0, 0, 0)]
     assert none.target.keypoints is None

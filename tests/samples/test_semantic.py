@@ -18,7 +18,7 @@ from maskwright.data.synthetic import compose
 from maskwright.errors import ConfigError, DataError
 from maskwright.geometry import Geometry
 from maskwright.samples.augment import Augment, apply, choose
-from maskwright.samples.loader import Batches, Key, Sampling, TrainingSamples
+from maskwright.samples.loader import Batches, SampleKey, Sampling, TrainingSamples
 from maskwright.samples.mix import paste, vary
 from maskwright.samples.sample import Objects, Sample
 from maskwright.types import Classes, InputSpec, IntArray, Masks, Panoptic
@@ -107,12 +107,12 @@ def test_images_without_a_map_are_not_annotated_when_mixed() -> None:
 def test_targets_carry_the_map(data: Dataset) -> None:
     for augment in (None, Augment(flip_horizontal=0.0)):
         samples = TrainingSamples(data, SPEC, Sampling(augment=augment))
-        item = samples[Key(0, 0, 0)]
+        item = samples[SampleKey(0, 0, 0)]
         h, w = item.image.shape[1:]
         assert item.target.semantic.dtype == torch.int64
         expected = Geometry.resize((50, 70), (h, w)).label_map(data.semantic(0))
         np.testing.assert_array_equal(item.target.semantic, expected)
-        assert samples[Key(0, 0, 1)].target.semantic is None
+        assert samples[SampleKey(0, 0, 1)].target.semantic is None
     batch = next(Batches(data, SPEC, Sampling()).start()).to(torch.device("meta"))
     assert {t.semantic.device.type for t in batch.targets if t.semantic is not None} == {"meta"}
 

@@ -14,7 +14,7 @@ from maskwright.data.dataset import Dataset
 from maskwright.data.synthetic import scenes_fixture
 from maskwright.errors import DataError
 from maskwright.samples.augment import STRONG, Augment
-from maskwright.samples.loader import Key, Sampling, TrainingSamples
+from maskwright.samples.loader import SampleKey, Sampling, TrainingSamples
 from maskwright.samples.sheet import GAP, LINE, as_seen, described, sheet
 from maskwright.types import Classes, InputSpec
 
@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_seen_is_the_input_in_colours(data: Dataset, channels: str) -> None:
     spec = InputSpec(size=60, resize="pillow", channels=channels)
     samples = TrainingSamples(data, spec, Sampling(augment=Augment(flip_horizontal=1.0)))
-    item, original = samples[Key(0, 0, 0)], samples.sample(0)
+    item, original = samples[SampleKey(0, 0, 0)], samples.sample(0)
     seen = as_seen(item, spec, original.objects)
     np.testing.assert_array_equal(seen.image, original.image[:, ::-1])
     np.testing.assert_array_equal(seen.objects.boxes, item.target.boxes)

@@ -14,7 +14,7 @@ import pytest
 from maskwright.errors import MissingExtraError
 from maskwright.evaluation.report import read_columns
 from maskwright.training.checkpoint import Position
-from maskwright.training.watch import Log, StopRequest, Table, TrainingBar
+from maskwright.training.watch import Log, LogTable, StopRequest, TrainingBar
 
 
 class Writer:
@@ -118,7 +118,7 @@ def test_real_events_can_be_read(tmp_path: Path) -> None:
 def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "log.csv"
     path.write_text(f"iteration,loss\n1,3\n2,2.5\n{damage}", newline="\r\n" if damage == "five,1.0" else "\n")
-    table = Table(path, upto=3)
+    table = LogTable(path, upto=3)
     table.add({"iteration": 3, "loss": 0.125, "other": 9.0})
     table.close()
     assert read_columns(path) == {"iteration": [1, 2, 3], "loss": [3, 2.5, 0.125]}
@@ -126,7 +126,7 @@ def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path, damage: str) -> None
 
 
 def test_numbers_keep_seven_digits_and_missing_ones_stay_empty(tmp_path: Path) -> None:
-    table = Table(tmp_path / "t.csv", upto=None)
+    table = LogTable(tmp_path / "t.csv", upto=None)
     rows: list[dict[str, Any]] = [{"iteration": 10**9, "a": 1 / 3}, {"iteration": 2, "a": 1e-12}, {"iteration": 3}]
     for row in rows:
         table.add(row)

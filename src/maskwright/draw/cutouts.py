@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from maskwright.errors import DataError, ImageError
 from maskwright.media import as_image
+from maskwright.ops.masks import painted
 from maskwright.types import Instances, Masks
 
 MOST_LABELS = 65535
@@ -45,11 +46,7 @@ def label_map(instances: Instances, values: Sequence[int] | None = None) -> NDAr
         raise DataError(
             f"label_map: 16 bits hold {MOST_LABELS} labels, got {max(numbers)}. Save RLE instead, or fewer."
         )
-    out = np.zeros(instances.size, np.uint16)
-    windows = masks.windows
-    for i in np.argsort(-instances.scores, kind="stable")[::-1]:
-        out[windows[i]][masks.bitmaps[i]] = numbers[i]
-    return out
+    return painted(masks, np.argsort(-instances.scores, kind="stable")[::-1].tolist(), numbers, np.uint16)
 
 
 def matching(image: Any, instances: Instances) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.evaluation.evaluate import SCORE, Data, Evaluation, evaluate, evaluate_results, opened
 from maskwright.evaluation.gallery import COLORS, Gallery
-from maskwright.metrics.metric import Section
+from maskwright.metrics.metric import PageSection
 from maskwright.predictor.options import FindOptions, intensity_of
 from maskwright.predictor.predictor import Predictor
 from maskwright.report import charts, page
@@ -119,7 +119,7 @@ def write(path: Path, title: str, subtitle: str, content: Sequence[Html]) -> Non
 # ---- the parts of the page, from top to bottom ----------------------------------------------------------------------
 
 
-def _tiles(evaluation: Evaluation, sections: Sequence[Section]) -> Html:
+def _tiles(evaluation: Evaluation, sections: Sequence[PageSection]) -> Html:
     values = [tile for section in sections for tile in section.tiles]
     values.append(("images", str(evaluation.images)))
     if evaluation.images_per_second:
@@ -127,7 +127,7 @@ def _tiles(evaluation: Evaluation, sections: Sequence[Section]) -> Html:
     return page.tiles(values)
 
 
-def _sections(evaluation: Evaluation) -> list[Section]:
+def _sections(evaluation: Evaluation) -> list[PageSection]:
     return [result.section() for result in evaluation.results.values()]
 
 
@@ -170,7 +170,7 @@ def _long_name(column: str) -> str:
     return column.replace("segm/", "mask ").replace("bbox/", "box ").replace("_", " ")
 
 
-def _accuracy(sections: Sequence[Section], gallery: Gallery) -> list[Html]:
+def _accuracy(sections: Sequence[PageSection], gallery: Gallery) -> list[Html]:
     lead = (
         f"Right, false and missed: one class, IoU of 0.5, score of {gallery.score_threshold:.2f} and more. AP counts "
         "all detections whatever their score."
@@ -182,7 +182,7 @@ def _accuracy(sections: Sequence[Section], gallery: Gallery) -> list[Html]:
     ]
 
 
-def _classes(sections: Sequence[Section], gallery: Gallery) -> Html:
+def _classes(sections: Sequence[PageSection], gallery: Gallery) -> Html:
     judged = zip(("right", "false", "missed"), gallery.counts.T.tolist(), strict=True)
     columns = [column for section in sections for column in section.columns]
     columns += [(Column(name), values) for name, values in judged]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.metrics.metric import Section, measured, shown, table_lines
+from maskwright.metrics.metric import PageSection, measured, shown, table_lines
 from maskwright.report import charts
 from maskwright.report.charts import Bars, Series
 from maskwright.report.page import Column, Html
@@ -137,7 +137,7 @@ class CocoResult:
     def _measured(self) -> tuple[CocoScores, ...]:
         return (self.boxes,) if self.masks is None else (self.masks, self.boxes)
 
-    def section(self) -> Section:
+    def section(self) -> PageSection:
         """Curves of precision and recall, AP by size of the objects, and the numbers of each class."""
         scores = self._measured()
         tiles = [
@@ -155,7 +155,7 @@ class CocoResult:
             "AP by size of the objects", ("under 32²", "32² to 96²", "over 96² px"), bars, y_label="AP"
         )
         curves = [_precision_recall(scores[0], iou) for iou in (0.5, 0.75)]
-        return Section(tiles, [*curves, sizes], self._columns())
+        return PageSection(tiles, [*curves, sizes], self._columns())
 
     def _columns(self) -> list[tuple[Column, list[float | None]]]:
         rows = self.boxes.per_class

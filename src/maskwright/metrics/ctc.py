@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from maskwright.metrics.disjoint import label_image
-from maskwright.metrics.metric import GroundTruth, Section, mean, shown, table_lines
+from maskwright.metrics.metric import GroundTruth, PageSection, mean, shown, table_lines
 from maskwright.metrics.videos import TrackedObjects, VideoMetric, true_tracks
 from maskwright.types import Classes, Instances, IntArray, Masks, TrackFacts
 from maskwright.wording import counted
@@ -118,9 +118,9 @@ class CtcResult:
         rows = [{**asdict(c), **{m.upper(): getattr(c, m) for m in MEASURES}} for c in self.per_video]
         return {"ctc": {**numbers, "score_threshold": self.score_threshold, "per_video": rows}}
 
-    def section(self) -> Section:
+    def section(self) -> PageSection:
         """The four numbers."""
-        return Section([(name.upper(), shown(self[name], "–")) for name in MEASURES])
+        return PageSection([(name.upper(), shown(self[name], "–")) for name in MEASURES])
 
 
 @dataclass(slots=True)
@@ -169,7 +169,6 @@ class CtcMetric(VideoMetric):
         self._hidden = self._lost = 0
 
     def begin(self) -> None:
-        """A video begins."""
         assert self.clip is not None
         self._counts = CtcCounts(self.clip.name or str(self.clip.id))
         self._videos.append(self._counts)

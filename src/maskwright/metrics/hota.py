@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from maskwright.metrics.disjoint import half_inside
-from maskwright.metrics.metric import GroundTruth, Section, mean, measured, shown, table_lines
+from maskwright.metrics.metric import GroundTruth, PageSection, mean, measured, shown, table_lines
 from maskwright.metrics.videos import TrackedObjects, VideoMetric, ious, true_tracks
 from maskwright.ops.masks import intersections
 from maskwright.report import charts
@@ -132,7 +132,7 @@ class HotaResult:
         return {"hota": {**asdict(self.overall), "score_threshold": self.score_threshold, "by_class": self.mean,
                          "videos": self.videos, "per_class": [asdict(s) for s in self.per_class]}}  # fmt: skip
 
-    def section(self) -> Section:
+    def section(self) -> PageSection:
         """HOTA over the thresholds."""
         s, at = self.overall, THRESHOLDS.tolist()
         names = (("HOTA", s.hota_at), ("DetA", s.deta_at), ("AssA", s.assa_at))
@@ -141,7 +141,7 @@ class HotaResult:
         chart = charts.line_chart(title, series, x_label="IoU threshold", y_label="", y_range=(0, 1))
         tiles = [("HOTA", shown(s.hota, "–")), ("IDF1", shown(s.idf1, "–"))]
         column = Column("HOTA", "tracks of this class", share=True)
-        return Section(tiles, [chart], [(column, [measured(row.hota) for row in self.per_class])])
+        return PageSection(tiles, [chart], [(column, [measured(row.hota) for row in self.per_class])])
 
 
 class HotaMetric(VideoMetric):
@@ -161,7 +161,6 @@ class HotaMetric(VideoMetric):
         self._videos = 0
 
     def begin(self) -> None:
-        """A video begins."""
         self._frames: list[_Frame] = []
         self._true: dict[int, int] = {}
         self._found: dict[int, int] = {}

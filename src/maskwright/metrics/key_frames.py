@@ -7,7 +7,7 @@ from typing import Any
 from maskwright.data.dataset import Dataset
 from maskwright.errors import DataError
 from maskwright.metrics.coco import CocoMetric
-from maskwright.metrics.metric import GroundTruth, Section, measured, shown
+from maskwright.metrics.metric import GroundTruth, PageSection, measured, shown
 from maskwright.report import charts
 from maskwright.report.charts import Series
 from maskwright.types import Instances
@@ -51,12 +51,12 @@ class KeyFrameResult:
         """Plain values for JSON, under `key_frames`."""
         return {"key_frames": [asdict(row) for row in self.rows]}
 
-    def section(self) -> Section:
+    def section(self) -> PageSection:
         """AP over the distance."""
         points = [(float(r.distance), value) for r in self.rows if (value := measured(r.ap)) is not None]
         title = "Mask AP by frames since the key frame"
         chart = charts.line_chart(title, [Series("AP", points)], x_label="frames", y_label="AP", y_range=(0, 1))
-        return Section((), [chart] if len(points) > 1 else ())
+        return PageSection((), [chart] if len(points) > 1 else ())
 
 
 class KeyFrameMetric:

@@ -83,7 +83,7 @@ class MetricOptions:
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """What a result adds to the page of an evaluation.
 
     tiles: its main numbers, as (name, text). charts: drawn side by side. columns: for the table of classes, each with
@@ -111,7 +111,7 @@ class Result(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """All numbers as plain values for JSON, under keys that no other metric has."""
 
-    def section(self) -> Section:
+    def section(self) -> PageSection:
         """The numbers as a part of an HTML page."""
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from maskwright.errors import ConfigError, DataError
 from maskwright.metrics.disjoint import Pairs, disjoint, half_inside
-from maskwright.metrics.metric import GroundTruth, MetricOptions, Section, check_classes, shown, table_lines
+from maskwright.metrics.metric import GroundTruth, MetricOptions, PageSection, check_classes, shown, table_lines
 from maskwright.report import charts
 from maskwright.report.charts import Series
 from maskwright.types import BoolArray, Classes, FloatArray, Instances, IntArray, Masks, Size
@@ -121,7 +121,7 @@ class NucleiResult:
         rows = {f"nuclei/AP{round(100 * row.iou)}": row.ap_by_image for row in self.overall.rows}
         return {"nuclei/AP": self.overall.mean, **rows}
 
-    def section(self) -> Section:
+    def section(self) -> PageSection:
         """AP over the IoU thresholds."""
         rows = self.overall.rows
         series = [
@@ -131,7 +131,7 @@ class NucleiResult:
         title = f"TP / (TP + FP + FN) at score {self.score_threshold:.2f} and more"
         chart = charts.line_chart(title, series, x_label="IoU threshold", y_label="AP", y_range=(0, 1))
         tiles = [(f"TP/(TP+FP+FN) at IoU {r.iou:g}", shown(r.ap_by_image, "–")) for r in rows if r.iou in (0.5, 0.75)]
-        return Section(tiles, [chart])
+        return PageSection(tiles, [chart])
 
     def table(self) -> str:
         """The numbers as plain text: one line per threshold, then one per class where there are several."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from maskwright.data.stats import room
 from maskwright.errors import DataError
 from maskwright.metrics.coco_result import STATS, ClassScore, class_lines
-from maskwright.metrics.metric import GroundTruth, Section, mean, measured, shown
+from maskwright.metrics.metric import GroundTruth, PageSection, mean, measured, shown
 from maskwright.metrics.videos import TrackedObjects, VideoMetric, true_tracks
 from maskwright.ops import masks as mask_ops
 from maskwright.report import charts
@@ -137,7 +137,7 @@ class YoutubeVisResult:
         numbers |= {"max_detections": self.limit} | ({} if self.at_100 is None else {f"AP@{LIMIT}": self.at_100})
         return {"youtube_vis": {**numbers, "videos": self.videos, "per_class": [vars(row) for row in self.per_class]}}
 
-    def section(self) -> Section:
+    def section(self) -> PageSection:
         """AP of tracks, by size, and of each class."""
         bars = [Bars("tracks", [measured(self[f"AP{size}"]) for size in "sml"])]
         sizes = charts.bar_chart(
@@ -145,7 +145,7 @@ class YoutubeVisResult:
         )
         tiles = [(f"track {name}", shown(self[name], "–")) for name in STATS[:3]]
         column = Column("track AP", "IoU of masks over time", share=True)
-        return Section(tiles, [sizes], [(column, [measured(row.ap) for row in self.per_class])])
+        return PageSection(tiles, [sizes], [(column, [measured(row.ap) for row in self.per_class])])
 
 
 class YoutubeVisMetric(VideoMetric):
@@ -172,7 +172,6 @@ class YoutubeVisMetric(VideoMetric):
         self._videos = 0
 
     def begin(self) -> None:
-        """A video begins."""
         self._found: dict[int, _Track] = {}
         self._true: dict[int, _Track] = {}
         self._shared: dict[tuple[int, int], int] = {}

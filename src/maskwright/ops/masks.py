@@ -6,14 +6,14 @@ background; its compressed string is that of the COCO API. Work and memory follo
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from hotcoco import mask as coco_mask
 from numpy.typing import NDArray
 
-from maskwright.errors import DataError
+from maskwright.errors import DataError, short
 from maskwright.ops.polygons import PolygonPart, from_polygons, to_polygons, with_seams
 from maskwright.types import BoolArray, IntArray, Masks, Size
 
@@ -25,9 +25,12 @@ __all__ = [
     "from_polygons",
     "intersections",
     "measure",
+    "painted",
     "to_polygons",
     "with_seams",
 ]
+
+Number = TypeVar("Number", bound=np.integer[Any])
 
 FARTHEST = 1e6
 """Polygon coordinates beyond this many pixels are refused as damaged: rasterising costs memory along every edge."""
@@ -88,12 +91,12 @@ def _runs(crop: BoolArray, top: int, left: int, size: Size) -> IntArray:
 
 def _size_of(rle: Any, index: int) -> Size:
     if not isinstance(rle, dict) or "size" not in rle or "counts" not in rle:
-        raise DataError(f"RLE {index}: expected a dict with 'size' and 'counts', got {_short(rle)}.")
+        raise DataError(f"RLE {index}: expected a dict with 'size' and 'counts', got {short(rle)}.")
     size = rle["size"]
     if not isinstance(size, (list, tuple, np.ndarray)) or len(size) != 2:
-        raise DataError(f"RLE {index}: 'size' must be [H, W], got {_short(size)}.")
+        raise DataError(f"RLE {index}: 'size' must be [H, W], got {short(size)}.")
     if not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= 0 for v in size):
-        raise DataError(f"RLE {index}: 'size' must be two whole numbers [H, W], got {_short(size)}.")
+        raise DataError(f"RLE {index}: 'size' must be two whole numbers [H, W], got {short(size)}.")
     return int(size[0]), int(size[1])
 
 
@@ -101,14 +104,14 @@ def _counts_of(counts: Any, size: Size, index: int) -> IntArray:
     """Validated run lengths, (R,) int64, that add up to H x W."""
     if isinstance(counts, str):
         if not counts.isascii():
-            raise DataError(f"RLE {index}: compressed counts are ASCII text, got {_short(counts)}.")
+            raise DataError(f"RLE {index}: compressed counts are ASCII text, got {short(counts)}.")
         counts = counts.encode("ascii")
     if isinstance(counts, (bytes, bytearray)):
         runs = _unpack(bytes(counts), index)
     elif isinstance(counts, (list, tuple, np.ndarray)):
         runs = np.asarray(counts if len(counts) else np.zeros(0, np.int64))
         if runs.ndim != 1 or runs.dtype.kind not in "iu":
-            raise DataError(f"RLE {index}: run lengths must be whole numbers, got {_short(counts)}.")
+            raise DataError(f"RLE {index}: run lengths must be whole numbers, got {short(counts)}.")
         runs = runs.astype(np.int64)
     else:
         raise DataError(
@@ -135,7 +138,7 @@ def _unpack(text: bytes, index: int) -> IntArray:
     if len(digits) == 0:
         return np.zeros(0, np.int64)
     if digits.min() < 0 or digits.max() > 63:
-        raise DataError(f"RLE {index}: a compressed string has characters '0' to 'o' only, got {_short(text)}.")
+        raise DataError(f"RLE {index}: a compressed string has characters '0' to 'o' only, got {short(text)}.")
     last = (digits & 32) == 0
     ends = np.flatnonzero(last) + 1
     if not last[-1]:
@@ -176,11 +179,6 @@ def _crop_of_runs(runs: IntArray, size: Size, index: int) -> tuple[tuple[int, in
     return (top, left), np.ascontiguousarray(flat.reshape(w, h).T)
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 # ---- polygons of the COCO API -----------------------------------------------------------------------------------
 
 
@@ -206,7 +204,7 @@ def _flat(polygon: Sequence[float], index: int) -> list[float]:
     try:
         values = np.asarray(polygon, dtype=np.float64)
     except (TypeError, ValueError):
-        raise DataError(f"Polygon of instance {index}: expected x0, y0, x1, y1, ..., got {_short(polygon)}.") from None
+        raise DataError(f"Polygon of instance {index}: expected x0, y0, x1, y1, ..., got {short(polygon)}.") from None
     if values.ndim != 1 or len(values) % 2 or len(values) < 4:
         raise DataError(f"Polygon of instance {index}: expected a flat list of x, y pairs, got shape {values.shape}.")
     if not np.isfinite(values).all() or np.abs(values).max() > FARTHEST:
@@ -245,6 +243,14 @@ def intersections(a: Masks, b: Masks) -> IntArray:
         other = b.bitmaps[k][top - second[k, 0] : bottom - second[k, 0], left - second[k, 1] : right - second[k, 1]]
         shared[i, k] = np.count_nonzero(own & other)
     return shared
+
+
+def painted(masks: Masks, order: Iterable[int], values: Sequence[int], kind: type[Number]) -> NDArray[Number]:
+    """(H, W): the value of each mask on its pixels, painted in this order, so that a later one lies on top; else 0."""
+    out, windows = np.zeros(masks.size, kind), masks.windows
+    for i in order:
+        out[windows[i]][masks.bitmaps[i]] = values[i]
+    return out
 
 
 def _shapes(masks: Masks) -> IntArray:

@@ -61,7 +61,7 @@ def _parts(crop: BoolArray, origin: Ring) -> list[PolygonPart]:
     points, pixels, successor = _corners(crop)
     walks = _rings(points, successor)
     rings = [points[walk].astype(np.float64) for walk in walks]
-    outward = [_signed_area(ring) > 0 for ring in rings]
+    outward = [signed_area(ring) > 0 for ring in rings]
     placed = [ring + origin for ring in rings]
     if sum(outward) == 1:
         holes = tuple(ring for ring, out in zip(placed, outward, strict=True) if not out)
@@ -166,8 +166,8 @@ def _simple(ring: list[int], where: list[int]) -> Iterator[list[int]]:
     yield path
 
 
-def _signed_area(ring: Ring) -> float:
-    """Positive where the ring runs clockwise on screen (y down)."""
+def signed_area(ring: Ring) -> float:
+    """Of a ring (n, 2); positive where it runs clockwise on screen (y down)."""
     x, y = ring[:, 0], ring[:, 1]
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 

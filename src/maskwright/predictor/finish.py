@@ -32,7 +32,7 @@ from maskwright.types import (
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class KeptRows:
     """The rows of one image that become instances, best first.
 
     image: its number in the batch. index (N,): rows of the raw detections. boxes (N, 4) on the image; scores (N,);
@@ -70,7 +70,7 @@ def finish(
 
 def kept_rows(
     raw: RawDetections, image: int, geometry: Geometry, output: OutputSpec, labels: Sequence[int] | None = None
-) -> Kept:
+) -> KeptRows:
     """Which rows of an image become instances; see `finish`."""
     scores = raw.scores[image].float().cpu()
     keep = (scores > 0) & (scores >= output.score_threshold)
@@ -88,7 +88,7 @@ def kept_rows(
         rated = shown * masks.ratings[image].float().cpu()[index]  # a rating may be above 1
         order = torch.argsort(rated, descending=True, stable=True)
         boxes, index, shown, box_scores = boxes[order], index[order], rated[order].clamp(0, 1), shown[order]
-    return Kept(image, index, boxes, shown, box_scores, raw_boxes[index], geometry, output, limits)
+    return KeptRows(image, index, boxes, shown, box_scores, raw_boxes[index], geometry, output, limits)
 
 
 def _reached(raw: RawDetections, image: int, index: Tensor, output: OutputSpec) -> dict[str, float]:
@@ -104,7 +104,7 @@ def _reached(raw: RawDetections, image: int, index: Tensor, output: OutputSpec) 
     return out
 
 
-def finished(raw: RawDetections, kept: Kept, classes: Classes) -> Prediction:
+def finished(raw: RawDetections, kept: KeptRows, classes: Classes) -> Prediction:
     """The instances of the rows that `kept_rows` chose."""
     fields: dict[str, Any] = {}
     for part in raw.parts:
@@ -136,14 +136,14 @@ def _on_image(boxes: Tensor, geometry: Geometry, output: OutputSpec) -> tuple[Te
 # ---- a finisher for each part ---------------------------------------------------------------------------------------
 
 
-def _box_masks(part: BoxMasks, kept: Kept) -> dict[str, Masks]:
+def _box_masks(part: BoxMasks, kept: KeptRows) -> dict[str, Masks]:
     """Masks, pasted into the boxes on the image."""
     probs, output = part.probs[kept.image].cpu()[kept.index], kept.output
     masks = paste(probs, kept.boxes, kept.geometry.source, rule=output.paste, threshold=output.mask_threshold)
     return {"crops": _parts_kept(masks, output)}
 
 
-def _prototype_masks(part: PrototypeMasks, kept: Kept) -> dict[str, Masks]:
+def _prototype_masks(part: PrototypeMasks, kept: KeptRows) -> dict[str, Masks]:
     """Masks, drawn of the prototypes and cropped by the boxes of the input, which are not clipped."""
     output = kept.output
     masks = prototypes.draw(
@@ -163,7 +163,7 @@ def _parts_kept(masks: Masks, output: OutputSpec) -> Masks:
     return components.largest(masks) if output.largest_component else masks
 
 
-def _heat_maps(part: HeatMaps, kept: Kept) -> dict[str, Any]:
+def _heat_maps(part: HeatMaps, kept: KeptRows) -> dict[str, Any]:
     """Landmarks (N, P, 3): the peak of each map inside the box of the input, brought to the image; zeros behind the
     last landmark of a class."""
     logits = part.logits[kept.image].float().cpu()[kept.index]
@@ -174,13 +174,13 @@ def _heat_maps(part: HeatMaps, kept: Kept) -> dict[str, Any]:
     return {"keypoints": points.astype(np.float32)}
 
 
-def _semantic(part: Semantic, kept: Kept) -> dict[str, Any]:
+def _semantic(part: Semantic, kept: KeptRows) -> dict[str, Any]:
     """(H, W) the class of every pixel."""
     labels = heat_maps.class_of_pixels(part.logits[kept.image].float().cpu(), part.span, kept.geometry)
     return {"semantic": labels, "semantic_classes": part.classes}
 
 
-FINISHERS: Mapping[type[Part], Callable[[Any, Kept], dict[str, Any]]] = MappingProxyType(
+FINISHERS: Mapping[type[Part], Callable[[Any, KeptRows], dict[str, Any]]] = MappingProxyType(
     {BoxMasks: _box_masks, PrototypeMasks: _prototype_masks, HeatMaps: _heat_maps, Semantic: _semantic}
 )
 """What each kind of part adds to a prediction."""

@@ -60,7 +60,7 @@ class Sampling(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class SampleKey:
     """A sample: its epoch, the number of its batch, the position of the image in the data set, the repeat.
 
     frames: positions of further images of the same clip, which are augmented as the image is (see
@@ -88,7 +88,7 @@ class Batch:
     targets: list[Target]
     image_ids: list[int]
     files: list[str]
-    keys: list[Key]
+    keys: list[SampleKey]
     frames: "tuple[Batch, ...]" = ()
 
     def __len__(self) -> int:
@@ -173,7 +173,7 @@ class Batches:
         )
         return _unwrapped(loader)
 
-    def keys(self, epoch: int, number: int) -> Iterator[list[Key]]:
+    def keys(self, epoch: int, number: int) -> Iterator[list[SampleKey]]:
         """The keys of this process's share of each batch, without reading an image."""
         s, (mine, processes) = self.sampling, self.share
         for now in itertools.count(epoch) if s.epochs is None else range(epoch, s.epochs):
@@ -182,7 +182,7 @@ class Batches:
                 begin = batch * s.batch_size
                 count = min(s.batch_size, len(shuffled) - begin)
                 places = range(begin + count * mine // processes, begin + count * (mine + 1) // processes)
-                yield [Key(now, batch, int(shuffled[i]), i // len(self.positions)) for i in places]
+                yield [SampleKey(now, batch, int(shuffled[i]), i // len(self.positions)) for i in places]
 
 
 class _Keys:
@@ -191,17 +191,17 @@ class _Keys:
     def __init__(self, batches: Batches, epoch: int, number: int) -> None:
         self.batches, self.epoch, self.number = batches, epoch, number
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         return self.batches.keys(self.epoch, self.number)
 
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One prepared image (3, h, w) with its target. least: the smallest side it is padded to. frames: see `Key`."""
+    """One prepared image (3, h, w) with its target. least: its smallest padded side. frames: see `SampleKey`."""
 
     image: Tensor
     target: Target
-    key: Key
+    key: SampleKey
     least: int = 0
     frames: "tuple[Item, ...]" = ()
 
@@ -212,7 +212,7 @@ class _Reported(TorchDataset[Item | MaskwrightError]):
     def __init__(self, samples: "TrainingSamples") -> None:
         self.samples = samples
 
-    def __getitem__(self, key: Key) -> Item | MaskwrightError:
+    def __getitem__(self, key: SampleKey) -> Item | MaskwrightError:
         try:
             return self.samples[key]
         except MaskwrightError as error:
@@ -274,7 +274,7 @@ def worker_failures_explained() -> Iterator[None]:
 
 
 class TrainingSamples(TorchDataset[Item]):
-    """Prepared images by `Key`; a key always gives the same item."""
+    """Prepared images by `SampleKey`; a key always gives the same item."""
 
     def __init__(self, dataset: Dataset, spec: InputSpec, sampling: Sampling) -> None:
         self.dataset, self.spec, self.sampling = replace(dataset, intensity=spec.intensity), spec, sampling
@@ -292,7 +292,7 @@ class TrainingSamples(TorchDataset[Item]):
             raise ConfigError(f"{dataset.source}: copy_paste needs outlines, training is on boxes alone. Set it to 0.")
         self.shown, self.filled = (usable(dataset, keep_empty=empty) for empty in (sampling.keep_empty, False))
 
-    def __getitem__(self, key: Key) -> Item:
+    def __getitem__(self, key: SampleKey) -> Item:
         samples = [self.sample(position) for position in (key.position, *self._checked_frames(key))]
         repeat = [key.repeat] if key.repeat else []  # the first repeat does not depend on their number
         rng = np.random.default_rng([AUGMENTATION, self.sampling.seed, key.epoch, key.position, *repeat])
@@ -304,7 +304,7 @@ class TrainingSamples(TorchDataset[Item]):
         frames = tuple(Item(*other, own, least) for other, own in zip(others, keys, strict=True))
         return Item(image, target, key, least, frames)
 
-    def _checked_frames(self, key: Key) -> tuple[int, ...]:
+    def _checked_frames(self, key: SampleKey) -> tuple[int, ...]:
         """Raises DataError for frames of another clip or size, ConfigError where they cannot be augmented alike."""
         augment, main = self.sampling.augment, self.dataset.images[key.position]
         if key.frames and augment is not None and (augment.copy_paste or augment.mosaic):

@@ -15,7 +15,7 @@ from maskwright import draw
 from maskwright.data.dataset import Dataset
 from maskwright.geometry import Geometry
 from maskwright.samples.augment import Choice, move_objects
-from maskwright.samples.loader import Item, Key, Sampling, TrainingSamples, order
+from maskwright.samples.loader import Item, SampleKey, Sampling, TrainingSamples, order
 from maskwright.samples.sample import Objects, Sample
 from maskwright.types import Classes, ImageArray, InputSpec, Instances
 from maskwright.wording import counted
@@ -41,7 +41,7 @@ def sheet(data: Dataset, spec: InputSpec, sampling: Sampling, count: int = 12) -
     originals, seen = [], []
     for row, position in enumerate(int(p) for p in positions):
         originals.append(samples.sample(position))
-        keys = [Key(epoch, 0, position) for epoch in range(min(each, count - row * each))]
+        keys = [SampleKey(epoch, 0, position) for epoch in range(min(each, count - row * each))]
         seen.append([as_seen(samples[key], spec, originals[-1].objects) for key in keys])
     factor = _factor(max(max(one.size) for row in seen for one in row))  # one for all, so that sizes can be compared
     rows = []

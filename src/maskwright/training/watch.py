@@ -97,7 +97,7 @@ class StopRequest:
         signal.signal(number, self._before[number])
 
 
-class Table:
+class LogTable:
     """A CSV file that grows row by row and is complete after each. The first row decides the columns."""
 
     def __init__(self, path: Path | None, *, upto: int | None) -> None:
@@ -175,9 +175,9 @@ class Log(AbstractContextManager["Log"]):
         upto = position.iteration or None
         self.rate, self._every, self._events = 0.0, every, None
         with ExitStack() as stack:
-            self._steps = Table(folder and folder / "log.csv", upto=upto)
+            self._steps = LogTable(folder and folder / "log.csv", upto=upto)
             stack.callback(self._steps.close)
-            self._metrics = Table(folder and folder / "metrics.csv", upto=position.validated if upto else None)
+            self._metrics = LogTable(folder and folder / "metrics.csv", upto=position.validated if upto else None)
             stack.callback(self._metrics.close)
             if tensorboard and folder is not None:
                 self._events = _events(folder / "tensorboard", position.iteration)
@@ -227,7 +227,7 @@ class Log(AbstractContextManager["Log"]):
         self._mark = time.perf_counter()
         return row
 
-    def _write(self, table: Table, prefix: str, position: Position, values: Mapping[str, float]) -> dict[str, float]:
+    def _write(self, table: LogTable, prefix: str, position: Position, values: Mapping[str, float]) -> dict[str, float]:
         table.add(row := {"iteration": position.iteration, "epoch": position.epoch, **values})
         if self._events is not None:
             for name in row.keys() - {"iteration"}:

@@ -27,7 +27,7 @@ _SIDE = 32  # of the small grey image that similar images are found by
 
 
 @dataclass(frozen=True, slots=True)
-class Deep:
+class DeepValues:
     """Values with more than 8 bits: NumPy's name of the numbers, least and highest, how many are not finite, and the
     highest that they can be, at most 65535; 0: not known."""
 
@@ -63,7 +63,7 @@ class ImageLook:
     stored: Size = (0, 0)
     turn: int = 1
     frames: int = 1
-    deep: Deep | None = None
+    deep: DeepValues | None = None
     cut: int | None = None
     clear: bool = False
     grey: bool = False
@@ -174,13 +174,13 @@ def look(path: Path) -> ImageLook:
     return ImageLook(path, **known)
 
 
-def _deep(pixels: media.Stored) -> Deep | None:
+def _deep(pixels: media.Stored) -> DeepValues | None:
     """The numbers of an image with more than 8 bits, without its opacity."""
     if (deep := media.deep_values(pixels)) is None:
         return None
     finite, top = deep
     holes = pixels.parts()[0].size - finite.size
-    return Deep(finite.dtype.name, finite.min().item(), finite.max().item(), holes, top)
+    return DeepValues(finite.dtype.name, finite.min().item(), finite.max().item(), holes, top)
 
 
 def without_tag(look: ImageLook, *, upright: bool) -> ImageLook:

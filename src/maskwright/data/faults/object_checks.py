@@ -14,10 +14,11 @@ from maskwright.data.faults.crossing import crosses_itself
 from maskwright.data.faults.raw_rows import finite
 from maskwright.data.faults.table import Finding
 from maskwright.data.faults.texts import as_numbers
-from maskwright.data.faults.view import CheckedImage, CheckedObject, Points, RecordIndex
+from maskwright.data.faults.view import CheckedImage, CheckedObject, RecordIndex
 from maskwright.data.formats.shared.fields import Box, box_tuple, short, whole
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
+from maskwright.ops.polygons import signed_area
 from maskwright.types import Size
 from maskwright.wording import counted, of_size
 
@@ -207,7 +208,7 @@ def area(view: RecordIndex, obj: CheckedObject) -> Findings:
         yield obj.finding("tiny-object", counted(pixels, "pixel"))
     stated: Any = obj.row.get("area")
     if finite(stated) and stated >= 0:
-        outline = float(sum(abs(_signed_area(p)) for p in obj.polygons)) if obj.polygons else pixels
+        outline = float(sum(abs(signed_area(p)) for p in obj.polygons)) if obj.polygons else pixels
         if min(abs(stated - v) for v in (pixels, outline)) > max(4.0, 0.1 * pixels):
             yield obj.finding("area-disagrees", f"stated {short(stated)}, the mask has {pixels} pixels")
 
@@ -286,8 +287,3 @@ def differs(box: Box, other: Box) -> bool:
     a, b = np.asarray(box), np.asarray(other)
     side = (b[2:] - b[:2])[[0, 1, 0, 1]]
     return bool((np.abs(a - b) > np.maximum(2.0, 0.1 * side)).any())
-
-
-def _signed_area(points: Points) -> float:
-    x, y = points.T
-    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2

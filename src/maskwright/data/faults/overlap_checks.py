@@ -58,7 +58,7 @@ def examine(view: RecordIndex, image: CheckedImage, size: Size | None) -> Examin
     return Examined([f for f in found if f is not None], tally)
 
 
-class Pairs(NamedTuple):
+class ObjectPairs(NamedTuple):
     """Objects that may share pixels. first, second: positions, first < second; shared: common pixels; areas: (N,)."""
 
     first: IntArray
@@ -85,7 +85,7 @@ def exchanged(image: CheckedImage, objects: list[CheckedObject], size: Size) -> 
         yield image.finding("exchanged-axes", text)
 
 
-def duplicates(view: RecordIndex, objects: list[CheckedObject], pairs: Pairs) -> Findings:
+def duplicates(view: RecordIndex, objects: list[CheckedObject], pairs: ObjectPairs) -> Findings:
     """Pairs that cover the same pixels, reported at the later one; of many copies each once."""
     first, second, overlap, areas = pairs
     union = areas[first] + areas[second] - overlap
@@ -101,7 +101,7 @@ def duplicates(view: RecordIndex, objects: list[CheckedObject], pairs: Pairs) ->
             yield other.finding("two-classes-one-object", f"{text}: {names}")
 
 
-def covered(view: RecordIndex, objects: list[CheckedObject], pairs: Pairs) -> Findings:
+def covered(view: RecordIndex, objects: list[CheckedObject], pairs: ObjectPairs) -> Findings:
     first, second, overlap, areas = pairs
     for small, large in ((first, second), (second, first)):
         inside = (overlap == areas[small]) & (areas[small] <= _SAME * areas[large])
@@ -111,21 +111,21 @@ def covered(view: RecordIndex, objects: list[CheckedObject], pairs: Pairs) -> Fi
                 yield objects[i].finding("covered-object", text)
 
 
-def whole(view: RecordIndex, objects: list[CheckedObject], pairs: Pairs) -> Findings:
+def whole(view: RecordIndex, objects: list[CheckedObject], pairs: ObjectPairs) -> Findings:
     for obj in objects:
         share = 0.0 if obj.mask is None else float(obj.mask.areas()[0]) / (obj.size[0] * obj.size[1])
         if share >= 0.99:
             yield obj.finding("whole-image-mask", f"covers {share:.1%} of the image")
 
 
-def scattered(view: RecordIndex, objects: list[CheckedObject], pairs: Pairs) -> Findings:
+def scattered(view: RecordIndex, objects: list[CheckedObject], pairs: ObjectPairs) -> Findings:
     for obj in objects:
         count = 0 if obj.mask is None else max(map(pieces, obj.mask.bitmaps))
         if count >= _MANY:
             yield obj.finding("separate-pieces", f"{count} pieces")
 
 
-CHECKS: tuple[Callable[[RecordIndex, list[CheckedObject], Pairs], Findings], ...] = (
+CHECKS: tuple[Callable[[RecordIndex, list[CheckedObject], ObjectPairs], Findings], ...] = (
     duplicates,
     covered,
     whole,
@@ -133,7 +133,7 @@ CHECKS: tuple[Callable[[RecordIndex, list[CheckedObject], Pairs], Findings], ...
 )
 
 
-def _overlaps(objects: list[CheckedObject]) -> Pairs:
+def _overlaps(objects: list[CheckedObject]) -> ObjectPairs:
     """Pairs whose rectangles share at least the area of the smaller object."""
     masks = [t.mask for t in objects if t.mask is not None]
     areas = np.array([mask.areas()[0] for mask in masks], np.float64)
@@ -148,7 +148,7 @@ def _overlaps(objects: list[CheckedObject]) -> Pairs:
         second.append(near)
     i_all, j_all = np.concatenate(first), np.concatenate(second)
     shared = [_common(masks[i], masks[j]) for i, j in zip(i_all, j_all, strict=True)]
-    return Pairs(i_all, j_all, np.array(shared, np.float64), areas)
+    return ObjectPairs(i_all, j_all, np.array(shared, np.float64), areas)
 
 
 def _end(mask: Masks) -> IntArray:

@@ -149,7 +149,6 @@ class RCNNExplanation(Explanation):
     heat_maps: FloatArray | None = None
 
     def panels(self) -> list[Panel]:
-        """See `Explanation.panels`."""
         steps = [self._proposals(), self._level(), self._align(), self._pool(), self._classes(), self._box()]
         if self.mask_probs is not None:
             steps += [self._masks(), self._paste()]
@@ -158,7 +157,6 @@ class RCNNExplanation(Explanation):
         return [*steps, self.result_panel()]
 
     def own_numbers(self) -> list[tuple[str, object]]:
-        """See `Explanation.own_numbers`."""
         p = self.box_pooling
         return [
             ("Proposals", len(self.proposals)),

@@ -146,7 +146,6 @@ class RCNN(Model[RCNNConfig]):
     # ---- prediction and training ------------------------------------------------------------------------------
 
     def trace(self, inputs: Inputs, limits: Limits) -> RCNNTrace:
-        """See `Model.trace`."""
         box, mask, keypoint = self.box_branch, self.mask_branch, self.keypoint_branch
         features = self.features(inputs.images)
         more = limits.keep if limits.keep > self.config.roi.keep else None

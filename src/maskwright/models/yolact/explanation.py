@@ -102,12 +102,10 @@ class YolactExplanation(Explanation):
         return max(a, x0), max(b, y0), min(c, x1), min(d, y1)
 
     def panels(self) -> list[Panel]:
-        """See `Explanation.panels`."""
         steps = [self._candidates(), self._nms(), self._classes(), self._prototypes(), self._coefficients()]
         return [*steps, self._sums(), self._crop(), self._paste(), self.result_panel()]
 
     def own_numbers(self) -> list[tuple[str, object]]:
-        """See `Explanation.own_numbers`."""
         h, w, count = self.prototypes.shape
         out: list[tuple[str, object]] = [
             ("Priors", self.priors),

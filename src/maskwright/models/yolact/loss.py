@@ -63,7 +63,7 @@ def terms(
     with torch.autocast(outputs.priors.device.type, enabled=False):
         truth = Truth.of(targets, outputs)
         matches = match(truth, outputs.priors, config)
-        sampled = Sampled.draw(matches, truth, config.masks, draws)
+        sampled = SampledPriors.draw(matches, truth, config.masks, draws)
         count, sums = len(sampled.prior), {}
         sums["class"] = config.class_weight * class_sum(outputs.raw.logits, matches, truth.labels, config.negatives)
         sums["box"] = config.box_weight * box_sum(outputs, sampled, truth)
@@ -134,7 +134,7 @@ def match(truth: Truth, priors: Tensor, config: LossConfig) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Sampled:
+class SampledPriors:
     """The foreground priors of all images, and the random sample of them that the mask losses use.
 
     image, prior, object (F,): the image, the prior and the matched ground truth row of each. drawn (R,): the sampled
@@ -148,7 +148,7 @@ class Sampled:
     scale: Tensor
 
     @classmethod
-    def draw(cls, matches: Tensor, truth: Truth, most: int, draws: Sequence[torch.Generator | None]) -> "Sampled":
+    def draw(cls, matches: Tensor, truth: Truth, most: int, draws: Sequence[torch.Generator | None]) -> "SampledPriors":
         """Sample at most `most` of each image with its own generator."""
         image, prior = torch.nonzero(matches >= 0, as_tuple=True)
         counts = torch.bincount(image, minlength=len(matches)).tolist()
@@ -189,13 +189,13 @@ def class_sum(logits: Tensor, matches: Tensor, labels: Tensor, negatives: int) -
     return losses.class_cross_entropy_sum(logits[chosen], wanted[chosen])
 
 
-def box_sum(outputs: Outputs, sampled: Sampled, truth: Truth) -> Tensor:
+def box_sum(outputs: Outputs, sampled: SampledPriors, truth: Truth) -> Tensor:
     """Smooth L1 of the offsets of the foreground priors."""
     wanted = box_ops.encode(truth.boxes[sampled.object], outputs.priors[sampled.prior], BOX_WEIGHTS)
     return losses.smooth_l1_sum(outputs.raw.deltas[sampled.image, sampled.prior], wanted, 1.0)
 
 
-def mask_sum(outputs: Outputs, sampled: Sampled, truth: Truth) -> Tensor:
+def mask_sum(outputs: Outputs, sampled: SampledPriors, truth: Truth) -> Tensor:
     """Binary cross-entropies of the sampled masks inside the ground truth box and one cell around it.
 
     Each is divided by the cells of its box. A ground truth cell outside costs `OUTSIDE`. Only these cells are computed,
@@ -257,7 +257,7 @@ def _cells_of_boxes(boxes: Tensor, shape: Size, span: Size) -> Tensor:
     return sides.clamp(min=1).prod(dim=1)
 
 
-def mask_iou_sum(outputs: Outputs, sampled: Sampled, truth: Truth, scorer: nn.Module, smallest: int) -> Tensor:
+def mask_iou_sum(outputs: Outputs, sampled: SampledPriors, truth: Truth, scorer: nn.Module, smallest: int) -> Tensor:
     """Smooth L1 between the IoU that the scorer predicts for the sampled masks and their IoU with the ground truth.
 
     The output of the ground truth class counts. Gradients reach the masks as well. Ground truth masks of up to
@@ -279,7 +279,7 @@ def mask_iou_sum(outputs: Outputs, sampled: Sampled, truth: Truth, scorer: nn.Mo
     return losses.smooth_l1_sum(ratings, iou[rows], 1.0)
 
 
-def _soft_masks(outputs: Outputs, sampled: Sampled, truth: Truth) -> Iterator[Tensor]:
+def _soft_masks(outputs: Outputs, sampled: SampledPriors, truth: Truth) -> Iterator[Tensor]:
     """The sampled masks of each image, cropped with the ground truth box; first an empty tensor, for empty batches."""
     yield outputs.prototypes[:0, :, :, 0].float()
     for image, prototypes in enumerate(outputs.prototypes):

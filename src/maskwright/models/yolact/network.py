@@ -77,7 +77,6 @@ class Yolact(Model[YolactConfig]):
     # ---- prediction and training ------------------------------------------------------------------------------
 
     def trace(self, inputs: Inputs, limits: Limits) -> YolactTrace:
-        """See `Model.trace`."""
         return self.read(self.features(inputs.images), inputs.padded, limits)
 
     def terms(self, inputs: Inputs, targets: Sequence[Target], generator: Draws = None) -> dict[str, Term]:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from maskwright.models.yolact_edge.parts import Motion
+from maskwright.models.yolact_edge.parts import LevelMotion
 from maskwright.ops.losses import Term
 
 FARTHEST = 1 / 16
@@ -35,7 +35,7 @@ def matching(own: Sequence[Tensor], carried: Sequence[Tensor], outputs: Sequence
     return Term(torch.stack(terms).mean(dim=0).sum(), len(own[0]))
 
 
-def end_point_error(motion: Sequence[Motion], truth: Tensor | None, reach: float) -> Term:
+def end_point_error(motion: Sequence[LevelMotion], truth: Tensor | None, reach: float) -> Term:
     """Distance between the estimated flow and the true one, in the network's units, summed over the levels.
 
     truth (B, 2, H', W'): the true displacement from this frame to the key frame, x before y, as a share of the side;

@@ -20,13 +20,13 @@ from maskwright.models.yolact.network import Yolact
 from maskwright.models.yolact.parts import enlarged
 from maskwright.models.yolact_edge import loss
 from maskwright.models.yolact_edge.config import YolactEdgeConfig
-from maskwright.models.yolact_edge.parts import FlowNet, Motion, Refinement
+from maskwright.models.yolact_edge.parts import FlowNet, LevelMotion, Refinement
 from maskwright.ops.losses import Term
 from maskwright.types import Inputs, Limits, RawDetections, Target
 
 
 @dataclass(frozen=True, eq=False)
-class Pyramid:
+class PyramidLevels:
     """What a frame's pyramid is made of: lateral (B, C, h, w), the finest level's own part; levels: the top-down sums
     of the coarser L - 1 levels."""
 
@@ -36,18 +36,18 @@ class Pyramid:
 
 @dataclass(frozen=True, eq=False)
 class KeyFrame:
-    """What is kept of a key frame: its levels, see `Pyramid`, and seen, what the motion network compares."""
+    """What is kept of a key frame: its levels, see `PyramidLevels`, and seen, what the motion network compares."""
 
     levels: tuple[Tensor, ...]
     seen: Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Carried:
+class CarriedLevels:
     """The pyramid of a frame that is not a key frame. motion: of each level that was asked for; moved: the key frame's
     levels moved along it; merged: what enters the pyramid's 3x3 convolutions, finest first; features: its maps."""
 
-    motion: list[Motion]
+    motion: list[LevelMotion]
     moved: list[Tensor]
     merged: list[Tensor]
     features: list[Tensor]
@@ -68,11 +68,9 @@ class YolactEdge(Yolact, VideoModel[YolactConfig, KeyFrame]):
 
     @property
     def interval(self) -> int:
-        """See `VideoModel.interval`."""
         return self.config.interval
 
     def start(self, inputs: Inputs, limits: Limits | None = None) -> tuple[RawDetections, KeyFrame]:
-        """See `VideoModel.start`."""
         own = self.own(inputs.images)
         trace = self.read(self.maps(own), inputs.padded, limits or self.config.limits_for())
         return trace.raw, self.keep(own)
@@ -107,17 +105,17 @@ class YolactEdge(Yolact, VideoModel[YolactConfig, KeyFrame]):
 
     # ---- the stages -------------------------------------------------------------------------------------------
 
-    def own(self, images: Tensor) -> Pyramid:
+    def own(self, images: Tensor) -> PyramidLevels:
         """What the whole backbone gives of (B, 3, H, W)."""
         finest, *coarser = self.backbone(images)
-        return Pyramid(self.fpn.lateral[0](finest), tuple(self.fpn.merge(coarser, first=1)))
+        return PyramidLevels(self.fpn.lateral[0](finest), tuple(self.fpn.merge(coarser, first=1)))
 
-    def maps(self, pyramid: Pyramid) -> list[Tensor]:
+    def maps(self, pyramid: PyramidLevels) -> list[Tensor]:
         """The pyramid's maps, finest first."""
         finest = pyramid.lateral + enlarged(pyramid.levels[0], pyramid.lateral)
         return self.fpn.refine([finest, *pyramid.levels])
 
-    def keep(self, pyramid: Pyramid) -> KeyFrame:
+    def keep(self, pyramid: PyramidLevels) -> KeyFrame:
         """What later frames need of a key frame."""
         return KeyFrame(pyramid.levels, self.flow.look(pyramid.lateral))
 
@@ -126,7 +124,7 @@ class YolactEdge(Yolact, VideoModel[YolactConfig, KeyFrame]):
         lateral: Tensor = self.fpn.lateral[0](self.backbone(images, levels=1)[0])
         return lateral
 
-    def carry(self, lateral: Tensor, key: KeyFrame, first: int = 1) -> Carried:
+    def carry(self, lateral: Tensor, key: KeyFrame, first: int = 1) -> CarriedLevels:
         """The pyramid of a frame from its lateral map and what is kept of the key frame.
 
         first: number of the finest level of which the motion is returned; level 0 is not carried.
@@ -137,4 +135,4 @@ class YolactEdge(Yolact, VideoModel[YolactConfig, KeyFrame]):
         for refine, level in zip(self.refine, moved, strict=True):
             finer = enlarged(finer, level)  # from level to level, as published
             merged.append(refine(level, finer))
-        return Carried(motion, moved, merged, self.fpn.refine(merged))
+        return CarriedLevels(motion, moved, merged, self.fpn.refine(merged))

@@ -17,7 +17,7 @@ SLOPE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Motion:
+class LevelMotion:
     """How one level follows from the key frame's: flow (B, 2, h, w) in cells, x before y; scale, bias (B, C, h, w),
     None for the finest level, which is not carried."""
 
@@ -32,7 +32,7 @@ class Motion:
         return warp(level, self.flow) * self.scale + self.bias
 
 
-class Predictor(nn.Module):
+class FlowPredictor(nn.Module):
     """Features to a flow in the network's units, and what the carried features are multiplied with and moved by.
 
     channels: C of what is carried; 0: nothing is, only the flow is predicted.
@@ -65,7 +65,7 @@ class FlowNet(nn.Module):
             for i, (a, b) in enumerate(zip(before, widths, strict=False))
         )
         rows = [2 * width + 2 for width in widths[:-1]] + [widths[-1]]
-        self.predictors = nn.ModuleList(Predictor(row, channels if i else 0) for i, row in enumerate(rows))
+        self.predictors = nn.ModuleList(FlowPredictor(row, channels if i else 0) for i, row in enumerate(rows))
         pairs = zip(rows[1:], widths, strict=False)
         self.enlarge = nn.ModuleList(nn.Conv2d(above, width, 3, padding=1, bias=False) for above, width in pairs)
         self.enlarge_flow = nn.ModuleList(nn.Conv2d(2, 2, 3, padding=1, bias=False) for _ in widths[1:])
@@ -75,7 +75,7 @@ class FlowNet(nn.Module):
         y: Tensor = self.pre(lateral)
         return y
 
-    def forward(self, current: Tensor, key: Tensor, first: int = 0) -> list[Motion]:
+    def forward(self, current: Tensor, key: Tensor, first: int = 0) -> list[LevelMotion]:
         """The motion of the levels from number `first` on, finest first, from what `look` gave of both frames."""
         maps, x = [], torch.cat([current, key], dim=1)
         for stage in self.encoder:
@@ -88,7 +88,7 @@ class FlowNet(nn.Module):
                 [maps[level], self.enlarge[level](enlarged(x, maps[level])), self.enlarge_flow[level](flow)], dim=1
             )
             motions.insert(0, self._motion(x, level))
-        return [Motion(self._cells(flow), scale, bias) for flow, scale, bias in motions]
+        return [LevelMotion(self._cells(flow), scale, bias) for flow, scale, bias in motions]
 
     def _motion(self, x: Tensor, level: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
         motion: tuple[Tensor, Tensor | None, Tensor | None] = self.predictors[level](x)

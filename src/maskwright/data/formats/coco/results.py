@@ -55,7 +55,7 @@ def results_of(source: Path, rows: Any, dataset: Dataset) -> dict[int, tuple[Res
         raise DataError(f"{source}: expected a JSON list of results, got {type(rows).__name__}.{hint}")
     images: dict[object, ImageRecord] = {**_by_name(dataset), **{r.id: r for r in dataset.images}}
     images |= {r.extra[NAME]: r for r in dataset.images if isinstance(r.extra.get(NAME), str)}
-    labels = Labels(dataset)
+    labels = ResultLabels(dataset)
     by_image: dict[int, list[ResultRow]] = {r.id: [] for r in dataset.images}
     first: dict[object, int] = {}
     for position, row in enumerate(rows):
@@ -85,7 +85,7 @@ def _by_name(dataset: Dataset) -> dict[object, ImageRecord]:
 # ---- the rows of a result list --------------------------------------------------------------------------------------
 
 
-class Labels:
+class ResultLabels:
     """The labels 0..Q-1 of the categories of results: by the id, or by the name."""
 
     def __init__(self, dataset: Dataset) -> None:
@@ -125,7 +125,7 @@ def read_outline(at: Record, value: Any, image: ImageRecord) -> RLE | None:
 
 
 def _read_result(
-    at: Record, row: Any, images: Mapping[object, ImageRecord], labels: Labels, dataset: Dataset
+    at: Record, row: Any, images: Mapping[object, ImageRecord], labels: ResultLabels, dataset: Dataset
 ) -> tuple[int, ResultRow]:
     row = at.table(row)
     name = row.get("image_id")

@@ -20,7 +20,7 @@ from maskwright.types import IntArray, Masks
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TrackSpan:
     """A line of the table. begin, end: its first and last frame. parent: a label, 0 for none."""
 
     begin: int
@@ -42,7 +42,7 @@ def numbered(folder: Path, stem: str) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def read_table(path: Path, faults: Faults = None) -> dict[int, Span]:
+def read_table(path: Path, faults: Faults = None) -> dict[int, TrackSpan]:
     """The tracks by label. Raises DataError, naming the line, for what is no table of tracks.
 
     faults: gets those of lines, which are then left out, and of parents.
@@ -51,7 +51,7 @@ def read_table(path: Path, faults: Faults = None) -> dict[int, Span]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: the table of tracks cannot be read ({error}).") from error
-    spans: dict[int, Span] = {}
+    spans: dict[int, TrackSpan] = {}
     for number, line in enumerate(lines, 1):
         words, at = line.split(), Record(path, f"line {number}")
         with noted(faults):
@@ -70,14 +70,14 @@ def read_table(path: Path, faults: Faults = None) -> dict[int, Span]:
     return spans
 
 
-def _add_line(at: Record, spans: dict[int, Span], label: int, begin: int, end: int, parent: int) -> None:
+def _add_line(at: Record, spans: dict[int, TrackSpan], label: int, begin: int, end: int, parent: int) -> None:
     if label < 1:
         raise at.fault("0 is background.")
     if label in spans:
         raise at.fault(f"label {label} occurs twice.")
     if end < begin:
         raise at.fault("it ends before it begins.")
-    spans[label] = Span(begin, end, parent)
+    spans[label] = TrackSpan(begin, end, parent)
 
 
 def values_of(path: Path) -> NDArray[np.int64]:
@@ -95,7 +95,7 @@ def values_of(path: Path) -> NDArray[np.int64]:
 
 
 def frames_of(
-    files: Mapping[int, Path], spans: Mapping[int, Span], table: Path, faults: Faults = None
+    files: Mapping[int, Path], spans: Mapping[int, TrackSpan], table: Path, faults: Faults = None
 ) -> Iterator[tuple[int, IntArray, Masks]]:
     """Each frame's number, labels and masks.
 

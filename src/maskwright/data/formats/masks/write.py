@@ -17,6 +17,7 @@ from maskwright.data.formats.shared.image_files import copy_images, inner_names,
 from maskwright.data.formats.shared.losses import GONE, Lost, add_covered, check_names, lost_fields, sentences
 from maskwright.data.formats.shared.saving import write_text
 from maskwright.errors import ConfigError, DataError
+from maskwright.ops.masks import painted
 from maskwright.types import Masks
 
 _MOST = int(np.iinfo(np.uint16).max)
@@ -90,10 +91,8 @@ def _label_image(masks: Masks, source: Path, name: str, lost: Lost) -> NDArray[n
     """(H, W), object k as k + 1, smaller ones over larger ones."""
     if len(masks) > _MOST:
         raise DataError(f"{source}: {name}: a label image holds at most {_MOST} objects, this one has {len(masks)}.")
-    out, areas = np.zeros(masks.size, np.uint16), masks.areas()
-    windows = masks.windows
-    for k in np.argsort(-areas, kind="stable"):
-        out[windows[k]][masks.bitmaps[k]] = k + 1
+    areas = masks.areas()
+    out = painted(masks, np.argsort(-areas, kind="stable").tolist(), range(1, len(masks) + 1), np.uint16)
     seen = np.bincount(out.ravel(), minlength=len(masks) + 1)[1:]
     add_covered(lost, name, seen, areas)
     return out

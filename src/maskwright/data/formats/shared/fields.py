@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from maskwright.atomic import replacing
 from maskwright.data.dataset import RLE, Polygons
 from maskwright.errors import DataError
+from maskwright.errors import short as short
 from maskwright.types import Clip, Frame, Size
 
 Box = tuple[float, float, float, float]
@@ -236,12 +237,6 @@ def frame_fields(frame: Frame | None) -> Row:
         return {}
     name = {"video": frame.clip.name} if frame.clip.name else {}
     return {"video_id": frame.clip.id, **name, "frame_index": frame.index}
-
-
-def short(value: Any) -> str:
-    """A value for a message: its repr, cut at 80 characters."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def read_bytes(source: Path) -> bytes:

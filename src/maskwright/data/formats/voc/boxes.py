@@ -16,7 +16,7 @@ from maskwright.data.formats.shared.fields import Box, Faults, Record, noted, sh
 from maskwright.data.formats.shared.image_files import size_of
 from maskwright.data.formats.shared.outlines import FileObject, collect
 from maskwright.data.formats.shared.xml_tree import line, read_xml, text_of
-from maskwright.data.formats.voc.files import CHALLENGE, Names, list_of, several, splits_of, stems
+from maskwright.data.formats.voc.files import CHALLENGE, VocClasses, list_of, several, splits_of, stems
 from maskwright.errors import DataError, suggest
 from maskwright.media import SUFFIXES
 from maskwright.types import Classes, Size
@@ -53,7 +53,7 @@ def are_in(base: Path, name: str) -> bool:
     return path.is_file() and read_xml(path).find("object") is not None
 
 
-def load(place: Path, base: Path, root: Path, known: Names, faults: Faults = None) -> Dataset:
+def load(place: Path, base: Path, root: Path, known: VocClasses, faults: Faults = None) -> Dataset:
     """The data set of boxes: the images with an XML file and those that are listed, or those of the list `place`.
 
     faults: gets those of files and objects, which are then left out.
@@ -166,7 +166,7 @@ def difficult(rows: Mapping[int, Sequence[Annotation]]) -> list[str]:
     return [f"{counted(count, 'object')} marked as difficult, {left_out}."] if count else []
 
 
-def _notes(known: Names, classes: Sequence[str], counts: Counter[str]) -> list[str]:
+def _notes(known: VocClasses, classes: Sequence[str], counts: Counter[str]) -> list[str]:
     notes = ["The objects are the boxes of Annotations: there are no masks."]
     if known.source is None:
         which = "the 20 of the VOC challenge" if classes == CHALLENGE else "those of the objects, sorted by name"

@@ -18,7 +18,7 @@ _FLAG = re.compile(r"\s+(-1|0|1)$")  # whether an image has the class, in the li
 
 
 @dataclass(frozen=True)
-class Names:
+class VocClasses:
     """The classes, and how their pixels look. colours: packed RGB to class index, or None for VOC's own."""
 
     names: tuple[str, ...]

@@ -31,7 +31,7 @@ from maskwright.data.formats.shared.fields import Faults, Record, noted, read_na
 from maskwright.data.formats.shared.image_files import require_folder, size_of
 from maskwright.data.formats.shared.outlines import FileObject, annotations, collect, label_masks, rle_of
 from maskwright.data.formats.voc import boxes
-from maskwright.data.formats.voc.files import CHALLENGE, Names, image_folder, list_of, several, splits_of, stems
+from maskwright.data.formats.voc.files import CHALLENGE, VocClasses, image_folder, list_of, several, splits_of, stems
 from maskwright.errors import DataError
 from maskwright.media import MAX_PIXELS, SUFFIXES
 from maskwright.ops import boxes as box_ops
@@ -149,21 +149,21 @@ def _mask(folder: Path, name: str) -> Path:
     return next((path for path in paths if path.is_file()), paths[0])
 
 
-def _class_names(base: Path) -> Names:
+def _class_names(base: Path) -> VocClasses:
     path = base / "class_names.txt"
     if path.is_file():
         names = [n for n in dict.fromkeys(read_names(path)) if n != "__ignore__"]
-        return Names(tuple(names[1:] if names and names[0] in _BACKGROUND else names), path)
+        return VocClasses(tuple(names[1:] if names and names[0] in _BACKGROUND else names), path)
     path = base / "labelmap.txt"
-    return _labelmap(path) if path.is_file() else Names(tuple(CHALLENGE), None)
+    return _labelmap(path) if path.is_file() else VocClasses(tuple(CHALLENGE), None)
 
 
-def _labelmap(path: Path) -> Names:
+def _labelmap(path: Path) -> VocClasses:
     """The classes and their colours; where no line has a colour they are VOC's own, in the order of the lines."""
     rows = [row.partition(":") for row in read_names(path) if not row.startswith("#")]
     shades = [(name, rest.partition(":")[0]) for name, _, rest in rows]
     if shades and shades[0][0] in _BACKGROUND and not any(shade.strip() for _, shade in shades):
-        return Names(tuple(name for name, _ in shades[1:]), path)
+        return VocClasses(tuple(name for name, _ in shades[1:]), path)
     found: dict[int, str] = {}
     for name, shade in shades:
         values = shade.split(",")
@@ -177,7 +177,7 @@ def _labelmap(path: Path) -> Names:
             found[packed] = name
     kept = [name for name in found.values() if name not in _BACKGROUND]
     index = {name: k + 1 for k, name in enumerate(kept)}
-    return Names(tuple(kept), path, {colour: index.get(name, 0) for colour, name in found.items()})
+    return VocClasses(tuple(kept), path, {colour: index.get(name, 0) for colour, name in found.items()})
 
 
 # ---- masks ----------------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ class _Reader:
     """Reads the masks and boxes of one image after the other, and counts what is unusual."""
 
     base: Path
-    known: Names
+    known: VocClasses
     faults: Faults
     used: set[int] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)

@@ -22,6 +22,7 @@ from maskwright.data.formats.shared.xml_tree import node
 from maskwright.data.formats.voc.boxes import DATABASE, REMARKS
 from maskwright.data.formats.voc.read import MASKS, VOID, VOID_NAMES, colours
 from maskwright.errors import DataError
+from maskwright.ops.masks import painted
 from maskwright.types import Size
 
 _MOST = VOID - 1  # objects of an image, and classes
@@ -96,12 +97,10 @@ def _draw(dataset: Dataset, i: int, lost: Lost) -> tuple[NDArray[np.uint8], NDAr
     record, rows = dataset.images[i], [a for a in dataset.of(i) if a.segmentation is not None]
     masks = dataset.draw(i, rows)
     areas = masks.areas()
-    objects, classes = np.zeros(record.size, np.uint8), np.zeros(record.size, np.uint8)
     index = {k: n + 1 for n, k in enumerate(k for k in range(len(rows)) if not rows[k].crowd)}
-    windows = masks.windows
-    for k in painting_order(rows, areas.tolist()):
-        objects[windows[k]][masks.bitmaps[k]] = index.get(k, VOID)
-        classes[windows[k]][masks.bitmaps[k]] = VOID if rows[k].crowd else rows[k].label + 1
+    order = list(painting_order(rows, areas.tolist()))
+    objects = painted(masks, order, [index.get(k, VOID) for k in range(len(rows))], np.uint8)
+    classes = painted(masks, order, [VOID if row.crowd else row.label + 1 for row in rows], np.uint8)
     seen = np.bincount(objects.reshape(-1), minlength=256)
     add_covered(lost, record.file_name, seen[list(index.values())], areas[list(index)])
     return objects, classes

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from maskwright.data.dataset import RLE, Dataset
-from maskwright.data.formats.coco.results import Labels, read_outline, read_score
+from maskwright.data.formats.coco.results import ResultLabels, read_outline, read_score
 from maskwright.data.formats.shared.fields import Record
 from maskwright.data.formats.shared.video_results import VideoResults
 from maskwright.errors import DataError
@@ -38,7 +38,7 @@ def read_results(source: Path, rows: Sequence[Any], dataset: Dataset) -> VideoRe
     have, a missing or impossible field, and outlines for another number of frames.
     """
     clips = {clip.id: clip for clip in dataset.clips}
-    labels = Labels(dataset)
+    labels = ResultLabels(dataset)
     tracks: dict[int, list[_Track]] = {number: [] for number in clips}
     for position, row in enumerate(rows):
         at = Record(source, f"result {position}")
