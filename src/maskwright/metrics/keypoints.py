@@ -202,10 +202,7 @@ class KeypointMetric:
         run.accumulate()
         curves: Any = run.eval
         precision, recall = (np.asarray(curves[k], np.float64) for k in ("precision", "recall"))
-        precision, recall = (
-            precision[:, :, 0, :, 0],
-            recall[:, 0, :, 0],
-        )  # areas: all, medium, large
+        precision, recall = precision[:, :, 0, :, 0], recall[:, 0, :, 0]  # areas: all, medium, large
         objects = sum(a.has_landmarks and not a.crowd for a in own)
         return OksScores(self.dataset.classes[label], objects, len(self._rows[label]), limit, precision, recall)
 

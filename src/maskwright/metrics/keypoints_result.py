@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.metrics.metric import Section, measured, shown
+from maskwright.metrics.metric import PageSection, mean, measured, shown, table_lines
 from maskwright.report import charts
 from maskwright.report.charts import Bars
 
@@ -102,25 +102,23 @@ class KeypointResult:
 
     def table(self) -> str:
         """COCO's numbers for each class, then PCK and errors for each landmark."""
-        width = max([5, *(len(row.name) for row in self.classes)])
+        rows: list[tuple[object, ...]] = [(r.name, r.objects, r.found, *map(shown, r.stats)) for r in self.classes]
+        several = len(rows) > 1
+        if several:
+            rows.append(("mean", "", "", *(shown(self[name]) for name in STATS)))
         lines = ["keypoints: AP and AR by object keypoint similarity (OKS)"]
-        lines.append(f" {'class':<{width}}  objects    found" + "".join(f"  {name:>5}" for name in STATS))
-        for row in self.classes:
-            numbers = "".join(f"  {shown(v):>5}" for v in row.stats)
-            lines.append(f" {row.name:<{width}}  {row.objects:7d}  {row.found:7d}{numbers}")
-        if len(self.classes) > 1:
-            lines.append(f" {'mean':<{width}}  {'':7}  {'':7}" + "".join(f"  {shown(self[name]):>5}" for name in STATS))
-        names = [f"{row.of_class}: {row.name}" if len(self.classes) > 1 else row.name for row in self.landmarks]
-        width = max([8, *map(len, names)])
+        lines += table_lines(("class", "objects", "  found", *(f"{name:>5}" for name in STATS)), rows)
         lines += ["", f" PCK within a share of the box's longer side, and error, at score {self.score:.2f} and more"]
-        heads = "".join(f"  PCK@{share:<4g}" for share in SHARES)
-        lines.append(f" {'landmark':<{width}}  annotated    found{heads}  mean px")
-        for name, mark in zip(names, self.landmarks, strict=True):
-            numbers = "".join(f"  {shown(v):>8}" for v in mark.pck) + f"  {_pixels(mark.mean_error):>7}"
-            lines.append(f" {name:<{width}}  {mark.annotated:9d}  {mark.found:7d}{numbers}")
+        marks: list[tuple[object, ...]] = [
+            (f"{m.of_class}: {m.name}" if several else m.name, m.annotated, m.found, *map(shown, m.pck),
+             _pixels(m.mean_error))
+            for m in self.landmarks
+        ]  # fmt: skip
         annotated, found = (sum(getattr(r, n) for r in self.landmarks) for n in ("annotated", "found"))
-        numbers = "".join(f"  {shown(self.pck(share)):>8}" for share in SHARES)
-        lines.append(f" {'all':<{width}}  {annotated:9d}  {found:7d}{numbers}  {_pixels(self.mean_error):>7}")
+        every = (shown(self.pck(share)) for share in SHARES)
+        marks.append(("all", annotated, found, *every, _pixels(self.mean_error)))
+        heads = (f"PCK@{share:<4g}" for share in SHARES)
+        lines += table_lines(("landmark", "annotated", "  found", *heads, "mean px"), marks)
         return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,7 +136,7 @@ class KeypointResult:
         own = {**numbers, "score": self.score, "per_class": by_class, "per_landmark": by_landmark}
         return {"keypoints": {**own, "notes": list(self.notes)}}
 
-    def section(self) -> Section:
+    def section(self) -> PageSection:
         """PCK of each landmark of each class."""
         tiles = [(f"OKS {name}", shown(self[name], "–")) for name in ("AP", "AP50", "AP75")]
         tiles += [("PCK@0.1", shown(self.pck(0.1), "–")), ("mean error", f"{_pixels(self.mean_error)} px")]
@@ -148,13 +146,7 @@ class KeypointResult:
             bars = [Bars(f"PCK@{s:g}", [measured(m.pck[k]) for m in own]) for k, s in enumerate(SHARES)]
             title = f"Landmarks of {row.name} within a share of the box's longer side"
             out.append(charts.bar_chart(title, [m.name for m in own], bars, y_label="PCK"))
-        return Section(tiles, out)
-
-
-def mean(values: Array) -> float:
-    """The mean of what was measured, -1 where nothing was."""
-    values = values[values > -1]
-    return float(values.mean()) if len(values) else -1.0
+        return PageSection(tiles, out)
 
 
 def _pixels(value: float) -> str:

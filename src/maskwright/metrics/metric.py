@@ -154,7 +154,7 @@ def shown(value: float, none: str = "-") -> str:
 def table_lines(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """A table as text: the first column as wide as it has to be, the others under their headers, on the right."""
     rows = list(rows)
-    width = max(5, *(len(str(row[0])) for row in rows), 0)
+    width = max([len(header[0]), *(len(str(row[0])) for row in rows)])
     lines = [f" {header[0]:<{width}}  " + "  ".join(header[1:])]
     for first, *rest in rows:
         cells = (f"{value!s:>{len(name)}}" for name, value in zip(header[1:], rest, strict=False))
