@@ -58,13 +58,13 @@ class TestFinding:
 
     def test_images_of_other_kinds_are_named(self, tmp_path):
         Image.fromarray(RGB).save(tmp_path / "a.png")
-        for name in ("b.svs", "c.DCM", "d.exr"):
+        for name in ("b.ndpi", "c.DCM", "d.exr"):
             (tmp_path / name).write_bytes(b"x")
         notes = []
         find_images(tmp_path, notes)
         assert notes == [
-            f"Left out of {tmp_path}: 3 images of kinds that are not read: b.svs, c.DCM, d.exr. Export them as JPEG or "
-            "PNG."
+            f"Left out of {tmp_path}: 3 images of kinds that are not read: b.ndpi, c.DCM, d.exr. Export them as JPEG "
+            "or PNG."
         ]
 
     def test_nothing_found(self, folder):

@@ -31,7 +31,7 @@ from maskwright.predictor.options import FindOptions, given, intensity_of
 from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.timing import StageTimer
 from maskwright.predictor.track_options import TrackOptions
-from maskwright.results.prediction import LARGER, MISSING, Prediction
+from maskwright.results.prediction import MISSING, Prediction, remedy
 from maskwright.types import Classes, ImageArray, Instances
 from maskwright.wording import counted
 
@@ -193,6 +193,7 @@ def evaluate(
     timer, start = StageTimer(), time.perf_counter()
     failed: list[tuple[str, str]] = []
     foreign = limited = 0
+    limits, tiled = set[str](), dict[str, int]()
 
     def read(i: int) -> ImageArray | None:
         try:
@@ -217,7 +218,10 @@ def evaluate(
         if watch is not None:
             watch(one.position, one.image, known)
         foreign += len(one.found) - len(known)
-        limited += any(score >= usual for score in one.found.limits.values())
+        reached = {name for name, score in one.found.limits.items() if score >= usual}
+        limited, limits = limited + bool(reached), limits | reached
+        if isinstance(one.found, Prediction) and one.found.tiles:
+            tiled[one.found.tiles] = tiled.get(one.found.tiles, 0) + 1
     if len(failed) == len(dataset):
         raise DataError(f"{dataset.source}: none of its {len(dataset)} images could be read. First: {failed[0][1]}")
     with timer.stage("metric"):
@@ -226,7 +230,8 @@ def evaluate(
     if metrics is None and not video and not why_not(dataset):
         notes += ("The tracks of these videos were not measured: that needs masks, annotated and found.",)
     count = len(dataset) - len(failed)
-    notes += unmeasured + _limit_notes(predictor, most, limited)
+    notes += unmeasured + _limit_notes(predictor, most, limited, limits)
+    notes += tuple(f"{text} ({counted(number, 'image')})" for text, number in tiled.items())
     said = (*dataset.notes, *told.notes(dataset.intensity), *notes)
     return Evaluation(results, dict(timer.totals), wall, count, tuple(failed), said)
 
@@ -342,8 +347,8 @@ def _most(predictor: Predicts, dataset: Dataset, options: FindOptions, max_detec
     return wanted if wanted > own else None
 
 
-def _limit_notes(predictor: Predicts, most: int | None, limited: int) -> tuple[str, ...]:
-    """most: as `_most` gives it. limited: images in which a limit left out what predictions show."""
+def _limit_notes(predictor: Predicts, most: int | None, limited: int, limits: set[str]) -> tuple[str, ...]:
+    """most: as `_most` gives it. limited: images in which a limit left out what predictions show; limits: which."""
     notes = []
     if most:
         notes.append(
@@ -351,7 +356,7 @@ def _limit_notes(predictor: Predicts, most: int | None, limited: int) -> tuple[s
             f"{predictor.max_instances} that the model reports."
         )
     if limited:
-        notes.append(f"{MISSING} in {counted(limited, 'image')}. {LARGER}")
+        notes.append(f"{MISSING} in {counted(limited, 'image')}. {remedy(limits)}")
     return tuple(notes)
 
 

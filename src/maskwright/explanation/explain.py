@@ -13,8 +13,8 @@ from maskwright.errors import ConfigError, DataError
 from maskwright.models.family import FAMILIES, family_of
 from maskwright.predictor.detector import NetworkDetector
 from maskwright.predictor.finish import finished, kept_rows
-from maskwright.predictor.options import FindOptions, given, intensity_of
-from maskwright.predictor.predictor import FindPlan, ImageSource, Predictor
+from maskwright.predictor.options import FindOptions, FindPlan, given, intensity_of
+from maskwright.predictor.predictor import ImageSource, Predictor
 from maskwright.results.explanation import Explanation, Seen
 
 
@@ -43,6 +43,8 @@ def explain(
         raise ConfigError(f"'{predictor.name}' cannot be explained; networks of these families can: {known}.")
     assert isinstance(detector, NetworkDetector)
     options = given(FindOptions, options, changes, "explain")
+    if options.tiles not in (None, "auto", "off"):
+        raise ConfigError("One pass over an image is explained; tiles are several.", options=("tiles",))
     plan, intensity = predictor.plan(options), intensity_of(predictor, options)
     pixels = media.as_image(image, intensity=intensity, page=page, told=told)
     name = os.path.basename(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else ""

@@ -1,7 +1,7 @@
 """Images in and out. Import all of it from here.
 
 `images` reads and writes them, `sources` finds them, `stored` opens files and pages, `tiff` and `deep` decode what
-Pillow cannot, `intensity` brings deep values to 8 bits.
+Pillow cannot, `intensity` brings deep values to 8 bits, `windows` and `blocks` read parts of large images.
 """
 
 from maskwright.media.images import SAVED_AS as SAVED_AS
@@ -27,3 +27,5 @@ from maskwright.media.stored import MAX_PIXELS as MAX_PIXELS
 from maskwright.media.stored import ImageFile as ImageFile
 from maskwright.media.stored import Stored as Stored
 from maskwright.media.stored import opened as opened
+from maskwright.media.windows import Windows as Windows
+from maskwright.media.windows import windows_of as windows_of

@@ -46,6 +46,7 @@ class Readings:
     deep: images with more than 8 bits, by their kind of numbers. cut: those of which 8 bits alone can be read.
     flat: those that use little of the range that they are scaled by, with their values. holes: those with NaN or
     infinite values. stacks: files of which one page alone was read. left: what else files hold that was not read.
+    reduced: those whose percentiles are of a reduced copy, as they were read in windows.
     annotated: whether they come with annotations, so that `turned` counts those of which the size does not say whether
     they were annotated before their EXIF turn.
     """
@@ -59,6 +60,7 @@ class Readings:
     stacks: Names = field(default_factory=Names)
     left: Names = field(default_factory=Names)
     turned: Names = field(default_factory=Names)
+    reduced: Names = field(default_factory=Names)
 
     def look(self, file: ImageFile) -> None:
         """Note what a file holds beside its first page."""
@@ -94,6 +96,9 @@ class Readings:
                 f"{images} with more than 8 bits, of which 8 were read, whatever the intensity, as the format is not "
                 f"decoded deeper here: {_named(self.cut)}. TIFF and PNG of 16 bits are read in full."
             )
+        if self.reduced:
+            images = counted(self.reduced.total, "image")
+            out.append(f"The percentiles of {images} read in windows are of a reduced copy: {_named(self.reduced)}.")
         if self.holes:
             images = counted(self.holes.total, "image")
             out.append(f"{images} with NaN or infinite values, taken as black: {_named(self.holes)}.")
@@ -168,6 +173,16 @@ def deep_values(stored: Stored) -> tuple[NDArray[Any], int] | None:
     if stored.values is None or stored.values.dtype == np.uint8:
         return None
     return _finite(stored.parts()[0]), stored.top or (65535 if stored.values.dtype == np.uint16 else 0)
+
+
+def of_sample(stored: Stored, intensity: Intensity) -> Intensity:
+    """Where percentiles are asked for, the values that they are in a sample of an image; for all of its parts."""
+    finite = _finite(stored.parts()[0])
+    if intensity.rule != "percentiles" or not finite.size:
+        return intensity
+    least = float(finite.min())
+    low, high = _ends(finite, stored, intensity, (least, float(finite.max())), "")
+    return Intensity("values", low, high if low < high else low + 1)
 
 
 def _finite(values: NDArray[Any]) -> NDArray[Any]:

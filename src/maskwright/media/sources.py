@@ -26,7 +26,22 @@ HEIC_INSTALL = "pip install 'maskwright[heic]'"
 _HEIC_READ = find_spec("pillow_heif") is not None
 
 SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".tif", ".tiff", ".webp", ".bmp", ".dib", ".gif"),
+    *(
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".apng",
+        ".tif",
+        ".tiff",
+        ".svs",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".gif",
+    ),
     *(".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".avif"),
     *(HEIC if _HEIC_READ else ()),
 )
@@ -36,7 +51,7 @@ UNREAD = (
     *(() if _HEIC_READ else HEIC),
     *(".jxl", ".jls", ".jxr", ".exr", ".hdr", ".tga", ".qoi", ".ico", ".psd", ".xcf", ".svg", ".eps"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
-    *(".czi", ".nd2", ".lif", ".lsm", ".stk", ".oib", ".oif", ".vsi", ".ims", ".svs", ".ndpi", ".mrc", ".dcm", ".npy"),
+    *(".czi", ".nd2", ".lif", ".lsm", ".stk", ".oib", ".oif", ".vsi", ".ims", ".ndpi", ".mrc", ".dcm", ".npy"),
 )
 """Suffixes of images that are not read, which are named where a folder has some."""
 

@@ -94,10 +94,10 @@ class ImageFile:
         self.kind, factory = _format(stream, name)
         self._directories: list[tiff.Page] = []
         self._pillow: PillowFile.ImageFile | None = None
-        with self._damage("header"):
+        with self.damage("header"):
             if self.kind == "TIFF":
                 self._chain = tiff.pages(stream)
-                self._directory(1)
+                self.directory(1)
             if self.kind != "TIFF" or not self._directories[0].ours:
                 stream.seek(0)
                 self._pillow = factory(stream, "")
@@ -114,7 +114,7 @@ class ImageFile:
     @cached_property
     def _whole(self) -> list[tiff.Page]:
         """All directories of a TIFF that are images of their own; the others are smaller copies of them, and masks."""
-        with self._damage("pixels"):
+        with self.damage("pixels"):
             self._directories.extend(self._chain)
             own = [page for page in self._directories if not page.is_copy]
         return own or self._directories
@@ -126,7 +126,7 @@ class ImageFile:
             return len(self._whole)
         if self.kind == "MPO":
             return 1
-        with self._damage("pixels"):
+        with self.damage("pixels"):
             return int(getattr(self._pillow, "n_frames", 1))
 
     @property
@@ -144,14 +144,14 @@ class ImageFile:
     def _pair(self) -> bool:
         """Whether a photo has another image of its size with it, which is no preview or map of it."""
         assert self._pillow is not None
-        with self._damage("pixels"):
+        with self.damage("pixels"):
             size = self._pillow.size
             self._pillow.seek(1)
             other = self._pillow.size
             self._pillow.seek(0)
         return size == other
 
-    def _directory(self, page: int) -> tiff.Page:
+    def directory(self, page: int) -> tiff.Page:
         """The directory of a page; the first one without reading the others."""
         if page == 1 and "_whole" not in self.__dict__:
             if not self._directories:
@@ -163,7 +163,7 @@ class ImageFile:
         return self._whole[page - 1]
 
     @contextmanager
-    def _damage(self, what: str) -> Iterator[None]:
+    def damage(self, what: str) -> Iterator[None]:
         """Turns whatever a reader raises into an ImageError that names the file."""
         try:
             yield
@@ -192,9 +192,9 @@ class ImageFile:
     def stored_size(self, page: int = 1) -> Size:
         """(H, W) before the orientation is applied, from the header."""
         self.check_page(page)
-        with self._damage("header"):
+        with self.damage("header"):
             if self.kind == "TIFF":
-                size = self._directory(page).size
+                size = self.directory(page).size
             else:
                 assert self._pillow is not None
                 size = self._pillow.size[::-1]
@@ -205,8 +205,8 @@ class ImageFile:
     def turn(self, page: int = 1) -> int:
         """The EXIF orientation, 1 (upright) to 8; 1 if there is none or it cannot be read, as in viewers."""
         if self.kind == "TIFF":
-            with self._damage("header"):
-                return self._directory(page).turn
+            with self.damage("header"):
+                return self.directory(page).turn
         return self._exif_turn
 
     @cached_property
@@ -245,8 +245,8 @@ class ImageFile:
                 f"{self.name}: the image has {height}x{width} = {height * width} pixels, the limit is {max_pixels}. "
                 "If you trust the file, give a higher max_pixels, or None for no limit."
             )
-        with self._damage("pixels"):
-            directory = self._directory(page) if self.kind == "TIFF" else None
+        with self.damage("pixels"):
+            directory = self.directory(page) if self.kind == "TIFF" else None
             if directory is not None and directory.ours:
                 return self._tiff(directory, self.turn(page) if upright else 1, max_pixels)
             stored = self._by_pillow(page, upright)
@@ -270,8 +270,8 @@ class ImageFile:
                 f"{self.name}: the image takes {size} bytes, the limit is {8 * max_pixels}, 8 for each of max_pixels. "
                 "If you trust the file, give a higher max_pixels, or None for no limit."
             )
-        with self._damage("pixels"):
-            values = _turned(tiff.read(page), turn)
+        with self.damage("pixels"):
+            values = turned(tiff.read(page), turn)
         if channels == 4 and not alpha:
             values = values[:, :, :3]
         if page.premultiplied and values.dtype != np.uint8:
@@ -279,11 +279,11 @@ class ImageFile:
         return Stored(values=values, alpha=alpha, inverted=page.inverted)
 
     def _by_pillow(self, page: int, upright: bool) -> Stored:
-        with self._damage("pixels"):
+        with self.damage("pixels"):
             if self._pillow is None:
                 raise ValueError("its pages differ in kind")
             image: Image.Image = self._pillow
-            index = self._directory(page).index if self.kind == "TIFF" else page - 1
+            index = self.directory(page).index if self.kind == "TIFF" else page - 1
             if index or image.tell() != index:
                 image.seek(index)
             turn = self.turn(page) if upright != (self.kind == "TIFF") else 1  # of a TIFF Pillow applies it
@@ -291,14 +291,14 @@ class ImageFile:
             if self.kind == "PNG":
                 check_png(self.stream)
             elif self.kind == "TIFF":
-                tiff.check(self._directory(page))
+                tiff.check(self.directory(page))
             bits, packed = self._bits(page)
             numbers = deep.decoded(self._pillow, self.stream)
             if numbers is not None:
-                values = _turned(numbers.values, turn)
+                values = turned(numbers.values, turn)
                 alpha = values.ndim == 3 and values.shape[2] in (2, 4)
                 return Stored(values=values, alpha=alpha, inverted=numbers.inverted, top=numbers.top)
-            inverted = self.kind == "TIFF" and image.mode.startswith("I;16") and self._directory(page).inverted
+            inverted = self.kind == "TIFF" and image.mode.startswith("I;16") and self.directory(page).inverted
             image.load()
             if self.kind in ("JPEG", "MPO"):
                 check_jpeg(image, self.stream)
@@ -312,7 +312,7 @@ class ImageFile:
         assert self._pillow is not None
         if self.kind != "TIFF":
             return deep.depth(self._pillow, self.stream), False
-        bits = self._directory(page).values(258)
+        bits = self.directory(page).values(258)
         return max(bits, default=1), bits == (12,)
 
 
@@ -387,7 +387,7 @@ def _divided(values: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([colours.astype(values.dtype), values[:, :, -1:]], axis=2)
 
 
-def _turned(values: NDArray[Any], turn: int) -> NDArray[Any]:
+def turned(values: NDArray[Any], turn: int) -> NDArray[Any]:
     """An array (H, W, ...) with its EXIF orientation applied."""
     if turn in (5, 6, 7, 8):
         values = values.swapaxes(0, 1)

@@ -25,8 +25,8 @@ MOST_PAGES = 65536
 _TYPES = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 13: "L", 16: "Q", 17: "q", 18: "Q"}
 _NUMBERS = {1: "u", 2: "i", 3: "f", 4: "u"}  # sample format to NumPy's kind
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS, _ORDER = 256, 257, 258, 259, 262, 266
-_STRIPS, _CHANNELS, _ROWS, _STRIP_BYTES, _PLANES, _PREDICTOR = 273, 277, 278, 279, 284, 317
-_TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA, _FORMAT = 322, 323, 324, 325, 338, 339
+STRIPS, _CHANNELS, ROWS, STRIP_BYTES, PLANES, _PREDICTOR = 273, 277, 278, 279, 284, 317
+TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, _EXTRA, _FORMAT = 322, 323, 324, 325, 338, 339
 _PLAIN, _DEFLATE = (1,), (8, 32946)
 _BYTEWISE = (*_PLAIN, *_DEFLATE, 5, 32773, 34925, 50000)  # also LZW, PackBits, LZMA, Zstandard
 _PIECE, _MOST_BLOCKS = 1 << 20, 1 << 20  # bytes unpacked at once; strips and tiles that are looked at
@@ -65,6 +65,13 @@ class Page:
         found = self.values(tag, 1)
         return found[0] if found else default
 
+    def text(self, tag: int, most: int) -> bytes:
+        """The first bytes of a text; none where it is missing."""
+        kind, count, raw = self.entries.get(tag, (0, 0, b""))
+        if kind != 2 or count <= len(raw):
+            return raw[: min(count, most)] if kind == 2 else b""
+        return bytes_at(self.stream, int.from_bytes(raw, "little" if self.order == "<" else "big"), min(count, most))
+
     @property
     def size(self) -> tuple[int, int]:
         """(H, W) as stored."""
@@ -78,8 +85,11 @@ class Page:
 
     @property
     def is_copy(self) -> bool:
-        """Whether it is a smaller copy or a transparency mask of another page."""
-        return bool(self.value(254, 0) & 5) or self.value(255, 1) == 2
+        """Whether it is a smaller copy or a transparency mask of another page; of a slide scanner's (Aperio) file also
+        the image of the label and of the whole slide."""
+        if bool(self.value(254, 0) & 5) or self.value(255, 1) == 2:
+            return True
+        return self.index > 0 and self.text(270, 6) == b"Aperio"
 
     @property
     def inverted(self) -> bool:
@@ -111,14 +121,18 @@ class Page:
         return 1 in self.values(_EXTRA)
 
     @property
+    def big(self) -> bool:
+        """Whether it is of a BigTIFF."""
+        return any(len(raw) == 8 for _, _, raw in self.entries.values())
+
+    @property
     def ours(self) -> bool:
         """Whether `read` is to read it, not Pillow: grey and RGB of more than 8 bits, and channels without a colour."""
         colours = self.value(_COLOURS, 1)
         if self.dtype is None or colours not in (0, 1, 2) or self.value(_COMPRESSION, 1) not in _BYTEWISE:
             return False
-        big = any(len(raw) == 8 for _, _, raw in self.entries.values())  # whose big-endian form Pillow misreads
         plain = colours > 1 or self.channels == 1 or self.alpha
-        return self.dtype.str[1:] != "u1" or not plain or (big and self.order == ">")
+        return self.dtype.str[1:] != "u1" or not plain or (self.big and self.order == ">")  # which Pillow misreads
 
 
 def bytes_at(stream: IO[bytes], place: int, size: int) -> bytes:
@@ -138,6 +152,14 @@ def pages(stream: IO[bytes]) -> Iterator[Page]:
     try:
         big = struct.unpack(f"{order}H", head[2:4])[0] == 43
         (place,) = struct.unpack(f"{order}Q", head[8:16]) if big else struct.unpack(f"{order}L", head[4:8])
+        yield from _chain(stream, order, big, place)
+    except (struct.error, OverflowError, OSError, ValueError) as error:
+        raise TiffError(f"its directories are damaged or cut off ({error})") from error
+
+
+def _chain(stream: IO[bytes], order: str, big: bool, place: int) -> Iterator[Page]:
+    """The directories from the one at a place on."""
+    try:
         seen: set[int] = set()
         for index in itertools.count():
             if place in seen or not place:
@@ -159,39 +181,55 @@ def pages(stream: IO[bytes]) -> Iterator[Page]:
         raise TiffError(f"its directories are damaged or cut off ({error})") from error
 
 
+def copies(page: Page) -> list[Page]:
+    """The smaller copies of a page of which it states the places itself (SubIFDs)."""
+    found = []
+    for place in page.values(330, MOST_PAGES):
+        found += list(itertools.islice(_chain(page.stream, page.order, page.big, place), 1))
+    return found
+
+
 def read(page: Page) -> NDArray[Any]:
     """The stored values: (H, W) or (H, W, S), in the machine's byte order, not turned. Raises TiffError."""
     (height, width), channels, dtype = page.size, page.channels, page.dtype
     assert dtype is not None
-    apart = page.value(_PLANES, 1) == 2 and channels > 1
+    apart = page.value(PLANES, 1) == 2 and channels > 1
     out = np.zeros((height, width, channels), dtype.newbyteorder("="))
     planes: Sequence[NDArray[Any]] = [out[:, :, k : k + 1] for k in range(channels)] if apart else [out]
-    tiled = _TILES in page.entries
-    across = page.value(_TILE_WIDTH, 0) if tiled else width
-    rows = page.value(_TILE_HEIGHT, 0) if tiled else min(page.value(_ROWS, height), height)
-    if across < 1 or rows < 1:
-        raise TiffError("it has no height or width of its strips or tiles")
+    tiled = TILES in page.entries
+    rows, across = block_shape(page)
     if rows * across * out.itemsize > 2 * out.nbytes + 2**24:
         raise TiffError(f"its strips or tiles of {rows}x{across} pixels are larger than the image")
     need = -(-height // rows) * -(-width // across) * len(planes)
-    places, counts = _places(page, need)
+    starts, counts = places(page, need)
     corners = itertools.product(range(0, height, rows), range(0, width, across))
     for k, (plane, (y, x)) in enumerate(itertools.product(planes, corners)):
         tall = rows if tiled else min(rows, height - y)
         shape = tall, across, plane.shape[2]
-        block = _block(page, places[k], counts[k] if counts else None, shape)
+        block = _block(page, starts[k], counts[k] if counts else None, shape)
         part = plane[y : y + rows, x : x + across]
         part[:] = block[: part.shape[0], : part.shape[1]]
     return out[:, :, 0] if channels == 1 else out
 
 
-def _places(page: Page, need: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def block_shape(page: Page) -> tuple[int, int]:
+    """(height, width) of the strips or tiles. Raises TiffError where they have none."""
+    height, width = page.size
+    tiled = TILES in page.entries
+    rows = page.value(TILE_HEIGHT, 0) if tiled else min(page.value(ROWS, height), height)
+    across = page.value(TILE_WIDTH, 0) if tiled else width
+    if across < 1 or rows < 1:
+        raise TiffError("it has no height or width of its strips or tiles")
+    return rows, across
+
+
+def places(page: Page, need: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Where the strips or tiles are, and how many bytes each has, which may be missing."""
-    tags = (_TILES, _TILE_BYTES) if _TILES in page.entries else (_STRIPS, _STRIP_BYTES)
-    places, counts = (page.values(tag, need) for tag in tags)
-    if len(places) < need or 0 < len(counts) < need:
-        raise TiffError(f"it has {len(places)} of {need} strips or tiles")
-    return places, counts
+    tags = (TILES, TILE_BYTES) if TILES in page.entries else (STRIPS, STRIP_BYTES)
+    starts, counts = (page.values(tag, need) for tag in tags)
+    if len(starts) < need or 0 < len(counts) < need:
+        raise TiffError(f"it has {len(starts)} of {need} strips or tiles")
+    return starts, counts
 
 
 def check(page: Page) -> None:
@@ -201,9 +239,9 @@ def check(page: Page) -> None:
     """
     if page.value(_COMPRESSION, 1) not in _DEFLATE or page.value(_ORDER, 1) == 2:
         return
-    tags = (_TILES, _TILE_BYTES) if _TILES in page.entries else (_STRIPS, _STRIP_BYTES)
+    tags = (TILES, TILE_BYTES) if TILES in page.entries else (STRIPS, STRIP_BYTES)
     need = min(count for _, count, _ in (page.entries.get(tag, (0, 0, b"")) for tag in tags))
-    for place, count in zip(*_places(page, min(need, _MOST_BLOCKS)), strict=False):
+    for place, count in zip(*places(page, min(need, _MOST_BLOCKS)), strict=False):
         unpacker, data = zlib.decompressobj(), bytes_at(page.stream, place, count)
         try:
             while data and not unpacker.eof:
@@ -258,8 +296,8 @@ def _unpacked(data: bytes, kind: int, row: int, rows: int) -> bytes:
 
 def _wrapped(data: bytes, kind: int, row: int, rows: int) -> bytes:
     """A TIFF of 8-bit grey with these compressed bytes as its only strip."""
-    entries = [(_WIDTH, row), (_HEIGHT, rows), (_BITS, 8), (_COMPRESSION, kind), (_COLOURS, 1), (_STRIPS, 0)]
-    entries += [(_CHANNELS, 1), (_ROWS, rows), (_STRIP_BYTES, len(data))]
+    entries = [(_WIDTH, row), (_HEIGHT, rows), (_BITS, 8), (_COMPRESSION, kind), (_COLOURS, 1), (STRIPS, 0)]
+    entries += [(_CHANNELS, 1), (ROWS, rows), (STRIP_BYTES, len(data))]
     begin = 8 + 2 + 12 * len(entries) + 4
-    table = b"".join(struct.pack("<HHLL", tag, 4, 1, begin if tag == _STRIPS else v) for tag, v in entries)
+    table = b"".join(struct.pack("<HHLL", tag, 4, 1, begin if tag == STRIPS else v) for tag, v in entries)
     return struct.pack("<2sHLH", b"II", 42, 8, len(entries)) + table + bytes(4) + data

@@ -18,7 +18,7 @@ from maskwright.prediction.ids import image_ids, with_category_ids
 from maskwright.predictor.options import FindOptions, intensity_of
 from maskwright.predictor.predictor import Predictor
 from maskwright.results.outputs import WRITERS, LoadedImage, RunImage, Writer, parse_kinds, printable, run_images
-from maskwright.results.prediction import LARGER, MISSING, Prediction, reached
+from maskwright.results.prediction import MISSING, Prediction, reached, remedy
 from maskwright.types import FULL, Classes, Intensity
 from maskwright.wording import counted
 
@@ -68,7 +68,8 @@ class BatchResult:
         ]
         if limited := [f"{d.source} ({reached(d.limits, d.count)})" for d in self.done if d.limits]:
             some = ", ".join(limited[:5]) + (", ..." if len(limited) > 5 else "")
-            lines.append(f"{MISSING} in {counted(len(limited), 'image')}: {some}. {LARGER}")
+            raising = remedy({name for d in self.done for name in d.limits})
+            lines.append(f"{MISSING} in {counted(len(limited), 'image')}: {some}. {raising}")
         lines += [f"Note: {note}" for note in self.notes]
         if self.failed:
             lines.append(f"{counted(len(self.failed), 'image')} could not be read:")

@@ -53,6 +53,10 @@ class GivenBoxes:
             )
         return replace(self, boxes=cut)
 
+    def rows(self, index: IntArray, corner: IntArray) -> "GivenBoxes":
+        """Some of them, in a window of the image with its corner at (x, y)."""
+        return GivenBoxes((self.boxes[index] - np.tile(corner, 2)).astype(np.float32), self.labels[index])
+
     def inputs(self, geometry: Geometry) -> tuple[torch.Tensor, torch.Tensor]:
         """Boxes (N, 4) in the input frame and labels (N,)."""
         return torch.from_numpy(geometry.boxes(self.boxes)), torch.from_numpy(self.labels)

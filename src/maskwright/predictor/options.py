@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from maskwright.codec import FieldError, Section, ranged
 from maskwright.errors import ConfigError, suggest
-from maskwright.types import FULL, Classes, Fit, InputSpec, Intensity, OutputSpec
+from maskwright.types import FULL, Classes, Fit, InputSpec, Intensity, Limits, OutputSpec
 
 Options = TypeVar("Options", "LoadOptions", "FindOptions")
 
@@ -56,6 +56,9 @@ class FindOptions(Section):
     crop_margin: prototype cells around the box in which a mask may be; infinity does not crop. upsample: "masks" crops
     and then enlarges, "logits" enlarges what the probabilities are made of and crops at the image's resolution.
     intensity: as in `LoadOptions`.
+    tiles: "auto" computes an image in overlapping tiles where it is far larger than the model's input and one pass
+    would make its objects too small; "off" never does; a side in pixels, a multiple of 32, does so wherever an image is
+    larger than that. max_instances is then of the whole image. overlap: of tiles, in pixels, at most half of the side.
     """
 
     score_threshold: float | None = ranged(None, low=0, high=1)
@@ -66,10 +69,13 @@ class FindOptions(Section):
     upsample: Literal["masks", "logits"] | None = None
     largest_component: bool | None = None
     intensity: Intensity | str | None = None
+    tiles: str | int | None = None
+    overlap: int | None = ranged(None, low=0)
 
     def __post_init__(self) -> None:
         if self.intensity is not None:
             object.__setattr__(self, "intensity", Intensity.of(self.intensity))
+        self._check_tiles()
         if isinstance(self.classes, str):
             raise ConfigError(f"classes is a list of names, got {self.classes!r}; give [{self.classes!r}].")
         if self.classes is not None:
@@ -78,11 +84,30 @@ class FindOptions(Section):
         if self.crop_margin is not None and not self.crop_margin >= 0:
             raise FieldError(f"crop_margin is at least 0, got {self.crop_margin}.", ("crop_margin",))
 
+    def _check_tiles(self) -> None:
+        tiles = self.tiles
+        if isinstance(tiles, str) and tiles.isascii() and tiles.isdigit():
+            object.__setattr__(self, "tiles", int(tiles[:9]))
+        elif not (tiles in (None, "auto", "off") or (isinstance(tiles, int) and not isinstance(tiles, bool))):
+            raise FieldError(f"tiles is 'auto', 'off' or the side of a tile in pixels, got {tiles!r}.", ("tiles",))
+        if self.tiles == "off" and self.overlap is not None:
+            raise FieldError("Tiles are off, so there is no use for an overlap.", ("overlap",))
+
     def applied(self, output: OutputSpec) -> OutputSpec:
         """A model's `OutputSpec` with what these options change. ConfigError for a value out of range."""
         shared = {f.name for f in dataclasses.fields(OutputSpec)} & {f.name for f in dataclasses.fields(self)}
         given = {name: getattr(self, name) for name in shared if getattr(self, name) is not None}
         return replace(output, **given)
+
+
+@dataclass(frozen=True, eq=False)
+class FindPlan:
+    """What `FindOptions` mean for one detector: the limits of its rows, the labels to keep (None: all), and how rows
+    become instances."""
+
+    limits: Limits
+    labels: tuple[int, ...] | None
+    output: OutputSpec
 
 
 def intensity_of(predictor: object, options: FindOptions | None = None) -> Intensity:

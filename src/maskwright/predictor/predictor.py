@@ -3,7 +3,8 @@
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, overload
 
 import torch
@@ -20,10 +21,11 @@ from maskwright.predictor.finish import finish
 from maskwright.predictor.frames import frames_of
 from maskwright.predictor.given import GivenBoxes, as_given, for_given
 from maskwright.predictor.listed import listed, of_tensor
-from maskwright.predictor.options import FindOptions, intensity_of
+from maskwright.predictor.options import FindOptions, FindPlan, intensity_of
 from maskwright.predictor.options import given as options_of
 from maskwright.predictor.prepare import prepare
 from maskwright.predictor.session import VideoSession
+from maskwright.predictor.tiles import OnTile, predict_tiles, tiling_of, window_of
 from maskwright.predictor.timing import StageTimer, stage
 from maskwright.predictor.track_options import TrackOptions
 from maskwright.results.prediction import Prediction
@@ -34,26 +36,15 @@ from maskwright.types import (
     Inputs,
     InputSpec,
     Intensity,
-    Limits,
-    OutputSpec,
     PrototypeMasks,
     RawDetections,
+    Size,
 )
 
 ImageSource = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
 GPU_BATCH = 8
 """Images that share a batch on a GPU unless asked otherwise; a CPU gains nothing from it and needs the memory."""
-
-
-@dataclass(frozen=True, eq=False)
-class FindPlan:
-    """What `FindOptions` mean for one detector: the limits of its rows, the labels to keep (None: all), and how rows
-    become instances."""
-
-    limits: Limits
-    labels: tuple[int, ...] | None
-    output: OutputSpec
 
 
 class Predictor:
@@ -148,6 +139,7 @@ class Predictor:
         *,
         boxes: Sequence[ArrayLike | GivenBoxes] | None = None,
         timer: StageTimer | None = None,
+        on_tile: OnTile | None = None,
         **changes: Any,
     ) -> list[Prediction]: ...
     @overload
@@ -158,6 +150,7 @@ class Predictor:
         *,
         boxes: ArrayLike | GivenBoxes | None = None,
         timer: StageTimer | None = None,
+        on_tile: OnTile | None = None,
         **changes: Any,
     ) -> Prediction: ...
     def predict(
@@ -167,6 +160,7 @@ class Predictor:
         *,
         boxes: Any = None,
         timer: StageTimer | None = None,
+        on_tile: OnTile | None = None,
         **changes: Any,
     ) -> Prediction | list[Prediction]:
         """Find the instances of one image, or of each image of a list or folder.
@@ -178,21 +172,24 @@ class Predictor:
         `FindOptions`. boxes: (N, 4) xyxy in pixels of the image, or for several images a list of these: instead of
         finding objects the model gives each box, as it is and in this order, a class and a mask (R-CNNs;
         `GivenBoxes.of(boxes, labels)` where the classes are known). timer: receives the seconds of each stage ("read",
-        "prepare", "network", "finish").
-        A list gives what its images give one by one: only those whose padded inputs have one size share a batch.
+        "prepare", "network", "finish", of tiles "join"). on_tile: sees how many tiles of an image are done.
+        A list gives what its images give one by one: only those whose padded inputs have one size share a batch. A TIFF
+        in tiles or strips that is computed in tiles (`FindOptions.tiles`) is never decoded as a whole.
         Raises ImageError for what is not an image, ConfigError for unknown class names or options, and for options
         that the model has no use for.
         """
         options, images = options_of(FindOptions, options, changes, "predict"), listed(source)
         if images is None:
             image = [of_tensor(source) if isinstance(source, torch.Tensor) else source]
-            return self._predict(image, options, self._given(image, None if boxes is None else [boxes]), timer)[0]
+            own = self._given(image, None if boxes is None else [boxes])
+            return self._predict(image, options, own, timer, on_tile)[0]
         given = self._given(images, boxes)
         few = len(images)  # in memory already; those of one size share a batch
         if isinstance(source, (str, os.PathLike)):
-            few = options.batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
+            few = self.together(options.batch_size)
         parts = [slice(k, k + few) for k in range(0, len(images), max(few, 1))] or [slice(0)]
-        found = (self._predict(images[p], options, None if given is None else given[p], timer) for p in parts)
+        given_to = [None if given is None else given[p] for p in parts]
+        found = (self._predict(images[p], options, g, timer, on_tile) for p, g in zip(parts, given_to, strict=True))
         return [prediction for part in found for prediction in part]
 
     def _given(self, sources: Sequence[ImageSource], boxes: Sequence[Any] | None) -> list[GivenBoxes] | None:
@@ -206,20 +203,44 @@ class Predictor:
 
     def _predict(
         self,
-        sources: Sequence[ImageSource],
+        sources: Sequence[ImageSource | media.Windows],
         options: FindOptions,
         given: list[GivenBoxes] | None,
         timer: StageTimer | None,
+        on_tile: OnTile | None,
     ) -> list[Prediction]:
-        plan = self.plan(options)
+        plan, results = self.plan(options), dict[int, Prediction]()
+        with ExitStack() as stack:
+            with stage(timer, "read"):
+                images = self._read(sources, options, stack)
+            tilings = [tiling_of(self, options, _size(image)) for image in images]
+            if given is not None:
+                given = [own.within(_size(image)) for own, image in zip(given, images, strict=True)]
+            whole = [r for r, tiling in enumerate(tilings) if tiling is None]
+            pixels = [window_of(images[r]) for r in whole]
+            found = self.passes(pixels, options, plan, given and [given[r] for r in whole], timer)
+            results |= zip(whole, found, strict=True)
+            for r, tiling in enumerate(tilings):
+                if tiling is not None:
+                    own = None if given is None else given[r]
+                    results[r] = predict_tiles(self, images[r], tiling, options, own, timer, on_tile)
+        for r, source in enumerate(sources):
+            results[r].image = source.source if isinstance(source, media.Windows) else source
+        return [results[r] for r in range(len(images))]
+
+    def passes(
+        self,
+        images: Sequence[ImageArray],
+        options: FindOptions,
+        plan: FindPlan,
+        given: list[GivenBoxes] | None = None,
+        timer: StageTimer | None = None,
+    ) -> list[Prediction]:
+        """The instances of images (H, W, 3), each computed as a whole. plan: that of the options. given: boxes inside
+        each image that become its instances."""
         if given is not None:
             limits, output = for_given(plan.limits, plan.output, options, given)
             plan = FindPlan(limits, None, output)
-        with stage(timer, "read"):
-            images = self._read(sources, options)
-            if given is not None:
-                sizes = [(image.shape[0], image.shape[1]) for image in images]
-                given = [own.within(size) for own, size in zip(given, sizes, strict=True)]
         with stage(timer, "prepare"):
             prepared = [self.prepare(image) for image in images]
         results: dict[int, Prediction] = {}
@@ -235,7 +256,6 @@ class Predictor:
                 for i, r in enumerate(rows):
                     found = self.finish(raw, i, prepared[r][1], plan)
                     results[r] = found if given is None else as_given(found, given[r])
-                    results[r].image = sources[r]
         return [results[r] for r in range(len(images))]
 
     def track(
@@ -264,9 +284,22 @@ class Predictor:
         for note in told.notes(intensity):
             warnings.warn(note, stacklevel=2)
 
-    def _read(self, sources: Sequence[ImageSource], options: FindOptions) -> list[ImageArray]:
-        told, intensity = media.Readings(), intensity_of(self, options)
-        images = [media.as_image(source, intensity=intensity, told=told) for source in sources]
+    def _read(
+        self, sources: Sequence[ImageSource | media.Windows], options: FindOptions, stack: ExitStack
+    ) -> list[ImageArray | media.Windows]:
+        """The pixels of each; of large files that are computed in tiles, and stay open in the stack, windows."""
+        told, intensity, images = media.Readings(), intensity_of(self, options), list[ImageArray | media.Windows]()
+
+        def tiled(size: Size) -> bool:
+            return tiling_of(self, options, size) is not None
+
+        for source in sources:
+            if isinstance(source, media.Windows):
+                images.append(source)
+            elif (windows := media.windows_of(source, tiled, intensity=intensity, told=told)) is not None:
+                images.append(stack.enter_context(windows))
+            else:
+                images.append(media.as_image(source, intensity=intensity, told=told))
         for note in told.notes(intensity):
             warnings.warn(note, stacklevel=4)
         return images
@@ -292,9 +325,13 @@ class Predictor:
         self._check_process()
         return prepare(image, self.spec)
 
+    def together(self, batch_size: int | None = None) -> int:
+        """How many images share a batch, where `batch_size` were asked for."""
+        return batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
+
     def batches(self, prepared: Sequence[torch.Tensor], batch_size: int | None = None) -> list[list[int]]:
         """Row numbers of prepared images grouped by padded input size, at most `batch_size` together."""
-        together = batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
+        together = self.together(batch_size)
         groups: dict[tuple[int, int], list[int]] = {}
         for row, p in enumerate(prepared):
             size = padded_size([(p.shape[1], p.shape[2])], self.spec.multiple, self.spec.square)
@@ -353,3 +390,8 @@ class Predictor:
             if name not in known:
                 raise ConfigError(f"'{self.name}' has no class '{name}'.{suggest(name, known)}")
         return [known[name] for name in names]
+
+
+def _size(image: ImageArray | media.Windows) -> Size:
+    """(H, W)."""
+    return image.size if isinstance(image, media.Windows) else (image.shape[0], image.shape[1])

@@ -16,6 +16,7 @@ from maskwright.media.video import VideoFrame
 from maskwright.predictor.detector import NetworkDetector
 from maskwright.predictor.link import Linker
 from maskwright.predictor.options import FindOptions
+from maskwright.predictor.tiles import predict_tiles, tiling_of
 from maskwright.predictor.timing import StageTimer, stage
 from maskwright.predictor.track_options import TrackOptions
 from maskwright.results.prediction import Prediction
@@ -95,9 +96,15 @@ class VideoSession:
         track: TrackOptions | None = None,
         timer: StageTimer | None = None,
     ) -> None:
-        track = track or TrackOptions()
-        self.predictor, self.timer = predictor, timer
-        self.plan, self.mode = predictor.plan(options or FindOptions()), _mode(predictor, track)
+        track, options = track or TrackOptions(), options or FindOptions()
+        self.predictor, self.timer, self.options = predictor, timer, options
+        self.plan, self.mode = predictor.plan(options), _mode(predictor, track)
+        self._carries = _own_interval(predictor) is not None  # features of the whole frame
+        if self._carries and options.tiles not in (None, "auto", "off"):
+            raise ConfigError(
+                f"'{predictor.name}' carries features of whole frames, so it has no use for tiles here.",
+                options=("tiles",),
+            )
         self.rule = _rule(predictor, self.mode, track)
         self.linker = Linker(track.link)
         self._seen: Tensor | None = None
@@ -210,6 +217,9 @@ class VideoSession:
     def _found(self, image: ImageArray, state: Any) -> tuple[Prediction, Any]:
         """The instances that the network finds in a frame, a key frame if the state is None; and the state after it."""
         predictor = self.predictor
+        tiling = None if self._carries else tiling_of(predictor, self.options, (image.shape[0], image.shape[1]))
+        if tiling is not None:
+            return predict_tiles(predictor, image, tiling, self.options, timer=self.timer)
         with stage(self.timer, "prepare"):
             prepared, geometry = predictor.prepare(image)
             inputs = predictor.batch([prepared])

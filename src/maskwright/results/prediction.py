@@ -15,13 +15,13 @@ The file that `save` writes is JSON, one line per instance:
 `track_ids` (true: each has a `track_id`) and `box_scores` (true: each has a `box_score` beside its `score`; files
 without the key have none). Where the model names the class of every pixel, the head has `semantic`, a list with
 {"label": 0, "segmentation": {...}} for each class in the image, and `semantic_classes` as `classes`; where a limit left
-something out, it has `limits` (see `Prediction`). Every number is the shortest decimal that gives the
-same float32 back.
+something out, it has `limits`, and where the image was computed in tiles `tiles` (see `Prediction`). Every number is
+the shortest decimal that gives the same float32 back.
 """
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,10 +43,10 @@ from maskwright.wording import counted
 FORMAT = "maskwright.prediction"
 VERSION = 1
 
-MAX_INSTANCES, CANDIDATES = "max_instances", "candidates"
+MAX_INSTANCES, CANDIDATES, IN_TILE = "max_instances", "candidates", "tile"
 """Names of limits, see `Prediction.limits`."""
 
-MISSING, LARGER = "Objects are probably missing, a limit was reached", "A larger max_instances finds more."
+MISSING = "Objects are probably missing, a limit was reached"
 
 
 @dataclass(eq=False, repr=False)
@@ -58,13 +58,15 @@ class Prediction(Shown):
     semantic_classes: those of its labels, or None where they are not known.
     limits: the limits that left something out, so that objects are probably missing, with the score of the best that
     was left out (or of the last that was kept): "max_instances", the most instances of an image; "candidates", boxes
-    that the network would have looked at next. A larger `max_instances` raises both.
+    that the network would have looked at next. A larger `max_instances` raises both; "tile": what is found in one tile.
+    tiles: where the image was computed in tiles, a sentence that says how and why; else empty.
     image: the image that was predicted, as it was given to `predict`, a path or the pixels; None where it is not known.
     """
 
     semantic: IntArray | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     semantic_classes: Classes | None = None
+    tiles: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,7 +88,7 @@ class Prediction(Shown):
     @property
     def limit_note(self) -> str:
         """A sentence on the limits that were reached; empty where none was."""
-        return f"{MISSING}: {reached(self.limits, len(self))}. {LARGER}" if self.limits else ""
+        return f"{MISSING}: {reached(self.limits, len(self))}. {remedy(self.limits)}" if self.limits else ""
 
     def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]:
         """COCO result rows, one per instance: what COCO evaluation reads.
@@ -228,6 +230,7 @@ class Prediction(Shown):
         out: dict[str, Any] = {} if self.semantic is None else {"semantic": _semantic_rows(self.semantic)}
         if self.semantic_classes is not None:
             out["semantic_classes"] = _class_rows(self.semantic_classes)
+        out |= {"tiles": self.tiles} if self.tiles else {}
         return {**out, **({"limits": {k: decimal(v) for k, v in self.limits.items()}} if self.limits else {})}
 
     def rows(self, where: str) -> list[dict[str, Any]]:
@@ -290,8 +293,15 @@ class Prediction(Shown):
 
 def reached(limits: Mapping[str, float], count: int) -> str:
     """Which limits were reached where `count` instances were found, in words."""
-    words = {MAX_INSTANCES: counted(count, "instance"), CANDIDATES: "candidates that the network compares"}
+    words = {MAX_INSTANCES: counted(count, "instance"), CANDIDATES: "candidates that the network compares",
+             IN_TILE: "objects of one tile"}  # fmt: skip
     return " and ".join(words.get(name, name) for name in limits)
+
+
+def remedy(limits: Collection[str]) -> str:
+    """What raises these limits."""
+    larger = "A larger max_instances finds more." if set(limits) - {IN_TILE} else ""
+    return f"{larger} {'Smaller tiles find more.' if IN_TILE in limits else ''}".strip()
 
 
 @contextmanager
@@ -366,6 +376,7 @@ def _fields(document: dict[str, Any]) -> dict[str, Any]:
         "track_ids": np.array([row["track_id"] for row in rows], np.int64) if document["track_ids"] else None,
         "box_scores": _column(rows, "box_score", ()) if document.get("box_scores") else None,
         "semantic": _semantic_of(document["semantic"], size) if "semantic" in document else None,
+        "tiles": str(document.get("tiles", "")),
         "limits": {str(name): float(score) for name, score in document.get("limits", {}).items()},
     }
 

@@ -22,7 +22,7 @@ from maskwright.predictor.options import intensity_of
 from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.session import TrackedFrame, VideoSession
 from maskwright.predictor.timing import StageTimer, stage
-from maskwright.results.prediction import LARGER, MISSING
+from maskwright.results.prediction import MISSING, remedy
 from maskwright.results.video import VideoResults, frame_line, head_line
 from maskwright.tracking.options import TrackRunOptions, VideoDone
 from maskwright.tracking.outputs import KINDS
@@ -173,13 +173,14 @@ class Job:
                 every = (results, self.number, done.frames, done.notes, again)
                 runs = [(make, Run(place, *every)) for _, make, place in chosen if make]
                 writers = [stack.enter_context(make(run)) for make, run in runs]
-                limited = 0
+                limited, limits = 0, set[str]()
                 for frame in results:
                     limited += "limits" in frame.document
+                    limits.update(frame.document.get("limits", ()))
                     for write in writers:
                         write(frame)
             if limited:
-                done.notes.append(f"{MISSING} in {counted(limited, 'frame')}. {LARGER}")
+                done.notes.append(f"{MISSING} in {counted(limited, 'frame')}. {remedy(limits)}")
             if "overlay" in self.options.save:
                 join_videos(work.piece_files(), self.out / KINDS["overlay"].place)
             if "jsonl" in self.options.save:
