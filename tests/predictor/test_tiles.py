@@ -38,7 +38,7 @@ def image() -> NDArray[np.uint8]:
 @pytest.mark.parametrize(("tiles", "overlap", "count"), [(96, 32, 12), (64, None, 48), (128, 64, 12), (96, 30, 12)])
 def test_tiles_find_what_one_pass_finds(image: NDArray[np.uint8], tiles: int, overlap: int | None, count: int) -> None:
     whole = painted(keep=140).predict(image, tiles="off")
-    found = painted(keep=140).predict(image, tiles=tiles, overlap=overlap, batch_size=3)
+    found = painted(keep=140).predict(image, tiles=tiles, tile_overlap=overlap, batch_size=3)
     assert len(whole) == COUNT
     assert rows_of(found) == rows_of(whole)
     assert whole.tiles == ""
@@ -52,7 +52,7 @@ def test_objects_larger_than_a_tile_are_joined(with_masks: bool) -> None:
     ring = np.asarray(abs(np.hypot(rows - 100, columns - 130) - 80) < 12)
     bar = np.asarray((abs(rows - 100) < 9) & (abs(columns - 130) < 50))
     image = canvas(SIZE, [bar, ring] if with_masks else [bar])  # the boxes of parts of the ring cover the bar
-    whole, found = (painted(with_masks=with_masks).predict(image, tiles=t, overlap=32) for t in (1024, 96))
+    whole, found = (painted(with_masks=with_masks).predict(image, tiles=t, tile_overlap=32) for t in (1024, 96))
     assert len(whole) == 1 + with_masks
     assert found.boxes.tolist() == whole.boxes.tolist()
     if with_masks:
@@ -61,7 +61,7 @@ def test_objects_larger_than_a_tile_are_joined(with_masks: bool) -> None:
 
 def test_every_tile_has_one_size_and_lies_in_the_image() -> None:
     predictor = painted()
-    tiling = tiling_of(predictor, FindOptions(tiles=128, overlap=20), (300, 2000))
+    tiling = tiling_of(predictor, FindOptions(tiles=128, tile_overlap=20), (300, 2000))
     assert tiling is not None
     tiles = tiling.tiles((300, 2000))
     assert {tuple(t[2:] - t[:2]) for t in tiles} == {(128, 128)}
@@ -75,7 +75,7 @@ def test_every_tile_has_one_size_and_lies_in_the_image() -> None:
 
 
 def test_the_limit_of_a_tile_is_told(image: NDArray[np.uint8]) -> None:
-    found = painted(keep=8).predict(image, tiles=96, overlap=32)
+    found = painted(keep=4).predict(image, tiles=96, tile_overlap=32)
     assert set(found.limits) == {IN_TILE}
     assert "of them had more objects than a limit of a tile allows" in found.tiles
     assert found.limit_note.endswith("objects of one tile. Smaller tiles find more.")
@@ -84,7 +84,7 @@ def test_the_limit_of_a_tile_is_told(image: NDArray[np.uint8]) -> None:
 
 def test_max_instances_are_of_the_whole_image(image: NDArray[np.uint8]) -> None:
     whole = painted(keep=140).predict(image, tiles="off")
-    found = painted(keep=140).predict(image, tiles=128, overlap=32, max_instances=50)
+    found = painted(keep=140).predict(image, tiles=128, tile_overlap=32, max_instances=50)
     assert rows_of(found) == rows_of(whole)[:50]
     assert found.limits == {MAX_INSTANCES: pytest.approx(whole.scores[50])}
     assert len(painted(keep=140).predict(image, tiles=128, max_instances=0)) == 0
@@ -101,12 +101,12 @@ def test_classes_and_scores_are_those_of_one_pass(image: NDArray[np.uint8]) -> N
 
 def test_progress_and_times_are_those_of_tiles(image: NDArray[np.uint8]) -> None:
     seen: list[tuple[int, int]] = []
-    painted(keep=140).predict(image, tiles=128, overlap=64, on_tile=lambda *step: seen.append(step))
+    painted(keep=140).predict(image, tiles=128, tile_overlap=64, on_tile=lambda *step: seen.append(step))
     assert seen == [(k, 12) for k in range(1, 13)]
 
 
 def test_a_prediction_of_tiles_is_saved_with_what_is_said(image: NDArray[np.uint8], tmp_path: Path) -> None:
-    found = painted(keep=8).predict(image, tiles=128)
+    found = painted(keep=4).predict(image, tiles=128)
     again = Prediction.load(found.save(tmp_path / "a.json"))
     assert (again.tiles, again.limits) == (found.tiles, {IN_TILE: pytest.approx(found.limits[IN_TILE])})
     assert rows_of(again) == rows_of(found)
@@ -122,7 +122,7 @@ def test_auto_is_for_images_that_would_be_shrunk_by_models_that_never_do() -> No
     tiling = tiling_of(fixed, FindOptions(), (200, 304))
     assert tiling is not None
     assert tiling.side == 192
-    assert "because one pass would shrink the image 1.5 times" in tiling.words((200, 304))
+    assert "as one pass would shrink the image 1.5 times" in tiling.words((200, 304))
     assert "tiles 'off' does that" in tiling.words((200, 304))
     free = painted(spec=replace(SPEC, max_size=200, shrink=True))  # whose objects may have any size
     assert tiling_of(free, FindOptions(), (2000, 3000)) is None
@@ -143,13 +143,13 @@ def test_the_built_in_model_takes_tiles_of_1024_that_its_largest_anchors_fit_int
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tiles": 100}, "a multiple of 32 pixels with 'painted', got 100: give 96 or 128"),
+        ({"tiles": 100}, "a multiple of 32 with 'painted', got 100: give 96 or 128"),
         ({"tiles": 32}, "at least 64 pixels wide"),
-        ({"tiles": 128, "overlap": 65}, "overlap is at most half a tile, which is 128 pixels wide, got 65"),
-        ({"tiles": 128, "overlap": -1}, "overlap is at least 0"),
+        ({"tiles": 128, "tile_overlap": 65}, "tile_overlap is at most half a tile, which is 128 pixels wide, got 65"),
+        ({"tiles": 128, "tile_overlap": -1}, "tile_overlap is at least 0"),
         ({"tiles": "all"}, "tiles is 'auto', 'off' or the side of a tile in pixels, got 'all'"),
         ({"tiles": True}, "tiles is 'auto', 'off' or the side"),
-        ({"tiles": "off", "overlap": 3}, "no use for an overlap"),
+        ({"tiles": "off", "tile_overlap": 3}, "no use for tile_overlap"),
     ],
 )
 def test_tiles_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
@@ -173,7 +173,7 @@ def test_boxes_that_are_given_stay_as_they_are_and_in_order() -> None:
     predictor = Predictor(build(rcnn.tiny("compact")).eval(), Classes(["a", "b", "c"]), name="tiny")
     image = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
     boxes = np.array([[200.5, 20, 240, 60], [10, 10, 50, 40], [110, 120, 140, 150], [250, 250, 300, 300]], np.float32)
-    found = predictor.predict(image, boxes=GivenBoxes.of(boxes, [1, -1, 2, 0]), tiles=128, overlap=64)
+    found = predictor.predict(image, boxes=GivenBoxes.of(boxes, [1, -1, 2, 0]), tiles=128, tile_overlap=64)
     assert found.boxes.tolist() == boxes.tolist()
     assert found.labels[[0, 2, 3]].tolist() == [1, 2, 0]
     assert found.crops is not None
@@ -181,7 +181,7 @@ def test_boxes_that_are_given_stay_as_they_are_and_in_order() -> None:
     outside[20:60, 200:241] = False
     assert not (found.crops[0].dense()[0] & outside).any()
     with pytest.raises(DataError, match=r"row 1, .* lies in no tile as a whole"):
-        predictor.predict(image, boxes=[[0, 0, 9, 9], [5, 5, 200, 200]], tiles=128, overlap=64)
+        predictor.predict(image, boxes=[[0, 0, 9, 9], [5, 5, 200, 200]], tiles=128, tile_overlap=64)
 
 
 # ---- read in windows -----------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_a_tiff_is_read_in_windows_and_gives_the_same(
     detector = Painted(keep=140)
     predictor = Predictor(detector, name="painted")
     monkeypatch.setattr(media, "as_image", None)  # what decodes whole files
-    found = predictor.predict(tmp_path / "a.tif", tiles=128, overlap=32)
+    found = predictor.predict(tmp_path / "a.tif", tiles=128, tile_overlap=32)
     monkeypatch.undo()
     assert set(detector.seen) == {(128, 128)}
     assert rows_of(found) == rows_of(predictor.predict(image, tiles="off"))

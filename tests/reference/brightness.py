@@ -28,7 +28,9 @@ class Brightness:
         """Whether it finds masks, not boxes alone."""
         return self.with_masks
 
-    def predict(self, source: list[NDArray[np.uint8]], options: FindOptions | None = None) -> list[Prediction]:
+    def predict(
+        self, source: list[NDArray[np.uint8]], options: FindOptions | None = None, on_tile: object = None
+    ) -> list[Prediction]:
         """As the real predictor's; of the options only `classes` is looked at, and only its spelling."""
         for name in (options or FindOptions()).classes or ():
             if name not in self.classes:

@@ -236,7 +236,9 @@ def test_results_that_are_there_are_replaced_only_when_asked(tmp_path: Path) -> 
 
 def test_a_run_that_breaks_off_keeps_the_rows_it_has_under_another_name(tmp_path: Path) -> None:
     class Breaks(Brightness):
-        def predict(self, source: list[NDArray[np.uint8]], options: FindOptions | None = None) -> list[Prediction]:
+        def predict(
+            self, source: list[NDArray[np.uint8]], options: FindOptions | None = None, on_tile: object = None
+        ) -> list[Prediction]:
             if source and source[0].shape == (5, 7, 3):
                 raise RuntimeError("power cut")
             return super().predict(source)

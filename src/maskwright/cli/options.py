@@ -167,6 +167,27 @@ def pairs(words: list[str]) -> dict[str, str]:
     return {model: data for model, _, data in pairs}
 
 
+Tiles = Annotated[
+    str | None,
+    typer.Option(
+        "--tiles",
+        metavar="auto|off|SIZE",
+        help="Compute large images in overlapping tiles of SIZE pixels, a multiple of 32, and join the objects at "
+        "their borders. auto: only images far larger than the model's input, whose objects one pass would make too "
+        "small.  [default: auto]",
+    ),
+]
+Overlap = Annotated[
+    int | None,
+    typer.Option(
+        "--overlap",
+        min=0,
+        metavar="PIXELS",
+        help="Overlap of tiles, at most half of SIZE.  [default: room for the largest objects]",
+    ),
+]
+
+
 # ---- options that several commands have, joined into one value -------------------------------------------------------
 
 
@@ -242,6 +263,11 @@ def mask_options(
     return {"crop_margin": crop_margin, "upsample": upsample, "largest_component": largest_component}
 
 
+def tile_options(tiles: Tiles = None, tile_overlap: Overlap = None) -> dict[str, Any]:
+    """How large images are divided, fields of `FindOptions`."""
+    return {"tiles": tiles, "tile_overlap": tile_overlap}
+
+
 def of_section(kind: type[Any]) -> Callable[..., Any]:
     """A group for `joined` of the fields of a `codec.Section`, and of those of the sections in it: what the docstring
     says of a field is its help."""
@@ -307,11 +333,33 @@ def progress(what: str) -> Iterator[Callable[[int | None], None]]:
 
 
 @contextmanager
+def tile_progress(what: str) -> Iterator[tuple[Callable[[int | None], None], Callable[[int, int], None]]]:
+    """A bar of images as `progress`, and one of the tiles of an image beside it, where it has several: gives the
+    function that moves each."""
+    console, done = Console(stderr=True), itertools.count(1)
+    bar = _bar(console)
+    with bar:
+        images = bar.add_task(what, total=None)
+        tiles = bar.add_task("tiles", total=None, visible=False)
+
+        def advance(total: int | None) -> None:
+            bar.update(images, completed=next(done), total=total)
+            bar.reset(tiles, visible=False)
+
+        yield advance, lambda number, total: bar.update(tiles, completed=number, total=total, visible=number < total)
+
+
+@contextmanager
 def frame_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
     """The same, with a rate; gives a function that takes the number done and the total, None where it is not known."""
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn(what),
+    with _bar(Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
@@ -321,6 +369,3 @@ def frame_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
         disable=not console.is_terminal,
         redirect_stdout=sys.stdout.isatty(),
     )
-    with bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -17,8 +17,9 @@ from maskwright.cli.options import (
     loader,
     mask_options,
     names,
-    progress,
     say,
+    tile_options,
+    tile_progress,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 `maskwright predict photos/ "more/*.jpg" --model mask_rcnn_r50_fpn.torchvision --save overlay,csv --out results`
 
+`maskwright predict slide.tif --save polygons --out results`
+
 `maskwright predict cells/ --boxes drawn.json --save labels,coco --out results`
 
 `maskwright predict photos.txt --model runs/leaf/best.safetensors --classes leaf --score 0.5 --out results`
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 Prints one line per image: path, tab, number of instances. Exit code 1: some images could not be read; they are
 listed at the end and the others are done."""
 )
-@joined(load=loader, masks=mask_options)
+@joined(load=loader, masks=mask_options, tiling=tile_options)
 def predict(
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE", help="Files, folders, globs, .txt lists of these, or URLs.")
@@ -47,6 +50,7 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results; made if missing.")],
     load: Callable[[], Any],
     masks: dict[str, Any],
+    tiling: dict[str, Any],
     save: Annotated[
         list[str],
         typer.Option(
@@ -94,6 +98,7 @@ def predict(
             max_instances=max_instances,
             batch_size=batch,
             **masks,
+            **tiling,
         ),
         overwrite=overwrite,
         ids=ids,
@@ -102,14 +107,14 @@ def predict(
         **({} if max_pixels is None else {"max_pixels": max_pixels or None}),
     )
     predictor = load()
-    with progress("predict") as advance:
+    with tile_progress("predict") as (advance, on_tile):
 
         def show(result: "Done | Failed", total: int) -> None:
             if hasattr(result, "count"):
                 print(f"{result.source}\t{result.count}", flush=True)  # seen by the bar, which stays below it
             advance(total)
 
-        report = predict_files(predictor, sources, out, options, show)
+        report = predict_files(predictor, sources, out, options, show, on_tile)
     say(report.summary())
     if report.failed:
         raise typer.Exit(1)

@@ -13,6 +13,7 @@ from maskwright.cli.options import (
     MaxInstances,
     OnlyClasses,
     Score,
+    Tiles,
     frame_progress,
     joined,
     loader,
@@ -76,6 +77,7 @@ def track(
         float, typer.Option(metavar="FPS", help="Frames per second of the overlay of sources without times.")
     ] = 10.0,
     colour: Colour = None,
+    tiles: Tiles = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish what an interrupted run began.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
     timing: Annotated[bool, typer.Option("--timing", help="Show how long each stage took.")] = False,
@@ -89,7 +91,7 @@ def track(
 
     options = TrackRunOptions(
         save=save,
-        find=FindOptions(score_threshold=score, classes=names(only), max_instances=max_instances, **masks),
+        find=FindOptions(score_threshold=score, classes=names(only), max_instances=max_instances, tiles=tiles, **masks),
         track=following,
         every=every,
         start=start,

@@ -12,3 +12,4 @@ from maskwright.draw.cutouts import cutouts as cutouts
 from maskwright.draw.cutouts import label_map as label_map
 from maskwright.draw.overlay import checked as checked
 from maskwright.draw.overlay import overlay as overlay
+from maskwright.draw.overlay import reduced as reduced

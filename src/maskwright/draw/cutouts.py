@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.errors import DataError, ImageError
-from maskwright.media import as_image
+from maskwright.media import Windows, as_image
 from maskwright.ops.masks import painted
 from maskwright.types import Instances, Masks
 
@@ -18,18 +18,22 @@ MOST_LABELS = 65535
 def cutouts(image: Any, instances: Instances) -> Iterator[NDArray[np.uint8]]:
     """Yield each instance cut out along its mask: uint8 RGBA (h, w, 4) of its tight box, transparent outside the mask.
 
-    An empty mask gives a (0, 0, 4) array. Raises ImageError if the sizes differ, DataError without masks.
+    image: as for `overlay`, or read in windows. An empty mask gives a (0, 0, 4) array. Raises ImageError if the sizes
+    differ, DataError without masks.
     """
-    source_image, masks = matching(image, instances), _masks(instances, "cutouts")
+    masks = _masks(instances, "cutouts")
+    source_image = image if isinstance(image, Windows) else matching(image, instances)
     return (_cutout(source_image, masks, i) for i in range(len(masks)))
 
 
-def _cutout(image: NDArray[np.uint8], masks: Masks, index: int) -> NDArray[np.uint8]:
+def _cutout(image: NDArray[np.uint8] | Windows, masks: Masks, index: int) -> NDArray[np.uint8]:
     x0, y0, x1, y1 = (int(v) for v in masks[index].boxes()[0])
     top, left = masks.corners[index]
     crop = masks.bitmaps[index][y0 - top : y1 - top, x0 - left : x1 - left] if x1 > x0 else np.zeros((0, 0), np.bool_)
     out = np.zeros((*crop.shape, 4), np.uint8)
-    out[crop, :3] = image[y0:y1, x0:x1][crop]
+    if crop.size:
+        pixels = image.read(y0, x0, crop.shape) if isinstance(image, Windows) else image[y0:y1, x0:x1]
+        out[crop, :3] = pixels[crop]
     out[crop, 3] = 255
     return out
 

@@ -6,7 +6,8 @@ Letters: N instances, H W image. Time and memory follow the masks' crops, plus o
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,14 @@ from maskwright.draw.colours import ColourBy, shades
 from maskwright.draw.cutouts import matching
 from maskwright.draw.shapes import landmarks, paint, rectangle
 from maskwright.errors import ConfigError, suggest
-from maskwright.types import Instances
+from maskwright.geometry import Geometry
+from maskwright.types import Instances, Size
 
 LINE, DOT, LETTER = 2.0, 2.3, 14.0
 """Width of lines, radius of dots and height of letters, in pixels, in an image with a short edge of 512 pixels."""
+
+
+Found = TypeVar("Found", bound=Instances)
 
 
 def scaled(pixels: float, short: int) -> int:
@@ -88,6 +93,16 @@ def overlay(
     if legend or (legend is None and len(placed) < len(wanted)):
         words.legend(canvas, instances, colour if isinstance(colour, str) else "", size)
     return np.array(canvas)
+
+
+def reduced(instances: Found, factor: int, size: Size) -> Found:
+    """The instances on a copy of their image of `size` (H, W), of which one pixel stands for `factor` x `factor`."""
+    geometry = Geometry(np.diag([1 / factor, 1 / factor, 1.0]), instances.size, size)
+    marks = instances.keypoints
+    if marks is not None:
+        marks = np.concatenate([geometry.points(marks[:, :, :2]), marks[:, :, 2:]], axis=2).astype(np.float32)
+    crops = None if instances.crops is None else geometry.masks(instances.crops)
+    return replace(instances, boxes=geometry.boxes(instances.boxes), crops=crops, keypoints=marks, size=size)
 
 
 OPTIONS = tuple(inspect.signature(overlay).parameters)[2:]

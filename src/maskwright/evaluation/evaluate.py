@@ -21,6 +21,7 @@ from maskwright.data.formats.shared.video_results import VideoResults
 from maskwright.data.stats import most_objects, room
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.evaluation.classes import class_notes, match_classes, translated, with_landmarks
+from maskwright.evaluation.reached import Reached
 from maskwright.evaluation.videos import Pass, followed, metrics_of, opened_results, why_not
 from maskwright.metrics import table
 from maskwright.metrics.coco import CocoMetric
@@ -31,7 +32,7 @@ from maskwright.predictor.options import FindOptions, given, intensity_of
 from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.timing import StageTimer
 from maskwright.predictor.track_options import TrackOptions
-from maskwright.results.prediction import MISSING, Prediction, remedy
+from maskwright.results.prediction import Prediction
 from maskwright.types import Classes, ImageArray, Instances
 from maskwright.wording import counted
 
@@ -192,8 +193,7 @@ def evaluate(
     meters = table.make(names, dataset, settings)
     timer, start = StageTimer(), time.perf_counter()
     failed: list[tuple[str, str]] = []
-    foreign = limited = 0
-    limits, tiled = set[str](), dict[str, int]()
+    foreign, seen = 0, Reached(usual)
 
     def read(i: int) -> ImageArray | None:
         try:
@@ -218,10 +218,7 @@ def evaluate(
         if watch is not None:
             watch(one.position, one.image, known)
         foreign += len(one.found) - len(known)
-        reached = {name for name, score in one.found.limits.items() if score >= usual}
-        limited, limits = limited + bool(reached), limits | reached
-        if isinstance(one.found, Prediction) and one.found.tiles:
-            tiled[one.found.tiles] = tiled.get(one.found.tiles, 0) + 1
+        seen.look(one.found)
     if len(failed) == len(dataset):
         raise DataError(f"{dataset.source}: none of its {len(dataset)} images could be read. First: {failed[0][1]}")
     with timer.stage("metric"):
@@ -230,8 +227,7 @@ def evaluate(
     if metrics is None and not video and not why_not(dataset):
         notes += ("The tracks of these videos were not measured: that needs masks, annotated and found.",)
     count = len(dataset) - len(failed)
-    notes += unmeasured + _limit_notes(predictor, most, limited, limits)
-    notes += tuple(f"{text} ({counted(number, 'image')})" for text, number in tiled.items())
+    notes += unmeasured + seen.notes(predictor.max_instances, most)
     said = (*dataset.notes, *told.notes(dataset.intensity), *notes)
     return Evaluation(results, dict(timer.totals), wall, count, tuple(failed), said)
 
@@ -345,19 +341,6 @@ def _most(predictor: Predicts, dataset: Dataset, options: FindOptions, max_detec
     own, objects = predictor.max_instances, most_objects(dataset)
     wanted = max(room(objects) if objects > own else 0, max_detections or 0)
     return wanted if wanted > own else None
-
-
-def _limit_notes(predictor: Predicts, most: int | None, limited: int, limits: set[str]) -> tuple[str, ...]:
-    """most: as `_most` gives it. limited: images in which a limit left out what predictions show; limits: which."""
-    notes = []
-    if most:
-        notes.append(
-            f"{most} instances of an image were asked for (max_instances): the data need more than the "
-            f"{predictor.max_instances} that the model reports."
-        )
-    if limited:
-        notes.append(f"{MISSING} in {counted(limited, 'image')}. {remedy(limits)}")
-    return tuple(notes)
 
 
 def _options(

@@ -243,7 +243,9 @@ class ImageFile:
         if max_pixels is not None and width * height > max_pixels:
             raise ImageError(
                 f"{self.name}: the image has {height}x{width} = {height * width} pixels, the limit is {max_pixels}. "
-                "If you trust the file, give a higher max_pixels, or None for no limit."
+                "If you trust the file, give a higher max_pixels, or None for no limit. Tiled TIFFs that are computed "
+                "in tiles are read in windows and have none.",
+                options=("max_pixels",),
             )
         with self.damage("pixels"):
             directory = self.directory(page) if self.kind == "TIFF" else None

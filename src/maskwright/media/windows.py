@@ -79,6 +79,14 @@ class Windows:
         self._see(pixels, top, left)
         return pixels
 
+    def look(self) -> ImageArray:
+        """The overview of the whole image, for which all of it is read."""
+        side = max(OVERVIEW // 4, 1)
+        for top in range(0, self.size[0], side):
+            for left in range(0, self.size[1], side):
+                self.read(top, left, (min(side, self.size[0] - top), min(side, self.size[1] - left)))
+        return self.overview
+
     def _stored_window(self, rows: Size, columns: Size) -> tuple[Size, Size]:
         """Rows and columns (first, end) of the stored page that a window of the upright one shows."""
         height, width = self.size

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -17,9 +18,10 @@ from maskwright.prediction.boxes import RunBoxes, run_boxes
 from maskwright.prediction.ids import image_ids, with_category_ids
 from maskwright.predictor.options import FindOptions, intensity_of
 from maskwright.predictor.predictor import Predictor
+from maskwright.predictor.tiles import OnTile, tiling_of
 from maskwright.results.outputs import WRITERS, LoadedImage, RunImage, Writer, parse_kinds, printable, run_images
 from maskwright.results.prediction import MISSING, Prediction, reached, remedy
-from maskwright.types import FULL, Classes, Intensity
+from maskwright.types import FULL, Classes, ImageArray, Intensity, Size
 from maskwright.wording import counted
 
 
@@ -27,12 +29,13 @@ from maskwright.wording import counted
 class Done:
     """An image that was predicted and written, and how many instances were found in it.
 
-    limits: that were reached, see `Prediction`.
+    limits, tiles: see `Prediction`.
     """
 
     source: str
     count: int
     limits: Mapping[str, float] = field(default_factory=dict)
+    tiles: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class BatchResult:
             some = ", ".join(limited[:5]) + (", ..." if len(limited) > 5 else "")
             raising = remedy({name for d in self.done for name in d.limits})
             lines.append(f"{MISSING} in {counted(len(limited), 'image')}: {some}. {raising}")
+        for text, count in Counter(d.tiles for d in self.done if d.tiles).items():
+            lines.append(text if len(self.done) == 1 else f"{counted(count, 'image')}: {text}")
         lines += [f"Note: {note}" for note in self.notes]
         if self.failed:
             lines.append(f"{counted(len(self.failed), 'image')} could not be read:")
@@ -115,17 +120,18 @@ def predict_files(
     out: str | os.PathLike[str],
     options: RunOptions | None = None,
     on_image: Callable[[Done | Failed, int], None] | None = None,
+    on_tile: OnTile | None = None,
 ) -> BatchResult:
     """Predict every image of `sources` and write the chosen results under the folder `out`.
 
     sources: files, folders, globs, .txt lists, URLs (see `media.find_images`). on_image: called after each image
-    with what became of it and the number of images in all.
+    with what became of it and the number of images in all. on_tile: as for `Predictor.predict`.
     An image that cannot be found or read is kept in `BatchResult.failed` and the others are done. Before anything is
     written, raises ConfigError where an option is wrong or a result exists already, ImageError where no source leads to
     an image, DataError where the annotation file of the ids does not have an image.
     """
     options, out = options or RunOptions(), Path(out)
-    worker = _Worker(predictor, out, options)
+    worker = _Worker(predictor, out, options, on_tile=on_tile)
     if options.boxes is not None:
         worker.boxes = RunBoxes("", {}, {}, ())
     worker.predict([])  # raises for a wrong class or score before anything is read
@@ -164,7 +170,7 @@ def predict_files(
                 note(image)
         worker.close()
     result.seconds = time.perf_counter() - start
-    result.notes = (*notes, *worker.told.notes(worker.intensity))
+    result.notes = (*notes, *worker.told.notes(worker.intensity), *worker.notes)
     return result
 
 
@@ -249,6 +255,8 @@ class _Worker:
     stack: tuple[Path | str, media.ImageFile] | None = None
     opened: ExitStack = field(default_factory=ExitStack)
     of_stack: Intensity = FULL
+    notes: list[str] = field(default_factory=list)
+    on_tile: OnTile | None = None
 
     @property
     def intensity(self) -> Intensity:
@@ -258,29 +266,47 @@ class _Worker:
     def batch(self, batch: Sequence[RunImage]) -> Iterator[Done | Failed]:
         """Read, predict and write these images; results in their order."""
         read = [self.read(item) for item in batch]
-        found = iter(self.predict([image for image in read if isinstance(image, LoadedImage)]))
+        found = self.found([image for image in read if isinstance(image, LoadedImage)])
         for image in read:
-            if isinstance(image, Failed):
-                yield image
+            prediction = image if isinstance(image, Failed) else next(found)
+            if isinstance(prediction, Failed):
+                yield prediction
                 continue
-            prediction = next(found)
+            assert isinstance(image, LoadedImage)
             self.write(image, prediction)
-            yield Done(image.item.shown, len(prediction), prediction.limits)
+            yield Done(image.item.shown, len(prediction), prediction.limits, prediction.tiles)
 
     def read(self, item: RunImage) -> LoadedImage | Failed:
         """The image, or why there is none."""
         try:
-            intensity, most = self.intensity, self.options.max_pixels
-            if item.page is None:
-                pixels = media.read_image(item.source, max_pixels=most, intensity=intensity, told=self.told)
-            else:
-                stored = self.pages(item.source).decode(item.page, most)
-                pixels = media.rgb_of(stored, self.of_stack, item.shown, self.told)
+            image = LoadedImage(item, self.windows(item) or self.pixels(item), self.options.colour)
             if self.boxes is not None:
-                self.boxes.of(item.source, (pixels.shape[0], pixels.shape[1]))
+                self.boxes.of(item.source, image.size)
         except (DataError, ImageError, OSError) as error:
             return _failed(item.shown, error)
-        return LoadedImage(item, pixels, self.options.colour)
+        return image
+
+    def pixels(self, item: RunImage) -> ImageArray:
+        """The whole image."""
+        if item.page is None:
+            most = self.options.max_pixels
+            return media.read_image(item.source, max_pixels=most, intensity=self.intensity, told=self.told)
+        stored = self.pages(item.source).decode(item.page, self.options.max_pixels)
+        return media.rgb_of(stored, self.of_stack, item.shown, self.told)
+
+    def windows(self, item: RunImage) -> media.Windows | None:
+        """The image to be read in windows, where it is computed in tiles and its file allows it; else None.
+
+        The percentiles of a whole stack are measured in its pages, which are decoded.
+        """
+        predictor, find, intensity = self.predictor, self.options.find, self.intensity
+        if not isinstance(predictor, Predictor) or (item.page is not None and intensity.per == "video"):
+            return None
+
+        def tiled(size: Size) -> bool:
+            return tiling_of(predictor, find, size) is not None
+
+        return media.windows_of(item.source, tiled, intensity=intensity, page=item.page, told=self.told)
 
     def pages(self, source: Path | str) -> media.ImageFile:
         """The file, which stays open until another is asked for: frames of an animation build on the one before."""
@@ -297,13 +323,27 @@ class _Worker:
         self.opened.close()
         self.stack = None
 
+    def found(self, images: Sequence[LoadedImage]) -> Iterator[Prediction | Failed]:
+        """What was found in each image, or why nothing: one that is read in windows may turn out to be damaged, or a
+        box that is given to lie in no tile."""
+        try:
+            predictions: Sequence[Prediction | Failed] = self.predict(images)
+        except (DataError, ImageError, OSError) as error:
+            if len(images) > 1:
+                predictions = [found for image in images for found in self.found([image])]
+            else:
+                predictions = [_failed(images[0].item.shown, error)]
+                if isinstance(images[0].pixels, media.Windows):
+                    images[0].pixels.close()
+        yield from predictions
+
     def predict(self, images: Sequence[LoadedImage]) -> list[Prediction]:
         """One prediction for each image."""
         pixels = [image.pixels for image in images]
         if self.boxes is None:
-            return self.predictor.predict(pixels, self.options.find)
-        own = [self.boxes.of(i.item.source, (i.pixels.shape[0], i.pixels.shape[1])) for i in images]
-        return self.predictor.predict(pixels, self.options.find, boxes=own)
+            return self.predictor.predict(pixels, self.options.find, on_tile=self.on_tile)
+        own = [self.boxes.of(image.item.source, image.size) for image in images]
+        return self.predictor.predict(pixels, self.options.find, boxes=own, on_tile=self.on_tile)
 
     def write(self, image: LoadedImage, prediction: Prediction) -> None:
         """Write every chosen kind."""
@@ -311,6 +351,10 @@ class _Worker:
             prediction = replace(prediction, classes=self.classes)
         for kind, write in self.writers.items():
             write(prediction, image, WRITERS[kind].place(self.out, image.item))
+        if isinstance(image.pixels, media.Windows):
+            image.pixels.close()
+            if image.pixels.reduction > 1 and "overlay" in self.writers:
+                self.notes.append(f"The overlay of {image.item.shown} is reduced {image.pixels.reduction} times.")
 
 
 def _failed(shown: str, error: Exception) -> Failed:

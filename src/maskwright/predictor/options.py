@@ -58,7 +58,7 @@ class FindOptions(Section):
     intensity: as in `LoadOptions`.
     tiles: "auto" computes an image in overlapping tiles where it is far larger than the model's input and one pass
     would make its objects too small; "off" never does; a side in pixels, a multiple of 32, does so wherever an image is
-    larger than that. max_instances is then of the whole image. overlap: of tiles, in pixels, at most half of the side.
+    larger than that. max_instances is then of the whole image. tile_overlap: in pixels, at most half of the side.
     """
 
     score_threshold: float | None = ranged(None, low=0, high=1)
@@ -70,7 +70,7 @@ class FindOptions(Section):
     largest_component: bool | None = None
     intensity: Intensity | str | None = None
     tiles: str | int | None = None
-    overlap: int | None = ranged(None, low=0)
+    tile_overlap: int | None = ranged(None, low=0)
 
     def __post_init__(self) -> None:
         if self.intensity is not None:
@@ -90,8 +90,8 @@ class FindOptions(Section):
             object.__setattr__(self, "tiles", int(tiles[:9]))
         elif not (tiles in (None, "auto", "off") or (isinstance(tiles, int) and not isinstance(tiles, bool))):
             raise FieldError(f"tiles is 'auto', 'off' or the side of a tile in pixels, got {tiles!r}.", ("tiles",))
-        if self.tiles == "off" and self.overlap is not None:
-            raise FieldError("Tiles are off, so there is no use for an overlap.", ("overlap",))
+        if self.tiles == "off" and self.tile_overlap is not None:
+            raise FieldError("Tiles are off, so there is no use for tile_overlap.", ("tile_overlap",))
 
     def applied(self, output: OutputSpec) -> OutputSpec:
         """A model's `OutputSpec` with what these options change. ConfigError for a value out of range."""

@@ -25,7 +25,7 @@ from maskwright.predictor.options import FindOptions, FindPlan, intensity_of
 from maskwright.predictor.options import given as options_of
 from maskwright.predictor.prepare import prepare
 from maskwright.predictor.session import VideoSession
-from maskwright.predictor.tiles import OnTile, predict_tiles, tiling_of, window_of
+from maskwright.predictor.tiles import OnTile, check_tiles, predict_tiles, tiling_of, window_of
 from maskwright.predictor.timing import StageTimer, stage
 from maskwright.predictor.track_options import TrackOptions
 from maskwright.results.prediction import Prediction
@@ -310,6 +310,7 @@ class Predictor:
         """What the options mean here; ConfigError for what the model has no use for and for unknown class names."""
         output, limits = options.applied(self.detector.output), self.detector.limits
         self._check_masks(options)
+        check_tiles(self, options)
         if output.score_threshold < self.lowest_score:
             raise ConfigError(
                 f"'{self.name}' finds nothing below a score of {self.lowest_score:g}, got score_threshold "

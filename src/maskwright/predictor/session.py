@@ -99,8 +99,7 @@ class VideoSession:
         track, options = track or TrackOptions(), options or FindOptions()
         self.predictor, self.timer, self.options = predictor, timer, options
         self.plan, self.mode = predictor.plan(options), _mode(predictor, track)
-        self._carries = _own_interval(predictor) is not None  # features of the whole frame
-        if self._carries and options.tiles not in (None, "auto", "off"):
+        if self.mode == "faithful" and options.tiles not in (None, "auto", "off"):
             raise ConfigError(
                 f"'{predictor.name}' carries features of whole frames, so it has no use for tiles here.",
                 options=("tiles",),
@@ -217,9 +216,9 @@ class VideoSession:
     def _found(self, image: ImageArray, state: Any) -> tuple[Prediction, Any]:
         """The instances that the network finds in a frame, a key frame if the state is None; and the state after it."""
         predictor = self.predictor
-        tiling = None if self._carries else tiling_of(predictor, self.options, (image.shape[0], image.shape[1]))
-        if tiling is not None:
-            return predict_tiles(predictor, image, tiling, self.options, timer=self.timer)
+        size = image.shape[0], image.shape[1]
+        if self.mode != "faithful" and (tiling := tiling_of(predictor, self.options, size)) is not None:
+            return predict_tiles(predictor, image, tiling, self.options, timer=self.timer), None
         with stage(self.timer, "prepare"):
             prepared, geometry = predictor.prepare(image)
             inputs = predictor.batch([prepared])

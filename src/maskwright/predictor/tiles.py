@@ -19,7 +19,7 @@ from maskwright.predictor.detector import NetworkDetector
 from maskwright.predictor.given import GivenBoxes
 from maskwright.predictor.options import FindOptions
 from maskwright.predictor.timing import StageTimer, stage
-from maskwright.results.prediction import CANDIDATES, IN_TILE, MAX_INSTANCES, Prediction
+from maskwright.results.prediction import IN_TILE, MAX_INSTANCES, Prediction
 from maskwright.types import ImageArray, IntArray, Masks, Semantic, Size
 from maskwright.wording import counted
 
@@ -30,10 +30,13 @@ OnTile = Callable[[int, int], None]
 """Sees the number of tiles that are done and of all tiles of the image."""
 
 SIDE, LEAST = 1024, 64
-"""The side of a tile where nobody chose it and the model computes images as they are, and the least side."""
+"""The side of a tile where nobody chose it, and the least side, in pixels."""
 
 MARGIN = 32
 """Pixels of the input around an object that a tile should see, to know it as in the whole image."""
+
+ROOM = 2
+"""A tile may have as many times more objects than the model reports of an image."""
 
 SHRUNK = 1.5
 """Images that would be shrunk by more than this factor are computed in tiles where the model never shrinks an image to
@@ -70,57 +73,52 @@ class Tiling:
 
 
 def tiling_of(predictor: "Predictor", options: FindOptions, size: Size) -> Tiling | None:
-    """How an image of `size` (H, W) is divided; None where one pass computes it.
-
-    Raises ConfigError where tiles are asked for that make no sense for the model.
-    """
-    asked = "auto" if options.tiles is None else options.tiles
-    if asked == "off" or (asked == "auto" and not _usable(predictor)):
+    """How an image of `size` (H, W) is divided; None where one pass computes it. Raises as `check_tiles` does."""
+    check_tiles(predictor, options)
+    auto = options.tiles in (None, "auto")
+    side = _auto_side(predictor, size) if auto else _asked_side(options)
+    if side is None or max(size) <= side:
         return None
-    side = _auto_side(predictor, size) if asked == "auto" else int(asked)
-    if side is None or (asked != "auto" and _refused(predictor, side, options.overlap)) or max(size) <= side:
-        return None
-    why = f"as was asked (tiles {asked})."
-    if asked == "auto":
-        shrunk = math.prod(size) / math.prod(input_size(size, predictor.spec))
-        why = (
-            f"because one pass would shrink the image {math.sqrt(shrunk):.1f} times, and its objects with it; tiles "
-            "'off' does that."
-        )
-    overlap = _overlap(predictor, side) if options.overlap is None else options.overlap
-    if 2 * overlap > side:
-        raise ConfigError(
-            f"overlap is at most half a tile, which is {side} pixels wide, got {overlap}.", options=("overlap", "tiles")
-        )
+    why = f"as was asked (tiles {side})."
+    if auto:
+        shrunk = max(size) / max(input_size(size, predictor.spec))
+        why = f"as one pass would shrink the image {shrunk:.1f} times, and its objects with it; tiles 'off' does that."
+    overlap = _overlap(predictor, side) if options.tile_overlap is None else options.tile_overlap
+    _check_overlap(side, overlap)
     multiple = predictor.spec.multiple  # corners on cells of the feature maps, where inputs are not resized
     return Tiling(side, overlap, max(multiple, (side - overlap) // multiple * multiple), why)
 
 
-def _usable(predictor: "Predictor") -> bool:
-    return Semantic not in predictor.detector.parts
+def check_tiles(predictor: "Predictor", options: FindOptions) -> None:
+    """Raises ConfigError for tiles that were asked for and make no sense for the model."""
+    side, multiple = _asked_side(options), predictor.spec.multiple
+    if side is None:
+        return
+    least = max(LEAST, 2 * multiple)
+    below = side // multiple * multiple
+    fault = ""
+    if Semantic in predictor.detector.parts:
+        fault = f"'{predictor.name}' names the class of every pixel, which tiles cannot join: leave tiles out."
+    elif side < least:
+        fault = f"tiles are at least {least} pixels wide with '{predictor.name}', got {side}."
+    elif side != below:
+        fault = f"The side of tiles is a multiple of {multiple} with '{predictor.name}', got {side}: give {below} or "
+        fault += f"{below + multiple}."
+    if fault:
+        raise ConfigError(fault, options=("tiles",))
+    _check_overlap(side, options.tile_overlap or 0)
 
 
-def _refused(predictor: "Predictor", side: int, overlap: int | None) -> bool:
-    """False; raises ConfigError for tiles that the model has no use for."""
-    if not _usable(predictor):
+def _check_overlap(side: int, overlap: int) -> None:
+    if 2 * overlap > side:
         raise ConfigError(
-            f"'{predictor.name}' names the class of every pixel, of which tiles cannot be joined. Leave tiles out.",
-            options=("tiles",),
+            f"tile_overlap is at most half a tile, which is {side} pixels wide, got {overlap}.",
+            options=("tile_overlap",),
         )
-    multiple = predictor.spec.multiple
-    if side < max(LEAST, 2 * multiple):
-        raise ConfigError(
-            f"tiles are at least {max(LEAST, 2 * multiple)} pixels wide with '{predictor.name}', got {side}.",
-            options=("tiles",),
-        )
-    if side % multiple:
-        below = side // multiple * multiple
-        raise ConfigError(
-            f"The side of tiles is a multiple of {multiple} pixels with '{predictor.name}', got {side}: give {below} "
-            f"or {below + multiple}.",
-            options=("tiles",),
-        )
-    return False
+
+
+def _asked_side(options: FindOptions) -> int | None:
+    return options.tiles if isinstance(options.tiles, int) else None
 
 
 def _auto_side(predictor: "Predictor", size: Size) -> int | None:
@@ -129,7 +127,7 @@ def _auto_side(predictor: "Predictor", size: Size) -> int | None:
     That is known of models that never shrink an image to reach their size, as objects keep their size in pixels there.
     """
     spec = predictor.spec
-    if spec.shrink:
+    if spec.shrink or Semantic in predictor.detector.parts:
         return None
     if max(size) <= SHRUNK * max(input_size(size, spec)):
         return None
@@ -162,13 +160,15 @@ def predict_tiles(
 ) -> Prediction:
     """The instances of an image (H, W, 3) or of one that is read in windows, joined from those of its tiles.
 
-    Options as of `Predictor.predict`; max_instances is of the whole image, a tile has as many as the model reports.
-    given: boxes that become the instances; each is looked at in the tile in which it is farthest from inner borders.
+    Options as of `Predictor.predict`; max_instances is of the whole image, a tile has up to `ROOM` times as many as the
+    model reports. given: boxes that become the instances; each is looked at in the tile in which it is farthest from
+    inner borders.
     """
     size = image.size if isinstance(image, Windows) else (image.shape[0], image.shape[1])
     tiles = tiling.tiles(size)
     owner = None if given is None else _holding(given, tiles, size)
-    plan = predictor.plan(options if given is not None else replace(options, max_instances=None))
+    in_tile = replace(options, max_instances=ROOM * predictor.max_instances)
+    plan = predictor.plan(options if given is not None else in_tile)
     found: list[tuple[int, Prediction]] = []
     together = predictor.together(options.batch_size)
     for first in range(0, len(tiles), together):
@@ -210,7 +210,7 @@ def _holding(given: GivenBoxes, tiles: IntArray, size: Size) -> IntArray:
         raise DataError(
             f"boxes: row {row}, {given.boxes[row].tolist()}, lies in no tile as a whole. Take larger tiles, a larger "
             "overlap, or tiles 'off'.",
-            options=("tiles", "overlap"),
+            options=("tiles", "tile_overlap"),
         )
     return best
 
@@ -295,13 +295,9 @@ def _in_order(
 
 
 def _limits(found: Sequence[tuple[int, Prediction]]) -> dict[str, float]:
-    """The limits of tiles, with the best score of what they left out."""
-    out: dict[str, float] = {}
-    for _, one in found:
-        for name, score in one.limits.items():
-            key = IN_TILE if name == MAX_INSTANCES else CANDIDATES
-            out[key] = max(score, out.get(key, 0.0))
-    return out
+    """The limit of tiles where one was reached, with the best score of what it left out."""
+    scores = [score for _, one in found for score in one.limits.values()]
+    return {IN_TILE: max(scores)} if scores else {}
 
 
 def _told(tiling: Tiling, size: Size, found: Sequence[tuple[int, Prediction]]) -> str:

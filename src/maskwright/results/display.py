@@ -30,9 +30,16 @@ class Shown(Instances):
         """The image with the instances drawn on it, (H, W, 3) uint8 RGB; options are those of `draw.overlay`.
 
         image: a path, a PIL image or an array; None: the one that was predicted. Raises ConfigError where neither is
-        known, as after `load`, and for an option that does not exist.
+        known, as after `load`, and for an option that does not exist. A tiled TIFF with more pixels than
+        `media.MAX_PIXELS` is drawn reduced, at most 4096 pixels wide.
         """
-        return draw.overlay(media.as_image(self.pixels(image)), self, **draw.checked(options))
+        options, pixels = dict(draw.checked(options)), self.pixels(image)
+        windows = media.windows_of(pixels, lambda size: size[0] * size[1] > media.MAX_PIXELS)
+        if windows is None:
+            return draw.overlay(media.as_image(pixels), self, **options)
+        with windows:
+            small = windows.look()
+        return draw.overlay(small, draw.reduced(self, windows.reduction, small.shape[:2]), **options)
 
     def pixels(self, image: Any = None) -> Any:
         """The image that is given, or the one that was predicted. Raises ConfigError where there is none."""

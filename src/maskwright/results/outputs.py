@@ -30,6 +30,7 @@ from maskwright import draw, media
 from maskwright.errors import ConfigError, suggest
 from maskwright.ops import masks as mask_ops
 from maskwright.results.prediction import Prediction, areas, decimal, text_file
+from maskwright.types import Size
 from maskwright.wording import cell
 
 
@@ -54,11 +55,17 @@ class RunImage:
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """An image of a run with its pixels, (H, W, 3) uint8 RGB. colour: of overlays, as in `draw.overlay`."""
+    """An image of a run with its pixels, (H, W, 3) uint8 RGB, or open to be read in windows. colour: of overlays, as in
+    `draw.overlay`."""
 
     item: RunImage
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | media.Windows
     colour: draw.ColourBy | None = None
+
+    @property
+    def size(self) -> Size:
+        """(H, W)."""
+        return self.pixels.size if isinstance(self.pixels, media.Windows) else self.pixels.shape[:2]
 
 
 Writer = Callable[[Prediction, LoadedImage, Path], None]
@@ -89,8 +96,12 @@ class OutputKind:
 
 
 def save_overlay(prediction: Prediction, image: LoadedImage, path: Path) -> None:
-    """The image with its instances drawn on it."""
-    media.write_image(path, draw.overlay(image.pixels, prediction, colour=image.colour))
+    """The image with its instances drawn on it; of one that is read in windows a reduced copy."""
+    pixels = image.pixels
+    if isinstance(pixels, media.Windows):
+        prediction = draw.reduced(prediction, pixels.reduction, pixels.overview.shape[:2])
+    shown = pixels.overview if isinstance(pixels, media.Windows) else pixels
+    media.write_image(path, draw.overlay(shown, prediction, colour=image.colour))
 
 
 def save_json(prediction: Prediction, image: LoadedImage, path: Path) -> None:
@@ -140,7 +151,10 @@ def save_labelme(prediction: Prediction, image: LoadedImage, path: Path) -> None
     """
     source = image.item.source
     if image.item.page is not None:
-        png = base64.b64encode(media.encoded(Image.fromarray(image.pixels), "PNG")).decode("ascii")
+        pixels = image.pixels
+        if isinstance(pixels, media.Windows):
+            pixels = pixels.read(0, 0, pixels.size)
+        png = base64.b64encode(media.encoded(Image.fromarray(pixels), "PNG")).decode("ascii")
         content = {**prediction.to_labelme(f"{image.item.name}.png"), "imageData": png}
         with text_file(path) as file:
             json.dump(content, file, ensure_ascii=False, indent=1)
