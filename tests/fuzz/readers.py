@@ -48,7 +48,22 @@ def data_set(case: Case, out: Path, rng: Random) -> list[Verb]:
 def image(case: Case, out: Path, rng: Random) -> list[Verb]:
     how = rng.choice(("full", "bits:12", "percentiles", "percentiles:video", "values:-9..1000"))
     shown = partial(media.read_image, case.place, intensity=how)
-    return [shown, partial(media.read_size, case.place), partial(media.read_values, case.place)]
+    return [shown, partial(media.read_size, case.place), partial(media.read_values, case.place), windows(case, how)]
+
+
+def windows(case: Case, how: str) -> Callable[[], object]:
+    """Both ends of an image that is read in windows, and what is told of it."""
+
+    def read() -> None:
+        told, intensity = media.Readings(), media.chosen_intensity(how, None)
+        found = media.windows_of(case.place, lambda size: True, intensity=intensity, told=told)
+        if found is not None:
+            with found:
+                height, width = (min(side, 40) for side in found.size)
+                found.read(0, 0, (height, width))
+                found.read(found.size[0] - height, found.size[1] - width, (height, width))
+
+    return read
 
 
 def result_list(case: Case, out: Path, rng: Random) -> list[Verb]:
