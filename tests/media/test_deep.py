@@ -263,6 +263,46 @@ def test_damage_in_the_middle_of_a_png_is_found(late):
     assert error.value.code == "damaged-pixels"
 
 
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_of(head: tuple[int, int, int, int, int], rows: bytes) -> bytes:
+    """A PNG of these bytes of rows. head: width, height, bits, kind of colour, whether interlaced."""
+    start = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBxxB", *head))
+    palette = png_chunk(b"PLTE", bytes(range(48))) if head[3] == 3 else b""
+    return start + palette + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "row"), [(8, 0, 21), (1, 0, 3), (16, 0, 42), (4, 3, 11), (8, 2, 63), (16, 6, 168), (16, 2, 126)]
+)
+def test_a_png_whose_pixels_end_before_its_last_row_is_found(bits, colour, row):
+    """The decoder leaves the rest black and says nothing; a black image is no such."""
+    for last, sound in ((9, True), (8, False)):
+        data = png_of((21, 9, bits, colour, 0), last * (b"\0" * (row + 1)))
+        if sound:
+            assert read_image(data).shape == (9, 21, 3)
+        else:
+            with pytest.raises(ImageError, match="pixels end before its last row"):
+                read_image(data)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (9, 21), (16, 16)])
+def test_an_interlaced_png_whose_pixels_end_too_early_is_found(size):
+    height, width = size
+    order = np.zeros((8, 8), int)  # the pass of each pixel, as the specification draws it
+    for number, (x, y, dx, dy) in enumerate(
+        [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)][::-1]
+    ):
+        order[y::dy, x::dx] = 6 - number
+    passes = [np.argwhere(np.tile(order, (4, 4))[:height, :width] == k) for k in range(7)]
+    count = sum(len(own) + len(set(own[:, 0].tolist())) for own in passes)
+    assert (read_image(png_of((width, height, 8, 0, 1), bytes(count))) == 0).all()
+    with pytest.raises(ImageError, match="damaged"):
+        read_image(png_of((width, height, 8, 0, 1), bytes(count - 1)))
+
+
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0, "optimize": True}])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_jpeg_cut_and_closed_is_found(options, mode):

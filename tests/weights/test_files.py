@@ -397,6 +397,14 @@ def test_tensors_of_other_kinds_are_named(tmp_path: Path, make: Callable[[], tor
         read(tmp_path / "odd.pth")
 
 
+@pytest.mark.parametrize("put", [b"r" + struct.pack("<I", 3_000_000), b"p3000000\n", b"p-1\n"])
+def test_a_pickle_that_remembers_at_a_far_place(tmp_path: Path, put: bytes) -> None:
+    """A list of all places before it would take the memory of the machine for a file of twenty bytes."""
+    (tmp_path / "far.pkl").write_bytes(b"\x80\x02}" + put + b".")
+    with pytest.raises(WeightsError, match=r"far\.pkl.*(remembers an object at place|is damaged)"):
+        read(tmp_path / "far.pkl")
+
+
 @pytest.mark.parametrize("depth", [5000, 200_000])
 def test_a_header_or_pickle_that_lies_deep_in_itself(tmp_path: Path, depth: int) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "deep.safetensors", metadata={KEY: "[" * depth + "]" * depth})

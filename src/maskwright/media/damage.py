@@ -1,11 +1,13 @@
 """What Pillow's PNG and JPEG readers do not tell: damaged or missing pixels, EXIF tags behind the pixels."""
 
 import io
+import struct
 import zlib
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
 
@@ -50,6 +52,42 @@ def check_png(stream: IO[bytes]) -> None:
                 raise ValueError("the checksum of its pixels is wrong")
 
 
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Of an interlaced PNG: first column and row, and steps of columns and rows."""
+
+
+def check_png_rows(stream: IO[bytes], last: NDArray[Any]) -> None:
+    """Raises ValueError where the pixels of a PNG end before the image does, which the decoder leaves 0.
+
+    last: its last row. Where that is not 0 it was decoded; else the pixels are decompressed once more, to count them.
+    """
+    if last.any():
+        return
+    stood, unpacked, count = stream.tell(), zlib.decompressobj(), 0
+    for kind, place, length in _chunks(stream):
+        if kind not in (b"IHDR", b"IDAT"):
+            continue
+        stream.seek(place)
+        data = stream.read(length)
+        stream.seek(stood)
+        if kind == b"IHDR":
+            wanted = _png_bytes(*struct.unpack(">IIBBxxB", data[:13]))
+            continue
+        while data and count < wanted:
+            count += len(unpacked.decompress(data, 1 << 20))
+            data = unpacked.unconsumed_tail
+    if count < wanted:
+        raise ValueError("its pixels end before its last row")
+
+
+def _png_bytes(width: int, height: int, depth: int, colour: int, interlaced: int) -> int:
+    """Bytes of the rows of a PNG, each behind one that says its filter."""
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    passes = _PASSES if interlaced else ((0, 0, 1, 1),)
+    sides = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes if x < width and y < height]
+    return sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sides)
+
+
 def check_jpeg(image: Image.Image, stream: IO[bytes]) -> None:
     """Raises ValueError where the pixels end before the image does, which libjpeg fills with grey.
 
@@ -71,3 +109,11 @@ def check_jpeg(image: Image.Image, stream: IO[bytes]) -> None:
         other.load()
         if other.size == image.size and other.tobytes() != image.tobytes():
             raise ValueError("its pixels end before its last row")
+
+
+def check_end(image: Image.Image, stream: IO[bytes]) -> None:
+    """Raises ValueError where the pixels of a decoded JPEG or PNG end before the image does."""
+    if image.format in ("JPEG", "MPO"):
+        check_jpeg(image, stream)
+    elif image.format == "PNG":
+        check_png_rows(stream, np.asarray(image.crop((0, image.height - 1, image.width, image.height))))

@@ -17,7 +17,7 @@ from PIL import ImageFile as PillowFile
 
 from maskwright.errors import ImageError
 from maskwright.media import deep, tiff
-from maskwright.media.damage import check_jpeg, check_png, late_exif
+from maskwright.media.damage import check_end, check_png, check_png_rows, late_exif
 from maskwright.media.sources import HEIC_INSTALL, Source, open_source
 from maskwright.types import Size
 from maskwright.wording import message_of
@@ -297,13 +297,14 @@ class ImageFile:
             bits, packed = self._bits(page)
             numbers = deep.decoded(self._pillow, self.stream)
             if numbers is not None:
+                if self.kind == "PNG":
+                    check_png_rows(self.stream, numbers.values[-1])
                 values = turned(numbers.values, turn)
                 alpha = values.ndim == 3 and values.shape[2] in (2, 4)
                 return Stored(values=values, alpha=alpha, inverted=numbers.inverted, top=numbers.top)
             inverted = self.kind == "TIFF" and image.mode.startswith("I;16") and self.directory(page).inverted
             image.load()
-            if self.kind in ("JPEG", "MPO"):
-                check_jpeg(image, self.stream)
+            check_end(image, self.stream)
             image = image if turn == 1 else image.transpose(_TURNS[turn])
             if not is_deep(image.mode):
                 return Stored(image, cut=bits if bits > 8 else None)

@@ -116,11 +116,14 @@ class _ArraysOnly(pickle.Unpickler):
 def check_length(stream: IO[bytes]) -> None:
     """Raises WeightsError for a pickle that no network's weights need; ValueError for one that is damaged.
 
-    Long ones take minutes, and tuples that lie some hundred thousand deep in each other end the process.
+    Long ones take minutes, tuples that lie some hundred thousand deep in each other end the process, and a place to
+    remember an object at takes memory for all places before it.
     """
     tuples = 0
-    for count, (instruction, _, _) in enumerate(pickletools.genops(stream)):
+    for count, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
         tuples += "TUPLE" in instruction.name
+        if "PUT" in instruction.name and not 0 <= argument <= _LONGEST:
+            raise WeightsError(f"its pickle remembers an object at place {argument}, of at most {_LONGEST}")
         if count > _LONGEST or tuples > _TUPLES:
             raise WeightsError("its pickle has more instructions than the weights of any network need")
 
