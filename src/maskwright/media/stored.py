@@ -295,8 +295,7 @@ class ImageFile:
             elif self.kind == "TIFF":
                 tiff.check(self.directory(page))
             bits, packed = self._bits(page)
-            numbers = deep.decoded(self._pillow, self.stream)
-            if numbers is not None:
+            if (numbers := deep.decoded(self._pillow, self.stream)) is not None:
                 if self.kind == "PNG":
                     check_png_rows(self.stream, numbers.values[-1])
                 values = turned(numbers.values, turn)
