@@ -122,7 +122,7 @@ def check_length(stream: IO[bytes]) -> None:
     tuples = 0
     for count, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
         tuples += "TUPLE" in instruction.name
-        if "PUT" in instruction.name and not 0 <= argument <= _LONGEST:
+        if "PUT" in instruction.name and argument is not None and not 0 <= argument <= _LONGEST:
             raise WeightsError(f"its pickle remembers an object at place {argument}, of at most {_LONGEST}")
         if count > _LONGEST or tuples > _TUPLES:
             raise WeightsError("its pickle has more instructions than the weights of any network need")
