@@ -213,8 +213,7 @@ class Section:
                 continue
             known = typing.get_args(hint)
             if typing.get_origin(hint) is Literal and value not in known:
-                near = suggest(str(value), known)
-                near = near if "Did you mean" in near else ""  # all are named already
+                near = suggest(str(value), known, listing=False)  # `named` lists them
                 raise FieldError(f"{field.name} is {named(hint)}, got {value!r}.{near}", (field.name,))
             if typing.get_origin(hint) is tuple and not isinstance(value, tuple | list):
                 raise FieldError(f"{field.name} is {named(hint)}, got {value!r}.", (field.name,))

@@ -87,10 +87,13 @@ def short(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """`" Did you mean 'x' or 'y'?"` for near misses of `name` among `known`, else all of `known` unless too many."""
+def suggest(name: str, known: Iterable[str], *, listing: bool = True) -> str:
+    """`" Did you mean 'x' or 'y'?"` for near misses of `name` among `known`; without any, a list of `known`.
+
+    The list is left out where it is long or `listing` is False.
+    """
     options = sorted(known)
     near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     if near:
         return " Did you mean " + " or ".join(f"'{n}'" for n in near) + "?"
-    return f" Known: {', '.join(options)}." if 0 < len(options) <= MOST_NAMED else ""
+    return f" Known: {', '.join(options)}." if listing and 0 < len(options) <= MOST_NAMED else ""

@@ -294,7 +294,7 @@ def test_suppression_is_told_as_a_slow_loop_finds_it(kind: Literal["fast", "fast
     for k in fast:
         out = suppressed_by(config, boxes, scores, 0, k, back)
         assert out.compared == 40
-        assert rows_of(out.fell, boxes) == {j for j, better in over.items() if k in better}
+        assert rows_of(out.lost, boxes) == {j for j, better in over.items() if k in better}
         assert rows_of(out.only_fast, boxes) == greedy - fast
 
 

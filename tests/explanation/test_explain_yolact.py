@@ -61,7 +61,7 @@ def test_exact_suppression_is_told_by_its_own_rule(seed: int) -> None:
             and not any(pixel_iou(boxes[k].tolist(), boxes[j].tolist()) >= 0.5 for j in better)
         }
         assert found.compared == len(near)
-        assert rows_of(found.fell, boxes) == wanted
+        assert rows_of(found.lost, boxes) == wanted
         assert len(found.only_fast) == 0
         plain += len(wanted)
     assert plain > 0
@@ -71,26 +71,26 @@ def test_a_box_that_overlaps_by_exactly_the_limit_falls_in_exact_suppression_alo
     boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 4]])
     scores, back = torch.tensor([[0.9], [0.8]]), Geometry.identity((20, 20))
     counts = [
-        len(suppressed_by(NMSConfig(kind, iou=0.5), boxes, scores, 0, 0, back).fell)  # type: ignore[arg-type]
+        len(suppressed_by(NMSConfig(kind, iou=0.5), boxes, scores, 0, 0, back).lost)  # type: ignore[arg-type]
         for kind in ("exact", "fast", "fast_cross")
     ]
     assert counts == [1, 0, 0]
 
 
-def test_across_classes_boxes_of_other_classes_fell_to_it() -> None:
+def test_across_classes_boxes_of_other_classes_are_suppressed() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [30, 30, 40, 40]])
     scores = torch.tensor([[0.9, 0.05], [0.05, 0.8], [0.4, 0.1]])
     back = Geometry.identity((60, 60))
-    fell = {}
+    found = {}
     for kind in ("fast", "fast_cross"):
         config = NMSConfig(kind, iou=0.5)  # type: ignore[arg-type]
         row, _, score = fast_nms(boxes, scores, 0.5, 200, 100, across=kind == "fast_cross")
         assert 0 in row[score > 0].tolist()
-        fell[kind] = suppressed_by(config, boxes, scores, 0, 0, back)
-    assert rows_of(fell["fast_cross"].fell, boxes) == {1}
-    assert fell["fast_cross"].taking_part("cat") == "Of 3 boxes of all classes"
-    assert fell["fast"].taking_part("cat") == "3 boxes were compared, ranked by their score for cat:"
-    assert replace(fell["fast"], compared=1).taking_part("cat").startswith("1 box was compared")
+        found[kind] = suppressed_by(config, boxes, scores, 0, 0, back)
+    assert rows_of(found["fast_cross"].lost, boxes) == {1}
+    assert found["fast_cross"].taking_part("cat") == "Of 3 boxes of all classes"
+    assert found["fast"].taking_part("cat") == "3 boxes were compared, ranked by their score for cat:"
+    assert replace(found["fast"], compared=1).taking_part("cat").startswith("1 box was compared")
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_across_classes_boxes_of_other_classes_fell_to_it() -> None:
     [
         (
             "yolact",
-            r"compared, ranked by their score for \w+: \d+ overlapped this one by more than 0\.5 and fell to it",
+            r"compared, ranked by their score for \w+: \d+ overlapped this one by more than 0\.5 and \w+ suppressed",
             2,
         ),
-        ("cross", r"of all classes \d+ overlapped this one by more than 0\.5 and fell to it", 2),
+        ("cross", r"of all classes \d+ overlapped this one by more than 0\.5 and \w+ suppressed", 2),
         (
             "exact",
-            r"of the same class \d+ overlapped this one by 0\.5 or more, end pixels counted, and fell to it\.$",
+            r"of the same class \d+ overlapped this one by 0\.5 or more, end pixels counted, and \w+ suppressed\.$",
             1,
         ),
     ],
@@ -115,7 +115,7 @@ def test_the_words_name_the_rule(kind: str, said: str, rows: int) -> None:
     assert re.search(said, found.panels()[1].text)
     told = [name for name, _ in found.numbers() if name.startswith("Boxes ")]
     assert len(told) == rows
-    assert told[0] == "Boxes that fell to it"
+    assert told[0] == "Boxes it suppressed"
 
 
 # ---- how masks are finished -----------------------------------------------------------------------------------------

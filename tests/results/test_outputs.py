@@ -120,11 +120,13 @@ def test_polygons_are_geojson_with_closed_rings_and_holes(results: Path) -> None
 def test_an_instance_without_pixels_has_no_geometry(tmp_path: Path) -> None:
     class Empty(Brightness):
         def _one(self, pixels: NDArray[np.uint8]) -> Prediction:
-            return Prediction([[1, 1, 1, 1]], [0.5], [0], CLASSES, (5, 7), Masks.from_dense(np.zeros((1, 5, 7))))  # type: ignore[arg-type]
+            masks, points = Masks.from_dense(np.zeros((1, 5, 7))), np.array([[[1.5, 2, 0.25]]])
+            return Prediction([[1, 1, 1, 1]], [0.5], [0], CLASSES, (5, 7), masks, points)  # type: ignore[arg-type]
 
     predict_files(Empty(), [source_image(tmp_path / "a.png")], tmp_path / "out", RunOptions(tuple(WRITERS)))  # type: ignore[arg-type]
     feature = json.loads((tmp_path / "out/polygons/a.geojson").read_text())["features"][0]
     assert feature["geometry"] is None
+    assert feature["properties"]["keypoints"] == [[1.5, 2.0, 0.25]]
     (row,) = table(tmp_path / "out")
     assert (row["area"], row["centroid_x"]) == ("0", "")
 

@@ -239,3 +239,5 @@ def test_supervision_gets_the_masks_without_making_them_dense() -> None:
     assert detections.data["class_name"].tolist() == ["cell", "Zelle, größer"]
     assert len(prediction[:0].to_supervision()) == 0
     assert boxes_only().to_supervision().mask is None
+    prediction.keypoints = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    np.testing.assert_array_equal(prediction.to_supervision().data["keypoints"], prediction.keypoints)

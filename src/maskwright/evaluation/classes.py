@@ -39,8 +39,8 @@ def match_classes(model: Classes, dataset: Dataset, class_names: Mapping[str, st
 def _refuse(model: Classes, dataset: Dataset, lost: list[int]) -> None:
     data = dataset.classes
     missing = [data.names[k] for k in lost] or list(data.names)
-    hints = {name: suggest(name, model.names) for name in missing[:5]}
-    near = "".join(f" '{name}':{hint}" for name, hint in hints.items() if "Did you mean" in hint)
+    hints = {name: suggest(name, model.names, listing=False) for name in missing[:5]}
+    near = "".join(f" '{name}':{hint}" for name, hint in hints.items() if hint)
     raise DataError(
         f"{dataset.source}: the model has no class for {len(missing)} of the data set's classes ({_listed(missing)}), "
         f"so their AP would be 0 whatever it finds.{near}\n"

@@ -1,4 +1,4 @@
-"""Numbers of 16 bits on the device at hand: whether its products take bf16 at all, and whether they are fast then."""
+"""bf16 on this device: whether matrix products support it, and whether they are fast."""
 
 import platform
 
@@ -11,12 +11,12 @@ _NEEDED |= dict.fromkeys(("aarch64", "arm64"), "the BF16 extension of ARMv8.6")
 
 
 def takes_bf16() -> bool:
-    """Whether oneDNN's products take bf16 numbers on this processor."""
+    """Whether oneDNN multiplies bf16 matrices on this processor."""
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def bf16_is_fast(device: torch.device) -> bool:
-    """Whether the device has instructions of its own that multiply bf16 numbers: then it takes about half the time."""
+    """Whether the device has instructions that multiply bf16 numbers, so that it needs about half the time."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities() if device.type == "cpu" and takes_bf16() else {}

@@ -34,7 +34,7 @@ class FastBlock(nn.Module):
 
 
 class FastResidual(nn.Module):
-    """DarkNet's `Residual`; its input stays as it is, for it may be asked for."""
+    """DarkNet's `Residual`; its input is not overwritten, as it may be a wanted feature map."""
 
     def __init__(self, block: Residual) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class FastDeformable(nn.Module):
     """
 
     ROWS = 1024
-    """Results computed together: what their taps read stays in the cache."""
+    """Results computed together, so that the cells that their taps read stay in the cache."""
 
     def __init__(self, conv: DeformableConv2d, norm: nn.Module | None) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class FastDeformable(nn.Module):
 def _taps(sampling: Tensor, size: tuple[int, int], stride: int) -> tuple[Tensor, Tensor]:
     """Which cells of a batch of maps of `size` each of 9 taps reads, (B * h * w, 9, 4), and how much of each; float32.
 
-    sampling: (B, 27, h, w), see `DeformableConv2d`. Cells outside the map count nothing.
+    sampling: (B, 27, h, w), see `DeformableConv2d`. Cells outside the map have the weight 0.
     """
     b, _, h, w = sampling.shape
     values = sampling.permute(0, 2, 3, 1).reshape(b, h, w, 27)

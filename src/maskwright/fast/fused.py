@@ -20,7 +20,7 @@ from maskwright.nn.layers import FrozenBatchNorm2d
 
 NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU)
-"""What can follow a convolution in the same pass; of exactly these kinds, others may do more."""
+"""Activations that can follow a convolution in the same pass; exactly these types, as subclasses may do more."""
 
 SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": None}
 """Activations that Winograd's form knows, by oneDNN's name: the factor of what is negative; None where it varies."""

@@ -65,7 +65,7 @@ class GroupedProduct:
 class PackedKernel:
     """The kernel of a convolution on a CPU, (O, C / groups, h, w), for inputs of several sizes.
 
-    Inputs of other sizes mostly want the same order; it is kept once. The kernel itself is asked for at every use.
+    Inputs of other sizes mostly want the same order, which is kept once. The kernel is not: it is passed at every use.
     """
 
     def __init__(self, padding: Sequence[int], stride: Sequence[int], dilation: Sequence[int], groups: int) -> None:
@@ -73,7 +73,7 @@ class PackedKernel:
         self.packed: dict[tuple[int, ...], Tensor] = {}
 
     def of(self, kernel: Tensor, size: Sequence[int]) -> Tensor:
-        """The kernel for an input of `size` (B, C, H, W), at the number of threads of now."""
+        """The kernel for an input of `size` (B, C, H, W), for the current number of threads."""
         if not _AVAILABLE:
             return kernel
         key = (torch.get_num_threads(), *size)
@@ -90,7 +90,7 @@ class PackedKernel:
 
 @functools.lru_cache(maxsize=4096)
 def order(groups: int, outputs: int, inputs: int, count: int, threads: int) -> bytes:
-    """oneDNN's description of the kernel that it wants for `count` rows on this many threads (those of now)."""
+    """oneDNN's description of the kernel that it wants for `count` rows on this many threads (the current number)."""
     del threads
     return _description(_pack(torch.empty(groups * outputs, inputs, 1, 1), groups, count))
 

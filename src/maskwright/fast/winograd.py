@@ -24,7 +24,7 @@ from maskwright.fast.packed import GroupedProduct
 from maskwright.ops import memory
 
 TILES = 336
-"""About as many tiles are worked on together: fewer read the kernel more often, more leave the cache."""
+"""Tiles that are computed together, about: fewer would read the kernel more often, more would not fit the cache."""
 
 BLOCK = 16
 """Output channels of a product are rounded up to whole vectors."""
@@ -49,7 +49,7 @@ class Strip:
 class Winograd:
     """Same-size 3x3 convolution with bias on float32 CPU maps in channels_last memory.
 
-    slope: what is negative is multiplied by it afterwards: 0 is ReLU, 1 nothing.
+    slope: negative results are multiplied by it: 0 is ReLU, 1 the identity.
 
     Not a module: its kernel is made from a convolution's weight, four times as large, and lies in the order that the
     processor's products want, which can be neither copied nor saved.

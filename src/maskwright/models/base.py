@@ -35,7 +35,7 @@ Draws = torch.Generator | Sequence[torch.Generator] | None
 State = TypeVar("State")
 
 ACROSS = ("cross", "fast_cross")
-"""Kinds of non-maximum suppression over all classes together: each family has one, and takes the other name for it."""
+"""Names of non-maximum suppression over all classes together. A family has one kind of them, and takes both names."""
 
 MASK_PARTS: tuple[type[Part], ...] = (BoxMasks, PrototypeMasks)
 
@@ -48,7 +48,7 @@ def check_anchors(sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> 
     """Raises ConfigError unless each level has as many anchors: a head slides over all of them."""
     if len({len(level) for level in sizes}) != 1 or not sizes[0] or not ratios:
         raise ConfigError(
-            f"sizes has equally many sides for each level, ratios is not empty, got {sizes} and {ratios}."
+            f"sizes needs the same number of sides for each level and ratios at least one, got {sizes} and {ratios}."
         )
 
 
@@ -83,7 +83,7 @@ class Config(Section):
     output: OutputSpec = field(default_factory=OutputSpec)
 
     def for_classes(self, classes: Classes) -> Self:
-        """The same network for other classes. ConfigError where they lack what it finds, such as landmarks."""
+        """The same network for other classes. ConfigError where they lack what it predicts, such as landmarks."""
         return replace(self, num_classes=len(classes))
 
     # ---- what each family says --------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class Config(Section):
         raise NotImplementedError
 
     def checked_nms(self, nms: str) -> str:
-        """The kind, that across classes by any family's name; ConfigError where it is none of `nms_kinds`."""
+        """The one of `nms_kinds` that is meant (see `ACROSS`); ConfigError where it is none of them."""
         if nms in ACROSS:
             nms = next((kind for kind in self.nms_kinds if kind in ACROSS), nms)
         if nms not in self.nms_kinds:
@@ -123,7 +123,7 @@ class Config(Section):
         raise NotImplementedError
 
     def with_limits(self, score: float | None = None, keep: int | None = None) -> Self:
-        """The same network, by default with scores from `score` on and up to `keep` rows (None: as it is)."""
+        """The same network whose default limits are this lowest score and number of rows (None: unchanged)."""
         raise NotImplementedError
 
     @property
@@ -133,7 +133,7 @@ class Config(Section):
 
     @property
     def takes_boxes(self) -> bool:
-        """Whether `Inputs.proposals` are looked at."""
+        """Whether it uses `Inputs.proposals`."""
         return False
 
 
@@ -153,7 +153,7 @@ class Detections:
 
     @classmethod
     def of(cls, images: Sequence[Sequence[Tensor]], keep: int, like: Tensor) -> Self:
-        """From the columns of each image, with `keep` rows; of no images, those of the type of `like`."""
+        """Stacks the columns of each image, `keep` rows each; of no images, empty tensors of the type of `like`."""
         if not images:
             scores = like.new_zeros(0, keep)
             return cls(like.new_zeros(0, keep, 4), scores, scores.long(), scores.long())
@@ -182,7 +182,7 @@ class Model(nn.Module, Generic[C]):
         self.config = config
 
     def with_spec(self, spec: InputSpec) -> Self:
-        """The same network, with which it shares its weights, for images that become its input in another way."""
+        """The same network with another `InputSpec`; both share their weights."""
         twin = copy.copy(self)
         twin.config = replace(self.config, spec=spec)
         return twin
@@ -216,22 +216,22 @@ class Model(nn.Module, Generic[C]):
 
 
 class VideoModel(Model[C], Generic[C, State]):
-    """A model that carries a state from frame to frame. The state is a frozen dataclass of tensors, and no attribute.
+    """A model that carries a state from frame to frame: a frozen dataclass of tensors, never an attribute of the model.
 
     `detect` and `loss` are those of single images.
     """
 
     @property
     def interval(self) -> int:
-        """Every so many frames one is a key frame, unless the caller chooses."""
+        """Frames from one key frame to the next, unless the caller chooses."""
         raise NotImplementedError
 
     def start(self, inputs: Inputs, limits: Limits | None = None) -> tuple[RawDetections, State]:
-        """Detections of a key frame, and the state that the next frames begin with."""
+        """Detections of a key frame, and the state for the next frames."""
         raise NotImplementedError
 
     def step(self, inputs: Inputs, state: State, limits: Limits | None = None) -> tuple[RawDetections, State]:
-        """Detections of the next frame from its image and what is carried, and the state after it."""
+        """Detections of the next frame from its image and the state, and the state after it."""
         raise NotImplementedError
 
 

@@ -51,8 +51,8 @@ class Entry:
     config: None where it is only known later: from the checkpoint in the package, or when a backbone is named.
     parameters: number of trainable values, without the statistics of norm layers. inside: file in the package.
     over: makes the config for a backbone; `name.BACKBONE` then names a model. follows: the publisher whose conventions
-    it has, where no weights of it can be fetched. pretrained: it is made to be trained from a backbone that has learnt
-    from ImageNet.
+    it has, where no weights of it can be fetched. pretrained: it is meant to be trained from a backbone pretrained on
+    ImageNet.
     """
 
     name: str

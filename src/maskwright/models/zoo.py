@@ -1,4 +1,4 @@
-"""Every model by name: its config, its published weights, where they come from, what they reach.
+"""Every model by name: its config, its published weights, their source and AP.
 
 A name is `architecture` or, where two publishers trained the architecture, `architecture.publisher`; the bare name
 then means `DEFAULT_PUBLISHER`'s. `mask_rcnn_fpn.BACKBONE` and `yolact.BACKBONE` take a timm backbone:
@@ -89,7 +89,7 @@ def check_name(file: Path, entry: Entry) -> None:
 
 
 def over_backbone(name: str) -> bool:
-    """Whether a name is that of a network over a backbone that was trained before."""
+    """Whether a name is that of a network that is trained from a pretrained backbone."""
     try:
         return resolve(name).pretrained
     except ConfigError:

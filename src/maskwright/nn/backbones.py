@@ -57,7 +57,7 @@ class TimmBackbone(Backbone):
         return [y.permute(0, 3, 1, 2) for y in outputs] if self.channels_last else outputs
 
     def _finest(self, x: Tensor, levels: int) -> list[Tensor]:
-        """A list of layers is left after the last one that is wanted; networks of other kinds are computed whole."""
+        """A body that is a list of layers stops after the last wanted one; other networks are computed whole."""
         if type(self.body).__name__ != "FeatureListNet":
             return list(self.body(x))[:levels]
         wanted, outputs = list(self.body.return_layers)[:levels], []
@@ -76,7 +76,7 @@ def _create(name: str, **options: Any) -> Any:
 
     facts = timm.get_pretrained_cfg(name)
     free: tuple[dict[str, bool], ...] = ({},)
-    if facts is not None and facts.fixed_input_size:  # what lets Swin and plain transformers off their size
+    if facts is not None and facts.fixed_input_size:  # with these, Swin and plain transformers take inputs of any size
         free = ({"strict_img_size": False}, {"dynamic_img_size": True})
     for choice in free:
         try:

@@ -1,4 +1,4 @@
-"""Convolution + normalisation, the brick of necks and heads, and the frozen normalisation of published weights."""
+"""Convolution + normalisation, as in necks and heads, and the frozen normalisation of published weights."""
 
 from collections.abc import Callable
 

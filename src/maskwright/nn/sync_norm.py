@@ -1,7 +1,7 @@
-"""Batch norms over the images of all processes, and batch norms whose statistics stand still.
+"""Batch norms over the images of all processes, and batch norms with frozen statistics.
 
-torch's own synchronised norm runs on CUDA only. This one runs wherever the processes can talk, weighs each process by
-its number of values, and takes part with none.
+torch's own synchronised norm runs on CUDA only. This one runs wherever torch.distributed does, weighs each process by
+its number of values, and also works in a process without any.
 
 Letters: P processes, C channels, n values per channel in one process, N in all.
 """
@@ -88,9 +88,9 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 @contextmanager
 def synchronised_norms(model: nn.Module) -> Iterator[None]:
-    """Inside, the batch norms of `model` see the images of all processes. Raises ConfigError for unknown kinds.
+    """In the block the batch norms of `model` use the images of all processes. Raises ConfigError for unknown kinds.
 
-    The modules stay the same objects with the same parameters: only their class is another one for the time.
+    The modules stay the same objects with the same parameters; only their class is replaced inside the block.
     """
     kinds = _kinds()
     found: list[nn.Module] = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]

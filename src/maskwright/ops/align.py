@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NOISE = 8.0
-"""Grey levels by which a point that fits may be off: one that is off by as much counts a quarter."""
+"""Scale of the robust weight, in grey levels: a point with a residual of this size has the weight 1/4."""
 
 LOOSE, STIFF, BRIGHTER = 3.0, 0.15, 10.0
 """Standard deviations that are expected beforehand: of the shift from the start in pixels, of the linear part, and of

@@ -3,7 +3,7 @@
 Greedy suppression compares IoUs in float64: in float32 a rounding error would decide which of two boxes stays where an
 IoU is at the threshold, and shifts that keep classes apart would take the bits of small boxes.
 
-A box with a coordinate that is not finite is no box: it never stays, suppresses none and takes no other's place.
+A box with a coordinate that is not finite is ignored: it is never kept and suppresses none.
 
 Letters: N boxes, Q classes, T best rows of a class, K rows kept.
 """
@@ -19,7 +19,7 @@ from maskwright.ops import boxes as box_ops
 from maskwright.ops.rows import exporting, padded, rows_to_refine
 
 FEW = 48
-"""Best rows of each class that Fast NMS looks at first; the others seldom count."""
+"""Best rows of each class that Fast NMS compares first; the others are seldom needed."""
 
 CANDIDATES = 4096
 """Class scores of an image that take part in suppression by class while exporting; in eager mode all that are high
@@ -29,10 +29,10 @@ TOGETHER = 1000
 """Boxes of several groups that are compared in one call at most, although those of different groups never meet."""
 
 BLOCK = 1 << 18
-"""Overlaps that are worked out together: they stay in the processor's cache."""
+"""Overlaps that are computed together: they fit in the processor's cache."""
 
 ROWS = 1 << 24
-"""Overlaps of two sets of boxes that are worked out together: 64 MB."""
+"""Overlaps of two sets of boxes that are computed together: 64 MB."""
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, inclusive: bool = False) -> Tensor:
@@ -158,7 +158,7 @@ def fast_nms(
         scores, label = scores.max(dim=1, keepdim=True)  # (N, 1)
     group, row, score, rest = _survivors(boxes, scores, iou_threshold, before if exporting() else min(before, FEW))
     if not exporting() and before > FEW and not (len(score) >= keep > 0 and score[keep - 1] > rest):
-        group, row, score, _ = _survivors(boxes, scores, iou_threshold, before)  # a row not looked at may count
+        group, row, score, _ = _survivors(boxes, scores, iou_threshold, before)  # the other rows may be needed
     group, row, score = padded(group, keep), padded(row, keep), padded(score, keep)
     if label is not None and len(label):
         group = torch.where(score > 0, label[row, 0], 0)

@@ -136,6 +136,8 @@ def _feature(prediction: Prediction, i: int, parts: list[dict[str, Any]]) -> dic
         "score": decimal(prediction.scores[i]),
         "box": [decimal(v) for v in prediction.boxes[i]],
     }
+    if prediction.keypoints is not None:
+        properties["keypoints"] = [[decimal(v) for v in point] for point in prediction.keypoints[i]]
     return {"type": "Feature", "id": i, "geometry": geometry, "properties": properties}
 
 
@@ -197,8 +199,8 @@ MEASURES = ("perimeter", "centroid_x", "centroid_y")
 def csv_table(path: Path) -> Iterator[Writer]:
     """One row for each instance, in pixels; `instance` counts from 0 in each image, as in its other files.
 
-    Without masks the area is the box's, and perimeter and centroid are empty. Texts that a spreadsheet would take for
-    formulas have an apostrophe in front, see `cell`. If the run is interrupted, the rows of
+    Without masks the area is the box's, and perimeter and centroid are empty. Landmarks are not measured. Texts that a
+    spreadsheet would take for formulas have an apostrophe in front, see `cell`. If the run is interrupted, the rows of
     the images done so far stay in `path`.part.
     """
     with text_file(path, keep_part=True) as file:

@@ -131,26 +131,36 @@ class Prediction(Shown):
 
         LabelMe's polygons have neither parts nor holes. Each part becomes a polygon of its own, and the parts of one
         instance share a `group_id`. A hole is joined to its outline by a seam of zero width, so that the polygon fills
-        exactly the instance's pixels and can be edited. Without masks: rectangles.
+        exactly the instance's pixels and can be edited. Without masks: rectangles. Landmarks with a score above 0 are
+        points with the `group_id` of their instance, labelled with their names.
         """
         shapes: list[dict[str, Any]] = []
-        if self.crops is None:
-            for i, (x0, y0, x1, y1) in enumerate(self.boxes.tolist()):
-                shapes.append(self._shape(i, "rectangle", [[x0, y0], [x1, y1]], None))
-        else:
-            for i, parts in enumerate(mask_ops.to_polygons(self.crops)):
-                group = i if len(parts) > 1 else None
-                rings = [mask_ops.with_seams(part) for part in parts]
-                shapes.extend(self._shape(i, "polygon", ring.tolist(), group) for ring in rings)
+        parts = [None] * len(self) if self.crops is None else mask_ops.to_polygons(self.crops)
+        for i, own in enumerate(parts):
+            (x0, y0, x1, y1), points = self.boxes[i].tolist(), self._named_points(i)
+            rings = [[[x0, y0], [x1, y1]]] if own is None else [mask_ops.with_seams(part).tolist() for part in own]
+            group = i if len(rings) > 1 or points else None
+            shapes += [self._shape(i, "rectangle" if own is None else "polygon", ring, group) for ring in rings]
+            shapes += [{**self._shape(i, "point", [[x, y]], group), "label": name,
+                        "description": f"score {score:.3f}"} for name, (x, y, score) in points]  # fmt: skip
+        marked = {name: encode(m) for name, m in zip(self.classes, self.classes.landmarks, strict=True) if m}
         return {
             "version": "5.5.0",
             "flags": {},
+            **({} if self.keypoints is None or not marked else {"landmarks": marked}),
             "shapes": shapes,
             "imagePath": os.fspath(image_path),
             "imageData": None,
             "imageHeight": self.size[0],
             "imageWidth": self.size[1],
         }
+
+    def _named_points(self, row: int) -> list[tuple[str, list[float]]]:
+        """The landmarks of an instance that have a score, each with its name."""
+        points = [] if self.keypoints is None else self.keypoints[row].tolist()
+        marks = self.classes.landmarks[int(self.labels[row])]
+        names = [f"landmark {k + 1}" for k in range(len(points))] if marks is None else marks.names
+        return [(name, point) for name, point in zip(names, points, strict=False) if point[2] > 0]
 
     def _shape(self, row: int, kind: str, points: list[list[float]], group: int | None) -> dict[str, Any]:
         return {
@@ -166,6 +176,7 @@ class Prediction(Shown):
     def to_supervision(self) -> Any:
         """A `supervision.Detections` whose masks stay cropped (`CompactMask`): memory follows the objects.
 
+        `data` has the class names, and the landmarks (N, P, 3) as `keypoints` where there are some.
         Raises MissingExtraError where supervision is not installed.
         """
         try:
@@ -182,7 +193,10 @@ class Prediction(Shown):
             confidence=self.scores.copy(),
             class_id=self.labels.copy(),
             tracker_id=None if self.track_ids is None else np.asarray(self.track_ids),
-            data={"class_name": np.array([self.classes[int(label)] for label in self.labels], dtype=str)},
+            data={
+                "class_name": np.array([self.classes[int(label)] for label in self.labels], dtype=str),
+                **({} if self.keypoints is None else {"keypoints": self.keypoints.copy()}),
+            },
         )
 
     def save(self, path: str | os.PathLike[str], image: Any = None) -> Path:
@@ -198,7 +212,7 @@ class Prediction(Shown):
         if suffix != ".json":
             raise ConfigError(
                 f"{os.fspath(path)}: a prediction is saved as .json, or as an overlay ({', '.join(media.SAVED_AS)}). "
-                "Other forms: to_coco, to_polygons, to_labelme, to_pandas, or `maskwright predict --save`."
+                "Other forms: to_coco, to_polygons, to_labelme, to_pandas, and those that `maskwright predict` writes."
             )
         if image is not None and not isinstance(image, (str, os.PathLike)):
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Where an image stands in a video, and what is said of a whole track."""
+"""The place of an image in a video, and facts about a whole track."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class TrackFacts:
-    """What a file of results says of a track as a whole; None where it does not say.
+    """Facts about a whole track in a result file; None where the file does not state them.
 
     score, label: where all its instances share them. parent: the track that it came from when that divided.
     """

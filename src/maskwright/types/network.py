@@ -24,7 +24,7 @@ class Inputs:
     no image is padded. proposals: for each image boxes (N, 4) in the input frame, for models that are given them;
     labels: of each image (N,) the class of each, -1 where the model decides. With labels the proposals are detections:
     each becomes a row, in their order, that is not moved and not suppressed.
-    earlier: of each image a frame (B, 3, H, W) of the same video before it, for video models that learn.
+    earlier: (B, 3, H, W) an earlier frame of the same video for each image, to train video models.
     """
 
     images: Tensor
@@ -138,9 +138,9 @@ class HeatMaps:
 
 @dataclass(frozen=True, eq=False)
 class Semantic:
-    """Class logits (B, S, h, w) of the whole padded input of size `span` (H, W), whatever the rows are.
+    """Class logits (B, S, h, w) of the whole padded input of size `span` (H, W), independent of the detections.
 
-    classes: of the S rows; None: not said.
+    classes: the names of the S; None: they are the classes of the detections.
     """
 
     logits: Tensor

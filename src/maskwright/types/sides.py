@@ -133,7 +133,7 @@ def _has_letter(key: Tokens) -> bool:
 
 
 def _enumerated(keys: list[Tokens]) -> bool:
-    """Whether l or r is one of several letters that number things, as in sizes S, M, L or in an alphabet."""
+    """Whether l or r belongs to a series of letters, as in the sizes S, M, L or in an alphabet."""
     seen: dict[Tokens, set[str]] = defaultdict(set)
     for key in keys:
         for i, word in enumerate(key):

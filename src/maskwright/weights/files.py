@@ -98,8 +98,8 @@ def _first_bytes(path: Path) -> tuple[bytes, int]:
             return stream.read(512), path.stat().st_size
     except FileNotFoundError:
         folder = path.parent
-        near = suggest(path.name, (p.name for p in folder.iterdir() if p.is_file())) if folder.is_dir() else ""
-        hint = near if near.startswith(" Did you mean") else ""
+        beside = (p.name for p in folder.iterdir() if p.is_file()) if folder.is_dir() else ()
+        hint = suggest(path.name, beside, listing=False)
         raise WeightsError(f"There is no weights file at {path}.{hint}") from None
     except OSError as error:
         raise WeightsError(f"Cannot read the weights file {path}: {error.strerror or error}.") from error

@@ -154,6 +154,24 @@ def test_a_prediction_comes_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.boxes(0), found.boxes)
 
 
+def test_landmarks_of_a_prediction_come_back(tmp_path: Path) -> None:
+    """With masks and without, by name; those without a score are not annotated."""
+    wing = Landmarks(("left tip", "right tip", "root"), ((0, 2),))
+    points = np.array([[[3, 4, 0.9], [8, 5, 0.5], [0, 0, 0]], [[0, 0, 0], [12, 13, 0.2], [14, 15, 0.3]]])
+    boxes = np.array([[2, 3, 10, 9], [11, 11, 19, 19]])
+    masks = Masks((20, 30), boxes[:, 1::-1].copy(), (np.ones((6, 8), bool), np.ones((8, 8), bool)))
+    for crops in (masks, None):
+        found = Prediction(boxes, [0.9, 0.8], [0, 0], Classes(["fly"], landmarks=[wing]), (20, 30), crops, points)
+        Image.new("RGB", (30, 20)).save(tmp_path / "p.png")
+        (tmp_path / "p.json").write_text(json.dumps(found.to_labelme("p.png")))
+        back = labelme.load(tmp_path)
+        assert back.classes.landmarks == (wing,)
+        for row, wanted in zip(back.of(0), points, strict=True):
+            assert row.keypoints is not None
+            np.testing.assert_array_equal(row.keypoints[:, 2] > 0, wanted[:, 2] > 0)
+            np.testing.assert_allclose(row.keypoints[:, :2], wanted[:, :2])
+
+
 def test_boxes_beside_outlines_stay_boxes(tmp_path: Path) -> None:
     rows = (
         Annotation(1, 1, 0, (1.5, 2, 9, 8), None, 45.0),

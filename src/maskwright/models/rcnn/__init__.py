@@ -1,4 +1,4 @@
-"""The R-CNN family: Faster R-CNN and Mask R-CNN. `network` is the place to begin to read."""
+"""The R-CNN family: Faster, Mask and Keypoint R-CNN, Panoptic FPN. Start reading at `network`."""
 
 from maskwright.models.rcnn.config import RCNNConfig as RCNNConfig
 from maskwright.models.rcnn.config import RoIConfig as RoIConfig

@@ -59,11 +59,11 @@ class RoIConfig(Section):
     """Pooling, heads, selection and sampling of the regions of interest.
 
     sampling_ratio, aligned, outer_epsilon: of the pooling (`Pooler`). box_side, mask_side: pooled sides.
-    box_convs, box_fcs, box_width; mask_convs, mask_width; keypoint_convs, keypoint_width: sizes of the heads; landmarks
-    are read from regions of `mask_side`. score, nms, keep: which rows become
-    detections; min_side: shorter ones are dropped. samples, foreground, iou: RoIs an image contributes to the loss,
-    the share of foreground among them, and the IoU from which a RoI is foreground.
-    beta: smooth L1 of the box (0: L1). binary_targets: bitmaps are thresholded at 0.5 after resampling.
+    box_convs, box_fcs, box_width; mask_convs, mask_width; keypoint_convs, keypoint_width: sizes of the heads; the
+    keypoint head pools to `mask_side` as well. score, nms, keep: which rows become detections; min_side: shorter ones
+    are dropped. samples, foreground, iou: RoIs an image contributes to the loss, the share of foreground among them,
+    and the IoU from which a RoI is foreground. beta: smooth L1 of the box (0: L1). binary_targets: bitmaps are
+    thresholded at 0.5 after resampling.
     """
 
     sampling_ratio: int = ranged(0, low=0, high=64)

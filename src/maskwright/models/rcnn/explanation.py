@@ -274,9 +274,9 @@ class RCNNExplanation(Explanation):
         of = "any" if self.across else "this"
         rest = (
             f"{counted(len(self.rivals), 'box', 'es')} of {of} class overlapped it by more than {self.nms:g} with a "
-            "lower score and fell to it."
+            "lower score and were suppressed."
             if len(self.rivals)
-            else f"No other box of {of} class overlapped it enough to fall to it."
+            else f"No other box of {of} class overlapped it enough to be suppressed."
         )
         far = f"up to {moved:.1f} pixels" if moved >= 0.1 else "less than 0.1 pixels, so that the two are one here"
         text = f"The same numbers also say how to move the proposal's sides: here by {far}. {rest}"
@@ -361,8 +361,8 @@ def explain(seen: Seen, instance: int) -> RCNNExplanation:
     anchored = proposals.repeat_interleave(len(classes), dim=0)  # each proposal has a box for each class
     boxes = box_ops.decode(deltas[:, classes].flatten(0, 1), anchored, BOX_WEIGHTS)
     decoded = box_ops.clip(boxes, seen.geometry.size)
-    fell = _fell_to(row, decoded, scores[:, classes].flatten(), trace, seen)
-    fell[own * len(classes) + classes.index(label)] = False
+    lost = _suppressed(row, decoded, scores[:, classes].flatten(), trace, seen)
+    lost[own * len(classes) + classes.index(label)] = False
     return RCNNExplanation.of(
         seen,
         instance,
@@ -370,7 +370,7 @@ def explain(seen: Seen, instance: int) -> RCNNExplanation:
         proposals=back.boxes(proposals.float().cpu().numpy()),
         objectness=sure.cpu().numpy(),
         proposal=own,
-        rivals=back.boxes(decoded[fell].float().cpu().numpy()),
+        rivals=back.boxes(decoded[lost].float().cpu().numpy()),
         box_pooling=pooling(model.box_branch.reader.pooler, trace.features, proposals[own]),
         mask_pooling=mask_pooling,
         mask_probs=probs,
@@ -381,14 +381,14 @@ def explain(seen: Seen, instance: int) -> RCNNExplanation:
     )
 
 
-def _fell_to(row: int, boxes: Tensor, scores: Tensor, trace: RCNNTrace, seen: Seen) -> Tensor:
+def _suppressed(row: int, boxes: Tensor, scores: Tensor, trace: RCNNTrace, seen: Seen) -> Tensor:
     """Which of the boxes that were compared with the detection it suppressed, and no better one before it."""
     found, iou = trace.found, seen.model.config.roi.nms
     value, same = found.scores[0, row], found.labels[0] == found.labels[0, row]
     better = found.boxes[0][(same | (seen.limits.nms == "cross")) & (found.scores[0] > value)]
     over = box_ops.iou(boxes.double(), torch.cat([found.boxes[0, row][None], better]).double()) > iou  # as in `ops.nms`
-    fell: Tensor = over[:, 0] & ~over[:, 1:].any(dim=1) & (scores > seen.limits.score) & (scores <= value)
-    return fell
+    lost: Tensor = over[:, 0] & ~over[:, 1:].any(dim=1) & (scores > seen.limits.score) & (scores <= value)
+    return lost
 
 
 def best_score(trace: RCNNTrace) -> float | None:

@@ -63,7 +63,7 @@ def sample(
     config: RoIConfig,
     num_classes: int,
 ) -> list[Sampled]:
-    """The RoIs of each image that the heads learn from; of a batch without images one that has none."""
+    """The RoIs of each image that the heads learn from; for an empty batch, one image without RoIs."""
     images = enumerate(zip(targets, draws, strict=True))
     sampled = [_sample(proposals.of(i), target, draw, config, num_classes) for i, (target, draw) in images]
     return sampled or [Sampled.nothing(proposals.boxes.device)]

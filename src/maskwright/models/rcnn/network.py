@@ -33,14 +33,14 @@ from maskwright.ops.nms import uncovered
 from maskwright.types import BoxMasks, HeatMaps, Inputs, Limits, RawDetections, Semantic, Target
 
 LOOKED_AT = 256
-"""Boxes at once of those that were passed over: the first that is free ends the search."""
+"""Passed-over boxes that are compared at a time; the search ends at the first that nothing covers."""
 
 
 @dataclass(frozen=True, eq=False)
 class RCNNTrace:
     """What the stages returned. features: the maps, finest first; proposals; scores (B, P, Q+1), background last, and
-    deltas (B, P, Q, 4) of them; found: the detections; masks, keypoints: inside their boxes, semantic:
-    of the whole input, or None."""
+    deltas (B, P, Q, 4) of them; found: the detections; masks, keypoints: inside their boxes, semantic: of the whole
+    input; None where the model has no such head."""
 
     features: list[Tensor]
     proposals: Proposals
@@ -58,8 +58,8 @@ class RCNNTrace:
 
 
 class RCNN(Model[RCNNConfig]):
-    """Faster R-CNN; Mask R-CNN where `config.masks`, Keypoint R-CNN where `config.landmarks`, Panoptic FPN
-    where `config.semantic` has classes."""
+    """Faster R-CNN; with `config.masks` Mask R-CNN, with `config.landmarks` Keypoint R-CNN, with classes in
+    `config.semantic` Panoptic FPN."""
 
     def __init__(self, config: RCNNConfig) -> None:
         super().__init__(config)
@@ -162,8 +162,8 @@ class RCNN(Model[RCNNConfig]):
         return RCNNTrace(features, proposals, scores, deltas, found, masks, keypoints, semantic)
 
     def _left_out(self, proposals: Proposals, found: Detections) -> Tensor | None:
-        """(B,) see `RawDetections`: the probability of the likeliest object that was passed over, for which neither a
-        proposal nor a detection stands."""
+        """(B,) see `RawDetections`: the highest objectness of a passed-over box that neither a proposal nor a detection
+        covers."""
         best = []
         for i, (over, scores) in enumerate(proposals.passed_over):
             kept, shown, most = proposals.of(i).to(over), found.boxes[i][found.alive[i]].to(over), scores.new_zeros(())

@@ -24,7 +24,7 @@ from maskwright.ops.rows import exporting
 from maskwright.types import Inputs, Size, Target
 
 NEXT = 1000
-"""Boxes of a level that are looked at to see whether the limit of proposals left out an object."""
+"""Boxes of a level, beyond the limit of proposals, that are checked for objects that the limit left out."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -118,7 +118,7 @@ def compact_keypoints(landmarks: tuple[int, ...] = (17,)) -> RCNNConfig:
 
 
 def lite(num_classes: int = 1) -> RCNNConfig:
-    """A light Mask R-CNN over EfficientNet-Lite0, made to begin with a backbone that has learnt from ImageNet.
+    """A light Mask R-CNN over EfficientNet-Lite0, meant to be trained from ImageNet weights of the backbone.
 
     Neck and heads are those of `compact`; with the backbone's last stage and three shapes of anchors, for objects of
     all sizes.

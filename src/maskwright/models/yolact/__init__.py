@@ -1,4 +1,4 @@
-"""The YOLACT family: YOLACT and YOLACT++. `network` is the place to begin to read."""
+"""The YOLACT family: YOLACT and YOLACT++. Start reading at `network`."""
 
 from maskwright.models.yolact.config import LossConfig as LossConfig
 from maskwright.models.yolact.config import NMSConfig as NMSConfig

@@ -51,10 +51,10 @@ class YolactExplanation(Explanation):
     """How YOLACT and YOLACT++ came to an instance. Boxes are in the image's pixels where nothing else is said.
 
     candidates (M, 4) and candidate_scores (M,): all boxes that may become results, best first, before suppression;
-    priors: N, how many were asked. prior (4,): where the instance's began. suppression: see there.
+    priors: N. prior (4,): where the instance's began. suppression: see there.
     prototypes (h, w, D); coefficients (D,): their weighted sum is `logits` (h, w); order (D,): the strongest first,
     by |coefficient| x mean prototype inside the crop. window (h, w): the cells that box and margin cover. cell_box
-    (4,): the box in cells. rating: what YOLACT++ thinks of the mask, a factor on the score, or None.
+    (4,): the box in cells. rating: YOLACT++'s estimate of how well the mask fits, a factor on the score, or None.
     A cell covers `step` (x, y) pixels of the input.
     """
 
@@ -111,7 +111,7 @@ class YolactExplanation(Explanation):
             ("Priors", self.priors),
             ("Candidates before suppression", len(self.candidates)),
             ("Prototypes", f"{count} of {w} x {h} cells, {self.step[0]:g} x {self.step[1]:g} input pixels each"),
-            ("Boxes that fell to it", len(self.suppression.fell)),
+            ("Boxes it suppressed", len(self.suppression.lost)),
         ]
         if self.suppression.kind != "exact":
             out.append(("Boxes that greedy suppression would have kept", len(self.suppression.only_fast)))
@@ -140,18 +140,18 @@ class YolactExplanation(Explanation):
         best = self.candidates[:SHOWN_CANDIDATES]
         image = self.candidates_drawn(best, 0.35 + 0.65 * self.candidate_scores[: len(best)], self.prior)
         text = (
-            f"In one pass each of {self.priors} priors (places and sizes) says a class, a box and "
+            f"In one pass each of {self.priors} priors (places and sizes) predicts a class, a box and "
             f"{len(self.coefficients)} coefficients. {counted(len(self.candidates), 'box', 'es')} may be something"
         )
         text += f"; the best {len(best)} are drawn." if len(best) < len(self.candidates) else "."
         key = ((BEFORE, "the prior of this result"), ((250, 225, 70), "surest"))
-        return Panel("Every place speaks at once", text, image, key)
+        return Panel("All priors predict at once", text, image, key)
 
     def _nms(self) -> Panel:
         s, box = self.suppression, self.prediction.boxes[self.instance]
         drawing = self.scene(around(box, self.extent, 0.5, 8))
         drawing.fade(0.15)
-        for rival in s.fell[:60]:
+        for rival in s.lost[:60]:
             drawing.box(rival, OTHER, 1.0, halo=False)
         near = [lost for lost in s.only_fast if drawing.shows(lost)]
         for lost in near[:60]:
@@ -160,15 +160,21 @@ class YolactExplanation(Explanation):
         drawing.box(box, CHOSEN, 3.0)
         name = "Greedy NMS" if s.kind == "exact" else "Fast NMS"
         rule = f"{s.iou:g} or more, end pixels counted," if s.kind == "exact" else f"more than {s.iou:g}"
+        were = "was" if len(s.lost) == 1 else "were"
         compared = s.taking_part(self.prediction.classes[self.label])
-        text = f"{compared} {len(s.fell)} overlapped this one by {rule} and fell to it."
+        text = f"{compared} {len(s.lost)} overlapped this one by {rule} and {were} suppressed."
         if s.kind != "exact":
             text += (
-                " A box that fell still makes others fall, so that one matrix is enough: in this image "
-                f"{counted(len(s.only_fast), 'box', 'es')} fell for that alone"
+                " A suppressed box still suppresses others, so that one matrix is enough: in this image "
+                f"{counted(len(s.only_fast), 'box', 'es')} would otherwise have been kept"
             )
             text += f", {len(near) or 'none'} of them here." if len(s.only_fast) else "."
-        key = ((BEFORE, "prior"), (CHOSEN, "its box"), (OTHER, "fell to it"), (WRONG, "fell to a fallen one"))
+        key = (
+            (BEFORE, "prior"),
+            (CHOSEN, "its box"),
+            (OTHER, "suppressed by it"),
+            (WRONG, "suppressed by a suppressed box"),
+        )
         return Panel(f"{name}: one box for each object", text, drawing.pixels(), key[: 4 if near else 3])
 
     def _classes(self) -> Panel:
@@ -253,7 +259,7 @@ class YolactExplanation(Explanation):
         return Panel("Enlarge, sigmoid and crop", text, drawing.pixels(), key)
 
     def _cut(self) -> str:
-        """What the crop takes away, in words."""
+        """How much of the mask the crop removes, as a sentence."""
         margin = self.output.crop_margin
         if math.isinf(margin):
             return "Nothing is cut off: the crop margin is infinite."

@@ -20,17 +20,16 @@ from maskwright.wording import counted
 class Suppression:
     """What non-maximum suppression did among the boxes of the instance's class. Boxes are in the image's pixels.
 
-    kind: of `NMSConfig`; "fast_cross" compares the boxes of all classes. compared: how many boxes took part. fell
-    (F, 4): those that overlap the instance's box too much by the rule of the kind and have a lower score, so that it
-    makes them fall: IoU above `iou`; of "exact" IoU of `iou` or more, with both end pixels in the boxes, where no
-    better box had removed them before. only_fast
-    (G, 4): those that fell to a box that fell itself; greedy suppression would have kept them. None of "exact".
+    kind: of `NMSConfig`; "fast_cross" compares the boxes of all classes. compared: how many boxes took part. lost
+    (F, 4): those that the instance's box suppressed: their score is lower and their IoU with it above `iou`; of "exact"
+    at least `iou`, with both end pixels in the boxes, where no better box had suppressed them before. only_fast (G, 4):
+    those that only a suppressed box suppressed, so that greedy suppression would have kept them; empty for "exact".
     """
 
     kind: str
     iou: float
     compared: int
-    fell: FloatArray
+    lost: FloatArray
     only_fast: FloatArray
 
     def taking_part(self, name: str) -> str:
@@ -72,8 +71,8 @@ def suppressed(
         double = box_ops.iou(boxes[compared], box[None])[:, 0] > iou
         greedy = compared[batched_nms(boxes[compared], own[compared], torch.zeros_like(compared), iou)]
         only_fast = greedy[~torch.isin(greedy, alive)]
-    fell = compared[dead & double & (own[compared] <= score)]
-    moved = [back.boxes(boxes[rows].float().cpu().numpy()) for rows in (fell, only_fast)]
+    lost = compared[dead & double & (own[compared] <= score)]
+    moved = [back.boxes(boxes[rows].float().cpu().numpy()) for rows in (lost, only_fast)]
     return Suppression(kind, iou, len(compared), *moved)
 
 

@@ -18,8 +18,8 @@ def _yolact(name: str, summary: str, config: YolactConfig, parameters: int, tag:
 
 
 def _edge(name: str, backbone: str, config: YolactConfig, parameters: int) -> Entry:
-    """YolactEdge's model of single images, which is a YOLACT. Its file has no address for programs."""
-    summary = f"YOLACT, {backbone}, 550 pixels, as YolactEdge's on single images; its file is to be fetched by hand"
+    """YolactEdge's model of single images, which is a YOLACT. Its file has no direct download address."""
+    summary = f"YOLACT, {backbone}, 550 pixels, as YolactEdge's on single images; its file must be downloaded by hand"
     return Entry(name, summary, config, COCO, parameters, follows="yolact")
 
 

@@ -1,4 +1,4 @@
-"""YolactEdge: YOLACT for video, which computes most of its backbone for key frames alone. Begin with `network`."""
+"""YolactEdge: YOLACT for video, with most of the backbone computed for key frames only. Start reading at `network`."""
 
 from maskwright.models.yolact_edge.config import FlowConfig as FlowConfig
 from maskwright.models.yolact_edge.config import YolactEdgeConfig as YolactEdgeConfig

@@ -25,7 +25,7 @@ class FlowConfig(Section):
 class YolactEdgeConfig(YolactConfig):
     """Rebuilds a `YolactEdge`; see `YolactConfig` for what it shares with YOLACT.
 
-    flow: its motion network. interval: every so many frames one is a key frame, which goes through the whole network.
+    flow: its motion network. interval: frames from one key frame to the next; those pass through the whole network.
     """
 
     flow: FlowConfig = field(default_factory=FlowConfig)

@@ -1,7 +1,7 @@
 """The video models of the zoo.
 
-Source: YolactEdge's README (its files are to be fetched by hand). AP is not comparable with COCO's: frames of a part of
-YouTube-VIS 2019's training set.
+Source: YolactEdge's README (its files must be downloaded by hand). AP is not comparable with COCO's: it was measured on
+frames of a part of YouTube-VIS 2019's training set.
 """
 
 from maskwright.models.entry import Entry
@@ -16,7 +16,7 @@ truck · zebra · tiger · elephant · snowboard · boat · shark · mouse · fr
 YOUTUBE_VIS = Classes([name.strip() for name in _NAMES.split("·")])
 """The 40 classes of YouTube-VIS 2019 in the order of their ids, 1 to 40."""
 
-_HAND = "its file is to be fetched by hand"
+_HAND = "its file must be downloaded by hand"
 
 # fmt: off
 ENTRIES = (
