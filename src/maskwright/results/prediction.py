@@ -35,6 +35,7 @@ from maskwright.atomic import replacing
 from maskwright.codec import decode, encode
 from maskwright.errors import ConfigError, DataError, MaskwrightError, MissingExtraError
 from maskwright.ops import masks as mask_ops
+from maskwright.results import labelme
 from maskwright.results.display import Shown
 from maskwright.results.panoptic import OVERLAP, SCORE, STUFF_AREA, combine
 from maskwright.types import Classes, IntArray, Landmarks, Masks, Panoptic, Size
@@ -134,44 +135,7 @@ class Prediction(Shown):
         exactly the instance's pixels and can be edited. Without masks: rectangles. Landmarks with a score above 0 are
         points with the `group_id` of their instance, labelled with their names.
         """
-        shapes: list[dict[str, Any]] = []
-        parts = [None] * len(self) if self.crops is None else mask_ops.to_polygons(self.crops)
-        for i, own in enumerate(parts):
-            (x0, y0, x1, y1), points = self.boxes[i].tolist(), self._named_points(i)
-            rings = [[[x0, y0], [x1, y1]]] if own is None else [mask_ops.with_seams(part).tolist() for part in own]
-            group = i if len(rings) > 1 or points else None
-            shapes += [self._shape(i, "rectangle" if own is None else "polygon", ring, group) for ring in rings]
-            shapes += [{**self._shape(i, "point", [[x, y]], group), "label": name,
-                        "description": f"score {score:.3f}"} for name, (x, y, score) in points]  # fmt: skip
-        marked = {name: encode(m) for name, m in zip(self.classes, self.classes.landmarks, strict=True) if m}
-        return {
-            "version": "5.5.0",
-            "flags": {},
-            **({} if self.keypoints is None or not marked else {"landmarks": marked}),
-            "shapes": shapes,
-            "imagePath": os.fspath(image_path),
-            "imageData": None,
-            "imageHeight": self.size[0],
-            "imageWidth": self.size[1],
-        }
-
-    def _named_points(self, row: int) -> list[tuple[str, list[float]]]:
-        """The landmarks of an instance that have a score, each with its name."""
-        points = [] if self.keypoints is None else self.keypoints[row].tolist()
-        marks = self.classes.landmarks[int(self.labels[row])]
-        names = [f"landmark {k + 1}" for k in range(len(points))] if marks is None else marks.names
-        return [(name, point) for name, point in zip(names, points, strict=False) if point[2] > 0]
-
-    def _shape(self, row: int, kind: str, points: list[list[float]], group: int | None) -> dict[str, Any]:
-        return {
-            "label": self.classes[int(self.labels[row])],
-            "points": points,
-            "group_id": group,
-            "description": f"score {self.scores[row]:.3f}",
-            "shape_type": kind,
-            "flags": {},
-            "mask": None,
-        }
+        return labelme.document(self, os.fspath(image_path))
 
     def to_supervision(self) -> Any:
         """A `supervision.Detections` whose masks stay cropped (`CompactMask`): memory follows the objects.
