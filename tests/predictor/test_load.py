@@ -213,7 +213,7 @@ def test_device_and_precision_are_checked_before_anything_is_read(options: dict[
         ({"roi": {"box_convs": 2**31}}, "box_convs is at least 0 and at most 64"),
         ({"roi": {"box_width": "wide"}}, "box_width is a whole number, got 'wide'"),
         ({"rpn": {"sizes": "32"}}, "sizes is a list of lists, got '32'"),
-        ({"rpn": {"sizes": [[8.0], [], [32.0], [64.0], [128.0]]}}, "equally many sides for each level"),
+        ({"rpn": {"sizes": [[8.0], [], [32.0], [64.0], [128.0]]}}, "the same number of sides for each level"),
         ({"rpn": {"ratios": [0.5, "1", 2.0]}}, "ratios is a list of numbers"),
         ({"spec": {"std": [1.0, float("nan"), 1.0]}}, "std is above 0"),
         ({"spec": {"size": 2**31}}, "size is at least 1 and at most 65536"),
