@@ -5,7 +5,7 @@ Letters: N instances.
 
 from typing import Any
 
-from maskwright.codec import encode
+from maskwright.data.formats import labelme
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Instances
 
@@ -24,17 +24,9 @@ def document(found: Instances, image_path: str) -> Row:
         name, score = found.classes[int(found.labels[i])], float(found.scores[i])
         shapes += [_shape(name, kind, ring, group, score) for ring in rings]
         shapes += [_shape(mark, "point", [[x, y]], group, sure) for mark, (x, y, sure) in points]
-    marked = {name: encode(m) for name, m in zip(found.classes, found.classes.landmarks, strict=True) if m}
-    return {
-        "version": "5.5.0",
-        "flags": {},
-        **({} if found.keypoints is None or not marked else {"landmarks": marked}),
-        "shapes": shapes,
-        "imagePath": image_path,
-        "imageData": None,
-        "imageHeight": found.size[0],
-        "imageWidth": found.size[1],
-    }
+    pairs = zip(found.classes, found.classes.landmarks, strict=True)
+    marked = [(name, marks) for name, marks in pairs if marks is not None and found.keypoints is not None]
+    return labelme.sheet(shapes, image_path, found.size, marked)
 
 
 def _named_points(found: Instances, row: int) -> list[tuple[str, list[float]]]:

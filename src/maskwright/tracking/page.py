@@ -88,7 +88,7 @@ class _Clip:
             ("frames", f"{len(self.rows)}"),
             ("key frames", f"{keys} ({100 * keys / max(len(self.rows), 1):.0f} %)"),
             ("carried to the others", "nothing" if keys == len(self.rows) else carried),
-            *([("mean way since the key frame", f"{np.mean(moves):.1f} pixels")] if moves else []),
+            *([("mean shift since the key frame", f"{np.mean(moves):.1f} pixels")] if moves else []),
         ]
 
     def _fits(self) -> Html:
@@ -98,7 +98,7 @@ class _Clip:
             return Html("")
         names = {
             "change": "share of the image that is new",
-            "travel": "way of the instances, in their widths",
+            "travel": "shift of the instances, in their widths",
             "misfit": "share of instances that fit nothing",
         }
         series = [Series(text, [(float(i), fit[name]) for i, fit in fitted]) for name, text in names.items()]
@@ -126,14 +126,14 @@ class _Clip:
         return html.section("Images", [html.images(self.images)], lead)
 
     def _frames(self) -> Html:
-        columns = [Column("frame"), Column("whence"), Column("instances"), Column("mean way"), Column("longest way")]
+        columns = [Column(name) for name in ("frame", "source", "instances", "mean shift", "largest shift")]
         rows: list[list[str | float | None]] = []
         for row in self.rows[:MOST_ROWS]:
             mean, most = (None, None) if row.moves is None else (round(m, 2) for m in row.moves)
-            rows.append([f"{row.index}", _whence(row), row.instances, mean, most])
+            rows.append([f"{row.index}", _source_of(row), row.instances, mean, most])
         left = len(self.rows) - len(rows)
         lead = f"The first {len(rows)}; {counted(left, 'frame')} more have no row." if left > 0 else ""
-        return html.section("Frames", [html.table(columns, rows)], f"Ways in pixels. {lead}".strip())
+        return html.section("Frames", [html.table(columns, rows)], f"Shifts in pixels. {lead}".strip())
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def video_page(run: Run) -> Iterator[FrameWriter]:
             if frame is not None and frame.index == row.index and result.frame % every == 0:
                 image = _drawn(frame.image, result)
                 name = f"Frame {row.index}"
-                clip.images.append((name, _whence(row), media.encoded(image, "JPEG", quality=QUALITY)))
+                clip.images.append((name, _source_of(row), media.encoded(image, "JPEG", quality=QUALITY)))
 
         yield write
     source = str(run.results.head["source"])
@@ -167,7 +167,7 @@ def _shifts(result: FrameResult) -> FloatArray:
     return np.array(result.document.get("shifts", ()), np.float32).reshape(-1, 2)
 
 
-def _whence(row: _Row) -> str:
+def _source_of(row: _Row) -> str:
     if row.key:
         return f"key frame: {REASONS.get(row.why, row.why)}"
     away = row.index - row.source
@@ -175,7 +175,7 @@ def _whence(row: _Row) -> str:
 
 
 def _drawn(image: ImageArray, result: FrameResult) -> Image.Image:
-    """The frame with its instances and the way of each, small."""
+    """The frame with its instances and the shift of each, small."""
     canvas = Image.fromarray(draw.overlay(image, result.found, labels=False, scores=False))
     pen, width = ImageDraw.Draw(canvas), max(2, max(result.found.size) // 200)
     middles = result.found.boxes.astype(np.float64).reshape(-1, 2, 2).mean(axis=1)

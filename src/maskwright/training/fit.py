@@ -55,6 +55,11 @@ class History:
     best_iteration: int = -1
     stopped: str = "finished"
 
+    def end(self, at: Position, seconds: float) -> None:
+        """Note how far the run is, after so many seconds."""
+        self.iterations, self.epochs, self.seconds = at.iteration, at.epoch, seconds
+        self.best, self.best_iteration = at.best, at.best_iteration
+
 
 # ---- the steps of the loop ------------------------------------------------------------------------------------------
 
@@ -256,8 +261,7 @@ def fit(
         run.team.state = run.out / STATE
         stack.enter_context(run.shared_norms())
         stop.heeded = True
-        folder = run.out if run.team.first else None
-        output = settings.run
+        output, folder = settings.run, run.out if run.team.first else None
         log = stack.enter_context(Log(folder, run.position, output.log_every, tensorboard=output.tensorboard))
         bar = stack.enter_context(TrainingBar(output.progress and run.team.first))
         bar.say(run.begins())
@@ -303,9 +307,7 @@ def fit(
         if save is not None and run.team.first:
             save(run.evaluated, run.out / "last.safetensors", history.metrics[-1] if history.metrics else {})
         run.team.leave()
-    at = run.position
-    history.iterations, history.epochs, history.seconds, history.best = at.iteration, at.epoch, run.elapsed(), at.best
-    history.best_iteration = at.best_iteration
+    history.end(run.position, run.elapsed())
     return history
 
 

@@ -5,9 +5,10 @@ Letters: H W image. Coordinates are continuous pixels.
 
 import base64
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -75,17 +76,28 @@ def _document(dataset: Dataset, i: int, path: str, empty: list[str], *, bitmaps:
         shapes += _shapes(dataset, row, outline, group if joined else None)
         shapes += [_point(name, p, group) for name, p in points if p[2] > 0]
     extra = {k: v for k, v in record.extra.items() if k not in FILE_KEYS}
+    return sheet(shapes, path, record.size, dataset.marked, {**extra, **frame_fields(record.frame)})
+
+
+def sheet(
+    shapes: Sequence[Row],
+    path: str,
+    size: Size,
+    marked: Iterable[tuple[str, Landmarks]] = (),
+    fields: Mapping[str, Any] = MappingProxyType({}),
+) -> Row:
+    """A file of LabelMe. path: of the image, of `size` (H, W). marked: classes with landmarks. fields: of the file."""
+    named = {name: _landmark_row(marks) for name, marks in marked}
     return {
         "version": "5.5.0",
         "flags": {},
-        **extra,
-        **frame_fields(record.frame),
-        **({"landmarks": {n: _landmark_row(m) for n, m in dataset.marked}} if dataset.marked else {}),
+        **fields,
+        **({"landmarks": named} if named else {}),
         "shapes": shapes,
         "imagePath": path,
         "imageData": None,
-        "imageHeight": record.size[0],
-        "imageWidth": record.size[1],
+        "imageHeight": size[0],
+        "imageWidth": size[1],
     }
 
 
