@@ -74,7 +74,6 @@ def one_by_one(
 ) -> None:
     """`RCNN.trace`, stage by stage; poolers and heads apart, which its branches run together."""
     box, mask, limits, rpn = model.box_branch, model.mask_branch, model.config.limits_for(), model.rpn
-    assert model.fpn is not None
     assert mask is not None
     with timer.stage("resize, normalise, pad"):
         pixels, _ = prepare(image, spec)

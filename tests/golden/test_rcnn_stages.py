@@ -92,7 +92,7 @@ class Stages:
 
     @cached_property
     def features(self) -> list[Tensor]:
-        return self.body if self.model.fpn is None else self.model.fpn(self.body)
+        return self.model.fpn(self.body)
 
     @cached_property
     def anchors(self) -> list[Tensor]:
@@ -115,7 +115,7 @@ class Stages:
     def heads(self) -> tuple[Tensor, Tensor, Tensor]:
         """Box vector, class logits and offsets of the recorded proposals."""
         branch, pooled = self.model.box_branch, self.pooled(self.tensor("proposal_boxes")[self.rows])
-        vector = branch.head(pooled if branch.reader.stage is None else branch.reader.stage(pooled))
+        vector = branch.head(branch.reader.stage(pooled))
         return vector, *branch.predictor(vector)
 
     @cached_property
@@ -198,7 +198,7 @@ def test_input(run: Stages) -> None:
 
 
 def test_features(run: Stages) -> None:
-    if run.model.fpn is None:
+    if run.model.config.neck == "c4":
         run.check("res4", run.features[0])
         return
     if not run.tv:
@@ -215,7 +215,7 @@ def test_anchors(run: Stages) -> None:
         assert np.abs(torch.cat(run.anchors).numpy()[::step] - run["anchors"]).max() == 0
         return
     for i, own in enumerate(run.anchors):
-        level = "res4" if run.model.fpn is None else f"p{i + 2}"
+        level = "res4" if run.model.config.neck == "c4" else f"p{i + 2}"
         step = run.golden.steps(f"{run.key}/anchors/{level}")[0]
         assert np.abs(own.numpy()[::step] - run[f"anchors/{level}"]).max() < 1e-4
         if run.key == "s320":
@@ -224,7 +224,7 @@ def test_anchors(run: Stages) -> None:
 
 def test_proposal_network(run: Stages) -> None:
     for i, (logits, deltas) in enumerate(zip(*run.rpn, strict=True)):
-        level = str(i) if run.tv else "res4" if run.model.fpn is None else f"p{i + 2}"
+        level = str(i) if run.tv else "res4" if run.model.config.neck == "c4" else f"p{i + 2}"
         run.check(f"rpn_logits/{level}", logits[0, :, None])
         run.check(f"rpn_deltas/{level}", deltas[0])
 
@@ -251,7 +251,7 @@ def test_pooling(run: Stages) -> None:
     pooled = run.pooled(run.tensor("proposal_boxes")[::step])
     deviation = run.golden[f"stats/{run.key}/roi_pooled"][1]
     assert_values(strided(pooled, [1, *others]), run["roi_pooled"], deviation, "roi_pooled")
-    if run.model.res5 is not None:
+    if run.model.config.neck == "c4":
         step, *others = run.golden.steps(f"{run.key}/roi_res5")
         assert_values(
             strided(run.model.res5(pooled), [1, *others]),

@@ -127,6 +127,12 @@ class Config(Section):
         raise NotImplementedError
 
     @property
+    def strides_early(self) -> bool:
+        """Whether blocks of the backbone stride in their first convolution, so that ImageNet weights of timm and
+        torchvision do not fit."""
+        return False
+
+    @property
     def draws_masks(self) -> bool:
         """Whether detections have masks."""
         return any(part in MASK_PARTS for part in self.parts)

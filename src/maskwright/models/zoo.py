@@ -96,6 +96,11 @@ def over_backbone(name: str) -> bool:
         return False
 
 
+def over(backbone: str) -> list[str]:
+    """The names of all networks over a backbone."""
+    return [f"{entry.name}.{backbone}" for entry in ZOO.values() if entry.over is not None]
+
+
 def full_name(name: str) -> str:
     """The name of the entry that a bare name means; a name of no entry as it is."""
     try:

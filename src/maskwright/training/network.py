@@ -164,7 +164,7 @@ def _of_another_family(file: WeightsFile, source: tuple[str, Config], target: tu
         differences.append(f"channels {a.channels}, not {b.channels}")
     if max(moved, stretched) > SAME_COLOURS:
         differences.append(f"mean {a.mean} and deviation {a.std}, not {b.mean} and {b.std}")
-    if getattr(theirs, "stride_in_1x1", False) != getattr(own, "stride_in_1x1", False):
+    if theirs.strides_early != own.strides_early:
         differences.append("strides in other convolutions")
     if differences:
         raise WeightsError(
@@ -214,10 +214,10 @@ def _with_backbone(start: Start, settings: NetworkSettings) -> Start:
             f"The weights {start.source} hold a backbone already: give either weights or backbone weights.",
             options=("weights", "backbone_weights"),
         )
-    if getattr(start.config, "stride_in_1x1", False):
+    if start.config.strides_early:
         raise WeightsError(
             f"'{start.architecture}' has the strides of its backbone in other convolutions than ImageNet's weights. "
-            f"Choose one over a backbone, such as 'mask_rcnn_fpn.{start.config.backbone}'.",
+            f"Choose one over a backbone: {' or '.join(zoo.over(start.config.backbone))}.",
             options=("model",),
         )
     name = start.config.backbone

@@ -141,6 +141,10 @@ class RCNNConfig(Config):
         return limits.score
 
     @property
+    def strides_early(self) -> bool:
+        return self.stride_in_1x1
+
+    @property
     def takes_boxes(self) -> bool:
         return True
 

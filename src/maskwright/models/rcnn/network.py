@@ -24,7 +24,7 @@ from maskwright.models.rcnn.heads import BoxBranch, MaskBranch, sample
 from maskwright.models.rcnn.keypoints import KeypointBranch, KeypointHead
 from maskwright.models.rcnn.layers import BoxHead, BoxPredictor, MaskHead, MeanHead
 from maskwright.models.rcnn.proposer import RPN, Proposals, given
-from maskwright.models.rcnn.reader import Pooler, RoIReader
+from maskwright.models.rcnn.reader import C4_ROWS, Pooler, RoIReader
 from maskwright.models.rcnn.semantic import SemanticBranch, SemanticHead
 from maskwright.nn.backbones import backbone, missing_strides, norm_layer
 from maskwright.nn.resnet import stage
@@ -68,14 +68,16 @@ class RCNN(Model[RCNNConfig]):
         self.backbone = backbone(c.backbone, c.norm, c.norm_eps, strides=c.strides, stride_in_1x1=c.stride_in_1x1)
         strides = self.backbone.strides
         levels: tuple[int, ...]
-        self.fpn: FPN | None = None
-        self.res5: nn.Module | None = None
+        self.fpn: nn.Module = nn.Identity()  # the C4 features are read as they are
+        self.res5: nn.Module = nn.Identity()  # what is read from a pyramid needs no further stage
+        self.most_rows: int | None = None
         if c.neck == "c4":
             if len(strides) != 1:
                 raise ConfigError(f"RCNNConfig: neck 'c4' works on one feature map, got the strides {c.strides}.")
             levels, channels = strides, self.backbone.channels[0]
             body_norm = norm_layer(c.norm, c.norm_eps)
             self.res5 = stage(channels, channels // 2, 3, 2, body_norm, stride_in_1x1=c.stride_in_1x1)
+            self.most_rows = C4_ROWS
             self.box_head: nn.Module = MeanHead()
             width = head_inputs = channels // 2 * 4
         else:
@@ -93,7 +95,7 @@ class RCNN(Model[RCNNConfig]):
 
         self.semantic_head: SemanticHead | None = None
         if c.semantic.names:
-            if self.fpn is None:
+            if c.neck == "c4":
                 raise ConfigError("RCNNConfig: a semantic branch reads the maps of a pyramid, neck 'fpn'.")
             self.semantic_head = SemanticHead(c.semantic, channels, strides)
 
@@ -111,7 +113,9 @@ class RCNN(Model[RCNNConfig]):
     def reader(self, side: int) -> RoIReader:
         """Extracts the features of RoIs in `side` x `side` bins."""
         roi, scales = self.config.roi, tuple(1 / s for s in self.backbone.strides)
-        return RoIReader(Pooler(scales, side, roi.sampling_ratio, roi.aligned, roi.outer_epsilon), self.res5)
+        return RoIReader(
+            Pooler(scales, side, roi.sampling_ratio, roi.aligned, roi.outer_epsilon), self.res5, self.most_rows
+        )
 
     @property
     def box_branch(self) -> BoxBranch:
@@ -141,7 +145,8 @@ class RCNN(Model[RCNNConfig]):
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) to the feature maps, finest first: the pyramid's L + 1, or the one of C4."""
         maps: list[Tensor] = self.backbone(images)
-        return maps if self.fpn is None else self.fpn(maps)
+        pyramid: list[Tensor] = self.fpn(maps)
+        return pyramid
 
     # ---- prediction and training ------------------------------------------------------------------------------
 

@@ -57,16 +57,21 @@ class Pooler:
 
 @dataclass(frozen=True, eq=False)
 class RoIReader:
-    """RoIAlign, then the layers that all heads share. stage: the last ResNet stage, or None."""
+    """RoIAlign, then the layers that all heads share.
+
+    stage: those layers: the last ResNet stage, or an identity. most: RoIs that are processed together in prediction;
+    None: all.
+    """
 
     pooler: Pooler
-    stage: nn.Module | None = None
+    stage: nn.Module
+    most: int | None = None
 
     def __call__(self, features: Sequence[Tensor], boxes: Tensor, batch_index: Tensor) -> Tensor:
         """Boxes (R, 4) in input pixels, batch_index (R,), to the input of the heads, (R, C, S, S)."""
-        pooled = self.pooler(features, boxes, batch_index)
-        return pooled if self.stage is None else self.stage(pooled)
+        out: Tensor = self.stage(self.pooler(features, boxes, batch_index))
+        return out
 
     def rows_at_once(self, rows: int) -> int:
-        """How many of `rows` RoIs are processed together: at most `C4_ROWS` where a stage makes large maps."""
-        return C4_ROWS if self.stage is not None and not torch.is_grad_enabled() else max(1, rows)
+        """How many of `rows` RoIs are processed together."""
+        return max(1, rows) if self.most is None or torch.is_grad_enabled() else self.most
