@@ -1,7 +1,7 @@
 """Dataclasses to and from plain values: one set of rules for checkpoint headers, configs and settings files.
 
-`UNSET` is the one value for "nobody chose this". A field made with `open_field` begins with it, and names the fallback
-that it has where nothing else decides either.
+`UNSET` is the one value for a setting that was not chosen. A field made with `open_field` begins with it, and
+names the fallback that it has where nothing else decides either.
 """
 
 import dataclasses

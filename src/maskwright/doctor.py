@@ -38,10 +38,10 @@ VARIABLES = (
 )
 """Variables of the environment that change what is computed, how fast, or where files are kept."""
 
-Facts = dict[str, Any]
+SystemFacts = dict[str, Any]
 
 
-def examine() -> dict[str, Facts]:
+def examine() -> dict[str, SystemFacts]:
     """The facts by topic, in values that JSON can hold; of extras that are missing the command that installs them."""
     return {
         "maskwright": {
@@ -59,7 +59,7 @@ def examine() -> dict[str, Facts]:
     }
 
 
-def report(facts: Mapping[str, Facts]) -> str:
+def report(facts: Mapping[str, SystemFacts]) -> str:
     """The facts as plain text: a heading for each topic, a line for each fact."""
     lines = []
     for topic, rows in facts.items():
@@ -97,14 +97,14 @@ def _requirements() -> list[tuple[str, str, str]]:
     return found
 
 
-def _packages() -> Facts:
+def _packages() -> SystemFacts:
     needed = [(name, bounds) for name, bounds, extra in _requirements() if not extra]
     if not needed:
         return {"note": "maskwright is run from its source; what it needs is in pyproject.toml"}
     return {name: _version(name) or f"MISSING, needs {bounds}" for name, bounds in needed}
 
 
-def _extras() -> Facts:
+def _extras() -> SystemFacts:
     extras: dict[str, list[str]] = {}
     for name, _, extra in _requirements():
         if extra:
@@ -117,8 +117,8 @@ def _extras() -> Facts:
     return out
 
 
-def _device() -> Facts:
-    facts: Facts = {"auto": auto_device()}
+def _device() -> SystemFacts:
+    facts: SystemFacts = {"auto": auto_device()}
     for k in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         about = torch.cuda.get_device_properties(k)
         bf16 = "fast in bf16" if bf16_is_fast(torch.device("cuda", k)) else "no bf16"
@@ -130,7 +130,7 @@ def _device() -> Facts:
     return facts
 
 
-def _processor() -> Facts:
+def _processor() -> SystemFacts:
     able = torch.cpu.get_capabilities()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
@@ -154,7 +154,7 @@ def _memory() -> str:
         return "unknown"
 
 
-def _files() -> Facts:
+def _files() -> SystemFacts:
     cache = cache_folder()
     kept = [path.stat().st_size for path in cache.rglob("*") if path.is_file()] if cache.is_dir() else []
     there = next(path for path in (cache, *cache.parents) if path.exists())

@@ -23,7 +23,7 @@ class MaskwrightError(Exception):
     message: what a file may have made long in it is shortened (`shortened`).
     options: names of the parameters with which the caller can avoid the error, e.g. ("images",). The message names
     none in the spelling of one front end: the command line shows `--images`, Python code reads `images=`.
-    code: a short fixed name of the fault where a caller reacts to it ("nothing-to-learn"), so that nobody parses the
+    code: a short fixed name of the fault where a caller reacts to it ("nothing-to-learn"), so that no caller parses the
     message. Empty for most errors.
     """
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tests.reference import paste as twin
 
 from maskwright.errors import ConfigError
-from maskwright.ops.paste import Rule, paste
+from maskwright.ops.paste import PasteRule, paste
 
 HAIR = 1e-4
-RULES: tuple[Rule, Rule] = ("sampled", "integer")
+RULES: tuple[PasteRule, PasteRule] = ("sampled", "integer")
 
 
 def draw(seed: int, count: int, size: tuple[int, int], side: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,7 +41,9 @@ def assert_as_dense(found: np.ndarray, values: torch.Tensor, threshold: float) -
     st.integers(0, 10**6), st.tuples(st.integers(1, 60), st.integers(1, 60)), st.sampled_from(RULES),
     st.sampled_from([1, 14, 28]), st.sampled_from([0.5, 0.7]),
 )  # fmt: skip
-def test_equal_to_the_dense_twin(seed: int, size: tuple[int, int], rule: Rule, side: int, threshold: float) -> None:
+def test_equal_to_the_dense_twin(
+    seed: int, size: tuple[int, int], rule: PasteRule, side: int, threshold: float
+) -> None:
     probs, boxes = draw(seed, 5, size, side)
     dense = twin.sampled if rule == "sampled" else twin.integer
     assert_as_dense(
@@ -50,7 +52,7 @@ def test_equal_to_the_dense_twin(seed: int, size: tuple[int, int], rule: Rule, s
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_large_images(rule: Rule) -> None:
+def test_large_images(rule: PasteRule) -> None:
     probs, boxes = draw(3, 4, (700, 900), 28)
     dense = twin.sampled if rule == "sampled" else twin.integer
     assert_as_dense(
@@ -66,7 +68,7 @@ def test_a_full_mask_covers_the_pixels_whose_centres_its_box_holds() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_boxes_outside_the_image_give_empty_masks(rule: Rule) -> None:
+def test_boxes_outside_the_image_give_empty_masks(rule: PasteRule) -> None:
     boxes = torch.tensor([[-50.0, -50, -20, -20], [90, 5, 99, 9], [5, 300, 9, 400], [-30, 5, -20, 9]])
     masks = paste(torch.ones(4, 28, 28), boxes, (40, 60), rule=rule, threshold=0.5)
     assert masks.areas().tolist() == [0, 0, 0, 0]
@@ -74,7 +76,7 @@ def test_boxes_outside_the_image_give_empty_masks(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_degenerate_boxes_do_not_fail(rule: Rule) -> None:
+def test_degenerate_boxes_do_not_fail(rule: PasteRule) -> None:
     boxes = torch.tensor([[5.0, 5, 5, 5], [5, 5, 5, 9], [9, 9, 5, 5], [5.5, 5.5, 5.5001, 5.5001]])
     masks = paste(torch.ones(4, 28, 28), boxes, (40, 60), rule=rule, threshold=0.5)
     assert len(masks) == 4
@@ -83,14 +85,14 @@ def test_degenerate_boxes_do_not_fail(rule: Rule) -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("rule", RULES)
-def test_a_box_that_is_not_finite_is_an_error(rule: Rule, bad: float) -> None:
+def test_a_box_that_is_not_finite_is_an_error(rule: PasteRule, bad: float) -> None:
     boxes = torch.tensor([[0.0, 0, 4, 4], [0, bad, 4, 4]])
     with pytest.raises(ConfigError, match="row 1 is"):
         paste(torch.ones(2, 4, 4), boxes, (8, 8), rule=rule, threshold=0.5)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_one_pixel_images(rule: Rule) -> None:
+def test_one_pixel_images(rule: PasteRule) -> None:
     masks = paste(torch.ones(1, 28, 28), torch.tensor([[0.0, 0, 1, 1]]), (1, 1), rule=rule, threshold=0.5)
     assert masks.dense().tolist() == [[[True]]]
     masks = paste(torch.zeros(1, 28, 28), torch.tensor([[0.0, 0, 1, 1]]), (1, 1), rule=rule, threshold=0.5)
@@ -98,7 +100,7 @@ def test_one_pixel_images(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_no_instances_and_half_precision(rule: Rule) -> None:
+def test_no_instances_and_half_precision(rule: PasteRule) -> None:
     assert len(paste(torch.zeros(0, 28, 28), torch.zeros(0, 4), (4, 5), rule=rule, threshold=0.5)) == 0
     masks = paste(
         torch.ones(1, 28, 28, dtype=torch.bfloat16), torch.tensor([[1.0, 1, 4, 4]]), (6, 6), rule=rule, threshold=0.5

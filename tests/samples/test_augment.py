@@ -12,7 +12,7 @@ from tests.samples.marked import make_sample
 from maskwright.errors import ConfigError, DataError
 from maskwright.geometry import Geometry
 from maskwright.samples.augment import Augment, Choice, apply, augment, choose, move_objects
-from maskwright.samples.colour import Colour
+from maskwright.samples.colour import ColourJitter
 from maskwright.samples.sample import Objects, Sample
 from maskwright.types import Masks
 
@@ -175,26 +175,32 @@ def test_shrinking_averages_unless_told_not_to() -> None:
 
 def test_colour_changes() -> None:
     image = np.random.default_rng(0).integers(40, 200, (8, 9, 3), dtype=np.uint8)
-    assert Colour().apply(image) is image
-    np.testing.assert_array_equal(Colour(invert=True).apply(image), 255 - image)
-    grey = Colour(saturation=0.0).apply(image)
+    assert ColourJitter().apply(image) is image
+    np.testing.assert_array_equal(ColourJitter(invert=True).apply(image), 255 - image)
+    grey = ColourJitter(saturation=0.0).apply(image)
     assert (np.ptp(grey, axis=2) == 0).all()
     np.testing.assert_allclose(grey[..., 0], image @ [0.299, 0.587, 0.114], atol=0.51)
-    np.testing.assert_array_equal(Colour(brightness=0.5).apply(image), np.rint(image * 0.5).astype(np.uint8))
-    flat = Colour(contrast=0.0).apply(image)
+    np.testing.assert_array_equal(ColourJitter(brightness=0.5).apply(image), np.rint(image * 0.5).astype(np.uint8))
+    flat = ColourJitter(contrast=0.0).apply(image)
     assert np.ptp(flat) == 0
-    np.testing.assert_allclose(Colour(hue=0.3).apply(grey), grey, atol=1)
+    np.testing.assert_allclose(ColourJitter(hue=0.3).apply(grey), grey, atol=1)
     turned = np.rint(
-        np.clip(Colour(hue=0.25).apply(Colour(hue=0.25).apply(np.full((1, 1, 3), [120, 110, 100], np.uint8))), 0, 255)
+        np.clip(
+            ColourJitter(hue=0.25).apply(ColourJitter(hue=0.25).apply(np.full((1, 1, 3), [120, 110, 100], np.uint8))),
+            0,
+            255,
+        )
     )
-    np.testing.assert_allclose(turned, Colour(hue=0.5).apply(np.full((1, 1, 3), [120, 110, 100], np.uint8)), atol=2)
+    np.testing.assert_allclose(
+        turned, ColourJitter(hue=0.5).apply(np.full((1, 1, 3), [120, 110, 100], np.uint8)), atol=2
+    )
 
 
 def test_gamma_bends_the_values() -> None:
     ramp = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, 2)
-    bent = Colour(gamma=2.0).apply(ramp)
+    bent = ColourJitter(gamma=2.0).apply(ramp)
     np.testing.assert_array_equal(bent[0, :, 0], np.rint(255 * (np.arange(256) / 255) ** 2))
-    both = Colour(gamma=2.0, contrast=0.5).apply(ramp).astype(float)
+    both = ColourJitter(gamma=2.0, contrast=0.5).apply(ramp).astype(float)
     np.testing.assert_allclose(both, 0.5 * bent + 0.5 * bent.mean(), atol=1)
     assert bent.min() == 0
     assert bent.max() == 255
@@ -204,33 +210,33 @@ def test_a_gain_scales_and_stops_where_something_would_be_lost() -> None:
     image = np.zeros((40, 40, 3), np.uint8)
     image[10:20, 10:20] = 50
     image[12, 12] = 250  # a single hot pixel is not the bright end
-    np.testing.assert_array_equal(Colour(gain=2.0).apply(image)[15, 15], [100] * 3)
-    np.testing.assert_array_equal(Colour(gain=0.5).apply(image)[15, 15], [25] * 3)
-    np.testing.assert_array_equal(Colour(gain=50.0).apply(image)[15, 15], [255] * 3)
-    np.testing.assert_array_equal(Colour(gain=0.01).apply(image)[15, 15], [16] * 3)
+    np.testing.assert_array_equal(ColourJitter(gain=2.0).apply(image)[15, 15], [100] * 3)
+    np.testing.assert_array_equal(ColourJitter(gain=0.5).apply(image)[15, 15], [25] * 3)
+    np.testing.assert_array_equal(ColourJitter(gain=50.0).apply(image)[15, 15], [255] * 3)
+    np.testing.assert_array_equal(ColourJitter(gain=0.01).apply(image)[15, 15], [16] * 3)
     dark = image // 10
-    np.testing.assert_array_equal(Colour(gain=0.1).apply(dark), dark)  # nothing left to lose
-    np.testing.assert_array_equal(Colour(gain=10.0).apply(dark)[15, 15], [50] * 3)
+    np.testing.assert_array_equal(ColourJitter(gain=0.1).apply(dark), dark)  # nothing left to lose
+    np.testing.assert_array_equal(ColourJitter(gain=10.0).apply(dark)[15, 15], [50] * 3)
     ground = np.zeros((9, 9, 3), np.uint8)  # a window without objects is as bright as its image lets it be
-    np.testing.assert_array_equal(Colour(gain=9.0).apply(ground + 10, image)[0, 0], [51] * 3)
+    np.testing.assert_array_equal(ColourJitter(gain=9.0).apply(ground + 10, image)[0, 0], [51] * 3)
     huge = np.zeros((3000, 2000, 3), np.uint8)
     huge[:100] = 51
-    np.testing.assert_array_equal(Colour(gain=9.0).apply(ground + 10, huge)[0, 0], [50] * 3)
+    np.testing.assert_array_equal(ColourJitter(gain=9.0).apply(ground + 10, huge)[0, 0], [50] * 3)
     black = np.zeros((4, 4, 3), np.uint8)
-    np.testing.assert_array_equal(Colour(gain=10.0).apply(black), black)
+    np.testing.assert_array_equal(ColourJitter(gain=10.0).apply(black), black)
     white = np.full((4, 4, 3), 255, np.uint8)
-    np.testing.assert_array_equal(Colour(gain=10.0).apply(white), white)
-    square = Colour(gain=4.0, gamma=2.0).apply(image)  # 50 -> 9.8 -> 39.2
+    np.testing.assert_array_equal(ColourJitter(gain=10.0).apply(white), white)
+    square = ColourJitter(gain=4.0, gamma=2.0).apply(image)  # 50 -> 9.8 -> 39.2
     assert square[15, 15, 0] == 39
 
 
 def test_jpeg_leaves_its_marks() -> None:
     image = np.random.default_rng(0).integers(0, 256, (33, 41, 3), dtype=np.uint8)
-    errors = [np.abs(Colour(jpeg=q).apply(image).astype(int) - image).mean() for q in (100, 90, 10)]
+    errors = [np.abs(ColourJitter(jpeg=q).apply(image).astype(int) - image).mean() for q in (100, 90, 10)]
     assert errors[0] == 0
     assert 0 < errors[1] < errors[2]
     long = np.zeros((70000, 1, 3), np.uint8)
-    np.testing.assert_array_equal(Colour(jpeg=50).apply(long), long)
+    np.testing.assert_array_equal(ColourJitter(jpeg=50).apply(long), long)
 
 
 def test_drawn_colours_keep_their_ranges() -> None:
@@ -246,12 +252,12 @@ def test_drawn_colours_keep_their_ranges() -> None:
 
 def test_noise_and_blur_have_their_size() -> None:
     grey = np.full((64, 64, 3), 128, np.uint8)
-    noisy = Colour(noise=8.0, noise_seed=5).apply(grey)
+    noisy = ColourJitter(noise=8.0, noise_seed=5).apply(grey)
     assert noisy.std() == pytest.approx(8, rel=0.05)
-    np.testing.assert_array_equal(noisy, Colour(noise=8.0, noise_seed=5).apply(grey))
+    np.testing.assert_array_equal(noisy, ColourJitter(noise=8.0, noise_seed=5).apply(grey))
     point = np.zeros((21, 21, 3), np.uint8)
     point[10, 10] = 255
-    blurred = Colour(blur=1.0).apply(point)
+    blurred = ColourJitter(blur=1.0).apply(point)
     assert 20 < blurred[10, 10, 0] < 80
 
 

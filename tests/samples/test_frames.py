@@ -16,7 +16,7 @@ from maskwright.data.synthetic.clips import ClipScene
 from maskwright.data.synthetic.kinds import class_list
 from maskwright.errors import ConfigError, DataError
 from maskwright.samples.augment import Augment, choose
-from maskwright.samples.colour import Colour
+from maskwright.samples.colour import ColourJitter
 from maskwright.samples.loader import Item, SampleKey, Sampling, TrainingSamples
 from maskwright.samples.sample import Objects, Sample
 from maskwright.types import Classes, Clip, Frame, InputSpec
@@ -79,7 +79,7 @@ def test_colours_are_measured_on_the_first_frame() -> None:
     first = np.full((20, 20, 3), 60, np.uint8)
     second = first.copy()
     second[:8] = 250
-    colour = Colour(gain=3.0, contrast=1.5, gamma=1.2)
+    colour = ColourJitter(gain=3.0, contrast=1.5, gamma=1.2)
     one, two = colour.apply_alike([first, second])
     np.testing.assert_array_equal(one, colour.apply(first))
     np.testing.assert_array_equal(two[8:], one[8:])

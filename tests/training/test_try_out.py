@@ -23,7 +23,7 @@ from maskwright.training import try_out as module
 from maskwright.training.fit import History
 from maskwright.training.network import Start
 from maskwright.training.resolved import Resolved
-from maskwright.training.train import Plan
+from maskwright.training.train import RunPlan
 from maskwright.training.try_out import Trial, outline_faults, said, try_out
 from maskwright.types import Classes, InputSpec, Instances
 
@@ -51,7 +51,7 @@ def trial(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trial]:
         network = replace(small, channels=32, roi=roi)
         config = Resolved(**{"lr": 2e-3, "device": "cpu", "progress": False, **changes})
         torch.manual_seed(0)
-        return try_out(Plan(config, Start("x", network, built=True), data, None), RCNN(network))
+        return try_out(RunPlan(config, Start("x", network, built=True), data, None), RCNN(network))
 
     return run
 
@@ -76,7 +76,7 @@ def test_a_trial_of_boxes_alone_leaves_the_callers_model(data: Dataset, monkeypa
     network = replace(rcnn.tiny("compact", len(data.classes)), masks=False)
     model, config = RCNN(network), Resolved(device="cpu", progress=False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    plan = Plan(config, Start("x", network, built=True), replace(data, annotations=rows), None)
+    plan = RunPlan(config, Start("x", network, built=True), replace(data, annotations=rows), None)
     found = try_out(plan, model)
     assert found.steps > 0
     assert model.config == network

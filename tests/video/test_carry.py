@@ -11,8 +11,8 @@ from tests.ops.test_block_motion import texture
 from maskwright.data.synthetic import Motion, clip
 from maskwright.results.prediction import Prediction
 from maskwright.types import BoolArray, Classes, ImageArray, Masks
-from maskwright.video.carry import Key, carry, fitted, moved
-from maskwright.video.keys import Fit, KeyRule, is_cut, misfit, thumbnail, travel
+from maskwright.video.carry import KeyFrame, carry, fitted, moved
+from maskwright.video.keys import CarriedFit, KeyRule, is_cut, misfit, thumbnail, travel
 from maskwright.video.motion import compared, small
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,7 +41,7 @@ def test_a_translation_moves_masks_and_boxes_exactly(dx: int, dy: int, seed: int
     image = texture(160, 200, seed).numpy()
     before, now = (grey(image[20 + y : 140 + y, 20 + x : 180 + x]) for x, y in ((0, 0), (-dx, -dy)))
     size = (120, 160)
-    key = Key(found(np.stack([disc(size, 60, 50, 20), disc(size, 110, 70, 12)])), small(before))
+    key = KeyFrame(found(np.stack([disc(size, 60, 50, 20), disc(size, 110, 70, 12)])), small(before))
     one = carry(key, small(now), compared(small(now), key.small, size))
     wanted = np.stack([disc(size, 60 + dx, 50 + dy, 20), disc(size, 110 + dx, 70 + dy, 12)])
     assert one.found.masks is not None
@@ -55,7 +55,7 @@ def test_a_translation_moves_masks_and_boxes_exactly(dx: int, dy: int, seed: int
 
 def test_what_does_not_move_is_the_same() -> None:
     image = grey(texture(96, 128).numpy())
-    key = Key(found(disc((96, 128), 60, 40, 15)[None]), small(image))
+    key = KeyFrame(found(disc((96, 128), 60, 40, 15)[None]), small(image))
     one = carry(key, small(image), compared(small(image), key.small, (96, 128)))
     assert np.array_equal(one.maps, np.eye(3)[None])
     assert np.array_equal(one.found.boxes, key.found.boxes)
@@ -64,7 +64,7 @@ def test_what_does_not_move_is_the_same() -> None:
 def test_what_fits_less_is_less_sure() -> None:
     """Something bright has come in front of the second object."""
     image, size = texture(96, 128).numpy(), (96, 128)
-    key = Key(found(np.stack([disc(size, 30, 40, 12), disc(size, 90, 50, 12)])), small(grey(image)))
+    key = KeyFrame(found(np.stack([disc(size, 30, 40, 12), disc(size, 90, 50, 12)])), small(grey(image)))
     now = small(grey(np.where(disc(size, 90, 50, 16), 255, image)))
     first, second = carry(key, now, compared(now, key.small, size)).found.scores
     assert first == pytest.approx(0.9, rel=0.01)
@@ -77,7 +77,7 @@ def test_objects_of_a_clip_are_followed_better_than_left_where_they_are() -> Non
     start = Prediction(
         first.boxes, first.scores, first.labels, first.classes, first.size, first.crops, track_ids=first.track_ids
     )
-    key, field, maps = Key(start, small(frames[0].image)), None, None
+    key, field, maps = KeyFrame(start, small(frames[0].image)), None, None
     for frame in frames[1:]:
         now = small(frame.image)
         field = compared(now, key.small, start.size, field)
@@ -141,7 +141,7 @@ def test_a_cut_between_dark_scenes_is_told_by_the_instances() -> None:
     size, rule = (96, 128), KeyRule(20)
     spots = [[disc(size, x, y, 9) for x, y in places] for places in (((30, 30), (90, 60)), ((60, 75), (110, 15)))]
     before, cut = (small(grey(8 + 110 * np.any(one, axis=0))) for one in spots)
-    key = Key(found(np.stack(spots[0])), before)
+    key = KeyFrame(found(np.stack(spots[0])), before)
     for now, wanted in ((before, ""), (cut, "cut")):
         field = compared(now, key.small, size)
-        assert rule.by_fit(Fit(field.change, misfit=misfit(key.found, carry(key, now, field).rest))) == wanted
+        assert rule.by_fit(CarriedFit(field.change, misfit=misfit(key.found, carry(key, now, field).rest))) == wanted

@@ -1,8 +1,8 @@
 """Whether the objects of a data set are single things, or masks of another kind that were taken for objects.
 
 A foreground mask has one value for all things, a class mask one for each class, and a label image that was stored as
-JPEG or resized with smoothing has values that nobody drew: the "objects" then lie in many pieces. Where the background
-has a value other than 0, it becomes an object. The rules here judge what was read, of any format.
+JPEG or resized with smoothing has values that were not drawn: the "objects" then lie in many pieces. Where the
+background has a value other than 0, it becomes an object. The rules here judge what was read, of any format.
 """
 
 from collections.abc import Iterable

@@ -303,7 +303,7 @@ def most_objects(dataset: Dataset) -> int:
 
 
 def room(objects: int) -> int:
-    """How many detections of an image leave room for so many objects: half as many again, in fifties, at least 100."""
+    """A limit of detections that leaves room for this many objects: half as many again, in fifties, at least 100."""
     return max(100, 50 * math.ceil(1.5 * objects / 50))
 
 

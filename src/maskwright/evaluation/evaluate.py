@@ -17,7 +17,7 @@ from maskwright.codec import check_number
 from maskwright.data import formats
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
-from maskwright.data.formats.shared.video_results import VideoResults
+from maskwright.data.formats.shared.video_results import FoundTracks
 from maskwright.data.stats import most_objects, room
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.evaluation.classes import class_notes, match_classes, translated, with_landmarks
@@ -278,7 +278,7 @@ def evaluate_results(
     timer, start = StageTimer(), time.perf_counter()
     with timer.stage("metric"):
         every = opened_results(results, whole)
-    if isinstance(every, VideoResults):
+    if isinstance(every, FoundTracks):
         return _evaluate_tracks(os.fspath(results), every, whole, dataset, metrics, options, watch)
     names, video = metrics_of(dataset, metrics, tracked=False)
     if video:
@@ -306,7 +306,7 @@ def evaluate_results(
 
 def _evaluate_tracks(
     place: str,
-    results: VideoResults,
+    results: FoundTracks,
     whole: Dataset,
     dataset: Dataset,
     metrics: Sequence[str] | None,

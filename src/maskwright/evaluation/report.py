@@ -27,7 +27,7 @@ from maskwright.report.charts import Series
 from maskwright.report.page import Column, Html
 from maskwright.wording import counted, device_name, of_input
 
-Facts = Sequence[tuple[str, object]]
+RunFacts = Sequence[tuple[str, object]]
 
 NOT_LOSSES = ("iteration", "epoch", "lr", "grad_norm", "images_per_second", "waiting_share")
 
@@ -200,7 +200,9 @@ def _examples(gallery: Gallery) -> list[Html]:
     return [*out, page.section("Best images", [page.examples(best)])] if best else out
 
 
-def _about(evaluation: Evaluation, dataset: Dataset, model: Facts, device: Facts, config: Mapping[str, object]) -> Html:
+def _about(
+    evaluation: Evaluation, dataset: Dataset, model: RunFacts, device: RunFacts, config: Mapping[str, object]
+) -> Html:
     objects = sum(len(dataset.of(i)) for i in range(len(dataset)))
     more = ", ..." if len(dataset.classes) > 20 else ""
     count = max(evaluation.images, 1)
@@ -234,7 +236,7 @@ def _about(evaluation: Evaluation, dataset: Dataset, model: Facts, device: Facts
     return page.section("About", parts)
 
 
-def _device(predictor: Predictor) -> Facts:
+def _device(predictor: Predictor) -> RunFacts:
     return [("device", device_name(predictor.device)), ("precision", predictor.precision)]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco, ctc, youtube_vis
 from maskwright.data.formats.shared.fields import read_json
-from maskwright.data.formats.shared.video_results import VideoResults
+from maskwright.data.formats.shared.video_results import FoundTracks
 from maskwright.errors import ConfigError
 from maskwright.media.video import VideoFrame
 from maskwright.metrics import table
@@ -106,7 +106,7 @@ def followed(
 
 def opened_results(
     path: str | os.PathLike[str], dataset: Dataset
-) -> VideoResults | dict[int, tuple[coco.ResultRow, ...]]:
+) -> FoundTracks | dict[int, tuple[coco.ResultRow, ...]]:
     """What a file or folder of results says of the data set: tracks of videos, or objects of images by image id."""
     source = Path(path)
     if source.is_dir():

@@ -14,7 +14,7 @@ from PIL import ImageFile, PngImagePlugin, PpmImagePlugin
 
 
 @dataclass(frozen=True, eq=False)
-class Numbers:
+class StoredValues:
     """Stored values: (H, W) or (H, W, C). top: the highest that a value can be. inverted: 0 is white."""
 
     values: NDArray[Any]
@@ -37,7 +37,7 @@ def depth(image: ImageFile.ImageFile, stream: IO[bytes]) -> int:
     return int(image.info.get("bit_depth", 8)) if image.format == "HEIF" else 8
 
 
-def decoded(image: ImageFile.ImageFile, stream: IO[bytes]) -> Numbers | None:
+def decoded(image: ImageFile.ImageFile, stream: IO[bytes]) -> StoredValues | None:
     """The numbers of the file; None where Pillow's own pixels are those. `image` is decoded afterwards.
 
     Raises ValueError, or what Pillow raises, where the pixels are damaged.
@@ -45,7 +45,7 @@ def decoded(image: ImageFile.ImageFile, stream: IO[bytes]) -> Numbers | None:
     raw, kind = raw_mode(image), image.format
     if kind == "PNG":
         values = _deep_png(image, stream, raw)
-        return _small_grey(image, raw) if values is None else Numbers(values)
+        return _small_grey(image, raw) if values is None else StoredValues(values)
     if kind == "PPM":
         return _pnm(stream)
     if kind == "JPEG2000":
@@ -63,7 +63,7 @@ def raw_mode(image: ImageFile.ImageFile) -> str:
     return str(raw[0] if isinstance(raw, tuple) else raw)
 
 
-def _small_grey(image: ImageFile.ImageFile, raw: str) -> Numbers | None:
+def _small_grey(image: ImageFile.ImageFile, raw: str) -> StoredValues | None:
     """Grey of 2 and 4 bits, and where 0 is white; Pillow spreads it over 0..255 and inverts it.
 
     Of 1 bit, black and white, it is taken as it is shown: which of them is 1 differs among programs.
@@ -74,7 +74,7 @@ def _small_grey(image: ImageFile.ImageFile, raw: str) -> Numbers | None:
     top = (1 << int(found[1] or 8)) - 1
     image.load()
     values = np.asarray(image)
-    return Numbers((255 - values if found[2] else values) // (255 // top), top, bool(found[2]))
+    return StoredValues((255 - values if found[2] else values) // (255 // top), top, bool(found[2]))
 
 
 # ---- PNG ------------------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def _pnm_head(stream: IO[bytes]) -> _PnmHead | None:
     return _PnmHead(int(found[1]), (int(found[2]), int(found[3])), int(found[4]), found.end())
 
 
-def _pnm(stream: IO[bytes]) -> Numbers | None:
+def _pnm(stream: IO[bytes]) -> StoredValues | None:
     """PNM whose highest value is not 255, to which Pillow scales it, or of grey to 65535.
 
     Three channels are read as a grey image of three times the width, of which Pillow keeps all bits.
@@ -165,13 +165,13 @@ def _pnm(stream: IO[bytes]) -> Numbers | None:
         scaled = np.asarray(image).astype(np.float64)
     whole = np.rint(scaled * (head.top / (255 if head.top < 256 else 65535)))
     values = whole.astype(np.uint8 if head.top < 256 else np.uint16)
-    return Numbers(values.reshape(height, width, channels) if channels > 1 else values, head.top)
+    return StoredValues(values.reshape(height, width, channels) if channels > 1 else values, head.top)
 
 
 # ---- JPEG 2000 and AVIF, by FFmpeg ----------------------------------------------------------------------------------
 
 
-def _jpeg2000(image: ImageFile.ImageFile, stream: IO[bytes]) -> Numbers | None:
+def _jpeg2000(image: ImageFile.ImageFile, stream: IO[bytes]) -> StoredValues | None:
     """Of 9 to 16 bits a channel; signed ones as such. Pillow decodes first: it finds more damage."""
     bits, signed = _sizes(_head(stream))
     if bits <= 8:
@@ -194,8 +194,8 @@ def _jpeg2000(image: ImageFile.ImageFile, stream: IO[bytes]) -> Numbers | None:
             raise ValueError("its pixels cannot be decoded with all their bits")
     values = values >> (16 - bits)
     if signed:
-        return Numbers((values.astype(np.int32) - (1 << (bits - 1))).astype(np.int16))
-    return Numbers(values.astype(np.uint16), (1 << bits) - 1)
+        return StoredValues((values.astype(np.int32) - (1 << (bits - 1))).astype(np.int16))
+    return StoredValues(values.astype(np.uint16), (1 << bits) - 1)
 
 
 def _sizes(head: bytes) -> tuple[int, bool]:
@@ -210,7 +210,7 @@ _FAR = 2.0
 """Mean difference to what Pillow reads, of 255, from which a decoder has misunderstood the colours."""
 
 
-def _avif(image: ImageFile.ImageFile, stream: IO[bytes]) -> Numbers | None:
+def _avif(image: ImageFile.ImageFile, stream: IO[bytes]) -> StoredValues | None:
     """A still AVIF of 10 or 12 bits; None of one with 8, an animation, one with opacity, or one made of tiles."""
     bits = _av1_depth(_head(stream, 1 << 16))
     if bits <= 8 or getattr(image, "is_animated", False) or image.mode not in ("L", "RGB"):
@@ -230,7 +230,7 @@ def _avif(image: ImageFile.ImageFile, stream: IO[bytes]) -> Numbers | None:
     if values.shape[:2] != image.size[::-1] or np.abs(values / 257.0 - np.asarray(image)).mean() > _FAR:
         return None
     top = (1 << bits) - 1
-    return Numbers(np.rint(values * (top / 65535)).astype(np.uint16), top)
+    return StoredValues(np.rint(values * (top / 65535)).astype(np.uint16), top)
 
 
 def _av1_depth(head: bytes) -> int:

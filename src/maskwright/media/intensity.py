@@ -28,7 +28,7 @@ TURNED = (
 _BLOCK = 1 << 20  # values scaled at once
 
 
-class Names(list[str]):
+class FirstNames(list[str]):
     """The first few of the names that were appended, and the count of all: a video has any number of frames."""
 
     total = 0
@@ -54,13 +54,13 @@ class Readings:
     annotated: bool = False
 
     deep: Counter[str] = field(default_factory=Counter)
-    cut: Names = field(default_factory=Names)
-    flat: Names = field(default_factory=Names)
-    holes: Names = field(default_factory=Names)
-    stacks: Names = field(default_factory=Names)
-    left: Names = field(default_factory=Names)
-    turned: Names = field(default_factory=Names)
-    reduced: Names = field(default_factory=Names)
+    cut: FirstNames = field(default_factory=FirstNames)
+    flat: FirstNames = field(default_factory=FirstNames)
+    holes: FirstNames = field(default_factory=FirstNames)
+    stacks: FirstNames = field(default_factory=FirstNames)
+    left: FirstNames = field(default_factory=FirstNames)
+    turned: FirstNames = field(default_factory=FirstNames)
+    reduced: FirstNames = field(default_factory=FirstNames)
 
     def look(self, file: ImageFile) -> None:
         """Note what a file holds beside its first page."""
@@ -111,7 +111,7 @@ class Readings:
         return tuple(out)
 
 
-def _named(names: Names) -> str:
+def _named(names: FirstNames) -> str:
     return "; ".join(names) + (f"; and {names.total - len(names)} more" if names.total > len(names) else "")
 
 

@@ -28,8 +28,8 @@ def is_stream(source: str) -> bool:
 class Stream(Video):
     """A camera, a network stream or a pipe, to be iterated over once; see `is_stream`.
 
-    live: whether frames come at their own pace, so that one that nobody waits for is lost; not so a pipe, and a file
-    behind an http(s) address, which says how long it is. patience: see `PATIENCE`.
+    live: whether frames come at their own pace, so that a frame is lost where it is not waited for; not so a pipe, and
+    a file behind an http(s) address, which says how long it is. patience: see `PATIENCE`.
     A stream that breaks off ends: `broken` says why. Raises ImageError where nothing answers, or what does is no video;
     at its first frame ConfigError for an intensity of the whole video, which is not known, where that has a meaning.
     """

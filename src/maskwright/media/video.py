@@ -51,7 +51,7 @@ TICKS = 720_000
 """Parts of a second in which times are written: a frame of a usual rate, also of 30000 / 1001, has a whole number."""
 
 JUMP = 10.0
-"""A frame that comes so many seconds after the one before is told."""
+"""A gap between two frames of at least as many seconds is told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +95,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Span:
-    """Which frames of a source are taken: of those from `start` to before `end` every so many, and of these the ones
+    """Which frames of a source are taken: of those from `start` to before `end` each `every`-th, and of these the ones
     after the number `after`."""
 
     every: int = 1
@@ -115,7 +115,7 @@ class Span:
                 yield frame
 
     def count(self, frames: int | None, rate: float | None) -> int | None:
-        """How many frames are taken of so many; None where that is not known."""
+        """How many frames are taken of a source of `frames`; None where that is not known."""
         if frames is None:
             return None
         ends = [0.0, float(frames)]

@@ -266,7 +266,7 @@ class _Counts:
             before[true] = found
 
     def scores(self, name: str) -> HotaScores:
-        """Of the counts, the numbers."""
+        """The numbers computed from the counts."""
         if not self.objects + self.found:
             return HotaScores(name, 0, 0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 0)
         detected = self.right / np.maximum(1, self.objects + self.found - self.right)

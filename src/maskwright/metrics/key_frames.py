@@ -26,7 +26,7 @@ class AtDistance:
 
 @dataclass(frozen=True, eq=False)
 class KeyFrameResult:
-    """A row for each distance that occurred. unknown: frames of which nobody says where their key frame is."""
+    """A row for each distance that occurred. unknown: frames whose key frame is not stated."""
 
     rows: tuple[AtDistance, ...]
     unknown: int = 0
@@ -35,7 +35,7 @@ class KeyFrameResult:
     def notes(self) -> Sequence[str]:
         """What was left out."""
         frames = counted(self.unknown, "frame")
-        return (f"{frames} of which nobody says how far the key frame is.",) if self.unknown else ()
+        return (f"{frames} without a stated distance to the key frame.",) if self.unknown else ()
 
     def values(self) -> dict[str, float]:
         """Mask AP by distance: `key_frames/AP@0` of the key frames, `key_frames/AP@1` of those after them ..."""

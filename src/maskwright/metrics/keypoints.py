@@ -86,7 +86,7 @@ class KeypointMetric:
     """
 
     def __init__(self, dataset: Dataset, options: MetricOptions | None = None) -> None:
-        """Raises DataError where no class has landmarks, ConfigError for sigmas of landmarks that there are not."""
+        """Raises DataError where no class has landmarks, ConfigError for sigmas of unknown landmarks."""
         self.dataset, self.options = dataset, options or MetricOptions()
         self._marks = {k: marks for k, marks in enumerate(dataset.classes.landmarks) if marks is not None}
         if not self._marks:

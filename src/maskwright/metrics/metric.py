@@ -20,7 +20,7 @@ from maskwright.types import Classes, Instances, Masks, TrackFacts
 class GroundTruth:
     """The annotations of one image. Masks are drawn when they are first asked for, once for all metrics.
 
-    since_key: frames since the key frame of which the model carried something to this one; None where nobody says.
+    since_key: frames since the key frame that was carried to this one; None where it is not stated.
     """
 
     def __init__(self, dataset: Dataset, position: int, since_key: int | None = None) -> None:
@@ -50,7 +50,7 @@ class GroundTruth:
     def segmented(self) -> Masks | None:
         """The masks on which the outlines are measured, where the annotated objects are but markers, or these objects'.
 
-        None where nobody drew them in this image.
+        None where this image has none.
         """
         if self._dataset.outline_maps is not None:
             return self._dataset.outline_maps(self.record)

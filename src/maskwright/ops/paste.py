@@ -15,10 +15,10 @@ from torch import Tensor
 from maskwright.errors import ConfigError
 from maskwright.types import Masks, Size
 
-Rule = Literal["sampled", "integer"]
+PasteRule = Literal["sampled", "integer"]
 
 
-def paste(probs: Tensor, boxes: Tensor, size: Size, *, rule: Rule, threshold: float) -> Masks:
+def paste(probs: Tensor, boxes: Tensor, size: Size, *, rule: PasteRule, threshold: float) -> Masks:
     """Masks of probabilities (N, M, M) pasted into boxes (N, 4) of an image of `size`: set where >= threshold.
 
     rule: "sampled" interpolates at pixel centres in the unrounded box, zero beyond the outermost samples (detectron2);

@@ -17,7 +17,7 @@ from maskwright.predictor.given import GivenBoxes
 from maskwright.types import Classes, Size
 from maskwright.wording import counted
 
-Source = Path | str
+ImagePlace = Path | str
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,18 +26,18 @@ class RunBoxes:
     the results should know, one sentence each."""
 
     source: str
-    boxes: Mapping[Source, GivenBoxes]
-    sizes: Mapping[Source, Size]
+    boxes: Mapping[ImagePlace, GivenBoxes]
+    sizes: Mapping[ImagePlace, Size]
     notes: tuple[str, ...]
 
-    def of(self, source: Source, size: Size) -> GivenBoxes:
+    def of(self, source: ImagePlace, size: Size) -> GivenBoxes:
         """Those of one image. DataError where the file states another size, or a box lies outside."""
         require_size(Path(source), self.sizes[source], size, self.source)
         return self.boxes[source].within(size)
 
 
 def run_boxes(
-    path: str | os.PathLike[str], images: Sequence[Source], classes: Classes, known: Dataset | None = None
+    path: str | os.PathLike[str], images: Sequence[ImagePlace], classes: Classes, known: Dataset | None = None
 ) -> RunBoxes:
     """The boxes that a file has for the images; a box has its own class where `classes` has one of that name.
 
@@ -85,7 +85,9 @@ def _is_results(path: str | os.PathLike[str]) -> bool:
         return file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
 
 
-def _corners(row: coco.ResultRow, path: str | os.PathLike[str], source: Source) -> tuple[float, float, float, float]:
+def _corners(
+    row: coco.ResultRow, path: str | os.PathLike[str], source: ImagePlace
+) -> tuple[float, float, float, float]:
     if row.box_xywh is None:
         raise DataError(f"{path}: {source}: a result has no bbox.")
     x, y, width, height = row.box_xywh

@@ -103,7 +103,7 @@ class NetworkDetector:
 
     @property
     def interval(self) -> int | None:
-        """Every so many frames of a video one is a key frame; None where nothing is carried from frame to frame."""
+        """The interval of key frames in a video, in frames; None where nothing is carried from frame to frame."""
         return self.network.interval if isinstance(self.network, VideoModel) else None
 
     def follow(self, inputs: Inputs, state: Any, limits: Limits) -> tuple[RawDetections, Any]:

@@ -13,16 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from maskwright.ops import boxes as box_ops
 from maskwright.ops import masks as mask_ops
 from maskwright.predictor.track_options import LinkOptions
 from maskwright.results.prediction import Prediction
-from maskwright.types import BoolArray, IntArray, Masks
-
-Numbers = NDArray[np.float64]
+from maskwright.types import BoolArray, DoubleArray, IntArray, Masks
 
 SMOOTH = 0.5
 """Share of the newest displacement in a track's velocity."""
@@ -37,10 +34,10 @@ class Track:
     pixels per frame."""
 
     id: int
-    box: Numbers
+    box: DoubleArray
     seen: int
-    velocity: Numbers
-    votes: Numbers
+    velocity: DoubleArray
+    votes: DoubleArray
     corner: IntArray = field(default_factory=lambda: np.zeros(2, np.int64))
     bitmap: BoolArray | None = None
 
@@ -88,7 +85,7 @@ class Linker:
             labels = np.array([t.votes.argmax() for t in tracks], np.int64)
         return replace(found, labels=labels, track_ids=np.array([t.id for t in tracks], np.int64))
 
-    def _pair(self, overlap: Numbers, owner: IntArray) -> None:
+    def _pair(self, overlap: DoubleArray, owner: IntArray) -> None:
         """Give the instances that have no track yet one, of those that have no instance. overlap (T, N)."""
         free = np.setdiff1d(np.arange(len(overlap)), owner)
         open_ = np.flatnonzero(owner < 0)
@@ -97,13 +94,13 @@ class Linker:
             if overlap[track, instance] >= self.options.overlap:
                 owner[instance] = track
 
-    def _box_overlap(self, found: Prediction, shifts: Numbers) -> Numbers:
+    def _box_overlap(self, found: Prediction, shifts: DoubleArray) -> DoubleArray:
         """(T, N) IoU of the tracks' boxes, moved on, with those of the instances."""
         boxes = np.array([t.box for t in self.tracks], np.float32).reshape(-1, 4) + np.tile(shifts, 2)
         iou = box_ops.iou(torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(found.boxes))
         return iou.numpy().astype(np.float64)
 
-    def _mask_overlap(self, found: Prediction, near: Numbers, shifts: Numbers) -> Numbers:
+    def _mask_overlap(self, found: Prediction, near: DoubleArray, shifts: DoubleArray) -> DoubleArray:
         """(T, N) IoU of the masks where boxes overlap, the tracks' moved on by whole pixels."""
         assert found.crops is not None
         out = np.zeros_like(near)
@@ -115,7 +112,7 @@ class Linker:
                 out[t, i] = _mask_iou(corner, bitmap, found.crops.corners[i], found.crops.bitmaps[i])
         return out
 
-    def _divided(self, found: Prediction, near: Numbers, shifts: Numbers, owner: IntArray) -> dict[int, int]:
+    def _divided(self, found: Prediction, near: DoubleArray, shifts: DoubleArray, owner: IntArray) -> dict[int, int]:
         """The track in which each daughter instance was; daughters are taken from their owner.
 
         Daughters are instances without a track, or the one that has the mother's.

@@ -17,7 +17,7 @@ from maskwright.types import Classes, Intensity
 from maskwright.weights.files import WeightsFile, names_file, read, sniff
 from maskwright.weights.load import load_file, load_into, which_fits
 
-Names = Classes | Sequence[str]
+ClassNames = Classes | Sequence[str]
 
 
 def load(
@@ -67,7 +67,7 @@ def load(
     return Predictor(detector, name=str(name))
 
 
-def build(name: str, classes: Names | None = None) -> AnyModel:
+def build(name: str, classes: ClassNames | None = None) -> AnyModel:
     """The named model with random weights, for `classes` (names) or the published ones. ConfigError if unknown."""
     known = classes if classes is None or isinstance(classes, Classes) else Classes(classes)
     return zoo.build(zoo.resolve(name), known)

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from maskwright.codec import FieldError, Section, ranged
 from maskwright.errors import ConfigError, suggest
-from maskwright.types import FULL, Classes, Fit, InputSpec, Intensity, Limits, OutputSpec
+from maskwright.types import FULL, Classes, FitMode, InputSpec, Intensity, Limits, OutputSpec
 
 Options = TypeVar("Options", "LoadOptions", "FindOptions")
 
@@ -29,7 +29,7 @@ class LoadOptions(Section):
 
     classes: Classes | None = None
     size: int | None = ranged(None, low=1)
-    fit: Fit | None = None
+    fit: FitMode | None = None
     nms: str | None = None
     device: str = "auto"
     precision: str = "float32"

@@ -21,8 +21,8 @@ from maskwright.predictor.timing import StageTimer, stage
 from maskwright.predictor.track_options import TrackOptions
 from maskwright.results.prediction import Prediction
 from maskwright.types import FloatArray, ImageArray, Semantic, Size
-from maskwright.video.carry import Key, carry
-from maskwright.video.keys import Fit, KeyRule, Why, is_cut, misfit, thumbnail, travel
+from maskwright.video.carry import KeyFrame, carry
+from maskwright.video.keys import CarriedFit, KeyRule, Why, is_cut, misfit, thumbnail, travel
 from maskwright.video.motion import Field, compared, small
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class TrackedFrame:
     why: Why = ""
     distance: int = 0
     source: int = 0
-    fit: Fit | None = None
+    fit: CarriedFit | None = None
     shifts: FloatArray | None = None
     parents: Mapping[int, int] = field(default_factory=dict)
 
@@ -76,7 +76,7 @@ class _Waiting:
 class _Carried:
     """What the fast mode keeps of a key frame, and of the last frame it was carried to: its motion and its maps."""
 
-    key: Key
+    key: KeyFrame
     index: int
     distance: int = 0
     motion: Field | None = None
@@ -182,7 +182,9 @@ class VideoSession:
             carried, done = self._stretch(stretch, why, fit)
             yield from done
 
-    def _stretch(self, stretch: Sequence[_Waiting], why: Why, fit: Fit | None) -> tuple[_Carried, list[TrackedFrame]]:
+    def _stretch(
+        self, stretch: Sequence[_Waiting], why: Why, fit: CarriedFit | None
+    ) -> tuple[_Carried, list[TrackedFrame]]:
         """Frames of which the last is a key frame, from which those before have their instances; and what goes on."""
         last, tracked = self._keyed(stretch[-1], why, fit)
         carried, done = last, [tracked]
@@ -193,11 +195,11 @@ class VideoSession:
             done.insert(0, tracked)
         return last, done
 
-    def _keyed(self, one: _Waiting, why: Why, fit: Fit | None) -> tuple[_Carried, TrackedFrame]:
+    def _keyed(self, one: _Waiting, why: Why, fit: CarriedFit | None) -> tuple[_Carried, TrackedFrame]:
         """A frame through the whole network."""
         found, _ = self._found(one.frame.image, None)
         index = one.frame.index
-        return _Carried(Key(found, one.small), index), TrackedFrame(one.frame, found, True, why, 0, index, fit)
+        return _Carried(KeyFrame(found, one.small), index), TrackedFrame(one.frame, found, True, why, 0, index, fit)
 
     def _moved(self, one: _Waiting, carried: _Carried) -> tuple[_Carried, TrackedFrame]:
         """The key frame's instances on another frame, which has a `why` if they do not fit it."""
@@ -206,7 +208,7 @@ class VideoSession:
             motion = compared(one.small, key.small, one.size, carried.motion)
         with stage(self.timer, "carry"):
             moved = carry(key, one.small, motion, carried.maps)
-        fit = Fit(motion.change, travel(key.found, moved.maps), misfit(key.found, moved.rest))
+        fit = CarriedFit(motion.change, travel(key.found, moved.maps), misfit(key.found, moved.rest))
         distance, why = carried.distance + 1, self.rule.by_fit(fit)
         sure = moved.found.scores >= self.plan.output.score_threshold
         found, source = moved.found[sure], carried.index

@@ -30,7 +30,7 @@ OnTile = Callable[[int, int], None]
 """Sees the number of tiles that are done and of all tiles of the image."""
 
 SIDE, LEAST = 1024, 64
-"""The side of a tile where nobody chose it, and the least side, in pixels."""
+"""The default side of a tile, and the least side, in pixels."""
 
 MARGIN = 32
 """Pixels of the input around an object that a tile should see, to know it as in the whole image."""

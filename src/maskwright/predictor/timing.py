@@ -12,7 +12,7 @@ class StageTimer:
     with timer.stage("network"):
         ...
     totals: seconds by stage, in the order of first use. counts: how often each stage was entered.
-    count: what was processed, set by whoever knows (images); 0 means unknown, and then no rate is reported.
+    count: what was processed, set by the caller (images); 0 means unknown, and then no rate is reported.
     """
 
     def __init__(self) -> None:

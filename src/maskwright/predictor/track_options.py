@@ -26,8 +26,8 @@ class LinkOptions(Section):
 class TrackOptions(Section):
     """How the frames of a video are worked on.
 
-    interval: every so many frames one is a key frame, which goes through the whole network; at most so many where key
-    frames are adaptive; None: as the model or the mode has it. mode: "frames" runs the whole network on every frame;
+    interval: frames from one key frame, which goes through the whole network, to the next; where key frames are
+    adaptive, the most; None: as the model or the mode has it. mode: "frames" runs the whole network on every frame;
     "faithful" carries features from key frames, as YolactEdge does; "fast" carries the instances of key frames, each
     moved by its own motion, with any model; "auto" is "faithful" for models that carry features and "frames" for the
     others. key_frames: "fixed" at the interval, or "adaptive" where what is carried no longer fits; a scene cut and a

@@ -24,7 +24,7 @@ DOTS = 30
 LEGEND = 12
 """With more series than this, their names are shown as tooltips only."""
 
-Point = tuple[float, float]
+ChartPoint = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Series:
     """One line. points: (x, y) with rising x; a y that is not finite leaves a gap. thin: one of very many lines."""
 
     name: str
-    points: Sequence[Point]
+    points: Sequence[ChartPoint]
     thin: bool = False
 
 
@@ -50,8 +50,8 @@ def line_chart(
     *,
     x_label: str,
     y_label: str,
-    x_range: Point | None = None,
-    y_range: Point | None = None,
+    x_range: ChartPoint | None = None,
+    y_range: ChartPoint | None = None,
 ) -> Html:
     """Lines over a common x axis. Without ranges the axes fit the values, y from 0. Without values, a placeholder."""
     lines = [Series(s.name, shortened(s.points), s.thin) for s in series]
@@ -97,7 +97,7 @@ def _bar(group: Bars, k: int, color: int, x: float, width: float, up: "_Axis") -
     )
 
 
-def shortened(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
+def shortened(points: Sequence[ChartPoint], most: int = MOST_POINTS) -> list[ChartPoint]:
     """At most `most` points: the means of intervals with equally many points, ignoring gaps."""
     if len(points) <= most:
         return list(points)
@@ -115,7 +115,7 @@ def shortened(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
 class _Axis:
     """Maps a range of values to a range of SVG units."""
 
-    def __init__(self, values: Point, start: float, stop: float) -> None:
+    def __init__(self, values: ChartPoint, start: float, stop: float) -> None:
         low, high = values
         if not high > low:
             low, high = low - 0.5, low + 0.5

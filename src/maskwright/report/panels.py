@@ -20,7 +20,7 @@ Color = tuple[int, int, int]
 Window = tuple[float, float, float, float]
 """x0, y0, x1, y1 in the frame that is shown."""
 
-Box = Sequence[float] | NDArray[Any]
+BoxLike = Sequence[float] | NDArray[Any]
 """x0, y0, x1, y1 as any four numbers."""
 
 WIDTH, HEIGHT = 560, 400
@@ -68,7 +68,7 @@ def signed(values: NDArray[Any], most: float | None = None) -> ImageArray:
     return _ramp(values / (2 * most if most > 0 else 1.0) + 0.5, _SIGNED)
 
 
-def around(box: Box, limits: Window, share: float = 0.6, least: float = 6.0) -> Window:
+def around(box: BoxLike, limits: Window, share: float = 0.6, least: float = 6.0) -> Window:
     """A window around a box with a margin of `share` of its longer side on each side, cut at the limits.
 
     least: no window is narrower or lower, where the limits allow it.
@@ -100,7 +100,7 @@ class Drawing:
         """Canvas position of a point of the frame."""
         return (x - self.window[0]) * self.zoom, (y - self.window[1]) * self.zoom
 
-    def shows(self, box: Box) -> bool:
+    def shows(self, box: BoxLike) -> bool:
         """Whether a part of the box's border lies in the window."""
         left, top, right, bottom = self.window
         apart = box[2] <= left or box[0] >= right or box[3] <= top or box[1] >= bottom
@@ -134,7 +134,7 @@ class Drawing:
         """Make what is drawn so far paler, so that what follows stands out."""
         self.canvas.paste(Image.blend(self.canvas, Image.new("RGB", self.canvas.size, GROUND), amount))
 
-    def box(self, box: Box, color: Color, width: float = 2.5, *, halo: bool = True) -> None:
+    def box(self, box: BoxLike, color: Color, width: float = 2.5, *, halo: bool = True) -> None:
         """An outline, with a thin dark rim that shows it on any ground."""
         (x0, y0), (x1, y1) = self.at(box[0], box[1]), self.at(box[2], box[3])
         corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
@@ -142,8 +142,8 @@ class Drawing:
             self.pen.line(corners, fill=INK, width=round((width + 1.6) * FINE), joint="curve")
         self.pen.line(corners, fill=color, width=max(1, round(width * FINE)), joint="curve")
 
-    def mark(self, box: Box, color: Color, width: float = 2.5) -> None:
-        """A box, with a ring around it where it is so small that nobody would find it."""
+    def mark(self, box: BoxLike, color: Color, width: float = 2.5) -> None:
+        """A box, with a ring around it where it is too small to be found by eye."""
         self.box(box, color, width)
         (x0, y0), (x1, y1) = self.at(box[0], box[1]), self.at(box[2], box[3])
         if max(x1 - x0, y1 - y0) < 26 * FINE:

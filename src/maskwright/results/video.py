@@ -10,8 +10,8 @@ The head is that of `results.prediction` without the image's own fields; `rate` 
 source does not say. `frame` counts the lines from 0, `index` the frames of the source; `time` are seconds from the
 first frame of the source, null where it has none; `key`: whether the whole network looked at this frame; then `why`
 (see `video.keys.Why`), else `key_frame`, the index of the one from which something was carried. Where instances were
-carried `fit` (see `video.keys.Fit`) and `shifts`, the pixels (x, y) that each has moved since then. A frame that is
-an image file has its `name`; one in which objects divided has `parents`, by the id of a new track the id of the one
+carried `fit` (see `video.keys.CarriedFit`) and `shifts`, the pixels (x, y) that each has moved since then. A frame that
+is an image file has its `name`; one in which objects divided has `parents`, by the id of a new track the id of the one
 that it came from. `semantic` and `limits`, where there are any, are those of the frame.
 """
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError
 from maskwright.geometry import Geometry
-from maskwright.samples.colour import Colour
+from maskwright.samples.colour import ColourJitter
 from maskwright.samples.sample import Objects, Sample, move_labels, move_points
 from maskwright.types import RGB, FloatArray, Masks, Size
 
@@ -36,7 +36,7 @@ class Augment(Section):
     min_share: an object of which the image keeps less than this share of its area is cut.
     cut: what happens to it: "drop" makes the rest background, "ignore" marks it as crowd.
     gain: largest factor of the exposure, at least 1; 10 draws from 1/10 to 10, evenly in its logarithm, limited to
-    what 8 bits can show (see `Colour`). gamma: largest exponent of the values, at least 1, drawn in the same way.
+    what 8 bits can show (see `ColourJitter`). gamma: largest exponent of the values, at least 1, drawn in the same way.
     jpeg: largest loss of JPEG quality; 60 draws a quality from 40 to 100 for half of the images.
     focus: probability that the window of `crop` contains a randomly chosen object, as far as it fits.
     copy_paste: probability that objects of another image are pasted onto this one; needs masks.
@@ -96,7 +96,7 @@ class Choice:
     """The random choices for one image: where its pixels go, how its colour changes, which objects are cut."""
 
     geometry: Geometry
-    colour: Colour = field(default_factory=Colour)
+    colour: ColourJitter = field(default_factory=ColourJitter)
     min_share: float = 0.0
     cut: Literal["drop", "ignore"] = "drop"
 
@@ -148,10 +148,10 @@ def _window(size: Size, wanted: Size, place: NDArray[np.float64], shown: FloatAr
     return Geometry.crop(size, corner[0], corner[1], window)
 
 
-def _choose_colour(config: Augment, rng: np.random.Generator) -> Colour:
+def _choose_colour(config: Augment, rng: np.random.Generator) -> ColourJitter:
     factors, hue, chance = rng.uniform(-1, 1, 3).tolist(), rng.uniform(-1, 1), rng.random(6).tolist()
     noise_seed, powers, jpeg = int(rng.integers(2**63)), rng.uniform(-1, 1, 2).tolist(), rng.random(2).tolist()
-    return Colour(
+    return ColourJitter(
         brightness=1 + factors[0] * config.brightness,
         contrast=1 + factors[1] * config.contrast,
         saturation=0.0 if chance[0] < config.grey else 1 + factors[2] * config.saturation,

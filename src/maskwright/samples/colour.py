@@ -31,7 +31,7 @@ DARKEST = 16.0
 
 
 @dataclass(frozen=True)
-class Colour:
+class ColourJitter:
     """A drawn change of colour. The factors are 1 where nothing changes; noise is drawn anew from `noise_seed`.
 
     gain: factor of the exposure. It is limited so that the bright end of the whole image stays between 16 grey levels

@@ -14,7 +14,7 @@ import numpy as np
 from maskwright import draw, media
 from maskwright.errors import DataError
 from maskwright.results.video import FrameResult
-from maskwright.tracking.writing import FrameWriter, Run, folder_anew
+from maskwright.tracking.writing import FrameWriter, VideoRun, folder_anew
 from maskwright.wording import counted
 
 
@@ -51,7 +51,7 @@ class _Table:
 
 
 @contextmanager
-def challenge_folder(run: Run) -> Iterator[FrameWriter]:
+def challenge_folder(run: VideoRun) -> Iterator[FrameWriter]:
     """The folder of one video. Images are of 16 bits; where objects overlap the one with the higher score is on top."""
     table = _Table()
     mothers: dict[int, int] = {}

@@ -28,9 +28,9 @@ from maskwright.tracking.options import TrackRunOptions, VideoDone
 from maskwright.tracking.outputs import KINDS
 from maskwright.tracking.overlay import OverlayPieces
 from maskwright.tracking.pipeline import Behind
-from maskwright.tracking.sources import Source, opened
+from maskwright.tracking.sources import FrameSource, opened
 from maskwright.tracking.work import SEGMENT, Work
-from maskwright.tracking.writing import Run
+from maskwright.tracking.writing import VideoRun
 from maskwright.wording import counted
 
 Progress = Callable[[int, int | None], None]
@@ -104,7 +104,7 @@ class Job:
 
     # ---- frames -------------------------------------------------------------------------------------------------
 
-    def _follow(self, source: Source, done: VideoDone, on_frame: Progress | None) -> None:
+    def _follow(self, source: FrameSource, done: VideoDone, on_frame: Progress | None) -> None:
         """All frames that are not done yet."""
         track = replace(self.options.track, lookahead=self.options.track.lookahead and not source.live)
         session = VideoSession(self.predictor, self.options.find, track, self.timer)
@@ -131,7 +131,7 @@ class Job:
         notes += ["It was stopped."] if done.stopped else []
         writer.save({"done": True, "notes": notes, "unread": bool(source.unread), "tracks": session.linker.born})
 
-    def _frames(self, source: Source, session: VideoSession, writer: "_Writer", on_frame: Progress | None) -> None:
+    def _frames(self, source: FrameSource, session: VideoSession, writer: "_Writer", on_frame: Progress | None) -> None:
         span, count = self.options.span, writer.count
         total = span.count(source.frames, source.rate)
         frames = source.read(replace(span, after=self.work.state.get("index", -1)))
@@ -171,7 +171,7 @@ class Job:
                 chosen = [(k, KINDS[k].open, self.out / KINDS[k].place) for k in self.options.save]
                 again = None if is_stream(self.source) else self._again
                 every = (results, self.number, done.frames, done.notes, again)
-                runs = [(make, Run(place, *every)) for _, make, place in chosen if make]
+                runs = [(make, VideoRun(place, *every)) for _, make, place in chosen if make]
                 writers = [stack.enter_context(make(run)) for make, run in runs]
                 limited, limits = 0, set[str]()
                 for frame in results:

@@ -20,7 +20,7 @@ from maskwright.results.video import FrameResult
 from maskwright.tracking.challenge import challenge_folder
 from maskwright.tracking.page import video_page
 from maskwright.tracking.track_rows import track_rows
-from maskwright.tracking.writing import FrameWriter, Run, folder_anew
+from maskwright.tracking.writing import FrameWriter, VideoRun, folder_anew
 from maskwright.wording import cell
 
 
@@ -31,7 +31,7 @@ class TrackKind:
 
     place: str
     about: str
-    open: Callable[[Run], AbstractContextManager[FrameWriter]] | None = None
+    open: Callable[[VideoRun], AbstractContextManager[FrameWriter]] | None = None
     needs_masks: bool = False
 
 
@@ -40,7 +40,7 @@ SPEEDS = ("speed", "speed_per_second", "parent")
 
 
 @contextmanager
-def csv_table(run: Run) -> Iterator[FrameWriter]:
+def csv_table(run: VideoRun) -> Iterator[FrameWriter]:
     """One row for each object in each frame: pixels, seconds, pixels per frame and per second.
 
     Speeds are those since the frame in which the object was seen before, and empty in its first. Without masks area and
@@ -83,7 +83,7 @@ def _centres(found: Prediction) -> NDArray[np.float64]:
 
 
 @contextmanager
-def coco_results(run: Run) -> Iterator[FrameWriter]:
+def coco_results(run: VideoRun) -> Iterator[FrameWriter]:
     """A JSON array of COCO results with `track_id`; `image_id` counts the frames from 1."""
     with text_file(run.place) as file:
         file.write("[")
@@ -101,7 +101,7 @@ def coco_results(run: Run) -> Iterator[FrameWriter]:
 
 
 @contextmanager
-def label_images(run: Run) -> Iterator[FrameWriter]:
+def label_images(run: VideoRun) -> Iterator[FrameWriter]:
     """A folder of 16-bit PNGs, one a frame: 0 is background, else the id of the track."""
     with folder_anew(run.place) as folder:
 

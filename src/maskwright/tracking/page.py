@@ -16,7 +16,7 @@ from maskwright.report.charts import Series
 from maskwright.report.page import Column, Html
 from maskwright.results.prediction import text_file
 from maskwright.results.video import FrameResult
-from maskwright.tracking.writing import FrameWriter, Run
+from maskwright.tracking.writing import FrameWriter, VideoRun
 from maskwright.types import FloatArray, ImageArray
 from maskwright.wording import counted
 
@@ -137,7 +137,7 @@ class _Clip:
 
 
 @contextmanager
-def video_page(run: Run) -> Iterator[FrameWriter]:
+def video_page(run: VideoRun) -> Iterator[FrameWriter]:
     """A page in one file. Its images are read from the source again, where that can be."""
     clip, every = _Clip(), max(1, -(-run.frames // MOST_IMAGES))
     with closing(_none() if run.read is None else run.read()) as frames:

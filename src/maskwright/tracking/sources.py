@@ -31,7 +31,7 @@ def videos_of(sources: Iterable[str | os.PathLike[str]]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-class Source(Protocol):
+class FrameSource(Protocol):
     """One video to be read once. live: its frames do not wait. rate: frames per second, where that is known. frames:
     how many there are, where that is known; `dropped`, `unread` and `remarks`: after reading."""
 
@@ -79,7 +79,7 @@ class VideoSource:
         return [*dropped, *told, *deep]
 
 
-class ImageSource:
+class ImageSequence:
     """Image files as frames."""
 
     live, dropped = False, 0
@@ -105,7 +105,7 @@ class ImageSource:
         ]
 
 
-def opened(source: str, intensity: Intensity) -> Source:
+def opened(source: str, intensity: Intensity) -> FrameSource:
     """A source ready to be read. Raises ImageError where it cannot be opened."""
     if is_stream(source):
         return VideoSource(Stream(source, intensity=intensity, told=media.Readings()))
@@ -113,4 +113,4 @@ def opened(source: str, intensity: Intensity) -> Source:
     images = (*media.SUFFIXES, ".txt")
     if suffix in VIDEO_SUFFIXES or (os.path.isfile(source) and suffix not in images):
         return VideoSource(Video(source, intensity, media.Readings()))
-    return ImageSource(source, intensity)
+    return ImageSequence(source, intensity)

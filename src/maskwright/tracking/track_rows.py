@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from maskwright.results.prediction import text_file
 from maskwright.results.video import FrameResult
-from maskwright.tracking.writing import FrameWriter, Run
+from maskwright.tracking.writing import FrameWriter, VideoRun
 from maskwright.wording import counted
 
 KEPT = 32 * 2**20
@@ -69,7 +69,7 @@ class _Spool:
 
 
 @contextmanager
-def track_rows(run: Run) -> Iterator[FrameWriter]:
+def track_rows(run: VideoRun) -> Iterator[FrameWriter]:
     """The list of results of one video. The score of a track is the mean of its instances', its class the one that they
     had most, by the sum of scores. An instance without a pixel is null, as is an object that is not seen."""
     sizes: set[tuple[int, int]] = set()

@@ -13,7 +13,7 @@ from maskwright.types import Classes
 
 
 @dataclass(frozen=True)
-class Run:
+class VideoRun:
     """What the writers of one video share. place: of the file. video: its number in the run, from 1. frames: how many
     there are. notes: get a sentence about what a form could not hold. read: the frames of the source once more, None
     where it can be read only once."""

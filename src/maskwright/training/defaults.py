@@ -329,7 +329,7 @@ def _precision(f: Survey) -> Decisions:
 
 
 def _output(f: Survey) -> Decisions:
-    """What the trained model reports: room for the fullest images, and a threshold for people."""
+    """What the trained model reports: a limit for the images with the most objects, and a score threshold."""
     most, own = int(f.counts.max()), f.start.config.output
     needed = room(most)
     if needed > own.max_instances or own.max_instances > 4 * needed:

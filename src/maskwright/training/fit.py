@@ -56,7 +56,7 @@ class History:
     stopped: str = "finished"
 
     def end(self, at: Position, seconds: float) -> None:
-        """Note how far the run is, after so many seconds."""
+        """Note how far the run is, and the seconds that it took."""
         self.iterations, self.epochs, self.seconds = at.iteration, at.epoch, seconds
         self.best, self.best_iteration = at.best, at.best_iteration
 
@@ -184,7 +184,7 @@ def evaluated(position: Position, metrics: Mapping[str, float]) -> str:
 
 
 def affordable(run: Run, data: Dataset, evaluate: Evaluate, say: Callable[[str], None]) -> Dataset:
-    """The images to measure on: all, or with max_minutes as many that an evaluation takes a small share of it.
+    """The images to measure on: all of them, or with max_minutes so few that an evaluation takes a small share of it.
 
     They are spread evenly over the data. How many, is found by timing two of them, and kept in the run's position.
     say: is told where they are not all.
@@ -216,7 +216,7 @@ def affordable(run: Run, data: Dataset, evaluate: Evaluate, say: Callable[[str],
 
 
 def _spread(data: Dataset, count: int) -> Dataset:
-    """So many images, evenly spread, of those with objects where else there would be none; all where it has fewer."""
+    """`count` images, evenly spread; of those with objects if the others have none; all where there are fewer."""
     if count >= len(data):
         return data
     chosen = data.subset([i * len(data) // count for i in range(count)])

@@ -13,7 +13,7 @@ from maskwright.models.base import AnyModel, Config
 from maskwright.models.family import build as build_config
 from maskwright.models.family import family_of
 from maskwright.samples.inputs import scaled_spec
-from maskwright.types import Classes, Fit, InputSpec, Intensity
+from maskwright.types import Classes, FitMode, InputSpec, Intensity
 from maskwright.weights import pretrained
 from maskwright.weights.class_rows import class_count
 from maskwright.weights.files import WeightsFile, names_file, read
@@ -52,7 +52,7 @@ class NetworkSettings(Section):
     weights: str | None = None
     backbone_weights: str = open_field("none")
     size: int | None = open_field(None, low=1)
-    fit: Fit | None = None
+    fit: FitMode | None = None
     max_size: int | None = open_field(None, low=1)
     shrink: bool | None = open_field(None)
     enlarge: float | None = open_field(None, low=1)

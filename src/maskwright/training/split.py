@@ -40,7 +40,8 @@ class DataSettings(Section):
 class Split:
     """data: training images. held_out: validation images, or None. chosen_by: how these were chosen, in words.
 
-    notes: what images of both have to do with each other, a sentence each. whole: the data set as it was read.
+    notes: how images of the two parts are related (one clip, copies), a sentence each. whole: the data set as
+    it was read.
     """
 
     data: Dataset

@@ -32,7 +32,7 @@ SETTINGS = "train.toml"
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class RunPlan:
     """A run before its first step.
 
     settings: with everything decided, and why. start: where the network comes from. data: to learn from; held_out: to
@@ -57,7 +57,7 @@ class Plan:
         return "\n".join([first, *self.notes, *(f"  {line}" for line in self.settings.explained())])
 
 
-def plan(config: TrainConfig, model: AnyModel | None = None) -> Plan:
+def plan(config: TrainConfig, model: AnyModel | None = None) -> RunPlan:
     """Read the annotations, split them, and decide what was left open. Raises ConfigError, DataError, WeightsError."""
     if config.run.resume:
         config = files.as_started(config, Path(config.run.out) / SETTINGS)
@@ -66,7 +66,7 @@ def plan(config: TrainConfig, model: AnyModel | None = None) -> Plan:
         start = find_start(config.network, default_model(chosen.data, config.network))
     else:
         start = Start(filled(config.network).model, model.config, built=True)
-    return Plan(
+    return RunPlan(
         resolve(config, chosen.data, start, whole=chosen.whole),
         start,
         chosen.data,

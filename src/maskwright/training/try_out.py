@@ -30,7 +30,7 @@ from maskwright.training.fit import History, fit
 from maskwright.training.network import build
 from maskwright.training.resolved import Resolved
 from maskwright.training.survey import Array, input_scales, object_sides
-from maskwright.training.train import Plan
+from maskwright.training.train import RunPlan
 from maskwright.types import Classes, Instances, IntArray
 from maskwright.wording import counted
 
@@ -107,7 +107,7 @@ class Trial:
         return "\n".join(lines)
 
 
-def try_out(plan: Plan, model: AnyModel | None = None, *, seconds: float = SECONDS) -> Trial:
+def try_out(plan: RunPlan, model: AnyModel | None = None, *, seconds: float = SECONDS) -> Trial:
     """Train on `IMAGES` typical images for `seconds`, measure on them, and judge.
 
     model: one that was built for the data's classes, instead of the plan's. Nothing is written that stays.
@@ -160,7 +160,7 @@ def shortened(settings: Resolved, seconds: float, folder: str) -> Resolved:
     )
 
 
-def _side(plan: Plan, model: AnyModel) -> int:
+def _side(plan: RunPlan, model: AnyModel) -> int:
     """Windows twice as wide as the large objects are at the network's scale."""
     sides, _ = _input_sides(plan.data, model)
     large = float(np.quantile(sides, 0.9)) if len(sides) else 0.0

@@ -10,6 +10,7 @@ from maskwright.types.clip import TrackFacts as TrackFacts
 from maskwright.types.image import RGB as RGB
 from maskwright.types.image import BoolArray as BoolArray
 from maskwright.types.image import Classes as Classes
+from maskwright.types.image import DoubleArray as DoubleArray
 from maskwright.types.image import FloatArray as FloatArray
 from maskwright.types.image import ImageArray as ImageArray
 from maskwright.types.image import Instances as Instances
@@ -29,7 +30,7 @@ from maskwright.types.network import RawDetections as RawDetections
 from maskwright.types.network import Semantic as Semantic
 from maskwright.types.network import Target as Target
 from maskwright.types.spec import FULL as FULL
-from maskwright.types.spec import Fit as Fit
+from maskwright.types.spec import FitMode as FitMode
 from maskwright.types.spec import InputSpec as InputSpec
 from maskwright.types.spec import Intensity as Intensity
 from maskwright.types.spec import OutputSpec as OutputSpec

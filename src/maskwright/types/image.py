@@ -18,6 +18,7 @@ Size = tuple[int, int]
 """(H, W) in pixels."""
 
 FloatArray = NDArray[np.float32]
+DoubleArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 ImageArray = NDArray[np.uint8]

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError
 
-Fit = Literal["short_edge", "stretch", "letterbox"]
+FitMode = Literal["short_edge", "stretch", "letterbox"]
 IntensityRule = Literal["full", "values", "percentiles"]
 
 
@@ -116,7 +116,7 @@ class InputSpec(Section):
     multiple: int = ranged(32, low=1, high=4096)
     shrink: bool = True
     enlarge: float | None = ranged(None, low=1)
-    fit: Fit = "short_edge"
+    fit: FitMode = "short_edge"
     intensity: Intensity = FULL
 
     def __post_init__(self) -> None:
@@ -130,7 +130,7 @@ class InputSpec(Section):
         if len(self.mean) != 3 or len(self.std) != 3:
             raise ConfigError(f"InputSpec: mean and std are three numbers each, got {self.mean} and {self.std}.")
 
-    def fitted_by(self, fit: Fit) -> "InputSpec":
+    def fitted_by(self, fit: FitMode) -> "InputSpec":
         """The same images brought to the input in another way; limits that this way has no use for are lifted."""
         shrink, enlarge = self.shrink or fit != "short_edge", None if fit == "stretch" else self.enlarge
         return replace(self, fit=fit, shrink=shrink, enlarge=enlarge)

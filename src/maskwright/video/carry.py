@@ -17,10 +17,8 @@ from torch import Tensor
 from maskwright.geometry import Geometry
 from maskwright.ops.align import align, nearest_start
 from maskwright.results.prediction import Prediction
-from maskwright.types import BoolArray, FloatArray, Instances, Masks
+from maskwright.types import BoolArray, DoubleArray, FloatArray, Instances, Masks
 from maskwright.video.motion import Field
-
-Numbers = NDArray[np.float64]
 
 SPREAD = 1.5
 """Pixels by which the flow of a cell may be off: one that is off by as much counts a quarter."""
@@ -47,13 +45,13 @@ class Carried:
     levels by which each differs from the key frame. shifts: (K, 2) pixels that those found here have moved."""
 
     found: Prediction
-    maps: Numbers
+    maps: DoubleArray
     rest: FloatArray
     shifts: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
-class Key:
+class KeyFrame:
     """A key frame: what was found in it, and its small image (h, w)."""
 
     found: Prediction
@@ -83,7 +81,7 @@ class Key:
         weights = [self._belongs(i, points * scale, covered) for i, points in enumerate(grid)]
         return torch.from_numpy(grid).float(), torch.from_numpy(np.stack(weights)).float()
 
-    def _belongs(self, i: int, points: Numbers, covered: NDArray[np.uint8]) -> BoolArray:
+    def _belongs(self, i: int, points: DoubleArray, covered: NDArray[np.uint8]) -> BoolArray:
         """Which points of the frame (n, 2) are of instance i or of the free band around it."""
         own = inside(self.found, i, points)
         if self.found.crops is None:
@@ -99,7 +97,7 @@ class Key:
         return out
 
 
-def carry(key: Key, now: Tensor, field: Field, last: Numbers | None = None) -> Carried:
+def carry(key: KeyFrame, now: Tensor, field: Field, last: DoubleArray | None = None) -> Carried:
     """The instances of the key frame on the field's frame; those that have left the image are gone.
 
     now: (h, w) the frame's small image. last: maps of the frame before. Labels and ids stay; scores fall by what
@@ -122,7 +120,7 @@ def carry(key: Key, now: Tensor, field: Field, last: Numbers | None = None) -> C
     return Carried(there[left], maps, rest, shifts(found, maps)[left])
 
 
-def _aligned(key: Key, now: Tensor, starts: Numbers) -> tuple[Numbers, FloatArray]:
+def _aligned(key: KeyFrame, now: Tensor, starts: DoubleArray) -> tuple[DoubleArray, FloatArray]:
     """Maps of the frame (N, 3, 3) near the best of the starts (S, N, 3, 3), and what is left of each (N,)."""
     points, weights = key.points
     begin = starts[:, :, :2].copy()
@@ -136,13 +134,13 @@ def _aligned(key: Key, now: Tensor, starts: Numbers) -> tuple[Numbers, FloatArra
     return out, rest.numpy()
 
 
-def moved(found: Prediction, maps: Numbers) -> Prediction:
+def moved(found: Prediction, maps: DoubleArray) -> Prediction:
     """Instances, each moved by its map (N, 3, 3); those that have left the image are gone."""
     there = _placed(found, maps)
     return there[_visible(there)]
 
 
-def shifts(found: Instances, maps: Numbers) -> FloatArray:
+def shifts(found: Instances, maps: DoubleArray) -> FloatArray:
     """(N, 2): how far maps (N, 3, 3) move the middles of the instances' boxes, in pixels."""
     middles = found.boxes.astype(np.float64).reshape(-1, 2, 2).mean(axis=1)
     there = (maps[:, :2, :2] @ middles[..., None])[..., 0] + maps[:, :2, 2]
@@ -150,7 +148,7 @@ def shifts(found: Instances, maps: Numbers) -> FloatArray:
     return out
 
 
-def _placed(found: Prediction, maps: Numbers) -> Prediction:
+def _placed(found: Prediction, maps: DoubleArray) -> Prediction:
     """All instances, each moved by its map."""
     if not len(found):
         return found
@@ -177,7 +175,7 @@ def _visible(found: Prediction) -> BoolArray:
     return np.asarray(left)
 
 
-def _start(found: Prediction, i: int, sources: Numbers, steps: Numbers, sure: BoolArray) -> Numbers:
+def _start(found: Prediction, i: int, sources: DoubleArray, steps: DoubleArray, sure: BoolArray) -> DoubleArray:
     """(3, 3): where the points of instance i went by the flow of the cells that came from it, or of the nearest."""
     within = inside(found, i, sources)
     if (within & sure).any():
@@ -189,7 +187,7 @@ def _start(found: Prediction, i: int, sources: Numbers, steps: Numbers, sure: Bo
     return fitted(sources[within], steps[within], middle)
 
 
-def inside(found: Prediction, i: int, points: Numbers) -> BoolArray:
+def inside(found: Prediction, i: int, points: DoubleArray) -> BoolArray:
     """Which points (n, 2) of the frame lie in the mask of instance i, or in its box."""
     if found.crops is None:
         return np.asarray(((points >= found.boxes[i, :2]) & (points < found.boxes[i, 2:])).all(axis=1))
@@ -200,7 +198,7 @@ def inside(found: Prediction, i: int, points: Numbers) -> BoolArray:
     return out
 
 
-def fitted(sources: Numbers, steps: Numbers, middle: Numbers) -> Numbers:
+def fitted(sources: DoubleArray, steps: DoubleArray, middle: DoubleArray) -> DoubleArray:
     """The affine map (3, 3) under which points (n, 2) best take their steps; rigid where few points say otherwise.
 
     Points that disagree with the rest, as those of something in front do, count little.
@@ -218,7 +216,7 @@ def fitted(sources: Numbers, steps: Numbers, middle: Numbers) -> Numbers:
     return matrix
 
 
-def _box(matrix: Numbers, box: FloatArray) -> FloatArray:
+def _box(matrix: DoubleArray, box: FloatArray) -> FloatArray:
     """A box whose middle is moved, and whose sides grow as the axes do; turns do not widen it."""
     corners = box.astype(np.float64).reshape(2, 2)
     middle, half = corners.mean(axis=0), (corners[1] - corners[0]) / 2

@@ -50,7 +50,7 @@ def is_cut(now: Tensor, before: Tensor) -> bool:
 
 
 @dataclass(frozen=True)
-class Fit:
+class CarriedFit:
     """How well what is carried from a key frame fits a frame. change: share of the frame that nothing of the key frame
     explains. travel: how far the key frame's instances have moved, in widths. misfit: share that fit nothing."""
 
@@ -84,7 +84,7 @@ class KeyRule:
         """distance: frames since the key frame. before: frames before it that it serves as well."""
         return "interval" if distance + before >= self.interval else ""
 
-    def by_fit(self, fit: Fit) -> Why:
+    def by_fit(self, fit: CarriedFit) -> Why:
         """Why a frame that is fitted so is a key frame."""
         if fit.change > NEW or fit.misfit > NEW:
             return "cut"

@@ -38,7 +38,7 @@ from maskwright.errors import DownloadError, MaskwrightError
 OnBytes = Callable[[int, int | None], None]
 """Progress callback: called with the number of bytes received so far and, if known, the total."""
 
-Check = Callable[[Path], object]
+FileCheck = Callable[[Path], object]
 """Reads a downloaded file; raises a MaskwrightError if it is not what it should be."""
 
 LARGEST = 4_000_000_000
@@ -94,7 +94,7 @@ def fetch(
     digest: str | None,
     *,
     cache: Path | None = None,
-    check: Check | None = None,
+    check: FileCheck | None = None,
     progress: bool | OnBytes = True,
     timeout: float = 30.0,
     attempts: int = 4,
@@ -133,7 +133,7 @@ class _Download:
         url: str,
         place: Path,
         digest: Digest | None,
-        check: Check | None,
+        check: FileCheck | None,
         timeout: float,
         report: OnBytes,
         most: int,

@@ -34,7 +34,7 @@ from maskwright.weights import arrays_pickle
 from maskwright.weights.fetch import cache_folder
 from maskwright.weights.keyrules import unwrapped
 
-Format = Literal["safetensors", "torch", "pickle"]
+WeightsFormat = Literal["safetensors", "torch", "pickle"]
 
 KEY = "maskwright"
 """Metadata key of our header."""
@@ -59,7 +59,7 @@ class WeightsFile:
     """The content of a file. header: of our checkpoints, else None. left_out: names of other entries."""
 
     path: Path
-    format: Format
+    format: WeightsFormat
     tensors: dict[str, Tensor]
     header: dict[str, Any] | None = None
     left_out: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ def names_file(name: str | os.PathLike[str]) -> bool:
     return not isinstance(name, str) or written or Path(text).is_file()
 
 
-def sniff(path: str | os.PathLike[str]) -> Format:
+def sniff(path: str | os.PathLike[str]) -> WeightsFormat:
     """The format of the weights file at `path`, by its first bytes; WeightsError if it is none or cannot be read."""
     path = Path(path)
     start, size = _first_bytes(path)

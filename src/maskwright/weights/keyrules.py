@@ -46,7 +46,7 @@ def unwrapped(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return tensors
 
 
-class Rule(NamedTuple):
+class NameRule(NamedTuple):
     """A name that `pattern` matches as a whole becomes `target` (None: ignored), and its value `edit(value)`."""
 
     pattern: str
@@ -54,7 +54,7 @@ class Rule(NamedTuple):
     edit: Callable[[Tensor], Tensor] | None = None
 
 
-def apply(rules: tuple[Rule, ...], state: Mapping[str, Tensor], who: str) -> Converted:
+def apply(rules: tuple[NameRule, ...], state: Mapping[str, Tensor], who: str) -> Converted:
     """Convert every name by the first rule that matches it. WeightsError if two names become the same one."""
     out: dict[str, Tensor] = {}
     origin: dict[str, str] = {}

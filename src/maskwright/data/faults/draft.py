@@ -9,7 +9,7 @@ from typing import Any
 from maskwright.data.faults import object_checks, view
 from maskwright.data.faults.looks import Folder, ImageLook
 from maskwright.data.faults.raw_rows import GONE, RawRows
-from maskwright.data.faults.table import Finding, Section
+from maskwright.data.faults.table import FileSection, Finding
 from maskwright.data.faults.view import CheckedObject
 from maskwright.data.formats.shared.fields import Row, whole
 from maskwright.wording import counted
@@ -81,7 +81,7 @@ class Draft:
             raise NeedsPerson("the size of its image is not known")
         return object_checks.read(self.seen, image, finding.at, size)[0]
 
-    def new_id(self, section: Section) -> int:
+    def new_id(self, section: FileSection) -> int:
         """An id that no record of the section has."""
         if section not in self._next:
             numbers = (whole(r.get("id")) for r in self.rows.section(section) if isinstance(r, dict))
@@ -89,7 +89,7 @@ class Draft:
         self._next[section] = max(self._next[section], 0) + 1
         return self._next[section]
 
-    def remove(self, section: Section, at: int) -> None:
+    def remove(self, section: FileSection, at: int) -> None:
         """Leave a record out."""
         if section == "annotations":
             self.lose(self.rows.annotations[at])

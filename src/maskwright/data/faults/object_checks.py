@@ -272,8 +272,8 @@ def keypoints(view: RecordIndex, obj: CheckedObject) -> Findings:
         yield obj.finding("keypoint-number", f"stated {short(obj.row['num_keypoints'])}, annotated {number}")
 
 
-Check = Callable[[RecordIndex, CheckedObject], Findings]
-CHECKS: tuple[Check, ...] = (normalised, corners, place, area, agreement, shape, flags, keypoints)
+ObjectCheck = Callable[[RecordIndex, CheckedObject], Findings]
+CHECKS: tuple[ObjectCheck, ...] = (normalised, corners, place, area, agreement, shape, flags, keypoints)
 """Each checks one annotation; causes come before their consequences."""
 
 

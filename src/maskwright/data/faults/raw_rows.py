@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from maskwright.data import formats
 from maskwright.data.dataset import Dataset
-from maskwright.data.faults.table import Finding, Section
+from maskwright.data.faults.table import FileSection, Finding
 from maskwright.data.formats.coco.ids import number_names
 from maskwright.data.formats.coco.layout import parts_of
 from maskwright.data.formats.coco.rows import annotation_row, category_rows, image_row
@@ -31,7 +31,7 @@ from maskwright.data.formats.shared.image_files import found_name
 from maskwright.errors import DataError
 from maskwright.types import Size
 
-SECTIONS: tuple[Section, ...] = ("images", "annotations", "categories")
+SECTIONS: tuple[FileSection, ...] = ("images", "annotations", "categories")
 
 GONE = object()
 """Takes the place of a removed record in its list, so that the positions of the others do not change."""
@@ -55,10 +55,10 @@ class RawRows:
     extra: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[Finding, ...] = ()
     native: bool = True
-    named: Mapping[Section, int] = field(default_factory=dict)
+    named: Mapping[FileSection, int] = field(default_factory=dict)
     places: Mapping[int, str] = field(default_factory=dict)
 
-    def section(self, name: Section) -> list[Any]:
+    def section(self, name: FileSection) -> list[Any]:
         """One of the three lists."""
         rows: list[Any] = getattr(self, name)
         return rows

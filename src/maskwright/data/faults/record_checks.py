@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from maskwright.data.faults.raw_rows import GONE, SECTIONS, Unread
-from maskwright.data.faults.table import Finding, Section
+from maskwright.data.faults.table import FileSection, Finding
 from maskwright.data.faults.view import RecordIndex
 from maskwright.data.formats.coco.rows import Categories
 from maskwright.data.formats.shared.fields import RecordError, Row, short, whole
 from maskwright.errors import ConfigError
 
 Findings = Iterator[Finding]
-_SINGULAR: dict[Section, str] = {"images": "image", "annotations": "annotation", "categories": "class"}
-_REFERENCES: dict[Section, tuple[str, ...]] = {
+_SINGULAR: dict[FileSection, str] = {"images": "image", "annotations": "annotation", "categories": "class"}
+_REFERENCES: dict[FileSection, tuple[str, ...]] = {
     "images": ("id",),
     "annotations": ("id", "image_id", "category_id"),
     "categories": ("id",),
@@ -34,7 +34,7 @@ def malformed(view: RecordIndex) -> Findings:
                 yield Finding("malformed-record", where, problem, section, k)
 
 
-def _problem(section: Section, row: object) -> str | None:
+def _problem(section: FileSection, row: object) -> str | None:
     if isinstance(row, Unread):
         return row.problem
     if not isinstance(row, dict):
@@ -59,7 +59,7 @@ def _class_problem(row: Row) -> str | None:
     return None
 
 
-def _sound(view: RecordIndex, section: Section) -> Iterator[tuple[int, Row, int]]:
+def _sound(view: RecordIndex, section: FileSection) -> Iterator[tuple[int, Row, int]]:
     """Position, record and id of the records that are well formed."""
     for k, row in enumerate(view.rows.section(section)):
         if row is not GONE and _problem(section, row) is None:
@@ -152,5 +152,5 @@ def class_counts(view: RecordIndex) -> Findings:
             yield Finding("class-imbalance", view.rows.path.name, text)
 
 
-Check = Callable[[RecordIndex], Findings]
-CHECKS: tuple[Check, ...] = (malformed, clashes, odd_ids, references, class_names, class_counts)
+RecordCheck = Callable[[RecordIndex], Findings]
+CHECKS: tuple[RecordCheck, ...] = (malformed, clashes, odd_ids, references, class_names, class_counts)

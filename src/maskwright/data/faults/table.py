@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from maskwright.errors import shortened
 
-Section = Literal["images", "annotations", "categories", "file"]
+FileSection = Literal["images", "annotations", "categories", "file"]
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 """error: training or evaluation fails or is wrong. warning: probably a mistake. note: good to know."""
@@ -257,7 +257,7 @@ class Finding:
     fault: str
     where: str
     message: str
-    section: Section = "file"
+    section: FileSection = "file"
     at: int = -1
     detail: Any = field(default=None, compare=False)
 

@@ -119,7 +119,7 @@ def compose(seed: int, size: Size = (240, 320), objects: int = 8, classes: int =
 
 
 def check(size: Size, objects: int, classes: int) -> None:
-    """Raises ConfigError where a scene cannot be of this size, or have so many objects or classes."""
+    """Raises ConfigError where a scene cannot have this size or this number of objects or classes."""
     if min(size) < 1 or objects < 0 or classes < 1:
         raise ConfigError(
             f"A scene has a positive size and at least one class, and objects are not negative; "

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from maskwright.weights.class_rows import ClassRows, RowTable
-from maskwright.weights.keyrules import END, NORM, Converted, NamingScheme, Rule, apply
+from maskwright.weights.keyrules import END, NORM, Converted, NameRule, NamingScheme, apply
 
 
 def _background_last(rows: Tensor) -> Tensor:
@@ -67,57 +67,57 @@ def _detectron2_block(match: re.Match[str]) -> str:
 _BODY = r"backbone\.(?:bottom_up\.)?"
 _BLOCK = r"(?P<block>\d+)\.(?P<layer>conv[123]|shortcut)\.(?P<norm>norm\.)?(?P<end>" + NORM[1:]
 
-DETECTRON2: tuple[Rule, ...] = (
-    Rule(_BODY + r"stem\.conv1\.weight", "backbone.conv1.weight"),
-    Rule(_BODY + r"stem\.conv1\.norm\." + NORM, r"backbone.bn1.\1"),
-    Rule(r"(?P<head>)" + _BODY + r"(?P<stage>res[2-5])\." + _BLOCK, _detectron2_block),
-    Rule(r"(?P<head>roi_heads)\.(?P<stage>res5)\." + _BLOCK, _detectron2_block),
-    Rule(r"backbone\.fpn_(lateral|output)([2-5])\.(norm\.)?" + NORM, _level),
-    Rule(r"proposal_generator\.rpn_head\.conv\." + END, r"rpn.conv.0.0.\1"),
-    Rule(r"proposal_generator\.rpn_head\.conv\.conv(\d+)\." + END, r"rpn.conv.\1.0.\2"),
-    Rule(r"proposal_generator\.rpn_head\.objectness_logits\." + END, r"rpn.logits.\1"),
-    Rule(r"proposal_generator\.rpn_head\.anchor_deltas\." + END, r"rpn.deltas.\1"),
-    Rule(r"roi_heads\.(box_head\.conv)(\d+)\.(norm\.)?" + NORM, _counted_from_1),
-    Rule(r"roi_heads\.box_head\.fc(\d+)\." + END, r"box_head.fc\1.\2"),
-    Rule(r"roi_heads\.box_predictor\.cls_score\." + END, r"box_predictor.classes.\1"),
-    Rule(r"roi_heads\.box_predictor\.bbox_pred\." + END, r"box_predictor.deltas.\1"),
-    Rule(r"roi_heads\.(mask_head\.mask_fcn)(\d+)\.(norm\.)?" + NORM, _counted_from_1),
-    Rule(r"roi_heads\.mask_head\.deconv\." + END, r"mask_head.deconv.\1"),
-    Rule(r"roi_heads\.mask_head\.predictor\." + END, r"mask_head.logits.\1"),
-    Rule(r"roi_heads\.(keypoint_head\.conv_fcn)(\d+)()\." + END, _counted_from_1),
-    Rule(r"roi_heads\.keypoint_head\.score_lowres\." + END, r"keypoint_head.deconv.\1"),
-    Rule(r"sem_seg_head\.p([2-5])\.(\d+)\.(norm\.)?" + END, _semantic_layer),
-    Rule(r"sem_seg_head\.predictor\." + END, r"semantic_head.logits.\1"),
-    Rule(r"proposal_generator\.anchor_generator\.cell_anchors\.\d+", None),
-    Rule(r"pixel_(mean|std)", None),
+DETECTRON2: tuple[NameRule, ...] = (
+    NameRule(_BODY + r"stem\.conv1\.weight", "backbone.conv1.weight"),
+    NameRule(_BODY + r"stem\.conv1\.norm\." + NORM, r"backbone.bn1.\1"),
+    NameRule(r"(?P<head>)" + _BODY + r"(?P<stage>res[2-5])\." + _BLOCK, _detectron2_block),
+    NameRule(r"(?P<head>roi_heads)\.(?P<stage>res5)\." + _BLOCK, _detectron2_block),
+    NameRule(r"backbone\.fpn_(lateral|output)([2-5])\.(norm\.)?" + NORM, _level),
+    NameRule(r"proposal_generator\.rpn_head\.conv\." + END, r"rpn.conv.0.0.\1"),
+    NameRule(r"proposal_generator\.rpn_head\.conv\.conv(\d+)\." + END, r"rpn.conv.\1.0.\2"),
+    NameRule(r"proposal_generator\.rpn_head\.objectness_logits\." + END, r"rpn.logits.\1"),
+    NameRule(r"proposal_generator\.rpn_head\.anchor_deltas\." + END, r"rpn.deltas.\1"),
+    NameRule(r"roi_heads\.(box_head\.conv)(\d+)\.(norm\.)?" + NORM, _counted_from_1),
+    NameRule(r"roi_heads\.box_head\.fc(\d+)\." + END, r"box_head.fc\1.\2"),
+    NameRule(r"roi_heads\.box_predictor\.cls_score\." + END, r"box_predictor.classes.\1"),
+    NameRule(r"roi_heads\.box_predictor\.bbox_pred\." + END, r"box_predictor.deltas.\1"),
+    NameRule(r"roi_heads\.(mask_head\.mask_fcn)(\d+)\.(norm\.)?" + NORM, _counted_from_1),
+    NameRule(r"roi_heads\.mask_head\.deconv\." + END, r"mask_head.deconv.\1"),
+    NameRule(r"roi_heads\.mask_head\.predictor\." + END, r"mask_head.logits.\1"),
+    NameRule(r"roi_heads\.(keypoint_head\.conv_fcn)(\d+)()\." + END, _counted_from_1),
+    NameRule(r"roi_heads\.keypoint_head\.score_lowres\." + END, r"keypoint_head.deconv.\1"),
+    NameRule(r"sem_seg_head\.p([2-5])\.(\d+)\.(norm\.)?" + END, _semantic_layer),
+    NameRule(r"sem_seg_head\.predictor\." + END, r"semantic_head.logits.\1"),
+    NameRule(r"proposal_generator\.anchor_generator\.cell_anchors\.\d+", None),
+    NameRule(r"pixel_(mean|std)", None),
 )
 
 _TV_BLOCK = r"layer[1-4]\.\d+\.(?:conv[123]|bn[123]|downsample\.[01])\." + NORM
 _TV_FPN = r"backbone\.fpn\.{}_blocks\.(\d+)\."
 _TV_BOX, _TV_MASK = r"roi_heads\.box_predictor\.", r"roi_heads\.mask_predictor\."
 
-TORCHVISION: tuple[Rule, ...] = (
-    Rule(r"backbone\.body\.(conv1\.weight|bn1\." + NORM + r"|" + _TV_BLOCK + r")", r"backbone.\1"),
-    Rule(_TV_FPN.format("inner") + r"([01])\." + NORM, r"fpn.lateral.\1.\2.\3"),
-    Rule(_TV_FPN.format("inner") + END, r"fpn.lateral.\1.0.\2"),  # files from before 2022
-    Rule(_TV_FPN.format("layer") + r"([01])\." + NORM, r"fpn.output.\1.\2.\3"),
-    Rule(_TV_FPN.format("layer") + END, r"fpn.output.\1.0.\2"),  # files from before 2022
-    Rule(r"rpn\.head\.conv\.(\d+)\.0\." + END, r"rpn.conv.\1.0.\2"),
-    Rule(r"rpn\.head\.conv\." + END, r"rpn.conv.0.0.\1"),  # files from before 2022
-    Rule(r"rpn\.head\.cls_logits\." + END, r"rpn.logits.\1"),
-    Rule(r"rpn\.head\.bbox_pred\." + END, r"rpn.deltas.\1"),
-    Rule(r"roi_heads\.box_head\.fc6\." + END, r"box_head.fc1.\1"),
-    Rule(r"roi_heads\.box_head\.fc7\." + END, r"box_head.fc2.\1"),
-    Rule(r"roi_heads\.box_head\.([0-3])\.([01])\." + NORM, r"box_head.conv.\1.\2.\3"),
-    Rule(r"roi_heads\.box_head\.5\." + END, r"box_head.fc1.\1"),  # after 4 convolutions and the flattening
-    Rule(_TV_BOX + r"cls_score\." + END, r"box_predictor.classes.\1", _background_last),
-    Rule(_TV_BOX + r"bbox_pred\." + END, r"box_predictor.deltas.\1", _without_background_box),
-    Rule(r"roi_heads\.mask_head\.(\d+)\.([01])\." + NORM, r"mask_head.conv.\1.\2.\3"),
-    Rule(r"roi_heads\.(mask_head\.mask_fcn)(\d+)()\." + END, _counted_from_1),  # files from before 2022
-    Rule(_TV_MASK + r"conv5_mask\." + END, r"mask_head.deconv.\1"),
-    Rule(_TV_MASK + r"mask_fcn_logits\." + END, r"mask_head.logits.\1", _without_background),
-    Rule(r"roi_heads\.keypoint_head\.(\d+)\." + END, _layers_and_relus),
-    Rule(r"roi_heads\.keypoint_predictor\.kps_score_lowres\." + END, r"keypoint_head.deconv.\1"),
+TORCHVISION: tuple[NameRule, ...] = (
+    NameRule(r"backbone\.body\.(conv1\.weight|bn1\." + NORM + r"|" + _TV_BLOCK + r")", r"backbone.\1"),
+    NameRule(_TV_FPN.format("inner") + r"([01])\." + NORM, r"fpn.lateral.\1.\2.\3"),
+    NameRule(_TV_FPN.format("inner") + END, r"fpn.lateral.\1.0.\2"),  # files from before 2022
+    NameRule(_TV_FPN.format("layer") + r"([01])\." + NORM, r"fpn.output.\1.\2.\3"),
+    NameRule(_TV_FPN.format("layer") + END, r"fpn.output.\1.0.\2"),  # files from before 2022
+    NameRule(r"rpn\.head\.conv\.(\d+)\.0\." + END, r"rpn.conv.\1.0.\2"),
+    NameRule(r"rpn\.head\.conv\." + END, r"rpn.conv.0.0.\1"),  # files from before 2022
+    NameRule(r"rpn\.head\.cls_logits\." + END, r"rpn.logits.\1"),
+    NameRule(r"rpn\.head\.bbox_pred\." + END, r"rpn.deltas.\1"),
+    NameRule(r"roi_heads\.box_head\.fc6\." + END, r"box_head.fc1.\1"),
+    NameRule(r"roi_heads\.box_head\.fc7\." + END, r"box_head.fc2.\1"),
+    NameRule(r"roi_heads\.box_head\.([0-3])\.([01])\." + NORM, r"box_head.conv.\1.\2.\3"),
+    NameRule(r"roi_heads\.box_head\.5\." + END, r"box_head.fc1.\1"),  # after 4 convolutions and the flattening
+    NameRule(_TV_BOX + r"cls_score\." + END, r"box_predictor.classes.\1", _background_last),
+    NameRule(_TV_BOX + r"bbox_pred\." + END, r"box_predictor.deltas.\1", _without_background_box),
+    NameRule(r"roi_heads\.mask_head\.(\d+)\.([01])\." + NORM, r"mask_head.conv.\1.\2.\3"),
+    NameRule(r"roi_heads\.(mask_head\.mask_fcn)(\d+)()\." + END, _counted_from_1),  # files from before 2022
+    NameRule(_TV_MASK + r"conv5_mask\." + END, r"mask_head.deconv.\1"),
+    NameRule(_TV_MASK + r"mask_fcn_logits\." + END, r"mask_head.logits.\1", _without_background),
+    NameRule(r"roi_heads\.keypoint_head\.(\d+)\." + END, _layers_and_relus),
+    NameRule(r"roi_heads\.keypoint_predictor\.kps_score_lowres\." + END, r"keypoint_head.deconv.\1"),
 )
 
 

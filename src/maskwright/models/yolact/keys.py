@@ -17,7 +17,7 @@ from functools import partial
 from torch import Tensor
 
 from maskwright.weights.class_rows import ClassRows, RowTable
-from maskwright.weights.keyrules import END, NORM, Converted, NamingScheme, Rule, apply, unwrapped
+from maskwright.weights.keyrules import END, NORM, Converted, NameRule, NamingScheme, apply, unwrapped
 
 SIGN = r"(module\.)?(net\.)?(proto_net|prediction_layers|semantic_seg_conv|fpn\.lat_layers|fpn_phase_1)\."
 """Matches the beginning of names that only these files have."""
@@ -25,39 +25,41 @@ SIGN = r"(module\.)?(net\.)?(proto_net|prediction_layers|semantic_seg_conv|fpn\.
 _MOBILENET_STARTS = (0, 1, 2, 4, 7, 11, 14)
 """torchvision's number of the first block of each stage of MobileNetV2; it counts blocks across stages."""
 
-_RESNET: tuple[Rule, ...] = (
-    Rule(r"backbone\.(conv1\.weight|bn1\." + NORM + r")", r"backbone.\1"),
-    Rule(
+_RESNET: tuple[NameRule, ...] = (
+    NameRule(r"backbone\.(conv1\.weight|bn1\." + NORM + r")", r"backbone.\1"),
+    NameRule(
         r"backbone\.layers\.([0-3])\.(\d+\.(?:bn[123]|conv[123]|downsample\.[01])\." + NORM + r")",
         lambda m: f"backbone.layer{int(m[1]) + 1}.{m[2]}",
     ),
-    Rule(
+    NameRule(
         r"backbone\.layers\.([0-3])\.(\d+\.conv2)\.conv_offset_mask\." + END,
         lambda m: f"backbone.layer{int(m[1]) + 1}.{m[2]}.sampling.{m[3]}",
     ),
-    Rule(r"backbone\.layer(?!s\.).*", None),  # files of version 1.0 contain every stage twice
+    NameRule(r"backbone\.layer(?!s\.).*", None),  # files of version 1.0 contain every stage twice
 )
-_DARKNET: tuple[Rule, ...] = (
-    Rule(r"backbone\._preconv\.([01])\." + NORM, r"backbone.stem.\1.\2"),
-    Rule(r"backbone\.layers\.([0-4])\.0\.([01])\." + NORM, r"backbone.stages.\1.0.\2.\3"),
-    Rule(r"backbone\.layers\.([0-4]\.\d+\.conv[12]\.[01])\." + NORM, r"backbone.stages.\1.\2"),
+_DARKNET: tuple[NameRule, ...] = (
+    NameRule(r"backbone\._preconv\.([01])\." + NORM, r"backbone.stem.\1.\2"),
+    NameRule(r"backbone\.layers\.([0-4])\.0\.([01])\." + NORM, r"backbone.stages.\1.0.\2.\3"),
+    NameRule(r"backbone\.layers\.([0-4]\.\d+\.conv[12]\.[01])\." + NORM, r"backbone.stages.\1.\2"),
 )
-_MOBILENET: tuple[Rule, ...] = (
-    Rule(r"backbone\.layers\.(7\.\d+|8)\.(conv\.)?\d+\.(\d+\.)?" + NORM, None),  # computed there, but never used
-    Rule(r"backbone\.layers\.0\.([01])\." + NORM, r"backbone.features.0.\1.\2"),
-    Rule(
+_MOBILENET: tuple[NameRule, ...] = (
+    NameRule(r"backbone\.layers\.(7\.\d+|8)\.(conv\.)?\d+\.(\d+\.)?" + NORM, None),  # computed there, but never used
+    NameRule(r"backbone\.layers\.0\.([01])\." + NORM, r"backbone.features.0.\1.\2"),
+    NameRule(
         r"backbone\.layers\.([1-6])\.(\d+)\.(conv\.\d+\.(?:\d+\.)?" + NORM + r")",
         lambda m: f"backbone.features.{_MOBILENET_STARTS[int(m[1])] + int(m[2])}.{m[3]}",
     ),
 )
-_HEAD: tuple[Rule, ...] = (
-    Rule(r"prediction_layers\.0\.upfeature\.(\d+)\." + END, lambda m: f"head.conv.{int(m[1]) // 2}.conv.{m[2]}"),
-    Rule(r"prediction_layers\.0\.bbox_layer\." + END, r"head.deltas.\1"),
-    Rule(r"prediction_layers\.0\.mask_layer\." + END, r"head.coefficients.\1"),
-    Rule(r"semantic_seg_conv\." + END, r"semantic.\1"),
-    Rule(r"maskiou_net\.maskiou_net\.(\d+)\." + END, lambda m: f"scorer.conv.{int(m[1]) // 2}.0.{m[2]}"),
-    Rule(r"(?:fpn|fpn_phase_2)\.downsample_layers\.([01])\." + END, r"fpn.extra.\1.0.\2"),
-    Rule(r"(?:fpn|fpn_phase_2)\.downsample_layers\.(\d+)\." + END, None),  # left over from older configs, never used
+_HEAD: tuple[NameRule, ...] = (
+    NameRule(r"prediction_layers\.0\.upfeature\.(\d+)\." + END, lambda m: f"head.conv.{int(m[1]) // 2}.conv.{m[2]}"),
+    NameRule(r"prediction_layers\.0\.bbox_layer\." + END, r"head.deltas.\1"),
+    NameRule(r"prediction_layers\.0\.mask_layer\." + END, r"head.coefficients.\1"),
+    NameRule(r"semantic_seg_conv\." + END, r"semantic.\1"),
+    NameRule(r"maskiou_net\.maskiou_net\.(\d+)\." + END, lambda m: f"scorer.conv.{int(m[1]) // 2}.0.{m[2]}"),
+    NameRule(r"(?:fpn|fpn_phase_2)\.downsample_layers\.([01])\." + END, r"fpn.extra.\1.0.\2"),
+    NameRule(
+        r"(?:fpn|fpn_phase_2)\.downsample_layers\.(\d+)\." + END, None
+    ),  # left over from older configs, never used
 )
 
 
@@ -68,7 +70,7 @@ def from_yolact(state: Mapping[str, Tensor]) -> Converted:
     return apply(rules(state), state, "yolact")
 
 
-def rules(state: Mapping[str, Tensor]) -> tuple[Rule, ...]:
+def rules(state: Mapping[str, Tensor]) -> tuple[NameRule, ...]:
     """The rules for one file: some depend on its numbers of levels, prototype layers and priors."""
     levels = _numbers(state, r"(?:fpn|fpn_phase_1)\.lat_layers\.(\d+)\." + END)
     layers = _numbers(state, r"proto_net\.(\d+)\." + END)
@@ -78,10 +80,10 @@ def rules(state: Mapping[str, Tensor]) -> tuple[Rule, ...]:
         *_RESNET,
         *_DARKNET,
         *_MOBILENET,
-        Rule(r"(?:fpn|fpn_phase_1)\.lat_layers\.(\d+)\." + END, partial(_level, "lateral", levels)),
-        Rule(r"(?:fpn|fpn_phase_2)\.pred_layers\.(\d+)\." + END, partial(_level, "output", levels)),
-        Rule(r"proto_net\.(\d+)\." + END, partial(_prototype_layer, layers)),
-        Rule(r"prediction_layers\.0\.conf_layer\." + END, r"head.logits.\1", _background_last(priors)),
+        NameRule(r"(?:fpn|fpn_phase_1)\.lat_layers\.(\d+)\." + END, partial(_level, "lateral", levels)),
+        NameRule(r"(?:fpn|fpn_phase_2)\.pred_layers\.(\d+)\." + END, partial(_level, "output", levels)),
+        NameRule(r"proto_net\.(\d+)\." + END, partial(_prototype_layer, layers)),
+        NameRule(r"prediction_layers\.0\.conf_layer\." + END, r"head.logits.\1", _background_last(priors)),
         *_HEAD,
     )
 

@@ -29,7 +29,7 @@ _KEYS = frozenset(("images", "annotations"))
 
 
 @dataclass(frozen=True)
-class Part:
+class AnnotationFile:
     """One annotation file. name: of the part, "" where the file is the only one, unless that is a part to be held out.
 
     folders: where its images may lie.
@@ -40,10 +40,10 @@ class Part:
     folders: tuple[Path, ...]
 
 
-def parts_of(place: Path) -> tuple[Part, ...]:
+def parts_of(place: Path) -> tuple[AnnotationFile, ...]:
     """The annotation files of a folder, or the file itself; none where the folder has none."""
     if not place.is_dir():
-        return (Part(place, "", (place.parent, place.parent / "images", place.parent.parent / "images")),)
+        return (AnnotationFile(place, "", (place.parent, place.parent / "images", place.parent.parent / "images")),)
     if (place / _ALONE[0]).is_file():
         return (_alone(place / _ALONE[0], ""),)
     found = _alone_in(place, "")
@@ -71,17 +71,17 @@ def is_coco(path: Path) -> bool:
     return path.suffix.lower() == ".json" and json_keys(path, _KEYS) == _KEYS
 
 
-def _alone(file: Path, name: str) -> Part:
+def _alone(file: Path, name: str) -> AnnotationFile:
     near = (file.parent, file.parent / "images", file.parent / "data", file.parent.parent / "images")
-    return Part(file, name, near)
+    return AnnotationFile(file, name, near)
 
 
-def _alone_in(folder: Path, name: str) -> list[Part]:
+def _alone_in(folder: Path, name: str) -> list[AnnotationFile]:
     file = next((folder / file for file in _ALONE if is_coco(folder / file)), None)
     return [] if file is None else [_alone(file, name)]
 
 
-def _listed(place: Path) -> list[Part]:
+def _listed(place: Path) -> list[AnnotationFile]:
     """The files of annotations/, with those folders for their images that are called like them."""
     files = [p for p in sorted((place / "annotations").glob("*.json")) if is_coco(p)]
     for prefix in _PREFIXES:
@@ -91,18 +91,18 @@ def _listed(place: Path) -> list[Part]:
     return []
 
 
-def _of_list(place: Path, file: Path, stem: str) -> Part:
+def _of_list(place: Path, file: Path, stem: str) -> AnnotationFile:
     name = usual_part(re.sub(r"[\d_-]+$", "", stem)) or stem  # train2017 is train
     folders = [base / word for word in dict.fromkeys((stem, name)) for base in (place / "images", place)]
-    return Part(file, name, (*folders, place / "images", place, file.parent))
+    return AnnotationFile(file, name, (*folders, place / "images", place, file.parent))
 
 
-def named(part: Part, data: Dataset) -> Dataset:
+def named(part: AnnotationFile, data: Dataset) -> Dataset:
     """The data set with the part in the field "split" of its images."""
     return replace(data, images=tuple(replace(r, extra={"split": part.name, **r.extra}) for r in data.images))
 
 
-def joined(place: Path, parts: Sequence[tuple[Part, Dataset]]) -> Dataset:
+def joined(place: Path, parts: Sequence[tuple[AnnotationFile, Dataset]]) -> Dataset:
     """The parts as one data set: file names relative to `place`, the part of an image in its field "split".
 
     Ids are numbered anew where two files share one. Raises DataError where the classes differ, or where two files name
@@ -134,7 +134,7 @@ def joined(place: Path, parts: Sequence[tuple[Part, Dataset]]) -> Dataset:
     return replace(found, notes=tuple(notes), extra=extra)
 
 
-def _numbered(parts: Sequence[tuple[Part, Dataset]]) -> list[tuple[Part, Dataset]]:
+def _numbered(parts: Sequence[tuple[AnnotationFile, Dataset]]) -> list[tuple[AnnotationFile, Dataset]]:
     """The same parts with images and annotations numbered from 1 through all of them."""
     out, images, objects = [], count(1), count(1)
     for part, data in parts:

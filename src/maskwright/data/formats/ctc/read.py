@@ -97,11 +97,11 @@ def _read_video(folder: Path, clip: Clip, root: Path, found: _Found, faults: Fau
     if not files:
         raise DataError(f"{folder / 'TRA'}: found no man_track000.tif, only {TABLE}.")
     spans = read_table(table, faults)
-    outlines, pictures = numbered(folder / "SEG", "man_seg"), numbered(root / clip.name, "t")
-    found.bare += [f"{clip.name}/{path.name}" for number, path in pictures.items() if number not in files]
+    outlines, stills = numbered(folder / "SEG", "man_seg"), numbered(root / clip.name, "t")
+    found.bare += [f"{clip.name}/{path.name}" for number, path in stills.items() if number not in files]
     for number, labels, masks in frames_of(files, spans, table, faults):
         digits = files[number].stem.removeprefix("man_track")
-        name = pictures[number].name if number in pictures else f"t{digits}.tif"
+        name = stills[number].name if number in stills else f"t{digits}.tif"
         record = ImageRecord(len(found.records) + 1, f"{clip.name}/{name}", masks.size, {}, Frame(clip, number))
         found.records.append(record)
         if number in outlines:

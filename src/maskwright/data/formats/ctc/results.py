@@ -7,14 +7,14 @@ import numpy as np
 
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats.ctc.tracks import frames_of, numbered, read_table
-from maskwright.data.formats.shared.video_results import VideoResults
+from maskwright.data.formats.shared.video_results import FoundTracks
 from maskwright.errors import DataError
 from maskwright.types import Clip, Instances, TrackFacts
 
 RESULTS, TABLE = "_RES", "res_track.txt"
 
 
-def read_results(place: Path, dataset: Dataset) -> VideoResults:
+def read_results(place: Path, dataset: Dataset) -> FoundTracks:
     """The tracks found in the videos of a data set; images are read when they are asked for.
 
     place: the folder with 01_RES for each video, named as its clip is, or for one video that folder itself. Objects
@@ -30,7 +30,7 @@ def read_results(place: Path, dataset: Dataset) -> VideoResults:
         clip.id: {label: TrackFacts(parent=span.parent or None) for label, span in read_table(folder / TABLE).items()}
         for clip, folder in folders.items()
     }
-    return VideoResults(lambda clip: _frames(folders[clip], dataset, clip), facts)
+    return FoundTracks(lambda clip: _frames(folders[clip], dataset, clip), facts)
 
 
 def _folder(place: Path, clip: Clip, clips: int) -> Path:

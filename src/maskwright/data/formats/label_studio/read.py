@@ -55,7 +55,7 @@ class _Reader:
     labels: list[str] = field(default_factory=list)
 
     def task(self, at: Record, row: Row) -> _Task | None:
-        """One task; None where nobody has annotated it."""
+        """One task; None where it is not annotated."""
         chosen = self._annotation(at, row)
         if chosen is None:
             return None

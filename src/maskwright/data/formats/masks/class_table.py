@@ -19,7 +19,7 @@ CLASSES, OBJECTS = "classes.txt", "objects.csv"
 ONLY_CLASS = "object"
 _COLUMNS = ("mask", "value", "class")
 
-Key = tuple[str, int | None]
+ClassKey = tuple[str, int | None]
 """A mask's path below the data set's folder, and a value in it; None: every object in it."""
 
 
@@ -29,8 +29,8 @@ class ClassTable:
     def __init__(self, place: Path, folders: Iterable[str], faults: Faults = None) -> None:
         """folders: the class names that folders of masks have. faults: gets those of lines, which are then left out."""
         self.place, self.faults = place, faults
-        self._lines: dict[Key, int] = {}
-        self._class: dict[Key, str] = {}
+        self._lines: dict[ClassKey, int] = {}
+        self._class: dict[ClassKey, str] = {}
         stated = read_classes(place / CLASSES) if (place / CLASSES).is_file() else []
         if (place / OBJECTS).is_file():
             self._read(place / OBJECTS)

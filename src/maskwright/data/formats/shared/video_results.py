@@ -7,7 +7,7 @@ from maskwright.types import Clip, Instances, TrackFacts
 
 
 @dataclass(frozen=True, eq=False)
-class VideoResults:
+class FoundTracks:
     """The tracks found in the videos of a data set.
 
     frames: of a clip the position of each image in the data set and what was found in it, with track ids, in order.

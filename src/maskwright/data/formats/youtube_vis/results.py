@@ -10,7 +10,7 @@ import numpy as np
 from maskwright.data.dataset import RLE, Dataset
 from maskwright.data.formats.coco.results import ResultLabels, read_outline, read_score
 from maskwright.data.formats.shared.fields import Record
-from maskwright.data.formats.shared.video_results import VideoResults
+from maskwright.data.formats.shared.video_results import FoundTracks
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
 from maskwright.types import Clip, Instances, TrackFacts
@@ -31,7 +31,7 @@ def are_results(rows: object) -> bool:
     return isinstance(rows, list) and bool(rows) and isinstance(rows[0], dict) and "video_id" in rows[0]
 
 
-def read_results(source: Path, rows: Sequence[Any], dataset: Dataset) -> VideoResults:
+def read_results(source: Path, rows: Sequence[Any], dataset: Dataset) -> FoundTracks:
     """The tracks of a result list, the parsed content of `source`; the id of a track is the number of its row, from 1.
 
     Scores keep all their digits. Raises DataError, naming the row, for a video or category that the data set does not
@@ -51,7 +51,7 @@ def read_results(source: Path, rows: Sequence[Any], dataset: Dataset) -> VideoRe
         label, score = labels.read(at, row), read_score(at, row)
         tracks[clip.id].append(_Track(position + 1, label, score, _outlines(at, row, dataset, clip)))
     facts = {number: {t.id: TrackFacts(t.score, t.label) for t in own} for number, own in tracks.items()}
-    return VideoResults(lambda clip: _frames(tracks[clip.id], dataset, clip), facts)
+    return FoundTracks(lambda clip: _frames(tracks[clip.id], dataset, clip), facts)
 
 
 def _outlines(at: Record, row: Mapping[str, Any], dataset: Dataset, clip: Clip) -> dict[int, RLE]:
