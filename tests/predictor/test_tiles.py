@@ -78,8 +78,14 @@ def test_the_limit_of_a_tile_is_told(image: NDArray[np.uint8]) -> None:
     found = painted(keep=4).predict(image, tiles=96, tile_overlap=32)
     assert set(found.limits) == {IN_TILE}
     assert "of them had more objects than a limit of a tile allows" in found.tiles
-    assert found.limit_note.endswith("objects of one tile. Smaller tiles find more.")
+    assert found.limit_note.endswith("objects of one tile. Smaller tiles or a larger max_instances find more.")
     assert len(found) < COUNT
+
+
+def test_a_larger_limit_reaches_the_tiles(image: NDArray[np.uint8]) -> None:
+    few, more = (painted(keep=4).predict(image, tiles=96, tile_overlap=32, max_instances=m) for m in (None, COUNT))
+    assert len(few) < len(more)
+    assert rows_of(more) == rows_of(painted(keep=140).predict(image, tiles="off"))
 
 
 def test_max_instances_are_of_the_whole_image(image: NDArray[np.uint8]) -> None:

@@ -278,8 +278,9 @@ def reached(limits: Mapping[str, float], count: int) -> str:
 
 def remedy(limits: Collection[str]) -> str:
     """What raises these limits."""
-    larger = "A larger max_instances finds more." if set(limits) - {IN_TILE} else ""
-    return f"{larger} {'Smaller tiles find more.' if IN_TILE in limits else ''}".strip()
+    if IN_TILE in limits:
+        return "Smaller tiles or a larger max_instances find more."
+    return "A larger max_instances finds more." if limits else ""
 
 
 @contextmanager
