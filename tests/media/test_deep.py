@@ -1,8 +1,11 @@
 """Images with more than 8 bits, and stacks: whatever their numbers, byte order and layout."""
 
 import io
+import itertools
+import re
 import struct
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -312,8 +315,16 @@ def test_a_jpeg_cut_and_closed_is_found(options, mode):
     noise.save(stream, "JPEG", **options)
     data = stream.getvalue()
     assert read_image(data).shape == (64, 80, 3)
-    with pytest.raises(ImageError, match="pixels end before its last row"):
+    with pytest.raises(ImageError, match=r"pixels end before its last (row|scan)"):
         read_image(data[: int(len(data) * 0.6)] + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
+def test_a_jpeg_of_cmyk_cut_and_closed_is_found(share):
+    """Grey is another number there."""
+    data = jpeg("CMYK")
+    with pytest.raises(ImageError, match="pixels end before its last row"):
+        read_image(data[: int(len(data) * share)] + b"\xff\xd9")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -329,6 +340,84 @@ def test_a_progressive_jpeg_cut_in_its_last_scan_is_found(mode):
     for share in (0.2, 0.5, 0.8):
         with pytest.raises(ImageError, match="pixels end before its last row"):
             read_image(data[: last + int(share * (len(data) - last))] + b"\xff\xd9")
+
+
+def jpeg(mode: str, **options: object) -> bytes:
+    y, x = np.mgrid[:40, :56]
+    own = np.random.default_rng(3)
+    image = np.stack([x * 4, y * 5, x + y], axis=-1) + own.integers(0, 40, (40, 56, 3))
+    stream = io.BytesIO()
+    Image.fromarray(image.clip(0, 255).astype(np.uint8)).convert(mode).save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+def segments(data: bytes) -> list[bytes]:
+    """Of a JPEG without its first and last marker; a scan with its pixels."""
+    places = [found.start() for found in re.finditer(rb"\xff[^\x00\xd0-\xd7\xff]", data)]
+    return [data[a:b] for a, b in itertools.pairwise(places)][1:]
+
+
+def with_scans(data: bytes, kept: Callable[[bytes], bool]) -> bytes:
+    """A JPEG with those of its scans alone whose head, from the number of components on, passes."""
+    parts = [part for part in segments(data) if part[1] != 0xDA or kept(part[4:])]
+    return b"\xff\xd8" + b"".join(parts) + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0, "restart_marker_blocks": 3}])
+def test_a_progressive_jpeg_cut_between_any_two_scans_is_found(mode, options):
+    """A decoder shows it whole, coarser."""
+    data = jpeg(mode, progressive=True, **options)
+    whole = read_image(data)
+    parts = segments(data)
+    scans = [k for k, part in enumerate(parts) if part[1] == 0xDA]
+    assert len(scans) >= 6
+    np.testing.assert_array_equal(read_image(b"\xff\xd8" + b"".join(parts[: scans[-1] + 1]) + b"\xff\xd9"), whole)
+    for k in scans[:-1]:
+        for also in range(1, scans[scans.index(k) + 1] - k + 1):  # with and without the tables of the next scan
+            with pytest.raises(ImageError, match=r"pixels end before its last scan, of its component [1-4] .* missing"):
+                read_image(b"\xff\xd8" + b"".join(parts[: k + also]) + b"\xff\xd9")
+
+
+def test_scans_that_are_missing_are_named():
+    data = jpeg("RGB", progressive=True)
+    with pytest.raises(ImageError, match="of its component 1 63 of 64 coefficients are missing"):
+        read_image(with_scans(data, lambda scan: scan[0] == 3))
+    with pytest.raises(ImageError, match="of its component 3 the last bits of 63 of 64 coefficients are missing"):
+        read_image(with_scans(data, lambda scan: scan[:2] != b"\1\3" or scan[5] != 0x10))
+
+
+def test_a_jpeg_whose_components_come_one_by_one():
+    """Of frames that are not progressive too: a scan for each component."""
+    grey = jpeg("L")
+    frame, scan = grey.index(b"\xff\xc0"), grey.index(b"\xff\xda")
+    heads = [grey[scan : scan + 5] + bytes([k]) + grey[scan + 6 : -2] for k in (1, 2, 3)]
+    size = grey[frame + 4 : frame + 9]
+    three = b"\xff\xc0\0\x11" + size + b"\3" + b"".join(bytes([k, 0x11, 0]) for k in (1, 2, 3))
+    start = grey[:frame] + three + grey[frame + 13 : scan]
+    luma = read_image(grey)[..., 0].astype(int)
+    whole = read_image(start + b"".join(heads) + b"\xff\xd9")
+    np.testing.assert_allclose(whole[..., 1], (luma - 1.0584 * (luma - 128)).clip(0, 255), atol=2)
+    for count in (1, 2):
+        with pytest.raises(ImageError, match=f"of its component {count + 1} 64 of 64 coefficients are missing"):
+            read_image(start + b"".join(heads[:count]) + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_whole_jpegs_are_read(mode, subsampling):
+    for progressive in (False, True):
+        data = jpeg(mode, subsampling=subsampling, progressive=progressive)
+        assert read_image(data + b"behind\xff\xd9it").shape == (40, 56, 3)
+
+
+def test_a_jpeg_made_without_the_last_bits_is_read():
+    """It is legal, and no scan says that more was to come."""
+    first = with_scans(jpeg("L", progressive=True), lambda scan: scan[5] < 0x10)
+    with pytest.raises(ImageError, match="the last bits of 64 of 64 coefficients are missing"):
+        read_image(first)
+    assert first.count(b"\1\1\0\0\0\1") == 1  # the scan of the mean values: one bit less of them
+    assert read_image(first.replace(b"\1\1\0\0\0\1", b"\1\1\0\0\0\2")).shape == (40, 56, 3)
 
 
 def test_grey_jpegs_are_not_taken_for_cut_ones():

@@ -1,6 +1,7 @@
 """What Pillow's PNG and JPEG readers do not tell: damaged or missing pixels, EXIF tags behind the pixels."""
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -88,23 +89,84 @@ def _png_bytes(width: int, height: int, depth: int, colour: int, interlaced: int
     return sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sides)
 
 
-def check_jpeg(image: Image.Image, stream: IO[bytes]) -> None:
-    """Raises ValueError where the pixels end before the image does, which libjpeg fills with grey.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
+"""Of a JPEG, the begin of a segment: neither a byte of its pixels nor a restart."""
 
-    Where the last pixels are of just that grey, or the image is progressive, whose last pixel comes early, it is
-    decoded once more with other bytes before its end: in a whole image they are behind the last pixel and change
-    nothing. A progressive image that ends exactly behind one of its scans is whole, for all that can be told: coarser,
-    as some are made.
+_SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)
+"""Frames of 64 coefficients a block, with Huffman and with arithmetic coding."""
+
+_SCAN, _END = 0xDA, 0xD9
+
+_NONE = 16
+"""More than any number of a bit: nothing of a coefficient has come."""
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Kind, place and content of each segment of the first image of a JPEG file, with its end as the last one."""
+    place = 2
+    while found := _MARKER.search(content, place):
+        kind, start = found[1][0], found.end()
+        if kind == _END:
+            yield kind, found.start(), b""
+            return
+        place = start + int.from_bytes(content[start : start + 2], "big")
+        yield kind, found.start(), content[start + 2 : place]
+
+
+def _jpeg_scans(content: bytes) -> tuple[str, int]:
+    """What the scans of a JPEG do not bring, in words, "" for nothing; the place of its end, -1 for none.
+
+    Source: ITU-T T.81, B.2.2 (frames), B.2.3 (scans) and G.1.1 (which bits of which coefficients).
     """
-    last = np.asarray(image.crop((max(0, image.width - 8), image.height - 1, image.width, image.height)))
-    if not (last == 128).all() and not image.info.get("progressive"):
-        return
+    lowest: dict[int, NDArray[np.int64]] = {}  # of each component, the lowest bit that has come of each coefficient
+    progressive, refined, end = False, False, -1
+    for kind, place, segment in _segments(content):
+        if kind in (*_SEQUENTIAL, *_PROGRESSIVE):
+            progressive = kind in _PROGRESSIVE
+            lowest = {component: np.full(64, _NONE) for component in segment[6::3]}
+        elif kind == _SCAN:
+            head = 1 + 2 * segment[0]
+            first, last, bits = segment[head : head + 3] if progressive else (0, 63, 0)
+            refined = refined or bits >> 4 > 0
+            for component in segment[1:head:2]:
+                if component in lowest:
+                    lowest[component][first : last + 1] = bits & 15
+        elif kind == _END:
+            end = place
+    found = np.array(list(lowest.values()))
+    if not refined and found.size and found.max() == found.min() != _NONE:
+        return "", end
+    for number, own in enumerate(found, 1):
+        if (own == _NONE).any():
+            return f"of its component {number} {(own == _NONE).sum()} of 64 coefficients are missing", end
+        if own.any():
+            return f"of its component {number} the last bits of {(own > 0).sum()} of 64 coefficients are missing", end
+    return "", end
+
+
+def check_jpeg(image: Image.Image, stream: IO[bytes]) -> None:
+    """Raises ValueError where a JPEG ends before its image does, which libjpeg shows grey or coarse.
+
+    Its scans have to bring all bits of all coefficients of all components. One that was made to lack some is legal and
+    refused nevertheless: it cannot be told from one that was cut between two scans, and common encoders make none. One
+    whose coefficients all lack the same bits, with no scan that refines any, was made so, and is read.
+
+    Where the last pixel is of just the grey of missing ones, or the image is progressive, whose last pixel comes early,
+    it is decoded once more with other bytes before its end: in a whole image they are behind the last pixel and change
+    nothing. A sequential image cut within its last block is therefore not found.
+    """
     stream.seek(0)
     content = stream.read()
-    end = content.rfind(b"\xff\xd9")
-    if end < 0:
+    missing, end = _jpeg_scans(content)
+    if missing:
+        raise ValueError(f"its pixels end before its last scan, {missing}")
+    last = np.asarray(image.crop((image.width - 1, image.height - 1, image.width, image.height)))
+    grey = (last == (127 if image.mode == "CMYK" else 128)).all()  # Pillow inverts CMYK
+    if end < 0 or not (grey or image.info.get("progressive")):
         return
-    more = b"".join(bytes(range(1, 201)) + bytes([0xFF, 0xD0 + k]) for k in range(8)) * 4
+    more = b"".join(bytes(range(90, 250)) + bytes([0xFF, 0xD0 + k]) for k in range(8)) * 4
+    if content[:end].endswith(b"\xff"):
+        more = b"\0" + more  # else its first byte would make a marker of the last one
     with JpegImagePlugin.JpegImageFile(io.BytesIO(content[:end] + more + content[end:])) as other:
         other.load()
         if other.size == image.size and other.tobytes() != image.tobytes():
