@@ -20,7 +20,7 @@ from tests.tracking.videos import images, predictor, video
 from maskwright import media
 from maskwright.data.formats.ctc import tracks
 from maskwright.errors import ConfigError, DataError, ImageError
-from maskwright.media.video import Video
+from maskwright.media.video import Video, write_video
 from maskwright.models import rcnn
 from maskwright.models.family import build
 from maskwright.predictor.options import FindOptions
@@ -32,6 +32,7 @@ from maskwright.results.video import VideoResults
 from maskwright.tracking import challenge, job, track_rows
 from maskwright.tracking.options import TrackRunOptions
 from maskwright.tracking.outputs import KINDS
+from maskwright.tracking.overlay import ENCODER
 from maskwright.tracking.track import track_videos
 from maskwright.types import Classes
 
@@ -182,6 +183,17 @@ def test_a_run_that_is_killed_is_resumed_to_equal_files(model: Predictor, tmp_pa
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
     again = track_videos(model, [place], tmp_path / "killed", resumed)
     assert again.done[0].notes == ["It was finished already."]
+
+
+def test_the_encoder_of_overlays_gives_the_same_bytes_every_time(tmp_path: Path) -> None:
+    """The other settings are x264's own, with which an order of threads that changes the bytes is frequent."""
+    frames, coded = images(6, (72, 96)), set[bytes]()
+    for _ in range(50):
+        with write_video(tmp_path / "a.mp4", 10, options={"mbtree": ENCODER["mbtree"]}) as writer:
+            for image in frames:
+                writer.write(image)
+        coded.add((tmp_path / "a.mp4").read_bytes())
+    assert len(coded) == 1
 
 
 def test_ctrl_c_leaves_a_file_to_be_resumed(model: Predictor, tmp_path: Path) -> None:

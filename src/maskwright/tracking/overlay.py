@@ -16,7 +16,9 @@ from maskwright.types import ImageArray, Size
 TRAIL = 30
 """Frames for which the way of an object stays visible."""
 
-ENCODER = {"preset": "veryfast", "crf": "20", "bf": "0"}  # without B-frames the pieces join without gaps in time
+ENCODER = {"preset": "veryfast", "crf": "20", "bf": "0", "mbtree": "0"}
+"""Without B-frames the pieces join without gaps in time. With x264's macroblock tree the bytes depend on the timing of
+its threads, so that a resumed run would not always have the files of an uninterrupted one."""
 
 
 class OverlayPieces:
