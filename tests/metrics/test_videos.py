@@ -441,4 +441,4 @@ def test_frames_of_one_distance_are_measured_by_themselves() -> None:
     assert result.rows[0].ap == pytest.approx(1)
     assert result.rows[0].ap > result.rows[1].ap > result.rows[2].ap
     assert result.unknown == 1
-    assert "1 frame of which" in result.notes[0]
+    assert "1 frame without a stated distance" in result.notes[0]
