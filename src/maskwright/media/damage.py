@@ -90,7 +90,7 @@ def _png_bytes(width: int, height: int, depth: int, colour: int, interlaced: int
 
 
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
-"""Of a JPEG, the begin of a segment: neither a byte of its pixels nor a restart."""
+"""The beginning of a segment of a JPEG: neither a byte of its pixels nor a restart."""
 
 _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)
 """Frames of 64 coefficients a block, with Huffman and with arithmetic coding."""

@@ -36,8 +36,8 @@ MARGIN = 32
 """Pixels of the input around an object that a tile should see, to know it as in the whole image."""
 
 ROOM, MOST_ROOM = 2, 8
-"""A tile may have as many times more objects than the model reports of an image: by default, and where more are asked
-for. The network compares more candidates then: of a dense tile 4 times the default take a third more time."""
+"""A tile may have as many times more objects than the model reports of an image: by default, and at most where
+more are asked for, as the network compares more candidates then, which takes more time."""
 
 SHRUNK = 1.5
 """Images that would be shrunk by more than this factor are computed in tiles where the model never shrinks an image to

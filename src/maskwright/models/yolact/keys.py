@@ -57,9 +57,8 @@ _HEAD: tuple[NameRule, ...] = (
     NameRule(r"semantic_seg_conv\." + END, r"semantic.\1"),
     NameRule(r"maskiou_net\.maskiou_net\.(\d+)\." + END, lambda m: f"scorer.conv.{int(m[1]) // 2}.0.{m[2]}"),
     NameRule(r"(?:fpn|fpn_phase_2)\.downsample_layers\.([01])\." + END, r"fpn.extra.\1.0.\2"),
-    NameRule(
-        r"(?:fpn|fpn_phase_2)\.downsample_layers\.(\d+)\." + END, None
-    ),  # left over from older configs, never used
+    # left over from older configs, never used
+    NameRule(r"(?:fpn|fpn_phase_2)\.downsample_layers\.(\d+)\." + END, None),
 )
 
 

@@ -21,9 +21,8 @@ _KINDS = {"conv": "flow", "scale": "scale", "bias": "bias"}
 _CARRY: tuple[NameRule, ...] = (
     NameRule(r"flow_net_pre_convs\.convs\.0\.0\." + END, r"flow.pre.0.\1"),
     NameRule(r"flow_net\.conv([1-9])\.([01])\.0\." + END, lambda m: f"flow.encoder.{int(m[1]) - 1}.{m[2]}.0.{m[3]}"),
-    NameRule(
-        r"flow_net\.pred1\.(scale|bias)\." + END, None
-    ),  # of the finest level, which is not carried: never used there
+    # of the finest level, which is not carried: never used there
+    NameRule(r"flow_net\.pred1\.(scale|bias)\." + END, None),
     NameRule(
         r"flow_net\.pred([1-9])\.(conv|scale|bias)\." + END,
         lambda m: f"flow.predictors.{int(m[1]) - 1}.{_KINDS[m[2]]}.{m[3]}",
