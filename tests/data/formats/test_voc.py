@@ -1,5 +1,6 @@
 """Pascal VOC's layout: what is read, what is refused and how it is said, and that writing gives the pixels back."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from maskwright.data import formats, synthetic
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
@@ -339,6 +341,19 @@ def test_a_mask_that_is_cut_off(tmp_path: Path) -> None:
         voc.load(tmp_path)
     path.write_bytes(b"")
     with pytest.raises(DataError, match=r"SegmentationObject/2007_000032\.png: not a PNG that can be read"):
+        voc.load(tmp_path)
+
+
+def test_sizes_are_compared_before_pixels_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged header may ask for 512 MiB: the other mask's says that it is wrong."""
+    layout(tmp_path)
+    path = tmp_path / "SegmentationObject/2007_000032.png"
+    content = bytearray(path.read_bytes())
+    content[16:24] = (4194328).to_bytes(4, "big") + (32).to_bytes(4, "big")  # width and height
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    path.write_bytes(content)
+    monkeypatch.setattr(PngImageFile, "load", None)
+    with pytest.raises(DataError, match=r"2007_000032\.png is \(32, 4194328\), .* They must be of one size"):
         voc.load(tmp_path)
 
 

@@ -15,6 +15,7 @@ Letters: H W image, h w box of an object. Boxes in VOC's XML count pixels from 1
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -188,19 +189,26 @@ def _packed(rgb: NDArray[Any]) -> Index:
     return np.asarray(rgb.astype(np.int64) @ [1 << 16, 1 << 8, 1])
 
 
-def _indices(path: Path, known: Mapping[int, int] | None = None) -> Index:
-    """(H, W) the index of each pixel; VOID is void whatever the depth. known: packed colours to indices."""
+@contextmanager
+def _opened(path: Path) -> Iterator[PngImageFile]:
+    """A PNG of at most MAX_PIXELS, its pixels not yet decoded. Whatever its reading raises becomes a DataError."""
     try:
         with PngImageFile(path) as image:
             if image.size[0] * image.size[1] > MAX_PIXELS:
                 raise DataError(f"{path}: {image.size[1]}x{image.size[0]} pixels (H x W) are more than {MAX_PIXELS}.")
-            image.load()
-            plain = image.mode in ("P", "L", "1", "I", "I;16") and (known is None or image.mode != "P")
-            pixels = np.array(image if plain else image.convert("RGB"))
+            yield image
     except DataError:
         raise
     except Exception as error:  # a damaged file fails in many ways
         raise DataError(f"{path}: not a PNG that can be read ({error}). Was it cut off, or saved as JPEG?") from error
+
+
+def _indices(path: Path, known: Mapping[int, int] | None = None) -> Index:
+    """(H, W) the index of each pixel; VOID is void whatever the depth. known: packed colours to indices."""
+    with _opened(path) as image:
+        image.load()
+        plain = image.mode in ("P", "L", "1", "I", "I;16") and (known is None or image.mode != "P")
+        pixels = np.array(image if plain else image.convert("RGB"))
     if not plain:
         return _from_colours(path, pixels, known)
     index = pixels.astype(np.int32)
@@ -244,13 +252,16 @@ class _Reader:
     def read(self, name: str) -> tuple[Size, list[FileObject]]:
         """The size of an image and its objects."""
         path, other = (_mask(self.base / kind, name) for kind in ("SegmentationObject", "SegmentationClass"))
-        objects = _indices(path)
+        with _opened(path) as image:
+            width, height = image.size
         if not other.is_file():
             raise DataError(f"{path}: its classes {other} are missing. Add the file, or remove this one.")
-        classes = _indices(other, self.known.colours)
-        if objects.shape != classes.shape:
-            raise DataError(f"{path} is {objects.shape}, {other} is {classes.shape} (H, W). They must be of one size.")
-        size: Size = (objects.shape[0], objects.shape[1])
+        with _opened(other) as image:
+            if image.size != (width, height):  # before anything is decoded: a damaged header may ask for much memory
+                sizes = f"{path} is {(height, width)}, {other} is {image.size[::-1]} (H, W)"
+                raise DataError(f"{sizes}. They must be of one size.")
+        size: Size = (height, width)
+        objects, classes = _indices(path), _indices(other, self.known.colours)
         stray = int(((objects == 0) & (classes != 0) & (classes != VOID)).sum())
         self.counts["stray pixels"] += stray
         self.counts["stray images"] += stray > 0
