@@ -9,7 +9,19 @@ import maskwright
 
 ROOT = Path(maskwright.__file__).parent
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if not path.name.startswith("__"))
-FORMATS = {"coco", "ctc", "yolo", "masks", "youtube_vis", "labelme", "voc", "cvat", "label_studio", "shared"}
+FORMATS = {
+    "coco",
+    "coco_panoptic",
+    "ctc",
+    "yolo",
+    "masks",
+    "youtube_vis",
+    "labelme",
+    "voc",
+    "cvat",
+    "label_studio",
+    "shared",
+}
 TOGETHER = {"cli", "faults", "synthetic", "rcnn", "yolact", "yolact_edge"} | FORMATS
 """Packages that the map names as one."""
 

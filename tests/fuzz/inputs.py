@@ -18,7 +18,7 @@ from maskwright import media
 from maskwright.data import formats
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats.shared.fields import box_to_xywh
-from maskwright.data.synthetic import clips_fixture, coco_fixture, scenes_fixture
+from maskwright.data.synthetic import clips_fixture, coco_fixture, panoptic_fixture, scenes_fixture
 from maskwright.ops import masks as mask_ops
 from maskwright.results.prediction import Prediction
 from maskwright.training import settings
@@ -52,6 +52,11 @@ def still(folder: Path) -> Dataset:
 def points(folder: Path) -> Dataset:
     """Outlines with landmarks."""
     return scenes_fixture(folder, 2, images=2, size=SIZE, objects=2, classes=2)
+
+
+def scenes(folder: Path) -> Dataset:
+    """Panoptic maps of things and stuff."""
+    return formats.load(panoptic_fixture(folder, 4, images=2, size=SIZE, objects=2, classes=2), folder / "images")
 
 
 def pose(folder: Path) -> Dataset:

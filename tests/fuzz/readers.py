@@ -101,6 +101,7 @@ def image_list(case: Case, out: Path, rng: Random) -> list[Verb]:
 
 
 _COCO = inputs.written("coco", ["annotations.json", "annotations.json", "images/*.png"], inputs.still, inputs.points)
+_PANOPTIC = inputs.written("coco_panoptic", ["panoptic.json", "panoptic.json", "panoptic/*.png"], inputs.scenes)
 _YOLO = inputs.written("yolo", ["data.yaml", "data.yaml", "labels/**/*.txt"], inputs.still, inputs.pose)
 _MASKS = inputs.written("masks", ["masks/*.png"], inputs.still)
 _DSB = inputs.written("dsb2018", ["*/masks/*.png"], inputs.still)
@@ -109,6 +110,7 @@ _VOC = inputs.written("voc", ["Segmentation*/*.png", "Annotations/*.xml", "*.txt
 
 READERS = {
     "coco": Reader(_COCO, data_set),
+    "coco_panoptic": Reader(_PANOPTIC, data_set),
     "yolo": Reader(_YOLO, data_set),
     "masks": Reader(_MASKS, data_set),
     "foreground": Reader(inputs.foreground, data_set),

@@ -135,7 +135,7 @@ def test_a_data_set_reads_its_maps(tmp_path: Path, data: Dataset) -> None:
     assert data.semantic(1) is None
     assert replace(data, semantic_maps=None).semantic(0) is None
     small = replace(data, semantic_maps=lambda record: np.zeros((3, 4), np.uint8))
-    with pytest.raises(DataError, match=r"the semantic map is \(3, 4\), the image is \(50, 70\) \(000000.png\)"):
+    with pytest.raises(DataError, match=r"000000.png: the semantic map is \(3, 4\), the image is \(50, 70\)"):
         small.semantic(0)
     for fewer in (Classes(["a"]), None):
         with pytest.raises(DataError, match=r"the labels of the semantic map are \d+\.\.\d+, its \d classes"):

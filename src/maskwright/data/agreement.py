@@ -1,10 +1,12 @@
-"""Whether an image has the size that its record states: one rule for the check, training, evaluation and writers."""
+"""Whether an image has the size that its record states: one rule for the check, training, evaluation and writers; and
+whether the labels of its pixels do.
+"""
 
 from pathlib import Path
 
 from maskwright import media
 from maskwright.errors import DataError, ImageError
-from maskwright.types import Size
+from maskwright.types import IntArray, Size
 from maskwright.wording import of_size
 
 _ADVICE = {
@@ -49,3 +51,18 @@ def _turn(path: Path) -> int:
             return file.turn()
     except (ImageError, OSError):
         return 1
+
+
+def require_fit(found: tuple[int, ...], size: Size, where: str, what: str) -> None:
+    """Raises DataError, beginning with `where`, where a map of the pixels, called `what`, is not of the image's size."""
+    if found != size:
+        raise DataError(f"{where}: the {what} is {found}, the image is {size}.")
+
+
+def require_labels(labels: IntArray, size: Size, count: int, where: str) -> None:
+    """Raises DataError, beginning with `where`, for a semantic map that is not of `size` or has not -1..count - 1."""
+    require_fit(labels.shape, size, where, "semantic map")
+    low, high = int(labels.min(initial=-1)), int(labels.max(initial=-1))
+    if low < -1 or high >= count:
+        facts = f"the labels of the semantic map are {low}..{high}, its {count} classes have -1..{count - 1}"
+        raise DataError(f"{where}: {facts}.")

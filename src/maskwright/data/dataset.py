@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright import media
-from maskwright.data.agreement import require_size
+from maskwright.data.agreement import require_fit, require_labels, require_size
 from maskwright.data.file_names import FileNames
 from maskwright.data.split import clip_of, held_out, together
 from maskwright.errors import NOTHING_TO_LEARN, ConfigError, DataError
@@ -31,6 +31,7 @@ from maskwright.types import (
     Intensity,
     Landmarks,
     Masks,
+    Panoptic,
     Size,
 )
 from maskwright.wording import counted
@@ -111,6 +112,7 @@ class Dataset:
     intensity: how images with more than 8 bits are read, see `types.Intensity`.
     semantic_maps: reads the map of an image as `semantic` returns it, or None where it has none; processes that prepare
     images get a copy, so it can be pickled. semantic_classes: the names of its labels, things and stuff.
+    panoptic_maps: reads the segments of an image, in the same way; the things are the annotations.
     outline_maps: reads the masks of an image's objects where the annotations are but markers of them, None where it has
     none; can be pickled as well. Data sets without it have the outlines in their annotations.
     doubt: why its objects may not be what was meant, in the words of `data.doubt`; empty where there is no reason.
@@ -126,6 +128,7 @@ class Dataset:
     extra: Mapping[str, Any] = field(default_factory=dict)
     semantic_maps: Callable[[ImageRecord], IntArray | None] | None = None
     semantic_classes: Classes | None = None
+    panoptic_maps: Callable[[ImageRecord], Panoptic | None] | None = None
     outline_maps: Callable[[ImageRecord], Masks | None] | None = None
     doubt: str = ""
     intensity: Intensity = FULL
@@ -197,15 +200,17 @@ class Dataset:
         found = None if self.semantic_maps is None else self.semantic_maps(record)
         if found is None:
             return None
-        labels, count = np.asarray(found, np.int64), len(self.semantic_classes or ())
-        if labels.shape != record.size:
-            facts = f"the semantic map is {labels.shape}, the image is {record.size}"
-            raise DataError(f"{self.source}: {facts} ({record.file_name}).")
-        low, high = int(labels.min()), int(labels.max())
-        if low < -1 or high >= count:
-            facts = f"the labels of the semantic map are {low}..{high}, its {count} classes have -1..{count - 1}"
-            raise DataError(f"{self.source}: {facts} ({record.file_name}).")
+        labels = np.asarray(found, np.int64)
+        require_labels(labels, record.size, len(self.semantic_classes or ()), f"{self.source}: {record.file_name}")
         return labels
+
+    def panoptic(self, i: int) -> Panoptic | None:
+        """The segments of image `i`; None where it has no map. Raises DataError for a map of another size."""
+        record = self.images[i]
+        found = None if self.panoptic_maps is None else self.panoptic_maps(record)
+        if found is not None:
+            require_fit(found.size, record.size, f"{self.source}: {record.file_name}", "panoptic map")
+        return found
 
     def missing_files(self) -> tuple[Path, ...]:
         """The image files that do not exist, in order."""

@@ -1,7 +1,7 @@
 """The values that travel between stages: fields, shapes, checks, and nothing else.
 
-`image` holds those in an image's frame, `clip` the place of an image in a video, `network` those at a network's two
-ends, `spec` what a model says of both; import all of them from here.
+`image` holds those in an image's frame, `panoptic` maps of its segments, `clip` the place of an image in a video,
+`network` those at a network's two ends, `spec` what a model says of both; import all of them from here.
 """
 
 from maskwright.types.clip import Clip as Clip
@@ -17,8 +17,6 @@ from maskwright.types.image import Instances as Instances
 from maskwright.types.image import IntArray as IntArray
 from maskwright.types.image import Landmarks as Landmarks
 from maskwright.types.image import Masks as Masks
-from maskwright.types.image import Panoptic as Panoptic
-from maskwright.types.image import Segment as Segment
 from maskwright.types.image import Size as Size
 from maskwright.types.network import BoxMasks as BoxMasks
 from maskwright.types.network import HeatMaps as HeatMaps
@@ -29,6 +27,10 @@ from maskwright.types.network import PrototypeMasks as PrototypeMasks
 from maskwright.types.network import RawDetections as RawDetections
 from maskwright.types.network import Semantic as Semantic
 from maskwright.types.network import Target as Target
+from maskwright.types.panoptic import THINGS as THINGS
+from maskwright.types.panoptic import Panoptic as Panoptic
+from maskwright.types.panoptic import Segment as Segment
+from maskwright.types.panoptic import ranked as ranked
 from maskwright.types.spec import FULL as FULL
 from maskwright.types.spec import FitMode as FitMode
 from maskwright.types.spec import InputSpec as InputSpec

@@ -358,7 +358,7 @@ def test_all_images_with_another_suffix_are_the_right_folder(tmp_path: Path) -> 
     assert look(tmp_path / "out").count("error") == 0
 
 
-def test_a_panoptic_file_is_called_so(tmp_path: Path) -> None:
+def test_a_panoptic_file_is_read_as_one(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     row = {"image_id": 1, "file_name": "a.png", "segments_info": []}
     path.write_text(json.dumps({"images": [], "categories": [], "annotations": [row]}))
@@ -366,7 +366,11 @@ def test_a_panoptic_file_is_called_so(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         formats.load(path)
     assert str(caught.value) == f"{path}: {found.message}"
-    assert "this is COCO's panoptic annotation" in found.message
+    assert "the list 'categories' is empty" in found.message
+    with pytest.raises(DataError) as caught:
+        formats.load(path, format="coco")
+    assert str(caught.value) == f"{path}: {check(path, format='coco').findings[0].message}"
+    assert "this is COCO's panoptic annotation" in str(caught.value)
 
 
 def test_objects_of_formats_without_ids_are_named_by_file_and_line(tmp_path: Path) -> None:

@@ -110,6 +110,15 @@ def bad_files(folder: Path) -> list[str]:
     return ["0.json: shape 0", "1.json: shape 0"]
 
 
+def bad_segments(folder: Path) -> list[str]:
+    def change(content: dict[str, list[dict[str, object]]]) -> None:
+        for row in content["annotations"][:2]:
+            row["segments_info"] = []
+
+    edited(folder / "panoptic.json", change)
+    return ["annotation of image id 1", "annotation of image id 2"]
+
+
 def bad_tasks(folder: Path) -> list[str]:
     tasks = []
     for k in range(4):
@@ -138,6 +147,7 @@ def bad_labels(folder: Path) -> list[str]:
 
 DAMAGE: list[tuple[str, Callable[[Path], list[str]]]] = [
     ("coco", bad_parts),
+    ("coco_panoptic", bad_segments),
     ("yolo", bad_lines),
     ("masks", cut_masks),
     ("foreground", cut_masks),
@@ -171,7 +181,13 @@ def test_the_check_names_every_bad_record(name: str, damage: Callable[[Path], li
     assert len(said) == 2
     for where, text in zip(places, said, strict=True):
         assert where in text
-    if name not in ("masks", "foreground", "voc", "ctc"):  # an object that lies over another has no pixel there
+    if name not in (
+        "masks",
+        "foreground",
+        "voc",
+        "ctc",
+        "coco_panoptic",
+    ):  # an object that lies over another has no pixel there
         assert len(found["duplicate-object"]) == (2 if name == "coco" else 1)
     repair(place, tmp_path / "out", format=name, drop=True)
     kept = formats.load(tmp_path / "out")

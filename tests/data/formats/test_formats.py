@@ -21,7 +21,7 @@ from maskwright.ops import masks as mask_ops
 from maskwright.types import Classes, Clip, Frame, Masks
 
 NAMES = [name for name, form in FORMATS.items() if form.save is not None]
-NO_OVERLAP = {"masks", "voc"}  # one object for each pixel
+NO_OVERLAP = {"masks", "voc", "coco_panoptic"}  # one object for each pixel
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from maskwright.data.formats.shared.fields import (
     whole,
     write_sections,
 )
-from maskwright.data.formats.shared.foreign import named_tool
+from maskwright.data.formats.shared.foreign import named_tool, panoptic
 from maskwright.data.formats.shared.image_files import found_name
 from maskwright.errors import DataError
 from maskwright.types import Size
@@ -44,7 +44,7 @@ class RawRows:
     path: the annotation file or folder. root: the images' folder. extra: the file's other sections.
     problems: what kept the file, or a section of it, from being read. native: whether it is a COCO file.
     named: how many ids of each section were names, which became numbers. places: by position, where an annotation is
-    stated in a format without ids.
+    stated in a format without ids. mapped: whether the data set has semantic maps, which are no records.
     """
 
     path: Path
@@ -57,6 +57,7 @@ class RawRows:
     native: bool = True
     named: Mapping[FileSection, int] = field(default_factory=dict)
     places: Mapping[int, str] = field(default_factory=dict)
+    mapped: bool = False
 
     def section(self, name: FileSection) -> list[Any]:
         """One of the three lists."""
@@ -127,7 +128,15 @@ def of_dataset(dataset: Dataset, faults: Sequence[DataError] = ()) -> RawRows:
     annotations += map(_placed, faults)
     categories = list(category_rows(dataset))
     return RawRows(
-        dataset.source, dataset.root, images, annotations, categories, dataset.extra, native=False, places=places
+        dataset.source,
+        dataset.root,
+        images,
+        annotations,
+        categories,
+        dataset.extra,
+        native=False,
+        places=places,
+        mapped=dataset.semantic_maps is not None,
     )
 
 
@@ -157,7 +166,10 @@ def write(path: Path, rows: RawRows) -> int:
 
 
 def _looks_like_coco(content: Any) -> bool:
-    return isinstance(content, dict) and "images" in content and ("annotations" in content or "categories" in content)
+    sections = (
+        isinstance(content, dict) and "images" in content and ("annotations" in content or "categories" in content)
+    )
+    return sections and panoptic(content) is None
 
 
 def _of_json(path: Path, root: Path, content: Any) -> RawRows:
@@ -165,7 +177,7 @@ def _of_json(path: Path, root: Path, content: Any) -> RawRows:
         hint = " A list is a result file, not an annotation file." if isinstance(content, list) else ""
         text = f"{path}: expected an object of images, annotations and categories, got {type(content).__name__}.{hint}"
         return RawRows(path, root, problems=(Finding("unreadable-annotations", path.name, text),))
-    if (tool := named_tool(content)) is not None:
+    if (tool := named_tool(content) or panoptic(content)) is not None:
         return RawRows(path, root, problems=(Finding("unreadable-annotations", path.name, tool),))
     given = {name: content.pop(name, None) for name in SECTIONS}
     lists: dict[str, Any] = {name: value for name, value in given.items() if isinstance(value, list)}

@@ -35,6 +35,7 @@ class RepairReport:
     """The outcome of each fault. done: (finding, what was done). left: (finding, why it needs a person).
 
     out: the folder of the copy. before, after: the reports of the original and of the copy. images: files written.
+    mapped: the original has semantic maps, which are not in the copy.
     """
 
     out: Path
@@ -43,10 +44,12 @@ class RepairReport:
     done: tuple[tuple[Finding, str], ...]
     left: tuple[tuple[Finding, str], ...]
     images: int
+    mapped: bool = False
 
     def text(self, examples: int = 3) -> str:
         """As text: by fault, what was done and what is left to do."""
         lines = [f"Repaired copy: {self.out} (annotations.json, {self.images} images in images/)"]
+        lines += ["Not in the copy: the semantic maps of the original."] if self.mapped else []
         for done, pairs in ((True, self.done), (False, self.left)):
             groups: dict[str, list[tuple[Finding, str]]] = {name: [] for name in FAULTS}
             for finding, text in pairs:
@@ -105,7 +108,7 @@ def repair(
     if cleared:
         text = f"{cleared} numbers without a value (NaN, infinite) in other fields became null"
         done.append((Finding("non-finite-coordinate", before.source.name, text), text))
-    return RepairReport(folder, before, after, tuple(done), tuple(left), count)
+    return RepairReport(folder, before, after, tuple(done), tuple(left), count, checked.rows.mapped)
 
 
 def _require_most(checked: CheckedSet, draft: Draft, done: list[tuple[Finding, str]]) -> None:

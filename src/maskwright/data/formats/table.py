@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from maskwright.data.dataset import Dataset
-from maskwright.data.formats import coco, ctc, cvat, label_studio, labelme, masks, voc, yolo, youtube_vis
+from maskwright.data.formats import coco, coco_panoptic, ctc, cvat, label_studio, labelme, masks, voc, yolo, youtube_vis
 from maskwright.data.formats.shared.image_files import with_slashes
 from maskwright.data.formats.shared.losses import NOTHING, Kept, lost_extra, sentence
 from maskwright.errors import ConfigError, DataError, suggest
@@ -23,7 +23,12 @@ from maskwright.media import SUFFIXES, TURNED
 from maskwright.wording import counted
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
-_FILES = {"annotations.json": "coco", "instances.json": "youtube_vis", "annotations.xml": "cvat"}
+_FILES = {
+    "annotations.json": "coco",
+    "panoptic.json": "coco_panoptic",
+    "instances.json": "youtube_vis",
+    "annotations.xml": "cvat",
+}
 _MOST_LOOKED_AT, _MOST_SUFFIXES = 100_000, 5  # files and suffixes that the message about an unknown folder counts
 
 
@@ -46,6 +51,7 @@ class Format:
     segmentation: whether `save` takes the form of the outlines, "polygon" or "rle", as its last argument.
     one_file: the suffix of a place that is a single annotation file (".json"), None where every place is a folder.
     keeps: what a round trip keeps and what it loses, in words.
+    maps: whether panoptic maps are kept.
     """
 
     name: str
@@ -58,6 +64,7 @@ class Format:
     crowds: bool = True
     segmentation: bool = False
     fields: Kept = NOTHING
+    maps: bool = False
 
     def read(self, *arguments: Any) -> Dataset:
         """`load`, with a DataError also for what the operating system refuses, such as a name that is too long."""
@@ -73,6 +80,12 @@ _ROWS = (
     Format("coco", "COCO JSON: one file, or a folder of annotations.json and images/",
            coco.recognise, coco.load_place, coco.save_place, "everything",
            one_file=".json", segmentation=True, fields=Kept(None, None, classes=True, file=True)),
+    Format("coco_panoptic", "COCO panoptic: panoptic.json, images/ and panoptic/ with a PNG for each image, whose "
+           "colours are its segments",
+           coco_panoptic.recognise, coco_panoptic.load, coco_panoptic.save,
+           "the pixels of segments that do not overlap, things and stuff, classes and their ids, crowds; not "
+           "landmarks, tracks, objects with a box only, the ids of segments, and fields of stuff",
+           fields=Kept(None, None, classes=True, file=True), maps=True),
     Format("yolo", "YOLO (Ultralytics): data.yaml, images/ and labels/ with one text file for each image",
            yolo.recognise, yolo.load, yolo.save,
            "outlines to a thousandth of a pixel (parts and holes become one polygon, joined by seams that enclose "
@@ -174,9 +187,9 @@ def save(
     assert chosen.save is not None
     with _as_data_error(place, dataset):
         lost = chosen.save(place, dataset, copy, *(() if segmentation is None else (segmentation,)))
-    maps = 0 if dataset.semantic_maps is None else len(dataset)
+    kept = dataset.semantic_maps is None or (chosen.maps and dataset.panoptic_maps is not None)
     unseen = sentence(len(missing), "image{s} without a file, so not compared with the record", list(map(str, missing)))
-    semantic = sentence(maps, "image{s} without the semantic maps of the data set")
+    semantic = sentence(0 if kept else len(dataset), "image{s} without the semantic maps of the data set")
     marked = sentence(
         0 if dataset.outline_maps is None else len(dataset), "image{s} without the masks beside the markers"
     )

@@ -17,10 +17,7 @@ from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError, DataError
 from maskwright.nn.layers import Norm, conv
 from maskwright.ops.losses import Term
-from maskwright.types import Classes, Inputs, Semantic, Target
-
-THINGS = "things"
-"""The name of class 0."""
+from maskwright.types import THINGS, Classes, Inputs, Semantic, Target
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ Several files are the parts of one data set.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -23,9 +23,34 @@ from maskwright.data.formats.shared.image_files import image_files, relative_nam
 from maskwright.data.formats.shared.losses import sentence
 from maskwright.errors import DataError
 
-_ALONE = ("annotations.json", "_annotations.coco.json", "labels.json", "result.json")
-_PREFIXES = ("instances_", "person_keypoints_", "")  # the first that a file of annotations/ has decides
 _KEYS = frozenset(("images", "annotations"))
+PANOPTIC = "segments_info"
+"""The key of panoptic annotations."""
+
+
+def is_coco(path: Path) -> bool:
+    """Whether a JSON file has the keys of an annotation file of objects; found without parsing it."""
+    return path.suffix.lower() == ".json" and json_keys(path, {*_KEYS, PANOPTIC}) == _KEYS
+
+
+@dataclass(frozen=True)
+class FileNames:
+    """How the annotation files of a kind are called, and what shows that one is of this kind.
+
+    alone: a file in the folder of a data set or part. prefixes: of files in annotations/; the first that one has
+    decides.
+    """
+
+    alone: tuple[str, ...]
+    prefixes: tuple[str, ...]
+    fits: Callable[[Path], bool]
+
+
+OBJECTS = FileNames(
+    ("annotations.json", "_annotations.coco.json", "labels.json", "result.json"),
+    ("instances_", "person_keypoints_", ""),
+    is_coco,
+)
 
 
 @dataclass(frozen=True)
@@ -40,35 +65,30 @@ class AnnotationFile:
     folders: tuple[Path, ...]
 
 
-def parts_of(place: Path) -> tuple[AnnotationFile, ...]:
+def parts_of(place: Path, names: FileNames = OBJECTS) -> tuple[AnnotationFile, ...]:
     """The annotation files of a folder, or the file itself; none where the folder has none."""
     if not place.is_dir():
         return (AnnotationFile(place, "", (place.parent, place.parent / "images", place.parent.parent / "images")),)
-    if (place / _ALONE[0]).is_file():
-        return (_alone(place / _ALONE[0], ""),)
-    found = _alone_in(place, "")
+    if (place / names.alone[0]).is_file():
+        return (_alone(place / names.alone[0], ""),)
+    found = _alone_in(place, "", names)
     if not found:
-        found = _listed(place)
+        found = _listed(place, names)
     if not found:
         below = (p for p in sorted(place.iterdir()) if p.is_dir() and usual_part(p.name))
-        found = [part for folder in below for part in _alone_in(folder, folder.name)]
+        found = [part for folder in below for part in _alone_in(folder, folder.name, names)]
     if len(found) == 1 and usual_part(found[0].name) not in ("val", "test"):
         return (replace(found[0], name=""),)
     return tuple(found)
 
 
-def bare_parts(place: Path) -> tuple[str, ...]:
+def bare_parts(place: Path, names: FileNames = OBJECTS) -> tuple[str, ...]:
     """A sentence about folders called like parts that have images and no annotation file, where others have one."""
     below = [p for p in sorted(place.iterdir()) if p.is_dir() and usual_part(p.name)] if place.is_dir() else []
-    filled = [p for p in below if _alone_in(p, p.name)]
+    filled = [p for p in below if _alone_in(p, p.name, names)]
     bare = {p.name: len(image_files(p)) for p in below if p not in filled} if filled else {}
-    names = [name for name, number in bare.items() if number]
-    return sentence(sum(bare.values()), "image{s} in folders without an annotation file left out", names)
-
-
-def is_coco(path: Path) -> bool:
-    """Whether a JSON file has the keys of an annotation file; found without parsing it."""
-    return path.suffix.lower() == ".json" and json_keys(path, _KEYS) == _KEYS
+    words = [name for name, number in bare.items() if number]
+    return sentence(sum(bare.values()), "image{s} in folders without an annotation file left out", words)
 
 
 def _alone(file: Path, name: str) -> AnnotationFile:
@@ -76,15 +96,15 @@ def _alone(file: Path, name: str) -> AnnotationFile:
     return AnnotationFile(file, name, near)
 
 
-def _alone_in(folder: Path, name: str) -> list[AnnotationFile]:
-    file = next((folder / file for file in _ALONE if is_coco(folder / file)), None)
+def _alone_in(folder: Path, name: str, names: FileNames) -> list[AnnotationFile]:
+    file = next((folder / file for file in names.alone if names.fits(folder / file)), None)
     return [] if file is None else [_alone(file, name)]
 
 
-def _listed(place: Path) -> list[AnnotationFile]:
+def _listed(place: Path, names: FileNames) -> list[AnnotationFile]:
     """The files of annotations/, with those folders for their images that are called like them."""
-    files = [p for p in sorted((place / "annotations").glob("*.json")) if is_coco(p)]
-    for prefix in _PREFIXES:
+    files = [p for p in sorted((place / "annotations").glob("*.json")) if names.fits(p)]
+    for prefix in names.prefixes:
         chosen = [p for p in files if p.name.startswith(prefix)]
         if chosen:
             return [_of_list(place, p, p.stem.removeprefix(prefix)) for p in chosen]

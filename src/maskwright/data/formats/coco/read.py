@@ -14,8 +14,10 @@ from maskwright.data.formats.coco.ids import notes_of, number_names
 from maskwright.data.formats.coco.layout import bare_parts, is_coco, joined, named, parts_of
 from maskwright.data.formats.coco.rows import AnnotationReader, Categories, read_images, read_sections, unread
 from maskwright.data.formats.shared.fields import Faults
+from maskwright.data.formats.shared.foreign import panoptic
 from maskwright.data.formats.shared.image_files import require_folder, with_slashes
 from maskwright.data.formats.shared.saving import FileOrFolder, folder_of_first
+from maskwright.errors import DataError
 
 LAYOUT = FileOrFolder("annotations.json", "images")
 
@@ -66,6 +68,8 @@ def _load(source: Path, folders: Sequence[Path], faults: Faults = None) -> Datas
     if len(folders) == 1:
         require_folder(folders[0], source)
     rows, extra = read_sections(source, "images")
+    if (other := panoptic(rows)) is not None:
+        raise DataError(f"{source}: {other}")
     named = number_names(rows)
     first = rows["images"][0] if rows["images"] else None
     name = first.get("file_name") if isinstance(first, dict) else None

@@ -1,4 +1,4 @@
-"""Files of other annotation tools that are not read: what they are, and how to get an export that is."""
+"""Files of other annotation tools that are not read, or as another format: what they are, and what to do."""
 
 from typing import Any
 
@@ -10,9 +10,6 @@ def named_tool(content: Any) -> str | None:
     """A sentence about parsed JSON of a known tool: what it is and what to export instead; None for anything else."""
     rows = list(content.values()) if isinstance(content, dict) else content if isinstance(content, list) else []
     keys, inner = set(content) if isinstance(content, dict) else set[str](), set(_first(rows))
-    if "annotations" in keys and "segments_info" in _first(content["annotations"]):
-        what = "COCO's panoptic annotation ('segments_info'), whose masks are PNG files"
-        return f"this is {what}. Give the file of the instances."
     if "_via_img_metadata" in keys or {"filename", "regions"} <= inner:
         return f"this is {_VIA}. {_COCO} there (Annotation > Export Annotations (COCO format)), and give that file."
     if {"items", "categories"} <= keys and "images" not in keys:
@@ -26,6 +23,13 @@ def named_tool(content: Any) -> str | None:
     if isinstance(content, list) and {"image", "annotations"} <= inner and not {"image_id", "score", "data"} & inner:
         return f"this is a list in CreateML's form, which has boxes alone. {_COCO} or YOLO instead."
     return None
+
+
+def panoptic(content: Any) -> str | None:
+    """A sentence about COCO's panoptic annotations where those of objects are expected; None for anything else."""
+    if not isinstance(content, dict) or "segments_info" not in _first(content.get("annotations")):
+        return None
+    return "this is COCO's panoptic annotation ('segments_info'). Read it as the format 'coco_panoptic'."
 
 
 def _first(rows: Any) -> dict[str, Any]:

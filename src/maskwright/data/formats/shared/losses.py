@@ -48,11 +48,16 @@ def check_names(dataset: Dataset, place: Path, forbidden: str = "", reserved: Se
 
 
 def lost_fields(
-    dataset: Dataset, crowds: str = "left out", boxes: str = "left out", *, landmarks: bool = True
+    dataset: Dataset,
+    crowds: str = "left out",
+    boxes: str = "left out",
+    *,
+    landmarks: bool = True,
+    frames: bool = True,
 ) -> tuple[str, ...]:
     """The sentences about crowds, boxes without outline, landmarks, track ids and frames, with their images.
 
-    crowds, boxes: what becomes of them, empty where they are kept. landmarks: whether they are lost.
+    crowds, boxes: what becomes of them, empty where they are kept. landmarks, frames: whether they are lost.
     """
     tests: list[tuple[object, str, Callable[[Annotation], bool]]] = [
         (crowds, f"crowd region{{s}} {crowds}", lambda a: a.crowd),
@@ -64,7 +69,7 @@ def lost_fields(
     for lost, what, test in tests:
         names = [r.file_name for r in dataset.images for a in dataset.annotations[r.id] if lost and test(a)]
         notes += sentence(len(names), what, names)
-    return notes + lost_frames(dataset)
+    return notes + (lost_frames(dataset) if frames else ())
 
 
 def lost_frames(dataset: Dataset) -> tuple[str, ...]:
