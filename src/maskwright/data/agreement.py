@@ -54,7 +54,7 @@ def _turn(path: Path) -> int:
 
 
 def require_fit(found: tuple[int, ...], size: Size, where: str, what: str) -> None:
-    """Raises DataError, beginning with `where`, where a map of the pixels, called `what`, is not of the image's size."""
+    """Raises DataError, beginning with `where`, where a map of pixels, called `what`, is not of the image's size."""
     if found != size:
         raise DataError(f"{where}: the {what} is {found}, the image is {size}.")
 
@@ -62,7 +62,7 @@ def require_fit(found: tuple[int, ...], size: Size, where: str, what: str) -> No
 def require_labels(labels: IntArray, size: Size, count: int, where: str) -> None:
     """Raises DataError, beginning with `where`, for a semantic map that is not of `size` or has not -1..count - 1."""
     require_fit(labels.shape, size, where, "semantic map")
-    low, high = int(labels.min(initial=-1)), int(labels.max(initial=-1))
+    low, high = int(labels.min()), int(labels.max())
     if low < -1 or high >= count:
         facts = f"the labels of the semantic map are {low}..{high}, its {count} classes have -1..{count - 1}"
         raise DataError(f"{where}: {facts}.")
