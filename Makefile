@@ -12,7 +12,7 @@ PORTABLE = tests/golden tests/ops tests/fast
 THREADS  = tests/golden/test_rcnn.py tests/golden/test_yolact.py tests/ops tests/fast
 AVX2     = ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 
-.PHONY: demo demo-track test test-portable test-lowest check bench clean
+.PHONY: demo demo-track test test-portable test-lowest notebooks check bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,10 @@ test-lowest:
 	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct \
 	  --editable ".[demo]" --group dev
 	$(VENV)-lowest/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
+
+# Executes the notebooks without changing them; a cell that fails ends it.
+notebooks: $(STAMP)
+	$(BIN)/jupyter-execute --timeout=900 docs/*.ipynb
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -65,7 +65,7 @@ class Shown(Instances):
         drawn = Image.fromarray(self.draw(image, **options))
         python = sys.modules.get("IPython")
         if python is not None and hasattr(python.get_ipython(), "kernel"):  # a notebook, not IPython in a terminal
-            python.display.display(_small(drawn))
+            python.display.display(python.display.Image(_jpeg(drawn), format="jpeg"))
         elif not ImageShow.show(drawn, title="maskwright"):
             raise ConfigError("This system has no program that shows images. Write the overlay: save('overlay.png').")
 
@@ -74,8 +74,8 @@ class Shown(Instances):
         text = f"<pre>{html.escape(repr(self))}</pre>"
         if self.image is None:
             return text
-        png = media.encoded(_small(Image.fromarray(self.draw())), "PNG")
-        return f'{text}<img alt="{html.escape(repr(self).splitlines()[0])}" src="{data_uri(png, "png")}">'
+        uri = data_uri(_jpeg(Image.fromarray(self.draw())), "jpeg")
+        return f'{text}<img alt="{html.escape(repr(self).splitlines()[0])}" src="{uri}">'
 
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame` with a row for each instance, in pixels of the image.
@@ -99,7 +99,10 @@ class Shown(Instances):
         return pandas.DataFrame({name: np.asarray(values) for name, values in columns.items()})
 
 
-def _small(image: Image.Image) -> Image.Image:
-    """The image, shrunk where its long side has more than LONGEST pixels."""
+def _jpeg(image: Image.Image) -> bytes:
+    """The image for a notebook, shrunk where its long side has more than LONGEST pixels.
+
+    A PNG would take four times the space, and notebooks are kept in repositories.
+    """
     image.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
-    return image
+    return media.encoded(image, "JPEG", quality=90, subsampling=0, optimize=True)
