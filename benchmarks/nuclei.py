@@ -22,7 +22,8 @@ from benchmarks.measure import best
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
 from maskwright.draw import overlay
-from maskwright.evaluation.evaluate import Evaluation, evaluate
+from maskwright.evaluation.evaluate import evaluate
+from maskwright.evaluation.outcome import Evaluation
 from maskwright.media import write_image
 from maskwright.metrics.nuclei import NucleiResult
 

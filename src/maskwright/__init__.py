@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Classes": "types",
     "Dataset": "data.dataset",
-    "Evaluation": "evaluation.evaluate",
+    "Evaluation": "evaluation.outcome",
     "FindOptions": "predictor.options",
     "Geometry": "geometry",
     "GivenBoxes": "predictor.given",
@@ -46,8 +46,8 @@ __all__ = [  # noqa: PLE0604
 if TYPE_CHECKING:
     from maskwright.data.dataset import Dataset as Dataset
     from maskwright.errors import MaskwrightError as MaskwrightError
-    from maskwright.evaluation.evaluate import Evaluation as Evaluation
     from maskwright.evaluation.evaluate import evaluate as evaluate
+    from maskwright.evaluation.outcome import Evaluation as Evaluation
     from maskwright.geometry import Geometry as Geometry
     from maskwright.media import read_image as read_image
     from maskwright.predictor.given import GivenBoxes as GivenBoxes

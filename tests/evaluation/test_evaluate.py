@@ -14,7 +14,8 @@ from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.evaluation.classes import match_classes, translated
-from maskwright.evaluation.evaluate import Evaluation, evaluate, evaluate_results
+from maskwright.evaluation.evaluate import evaluate, evaluate_results
+from maskwright.evaluation.outcome import Evaluation
 from maskwright.evaluation.report import report_results
 from maskwright.metrics import table
 from maskwright.metrics.metric import GroundTruth, MetricKind, MetricOptions, PageSection

@@ -48,6 +48,8 @@ OF_MODELS = (
 
 `maskwright evaluate --data instances_val2017.json --results results.json`
 
+`maskwright evaluate --data panoptic_val2017.json --images val2017 --results predictions.json`
+
 `maskwright evaluate --data valid/instances.json --model yolact_edge_vid_r50 --metric hota --metric key_frames`
 
 `maskwright evaluate --data Fluo-N2DL-HeLa --results Fluo-N2DL-HeLa --metric ctc`
@@ -70,7 +72,8 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE.json|DIR",
-            help="Measure these results, of whatever program, instead of a model: a COCO result file; tracks in videos "
+            help="Measure these results, of whatever program, instead of a model: a COCO result file; a panoptic JSON "
+            "file whose PNG files lie in a folder of its name; tracks in videos "
             "as a YouTube-VIS result file, or a folder with 01_RES (Cell Tracking Challenge).",
         ),
     ] = None,
@@ -99,9 +102,9 @@ def evaluate(
         typer.Option(
             "--metric",
             metavar="NAME",
-            help="What to measure: coco (always), nuclei, keypoints; in videos youtube_vis, hota, ctc, key_frames. "
-            "Repeatable.  [default: coco; keypoints where there are landmarks; in videos with tracks youtube_vis and "
-            "hota, for cells ctc as well]",
+            help="Beside coco: nuclei, keypoints, panoptic, semantic; in videos youtube_vis, hota, ctc, key_frames. "
+            "Repeatable; coco alone measures nothing else.  [default: keypoints where there are landmarks; panoptic and "
+            "semantic where there are panoptic maps; in videos with tracks youtube_vis and hota, for cells ctc as well]",
         ),
     ] = None,
     metric_score: Annotated[
@@ -111,8 +114,8 @@ def evaluate(
             min=0,
             max=1,
             metavar="0..1",
-            help="Lowest score that counts for --metric nuclei, keypoints (PCK), hota and ctc.  [default: that of "
-            "`maskwright predict`; 0.5 with --results]",
+            help="Lowest score that counts for --metric nuclei, keypoints (PCK), panoptic, hota and ctc.  [default: "
+            "that of `maskwright predict`; 0.5 with --results]",
         ),
     ] = None,
     best_threshold: Annotated[

@@ -1,10 +1,9 @@
 """How good a model is on an annotated data set, and how long each stage took; or how good a file of results is."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,22 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright import media
-from maskwright.atomic import replacing
 from maskwright.codec import check_number
 from maskwright.data import formats
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
+from maskwright.data.formats.coco_panoptic import FoundMaps
 from maskwright.data.formats.shared.video_results import FoundTracks
 from maskwright.data.stats import most_objects, room
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.evaluation.classes import class_notes, match_classes, translated, with_landmarks
+from maskwright.evaluation.outcome import Evaluation
 from maskwright.evaluation.reached import Reached
+from maskwright.evaluation.result_files import of_maps, of_tracks
 from maskwright.evaluation.videos import Pass, followed, metrics_of, opened_results, why_not
 from maskwright.metrics import table
 from maskwright.metrics.coco import CocoMetric
-from maskwright.metrics.coco_result import CocoResult
 from maskwright.metrics.keypoints import KeypointMetric
-from maskwright.metrics.metric import GroundTruth, MetricOptions, Result
+from maskwright.metrics.metric import GroundTruth, MetricOptions
+from maskwright.models.base import finds_stuff
 from maskwright.predictor.options import FindOptions, given, intensity_of
 from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.timing import StageTimer
@@ -68,72 +69,6 @@ class Predicts(Protocol):
     ) -> Prediction: ...
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What was measured.
-
-    results: by name of the metric. seconds: by stage, in order (read, prepare, network, finish, metric). wall_seconds:
-    from the first image to the result. images: how many were measured. failed: (file name, reason) of the images that
-    were left out because `skip` was given. notes: what a reader of the numbers should know.
-    """
-
-    results: Mapping[str, Result]
-    seconds: Mapping[str, float]
-    wall_seconds: float
-    images: int
-    failed: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
-
-    @property
-    def result(self) -> CocoResult:
-        """COCO's numbers, which are always measured."""
-        result = self.results["coco"]
-        assert isinstance(result, CocoResult)
-        return result
-
-    @property
-    def values(self) -> dict[str, float]:
-        """The main numbers of all metrics by name; -1 where there is nothing to measure."""
-        return {name: value for result in self.results.values() for name, value in result.values().items()}
-
-    @property
-    def images_per_second(self) -> float:
-        """From file to finished instances, without the time of the metrics; 0 where no model ran."""
-        work = sum(s for name, s in self.seconds.items() if name != "metric")
-        return self.images / work if work else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        numbers = {key: value for result in self.results.values() for key, value in result.to_dict().items()}
-        return {
-            "format": "maskwright.evaluation",
-            "version": 1,
-            **numbers,
-            "notes": [*self.result.notes, *self.notes],
-            "seconds": dict(self.seconds),
-            "wall_seconds": self.wall_seconds,
-            "images_per_second": self.images_per_second,
-            "failed": [{"file_name": name, "reason": reason} for name, reason in self.failed],
-        }
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `to_dict` as JSON, whole or not at all."""
-        with replacing(path) as part:
-            part.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-    def report(self) -> str:
-        """The tables of all metrics, the time of each stage, and everything that was left out, as plain text."""
-        timer = StageTimer()
-        timer.totals, timer.count = dict(self.seconds), self.images
-        speed = f"; {self.images_per_second:.2f} images per second from file to instances"
-        lines = [line for result in self.results.values() for line in (result.table(), "")]
-        lines.append(timer.report())
-        lines.append(f"{self.images} images in {self.wall_seconds:.1f} s{speed if self.images_per_second else ''}")
-        lines += [f"Note: {note}" for note in self.notes]
-        lines += [f"Left out: {name}: {reason}" for name, reason in self.failed]
-        return "\n".join(lines)
-
-
 def evaluate(
     predictor: Predicts,
     data: Data,
@@ -162,10 +97,11 @@ def evaluate(
     class_names: the data set's name for a model's class, where they differ. options, or `changes` as keywords: see
     `FindOptions`; score_threshold None takes the lowest score that the model reports, as AP needs low scores too, and
     max_instances None as many as the model reports, or more where an image has more objects than that.
-    metrics: names of `metrics.table.METRICS`; "coco" is always measured, and without names on a data set of videos with
-    track ids the metrics of videos as well. Where metrics of videos are measured, the model follows the objects through
-    each video as `Predictor.track` does, with the options `track`. metric_score: the lowest score that counts for
-    metrics that need one decision for every object; None takes the one that predictions show by default.
+    metrics: names of `metrics.table.METRICS`; "coco" is always measured, and without names also landmarks, segments of
+    all pixels, and in videos tracks, where the data set and the model have them. Where metrics of videos are measured,
+    the model follows the objects through each video as `Predictor.track` does, with the options `track`. metric_score:
+    the lowest score that counts for metrics that need one decision for every object; None takes the one that
+    predictions show by default.
     best_threshold: measure these at the best score as well. max_detections: of an image and class that count in AP;
     None is COCO's 100, or more where an image has more objects; COCO's own AP then stands beside it.
     sigmas: of landmarks for OKS, one for all or by name; None takes COCO's for people and a usual one for others.
@@ -187,6 +123,13 @@ def evaluate(
     unmeasured: tuple[str, ...] = ()
     if not isinstance(predictor, Predictor) or predictor.finds_landmarks:
         names, unmeasured = with_landmarks(names, metrics is None, predictor.classes, dataset, translation)
+    if (
+        metrics is None
+        and dataset.panoptic_maps
+        and isinstance(predictor, Predictor)
+        and finds_stuff(predictor.detector.parts)
+    ):
+        names = (*names, "panoptic", *(("semantic",) if dataset.semantic_maps else ()))
     if video and not isinstance(predictor, Predictor):
         raise ConfigError(f"{type(predictor).__name__} predicts single images; metrics of videos need a Predictor.")
     settings = _options(lowest, usual, metric_score, best_threshold, max_detections, sigmas)
@@ -266,11 +209,11 @@ def evaluate_results(
 ) -> Evaluation:
     """Measure a COCO result file, of whatever program, on the data set it belongs to: no model, and no image is read.
 
-    results: or tracks, a YouTube-VIS result file or a folder of the Cell Tracking Challenge (01_RES), on a data set of
-    videos. An image without results is one in which nothing was found. metric_score: None takes `SCORE`. watch: is
-    called with the position of each image and what was found in it. The rest is as in `evaluate`; the numbers of the
-    file are measured with all their digits. Raises DataError, naming the row, for results that cannot belong to the
-    data set.
+    results: or a panoptic JSON file with the folder of its maps, on a data set that has such; or tracks, a YouTube-VIS
+    result file or a folder of the Cell Tracking Challenge (01_RES), on a data set of videos. An image without results
+    is one in which nothing was found. metric_score: None takes `SCORE`. watch: is called with the position of each
+    image and what was found in it. The rest is as in `evaluate`; the numbers of the file are measured with all their
+    digits. Raises DataError, naming the row, for results that cannot belong to the data set.
     """
     whole = opened(data, images, None, data_format)
     dataset = opened(whole, None, limit, None)
@@ -279,7 +222,9 @@ def evaluate_results(
     with timer.stage("metric"):
         every = opened_results(results, whole)
     if isinstance(every, FoundTracks):
-        return _evaluate_tracks(os.fspath(results), every, whole, dataset, metrics, options, watch)
+        return of_tracks(os.fspath(results), every, whole, dataset, metrics, options, watch)
+    if isinstance(every, FoundMaps):
+        return of_maps(os.fspath(results), every, dataset, metrics, options, watch)
     names, video = metrics_of(dataset, metrics, tracked=False)
     if video:
         raise DataError(f"{results}: has objects of single images, and metrics of videos need tracks.")
@@ -302,35 +247,6 @@ def evaluate_results(
     notes = [f"{counted(empty, 'image')} without a result in {os.fspath(results)}: nothing was found there."]
     seconds, wall = dict(timer.totals), time.perf_counter() - start
     return Evaluation(measured, seconds, wall, len(dataset), (), (*dataset.notes, *(notes if empty else ())))
-
-
-def _evaluate_tracks(
-    place: str,
-    results: FoundTracks,
-    whole: Dataset,
-    dataset: Dataset,
-    metrics: Sequence[str] | None,
-    options: MetricOptions,
-    watch: Callable[[int, Instances], None] | None,
-) -> Evaluation:
-    """Measure tracks; dataset: the first images of the whole."""
-    names = metrics_of(dataset, metrics)[0]
-    meters = table.make(names, dataset, replace(options, tracks=results.tracks))
-    timer, start, empty = StageTimer(), time.perf_counter(), 0
-    with timer.stage("metric"):
-        for clip in dataset.clips:
-            for i, found in results.frames(clip):
-                if i >= len(dataset):
-                    continue
-                for meter in meters.values():
-                    meter.update(found, GroundTruth(dataset, i))
-                if watch is not None:
-                    watch(i, found)
-                empty += not len(found)
-        measured = {name: meter.result() for name, meter in meters.items()}
-    notes = [f"{counted(empty, 'frame')} have no object in {place}."] if empty else []
-    seconds, wall = dict(timer.totals), time.perf_counter() - start
-    return Evaluation(measured, seconds, wall, len(dataset), (), (*dataset.notes, *notes))
 
 
 def _most(predictor: Predicts, dataset: Dataset, options: FindOptions, max_detections: int | None) -> int | None:

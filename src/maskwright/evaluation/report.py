@@ -17,8 +17,9 @@ from maskwright import media
 from maskwright.atomic import replacing
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError, ImageError
-from maskwright.evaluation.evaluate import SCORE, Data, Evaluation, evaluate, evaluate_results, opened
+from maskwright.evaluation.evaluate import SCORE, Data, evaluate, evaluate_results, opened
 from maskwright.evaluation.gallery import COLORS, Gallery
+from maskwright.evaluation.outcome import Evaluation
 from maskwright.metrics.metric import PageSection
 from maskwright.predictor.options import FindOptions, intensity_of
 from maskwright.predictor.predictor import Predictor

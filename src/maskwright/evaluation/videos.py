@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from maskwright.data.dataset import Dataset
-from maskwright.data.formats import coco, ctc, youtube_vis
+from maskwright.data.formats import coco, coco_panoptic, ctc, youtube_vis
 from maskwright.data.formats.shared.fields import read_json
 from maskwright.data.formats.shared.video_results import FoundTracks
-from maskwright.errors import ConfigError
+from maskwright.errors import ConfigError, DataError
 from maskwright.media.video import VideoFrame
 from maskwright.metrics import table
+from maskwright.metrics.maps import panoptic_classes
 from maskwright.predictor.link import Linker
 from maskwright.predictor.options import FindOptions
 from maskwright.predictor.predictor import Predictor
@@ -106,12 +107,17 @@ def followed(
 
 def opened_results(
     path: str | os.PathLike[str], dataset: Dataset
-) -> FoundTracks | dict[int, tuple[coco.ResultRow, ...]]:
-    """What a file or folder of results says of the data set: tracks of videos, or objects of images by image id."""
+) -> FoundTracks | coco_panoptic.FoundMaps | dict[int, tuple[coco.ResultRow, ...]]:
+    """What a file or folder of results says of the data set: tracks, panoptic maps, or objects by image id."""
     source = Path(path)
     if source.is_dir():
         return ctc.read_results(source, dataset)
     rows = read_json(source)
     if youtube_vis.are_results(rows):
         return youtube_vis.read_results(source, rows, dataset)
+    if coco_panoptic.are_results(rows):
+        if dataset.panoptic_maps is None:
+            text = f"{source}: has panoptic maps, and {dataset.source} has none to compare them with. Give the data set"
+            raise DataError(f"{text} in the format 'coco_panoptic'.", options=("data_format",))
+        return coco_panoptic.read_results(source, rows, dataset, panoptic_classes(dataset)[0])
     return coco.results_of(source, rows, dataset)

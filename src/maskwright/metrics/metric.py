@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.errors import DataError
 from maskwright.report.page import Column, Html
-from maskwright.types import Classes, Instances, Masks, TrackFacts
+from maskwright.types import Classes, Instances, IntArray, Masks, Panoptic, TrackFacts
 
 
 class GroundTruth:
@@ -56,6 +56,16 @@ class GroundTruth:
             return self._dataset.outline_maps(self.record)
         crops = self.objects.crops
         return Masks.empty(self.record.size) if crops is None else crops
+
+    @cached_property
+    def panoptic(self) -> Panoptic | None:
+        """The segments of all pixels; None where this image has no map."""
+        return self._dataset.panoptic(self._position)
+
+    @cached_property
+    def semantic(self) -> IntArray | None:
+        """The classes of all pixels, as `Dataset.semantic` has them; None where this image has no map."""
+        return self._dataset.semantic(self._position)
 
     @cached_property
     def _parts(self) -> tuple[Instances, Instances]:

@@ -11,6 +11,8 @@ from maskwright.metrics.key_frames import KeyFrameMetric
 from maskwright.metrics.keypoints import KeypointMetric
 from maskwright.metrics.metric import Metric, MetricKind, MetricOptions
 from maskwright.metrics.nuclei import NucleiMetric
+from maskwright.metrics.panoptic import PanopticMetric
+from maskwright.metrics.semantic import SemanticMetric
 from maskwright.metrics.youtube_vis import YoutubeVisMetric
 
 METRICS: dict[str, MetricKind] = {
@@ -19,6 +21,8 @@ METRICS: dict[str, MetricKind] = {
         lambda data, chosen: NucleiMetric(data.classes, chosen), needs_masks=True, uses_score=True, best_score=True
     ),
     "keypoints": MetricKind(KeypointMetric, uses_score=True),
+    "panoptic": MetricKind(PanopticMetric, needs_masks=True, uses_score=True),
+    "semantic": MetricKind(lambda data, chosen: SemanticMetric(data)),
     "youtube_vis": MetricKind(
         lambda data, chosen: YoutubeVisMetric(data.classes, chosen.tracks, chosen.max_detections),
         needs_masks=True,

@@ -5,7 +5,7 @@ in the frozen config that rebuilds it.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -26,6 +26,7 @@ from maskwright.types import (
     Part,
     PrototypeMasks,
     RawDetections,
+    Semantic,
     Target,
 )
 
@@ -38,6 +39,11 @@ ACROSS = ("cross", "fast_cross")
 """Names of non-maximum suppression over all classes together. A family has one kind of them, and takes both names."""
 
 MASK_PARTS: tuple[type[Part], ...] = (BoxMasks, PrototypeMasks)
+
+
+def finds_stuff(parts: Collection[type[Part]]) -> bool:
+    """Whether a model with these parts gives panoptic maps: masks of things, and the class of every pixel."""
+    return Semantic in parts and any(part in parts for part in MASK_PARTS)
 
 
 POSITIVE: dict[str, float] = {"low": 0, "open_low": True, "high": 1e6}

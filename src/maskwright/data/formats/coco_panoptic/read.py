@@ -21,8 +21,9 @@ import numpy as np
 
 from maskwright.data.dataset import Annotation, Dataset, ImageRecord
 from maskwright.data.formats.coco.layout import PANOPTIC, FileNames, bare_parts, joined, named, parts_of
-from maskwright.data.formats.coco.rows import Categories, known, read_images, read_sections, unread
-from maskwright.data.formats.coco_panoptic.maps import MOST_ID, MapFile, PanopticMaps, read_ids
+from maskwright.data.formats.coco.rows import Categories, read_images, read_sections, unread
+from maskwright.data.formats.coco_panoptic.maps import MapFile, PanopticMaps, read_ids
+from maskwright.data.formats.coco_panoptic.segments import folder_of_maps, infos_of, require_equal
 from maskwright.data.formats.shared.fields import Faults, Record, Row, box_tuple, json_keys, noted, short, whole
 from maskwright.data.formats.shared.image_files import require_folder, with_slashes
 from maskwright.data.formats.shared.losses import sentence
@@ -30,15 +31,14 @@ from maskwright.data.formats.shared.outlines import label_masks
 from maskwright.data.formats.shared.saving import folder_of_first
 from maskwright.errors import DataError
 from maskwright.ops import masks as mask_ops
-from maskwright.types import THINGS, Classes, IntArray, Masks, ranked
-from maskwright.wording import counted
+from maskwright.types import THINGS, Classes, Masks, ranked
 
-FILE, MAPS = "panoptic.json", "panoptic"
-"""The annotation file and the folder of the maps in what is written."""
+FILE = "panoptic.json"
+"""The annotation file in what is written."""
 
 _KEYS = frozenset(("images", "annotations", PANOPTIC))
 _SEGMENT = frozenset(("id", "category_id", "area", "bbox", "iscrowd"))
-_MOST_THREADS, _MOST_NAMED = 8, 5
+_MOST_THREADS = 8
 
 
 def is_panoptic(path: Path) -> bool:
@@ -131,7 +131,7 @@ def _load(source: Path, folders: Sequence[Path], numbers: Iterator[int], faults:
     stated = list(rows["images"])
     images, notes = read_images(source, rows["images"], root, faults)
     lost = unread((r.id for r in images), stated)
-    found = _Segments(source, _folder(source, rows["annotations"]), kinds, numbers)
+    found = _Segments(source, folder_of_maps(source, rows["annotations"]), kinds, numbers)
     by_image = found.read(images, rows["annotations"], lost, faults)
     images = tuple(record for record in images if record.id in by_image)
     first = sum(kinds.things)
@@ -161,26 +161,6 @@ def _kinds(source: Path, rows: list[Any]) -> _Kinds:
     classes = Classes([names[k] for k in order], [ids[k] for k in order], [marks[k] for k in order])
     kept = tuple(extra[k] for k in order) if any(extra[k] for k in order if things[k]) else ()
     return _Kinds(classes, tuple(things[k] for k in order), kept, found.notes)
-
-
-def _folder(source: Path, rows: Sequence[Any]) -> Path:
-    """The folder of the maps: the first of the usual ones that has the first map.
-
-    Raises DataError where none has it, as the folder is missing then.
-    """
-    base = source.parent
-    usual = (base / source.stem, base.parent / source.stem, base / MAPS, base.parent / MAPS, base)
-    folders = [folder for folder in usual if folder.is_dir()]
-    names = [row.get("file_name") for row in rows if isinstance(row, dict)]
-    for name in [name for name in names if isinstance(name, str) and name][:_MOST_NAMED]:
-        if found := [folder for folder in folders if (folder / name).is_file()]:
-            return found[0]
-    if not names:
-        return base / source.stem
-    raise DataError(
-        f"{source}: the panoptic maps are not found. The first is {short(names[0])}, looked for in "
-        f"{', '.join(map(str, usual))}. Put the folder of the PNG files beside the JSON file, called '{source.stem}'."
-    )
 
 
 class _Segments:
@@ -234,11 +214,11 @@ class _Segments:
         name = row.get("file_name")
         if not isinstance(name, str) or not name:
             raise at.fault(f"'file_name' must be the name of the panoptic map, got {short(name)}.")
-        infos = self._infos(at, row)
+        infos = infos_of(at, row, self.label_of, self.kinds.classes)
         path = self.folder / name
         found, ranks, areas = ranked(read_ids(path, record.size, record.file_name))
         inside = {int(k): int(area) for k, area in zip(found, areas, strict=True) if k}
-        self._require_equal(at, path, inside, infos)
+        require_equal(at, path, inside, infos)
         stated = {number: info["area"] for number, (_, _, info) in infos.items() if info.get("area") is not None}
         odd = [f"{name}: {number}" for number, area in stated.items() if whole(area) != inside[number]]
         things = {number: label for number, (label, _, _) in infos.items() if self.kinds.things[label]}
@@ -247,39 +227,6 @@ class _Segments:
         objects = self._objects(record, numbers, masks, infos, path)
         table = np.array([(k, label, crowd) for k, (label, crowd, _) in infos.items()], np.int64).reshape(-1, 3)
         return MapFile(path, table), objects, odd
-
-    def _infos(self, at: Record, row: Row) -> dict[int, tuple[int, bool, Row]]:
-        """By id of the segment: label, whether it is a crowd, and its row."""
-        out: dict[int, tuple[int, bool, Row]] = {}
-        for info in at.listed(row.get(PANOPTIC), f"'{PANOPTIC}'"):
-            number = at.whole(at.table(info), "id")
-            if not 1 <= number <= MOST_ID:
-                raise at.fault(f"the ids of segments are 1 to {MOST_ID} (0 is void), got {number}.")
-            if number in out:
-                raise at.fault(f"the segment id {number} is used twice. Ids must differ within an image.")
-            label = self.label_of.get(at.whole(info, "category_id"))
-            if label is None:
-                what = f"segment {number}: category_id {info['category_id']} is not in the list 'categories'"
-                raise at.fault(f"{what} ({known(self.kinds.classes)}).")
-            crowd = 0 if info.get("iscrowd") is None else info["iscrowd"]
-            if crowd not in (0, 1):
-                raise at.fault(f"segment {number}: 'iscrowd' must be 0 or 1, got {short(crowd)}.")
-            out[number] = label, bool(crowd), info
-        return out
-
-    def _require_equal(self, at: Record, path: Path, inside: dict[int, int], infos: dict[int, Any]) -> None:
-        """Raises DataError where the map and the table do not have the same ids."""
-        spare = [k for k in inside if k not in infos]
-        if spare:
-            pixels = counted(sum(inside[k] for k in spare), "pixel")
-            raise at.fault(
-                f"{pixels} of {path} have {_some(spare, 'id')} that '{PANOPTIC}' does not list. Add the segments, or "
-                f"make the pixels void (0). Was the map resized with smoothing, or stored with losses?"
-            )
-        bare = [k for k in infos if k not in inside]
-        if bare:
-            raise at.fault(f"{_some(bare, 'segment')} {'has' if len(bare) == 1 else 'have'} no pixel in {path}. Remove "
-                           f"them from '{PANOPTIC}', or correct the map.")  # fmt: skip
 
     def _objects(
         self,
@@ -312,8 +259,3 @@ class _Segments:
                 )
             )
         return out
-
-
-def _some(numbers: Sequence[int] | IntArray, what: str) -> str:
-    shown = ", ".join(str(k) for k in numbers[:_MOST_NAMED])
-    return f"the {what}{'s' if len(numbers) > 1 else ''} {shown}{', ...' if len(numbers) > _MOST_NAMED else ''}"

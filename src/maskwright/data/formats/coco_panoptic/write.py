@@ -15,7 +15,8 @@ from maskwright.atomic import new_folder
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats.coco.layout import PANOPTIC
 from maskwright.data.formats.coco.rows import category_rows, image_row
-from maskwright.data.formats.coco_panoptic.read import FILE, MAPS
+from maskwright.data.formats.coco_panoptic.read import FILE
+from maskwright.data.formats.coco_panoptic.segments import MAPS
 from maskwright.data.formats.shared.fields import Row, write_sections
 from maskwright.data.formats.shared.image_files import copy_images, inner_names, require_distinct
 from maskwright.data.formats.shared.losses import Lost, add_covered, lost_fields, sentence, sentences
