@@ -416,6 +416,9 @@ def test_places_that_are_wrong(tmp_path: Path) -> None:
         labelme.load(tmp_path / "empty")
     with pytest.raises(DataError, match="no object in any file, so no class"):
         labelme.load(write(tmp_path / "nothing", document()))
+    line = shape("a", [[0, 0], [9, 9]], shape_type="line")
+    with pytest.raises(DataError, match=r"so no class\. Left out, being no objects: 2 lines\. Draw areas"):
+        labelme.load(write(tmp_path / "lines", document(line, line)))
     with pytest.raises(DataError, match="the image folder of"):
         labelme.load(write(tmp_path / "x", document(shape("a", SQUARE))), tmp_path / "gone")
     assert not labelme.recognise(tmp_path / "empty")

@@ -337,8 +337,8 @@ def _classes(labels: Path, objects: Sequence[ShapeGroup], left_out: Counter[str]
     used = dict.fromkeys(o.label for o in objects)
     if not labels.is_file():
         if not used:
-            others = ", ".join(f"{what}: {count}" for what, count in left_out.items() if what != "embedded")
-            found = f" What is there are no objects ({others})." if others else ""
+            others = Counter({what: count for what, count in left_out.items() if what != "embedded"})
+            found = "".join(f" {note}" for note in left_out_notes(others))
             raise DataError(
                 f"{labels.parent}: no object in any file, so no class.{found} Draw areas, or name the classes in "
                 f"{labels.name}."
