@@ -75,6 +75,7 @@ def one_by_one(
     """`RCNN.trace`, stage by stage; poolers and heads apart, which its branches run together."""
     box, mask, limits, rpn = model.box_branch, model.mask_branch, model.config.limits_for(), model.rpn
     assert mask is not None
+    assert rpn is not None
     with timer.stage("resize, normalise, pad"):
         pixels, _ = prepare(image, spec)
         inputs = Inputs(pad_batch([pixels], spec.multiple).to(dtype), [(pixels.shape[1], pixels.shape[2])])

@@ -21,9 +21,10 @@ from maskwright.explanation.explain import explain
 from maskwright.geometry import Geometry
 from maskwright.media import read_image
 from maskwright.models import yolact
-from maskwright.models.rcnn import RCNN, RCNNConfig, tiny
-from maskwright.models.rcnn.explanation import Pooling, RCNNExplanation, pooling
+from maskwright.models.rcnn import RCNN, RCNNConfig, tiny, tiny_variants
+from maskwright.models.rcnn.explanation import RCNNExplanation
 from maskwright.models.rcnn.network import RCNNTrace
+from maskwright.models.rcnn.pooling import Cropped, Pooling, pooling
 from maskwright.models.rcnn.reader import Pooler
 from maskwright.models.yolact import NMSConfig
 from maskwright.models.yolact.explanation import YolactExplanation
@@ -53,6 +54,9 @@ CONFIGS: dict[str, RCNNConfig] = {
     "compact": tiny("compact"),
     "one_class": tiny("compact", num_classes=1),
     "keypoints": replace(tiny("compact"), landmarks=(2, 0, 3)),
+    "fast_boxes": tiny_variants()["fast"],
+    "fast_masks": tiny_variants()["fast_masks"],
+    "crops_boxes": tiny_variants()["crops"],
     "close": replace(tiny("compact"), roi=replace(tiny("compact").roi, nms=0.1)),
 }
 
@@ -66,7 +70,8 @@ def predictor(name: str, seed: int = 0, **output: Any) -> Predictor:
     with torch.no_grad():
         model.box_predictor.deltas.weight.mul_(60)
         model.box_predictor.classes.weight.mul_(60)
-        model.rpn.deltas.weight.mul_(10)
+        if model.rpn is not None:
+            model.rpn.deltas.weight.mul_(10)
         if model.mask_head is not None:
             model.mask_head.logits.weight.mul_(300)
     return Predictor(model, Classes(NAMES[: model.config.num_classes]), name=name)
@@ -114,12 +119,13 @@ def test_proposals_are_the_model_s_own_and_the_chosen_one_leads_to_the_box(name:
     assert isinstance(model, RCNN)
     with torch.inference_mode():
         pixels, geometry = prepare(image, p.spec)
-        inputs = Inputs(pad_batch([pixels], p.spec.multiple), [(pixels.shape[1], pixels.shape[2])])
+        sizes, searched = [(pixels.shape[1], pixels.shape[2])], p.searched([image], [geometry])
+        inputs = Inputs(pad_batch([pixels], p.spec.multiple), sizes, searched)
         features = model.features(inputs.images)
-        found = model.rpn.propose(features, inputs)
+        found = model.proposer.propose(features, inputs)
         boxes, scores = found.of(0), found.scores[0][found.alive[0]]
     np.testing.assert_allclose(geometry.boxes(out.proposals), boxes.numpy(), atol=1e-3)
-    by_logit = model.config.rpn.rank_by == "logit"
+    by_logit = model.config.rpn.rank_by == "logit" and searched is None
     np.testing.assert_allclose(out.objectness, (scores.sigmoid() if by_logit else scores).numpy(), atol=1e-6)
     assert (np.diff(out.objectness) <= 1e-6).all()
     np.testing.assert_allclose(out.input_box, boxes[out.proposal].numpy(), atol=1e-3)
@@ -127,6 +133,29 @@ def test_proposals_are_the_model_s_own_and_the_chosen_one_leads_to_the_box(name:
         own = boxes[out.proposal : out.proposal + 1]
         logits, _ = model.box_branch.classify(features, own, torch.zeros(1, dtype=torch.int64))
     np.testing.assert_allclose(logits.softmax(1)[0].numpy(), out.class_scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["fast_boxes", "fast_masks", "crops_boxes", "compact"])
+def test_panels_say_how_the_proposal_came_about_and_how_it_was_read(name: str) -> None:
+    p, image, out = explained(name)
+    text = out.panels()[0].text
+    assert ("Selective search" in text) == out.searched == (name != "compact")
+    titles, how = [panel.title for panel in out.panels()], out.box_pooling
+    if isinstance(how, Cropped):
+        assert titles[1] == "The crop that the network sees"
+        model, pixels = p.model, p.prepare(image)[0]
+        side, context = model.config.roi.crop_side, model.config.roi.context
+        assert how.pixels.shape == (side, side, 3)
+        inner = how.box[2:] - how.box[:2]
+        np.testing.assert_allclose(inner * (1 - 2 * context / side), out.input_box[2:] - out.input_box[:2], rtol=1e-4)
+        seen = pixels.permute(1, 2, 0).numpy() * np.array(p.spec.std) + np.array(p.spec.mean)
+        middle = how.pixels[side // 2 - 2 : side // 2 + 2, side // 2 - 2 : side // 2 + 2].mean(axis=(0, 1))
+        x, y = ((out.input_box[:2] + out.input_box[2:]) / 2).astype(int)
+        assert np.abs(middle - seen[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].mean(axis=(0, 1))).max() < 60
+    else:
+        read = ["RoIPool: how it is read", "RoIAlign, for comparison"]
+        assert titles[2:4] == (read if out.searched else ["RoIAlign: how it is read", "RoIPool, for comparison"])
+    assert out.draw().ndim == 3
 
 
 def averaged(feature: Tensor, p: Pooling) -> Tensor:
@@ -445,7 +474,7 @@ def detector_of(p: Predictor) -> NetworkDetector:
 def traced(p: Predictor, image: np.ndarray) -> tuple[Any, RawDetections, list[int]]:
     """What the stages returned for an image, what `detect` returns for it, and its rows that become instances."""
     (pixels, geometry), detector = p.prepare(image), detector_of(p)
-    inputs = p.batch([pixels])
+    inputs = p.batch([pixels], p.searched([image], [geometry]))
     trace, raw = detector.trace(inputs, detector.limits), detector.detect(inputs, detector.limits)
     return trace, raw, kept_rows(raw, 0, geometry, detector.output).index.tolist()
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from tests.reference.learning import learn, total
+from tests.reference.proposed import proposed
 from torch import Tensor, nn
 
 from maskwright.data.synthetic import scene
@@ -54,10 +55,22 @@ def source_images(count: int, seed: int = 0, size: Size = SIZE) -> Tensor:
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
+def inputs_of(config: Config, images: Tensor, sizes: Sequence[Size] = ()) -> Inputs:
+    """With proposals for a network that is given them."""
+    return proposed(config, Inputs(images, sizes))
+
+
 def found_by(model: AnyModel, images: Tensor, sizes: Sequence[Size] = (), **limits: float) -> RawDetections:
     """What it detects; limits: what differs from the usual ones."""
+    inputs, usual = inputs_of(model.config, images, sizes), model.config.limits_for()
     with torch.no_grad():
-        return model.detect(Inputs(images, sizes), replace(model.config.limits_for(), **limits))  # type: ignore[arg-type]
+        return model.detect(inputs, replace(usual, **limits))  # type: ignore[arg-type]
+
+
+def called_with(config: Config, images: Tensor) -> tuple[Tensor, ...]:
+    """The arguments of the plain call."""
+    proposals = inputs_of(config, images).proposals
+    return (images,) if proposals is None else (images, torch.stack(list(proposals)))
 
 
 def by_row(raw: RawDetections) -> dict[str, Tensor]:
@@ -117,7 +130,7 @@ def rows_are_of_fixed_shape(config: Config) -> None:
 def the_plain_call_gives_the_tensors_of_detect(config: Config) -> None:
     """Also where gradients are recorded, as profilers and compilers call it."""
     model, images = lively(config), source_images(1)
-    called, raw = model(images), found_by(model, images)
+    called, raw = model(*called_with(config, images)), found_by(model, images)
     assert called.keys() == raw.tensors().keys() >= by_row(raw).keys()
     assert all(torch.equal(value, called[name]) for name, value in raw.tensors().items())
 
@@ -138,7 +151,7 @@ def nothing_found_is_dead_rows_alone(config: Config) -> None:
     for one in (model, accelerated(model)):
         for limits in nothing:
             with torch.no_grad():
-                raw = one.detect(Inputs(images), limits)
+                raw = one.detect(inputs_of(config, images), limits)
             assert_rows(raw, 2, config, limits.keep)
             assert not any(value.any() for value in by_row(raw).values())
 
@@ -172,9 +185,9 @@ def a_batch_gives_what_its_images_give_alone(config: Config) -> None:
     for kind in config.nms_kinds:
         limits = replace(config.limits_for(kind), keep=MANY)
         with torch.no_grad():
-            both = model.detect(Inputs(images, sizes), limits)
+            both = model.detect(inputs_of(config, images, sizes), limits)
             for i in range(2):
-                one = model.detect(Inputs(images[i : i + 1], sizes[i : i + 1]), limits)
+                one = model.detect(inputs_of(config, images[i : i + 1], sizes[i : i + 1]), limits)
                 assert_near(both, one, i, 0)
 
 
@@ -220,9 +233,9 @@ def exported_rows_are_the_same(config: Config) -> None:
     """One graph, also for another batch than that it was traced with."""
     model, images = lively(config), source_images(2)
     with torch.no_grad():
-        program = torch.export.export(model, (images,)).module()
+        program = torch.export.export(model, called_with(config, images)).module()
         for given in (images, source_images(2, 1), torch.zeros_like(images)):
-            wanted, exported = model(given), program(given)
+            wanted, exported = (call(*called_with(config, given)) for call in (model, program))
             assert torch.equal(exported["labels"], wanted["labels"])
             for key, value in wanted.items():
                 atol = {"boxes": 1e-4, "scores": 1e-6}.get(key, 1e-4)
@@ -279,7 +292,7 @@ def terms_of(model: AnyModel, kind: str, seed: int = 11, images: slice = slice(2
     """Of two images, or of some of them; each has a generator of its own."""
     targets, sizes = targets_of(model.config, kind)[images], [SIZE, (60, 90)][images]
     draws = [torch.Generator().manual_seed(seed + i) for i in range(2)][images]
-    return model.terms(Inputs(source_images(2)[images], sizes), targets, draws)
+    return model.terms(inputs_of(model.config, source_images(2)[images], sizes), targets, draws)
 
 
 def losses_of(model: AnyModel, kind: str, seed: int = 11) -> dict[str, Tensor]:
@@ -317,7 +330,7 @@ def the_loss_follows_its_generators(config: Config) -> None:
     assert all(math.isfinite(v.item()) for v in first.values())
     assert all(torch.equal(first[k], second[k]) for k in first)
     one = torch.Generator().manual_seed(4)
-    batch = Inputs(source_images(2)), targets_of(config, "many")
+    batch = inputs_of(config, source_images(2)), targets_of(config, "many")
     shared = model.loss(*batch, one)
     assert all(torch.equal(v, shared[k]) for k, v in model.loss(*batch, one.manual_seed(4)).items())
     if not has_live_norms(model):

@@ -151,7 +151,7 @@ def test_the_families_know_their_configs() -> None:
         config = config_of(entry)
         assert type(config) is family_of(config).config
         sides = config.anchor_sides
-        assert config.with_anchor_sides(sides) == config or len(sides) == 1
+        assert not sides or config.with_anchor_sides(sides) == config or len(sides) == 1
         assert config.with_limits() == config
         assert config.for_classes(Classes(list("abcdefg"), landmarks=[Landmarks(("tip",))] * 7)).num_classes == 7
         assert config.limits_for().nms in config.nms_kinds

@@ -12,6 +12,7 @@ from maskwright.ops import boxes as box_ops
 from maskwright.ops import graph_segments as graph
 from maskwright.ops import selective_search as search
 from maskwright.ops.selective_search import selective_search
+from maskwright.types import SearchSpec
 
 
 def patches(seed: int, height: int, width: int, values: int) -> np.ndarray:
@@ -82,9 +83,9 @@ def test_boxes_are_the_same_every_time_and_limits_cut_them() -> None:
     image, _ = scene(1, (90, 120), 4, 3)
     boxes = selective_search(image)
     assert np.array_equal(boxes, selective_search(image.copy()))
-    assert np.array_equal(selective_search(image, most=5), boxes[:5])
+    assert np.array_equal(selective_search(image, SearchSpec(most=5)), boxes[:5])
     sides = boxes[:, 2:] - boxes[:, :2]
-    larger = selective_search(image, least=20)
+    larger = selective_search(image, SearchSpec(least=20))
     assert np.array_equal(larger, boxes[(sides >= 20).all(axis=1)])
 
 
@@ -92,7 +93,8 @@ def test_a_large_image_is_searched_at_a_smaller_size() -> None:
     """An image of twice the side has the boxes of the small one, twice as large."""
     image, _ = scene(2, (60, 90), 3, 3)
     large = image.repeat(2, axis=0).repeat(2, axis=1)
-    assert np.array_equal(selective_search(large, side=90), 2 * selective_search(image, side=90))
+    spec = SearchSpec(side=90)
+    assert np.array_equal(selective_search(large, spec), 2 * selective_search(image, spec))
 
 
 def test_objects_of_synthetic_scenes_are_among_the_boxes() -> None:

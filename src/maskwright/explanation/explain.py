@@ -49,7 +49,8 @@ def explain(
     pixels = media.as_image(image, intensity=intensity, page=page, told=told)
     name = os.path.basename(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else ""
     prepared, geometry = predictor.prepare(pixels)
-    trace = detector.trace(predictor.batch([prepared]), plan.limits)
+    inputs = predictor.batch([prepared], predictor.searched([pixels], [geometry]))
+    trace = detector.trace(inputs, plan.limits)
     kept = kept_rows(trace.raw, 0, geometry, plan.output, plan.labels)
     prediction = finished(trace.raw, kept, predictor.classes)
     if not len(prediction):

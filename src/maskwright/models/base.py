@@ -26,6 +26,7 @@ from maskwright.types import (
     Part,
     PrototypeMasks,
     RawDetections,
+    SearchSpec,
     Semantic,
     Target,
 )
@@ -121,11 +122,11 @@ class Config(Section):
 
     @property
     def anchor_sides(self) -> tuple[float, ...]:
-        """The typical anchor side of each level, in input pixels, finest first."""
+        """The typical anchor side of each level, in input pixels, finest first; none where it has no anchors."""
         raise NotImplementedError
 
     def with_anchor_sides(self, sides: tuple[float, ...]) -> Self:
-        """The same network with these typical sides, one for each level."""
+        """The same network with these typical sides, one for each level. ConfigError where it has no anchors."""
         raise NotImplementedError
 
     def with_limits(self, score: float | None = None, keep: int | None = None) -> Self:
@@ -147,6 +148,11 @@ class Config(Section):
     def takes_boxes(self) -> bool:
         """Whether it uses `Inputs.proposals`."""
         return False
+
+    @property
+    def box_search(self) -> SearchSpec | None:
+        """How the proposals are found that it has to be given as `Inputs.proposals`; None where it needs none."""
+        return None
 
 
 C = TypeVar("C", bound=Config, covariant=True)
@@ -222,9 +228,12 @@ class Model(nn.Module, Generic[C]):
         """Raw detections of a batch, input frame, `limits.keep` rows for each image. None: `config.limits_for()`."""
         return self.trace(inputs, limits or self.config.limits_for()).raw
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """What export, compile and profilers see: `detect` without padding, as `RawDetections.tensors`."""
-        return self.detect(Inputs(images)).tensors()
+    def forward(self, images: Tensor, proposals: Tensor | None = None) -> dict[str, Tensor]:
+        """What export, compile and profilers see: `detect` without padding, as `RawDetections.tensors`.
+
+        proposals: (B, P, 4) for a network that is given them; rows of zeros are none.
+        """
+        return self.detect(Inputs(images, proposals=None if proposals is None else proposals.unbind())).tensors()
 
 
 class VideoModel(Model[C], Generic[C, State]):

@@ -21,7 +21,9 @@ from PIL import Image
 from scipy import ndimage
 
 from maskwright.ops.graph_segments import graph_segments
-from maskwright.types import FloatArray, ImageArray, IntArray, Size
+from maskwright.types import FloatArray, ImageArray, IntArray, SearchSpec, Size
+
+DEFAULT = SearchSpec()
 
 ONE = 1 << 16
 """What each of the four measures is at most."""
@@ -35,17 +37,13 @@ STEEPEST = 64.0
 SPACES = ("HSV", "YCbCr")
 
 
-def selective_search(
-    image: ImageArray, *, side: int = 500, scales: Sequence[float] = (50, 100), most: int = 2000, least: int = 8
-) -> FloatArray:
+def selective_search(image: ImageArray, spec: SearchSpec = DEFAULT) -> FloatArray:
     """Boxes (N, 4) xyxy in pixels of the image (H, W, 3) uint8 RGB, likely objects first on average, none twice.
 
-    side: a longer image is searched at this long edge, and its boxes are scaled back. scales: sizes of the first
-    regions, see `graph_segments`. most: boxes at most. least: boxes with a shorter side, in pixels of the image that is
-    searched, are left out, but never that of the whole image. The same image always has the same boxes.
+    The boxes of a longer image than `spec.side` are scaled back. The same image always has the same boxes.
     """
     height, width = image.shape[:2]
-    factor = min(1.0, side / max(height, width))
+    factor = min(1.0, spec.side / max(height, width))
     seen = image
     if factor < 1:
         small = (max(1, round(width * factor)), max(1, round(height * factor)))
@@ -53,15 +51,15 @@ def selective_search(
     spaces = [np.asarray(Image.fromarray(seen).convert(space)) for space in SPACES]
     bins = [(_colour_bins(space), _texture_bins(space)) for space in spaces]
     found = []
-    for segments in graph_segments(seen, scales):
+    for segments in graph_segments(seen, spec.scales):
         first, pixels, borders = _first_boxes(segments), np.bincount(segments.ravel()), _borders(segments)
         for colour, texture in bins:
             described = _histograms(segments, colour), _histograms(segments, texture)
             found += [grouped(first, pixels, borders, used) for used in (described, described[1:])]
-    return _ordered(found, (height, width), (seen.shape[0], seen.shape[1]), most, least)
+    return _ordered(found, (height, width), (seen.shape[0], seen.shape[1]), spec)
 
 
-def _ordered(found: Sequence[IntArray], size: Size, seen: Size, most: int, least: int) -> FloatArray:
+def _ordered(found: Sequence[IntArray], size: Size, seen: Size, spec: SearchSpec) -> FloatArray:
     """The boxes of all groupings once each, scaled to the image's size.
 
     Their order is that of their ranks, 1 for the last one that a grouping made, times random factors (section 3.3).
@@ -69,9 +67,9 @@ def _ordered(found: Sequence[IntArray], size: Size, seen: Size, most: int, least
     boxes, ranks = np.concatenate(found), np.concatenate([np.arange(len(own), 0, -1) for own in found])
     order = np.argsort(ranks * np.random.default_rng(0).random(len(ranks)), kind="stable")
     boxes = boxes[order]
-    boxes = boxes[((boxes[:, 2:] - boxes[:, :2]) >= np.minimum(least, seen[::-1])).all(axis=1)]
+    boxes = boxes[((boxes[:, 2:] - boxes[:, :2]) >= np.minimum(spec.least, seen[::-1])).all(axis=1)]
     _, first = np.unique(boxes, axis=0, return_index=True)
-    kept = boxes[np.sort(first)[:most]]
+    kept = boxes[np.sort(first)[: spec.most]]
     factors = np.array([size[1] / seen[1], size[0] / seen[0]] * 2)
     scaled: FloatArray = (kept * factors).astype(np.float32)
     return scaled

@@ -23,9 +23,9 @@ from maskwright.predictor.given import GivenBoxes, as_given, for_given
 from maskwright.predictor.listed import listed, of_tensor
 from maskwright.predictor.options import FindOptions, FindPlan, intensity_of
 from maskwright.predictor.options import given as options_of
-from maskwright.predictor.prepare import prepare
+from maskwright.predictor.prepare import prepare, searched
 from maskwright.predictor.session import VideoSession
-from maskwright.predictor.tiles import OnTile, check_tiles, predict_tiles, tiling_of, window_of
+from maskwright.predictor.tiles import OnTile, check_tiles, predict_tiles, size_of, tiling_of, window_of
 from maskwright.predictor.timing import StageTimer, stage
 from maskwright.predictor.track_options import TrackOptions
 from maskwright.results.prediction import Prediction
@@ -213,9 +213,9 @@ class Predictor:
         with ExitStack() as stack:
             with stage(timer, "read"):
                 images = self._read(sources, options, stack)
-            tilings = [tiling_of(self, options, _size(image)) for image in images]
+            tilings = [tiling_of(self, options, size_of(image)) for image in images]
             if given is not None:
-                given = [own.within(_size(image)) for own, image in zip(given, images, strict=True)]
+                given = [own.within(size_of(image)) for own, image in zip(given, images, strict=True)]
             whole = [r for r, tiling in enumerate(tilings) if tiling is None]
             pixels = [window_of(images[r]) for r in whole]
             found = self.passes(pixels, options, plan, given and [given[r] for r in whole], timer)
@@ -243,13 +243,14 @@ class Predictor:
             plan = FindPlan(limits, None, output)
         with stage(timer, "prepare"):
             prepared = [self.prepare(image) for image in images]
+        boxes = None if given is not None else self.searched(images, [g for _, g in prepared], timer)
         results: dict[int, Prediction] = {}
         for rows in self.batches([p for p, _ in prepared], options.batch_size):
             with stage(timer, "prepare"):
-                inputs = self.batch([prepared[r][0] for r in rows])
+                inputs = self.batch([prepared[r][0] for r in rows], boxes and [boxes[r] for r in rows])
                 if given is not None:
-                    boxes, labels = zip(*(given[r].inputs(prepared[r][1]) for r in rows), strict=True)
-                    inputs = replace(inputs, proposals=boxes, labels=labels)
+                    own, labels = zip(*(given[r].inputs(prepared[r][1]) for r in rows), strict=True)
+                    inputs = replace(inputs, proposals=own, labels=labels)
             with stage(timer, "network"):
                 raw = self.run(inputs, plan)
             with stage(timer, "finish"):
@@ -326,6 +327,12 @@ class Predictor:
         self._check_process()
         return prepare(image, self.spec)
 
+    def searched(
+        self, images: Sequence[ImageArray], geometries: Sequence[Geometry], timer: StageTimer | None = None
+    ) -> list[torch.Tensor] | None:
+        """The proposals (N, 4) of each image in its input, for a network that is given them; None for any other."""
+        return searched(self.detector, images, geometries, timer)
+
     def together(self, batch_size: int | None = None) -> int:
         """How many images share a batch, where `batch_size` were asked for."""
         return batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
@@ -340,11 +347,11 @@ class Predictor:
         starts = [(rows, i) for rows in groups.values() for i in range(0, len(rows), together)]
         return [rows[i : i + together] for rows, i in starts]
 
-    def batch(self, prepared: Sequence[torch.Tensor]) -> Inputs:
-        """Prepared images padded to one size, on the detector's device."""
+    def batch(self, prepared: Sequence[torch.Tensor], proposals: Sequence[torch.Tensor] | None = None) -> Inputs:
+        """Prepared images padded to one size, on the detector's device. proposals: see `searched`."""
         images = pad_batch(list(prepared), self.spec.multiple, self.spec.square)
         sizes = tuple((p.shape[1], p.shape[2]) for p in prepared)
-        return Inputs(images.to(self.device, self.detector.dtype), sizes)
+        return Inputs(images.to(self.device, self.detector.dtype), sizes, proposals)
 
     def run(self, inputs: Inputs, plan: FindPlan) -> RawDetections:
         """The raw detections of a batch."""
@@ -391,8 +398,3 @@ class Predictor:
             if name not in known:
                 raise ConfigError(f"'{self.name}' has no class '{name}'.{suggest(name, known)}")
         return [known[name] for name in names]
-
-
-def _size(image: ImageArray | media.Windows) -> Size:
-    """(H, W)."""
-    return image.size if isinstance(image, media.Windows) else (image.shape[0], image.shape[1])

@@ -223,7 +223,9 @@ class VideoSession:
             return predict_tiles(predictor, image, tiling, self.options, timer=self.timer), None
         with stage(self.timer, "prepare"):
             prepared, geometry = predictor.prepare(image)
-            inputs = predictor.batch([prepared])
+        searched = predictor.searched([image], [geometry], self.timer)
+        with stage(self.timer, "prepare"):
+            inputs = predictor.batch([prepared], searched)
         with stage(self.timer, "network"):
             if self.mode == "faithful":
                 raw, state = predictor.follow(inputs, state, self.plan)

@@ -140,9 +140,10 @@ def _auto_side(predictor: "Predictor", size: Size) -> int | None:
 def _overlap(predictor: "Predictor", side: int) -> int:
     """Room for the largest objects that the model looks for and what is around them, at most a quarter of a tile."""
     detector, most = predictor.detector, side // 4
-    if isinstance(detector, NetworkDetector):
+    sides = detector.network.config.anchor_sides if isinstance(detector, NetworkDetector) else ()
+    if sides:
         scale = math.sqrt(math.prod(input_size((side, side), predictor.spec))) / side
-        room = (detector.network.config.anchor_sides[-1] + 2 * MARGIN) / scale
+        room = (sides[-1] + 2 * MARGIN) / scale
         most = min(most, math.ceil(room))
     return -(-most // predictor.spec.multiple) * predictor.spec.multiple
 
@@ -165,7 +166,7 @@ def predict_tiles(
     model reports, up to `MOST_ROOM` times where max_instances is larger. given: boxes that become the instances; each
     is looked at in the tile in which it is farthest from inner borders.
     """
-    size = image.size if isinstance(image, Windows) else (image.shape[0], image.shape[1])
+    size = size_of(image)
     tiles = tiling.tiles(size)
     owner = None if given is None else _holding(given, tiles, size)
     asked, own_most = options.max_instances or 0, predictor.max_instances
@@ -187,6 +188,11 @@ def predict_tiles(
         if given is not None and owner is not None:
             return _in_order(found, tiles, size, owner, tiling)
         return _joined(predictor, found, tiles, size, tiling, options.max_instances)
+
+
+def size_of(image: ImageArray | Windows) -> Size:
+    """(H, W)."""
+    return image.size if isinstance(image, Windows) else (image.shape[0], image.shape[1])
 
 
 def window_of(image: ImageArray | Windows, tile: IntArray | None = None) -> ImageArray:

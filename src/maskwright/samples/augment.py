@@ -197,6 +197,7 @@ def apply_alike(
             image=image,
             objects=move_objects(one.objects, choice),
             semantic=one.semantic_moved(choice.geometry),
+            proposals=one.proposals_moved(choice.geometry),
         )
         for image, one in zip(images, samples, strict=True)
     ]

@@ -5,6 +5,7 @@ Letters: h w one input image.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from maskwright.ops.warp import input_size, normalise, resize_normalise
 from maskwright.samples.augment import Augment, Choice, move_objects
 from maskwright.samples.mix import Another, View, vary
 from maskwright.samples.sample import Objects, Sample
-from maskwright.types import InputSpec, IntArray, Target
+from maskwright.types import FloatArray, InputSpec, IntArray, Target
 
 
 def scaled_spec(spec: InputSpec, size: int) -> InputSpec:
@@ -24,14 +25,22 @@ def scaled_spec(spec: InputSpec, size: int) -> InputSpec:
     return replace(spec, size=size, max_size=limit)
 
 
+class Prepared(NamedTuple):
+    """A network's input (3, h, w), its annotation, and for a network that is given them its proposals (P, 4)."""
+
+    image: Tensor
+    target: Target
+    proposals: Tensor | None
+
+
 def prepare_samples(
     samples: Sequence[Sample],
     spec: InputSpec,
     config: Augment | None,
     rng: np.random.Generator,
     another: Another | None = None,
-) -> list[tuple[Tensor, Target]]:
-    """The network inputs (3, h, w) and their annotations in the input frame, for an image or several frames of a clip.
+) -> list[Prepared]:
+    """The network inputs and what goes with them in the input frame, for an image or several frames of a clip.
 
     Without augmentation the input is exactly that of prediction. With it the image is moved and scaled in one pass by
     the spec's filter, then normalised by the same function as in prediction. Pixels outside the image get the mean
@@ -41,8 +50,14 @@ def prepare_samples(
     if config is None:
         size = samples[0].size
         still = Choice(Geometry.resize(size, input_size(size, spec)))
+        move = still.geometry
         return [
-            (resize_normalise(s.image, spec), _target(move_objects(s.objects, still), s.semantic_moved(still.geometry)))
+            _prepared(
+                resize_normalise(s.image, spec),
+                move_objects(s.objects, still),
+                s.semantic_moved(move),
+                s.proposals_moved(move),
+            )
             for s in samples
         ]
     mean = spec.mean if spec.channels == "RGB" else spec.mean[::-1]
@@ -52,11 +67,11 @@ def prepare_samples(
         moved = view.varied_alike(samples, config, rng)
     else:
         moved = [vary(samples[0], config, rng, view, another)]
-    return [(normalise(one.image, spec), _target(one.objects, one.semantic)) for one in moved]
+    return [_prepared(normalise(one.image, spec), one.objects, one.semantic, one.proposals) for one in moved]
 
 
-def _target(objects: Objects, semantic: IntArray | None) -> Target:
-    return Target(
+def _prepared(image: Tensor, objects: Objects, semantic: IntArray | None, proposals: FloatArray | None) -> Prepared:
+    target = Target(
         boxes=torch.from_numpy(objects.boxes),
         labels=torch.from_numpy(objects.labels),
         masks=objects.masks,
@@ -64,3 +79,4 @@ def _target(objects: Objects, semantic: IntArray | None) -> Target:
         keypoints=None if objects.keypoints is None else torch.from_numpy(objects.keypoints),
         semantic=None if semantic is None else torch.from_numpy(semantic),
     )
+    return Prepared(image, target, None if proposals is None else torch.from_numpy(proposals))

@@ -30,7 +30,8 @@ from maskwright.ops.warp import pad_batch
 from maskwright.samples.augment import Augment
 from maskwright.samples.inputs import prepare_samples, scaled_spec
 from maskwright.samples.sample import Sample, sample_of
-from maskwright.types import Inputs, InputSpec, IntArray, Size, Target
+from maskwright.samples.searched import Searched
+from maskwright.types import Inputs, InputSpec, IntArray, SearchSpec, Size, Target
 from maskwright.wording import counted
 
 ORDER, AUGMENTATION = 0, 1
@@ -45,7 +46,8 @@ class Sampling(Section):
     epochs: None for no end. repeats: how often an epoch shows each image, each time augmented differently. augment:
     None prepares images as prediction does. short_edges: one of these input sizes is drawn for each image; empty: the
     spec's own. keep_empty: also show images without objects. masks: draw the masks; False trains on boxes alone.
-    workers: processes that prepare images; 0: this process.
+    search: how proposals are found for a network that is given them. workers: processes that prepare images; 0: this
+    process.
     """
 
     batch_size: int = ranged(2, low=1)
@@ -56,6 +58,7 @@ class Sampling(Section):
     short_edges: tuple[int, ...] = ranged((), low=1)
     keep_empty: bool = True
     masks: bool = True
+    search: SearchSpec | None = None
     workers: int = ranged(0, low=0)
 
 
@@ -79,7 +82,8 @@ class Batch:
     """The images of one step; none where this process has no share in the batch.
 
     images: (B, 3, H, W) float32 normalised, padded right and bottom with zeros. sizes: (h, w) of each without the
-    padding. targets: in the input frame, one per image. image_ids, files, keys: one per image. frames: a batch of the
+    padding. targets: in the input frame, one per image; proposals: likewise (P, 4), for a network that is given them.
+    image_ids, files, keys: one per image. frames: a batch of the
     first further frame of every image, one of the second, and so on.
     """
 
@@ -89,6 +93,7 @@ class Batch:
     image_ids: list[int]
     files: list[str]
     keys: list[SampleKey]
+    proposals: list[Tensor] | None = None
     frames: "tuple[Batch, ...]" = ()
 
     def __len__(self) -> int:
@@ -97,7 +102,7 @@ class Batch:
     @property
     def inputs(self) -> Inputs:
         """The images as a model takes them."""
-        return Inputs(self.images, tuple(self.sizes))
+        return Inputs(self.images, tuple(self.sizes), self.proposals)
 
     @property
     def epoch(self) -> int:
@@ -123,8 +128,10 @@ class Batch:
                     semantic=None if t.semantic is None else t.semantic.to(device))
             for t in self.targets
         ]  # fmt: skip
+        proposals = None if self.proposals is None else [boxes.to(device) for boxes in self.proposals]
         frames = tuple(frame.to(device) for frame in self.frames)
-        return replace(self, images=self.images.to(device, non_blocking=True), targets=targets, frames=frames)
+        images = self.images.to(device, non_blocking=True)
+        return replace(self, images=images, targets=targets, proposals=proposals, frames=frames)
 
 
 def order(positions: IntArray, seed: int, epoch: int, repeats: int = 1) -> IntArray:
@@ -197,11 +204,13 @@ class _Keys:
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One prepared image (3, h, w) with its target. least: its smallest padded side. frames: see `SampleKey`."""
+    """One prepared image (3, h, w) with its target. proposals: see `Batch`. least: its smallest padded side. frames:
+    see `SampleKey`."""
 
     image: Tensor
     target: Target
     key: SampleKey
+    proposals: Tensor | None = None
     least: int = 0
     frames: "tuple[Item, ...]" = ()
 
@@ -290,6 +299,7 @@ class TrainingSamples(TorchDataset[Item]):
             )
         if sampling.augment is not None and sampling.augment.copy_paste > 0 and not self.with_masks:
             raise ConfigError(f"{dataset.source}: copy_paste needs outlines, training is on boxes alone. Set it to 0.")
+        self.searched = None if sampling.search is None else Searched(sampling.search)
         self.shown, self.filled = (usable(dataset, keep_empty=empty) for empty in (sampling.keep_empty, False))
 
     def __getitem__(self, key: SampleKey) -> Item:
@@ -299,10 +309,10 @@ class TrainingSamples(TorchDataset[Item]):
         spec, augment = self._spec(rng), self.sampling.augment
         windowed = augment is not None and augment.crop is not None  # a window is not padded to the square
         least = 0 if windowed else spec.square
-        (image, target), *others = prepare_samples(samples, spec, augment, rng, self.another)
+        main, *others = prepare_samples(samples, spec, augment, rng, self.another)
         keys = (replace(key, position=position, frames=()) for position in key.frames)
-        frames = tuple(Item(*other, own, least) for other, own in zip(others, keys, strict=True))
-        return Item(image, target, key, least, frames)
+        frames = tuple(Item(p.image, p.target, k, p.proposals, least) for p, k in zip(others, keys, strict=True))
+        return Item(main.image, main.target, key, main.proposals, least, frames)
 
     def _checked_frames(self, key: SampleKey) -> tuple[int, ...]:
         """Raises DataError for frames of another clip or size, ConfigError where they cannot be augmented alike."""
@@ -321,7 +331,10 @@ class TrainingSamples(TorchDataset[Item]):
 
     def sample(self, position: int) -> Sample:
         """An image of the data set with its annotations, not augmented."""
-        return sample_of(self.dataset, position, masks=self.with_masks)
+        sample = sample_of(self.dataset, position, masks=self.with_masks)
+        if self.searched is None:
+            return sample
+        return replace(sample, proposals=self.searched.boxes(position, sample.image))
 
     def another(self, rng: np.random.Generator, *, filled: bool) -> Sample:
         """A randomly drawn image of those that are shown; filled: of those that have an object."""
@@ -341,6 +354,9 @@ class TrainingSamples(TorchDataset[Item]):
             image_ids=[record.id for record in records],
             files=[record.file_name for record in records],
             keys=[item.key for item in items],
+            proposals=None
+            if self.searched is None
+            else [item.proposals for item in items if item.proposals is not None],
             frames=tuple(map(self.collate, zip(*(item.frames for item in items), strict=True))),
         )
 

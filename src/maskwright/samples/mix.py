@@ -15,8 +15,8 @@ import numpy as np
 from maskwright.errors import ConfigError, DataError
 from maskwright.geometry import Geometry
 from maskwright.samples.augment import Augment, apply, apply_alike, choose, cut_objects
-from maskwright.samples.sample import Objects, Sample, join, move_points
-from maskwright.types import RGB, BoolArray, Masks, Size
+from maskwright.samples.sample import Objects, Sample, join, join_proposals, move_points
+from maskwright.types import RGB, BoolArray, FloatArray, Masks, Size
 
 
 class Another(Protocol):
@@ -89,7 +89,8 @@ def mosaic(
     y, x = max(1, round(height * shares[0])), max(1, round(width * shares[1]))
     image = np.empty((height, width, 3), np.uint8)
     image[:] = view.fill
-    semantic, mapped, parts = np.full((height, width), -1, np.int64), False, []
+    semantic, mapped, parts = np.full((height, width), -1, np.int64), False, list[Objects]()
+    boxes: list[FloatArray | None] = []
     for k, stream in enumerate([rng, *tiles.spawn(3)]):
         low, right = divmod(k, 2)
         tile = (height - y if low else y, width - x if right else x)
@@ -103,7 +104,8 @@ def mosaic(
         if seen.semantic is not None:
             semantic[top : top + h, left : left + w], mapped = seen.semantic, True
         parts.append(_placed(seen, top, left, (height, width)))
-    return Sample(image, join(parts), semantic if mapped else None)
+        boxes.append(seen.proposals_moved(Geometry.crop(seen.size, -top, -left, (height, width))))
+    return Sample(image, join(parts), semantic if mapped else None, proposals=join_proposals(boxes))
 
 
 def _placed(seen: Sample, top: int, left: int, size: Size) -> Objects:
@@ -152,9 +154,9 @@ def paste(base: Sample, source: Sample, min_share: float = 0.0, cut: Literal["dr
     """All objects of `source` pasted onto `base`, an image of the same size, by their exact masks.
 
     The pixels that they hide are cut from the masks of `base`, whose boxes become tight again; objects of which less
-    than `min_share` is left are dropped or marked as crowd. Hidden landmarks get visibility 1. The pasted
-    objects come last. Where `base` has a semantic map, pasted pixels bring the class they have in `source`, -1 where it
-    has no map. Raises DataError where either has no masks.
+    than `min_share` is left are dropped or marked as crowd. Hidden landmarks get visibility 1. The pasted objects come
+    last, and so do the proposals of `source`. Where `base` has a semantic map, pasted pixels bring the class they have
+    in `source`, -1 where it has no map. Raises DataError where either has no masks.
     """
     masks = _masks(source.objects)
     if source.size != base.size:
@@ -167,7 +169,7 @@ def paste(base: Sample, source: Sample, min_share: float = 0.0, cut: Literal["dr
     objects, semantic = join([_hide(base.objects, cover, min_share, cut), source.objects]), base.semantic
     if semantic is not None:
         semantic = np.where(cover, -1 if source.semantic is None else source.semantic, semantic)
-    return Sample(image, objects, semantic)
+    return Sample(image, objects, semantic, proposals=join_proposals([base.proposals, source.proposals]))
 
 
 def _hide(objects: Objects, cover: BoolArray, min_share: float, cut: Literal["drop", "ignore"]) -> Objects:

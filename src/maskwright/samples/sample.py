@@ -115,13 +115,15 @@ class Sample:
     """An image (H, W, 3) uint8 RGB and its objects.
 
     semantic: (H, W) int64, the class of each pixel, -1 where it is not annotated; None where the image has no map.
-    semantic_mirrored: of its labels what `Objects.mirrored` is of theirs.
+    semantic_mirrored: of its labels what `Objects.mirrored` is of theirs. proposals: (P, 4) boxes that may hold an
+    object; None where the network finds its own.
     """
 
     image: ImageArray
     objects: Objects
     semantic: IntArray | None = None
     semantic_mirrored: tuple[int, ...] = ()
+    proposals: FloatArray | None = None
 
     def __post_init__(self) -> None:
         if self.semantic is not None and self.semantic.shape != self.image.shape[:2]:
@@ -135,12 +137,26 @@ class Sample:
         """(H, W)."""
         return self.image.shape[0], self.image.shape[1]
 
+    def proposals_moved(self, geometry: Geometry) -> FloatArray | None:
+        """The proposals in the new frame, cut off at its edges, without those of which less than a pixel is left."""
+        if self.proposals is None:
+            return None
+        height, width = geometry.size
+        boxes = np.clip(geometry.boxes(self.proposals), 0, np.array([width, height, width, height], np.float32))
+        return boxes[((boxes[:, 2:] - boxes[:, :2]) >= 1).all(axis=1)]
+
     def semantic_moved(self, geometry: Geometry) -> IntArray | None:
         """The semantic map in the new frame."""
         if self.semantic is None:
             return None
         moved = geometry.label_map(self.semantic)
         return _exchanged(moved, self.semantic_mirrored) if geometry.mirrors else moved
+
+
+def join_proposals(parts: Sequence[FloatArray | None]) -> FloatArray | None:
+    """The proposals of several images that share one frame, in order; None where none has any."""
+    found = [part for part in parts if part is not None]
+    return np.concatenate(found) if found else None
 
 
 def sample_of(dataset: Dataset, i: int, *, masks: bool) -> Sample:

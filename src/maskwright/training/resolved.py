@@ -13,6 +13,7 @@ from maskwright.data.dataset import Dataset
 from maskwright.samples.augment import Augment
 from maskwright.samples.loader import Sampling
 from maskwright.training.config import AUGMENT, PATHS, SECTIONS, USUAL, TrainConfig
+from maskwright.types import SearchSpec
 
 FREE_ON_RESUME = frozenset(
     PATHS[name]
@@ -51,8 +52,9 @@ class Resolved(TrainConfig):
         own: dict[str, Any] = {name: getattr(config, name) for name in (*SECTIONS, AUGMENT)}
         return cls(reasons=reasons, **own)
 
-    def sampling(self, *, masks: bool = True) -> Sampling:
-        """How the training batches are drawn. masks: whether the outlines are needed."""
+    def sampling(self, *, masks: bool = True, search: SearchSpec | None = None) -> Sampling:
+        """How the training batches are drawn. masks: whether the outlines are needed. search: how proposals are found
+        for a network that is given them."""
         return Sampling(
             batch_size=self.batches.batch_size,
             seed=self.compute.seed,
@@ -62,6 +64,7 @@ class Resolved(TrainConfig):
             short_edges=self.batches.short_edges,
             keep_empty=self.batches.keep_empty,
             masks=masks,
+            search=search,
             workers=self.batches.workers,
         )
 

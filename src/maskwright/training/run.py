@@ -46,7 +46,7 @@ class Run:
         self.team = Team()
         self.model = model.to(self.accelerator.device).to(memory_format=torch.channels_last)
         self.train_mode()
-        sampling = settings.sampling(masks=model.config.draws_masks)
+        sampling = settings.sampling(masks=model.config.draws_masks, search=model.config.box_search)
         self.batches = Batches(data, model.config.spec, sampling, (self.team.rank, self.team.count))
         self.optimizer = build_optimizer(self.model, self.learning)
         self.team.same_weights(self.model)

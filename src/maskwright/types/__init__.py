@@ -36,3 +36,4 @@ from maskwright.types.spec import FitMode as FitMode
 from maskwright.types.spec import InputSpec as InputSpec
 from maskwright.types.spec import Intensity as Intensity
 from maskwright.types.spec import OutputSpec as OutputSpec
+from maskwright.types.spec import SearchSpec as SearchSpec

@@ -142,6 +142,26 @@ class InputSpec(Section):
 
 
 @dataclass(frozen=True)
+class SearchSpec(Section):
+    """How selective search proposes boxes, see `ops.selective_search`.
+
+    side: longer images are searched at this long edge, in pixels. scales: sizes of the first regions, one set of
+        groupings for each. most: boxes of an image at most. least: in pixels of the image that is searched, boxes with
+        a shorter side are left out.
+    """
+
+    side: int = ranged(500, low=1, high=2**16)
+    scales: tuple[float, ...] = ranged((50.0, 100.0), low=0, high=1e6)
+    most: int = ranged(2000, low=1, high=10**6)
+    least: int = ranged(8, low=1, high=2**16)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.scales:
+            raise ConfigError("SearchSpec: scales has one number at least.")
+
+
+@dataclass(frozen=True)
 class OutputSpec(Section):
     """How raw detections become instances, where published implementations differ.
 

@@ -1,4 +1,4 @@
-"""The R-CNN family: Faster, Mask and Keypoint R-CNN, Panoptic FPN. Start reading at `network`."""
+"""The R-CNN family: R-CNN, Fast, Faster, Mask and Keypoint R-CNN, Panoptic FPN. Start reading at `network`."""
 
 from maskwright.models.rcnn.config import RCNNConfig as RCNNConfig
 from maskwright.models.rcnn.config import RoIConfig as RoIConfig
@@ -10,8 +10,10 @@ from maskwright.models.rcnn.keys import CLASS_ROWS as CLASS_ROWS
 from maskwright.models.rcnn.keys import NAMES as NAMES
 from maskwright.models.rcnn.network import RCNN as RCNN
 from maskwright.models.rcnn.variants import compact as compact
+from maskwright.models.rcnn.variants import crops as crops
 from maskwright.models.rcnn.variants import detectron2_c4 as detectron2_c4
 from maskwright.models.rcnn.variants import detectron2_fpn as detectron2_fpn
+from maskwright.models.rcnn.variants import fast as fast
 from maskwright.models.rcnn.variants import timm_fpn as timm_fpn
 from maskwright.models.rcnn.variants import tiny as tiny
 from maskwright.models.rcnn.variants import tiny_variants as tiny_variants

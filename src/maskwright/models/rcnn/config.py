@@ -7,7 +7,7 @@ from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError
 from maskwright.models.base import POSITIVE, Config, check_anchors
 from maskwright.models.rcnn.semantic import SemanticConfig
-from maskwright.types import BoxMasks, Classes, HeatMaps, Limits, Part, Semantic
+from maskwright.types import BoxMasks, Classes, HeatMaps, Limits, Part, SearchSpec, Semantic
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,21 @@ class RPNConfig(Section):
 class RoIConfig(Section):
     """Pooling, heads, selection and sampling of the regions of interest.
 
-    sampling_ratio, aligned, outer_epsilon: of the pooling (`Pooler`). box_side, mask_side: pooled sides.
-    box_convs, box_fcs, box_width; mask_convs, mask_width; keypoint_convs, keypoint_width: sizes of the heads; the
-    keypoint head pools to `mask_side` as well. score, nms, keep: which rows become detections; min_side: shorter ones
-    are dropped. samples, foreground, iou: RoIs an image contributes to the loss, the share of foreground among them,
-    and the IoU from which a RoI is foreground. beta: smooth L1 of the box (0: L1). binary_targets: bitmaps are
-    thresholded at 0.5 after resampling.
+    pooling: RoIAlign, or RoIPool, of Fast R-CNN and of Faster R-CNN's paper. sampling_ratio, aligned: of RoIAlign;
+    outer_epsilon: of the choice of a level (`Pooler`). crop_side, context: of the crops of R-CNN (`CropWarp`).
+    box_side, mask_side: pooled sides. box_convs, box_fcs, box_width; mask_convs, mask_width; keypoint_convs,
+    keypoint_width: sizes of the heads; the keypoint head pools to `mask_side` as well. score, nms, keep: which rows
+    become detections; min_side: shorter ones are dropped. samples, foreground, iou: RoIs an image contributes to the
+    loss, the share of foreground among them, and the IoU from which a RoI is foreground. beta: smooth L1 of the box (0:
+    L1). binary_targets: bitmaps are thresholded at 0.5 after resampling.
     """
 
+    pooling: Literal["align", "pool"] = "align"
     sampling_ratio: int = ranged(0, low=0, high=64)
     aligned: bool = True
     outer_epsilon: bool = False
+    crop_side: int = ranged(224, low=8, high=1024)
+    context: int = ranged(16, low=0, high=256)
     box_side: int = ranged(7, low=1, high=64)
     mask_side: int = ranged(14, low=1, high=32)
     box_convs: int = ranged(0, low=0, high=64)
@@ -93,7 +97,10 @@ class RoIConfig(Section):
 class RCNNConfig(Config):
     """Rebuilds an `RCNN`; see `Config` for the fields that all models have.
 
-    neck: "fpn", or "c4" (features of stride 16, the last ResNet stage as head). masks: Mask R-CNN (True) or Faster
+    proposals: where the boxes come from that may hold an object: "rpn", a network of its own (Faster R-CNN and later),
+    or "search", selective search, whose boxes come with the inputs (R-CNN, Fast R-CNN). rpn, search: of either.
+    neck: "fpn"; "c4" (features of stride 16, the last ResNet stage as head); "crops": nothing is shared, the backbone
+    runs on the crop of each proposal (R-CNN: class and box alone). masks: Mask R-CNN (True) or Faster
     R-CNN (False). landmarks: how many each class has (Keypoint R-CNN, with masks or without); empty: none are found.
     semantic: the branch that names the class of every pixel (Panoptic FPN).
     stride_in_1x1: where our ResNets' bottlenecks have their stride.
@@ -101,12 +108,14 @@ class RCNNConfig(Config):
 
     nms_kinds = ("by_class", "cross")
 
-    neck: Literal["fpn", "c4"] = "fpn"
+    proposals: Literal["rpn", "search"] = "rpn"
+    neck: Literal["fpn", "c4", "crops"] = "fpn"
     masks: bool = True
     landmarks: tuple[int, ...] = ranged((), low=0, high=10**4)
     stride_in_1x1: bool = False
     semantic: SemanticConfig = field(default_factory=SemanticConfig)
     rpn: RPNConfig = field(default_factory=RPNConfig)
+    search: SearchSpec = field(default_factory=SearchSpec)
     roi: RoIConfig = field(default_factory=RoIConfig)
 
     def __post_init__(self) -> None:
@@ -115,6 +124,16 @@ class RCNNConfig(Config):
             raise ConfigError(
                 f"RCNNConfig.landmarks has a number for each of the {self.num_classes} classes, at least one above 0, "
                 f"got {self.landmarks}."
+            )
+
+        if self.neck == "crops" and (self.proposals == "rpn" or self.parts):
+            raise ConfigError(
+                "RCNNConfig: neck 'crops' has no features of the whole image: its proposals are from 'search', and "
+                "it finds no masks, landmarks or semantic map."
+            )
+        if 2 * self.roi.context >= self.roi.crop_side:
+            raise ConfigError(
+                f"RoIConfig: twice the context is less than crop_side, got {self.roi.context} and {self.roi.crop_side}."
             )
 
     @property
@@ -149,19 +168,26 @@ class RCNNConfig(Config):
         return True
 
     @property
+    def box_search(self) -> SearchSpec | None:
+        return self.search if self.proposals == "search" else None
+
+    @property
     def anchor_sides(self) -> tuple[float, ...]:
-        return tuple(level[0] for level in self.rpn.sizes)
+        return tuple(level[0] for level in self.rpn.sizes) if self.proposals == "rpn" else ()
 
     def with_anchor_sides(self, sides: tuple[float, ...]) -> Self:
         """See `Config.with_anchor_sides`; a network of one level has all sides there."""
+        if self.proposals != "rpn":
+            raise ConfigError("A network that is given its proposals has no anchors.", options=("anchors",))
         sizes = (sides,) if len(self.rpn.sizes) == 1 else tuple((side,) for side in sides)
         return replace(self, rpn=replace(self.rpn, sizes=sizes))
 
     def with_limits(self, score: float | None = None, keep: int | None = None) -> Self:
-        rpn, roi = self.rpn, self.roi
+        rpn, roi, search = self.rpn, self.roi, self.search
         if score is not None:
             roi = replace(roi, score=min(roi.score, score))
         if keep is not None:
             roi = replace(roi, keep=max(keep, roi.keep))
             rpn = rpn.for_rows(roi.keep)
-        return replace(self, rpn=rpn, roi=roi)
+            search = replace(search, most=max(search.most, 2 * roi.keep))
+        return replace(self, rpn=rpn, roi=roi, search=search)

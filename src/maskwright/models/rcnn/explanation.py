@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from maskwright.models.rcnn.heads import BOX_WEIGHTS
 from maskwright.models.rcnn.network import RCNN, RCNNTrace
+from maskwright.models.rcnn.pooling import Cropped, Pooling, pooling, read
 from maskwright.models.rcnn.reader import Pooler
 from maskwright.ops import boxes as box_ops
 from maskwright.report.panels import (
@@ -38,118 +38,36 @@ SHOWN_PROPOSALS, SHOWN_MASKS = 100, 12
 
 BIN = (255, 90, 230)
 
-Positions = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Pooling:
-    """Where RoIAlign reads a box, and what RoIPool would take in its place.
-
-    level, levels: which map, of how many. stride: input pixels of a cell. side: S. box: (4,) in cells.
-    x, y: (S, n) positions of the samples in cells; every bin averages the n_y x n_x points its row and column cross.
-    whole: (4,) the box in whole cells, as RoIPool rounds it.
-    columns, rows: (S, 2) first cell and end of each of RoIPool's bins.
-    energy: (h, w) length of the map's vectors.
-    """
-
-    level: int
-    levels: int
-    stride: float
-    side: int
-    box: Positions
-    x: Positions
-    y: Positions
-    whole: Positions
-    columns: Positions
-    rows: Positions
-    energy: FloatArray
-
-    @property
-    def points(self) -> Positions:
-        """(S * n_y * S * n_x, 2) x and y of every sample."""
-        x, y = np.meshgrid(self.x.ravel(), self.y.ravel())
-        return np.stack([x.ravel(), y.ravel()], axis=1)
-
-    @property
-    def shift(self) -> float:
-        """How far rounding to whole cells moves a side of the box at most, in input pixels."""
-        return float(np.abs(self.whole - self.box).max() * self.stride)
-
-
-def pooling(pooler: Pooler, features: list[Tensor], box: Tensor) -> Pooling:
-    """What a pooler does with one box (4,) in input pixels of the first image."""
-    level = int(pooler.levels(box[None].float().cpu())[0]) if len(pooler.scales) > 1 else 0
-    scale, half = pooler.scales[level], 0.5 if pooler.aligned else 0.0
-    cells = (box.double().cpu() * scale).numpy() - half  # the frame of RoIAlign: a cell's centre is a whole number
-    start, length = cells[:2], cells[2:] - cells[:2]
-    if not pooler.aligned:
-        length = np.maximum(length, 1.0)
-    x, y = (_samples(start[k], length[k], pooler.side, pooler.sampling_ratio) + 0.5 for k in (0, 1))
-    first, last = _rounded(box.double().cpu().numpy() * scale).reshape(2, 2)
-    feature = features[level][0].float()
-    edges = [_bins(first[k], last[k], pooler.side, feature.shape[2 - k]) for k in (0, 1)]
-    return Pooling(
-        level=level,
-        levels=len(pooler.scales),
-        stride=1 / scale,
-        side=pooler.side,
-        box=np.concatenate([start, start + length]) + 0.5,
-        x=x,
-        y=y,
-        whole=np.concatenate([first, np.maximum(last, first) + 1]),
-        columns=edges[0],
-        rows=edges[1],
-        energy=feature.norm(dim=0).cpu().numpy(),
-    )
-
-
-def _samples(start: float, length: float, side: int, ratio: int) -> Positions:
-    """(S, n) positions along an axis, as `ops.roi_align` has them."""
-    step = length / side
-    count = ratio or max(1, math.ceil(step))
-    return np.asarray(start + step * (np.arange(side)[:, None] + (np.arange(count) + 0.5) / count))
-
-
-def _rounded(cells: Positions) -> Positions:
-    """To whole numbers, halves away from zero, as RoIPool does."""
-    return np.asarray(np.sign(cells) * np.floor(np.abs(cells) + 0.5))
-
-
-def _bins(first: float, last: float, side: int, cells: int) -> Positions:
-    """(S, 2) of RoIPool along an axis: the cells of each bin; neighbouring bins may share one."""
-    step = max(last - first + 1, 1) / side
-    k = np.arange(side)
-    edges = np.stack([np.floor(k * step), np.ceil((k + 1) * step)], axis=1) + first
-    return np.asarray(edges.clip(0, cells))
-
 
 @dataclass(frozen=True, eq=False)
 class RCNNExplanation(Explanation):
     """How the R-CNN family came to an instance. Boxes are in the image's pixels.
 
-    proposals (K, 4) and objectness (K,), best first; proposal: the row that became the instance.
+    proposals (K, 4) and objectness (K,), best first; proposal: the row that became the instance. searched: they are
+    selective search's, which has no objectness: all ones.
     rivals (R, 4): boxes of the same class, or across of any, that it suppressed, and no better one before it.
-    box_pooling: how the proposal was read for class and box; mask_pooling: how the final box was read for the mask.
-    mask_probs (Q, M, M): the mask of every class inside the final box; the instance's label chooses. Both None for a
-    model without masks. heat_maps (P, M, M): for each landmark the share of every cell of the final box; None without
-    landmarks. nms: overlap above which the better box suppresses the other. input_box: the proposal in the
-    network's input.
+    box_pooling: how the proposal was read for class and box, a crop of the image in R-CNN; mask_pooling: how the final
+    box was read for the mask. mask_probs (Q, M, M): the mask of every class inside the final box; the instance's label
+    chooses. Both None for a model without masks. heat_maps (P, M, M): for each landmark the share of every cell of the
+    final box; None without landmarks. nms: overlap above which the better box suppresses the other. input_box: the
+    proposal in the network's input.
     """
 
     proposals: FloatArray
     objectness: FloatArray
     proposal: int
     rivals: FloatArray
-    box_pooling: Pooling
+    box_pooling: Pooling | Cropped
     mask_pooling: Pooling | None
     mask_probs: FloatArray | None
     nms: float
     input_box: FloatArray
     across: bool = False
     heat_maps: FloatArray | None = None
+    searched: bool = False
 
     def panels(self) -> list[Panel]:
-        steps = [self._proposals(), self._level(), self._align(), self._pool(), self._classes(), self._box()]
+        steps = [self._proposals(), *self._read(self.box_pooling), self._classes(), self._box()]
         if self.mask_probs is not None:
             steps += [self._masks(), self._paste()]
         if self.heat_maps is not None and len(self.heat_maps):
@@ -157,13 +75,11 @@ class RCNNExplanation(Explanation):
         return [*steps, self.result_panel()]
 
     def own_numbers(self) -> list[tuple[str, object]]:
-        p = self.box_pooling
+        sure = "" if self.searched else f", objectness {self.sureness:.3f}"
         return [
             ("Proposals", len(self.proposals)),
-            ("Proposal that became this instance", f"number {self.proposal}, objectness {self.sureness:.3f}"),
-            ("Feature map", f"level {p.level} of {p.levels} (0 is the finest), {p.stride:g} input pixels a cell"),
-            ("RoIAlign", f"{p.side} x {p.side} bins, {p.y.shape[1]} x {p.x.shape[1]} samples each"),
-            ("RoIPool would move the box by up to", f"{p.shift:.2f} input pixels"),
+            ("Proposal that became this instance", f"number {self.proposal}{sure}"),
+            *_read_as(self.box_pooling),
             ("Boxes of the same class it suppressed", len(self.rivals)),
         ]
 
@@ -178,24 +94,45 @@ class RCNNExplanation(Explanation):
         best = self.proposals[:SHOWN_PROPOSALS]
         brightness = 0.45 + 0.55 * self.objectness[: len(best)]
         image = self.candidates_drawn(best, brightness, self.proposals[self.proposal])
+        which, title = counted(len(self.proposals), "box", "es"), "Proposals: where could objects be?"
+        if self.searched:
+            text = (
+                "Selective search joined neighbouring regions that look alike, again and again, and kept the "
+                f"{which} around them. The first {len(best)} are drawn; number {self.proposal} became the result."
+            )
+            return Panel(title, text, image, ((BEFORE, "this one"),))
         text = (
-            f"A small network slides over the whole image and keeps {counted(len(self.proposals), 'box', 'es')} that "
+            f"A small network slides over the whole image and keeps {which} that "
             f"may hold anything at all. The best {len(best)} are drawn; number {self.proposal} became the result."
         )
         key = ((BEFORE, f"this one: {self.sureness:.2f} sure"), ((250, 225, 70), "surest"))
-        return Panel("Proposals: where could objects be?", text, image, key)
+        return Panel(title, text, image, key)
 
-    def _map(self, window: Window, low: float | None = None, high: float | None = None) -> Drawing:
-        energy = self.box_pooling.energy
+    def _read(self, how: Pooling | Cropped) -> list[Panel]:
+        """How the proposal was read, and how the other kind of pooling would have."""
+        if isinstance(how, Cropped):
+            return [self._crop(how)]
+        both = [self._align(how), self._pool(how)]
+        return [self._level(how), *(both if how.kind == "align" else reversed(both))]
+
+    def _crop(self, crop: Cropped) -> Panel:
+        side = len(crop.pixels)
+        text = (
+            f"R-CNN shares nothing: this box, with what is around it, is warped to {side} x {side} pixels, and the "
+            f"whole network runs on them; {len(self.proposals)} times for this image."
+        )
+        return Panel("The crop that the network sees", text, tiles([Tile(crop.pixels, f"{side} x {side}", BEFORE)]))
+
+    def _map(self, p: Pooling, window: Window, low: float | None = None, high: float | None = None) -> Drawing:
+        energy = p.energy
         drawing = Drawing(window)
         extent = (0.0, 0.0, float(energy.shape[1]), float(energy.shape[0]))
         drawing.image(heat(energy, low, high), extent, smooth=False)
         return drawing
 
-    def _level(self) -> Panel:
-        p = self.box_pooling
+    def _level(self, p: Pooling) -> Panel:
         x0, y0, x1, y1 = (float(v) / p.stride for v in self.geometry.boxes(self.overview)[0])
-        drawing = self._map((x0, y0, x1, y1))
+        drawing = self._map(p, (x0, y0, x1, y1))
         drawing.mark(p.box, BEFORE, 3.0)
         wide, high = self.input_box[2] - self.input_box[0], self.input_box[3] - self.input_box[1]
         which = (
@@ -206,22 +143,20 @@ class RCNNExplanation(Explanation):
         text = f"{which}, where a cell stands for {p.stride:g} x {p.stride:g} pixels. Bright cells respond strongly."
         return Panel("The feature map it is read from", text, drawing.pixels(), ((BEFORE, "the proposal"),))
 
-    def _close(self) -> Drawing:
+    def _close(self, p: Pooling) -> Drawing:
         """The feature map around the proposal, the cells' borders drawn."""
-        p = self.box_pooling
         both = [*np.minimum(p.box[:2], p.whole[:2]), *np.maximum(p.box[2:], p.whole[2:])]
         h, w = p.energy.shape
         window = around(both, (0.0, 0.0, float(w), float(h)), 0.15, 6)
         x0, y0, x1, y1 = math.floor(window[0]), math.floor(window[1]), math.ceil(window[2]), math.ceil(window[3])
         part = p.energy[y0:y1, x0:x1]
-        drawing = self._map(window, float(part.min()), float(part.max()))
+        drawing = self._map(p, window, float(part.min()), float(part.max()))
         if drawing.zoom > 10:
             drawing.cells(range(x0, x1 + 1), range(y0, y1 + 1), (70, 80, 110), 0.5)
         return drawing
 
-    def _align(self) -> Panel:
-        p = self.box_pooling
-        drawing = self._close()
+    def _align(self, p: Pooling) -> Panel:
+        drawing = self._close(p)
         edges = [np.linspace(p.box[k], p.box[k + 2], p.side + 1).tolist() for k in (0, 1)]
         drawing.cells(edges[0], edges[1], (255, 255, 255), 1.0)
         drawing.box(p.box, BEFORE, 2.5)
@@ -235,11 +170,11 @@ class RCNNExplanation(Explanation):
             f"{p.y.shape[1]} x {p.x.shape[1]} points, and each point is interpolated from the four cells around it."
         )
         key = ((BEFORE, "the proposal"), (CHOSEN, "samples"), (BIN, "the middle bin"))
-        return Panel("RoIAlign: how it is read", text, drawing.pixels(), key)
+        title = "RoIAlign: how it is read" if p.kind == "align" else "RoIAlign, for comparison"
+        return Panel(title, text, drawing.pixels(), key)
 
-    def _pool(self) -> Panel:
-        p = self.box_pooling
-        drawing = self._close()
+    def _pool(self, p: Pooling) -> Panel:
+        drawing = self._close(p)
         x0, y0, x1, y1 = p.whole.tolist()
         drawing.cells(np.arange(x0, x1 + 1).tolist(), np.arange(y0, y1 + 1).tolist(), (255, 255, 255), 1.0)
         drawing.box(p.whole, WRONG, 2.5)
@@ -248,12 +183,15 @@ class RCNNExplanation(Explanation):
         columns, rows = p.columns[middle], p.rows[middle]
         if columns[1] > columns[0] and rows[1] > rows[0]:
             drawing.box((columns[0], rows[0], columns[1], rows[1]), BIN, 2.0)
+        used = p.kind == "pool"
+        what, moves = ("RoIPool", "moves") if used else ("The older RoIPool", "would move")
         text = (
-            "The older RoIPool rounds the box to whole cells, and a bin takes the greatest of whole cells. Here that "
-            f"would move a side by up to {p.shift:.1f} input pixels: too coarse for exact masks."
+            f"{what} rounds the box to whole cells, and a bin takes the greatest of whole cells. Here that {moves} a "
+            f"side by up to {p.shift:.1f} input pixels: too coarse for exact masks."
         )
         key = ((BEFORE, "the proposal"), (WRONG, "rounded"), (BIN, "the middle bin"))
-        return Panel("RoIPool, for comparison", text, drawing.pixels(), key)
+        title = "RoIPool: how it is read" if used else "RoIPool, for comparison"
+        return Panel(title, text, drawing.pixels(), key)
 
     def _classes(self) -> Panel:
         count = len(self.prediction.classes)
@@ -333,6 +271,20 @@ class RCNNExplanation(Explanation):
         return Panel("Onto the image", text, drawing.pixels(), ((CHOSEN, "box"), (EDGE, "edge of the mask")))
 
 
+def _read_as(how: Pooling | Cropped) -> list[tuple[str, object]]:
+    """How the proposal was read, as rows of a table."""
+    if isinstance(how, Cropped):
+        return [("Crop", f"{len(how.pixels)} x {len(how.pixels)} pixels, a pass of the whole network")]
+    used = how.kind == "pool"
+    bins = f"{how.side} x {how.side} bins"
+    samples = "" if used else f", {how.y.shape[1]} x {how.x.shape[1]} samples each"
+    return [
+        ("Feature map", f"level {how.level} of {how.levels} (0 is the finest), {how.stride:g} input pixels a cell"),
+        ("RoIPool" if used else "RoIAlign", f"{bins}{samples}"),
+        (f"RoIPool {'moves' if used else 'would move'} the box by up to", f"{how.shift:.2f} input pixels"),
+    ]
+
+
 # ---- from the trace --------------------------------------------------------------------------------------------------
 
 
@@ -350,13 +302,15 @@ def explain(seen: Seen, instance: int) -> RCNNExplanation:
     mask_pooling, probs = None, None
     if (mask := model.mask_branch) is not None:
         first = torch.zeros(1, dtype=torch.int64, device=box.device)
+        assert isinstance(mask.reader.pooler, Pooler)
         mask_pooling = pooling(mask.reader.pooler, trace.features, box)
         probs = mask.head.all_classes(mask.reader(trace.features, box[None], first))[0].float().sigmoid().cpu().numpy()
     heat_maps = None
     if trace.keypoints is not None:
         logits = trace.keypoints.logits[0, row][: int(trace.keypoints.counts[0, row])].float()
         heat_maps = logits.flatten(1).softmax(dim=1).view_as(logits).cpu().numpy()
-    sure = objectness.float() if config.rpn.rank_by == "probability" else objectness.float().sigmoid()
+    searched = config.box_search is not None
+    sure = objectness.float() if searched or config.rpn.rank_by == "probability" else objectness.float().sigmoid()
     classes = list(range(deltas.shape[1])) if seen.limits.nms == "cross" else [label]
     anchored = proposals.repeat_interleave(len(classes), dim=0)  # each proposal has a box for each class
     boxes = box_ops.decode(deltas[:, classes].flatten(0, 1), anchored, BOX_WEIGHTS)
@@ -371,12 +325,13 @@ def explain(seen: Seen, instance: int) -> RCNNExplanation:
         objectness=sure.cpu().numpy(),
         proposal=own,
         rivals=back.boxes(decoded[lost].float().cpu().numpy()),
-        box_pooling=pooling(model.box_branch.reader.pooler, trace.features, proposals[own]),
+        box_pooling=read(model.box_branch.reader.pooler, trace.features, proposals[own], config.spec),
         mask_pooling=mask_pooling,
         mask_probs=probs,
         nms=config.roi.nms,
         across=seen.limits.nms == "cross",
         heat_maps=heat_maps,
+        searched=searched,
         input_box=proposals[own].float().cpu().numpy(),
     )
 

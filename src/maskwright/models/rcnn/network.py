@@ -1,9 +1,12 @@
-"""The R-CNN family as one composition: Faster, Mask and Keypoint R-CNN, with a feature pyramid or on the C4 features.
+"""The R-CNN family as one composition: Fast, Faster, Mask and Keypoint R-CNN, with a feature pyramid or on C4 features.
 
-A proposer (`RPN`) predicts boxes that may hold an object, a reader (`RoIReader`) extracts the features of each, and
-heads predict class and box (Faster R-CNN, Ren et al. 2015, with RoIAlign in place of RoIPool), one binary mask for
-each class, of which that of the predicted class is used (Mask R-CNN, He et al. 2017), and a heat map for each landmark
-of the class (Keypoint R-CNN, in the same paper). Panoptic FPN adds the class of every pixel (Kirillov et al. 2019).
+A proposer has boxes that may hold an object: selective search's, which come with the inputs (`Given`; Fast R-CNN,
+Girshick 2015), or those that a network of its own predicts (`RPN`; Faster R-CNN, Ren et al. 2015). A reader
+(`RoIReader`) extracts the features of each, by RoIPool or RoIAlign, and heads predict class and box, one binary mask
+for each class, of which that of the predicted class is used (Mask R-CNN, He et al. 2017), and a heat map for each
+landmark of the class (Keypoint R-CNN, in the same paper). Panoptic FPN adds the class of every pixel (Kirillov et al.
+2019). R-CNN itself (Girshick et al. 2013) has proposals of selective search, and its reader is a whole network on the
+crop of each; here a softmax stands for its SVMs, and class and box are learnt at once, as in Fast R-CNN.
 What published implementations do differently is a field of the config, so that each one's weights give its own numbers.
 
 Letters: B batch, L levels, P proposals, K rows kept, Q classes, M mask side.
@@ -23,8 +26,8 @@ from maskwright.models.rcnn.fpn import FPN
 from maskwright.models.rcnn.heads import BoxBranch, MaskBranch, sample
 from maskwright.models.rcnn.keypoints import KeypointBranch, KeypointHead
 from maskwright.models.rcnn.layers import BoxHead, BoxPredictor, MaskHead, MeanHead
-from maskwright.models.rcnn.proposer import RPN, Proposals, given
-from maskwright.models.rcnn.reader import C4_ROWS, Pooler, RoIReader
+from maskwright.models.rcnn.proposer import RPN, Given, Proposals
+from maskwright.models.rcnn.reader import C4_ROWS, CROP_ROWS, CropWarp, Pooler, RoIReader
 from maskwright.models.rcnn.semantic import SemanticBranch, SemanticHead
 from maskwright.nn.backbones import backbone, missing_strides, norm_layer
 from maskwright.nn.resnet import stage
@@ -58,8 +61,8 @@ class RCNNTrace:
 
 
 class RCNN(Model[RCNNConfig]):
-    """Faster R-CNN; with `config.masks` Mask R-CNN, with `config.landmarks` Keypoint R-CNN, with classes in
-    `config.semantic` Panoptic FPN."""
+    """Faster R-CNN; where `config.proposals` is "search", Fast R-CNN, and on crops R-CNN. With `config.masks` Mask
+    R-CNN, with `config.landmarks` Keypoint R-CNN, with classes in `config.semantic` Panoptic FPN."""
 
     def __init__(self, config: RCNNConfig) -> None:
         super().__init__(config)
@@ -71,14 +74,19 @@ class RCNN(Model[RCNNConfig]):
         self.fpn: nn.Module = nn.Identity()  # the C4 features are read as they are
         self.res5: nn.Module = nn.Identity()  # what is read from a pyramid needs no further stage
         self.most_rows: int | None = None
-        if c.neck == "c4":
-            if len(strides) != 1:
-                raise ConfigError(f"RCNNConfig: neck 'c4' works on one feature map, got the strides {c.strides}.")
+        if c.neck != "fpn" and len(strides) != 1:
+            raise ConfigError(f"RCNNConfig: neck '{c.neck}' works on one feature map, got the strides {c.strides}.")
+        if c.neck == "crops":
+            levels, channels = strides, self.backbone.channels[0]
+            self.most_rows = CROP_ROWS
+            self.box_head: nn.Module = MeanHead()
+            width = head_inputs = channels
+        elif c.neck == "c4":
             levels, channels = strides, self.backbone.channels[0]
             body_norm = norm_layer(c.norm, c.norm_eps)
             self.res5 = stage(channels, channels // 2, 3, 2, body_norm, stride_in_1x1=c.stride_in_1x1)
             self.most_rows = C4_ROWS
-            self.box_head: nn.Module = MeanHead()
+            self.box_head = MeanHead()
             width = head_inputs = channels // 2 * 4
         else:
             levels, channels = (*strides, strides[-1] * 2), c.channels
@@ -86,7 +94,7 @@ class RCNN(Model[RCNNConfig]):
             self.box_head = BoxHead(channels, roi.box_side, roi.box_fcs, roi.box_width, roi.box_convs, norm)
             width, head_inputs = roi.box_width, channels
         self._check_levels(levels)
-        self.rpn = RPN(c.rpn, channels, levels)
+        self.rpn = RPN(c.rpn, channels, levels) if c.proposals == "rpn" else None
         self.box_predictor = BoxPredictor(width, c.num_classes)
         self.mask_head = MaskHead(head_inputs, roi.mask_width, c.num_classes, roi.mask_convs, norm) if c.masks else None
         self.keypoint_head: KeypointHead | None = None
@@ -101,10 +109,11 @@ class RCNN(Model[RCNNConfig]):
 
     def _check_levels(self, levels: Sequence[int]) -> None:
         c, strides = self.config, self.backbone.strides
-        if len(c.rpn.sizes) != len(levels) or any(b != 2 * a for a, b in pairwise(levels)):
+        entries = len(c.rpn.sizes) if c.proposals == "rpn" else len(levels)  # without an RPN they mean nothing
+        if entries != len(levels) or any(b != 2 * a for a, b in pairwise(levels)):
             raise ConfigError(
                 f"RPNConfig.sizes needs one entry for each of the {len(levels)} levels (strides {levels}) that "
-                f"'{c.backbone}' gives, got {len(c.rpn.sizes)}; from level to level strides double."
+                f"'{c.backbone}' gives, got {entries}; from level to level strides double."
                 f"{missing_strides(c.backbone, strides, c.strides)}"
             )
 
@@ -113,9 +122,18 @@ class RCNN(Model[RCNNConfig]):
     def reader(self, side: int) -> RoIReader:
         """Extracts the features of RoIs in `side` x `side` bins."""
         roi, scales = self.config.roi, tuple(1 / s for s in self.backbone.strides)
+        if self.config.neck == "crops":
+            return RoIReader(CropWarp(roi.crop_side, roi.context), self._last_map, self.most_rows)
         return RoIReader(
-            Pooler(scales, side, roi.sampling_ratio, roi.aligned, roi.outer_epsilon), self.res5, self.most_rows
+            Pooler(scales, side, roi.sampling_ratio, roi.aligned, roi.outer_epsilon, roi.pooling),
+            self.res5,
+            self.most_rows,
         )
+
+    @property
+    def proposer(self) -> RPN | Given:
+        """Where proposals come from unless the inputs bring others."""
+        return Given() if self.rpn is None else self.rpn
 
     @property
     def box_branch(self) -> BoxBranch:
@@ -143,10 +161,16 @@ class RCNN(Model[RCNNConfig]):
         return None if self.semantic_head is None else SemanticBranch(self.semantic_head, self.config.semantic)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) to the feature maps, finest first: the pyramid's L + 1, or the one of C4."""
-        maps: list[Tensor] = self.backbone(images)
+        """(B, 3, H, W) to the feature maps, finest first: the pyramid's L + 1, the one of C4, or the images themselves
+        where the backbone runs on crops."""
+        maps: list[Tensor] = [images] if self.config.neck == "crops" else self.backbone(images)
         pyramid: list[Tensor] = self.fpn(maps)
         return pyramid
+
+    def _last_map(self, crops: Tensor) -> Tensor:
+        """(R, 3, S, S) to the backbone's map of each crop."""
+        maps: list[Tensor] = self.backbone(crops)
+        return maps[-1]
 
     # ---- prediction and training ------------------------------------------------------------------------------
 
@@ -154,7 +178,8 @@ class RCNN(Model[RCNNConfig]):
         box, mask, keypoint = self.box_branch, self.mask_branch, self.keypoint_branch
         features = self.features(inputs.images)
         more = limits.keep if limits.keep > self.config.roi.keep else None
-        proposals = self.rpn.propose(features, inputs, more) if inputs.proposals is None else given(inputs)
+        proposer = self.proposer if inputs.proposals is None else Given()
+        proposals = proposer.propose(features, inputs, more)
         scores, deltas = box.scored(features, proposals)
         if inputs.labels is None:
             found = box.detect(scores, deltas, proposals, inputs.sizes, limits)
@@ -181,10 +206,10 @@ class RCNN(Model[RCNNConfig]):
         return torch.stack(best) if best else None
 
     def terms(self, inputs: Inputs, targets: Sequence[Target], generator: Draws = None) -> dict[str, Term]:
-        """`rpn_class`, `rpn_box`, `class`, `box`; and `mask`, `keypoint`, `semantic` where it has them. See `Model`."""
+        """`class`, `box`; and `rpn_class`, `rpn_box`, `mask`, `keypoint`, `semantic` where it has them. See `Model`."""
         draws = draws_of(generator, len(targets))
         features = self.features(inputs.images)
-        out, proposals = self.rpn.learn(features, inputs, targets, draws)
+        out, proposals = self.proposer.learn(features, inputs, targets, draws)
         sampled = sample(proposals, targets, draws, self.config.roi, self.config.num_classes)
         out |= self.box_branch.terms(features, sampled)
         for branch in (self.mask_branch, self.keypoint_branch):

@@ -1,6 +1,7 @@
-"""Proposers of the R-CNN family: the region proposal network (Ren et al. 2015) and the loss that teaches it.
+"""Proposers of the R-CNN family: the region proposal network (Ren et al. 2015) with the loss that teaches it, and
+`Given`, for proposals that come with the inputs, such as those of selective search.
 
-A proposer has `propose` for prediction and `learn` for training; `given` takes the proposals of the inputs instead.
+A proposer has `propose` for prediction and `learn` for training.
 
 Letters: B batch, L levels, A anchors of a cell, n anchors of a level, N = all anchors of an image, C channels,
 P proposals.
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from maskwright.errors import DataError
 from maskwright.models.rcnn.config import RPNConfig
 from maskwright.nn.layers import conv
 from maskwright.ops import anchors as anchor_ops
@@ -46,15 +48,33 @@ class Proposals:
         return self.boxes[image][self.alive[image]]
 
 
-def given(inputs: Inputs) -> Proposals:
-    """The proposals that come with the inputs instead, as for Fast R-CNN: clipped to each image, of score 1."""
-    own = inputs.proposals or ()
-    alive = torch.zeros(len(inputs), max((len(boxes) for boxes in own), default=0), dtype=torch.bool)
-    alive = alive.to(inputs.images.device)
-    boxes = torch.zeros(*alive.shape, 4, device=alive.device)
-    for i, rows in enumerate(own):
-        boxes[i, : len(rows)], alive[i, : len(rows)] = rows.to(boxes), True
-    return Proposals(box_ops.clip_each(boxes, inputs.sizes), alive.float(), alive)
+class Given:
+    """The proposals that come with the inputs (R-CNN, Fast R-CNN): clipped to each image, of score 1; rows of zeros are
+    none. DataError where there are none for every image."""
+
+    def propose(self, features: Sequence[Tensor], inputs: Inputs, keep: int | None = None) -> Proposals:
+        """The same for prediction and training, whatever is asked for."""
+        if inputs.proposals is None:
+            raise DataError(
+                "This network is given the boxes that may hold an object: Inputs.proposals has (N, 4) of each image. "
+                "`Predictor` and the training batches find them by selective search."
+            )
+        most = max((len(boxes) for boxes in inputs.proposals), default=0)
+        boxes = torch.zeros(len(inputs), most, 4, device=inputs.images.device)
+        for i, rows in enumerate(inputs.proposals):
+            boxes[i, : len(rows)] = rows.to(boxes)
+        alive = boxes.any(dim=2)
+        return Proposals(box_ops.clip_each(boxes, inputs.sizes), alive.float(), alive)
+
+    def learn(
+        self,
+        features: Sequence[Tensor],
+        inputs: Inputs,
+        targets: Sequence[Target],
+        draws: Sequence[torch.Generator | None],
+    ) -> tuple[dict[str, Term], Proposals]:
+        """Nothing is learnt."""
+        return {}, self.propose(features, inputs)
 
 
 @dataclass(frozen=True, eq=False)

@@ -108,6 +108,18 @@ def compact(num_classes: int = 1) -> RCNNConfig:
     )
 
 
+def fast(base: RCNNConfig, *, masks: bool = False) -> RCNNConfig:
+    """Fast R-CNN over the layers of another config: proposals of selective search, read by RoIPool."""
+    roi = replace(base.roi, pooling="pool")
+    return replace(base, proposals="search", masks=masks, roi=roi)
+
+
+def crops(base: RCNNConfig, side: int = 96, stride: int = 16) -> RCNNConfig:
+    """R-CNN over the backbone of another config: its map of `stride` is computed of each proposal's crop anew."""
+    roi = replace(base.roi, crop_side=side, context=side // 14)  # as much of the side as 16 pixels of 227
+    return replace(base, neck="crops", strides=(stride,), proposals="search", masks=False, roi=roi)
+
+
 def compact_keypoints(landmarks: tuple[int, ...] = (17,)) -> RCNNConfig:
     """`compact` with landmarks in place of masks, for objects of all sizes."""
     base = compact(len(landmarks))
@@ -161,6 +173,9 @@ def tiny_variants() -> dict[str, RCNNConfig]:
         "torchvision_v2": tiny("torchvision_v2"),
         "c4": tiny("c4"),
         "c4_boxes": replace(tiny("c4"), masks=False),
+        "fast": replace(fast(tiny("compact")), strides=(8,)),  # of several maps small inputs use the finest alone
+        "crops": crops(tiny("compact"), 32, 8),
+        "fast_masks": replace(fast(tiny("detectron2"), masks=True), strides=(8,)),
         "compact": tiny("compact"),
         "keypoints": replace(tiny("detectron2"), masks=False, landmarks=(5, 5, 5)),
         "masks_and_keypoints": replace(tiny("compact"), landmarks=(4, 0, 5)),

@@ -32,6 +32,11 @@ def _detectron2(
     return Published("detectron2", url, f"md5:{digest}", "CC-BY-SA-3.0", megabytes, box, mask, keypoint, pq)
 
 
+def fast_over(backbone: str) -> RCNNConfig:
+    """Fast R-CNN with a feature pyramid over a timm backbone."""
+    return variants.fast(variants.timm_fpn(backbone))
+
+
 def keypoints_over(backbone: str) -> RCNNConfig:
     """Keypoint R-CNN with a feature pyramid over a timm backbone."""
     return replace(variants.timm_fpn(backbone, 1, masks=False), landmarks=(17,))
@@ -89,6 +94,12 @@ ENTRIES = (
     Entry("faster_rcnn_small",
         "Light Faster R-CNN for many small objects, boxes alone, to be trained from random weights",
         replace(variants.compact(80), masks=False), COCO, 7_113_696),
+    Entry("rcnn_small", "Light R-CNN, a pass of the network for each box of selective search, to compare",
+        variants.crops(variants.compact(80)), COCO, 2_885_841),
+    Entry("fast_rcnn_small", "Light Fast R-CNN, boxes of selective search, to be trained from random weights",
+        variants.fast(variants.compact(80)), COCO, 6_964_177),
+    Entry("fast_rcnn_fpn", "Fast R-CNN, selective search, FPN over a timm backbone: fast_rcnn_fpn.BACKBONE", None,
+        COCO, over=fast_over),
     Entry("keypoint_rcnn_small", "Light Keypoint R-CNN, to be trained from random weights on any landmarks",
         variants.compact_keypoints(), COCO_PERSON, 7_536_742),
     Entry("keypoint_rcnn_fpn", "Keypoint R-CNN, FPN over a timm backbone: keypoint_rcnn_fpn.BACKBONE", None,
