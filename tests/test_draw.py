@@ -1,11 +1,13 @@
 """Overlays, cut-outs and label maps."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
-from maskwright.draw import colour_of, cutouts, label_map, overlay, score_colour
+from maskwright.draw import colour_of, cutouts, label_map, overlay, score_colour, texts
 from maskwright.errors import ConfigError, DataError, ImageError
 from maskwright.types import Classes, Instances, Landmarks, Masks
 
@@ -211,6 +213,28 @@ class TestOverlay:
         assert (joined != GREY).any()
         none = Instances(np.zeros((0, 4)), [], [], Classes(["fly"]), (90, 120), keypoints=np.zeros((0, 2, 3)))
         np.testing.assert_array_equal(overlay(GREY, none), GREY)
+
+    def test_names_of_landmarks_stand_where_all_of_an_objects_fit(self):
+        names = ("head", "left wing", "tail")
+        classes = Classes(["fly"], landmarks=[Landmarks(names)])
+        size, whole = (200, 400), [[60.0, 40, 0.9], [60, 90, 0.9], [60, 150, 0.9]]
+        crowded = [[330.0, 100, 0.9], [331, 101, 0.9], [332, 102, 0.9]]
+        boxes = [[10, 10, 140, 190], [300, 80, 360, 120]]
+        found = Instances(boxes, [0.9, 0.8], [0, 0], classes, size, keypoints=np.array([whole, crowded]))
+        pen = ImageDraw.Draw(Image.new("RGB", size[::-1]))
+        placed = texts.landmark_names(pen, found, 11, ())
+        assert [text.text for text in placed if text.row == 0] == list(names)
+        for a, b in combinations([text.spot for text in placed], 2):
+            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+        hidden = found[[0]]
+        hidden.keypoints[0, 1, 2] = 0
+        assert [text.text for text in texts.landmark_names(pen, hidden, 11, placed[:0])] == ["head", "tail"]
+        blocked = [texts.Placed(0, "", (0, 0, 200, 200))]
+        assert all(text.row == 1 for text in texts.landmark_names(pen, found, 11, blocked))
+        crowd = found[np.zeros(texts.FEW + 1, np.int64)]
+        assert texts.landmark_names(pen, crowd, 11, ()) == []
+        image = np.full((*size, 3), 128, np.uint8)
+        assert (overlay(image, found) != overlay(image, found, names=False)).any()
 
     def test_boxes_outside_and_empty(self):
         boxes = [[-50, -50, 500, 500], [5, 5, 5, 9], [300, 300, 400, 400], [10, 10, 10.5, 10.5]]

@@ -103,8 +103,9 @@ def evaluate(
             "--metric",
             metavar="NAME",
             help="Beside coco: nuclei, keypoints, panoptic, semantic; in videos youtube_vis, hota, ctc, key_frames. "
-            "Repeatable; coco alone measures nothing else.  [default: keypoints where there are landmarks; panoptic and "
-            "semantic where there are panoptic maps; in videos with tracks youtube_vis and hota, for cells ctc as well]",
+            "Repeatable; coco alone measures nothing else.  [default: keypoints where there are landmarks; panoptic "
+            "and semantic where there are panoptic maps; in videos with tracks youtube_vis and hota, for cells ctc "
+            "as well]",
         ),
     ] = None,
     metric_score: Annotated[

@@ -24,6 +24,8 @@ from maskwright.types import Instances, Size
 LINE, DOT, LETTER = 2.0, 2.3, 14.0
 """Width of lines, radius of dots and height of letters, in pixels, in an image with a short edge of 512 pixels."""
 
+NAME = 0.75
+"""Height of the letters of a landmark's name, as a share of that of other texts."""
 
 Found = TypeVar("Found", bound=Instances)
 
@@ -49,6 +51,7 @@ def overlay(
     outline: int | None = None,
     colour: ColourBy | Sequence[int] | None = None,
     legend: bool | None = None,
+    names: bool | None = None,
 ) -> NDArray[np.uint8]:
     """The image with its instances: translucent masks, opaque outlines, landmarks, class names and scores.
 
@@ -58,7 +61,8 @@ def overlay(
     on the image's size; 0: none. colour: "class", "instance", "score" or "track", or for each instance its index in
     `colour_of`; None: tracks where there are some, else instances. legend: classes with their numbers of instances, and
     what the colours mean; None: where texts were wanted and some did not fit. Landmarks with a score above 0 are
-    drawn, joined as the instances' classes say.
+    drawn, joined as the instances' classes say. names: write their names where there are few objects, at those where all
+    fit without touching each other; None: as `labels`.
     Small objects are drawn over large ones. A text touches its object. It is omitted on objects that are smaller than
     the text, where it would overlap another text or hide an object, and among many objects where it does not fit into
     its own; where most are omitted among many, all are. A legend is omitted where it would take too much of the image.
@@ -90,6 +94,9 @@ def overlay(
     placed = words.placed(pen, instances, wanted, size, by_box=with_boxes)
     for text in placed:
         words.write(pen, text, tones[text.row], size)
+    small = max(words.LEGIBLE, round(NAME * size))
+    for text in words.landmark_names(pen, instances, small, placed) if (labels if names is None else names) else ():
+        words.write(pen, text, tones[text.row], small)
     if legend or (legend is None and len(placed) < len(wanted)):
         words.legend(canvas, instances, colour if isinstance(colour, str) else "", size)
     return np.array(canvas)

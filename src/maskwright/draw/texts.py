@@ -163,6 +163,45 @@ def _hidden(instances: Instances, spot: Rectangle) -> NDArray[np.float64]:
     return out
 
 
+def landmark_names(pen: ImageDraw.ImageDraw, instances: Instances, size: int, others: Sequence[Placed]) -> list[Placed]:
+    """The names of landmarks beside their dots, of the instances on which all names find a place; best first.
+
+    size: height of the letters. others: texts that are there. With more than FEW instances there are none.
+    """
+    if instances.keypoints is None or len(instances) > FEW:
+        return []
+    font, pad, gap = ImageFont.load_default(size), max(1, size // 5), size / 2
+    dots = instances.keypoints[instances.keypoints[:, :, 2] > 0][:, :2].astype(np.float64)
+    dots = np.concatenate([dots - gap / 2, dots + gap / 2], axis=1)
+    out, taken = list[Placed](), np.array([text.spot for text in others], np.float64).reshape(-1, 4)
+    for i in np.argsort(-instances.scores, kind="stable").tolist():
+        marks, own, around = instances.classes.landmarks[int(instances.labels[i])], list[Placed](), taken
+        points = [] if marks is None else instances.keypoints[i, : len(marks)].tolist()
+        for k, (x, y, score) in enumerate(points):
+            name = "" if marks is None else one_line(marks.names[k])
+            if score <= 0:
+                continue
+            w, h = pen.textlength(name, font=font) + 2 * pad, float(size + 2 * pad)
+            corners = [(x + gap, y - h / 2), (x - gap - w, y - h / 2), (x - w / 2, y - gap - h), (x - w / 2, y + gap)]
+            spots = [(left, top, left + w, top + h) for left, top in corners]
+            free = (
+                s for s in spots if _inside(s, instances.size) and not _overlaps(s, np.vstack([around, dots])).any()
+            )
+            spot = next(free, None)
+            if spot is None:
+                break
+            own.append(Placed(i, name, spot))
+            around = np.vstack([around, spot])
+        else:
+            out, taken = out + own, around
+    return out
+
+
+def _inside(spot: Rectangle, size: tuple[int, int]) -> bool:
+    """Whether all of it is in an image of size (H, W)."""
+    return spot[0] >= 0 and spot[1] >= 0 and spot[2] <= size[1] and spot[3] <= size[0]
+
+
 # ---- writing ----------------------------------------------------------------------------------------------------
 
 
