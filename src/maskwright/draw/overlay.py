@@ -61,8 +61,8 @@ def overlay(
     on the image's size; 0: none. colour: "class", "instance", "score" or "track", or for each instance its index in
     `colour_of`; None: tracks where there are some, else instances. legend: classes with their numbers of instances, and
     what the colours mean; None: where texts were wanted and some did not fit. Landmarks with a score above 0 are
-    drawn, joined as the instances' classes say. names: write their names where there are few objects, at those where all
-    fit without touching each other; None: as `labels`.
+    drawn, joined as the instances' classes say. names: write their names where there are few objects, at those where
+    all fit without touching each other; None: as `labels`.
     Small objects are drawn over large ones. A text touches its object. It is omitted on objects that are smaller than
     the text, where it would overlap another text or hide an object, and among many objects where it does not fit into
     its own; where most are omitted among many, all are. A legend is omitted where it would take too much of the image.
