@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from tests.reference.brightness import WITHOUT_STUFF
 from tests.reference.painted import canvas, painted, scattered
 from typer.testing import CliRunner
 
@@ -18,7 +19,6 @@ from maskwright.evaluation.evaluate import evaluate
 from maskwright.prediction.batch import RunOptions, predict_files
 from maskwright.predictor.options import FindOptions
 from maskwright.predictor.predictor import Predictor
-from maskwright.results.outputs import WRITERS
 from maskwright.results.prediction import Prediction
 
 tifffile = pytest.importorskip("tifffile", reason="it comes with scikit-image")
@@ -81,7 +81,7 @@ def test_every_kind_of_result_of_an_image_read_in_windows(
 ) -> None:
     source = tiled(tmp_path / "slide.tif", image)
     Image.fromarray(image).save(tmp_path / "slide.png")
-    options = RunOptions(tuple(WRITERS), find=FindOptions(tiles=96, tile_overlap=32))
+    options = RunOptions(WITHOUT_STUFF, find=FindOptions(tiles=96, tile_overlap=32))
     whole = predict_files(painted(keep=140), [tmp_path / "slide.png"], tmp_path / "whole", options)
     monkeypatch.setattr(media, "read_image", None)
     steps: list[tuple[int, int]] = []

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from tests.reference.brightness import Brightness
+from tests.reference.brightness import WITHOUT_STUFF, Brightness
 
 from maskwright.errors import ConfigError, ImageError
 from maskwright.media import find_images, sources
 from maskwright.prediction.batch import BatchResult, RunOptions, predict_files
 from maskwright.predictor.options import FindOptions, LoadOptions
-from maskwright.results.outputs import WRITERS
 from maskwright.results.prediction import Prediction
 from maskwright.types import Intensity
 
@@ -35,7 +34,7 @@ def stack(path: Path, pages: int = 3, kind: str = "TIFF") -> Path:
 
 
 def run(sources: list[Path], out: Path, **options: object) -> BatchResult:
-    return predict_files(Brightness(), sources, out, RunOptions(**{"save": tuple(WRITERS), **options}))  # type: ignore[arg-type]
+    return predict_files(Brightness(), sources, out, RunOptions(**{"save": WITHOUT_STUFF, **options}))  # type: ignore[arg-type]
 
 
 def test_every_page_is_predicted_and_written(tmp_path: Path) -> None:

@@ -6,10 +6,13 @@ from numpy.typing import NDArray
 
 from maskwright.errors import ConfigError, suggest
 from maskwright.predictor.options import FindOptions
+from maskwright.results.outputs import WRITERS
 from maskwright.results.prediction import Prediction
 from maskwright.types import Classes, Masks
 
 CLASSES = Classes(["cell", "a/b: ü"], [7, 90])
+WITHOUT_STUFF = tuple(kind for kind, output in WRITERS.items() if not output.needs_stuff)
+"""The kinds of results that can be made of it."""
 
 
 class Brightness:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
-from tests.reference.brightness import CLASSES, Brightness
+from tests.reference.brightness import CLASSES, WITHOUT_STUFF, Brightness
 
 from maskwright import draw, media
 from maskwright.errors import ConfigError, ImageError
@@ -41,7 +41,7 @@ def source_image(path: Path, pixels: NDArray[np.uint8] | None = None) -> Path:
 def run(sources: list[Path], out: Path, **options: object) -> tuple[Brightness, list[Done], list[Failed]]:
     """A run with the stand-in."""
     predictor = Brightness()
-    chosen = RunOptions(**{"save": tuple(WRITERS), **options})  # type: ignore[arg-type]
+    chosen = RunOptions(**{"save": WITHOUT_STUFF, **options})  # type: ignore[arg-type]
     report = predict_files(predictor, sources, out, chosen)  # type: ignore[arg-type]
     return predictor, report.done, report.failed
 
@@ -123,7 +123,7 @@ def test_an_instance_without_pixels_has_no_geometry(tmp_path: Path) -> None:
             masks, points = Masks.from_dense(np.zeros((1, 5, 7))), np.array([[[1.5, 2, 0.25]]])
             return Prediction([[1, 1, 1, 1]], [0.5], [0], CLASSES, (5, 7), masks, points)  # type: ignore[arg-type]
 
-    predict_files(Empty(), [source_image(tmp_path / "a.png")], tmp_path / "out", RunOptions(tuple(WRITERS)))  # type: ignore[arg-type]
+    predict_files(Empty(), [source_image(tmp_path / "a.png")], tmp_path / "out", RunOptions(WITHOUT_STUFF))  # type: ignore[arg-type]
     feature = json.loads((tmp_path / "out/polygons/a.geojson").read_text())["features"][0]
     assert feature["geometry"] is None
     assert feature["properties"]["keypoints"] == [[1.5, 2.0, 0.25]]
@@ -153,7 +153,7 @@ def test_names_of_any_characters(tmp_path: Path) -> None:
     class Strange(Brightness):
         classes = Classes(["=cmd|' /C calc'!A0", "@SUM(1)\nx"])
 
-    predict_files(Strange(), [source], tmp_path / "out", RunOptions(tuple(WRITERS)))  # type: ignore[arg-type]
+    predict_files(Strange(), [source], tmp_path / "out", RunOptions(WITHOUT_STUFF))  # type: ignore[arg-type]
     with (tmp_path / "out/measurements.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == ["'=cmd|' /C calc'!A0", "'@SUM(1)\nx"]

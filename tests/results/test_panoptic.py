@@ -1,18 +1,25 @@
 """Instances and stuff in one map, against a slow twin that goes pixel by pixel; truth comes back as it was."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from maskwright import draw, media
+from maskwright.data import formats
 from maskwright.data.synthetic import compose
-from maskwright.errors import DataError
-from maskwright.results.panoptic import combine
+from maskwright.errors import ConfigError, DataError
+from maskwright.models.rcnn import RCNN, tiny, tiny_variants
+from maskwright.prediction.batch import RunOptions, predict_files
+from maskwright.predictor.predictor import Predictor
+from maskwright.results.panoptic import combine, panoptic_classes
 from maskwright.results.prediction import Prediction
-from maskwright.types import Classes, Instances, Masks
+from maskwright.types import Classes, Instances, Masks, OutputSpec
 
 THINGS, STUFF = Classes(["cell", "dirt"], [4, 7]), Classes(["things", "sky", "road"], [0, 8, 9])
 
@@ -116,6 +123,72 @@ def test_a_saved_prediction_gives_the_same_segments(tmp_path: Path) -> None:
     assert again.semantic_classes == found.semantic_classes
     assert again.panoptic().segments == found.panoptic().segments
     np.testing.assert_array_equal(again.panoptic().ids, found.panoptic().ids)
+
+
+def test_the_least_stuff_is_the_model_s(tmp_path: Path) -> None:
+    found = replace(scene_as_found()[0], stuff_area=0)
+    again = Prediction.load(found.save(tmp_path / "scene.json"))
+    assert again.stuff_area == 0
+    assert (
+        len(again.panoptic().segments)
+        == len(found.panoptic().segments)
+        > len(found.panoptic(stuff_area=10**6).segments)
+    )
+
+
+def test_one_id_for_a_thing_and_for_stuff_is_refused() -> None:
+    with pytest.raises(DataError, match="The id 7 is that of a thing and of stuff"):
+        panoptic_classes(THINGS, Classes(["things", "sky"], [0, 7]))
+
+
+def test_segments_are_drawn() -> None:
+    scene = compose(5, (96, 128), 5, 2)
+    image = np.full((96, 128, 3), 128, np.uint8)
+    drawn = draw.segments(image, scene.panoptic, labels=False, outline=0)
+    shades = {tuple(drawn[scene.panoptic.ids == s.id][0].tolist()) for s in scene.panoptic.segments}
+    assert len(shades) == len(scene.panoptic.segments)
+    assert (128, 128, 128) not in shades
+    for s in scene.panoptic.segments:
+        assert len(np.unique(drawn[scene.panoptic.ids == s.id], axis=0)) == 1
+    assert (draw.segments(image, scene.panoptic) != drawn).any()
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    """A tiny model of things and stuff whose scores all reach 0."""
+    torch.manual_seed(0)
+    config = tiny_variants()["panoptic"]
+    config = replace(
+        config,
+        semantic=replace(config.semantic, stuff_area=7),
+        roi=replace(config.roi, score=0.0),
+        output=OutputSpec(score_threshold=0.0),
+    )
+    return Predictor(RCNN(config), Classes(["a", "b", "c"], [4, 5, 6]))
+
+
+def test_files_of_a_run_are_a_data_set(tmp_path: Path, predictor: Predictor) -> None:
+    folder = tmp_path / "in"
+    for k, size in enumerate(((50, 70), (64, 40))):
+        media.write_image(folder / f"{k + 7}.png", np.random.default_rng(k).integers(0, 256, (*size, 3), np.uint8))
+    predict_files(predictor, [folder], tmp_path / "out", RunOptions(("panoptic", "segments", "json")))
+    assert len(list((tmp_path / "out" / "segments").iterdir())) == 2
+    data = formats.load(tmp_path / "out" / "panoptic.json", folder)
+    assert [record.id for record in data.images] == [7, 8]
+    for i, record in enumerate(data.images):
+        found = Prediction.load(tmp_path / "out" / "json" / f"{record.id}.json")
+        assert found.stuff_area == 7
+        wanted, own = found.panoptic(score=0), data.panoptic(i)
+        np.testing.assert_array_equal(own.ids, wanted.ids)
+        names = [[one.classes[s.label] for s in one.segments] for one in (own, wanted)]
+        assert names[0] == names[1]
+    with pytest.raises(ConfigError, match=r"segments, panoptic cannot be made without a class for every pixel"):
+        predict_files(
+            Predictor(RCNN(tiny()), Classes(["a", "b", "c"])),
+            [folder],
+            tmp_path / "other",
+            RunOptions(("segments", "panoptic")),
+        )
 
 
 def test_what_is_missing_is_named() -> None:

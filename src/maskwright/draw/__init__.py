@@ -1,6 +1,7 @@
 """Drawing of instances: overlays, cut-outs and label maps. Import all of it from here.
 
-`overlay` draws, by means of `shapes`, `texts` and `colours`; `cutouts` takes instances out of their image.
+`overlay` draws, by means of `shapes`, `texts` and `colours`; `segments` draws panoptic maps; `cutouts` takes instances
+out of their image.
 """
 
 from maskwright.draw.colours import ColourBy as ColourBy
@@ -13,3 +14,4 @@ from maskwright.draw.cutouts import label_map as label_map
 from maskwright.draw.overlay import checked as checked
 from maskwright.draw.overlay import overlay as overlay
 from maskwright.draw.overlay import reduced as reduced
+from maskwright.draw.segments import segments as segments

@@ -14,6 +14,7 @@ from maskwright import media
 from maskwright.data import formats
 from maskwright.draw import ColourBy, check_colour
 from maskwright.errors import ConfigError, DataError, ImageError
+from maskwright.models.base import finds_stuff
 from maskwright.prediction.boxes import RunBoxes, run_boxes
 from maskwright.prediction.ids import image_ids, with_category_ids
 from maskwright.predictor.options import FindOptions, intensity_of
@@ -205,6 +206,13 @@ def _check_kinds(predictor: Predictor, options: RunOptions) -> None:
     if lacking:
         raise ConfigError(
             f"{', '.join(lacking)} cannot be made without masks, and this model finds boxes only. Leave that out.",
+            options=("save",),
+        )
+    lacking = [kind for kind in options.save if WRITERS[kind].needs_stuff]
+    if lacking and not finds_stuff(predictor.detector.parts):
+        raise ConfigError(
+            f"{', '.join(lacking)} cannot be made without a class for every pixel, which this model does not find. "
+            "Leave that out, or use a model such as 'panoptic_fpn_r50'.",
             options=("save",),
         )
     if options.colour == "track":

@@ -177,7 +177,7 @@ def _heat_maps(part: HeatMaps, kept: KeptRows) -> dict[str, Any]:
 def _semantic(part: Semantic, kept: KeptRows) -> dict[str, Any]:
     """(H, W) the class of every pixel."""
     labels = heat_maps.class_of_pixels(part.logits[kept.image].float().cpu(), part.span, kept.geometry)
-    return {"semantic": labels, "semantic_classes": part.classes}
+    return {"semantic": labels, "semantic_classes": part.classes, "stuff_area": part.stuff_area}
 
 
 FINISHERS: Mapping[type[Part], Callable[[Any, KeptRows], dict[str, Any]]] = MappingProxyType(

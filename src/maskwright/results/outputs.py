@@ -29,6 +29,7 @@ from PIL import Image
 from maskwright import draw, media
 from maskwright.errors import ConfigError, suggest
 from maskwright.ops import masks as mask_ops
+from maskwright.results.panoptic_files import coco_panoptic, save_segments
 from maskwright.results.prediction import Prediction, areas, decimal, text_file
 from maskwright.types import Size
 from maskwright.wording import cell
@@ -78,13 +79,14 @@ class OutputKind:
 
     pattern: its place under the output folder; {name} and {ext} are the image's ("jpg" for JPEG images, else
         "png"). about: for help texts. open: given the place of the run's file, a context whose value writes images.
-        needs_masks: it cannot be made from boxes alone.
+        needs_masks: it cannot be made from boxes alone. needs_stuff: nor without the class of every pixel.
     """
 
     pattern: str
     about: str
     open: Callable[[Path], AbstractContextManager[Writer]]
     needs_masks: bool = False
+    needs_stuff: bool = False
 
     def place(self, out: Path, image: RunImage) -> Path:
         """Where the result of this image (or of the whole run) goes."""
@@ -268,9 +270,13 @@ WRITERS: dict[str, OutputKind] = {
     "labelme": OutputKind("labelme/{name}.json", "annotations to correct in LabelMe", _each(save_labelme)),
     "cutouts": OutputKind("cutouts/{name}", "a folder of transparent PNGs, one an instance", _each(save_cutouts), True),
     "labels": OutputKind("labels/{name}.png", "16-bit PNG, pixel value = instance number", _each(save_labels), True),
+    "segments": OutputKind("segments/{name}.{ext}", "the image with the segments of all pixels drawn on it",
+                           _each(save_segments), True, True),
     "csv": OutputKind("measurements.csv", "one table of measurements for the run", csv_table),
     "coco": OutputKind("results.json", "one file of COCO results for the run", coco_results),
-}
+    "panoptic": OutputKind("panoptic.json", "segments of all pixels: one file of COCO's panoptic format for the run, "
+                           "and a PNG for each image", coco_panoptic, True, True),
+}  # fmt: skip
 
 
 def parse_kinds(words: Sequence[str], known: Collection[str] = WRITERS) -> tuple[str, ...]:

@@ -52,4 +52,6 @@ def panoptic_classes(things: Classes, semantic_classes: Classes) -> tuple[Classe
     """The classes of things, then of stuff, and by label whether it is a thing."""
     stuff = len(semantic_classes) - 1
     names, ids = [*things.names, *semantic_classes.names[1:]], [*things.ids, *semantic_classes.ids[1:]]
+    if taken := set(things.ids) & set(semantic_classes.ids[1:]):
+        raise DataError(f"The id {min(taken)} is that of a thing and of stuff, so segments cannot tell them apart.")
     return Classes(names, ids), (True,) * len(things) + (False,) * stuff

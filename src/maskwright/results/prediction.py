@@ -56,7 +56,8 @@ class Prediction(Shown):
 
     Fields and checks are those of `Instances`. `prediction[rows]` is a Prediction again.
     semantic: (H, W) int64 the class of each pixel, -1 where there is none, or None; of the image, whatever the rows.
-    semantic_classes: those of its labels, or None where they are not known.
+    semantic_classes: those of its labels, or None where they are not known. stuff_area: pixels of the image that one of
+    them needs to become a segment of `panoptic`.
     limits: the limits that left something out, so that objects are probably missing, with the score of the best that
     was left out (or of the last that was kept): "max_instances", the most instances of an image; "candidates", boxes
     that the network would have looked at next. A larger `max_instances` raises both; "tile": what is found in one tile.
@@ -68,6 +69,7 @@ class Prediction(Shown):
     limits: Mapping[str, float] = field(default_factory=dict)
     semantic_classes: Classes | None = None
     tiles: str = ""
+    stuff_area: int = STUFF_AREA
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,15 +78,15 @@ class Prediction(Shown):
             if self.semantic.shape != self.size:
                 raise DataError(f"Prediction: semantic is {self.semantic.shape}, the image is {self.size}.")
 
-    def panoptic(self, *, overlap: float = OVERLAP, stuff_area: int = STUFF_AREA, score: float = SCORE) -> Panoptic:
+    def panoptic(self, *, overlap: float = OVERLAP, stuff_area: int | None = None, score: float = SCORE) -> Panoptic:
         """One segment for every pixel, of the instances and the semantic map: see `results.panoptic.combine`.
 
-        Raises DataError where the model gave no masks or no semantic map.
+        stuff_area: None takes the model's. Raises DataError where the model gave no masks or no semantic map.
         """
         if self.semantic is None or self.semantic_classes is None:
             raise DataError("There is no semantic map with classes. A model such as 'panoptic_fpn_r50' gives one.")
-        known = self.semantic_classes
-        return combine(self, self.semantic, known, overlap=overlap, stuff_area=stuff_area, score=score)
+        known, area = self.semantic_classes, self.stuff_area if stuff_area is None else stuff_area
+        return combine(self, self.semantic, known, overlap=overlap, stuff_area=area, score=score)
 
     @property
     def limit_note(self) -> str:
@@ -207,7 +209,7 @@ class Prediction(Shown):
         """The part of the head that says what was found beside the instances; empty where nothing was."""
         out: dict[str, Any] = {} if self.semantic is None else {"semantic": _semantic_rows(self.semantic)}
         if self.semantic_classes is not None:
-            out["semantic_classes"] = _class_rows(self.semantic_classes)
+            out |= {"semantic_classes": _class_rows(self.semantic_classes), "stuff_area": self.stuff_area}
         out |= {"tiles": self.tiles} if self.tiles else {}
         return {**out, **({"limits": {k: decimal(v) for k, v in self.limits.items()}} if self.limits else {})}
 
@@ -356,6 +358,7 @@ def _fields(document: dict[str, Any]) -> dict[str, Any]:
         "box_scores": _column(rows, "box_score", ()) if document.get("box_scores") else None,
         "semantic": _semantic_of(document["semantic"], size) if "semantic" in document else None,
         "tiles": str(document.get("tiles", "")),
+        "stuff_area": int(document.get("stuff_area", STUFF_AREA)),
         "limits": {str(name): float(score) for name, score in document.get("limits", {}).items()},
     }
 

@@ -140,12 +140,14 @@ class HeatMaps:
 class Semantic:
     """Class logits (B, S, h, w) of the whole padded input of size `span` (H, W), independent of the detections.
 
-    classes: the names of the S; None: they are the classes of the detections.
+    classes: the names of the S; None: they are the classes of the detections. stuff_area: pixels that a class needs
+    to become a segment.
     """
 
     logits: Tensor
     span: Size
     classes: Classes | None = None
+    stuff_area: int = 0
 
 
 Part = BoxMasks | PrototypeMasks | HeatMaps | Semantic

@@ -3,7 +3,7 @@
 Letters: H W image, K values of a map.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,21 +80,21 @@ class Panoptic:
     def instances(self) -> Instances:
         """The things, crowds left out, with their masks; labels count the classes of things alone."""
         labels = [label for label, thing in enumerate(self.things) if thing]
-        rows = [s for s in self.segments if self.things[s.label] and not s.crowd]
-        every = self._windows()
-        windows = [every[s.id] for s in rows]
-        corners = np.array([(y.start, x.start) for y, x in windows], np.int64).reshape(-1, 2)
-        crops = tuple(self.ids[window] == s.id for s, window in zip(rows, windows, strict=True))
-        masks = Masks(self.size, corners, crops)
+        found = self.regions()
+        found = found[[self.things[s.label] and not s.crowd for s in self.segments]]
         marks = [self.classes.landmarks[label] for label in labels]
-        return Instances(
-            boxes=masks.boxes(),
-            scores=np.array([s.score for s in rows]),
-            labels=np.array([labels.index(s.label) for s in rows]),
-            classes=Classes([self.classes[i] for i in labels], [self.classes.ids[i] for i in labels], marks),
-            size=self.size,
-            crops=masks,
-        )
+        classes = Classes([self.classes[i] for i in labels], [self.classes.ids[i] for i in labels], marks)
+        return replace(found, labels=np.array([labels.index(k) for k in found.labels], np.int64), classes=classes)
+
+    def regions(self) -> Instances:
+        """All segments in their order, stuff and crowds too, as instances with masks."""
+        every = self._windows()
+        windows = [every[s.id] for s in self.segments]
+        corners = np.array([(y.start, x.start) for y, x in windows], np.int64).reshape(-1, 2)
+        crops = tuple(self.ids[window] == s.id for s, window in zip(self.segments, windows, strict=True))
+        masks = Masks(self.size, corners, crops)
+        scores, labels = [s.score for s in self.segments], [s.label for s in self.segments]
+        return Instances(masks.boxes(), np.array(scores), np.array(labels), self.classes, self.size, masks)
 
     def to_coco(self) -> list[dict[str, Any]]:
         """The `segments_info` of COCO's panoptic format: id, category_id, area, bbox (x, y, width, height), iscrowd."""

@@ -23,13 +23,14 @@ from maskwright.types import THINGS, Classes, Inputs, Semantic, Target
 @dataclass(frozen=True)
 class SemanticConfig(Section):
     """names, ids: of the classes, things first; empty: no branch. width: channels of its layers. groups: of their norm
-    (0: none). weight: of its loss."""
+    (0: none). weight: of its loss. stuff_area: pixels of an image that a kind of stuff needs to become a segment."""
 
     names: tuple[str, ...] = ()
     ids: tuple[int, ...] = ()
     width: int = ranged(128, low=1, high=2**16)
     groups: int = ranged(32, low=0, high=2**16)
     weight: float = ranged(0.5, low=0)
+    stuff_area: int = ranged(4096, low=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,4 +110,4 @@ class SemanticBranch:
 
     def detect(self, features: Sequence[Tensor], inputs: Inputs) -> Semantic:
         """The logits of every image."""
-        return Semantic(self.head(features), inputs.padded, self.config.classes)
+        return Semantic(self.head(features), inputs.padded, self.config.classes, self.config.stuff_area)
