@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="every image of the file, not the held-out fifth")
     parser.add_argument("--against", metavar="NAME", help="compare the time of prediction with this model's")
     parser.add_argument("--boxes", action="store_true", help="instead: how well masks fit for the true boxes")
+    parser.add_argument("--tta", choices=("off", "horizontal", "both"), help="with mirror images")
     parser.add_argument("--overlays", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
@@ -126,6 +127,7 @@ def main() -> None:
             predictor,
             part,
             metrics=("coco", "nuclei"),
+            tta=arguments.tta,
             metric_score=arguments.score,
             best_threshold=arguments.best_threshold,
             progress=False,

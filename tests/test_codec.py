@@ -40,7 +40,7 @@ def test_a_part_may_be_left_out() -> None:
         ({"num_clases": 3}, "RCNNConfig has no field 'num_clases'. Did you mean 'num_classes'"),
         ({"rpn": {"ratio": [1.0]}}, "RPNConfig has no field 'ratio'. Did you mean 'ratios'"),
         ({"spec": {"colour": "RGB"}}, "InputSpec has no field 'colour'"),
-        ({"neck": "fnp"}, "neck is 'fpn' or 'c4'.*'fnp'"),
+        ({"neck": "fnp"}, "neck is 'fpn', 'c4' or 'crops'.*'fnp'"),
         ({"norm": "frosen"}, "norm is 'frozen' or 'live', got 'frosen'"),
         ({"num_classes": 0}, "num_classes is at least 1"),
         ({"spec": {"resize": "bicubic"}}, "resize is 'pillow' or 'float'"),

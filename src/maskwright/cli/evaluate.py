@@ -21,8 +21,8 @@ from maskwright.cli.options import (
     loader,
     mask_options,
     pairs,
+    pass_options,
     say,
-    tile_options,
 )
 from maskwright.errors import ConfigError
 
@@ -30,7 +30,7 @@ OF_MODELS = (
     "skip",
     "class_names",
     "max_instances",
-    *(name for group in (loader, mask_options, tile_options) for name in signature(group).parameters),
+    *(name for group in (loader, mask_options, pass_options) for name in signature(group).parameters),
 )
 """Parameters that mean nothing where a result file is measured."""
 
@@ -59,13 +59,13 @@ TP / (TP + FP + FN) of disjoint masks at IoU 0.5 to 0.95, as the Data Science Bo
 whose objects have track ids the model follows the objects, and their tracks are measured. Exit code 1:
 images were left out because of --skip; they are listed."""
 )
-@joined(load=loader, masks=mask_options, tiling=tile_options)
+@joined(load=loader, masks=mask_options, passes=pass_options)
 def evaluate(
     ctx: typer.Context,
     data: Data,
     load: Callable[[], Any],
     masks: dict[str, Any],
-    tiling: dict[str, Any],
+    passes: dict[str, Any],
     images: Images = None,
     data_format: DataFormat = None,
     results: Annotated[
@@ -169,7 +169,7 @@ def evaluate(
         options |= {"skip": skip, "class_names": pairs(class_names or []), "progress": Console(stderr=True).is_terminal}
         measure = evaluate_model if report is None else partial(pages.report, report)
         evaluation = measure(
-            load(), data, images, FindOptions(max_instances=max_instances, **masks, **tiling), **options
+            load(), data, images, FindOptions(max_instances=max_instances, **masks, **passes), **options
         )
     typer.echo(evaluation.report())
     if out is not None:

@@ -147,6 +147,13 @@ Colour = Annotated[
         help="What the colours of overlays tell apart.  [default: tracks where there are some, else instances]",
     ),
 ]
+Tta = Annotated[
+    Literal["off", "horizontal", "both"] | None,
+    typer.Option(
+        help="Test-time augmentation: compute mirror images too, left-right (twice the time) or in both directions "
+        "(four times), and join what they show.  [default: off]",
+    ),
+]
 Device = Annotated[
     str, typer.Option(metavar="auto|cpu|cuda|cuda:1", help="Where to compute; auto: on a GPU where there is one.")
 ]
@@ -263,9 +270,9 @@ def mask_options(
     return {"crop_margin": crop_margin, "upsample": upsample, "largest_component": largest_component}
 
 
-def tile_options(tiles: Tiles = None, tile_overlap: Overlap = None) -> dict[str, Any]:
-    """How large images are divided, fields of `FindOptions`."""
-    return {"tiles": tiles, "tile_overlap": tile_overlap}
+def pass_options(tiles: Tiles = None, tile_overlap: Overlap = None, tta: Tta = None) -> dict[str, Any]:
+    """How an image goes through the network, fields of `FindOptions`."""
+    return {"tiles": tiles, "tile_overlap": tile_overlap, "tta": tta}
 
 
 def of_section(kind: type[Any]) -> Callable[..., Any]:

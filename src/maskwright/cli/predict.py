@@ -17,8 +17,8 @@ from maskwright.cli.options import (
     loader,
     mask_options,
     names,
+    pass_options,
     say,
-    tile_options,
     tile_progress,
 )
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 Prints one line per image: path, tab, number of instances. Exit code 1: some images could not be read; they are
 listed at the end and the others are done."""
 )
-@joined(load=loader, masks=mask_options, tiling=tile_options)
+@joined(load=loader, masks=mask_options, passes=pass_options)
 def predict(
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE", help="Files, folders, globs, .txt lists of these, or URLs.")
@@ -50,7 +50,7 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results; made if missing.")],
     load: Callable[[], Any],
     masks: dict[str, Any],
-    tiling: dict[str, Any],
+    passes: dict[str, Any],
     save: Annotated[
         list[str],
         typer.Option(
@@ -99,7 +99,7 @@ def predict(
             max_instances=max_instances,
             batch_size=batch,
             **masks,
-            **tiling,
+            **passes,
         ),
         overwrite=overwrite,
         ids=ids,

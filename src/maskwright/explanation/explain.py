@@ -45,6 +45,8 @@ def explain(
     options = given(FindOptions, options, changes, "explain")
     if options.tiles not in (None, "auto", "off"):
         raise ConfigError("One pass over an image is explained; tiles are several.", options=("tiles",))
+    if options.tta not in (None, "off"):
+        raise ConfigError("One pass over an image is explained; mirror images are further ones.", options=("tta",))
     plan, intensity = predictor.plan(options), intensity_of(predictor, options)
     pixels = media.as_image(image, intensity=intensity, page=page, told=told)
     name = os.path.basename(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else ""

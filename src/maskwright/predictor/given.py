@@ -62,6 +62,15 @@ class GivenBoxes:
         return torch.from_numpy(geometry.boxes(self.boxes)), torch.from_numpy(self.labels)
 
 
+def given_boxes(boxes: Sequence[ArrayLike | GivenBoxes], count: int, name: str, *, takes: bool) -> list[GivenBoxes]:
+    """The boxes of `count` images. ConfigError where there is not one array for each, or the model takes none."""
+    if not takes:
+        raise ConfigError(f"'{name}' finds its own boxes, it cannot be given any. R-CNNs can.")
+    if len(boxes) != count:
+        raise ConfigError(f"boxes has one array for each image: {count} images, {len(boxes)} arrays.")
+    return [own if isinstance(own, GivenBoxes) else GivenBoxes.of(own) for own in boxes]
+
+
 def for_given(
     limits: Limits, output: OutputSpec, options: FindOptions, boxes: Sequence[GivenBoxes]
 ) -> tuple[Limits, OutputSpec]:

@@ -59,6 +59,8 @@ class FindOptions(Section):
     tiles: "auto" computes an image in overlapping tiles where it is far larger than the model's input and one pass
     would make its objects too small; "off" never does; a side in pixels, a multiple of 32, does so wherever an image is
     larger than that. max_instances is then of the whole image. tile_overlap: in pixels, at most half of the side.
+    tta: test-time augmentation, "off", "horizontal" or "both": the image is computed with its left-right mirror image,
+    or with its mirror images in both directions, which takes two or four times as long, and what they show is joined.
     """
 
     score_threshold: float | None = ranged(None, low=0, high=1)
@@ -71,6 +73,7 @@ class FindOptions(Section):
     intensity: Intensity | str | None = None
     tiles: str | int | None = None
     tile_overlap: int | None = ranged(None, low=0)
+    tta: Literal["off", "horizontal", "both"] | None = None
 
     def __post_init__(self) -> None:
         if self.intensity is not None:

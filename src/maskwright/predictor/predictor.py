@@ -19,7 +19,7 @@ from maskwright.ops.warp import pad_batch, padded_size
 from maskwright.predictor.detector import Detector, NetworkDetector
 from maskwright.predictor.finish import finish
 from maskwright.predictor.frames import frames_of
-from maskwright.predictor.given import GivenBoxes, as_given, for_given
+from maskwright.predictor.given import GivenBoxes, as_given, for_given, given_boxes
 from maskwright.predictor.listed import listed, of_tensor
 from maskwright.predictor.options import FindOptions, FindPlan, intensity_of
 from maskwright.predictor.options import given as options_of
@@ -28,6 +28,7 @@ from maskwright.predictor.session import VideoSession
 from maskwright.predictor.tiles import OnTile, check_tiles, predict_tiles, size_of, tiling_of, window_of
 from maskwright.predictor.timing import StageTimer, stage
 from maskwright.predictor.track_options import TrackOptions
+from maskwright.predictor.views import passes
 from maskwright.results.prediction import Prediction
 from maskwright.types import (
     Classes,
@@ -181,9 +182,9 @@ class Predictor:
         options, images = options_of(FindOptions, options, changes, "predict"), listed(source)
         if images is None:
             image = [of_tensor(source) if isinstance(source, torch.Tensor) else source]
-            own = self._given(image, None if boxes is None else [boxes])
+            own = self._boxes(image, None if boxes is None else [boxes])
             return self._predict(image, options, own, timer, on_tile)[0]
-        given = self._given(images, boxes)
+        given = self._boxes(images, boxes)
         few = len(images)  # in memory already; those of one size share a batch
         if isinstance(source, (str, os.PathLike)):
             few = self.together(options.batch_size)
@@ -192,14 +193,9 @@ class Predictor:
         found = (self._predict(images[p], options, g, timer, on_tile) for p, g in zip(parts, given_to, strict=True))
         return [prediction for part in found for prediction in part]
 
-    def _given(self, sources: Sequence[ImageSource], boxes: Sequence[Any] | None) -> list[GivenBoxes] | None:
-        if boxes is None:
-            return None
-        if not (isinstance(self.detector, NetworkDetector) and self.detector.network.config.takes_boxes):
-            raise ConfigError(f"'{self.name}' finds its own boxes, it cannot be given any. R-CNNs can.")
-        if len(boxes) != len(sources):
-            raise ConfigError(f"boxes has one array for each image: {len(sources)} images, {len(boxes)} arrays.")
-        return [own if isinstance(own, GivenBoxes) else GivenBoxes.of(own) for own in boxes]
+    def _boxes(self, sources: Sequence[ImageSource], boxes: Sequence[Any] | None) -> list[GivenBoxes] | None:
+        takes = isinstance(self.detector, NetworkDetector) and self.detector.network.config.takes_boxes
+        return None if boxes is None else given_boxes(boxes, len(sources), self.name, takes=takes)
 
     def _predict(
         self,
@@ -218,7 +214,7 @@ class Predictor:
                 given = [own.within(size_of(image)) for own, image in zip(given, images, strict=True)]
             whole = [r for r, tiling in enumerate(tilings) if tiling is None]
             pixels = [window_of(images[r]) for r in whole]
-            found = self.passes(pixels, options, plan, given and [given[r] for r in whole], timer)
+            found = passes(self, pixels, options, plan, given and [given[r] for r in whole], timer)
             results |= zip(whole, found, strict=True)
             for r, tiling in enumerate(tilings):
                 if tiling is not None:

@@ -104,6 +104,8 @@ class VideoSession:
                 f"'{predictor.name}' carries features of whole frames, so it has no use for tiles here.",
                 options=("tiles",),
             )
+        if options.tta not in (None, "off"):
+            raise ConfigError("A video's frames are computed as they are: leave tta out.", options=("tta",))
         self.rule = _rule(predictor, self.mode, track)
         self.linker = Linker(track.link)
         self._seen: Tensor | None = None

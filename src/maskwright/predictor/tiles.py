@@ -19,6 +19,7 @@ from maskwright.predictor.detector import NetworkDetector
 from maskwright.predictor.given import GivenBoxes
 from maskwright.predictor.options import FindOptions
 from maskwright.predictor.timing import StageTimer, stage
+from maskwright.predictor.views import passes
 from maskwright.results.prediction import IN_TILE, MAX_INSTANCES, Prediction
 from maskwright.types import ImageArray, IntArray, Masks, Semantic, Size
 from maskwright.wording import counted
@@ -181,7 +182,7 @@ def predict_tiles(
         own = None
         if given is not None:
             own = [given.rows(np.flatnonzero(owner == t), tiles[t, :2]) for t in numbers]
-        found += zip(numbers, predictor.passes(pixels, options, plan, own, timer), strict=True)
+        found += zip(numbers, passes(predictor, pixels, options, plan, own, timer), strict=True)
         if on_tile is not None:
             on_tile(numbers[-1] + 1, len(tiles))
     with stage(timer, "join"):
