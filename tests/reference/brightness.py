@@ -11,7 +11,7 @@ from maskwright.results.prediction import Prediction
 from maskwright.types import Classes, Masks
 
 CLASSES = Classes(["cell", "a/b: ü"], [7, 90])
-WITHOUT_STUFF = tuple(kind for kind, output in WRITERS.items() if not output.needs_stuff)
+WITHOUT_STUFF = tuple(kind for kind, own in WRITERS.items() if not (own.needs_stuff or own.needs_landmarks))
 """The kinds of results that can be made of it."""
 
 

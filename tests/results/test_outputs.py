@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from PIL import Image
 from tests.reference.brightness import CLASSES, WITHOUT_STUFF, Brightness
 
 from maskwright import draw, media
+from maskwright.data.formats import cvat
 from maskwright.errors import ConfigError, ImageError
 from maskwright.prediction.batch import Done, Failed, RunOptions, predict_files
 from maskwright.predictor.options import FindOptions
 from maskwright.results.outputs import WRITERS, parse_kinds, run_images
 from maskwright.results.prediction import Prediction
-from maskwright.types import Classes, Masks
+from maskwright.types import Classes, HeatMaps, Landmarks, Masks
 
 
 def ring_and_two_parts() -> NDArray[np.uint8]:
@@ -73,7 +75,7 @@ def expected(folder: Path, name: str) -> Prediction:
 def test_there_is_one_result_of_each_kind_for_each_image(results: Path) -> None:
     found = sorted(str(p.relative_to(results / "out")) for p in (results / "out").rglob("*") if p.is_file())
     assert found == sorted(
-        ["measurements.csv", "results.json"]
+        ["annotations.xml", "measurements.csv", "results.json"]
         + [f"cutouts/größe 日本/{n}.png" for n in ("0000_cell", "0001_a_b_ ü")]
         + ["cutouts/one/0000_cell.png"]
         + [f"json/{n}.json" for n in ("größe 日本", "one", "none")]
@@ -136,6 +138,62 @@ def test_labelme_finds_its_image(results: Path) -> None:
     document = json.loads(path.read_text("utf-8"))
     assert (path.parent / document["imagePath"]).resolve() == (results / "in/größe 日本.png").resolve()
     assert [s["label"] for s in document["shapes"]] == ["cell", "a/b: ü", "a/b: ü"]
+
+
+def test_cvat_annotations_are_read_back_as_masks(results: Path) -> None:
+    data = cvat.load(results / "out/annotations.xml")
+    assert [image.file_name for image in data.images] == ["größe 日本.png", "one.png", "none.jpg"]
+    wanted = expected(results, "größe 日本.png")
+    assert data.classes.names == wanted.classes.names
+    np.testing.assert_array_equal(data.truth(0).masks, wanted.masks)
+    assert [a.extra["attributes"] for a in data.of(0)] == [{"score": "0.900"}, {"score": "0.800"}]
+    assert data.of(2) == ()
+
+
+class Posing(Brightness):
+    """It finds one fly with two landmarks in every image, of which the second has no score."""
+
+    classes = Classes(["fly"], landmarks=[Landmarks(("head", "=tail", "wing"), ((0, 2),))])
+    detector = SimpleNamespace(parts=(HeatMaps,))
+    with_masks = False
+
+    def _one(self, pixels: NDArray[np.uint8]) -> Prediction:
+        points = np.array([[[1.5, 2, 0.25], [3, 3, 0.5], [4, 4, 0]]], np.float32)
+        return Prediction([[1, 1, 6, 4]], [0.5], [0], self.classes, (5, 7), keypoints=points)
+
+
+def test_landmarks_have_a_table_and_skeletons(tmp_path: Path) -> None:
+    source, out = source_image(tmp_path / "a.png"), tmp_path / "out"
+    predict_files(Posing(), [source], out, RunOptions(("landmarks", "cvat")))  # type: ignore[arg-type]
+    with (out / "landmarks.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["image", "instance", "class", "landmark", "x", "y", "score"]
+    assert [row[1:] for row in rows[1:]] == [
+        ["0", "fly", "head", "1.5", "2.0", "0.25"],
+        ["0", "fly", "'=tail", "3.0", "3.0", "0.5"],
+    ]
+    data = cvat.load(out / "annotations.xml")
+    (row,) = data.of(0)
+    assert row.box == (1, 1, 6, 4)
+    assert row.keypoints is not None
+    assert row.keypoints.tolist() == [[1.5, 2, 2], [3, 3, 2], [0, 0, 0]]
+    lacking = SimpleNamespace(parts=())
+    none = type("None", (Posing,), {"detector": lacking})()
+    with pytest.raises(ConfigError, match="landmarks cannot be made without landmarks"):
+        predict_files(none, [source], tmp_path / "b", RunOptions(("landmarks",)))
+
+
+def test_an_interrupted_run_leaves_its_annotations_under_another_name(tmp_path: Path) -> None:
+    class Stopping(Posing):
+        def _one(self, pixels: NDArray[np.uint8]) -> Prediction:
+            if pixels[0, 0, 0] == 1:
+                raise KeyboardInterrupt
+            return super()._one(pixels)
+
+    sources = [source_image(tmp_path / "a.png"), source_image(tmp_path / "b.png", np.ones((5, 7, 3), np.uint8))]
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(Stopping(), sources, tmp_path / "out", RunOptions(("cvat",)))  # type: ignore[arg-type]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["annotations.xml.part"]
 
 
 def test_cutouts_are_transparent_around_the_instance(results: Path) -> None:

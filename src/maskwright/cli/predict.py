@@ -56,7 +56,8 @@ def predict(
         typer.Option(
             metavar="KIND,...",
             help="What to write: overlay, json, polygons (GeoJSON), labelme, cutouts (transparent PNGs), labels "
-            "(16-bit PNG), csv (measurements), coco (results); of models of things and stuff panoptic (COCO's format) "
+            "(16-bit PNG), csv (measurements), landmarks (a table), coco (results), cvat (annotations); of models of "
+            "things and stuff panoptic (COCO's format) "
             "and segments (drawn). Joined by commas, or given again.",
         ),
     ] = ["overlay,json"],  # noqa: B006

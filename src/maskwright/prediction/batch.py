@@ -22,7 +22,7 @@ from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.tiles import OnTile, tiling_of
 from maskwright.results.outputs import WRITERS, LoadedImage, RunImage, Writer, parse_kinds, printable, run_images
 from maskwright.results.prediction import MISSING, Prediction, reached, remedy
-from maskwright.types import FULL, Classes, ImageArray, Intensity, Size
+from maskwright.types import FULL, Classes, HeatMaps, ImageArray, Intensity, Size
 from maskwright.wording import counted
 
 
@@ -213,6 +213,13 @@ def _check_kinds(predictor: Predictor, options: RunOptions) -> None:
         raise ConfigError(
             f"{', '.join(lacking)} cannot be made without a class for every pixel, which this model does not find. "
             "Leave that out, or use a model such as 'panoptic_fpn_r50'.",
+            options=("save",),
+        )
+    lacking = [kind for kind in options.save if WRITERS[kind].needs_landmarks]
+    if lacking and HeatMaps not in predictor.detector.parts:
+        raise ConfigError(
+            f"{', '.join(lacking)} cannot be made without landmarks, which this model does not find. Leave that out, "
+            "or use a model such as 'keypoint_rcnn_r50_fpn'.",
             options=("save",),
         )
     if options.colour == "track":

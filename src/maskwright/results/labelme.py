@@ -17,7 +17,7 @@ def document(found: Instances, image_path: str) -> Row:
     shapes: list[Row] = []
     parts = [None] * len(found) if found.crops is None else mask_ops.to_polygons(found.crops)
     for i, own in enumerate(parts):
-        (x0, y0, x1, y1), points = found.boxes[i].tolist(), _named_points(found, i)
+        (x0, y0, x1, y1), points = found.boxes[i].tolist(), named_points(found, i)
         kind = "rectangle" if own is None else "polygon"
         rings = [[[x0, y0], [x1, y1]]] if own is None else [mask_ops.with_seams(part).tolist() for part in own]
         group = i if len(rings) > 1 or points else None
@@ -29,8 +29,8 @@ def document(found: Instances, image_path: str) -> Row:
     return labelme.sheet(shapes, image_path, found.size, marked)
 
 
-def _named_points(found: Instances, row: int) -> list[tuple[str, list[float]]]:
-    """The landmarks of an instance that have a score, each with its name."""
+def named_points(found: Instances, row: int) -> list[tuple[str, list[float]]]:
+    """The landmarks x, y, score of an instance that have a score, each with its name."""
     points = [] if found.keypoints is None else found.keypoints[row].tolist()
     marks = found.classes.landmarks[int(found.labels[row])]
     names = [f"landmark {k + 1}" for k in range(len(points))] if marks is None else marks.names

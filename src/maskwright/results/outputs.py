@@ -6,7 +6,6 @@ complete. Coordinates are the image's pixels.
 """
 
 import base64
-import csv
 import hashlib
 import json
 import os
@@ -14,8 +13,8 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -28,11 +27,10 @@ from PIL import Image
 
 from maskwright import draw, media
 from maskwright.errors import ConfigError, suggest
-from maskwright.ops import masks as mask_ops
 from maskwright.results.panoptic_files import coco_panoptic, save_segments
-from maskwright.results.prediction import Prediction, areas, decimal, text_file
+from maskwright.results.prediction import Prediction, decimal, text_file
+from maskwright.results.tables import coco_results, csv_table, cvat_annotations, landmark_table
 from maskwright.types import Size
-from maskwright.wording import cell
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,7 @@ class OutputKind:
     pattern: its place under the output folder; {name} and {ext} are the image's ("jpg" for JPEG images, else
         "png"). about: for help texts. open: given the place of the run's file, a context whose value writes images.
         needs_masks: it cannot be made from boxes alone. needs_stuff: nor without the class of every pixel.
+        needs_landmarks: nor without landmarks.
     """
 
     pattern: str
@@ -87,6 +86,7 @@ class OutputKind:
     open: Callable[[Path], AbstractContextManager[Writer]]
     needs_masks: bool = False
     needs_stuff: bool = False
+    needs_landmarks: bool = False
 
     def place(self, out: Path, image: RunImage) -> Path:
         """Where the result of this image (or of the whole run) goes."""
@@ -191,71 +191,6 @@ def save_labels(prediction: Prediction, image: LoadedImage, path: Path) -> None:
     media.write_image(path, draw.label_map(prediction))
 
 
-# ---- one file for the whole run -----------------------------------------------------------------------------------
-
-COLUMNS = ("image", "instance", "class", "score", "area", "x0", "y0", "x1", "y1")
-MEASURES = ("perimeter", "centroid_x", "centroid_y")
-
-
-@contextmanager
-def csv_table(path: Path) -> Iterator[Writer]:
-    """One row for each instance, in pixels; `instance` counts from 0 in each image, as in its other files.
-
-    Without masks the area is the box's, and perimeter and centroid are empty. Landmarks are not measured. Texts that a
-    spreadsheet would take for formulas have an apostrophe in front, see `cell`. If the run is interrupted, the rows of
-    the images done so far stay in `path`.part.
-    """
-    with text_file(path, keep_part=True) as file:
-        rows = csv.writer(file)
-        rows.writerow((*COLUMNS, *MEASURES))
-
-        def save(prediction: Prediction, image: LoadedImage, path: Path) -> None:
-            rows.writerows(_measurements(prediction, image.item.shown))
-            file.flush()
-
-        yield save
-
-
-def _measurements(prediction: Prediction, shown: str) -> Iterator[tuple[Any, ...]]:
-    masks = prediction.crops
-    measured = None if masks is None else mask_ops.measure(masks)
-    for i, area in enumerate(areas(prediction)):
-        name = prediction.classes[int(prediction.labels[i])]
-        box = [decimal(v) for v in prediction.boxes[i]]
-        rest = ["" if measured is None else number(measured[key][i]) for key in MEASURES]
-        yield (cell(shown), i, cell(name), decimal(prediction.scores[i]), number(area), *box, *rest)
-
-
-def number(value: float) -> float | int | str:
-    """Whole numbers without a point, others with three decimals, NaN (of an empty mask) as an empty text."""
-    value = float(value)
-    if not np.isfinite(value):
-        return ""
-    return int(value) if value.is_integer() else round(value, 3)
-
-
-@contextmanager
-def coco_results(path: Path) -> Iterator[Writer]:
-    """A JSON array of COCO results, each with the image's `image_id` and `file_name`.
-
-    If the run is interrupted, the rows of the images done so far stay, one per line, in `path`.part.
-    """
-    with text_file(path, keep_part=True) as file:
-        file.write("[")
-        first = True
-
-        def save(prediction: Prediction, image: LoadedImage, path: Path) -> None:
-            nonlocal first
-            for row in prediction.to_coco(image.item.image_id):
-                row["file_name"] = image.item.shown
-                file.write(("\n" if first else ",\n") + json.dumps(row, ensure_ascii=False))
-                first = False
-            file.flush()
-
-        yield save
-        file.write("\n]\n")
-
-
 # ---- the table ----------------------------------------------------------------------------------------------------
 
 
@@ -273,7 +208,10 @@ WRITERS: dict[str, OutputKind] = {
     "segments": OutputKind("segments/{name}.{ext}", "the image with the segments of all pixels drawn on it",
                            _each(save_segments), True, True),
     "csv": OutputKind("measurements.csv", "one table of measurements for the run", csv_table),
+    "landmarks": OutputKind("landmarks.csv", "one table of landmarks for the run", landmark_table,
+                            needs_landmarks=True),
     "coco": OutputKind("results.json", "one file of COCO results for the run", coco_results),
+    "cvat": OutputKind("annotations.xml", "annotations of the run to correct in CVAT", cvat_annotations),
     "panoptic": OutputKind("panoptic.json", "segments of all pixels: one file of COCO's panoptic format for the run, "
                            "and a PNG for each image", coco_panoptic, True, True),
 }  # fmt: skip

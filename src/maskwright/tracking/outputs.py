@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from maskwright import draw, media
 from maskwright.ops import masks as mask_ops
-from maskwright.results.outputs import number
 from maskwright.results.prediction import Prediction, areas, decimal, text_file
+from maskwright.results.tables import number
 from maskwright.results.video import FrameResult
 from maskwright.tracking.challenge import challenge_folder
 from maskwright.tracking.page import video_page
