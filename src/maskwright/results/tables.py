@@ -19,7 +19,7 @@ from maskwright.ops import masks as mask_ops
 from maskwright.results.labelme import named_points
 from maskwright.results.prediction import Prediction, areas, decimal, text_file
 from maskwright.types import Classes
-from maskwright.wording import cell
+from maskwright.wording import cell, one_line
 
 if TYPE_CHECKING:
     from maskwright.results.outputs import LoadedImage
@@ -119,11 +119,12 @@ def cvat_annotations(path: Path) -> "Iterator[Writer]":
     """CVAT XML 1.1 "for images": masks, or boxes where there are none, and skeletons; written at the end of the run.
 
     An image has the name of its file, which CVAT looks for, or, where another has it, its path. Instances without a
-    pixel are left out. If the run is interrupted, there is `path`.part with the images done so far.
+    pixel are left out. If the run is interrupted, `annotations.part.xml` has the images done so far.
     """
     images: list[ImageRecord] = []
     rows: dict[int, tuple[Annotation, ...]] = {}
     known: list[Classes] = []
+    part = path.with_suffix(f".part{path.suffix}")
 
     def save(prediction: Prediction, image: "LoadedImage", _: Path) -> None:
         number = len(images) + 1
@@ -131,19 +132,24 @@ def cvat_annotations(path: Path) -> "Iterator[Writer]":
         taken = any(record.file_name == name for record in images)
         images.append(ImageRecord(number, image.item.shown if taken else name, prediction.size))
         rows[number] = annotations(prediction, number, sum(map(len, rows.values())) + 1)
-        known[:] = [prediction.classes]
+        if not known:
+            own = prediction.classes
+            known.append(Classes([one_line(text) for text in own.names], own.ids, landmarks=own.landmarks))
+            write(part)  # what the format cannot hold is an error at once
 
     def write(place: Path) -> None:
-        if known:
-            place.unlink(missing_ok=True)
-            cvat.save(place, Dataset(known[0], tuple(images), rows, None, place), copy=False)
+        place.unlink(missing_ok=True)
+        cvat.save(place, Dataset(known[0], tuple(images), rows, None, place), copy=False)
 
     try:
         yield save
     except BaseException:
-        write(path.with_name(f"{path.name}.part"))
+        if known:
+            write(part)
         raise
-    write(path)
+    if known:
+        write(path)
+        part.unlink()
 
 
 def annotations(found: Prediction, image_id: int, first: int) -> tuple[Annotation, ...]:
