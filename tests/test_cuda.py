@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.models.test_contract import VARIANTS, lively, source_images, target
+from tests.models.test_contract import VARIANTS, inputs_of, lively, source_images, target
 from torch import Tensor
 
 import maskwright
@@ -17,7 +17,7 @@ from maskwright.models.base import AnyModel
 from maskwright.models.family import accelerated
 from maskwright.ops.roi_align import roi_align
 from maskwright.predictor.predictor import Predictor
-from maskwright.types import BoxMasks, Classes, Inputs, RawDetections, Target
+from maskwright.types import BoxMasks, Classes, RawDetections, Target
 from maskwright.weights.files import read
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -53,9 +53,9 @@ def test_detections_are_the_processors(name: str, fast: bool) -> None:
     model, other = (accelerated(lively(VARIANTS[name])) if fast else lively(VARIANTS[name]) for _ in range(2))
     images = source_images(2)
     with torch.inference_mode():
-        found = other.cuda().detect(Inputs(images.cuda()))
+        found = other.cuda().detect(inputs_of(other.config, images.cuda()))
         assert all(value.is_cuda for value in found.tensors().values())
-        assert_same_rows(model.detect(Inputs(images)), found)
+        assert_same_rows(model.detect(inputs_of(model.config, images)), found)
 
 
 def on_device(target: Target) -> Target:
@@ -69,7 +69,7 @@ def on_device(target: Target) -> Target:
 
 def losses_and_gradients(model: AnyModel, images: Tensor, targets: list[Target]) -> tuple[dict[str, float], Tensor]:
     draws = [torch.Generator().manual_seed(i) for i in range(len(targets))]
-    terms = model.terms(Inputs(images), targets, draws)
+    terms = model.terms(inputs_of(model.config, images), targets, draws)
     means = {name: term.mean() for name, term in terms.items()}
     torch.stack(list(means.values())).sum().backward()
     grads = [p.grad.flatten().cpu() for p in model.parameters() if p.grad is not None]

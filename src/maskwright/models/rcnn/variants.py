@@ -114,9 +114,11 @@ def fast(base: RCNNConfig, *, masks: bool = False) -> RCNNConfig:
     return replace(base, proposals="search", masks=masks, roi=roi)
 
 
-def crops(base: RCNNConfig, side: int = 96, stride: int = 16) -> RCNNConfig:
-    """R-CNN over the backbone of another config: its map of `stride` is computed of each proposal's crop anew."""
-    roi = replace(base.roi, crop_side=side, context=side // 14)  # as much of the side as 16 pixels of 227
+def crops(base: RCNNConfig, side: int = 64, stride: int = 16) -> RCNNConfig:
+    """R-CNN over the backbone of another config: its map of `stride` is computed of each proposal's crop anew, in
+    training of 48 an image at most."""
+    context = side // 14  # as much of the side as 16 pixels of 227, the paper's
+    roi = replace(base.roi, crop_side=side, context=context, samples=min(base.roi.samples, 48))
     return replace(base, neck="crops", strides=(stride,), proposals="search", masks=False, roi=roi)
 
 
