@@ -23,6 +23,7 @@ from maskwright.wording import counted
 Array = NDArray[np.float64]
 
 _SMALL, _MEDIUM = 32.0**2, 96.0**2  # COCO: small below the first area, large from the second on
+_MOST_STUFF = 8  # names of stuff that the text has
 _ROWS = 1024  # objects of one image that are compared with all its others at once
 
 
@@ -80,7 +81,7 @@ class DataStats:
     objects. aspect: box width over height. covered: the share of an image that its objects fill; where nothing was
     drawn, pixels of two objects count twice. no_area: objects of no area or an empty box. boxes_only: objects without
     an outline; polygons, lengths: with one of that kind. landmarks: objects that have some. tracks: distinct track ids.
-    drawn: masks were drawn, so areas, covered and overlap are exact.
+    stuff: names of the kinds in semantic maps. drawn: masks were drawn, so areas, covered and overlap are exact.
     """
 
     images: int
@@ -108,6 +109,7 @@ class DataStats:
     lengths: int
     landmarks: int
     tracks: int
+    stuff: tuple[str, ...] = ()
     drawn: bool = False
 
     @property
@@ -129,7 +131,7 @@ class DataStats:
         """Everything as plain values that JSON can hold."""
         out = asdict(self)
         out["parts"] = dict(self.parts)
-        out["classes"] = list(out["classes"])
+        out["classes"], out["stuff"] = list(out["classes"]), list(self.stuff)
         out["sizes"] = [{"height": s[0], "width": s[1], "images": n} for s, n in self.sizes]
         return {**out, "objects": self.objects, "has_masks": self.has_masks, "has_landmarks": self.has_landmarks}
 
@@ -142,6 +144,8 @@ class DataStats:
         lines.append("Outlines: " + (", ".join(f"{n} {what}" for what, n in kinds.items() if n) or "none") + ".")
         lines += [f"Landmarks: {counted(self.landmarks, 'object')}."] if self.landmarks else []
         lines += [f"Tracks: {self.tracks}."] if self.tracks else []
+        some = ", ".join(self.stuff[:_MOST_STUFF]) + (", ..." if len(self.stuff) > _MOST_STUFF else "")
+        lines += [f"Maps of all pixels: {counted(len(self.stuff), 'kind')} of stuff ({some})."] if self.stuff else []
         shown = ", ".join(f"{h}x{w} {n}" for (h, w), n in self.sizes)
         more = f", ... ({self.distinct_sizes} in all)" if self.distinct_sizes > len(self.sizes) else ""
         lines += [f"Image sizes (height x width, how many): {shown}{more}."] if self.sizes else []
@@ -230,6 +234,7 @@ def stats(dataset: Dataset, *, draw: bool = False) -> DataStats:
         lengths=sum(isinstance(a.segmentation, dict) for a in objects),
         landmarks=sum(a.has_landmarks for a in objects),
         tracks=len({a.track_id for a in rows if a.track_id is not None}),
+        stuff=dataset.semantic_classes.names[1:] if dataset.semantic_maps and dataset.semantic_classes else (),
         drawn=draw,
     )
 

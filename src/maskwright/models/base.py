@@ -93,6 +93,13 @@ class Config(Section):
         """The same network for other classes. ConfigError where they lack what it predicts, such as landmarks."""
         return replace(self, num_classes=len(classes))
 
+    def for_semantic(self, classes: Classes | None, stuff_area: int | None = None) -> Self:
+        """The same network for other classes of pixels, where it names these; the first stands for all things.
+
+        stuff_area: pixels that one of them needs to become a segment. ConfigError where the data has no such classes.
+        """
+        return self
+
     # ---- what each family says --------------------------------------------------------------------------------
 
     @property

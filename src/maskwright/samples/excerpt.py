@@ -3,7 +3,8 @@
 Letters: N objects, H W image, h w window.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from maskwright.ops.warp import input_size
 from maskwright.samples.augment import Choice, apply
 from maskwright.samples.loader import usable
 from maskwright.samples.sample import Objects, Sample, sample_of
-from maskwright.types import InputSpec
+from maskwright.types import InputSpec, IntArray
 
 LEAST_SHARE = 0.4
 """Objects of which a window shows less are marked as crowd, that is, ignored."""
@@ -46,16 +47,30 @@ def windows(dataset: Dataset, positions: list[int], spec: InputSpec, side: int, 
     Each window is the one that holds the most whole objects. The images are written into `folder`.
     """
     dataset = replace(dataset, intensity=spec.intensity)
+    maps: dict[str, IntArray] = {}
 
     def seen(i: int) -> tuple[ImageRecord, list[FileObject]]:
         masks = all(a.segmentation is not None for a in dataset.of(i))
         window = _window(sample_of(dataset, i, masks=masks), spec, side)
         record = ImageRecord(dataset.images[i].id, f"{i}.png", window.size)
         media.write_image(folder / record.file_name, window.image)
+        if window.semantic is not None:
+            maps[record.file_name] = window.semantic
         return record, _stated(window.objects, record.file_name)
 
     records, annotations = collect(map(seen, positions))
-    return Dataset(dataset.classes, records, annotations, folder, dataset.source)
+    cut = Dataset(dataset.classes, records, annotations, folder, dataset.source)
+    return replace(cut, semantic_maps=_Maps(maps), semantic_classes=dataset.semantic_classes) if maps else cut
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """The semantic maps of windows, by the names of their files."""
+
+    maps: Mapping[str, IntArray]
+
+    def __call__(self, record: ImageRecord) -> IntArray | None:
+        return self.maps.get(record.file_name)
 
 
 def _window(sample: Sample, spec: InputSpec, side: int) -> Sample:

@@ -33,7 +33,7 @@ def sheet(data: Dataset, spec: InputSpec, sampling: Sampling, count: int = 12) -
     """`count` training samples (H, W, 3), those of each image in a row after the original.
 
     The samples are those of the first images in the first epochs of a run, in the colours of the input; crowds are
-    marked. Raises DataError where no image has an object, or an image cannot be used.
+    marked, and kinds of stuff are tinted. Raises DataError where no image has an object, or an image cannot be used.
     """
     samples = TrainingSamples(data, spec, replace(sampling, masks=data.has_masks))
     positions = order(samples.shown, sampling.seed, 0)[: math.ceil(count / PER_IMAGE)]
@@ -73,7 +73,8 @@ def as_seen(item: Item, spec: InputSpec, like: Objects) -> Sample:
         keypoints=None if target.keypoints is None else target.keypoints.numpy(),
         landmarks=like.landmarks,
     )
-    return Sample(np.ascontiguousarray(pixels if spec.channels == "RGB" else pixels[:, :, ::-1]), objects)
+    labels = None if target.semantic is None else target.semantic.numpy()
+    return Sample(np.ascontiguousarray(pixels if spec.channels == "RGB" else pixels[:, :, ::-1]), objects, labels)
 
 
 def described(sample: Sample) -> str:
@@ -106,7 +107,7 @@ def _resized(sample: Sample, factor: float) -> Sample:
     h, w = (max(1, round(side * factor)) for side in sample.size)
     geometry = Geometry.resize(sample.size, (h, w))
     image = sample.image.repeat(int(factor), 0).repeat(int(factor), 1) if factor > 1 else geometry.image(sample.image)
-    return Sample(image, move_objects(sample.objects, Choice(geometry)))
+    return Sample(image, move_objects(sample.objects, Choice(geometry)), sample.semantic_moved(geometry))
 
 
 def _overlaid(sample: Sample, data: Dataset) -> ImageArray:
@@ -127,8 +128,17 @@ def _overlaid(sample: Sample, data: Dataset) -> ImageArray:
     )
     several = len(names) > 1 or bool(objects.crowd.any())
     return draw.overlay(
-        sample.image, instances, labels=several, scores=False, boxes=True, opacity=0.15, outline=1, legend=False
+        _tinted(sample), instances, labels=several, scores=False, boxes=True, opacity=0.15, outline=1, legend=False
     )
+
+
+def _tinted(sample: Sample) -> ImageArray:
+    """The image with the stuff of its semantic map, one colour for each kind."""
+    if sample.semantic is None:
+        return sample.image
+    shades = np.array([draw.colour_of(k) for k in range(int(sample.semantic.max(initial=0)) + 1)], np.float32)
+    mixed = 0.7 * sample.image + 0.3 * shades[sample.semantic.clip(0)]
+    return np.where(sample.semantic[..., None] > 0, np.rint(mixed).astype(np.uint8), sample.image)
 
 
 def _grid(rows: Sequence[Sequence[ImageArray]]) -> ImageArray:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any, Literal
 
 import torch
 
 from maskwright.codec import UNSET, FieldError, Section, filled, is_unset, open_field
+from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, WeightsError, suggest
 from maskwright.models import zoo
 from maskwright.models.base import AnyModel, Config
@@ -263,9 +265,19 @@ def input_spec(spec: InputSpec, settings: NetworkSettings) -> InputSpec:
     return replace(spec, **{k: v for k, v in given.items() if v is not None})
 
 
-def build(settings: NetworkSettings, classes: Classes, start: Start, seed: int = 0) -> tuple[AnyModel, Transfer | None]:
+def least_stuff(data: Dataset) -> int:
+    """Pixels of an image that a kind of stuff needs to become a segment: detectron2's 4096 in images of COCO's size
+    (640 x 480), in smaller ones the same share."""
+    pixels = [height * width for height, width in (record.size for record in data.images)]
+    return min(4096, round(4096 / (640 * 480) * median(pixels))) if pixels else 4096
+
+
+def build(
+    settings: NetworkSettings, classes: Classes, start: Start, seed: int = 0, data: Dataset | None = None
+) -> tuple[AnyModel, Transfer | None]:
     """The model a run begins with, its random weights drawn from the seed, and what was taken of other weights.
 
+    data: gives a semantic branch its classes; None: it keeps those it has.
     Raises ConfigError for frozen norms without weights, WeightsError where the weights are of another network.
     """
     if start.config.norm == "frozen" and start.weights is None:
@@ -278,7 +290,10 @@ def build(settings: NetworkSettings, classes: Classes, start: Start, seed: int =
         )
     with torch.random.fork_rng([]):  # built on the processor
         torch.default_generator.manual_seed(seed)
-        model = build_config(fitted(start.config.for_classes(classes), settings))
+        config = start.config.for_classes(classes)
+        if data is not None:
+            config = config.for_semantic(data.semantic_classes, least_stuff(data))
+        model = build_config(fitted(config, settings))
     theirs = renamed(start, settings.rename, classes)
     if start.weights is None:
         return model, None

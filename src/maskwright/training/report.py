@@ -6,6 +6,7 @@ from pathlib import Path
 from maskwright.data.dataset import Dataset
 from maskwright.errors import MaskwrightError
 from maskwright.evaluation.report import curves, report, setting, write
+from maskwright.models.base import finds_stuff
 from maskwright.predictor.load import load
 from maskwright.report import page
 from maskwright.training.resolved import Resolved
@@ -17,6 +18,7 @@ def report_run(weights: Path, data: Dataset | None, settings: Resolved) -> Path 
     Where that fails the run has its weights nevertheless: the reason is printed on stderr, and None is returned.
     """
     path, what = weights.with_name("report.html"), str(weights.parent)
+    asked = ["coco"]
     try:
         if data is None or not len(data):
             about = page.facts("Settings of the run", [(k, setting(v)) for k, v in settings.values().items()])
@@ -24,13 +26,15 @@ def report_run(weights: Path, data: Dataset | None, settings: Resolved) -> Path 
             return path
         device = "cuda" if settings.compute.on_gpu else "cpu"
         predictor = load(weights, device=device)
+        asked += ["nuclei"] if data.has_masks and predictor.draws_masks else []
+        asked += ["panoptic", "semantic"] if data.panoptic_maps and finds_stuff(predictor.detector.parts) else []
         report(
             path,
             predictor,
             data,
             title=what,
             config=settings.values(),
-            metrics=("coco", "nuclei") if data.has_masks and predictor.draws_masks else ("coco",),
+            metrics=asked,
             progress=False,
         )
     except (MaskwrightError, OSError) as error:

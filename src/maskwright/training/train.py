@@ -11,7 +11,7 @@ from maskwright.codec import encode, filled
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError
 from maskwright.models import zoo
-from maskwright.models.base import AnyModel
+from maskwright.models.base import AnyModel, finds_stuff
 from maskwright.training import settings as files
 from maskwright.training.config import TrainConfig
 from maskwright.training.defaults import default_model, resolve
@@ -94,7 +94,7 @@ def train(config: TrainConfig, model: AnyModel | None = None) -> Path:
     tell(run.report())
     moved = None
     if model is None:
-        model, moved = build(settings.network, classes, run.start, settings.compute.seed)
+        model, moved = build(settings.network, classes, run.start, settings.compute.seed, run.data)
         if moved is not None:
             tell(moved.report())
 
@@ -156,6 +156,7 @@ def ending(history: History, settings: Resolved, weights: Path, page: Path | Non
 def average_precision(classes: Classes) -> Evaluate:
     """COCO mask AP (box AP where there are no masks) decides; AP50 and AP75 of both are noted too.
 
+    Of a model of things and stuff panoptic quality decides, where the data set has panoptic maps.
     As in `evaluate`, more than COCO's 100 detections count where an image has more objects; AP at 100 is noted then.
     """
 
@@ -164,8 +165,11 @@ def average_precision(classes: Classes) -> Evaluate:
         from maskwright.predictor.predictor import Predictor
 
         device = next(model.parameters()).device
-        result = evaluate(Predictor(model, classes, device=str(device)), data, metrics=("coco",), progress=False).result
-        found = [s for s in (result.masks, result.boxes) if s is not None]
-        return {k: v for scores in found for k, v in scores.values(("AP", "AP50", "AP75")).items()}
+        stuff = finds_stuff(model.config.parts) and data.panoptic_maps is not None
+        metrics = ("coco", "panoptic") if stuff else ("coco",)
+        done = evaluate(Predictor(model, classes, device=str(device)), data, metrics=metrics, progress=False)
+        found = [s for s in (done.result.masks, done.result.boxes) if s is not None]
+        segments = {k: v for k, v in done.values.items() if k in ("panoptic/PQ", "panoptic/SQ", "panoptic/RQ")}
+        return segments | {k: v for scores in found for k, v in scores.values(("AP", "AP50", "AP75")).items()}
 
     return measure

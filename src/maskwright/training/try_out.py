@@ -116,7 +116,7 @@ def try_out(plan: RunPlan, model: AnyModel | None = None, *, seconds: float = SE
     positions = typical(plan.data, IMAGES)
     faults = outline_faults(plan.data.subset(positions))
     if model is None:
-        model, _ = build(plan.settings.network, plan.data.classes, plan.start, plan.settings.compute.seed)
+        model, _ = build(plan.settings.network, plan.data.classes, plan.start, plan.settings.compute.seed, plan.data)
     else:
         model = copy.deepcopy(model)
     with TemporaryDirectory(prefix="maskwright-") as folder:

@@ -153,6 +153,19 @@ class RCNNConfig(Config):
             )
         return replace(self, num_classes=len(classes), landmarks=counts)
 
+    def for_semantic(self, classes: Classes | None, stuff_area: int | None = None) -> Self:
+        """See `Config.for_semantic`."""
+        if not self.semantic.names:
+            return self
+        if classes is None or len(classes) < 2:
+            raise ConfigError(
+                "A network with a semantic branch learns the class of every pixel, and this data set has no maps "
+                "of stuff. COCO's panoptic files have them, as the format 'coco_panoptic'; or choose a Mask R-CNN.",
+                options=("data_format", "model"),
+            )
+        area = self.semantic.stuff_area if stuff_area is None else stuff_area
+        return replace(self, semantic=replace(self.semantic, names=classes.names, ids=classes.ids, stuff_area=area))
+
     def limits_for(self, nms: str | None = None) -> Limits:
         return Limits(self.roi.score, self.roi.keep, self.checked_nms(nms or "by_class"))
 

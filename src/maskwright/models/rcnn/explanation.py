@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskwright.draw import colour_of
 from maskwright.models.rcnn.heads import BOX_WEIGHTS
 from maskwright.models.rcnn.network import RCNN, RCNNTrace
 from maskwright.models.rcnn.pooling import Cropped, Pooling, pooling, read
@@ -31,10 +32,10 @@ from maskwright.report.panels import (
     tiles,
 )
 from maskwright.results.explanation import Explanation, Seen
-from maskwright.types import FloatArray
+from maskwright.types import Classes, FloatArray, IntArray
 from maskwright.wording import counted
 
-SHOWN_PROPOSALS, SHOWN_MASKS = 100, 12
+SHOWN_PROPOSALS, SHOWN_MASKS, SHOWN_KINDS = 100, 12, 6
 
 BIN = (255, 90, 230)
 
@@ -72,6 +73,8 @@ class RCNNExplanation(Explanation):
             steps += [self._masks(), self._paste()]
         if self.heat_maps is not None and len(self.heat_maps):
             steps += [self._landmarks()]
+        if self.prediction.semantic is not None and self.prediction.semantic_classes is not None:
+            steps += [self._pixels(self.prediction.semantic, self.prediction.semantic_classes)]
         return [*steps, self.result_panel()]
 
     def own_numbers(self) -> list[tuple[str, object]]:
@@ -254,6 +257,20 @@ class RCNNExplanation(Explanation):
             "a map compete; where it is highest is the landmark, and the number is the share of that peak."
         )
         return Panel("One heat map for each landmark", text, tiles(items))
+
+    def _pixels(self, labels: IntArray, classes: Classes) -> Panel:
+        """The answer of the semantic branch."""
+        shades = np.array([colour_of(k) for k in range(len(classes))], np.uint8)
+        drawing = self.scene()
+        drawing.image(shades[labels.clip(0)], self.extent, mask=np.where(labels < 0, 0.0, 0.6), smooth=False)
+        counts = np.bincount(labels[labels >= 0].reshape(-1), minlength=len(classes))
+        most = [k for k in np.argsort(-counts, kind="stable")[:SHOWN_KINDS].tolist() if counts[k]]
+        key = tuple((colour_of(k), f"{classes[k]} {counts[k] / labels.size:.0%}") for k in most)
+        text = (
+            "The semantic branch reads all maps of the pyramid and names the class of every pixel; all things are one "
+            "class. Where its map and the instances meet, the instances are on top."
+        )
+        return Panel("The class of every pixel", text, drawing.pixels(), key)
 
     def _paste(self) -> Panel:
         assert self.mask_probs is not None

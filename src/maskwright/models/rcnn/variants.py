@@ -131,6 +131,15 @@ def compact_keypoints(landmarks: tuple[int, ...] = (17,)) -> RCNNConfig:
     return replace(base, masks=False, landmarks=landmarks, rpn=rpn, roi=roi, output=output)
 
 
+def compact_panoptic(num_classes: int = 80, semantic: Classes = COCO_STUFF) -> RCNNConfig:
+    """`compact` with a semantic branch of half its width, for things of all sizes."""
+    base = compact(num_classes)
+    rpn = replace(base.rpn, sizes=((16.0,), (32.0,), (64.0,), (128.0,)))
+    branch = SemanticConfig(semantic.names, semantic.ids, width=64, groups=16)
+    output = replace(base.output, max_instances=100)
+    return replace(base, semantic=branch, rpn=rpn, roi=replace(base.roi, keep=100), output=output)
+
+
 def lite(num_classes: int = 1) -> RCNNConfig:
     """A light Mask R-CNN over EfficientNet-Lite0, meant to be trained from ImageNet weights of the backbone.
 

@@ -7,10 +7,11 @@ pages (files carry the first 8 digits of their sha256; BSD-3-Clause). AP: COCO v
 from dataclasses import replace
 from functools import partial
 
-from maskwright.models.coco_classes import COCO, COCO_BY_ID, COCO_PERSON
+from maskwright.models.coco_classes import COCO, COCO_BY_ID, COCO_PERSON, COCO_STUFF
 from maskwright.models.entry import Entry, Published
 from maskwright.models.rcnn import variants
 from maskwright.models.rcnn.config import RCNNConfig
+from maskwright.models.rcnn.semantic import SemanticConfig
 from maskwright.types import Classes
 
 Figure = float | None
@@ -40,6 +41,12 @@ def fast_over(backbone: str) -> RCNNConfig:
 def keypoints_over(backbone: str) -> RCNNConfig:
     """Keypoint R-CNN with a feature pyramid over a timm backbone."""
     return replace(variants.timm_fpn(backbone, 1, masks=False), landmarks=(17,))
+
+
+def panoptic_over(backbone: str) -> RCNNConfig:
+    """Panoptic FPN over a timm backbone."""
+    semantic = SemanticConfig(COCO_STUFF.names, COCO_STUFF.ids)
+    return replace(variants.timm_fpn(backbone), semantic=semantic)
 
 
 # fmt: off
@@ -104,6 +111,9 @@ ENTRIES = (
         variants.compact_keypoints(), COCO_PERSON, 7_536_742),
     Entry("keypoint_rcnn_fpn", "Keypoint R-CNN, FPN over a timm backbone: keypoint_rcnn_fpn.BACKBONE", None,
         COCO_PERSON, over=keypoints_over),
+    Entry("panoptic_fpn_small", "Light Panoptic FPN, to be trained from random weights on any things and stuff",
+        variants.compact_panoptic(), COCO, 7_747_174),
+    Entry("panoptic_fpn", "Panoptic FPN over a timm backbone: panoptic_fpn.BACKBONE", None, COCO, over=panoptic_over),
     Entry("faster_rcnn_fpn", "Faster R-CNN, FPN over a timm backbone: faster_rcnn_fpn.BACKBONE", None, COCO,
         over=partial(variants.timm_fpn, masks=False)),
 )
