@@ -1,6 +1,7 @@
 """The `maskwright` command: one file for each subcommand, which puts itself into `app` when it is imported."""
 
 from maskwright.cli import (  # noqa: F401
+    benchmark,
     data,
     data_check,
     data_show,

@@ -68,9 +68,9 @@ def line_chart(
     return _figure(title, _svg(title, joined(parts)), named if 1 < len(named) <= LEGEND else [])
 
 
-def bar_chart(title: str, names: Sequence[str], groups: Sequence[Bars], *, y_label: str) -> Html:
-    """Grouped bars of values in 0..1: `names` label the x axis, and each group has one value per name."""
-    up = _Axis((0.0, 1.0), HEIGHT - BOTTOM, TOP)
+def bar_chart(title: str, names: Sequence[str], groups: Sequence[Bars], *, y_label: str, most: float = 1.0) -> Html:
+    """Grouped bars of values in 0..`most`: `names` label the x axis, and each group has one value per name."""
+    up = _Axis((0.0, most), HEIGHT - BOTTOM, TOP)
     step = (WIDTH - LEFT - RIGHT) / max(len(names), 1)
     width = min(46.0, step * 0.8 / max(len(groups), 1))
     parts = [_rows(up, y_label)]
@@ -93,8 +93,12 @@ def _bar(group: Bars, k: int, color: int, x: float, width: float, up: "_Axis") -
     return Html(
         f'<g><title>{escape(group.name)}: {value:.3f}</title><rect class="b{color % COLORS}" x="{x + 1.5:.1f}" '
         f'y="{top:.1f}" width="{width - 3:.1f}" height="{base - top:.1f}" rx="2"/>'
-        f'<text class="value" x="{middle:.1f}" y="{top - 5:.1f}" text-anchor="middle">{value:.2f}</text></g>'
+        f'<text class="value" x="{middle:.1f}" y="{top - 5:.1f}" text-anchor="middle">{_short(value)}</text></g>'
     )
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def shortened(points: Sequence[ChartPoint], most: int = MOST_POINTS) -> list[ChartPoint]:
