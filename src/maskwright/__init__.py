@@ -33,6 +33,7 @@ _HOME = {
     "TrainConfig": "training.config",
     "build": "predictor.load",
     "evaluate": "evaluation.evaluate",
+    "export": "exporting.export",
     "load": "predictor.load",
     "read_image": "media",
     "train": "training.train",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from maskwright.errors import MaskwrightError as MaskwrightError
     from maskwright.evaluation.evaluate import evaluate as evaluate
     from maskwright.evaluation.outcome import Evaluation as Evaluation
+    from maskwright.exporting.export import export as export
     from maskwright.geometry import Geometry as Geometry
     from maskwright.media import read_image as read_image
     from maskwright.predictor.given import GivenBoxes as GivenBoxes

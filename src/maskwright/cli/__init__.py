@@ -8,6 +8,7 @@ from maskwright.cli import (  # noqa: F401
     doctor,
     evaluate,
     explain,
+    export,
     models,
     predict,
     track,

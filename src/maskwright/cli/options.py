@@ -44,7 +44,12 @@ def _debug(ctx: typer.Context, value: bool) -> bool:
 Debug = Annotated[bool, typer.Option("--debug", callback=_debug, help="Show the traceback of an error.")]
 Model = Annotated[
     str,
-    typer.Option("--model", "-m", metavar="NAME|FILE", help="A name of `maskwright models`, or a checkpoint of yours."),
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|FILE",
+        help="A name of `maskwright models`, a checkpoint of yours, or a file of `maskwright export`.",
+    ),
 ]
 Data = Annotated[Path, typer.Option("--data", metavar="PATH", help="Annotations: a file or folder of any format.")]
 DataFormat = Annotated[

@@ -21,6 +21,7 @@ from maskwright.evaluation.evaluate import SCORE, Data, evaluate, evaluate_resul
 from maskwright.evaluation.gallery import COLORS, Gallery
 from maskwright.evaluation.outcome import Evaluation
 from maskwright.metrics.metric import PageSection
+from maskwright.predictor.detector import NetworkDetector
 from maskwright.predictor.options import FindOptions, intensity_of
 from maskwright.predictor.predictor import Predictor
 from maskwright.report import charts, page
@@ -60,7 +61,7 @@ def report(
     evaluation = evaluate(predictor, dataset, None, find, watch=lambda i, _, found: gallery.add(i, found), **options)
     facts = [
         ("model", predictor.name),
-        ("parameters", f"{sum(p.numel() for p in predictor.model.parameters()):,}"),
+        *_parameters(predictor),
         ("input", of_input(predictor.spec)),
     ]
     about = _about(evaluation, dataset, facts, _device(predictor), config or {})
@@ -95,6 +96,13 @@ def report_results(
     content = [_tiles(evaluation, sections), *_accuracy(sections, gallery), *examples, about]
     _write(target, "", os.fspath(results), dataset, evaluation, content)
     return evaluation
+
+
+def _parameters(predictor: Predictor) -> RunFacts:
+    """How many the network has; of an exported file nothing."""
+    if not isinstance(predictor.detector, NetworkDetector):
+        return []
+    return [("parameters", f"{sum(p.numel() for p in predictor.model.parameters()):,}")]
 
 
 def _checked(path: str | os.PathLike[str]) -> Path:

@@ -17,6 +17,7 @@ from maskwright.fast.packed import PackedKernel
 from maskwright.fast.winograd import Winograd
 from maskwright.nn.deform import DeformableConv2d
 from maskwright.nn.layers import FrozenBatchNorm2d
+from maskwright.ops.rows import exporting
 
 NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU)
@@ -140,8 +141,8 @@ class FusedLinear(nn.Module):
 
 
 def on_cpu(x: Tensor) -> bool:
-    """Whether oneDNN's fused kernels take this tensor."""
-    return x.device.type == "cpu" and _FUSED is not None and x.dtype in _KINDS and len(x) > 0
+    """Whether oneDNN's fused kernels take this tensor; an exported graph has none of them."""
+    return not exporting() and x.device.type == "cpu" and _FUSED is not None and x.dtype in _KINDS and len(x) > 0
 
 
 def _activation(after: nn.Module | None) -> tuple[str, list[float]]:

@@ -63,8 +63,7 @@ def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 def clip_each(boxes: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
     """(B, N, 4), the boxes of each image clipped to its own size (H, W)."""
-    limits = boxes.new_tensor([(width, height, width, height) for height, width in sizes])
-    return torch.minimum(boxes.clamp(min=0), limits.view(-1, 1, 4))
+    return torch.stack([clip(own, size) for own, size in zip(boxes, sizes, strict=True)]) if len(boxes) else boxes
 
 
 def sides_at_least(boxes: Tensor, side: float) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.ops import nms as _nms
 
 from maskwright.ops import boxes as box_ops
-from maskwright.ops.rows import exporting, padded, rows_to_refine
+from maskwright.ops.rows import exporting, padded, rows_to_refine, with_room
 
 FEW = 48
 """Best rows of each class that Fast NMS compares first; the others are seldom needed."""
@@ -75,10 +75,10 @@ def batched_nms(
     if rows is not None:
         return rows[batched_nms(boxes[rows], scores[rows], groups[rows], iou_threshold, inclusive=inclusive)]
     boxes = boxes.double()
-    if exporting() or boxes.is_cuda or len(boxes) <= TOGETHER:  # one call: a shift of whole images keeps groups apart
+    if boxes.is_cuda or len(boxes) <= TOGETHER:  # one call: a shift of whole images keeps groups apart
         apart = groups.double()[:, None] * (boxes.abs().amax() * 2 + 1 if len(boxes) else 1)
         shifted = boxes + apart
-        if exporting() or boxes.is_cuda or torch.equal(shifted - apart, boxes):  # no bit of a coordinate is lost
+        if boxes.is_cuda or torch.equal(shifted - apart, boxes):  # no bit of a coordinate is lost
             return nms(shifted, scores, iou_threshold, inclusive=inclusive)
     order = groups.argsort(stable=True)
     survives = torch.ones_like(groups, dtype=torch.bool)
@@ -90,6 +90,30 @@ def batched_nms(
     return best[survives[best]]
 
 
+def survivors(
+    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, *, inclusive: bool = False
+) -> Tensor:
+    """(N,) bool: which of finite boxes (N, 4) survive greedy suppression inside their group; see `batched_nms`.
+
+    While exporting it is one operator of the graph, `maskwright::survivors`: its shape does not depend on the data.
+    """
+    if exporting():
+        graph: Tensor = torch.ops.maskwright.survivors(boxes, scores, groups, iou_threshold, inclusive)
+        return graph
+    chosen = batched_nms(boxes, scores, groups, iou_threshold, inclusive=inclusive, finite=True)
+    return torch.zeros_like(groups, dtype=torch.bool).index_fill(0, chosen, True)
+
+
+@torch.library.custom_op("maskwright::survivors", mutates_args=())
+def _operator(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, inclusive: bool) -> Tensor:
+    return survivors(boxes, scores, groups, iou, inclusive=inclusive)
+
+
+@_operator.register_fake
+def _shape(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, inclusive: bool) -> Tensor:
+    return torch.empty_like(groups, dtype=torch.bool)
+
+
 def _without_broken(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     """Boxes (N, 4) and scores (N, Q) with rows that are not finite replaced by empty boxes of score 0."""
     finite = torch.isfinite(boxes).all(dim=1, keepdim=True)
@@ -98,8 +122,6 @@ def _without_broken(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
 
 def _finite_rows(boxes: Tensor) -> Tensor | None:
     """The rows (F,) of those boxes that are finite; None where all are."""
-    if exporting():
-        return None  # callers have replaced the others by empty boxes
     finite = torch.isfinite(boxes).all(dim=1)
     return None if bool(finite.all()) else torch.nonzero(finite).flatten()
 
@@ -114,11 +136,8 @@ def nms_by_level(
     """
     boxes = torch.where(valid[:, None], boxes, 0.0)  # an empty box overlaps none
     ranks = torch.where(valid, scores.float(), -torch.inf)
-    survives, first = torch.zeros_like(valid), 0
-    for count in counts:
-        level = slice(first, first + count)
-        survives = survives.index_fill(0, first + nms(boxes[level], ranks[level], iou_threshold), True)
-        first += count
+    levels = torch.cat([torch.full((count,), i, device=boxes.device) for i, count in enumerate(counts)])
+    survives = survivors(boxes, ranks, levels, iou_threshold)
     best, row = torch.where(survives & valid, ranks, -torch.inf).sort(stable=True, descending=True)
     alive = best[:keep] > -torch.inf
     return torch.where(alive, row[:keep], 0), alive
@@ -134,8 +153,7 @@ def nms_by_class(
     if not len(scores):
         none = labels.new_zeros(keep)
         return none, none.bool()
-    chosen = batched_nms(boxes, scores, labels, iou_threshold, inclusive=inclusive, finite=True)
-    survives = torch.zeros_like(scores).index_fill(0, chosen, 1.0)
+    survives = survivors(boxes, scores, labels, iou_threshold, inclusive=inclusive)
     best, row = (scores * survives).sort(stable=True, descending=True)
     best, row = padded(best, keep), padded(row, keep)
     alive = best > 0
@@ -175,7 +193,8 @@ def _survivors(
     if not scores.numel():
         none = torch.zeros(0, dtype=torch.int64, device=scores.device)
         return none, none, scores.new_zeros(0), scores.new_zeros(())
-    best, row = torch.topk(scores.T, min(before, len(scores)), dim=1)  # (Q, T)
+    boxes, scores = with_room(boxes, before), with_room(scores, before)
+    best, row = torch.topk(scores.T, min(before, scores.shape[0]), dim=1)  # (Q, T)
     kept = torch.where(_worst_overlap(boxes[row]) <= iou_threshold, best, 0.0).flatten()
     score, place = kept.sort(stable=True, descending=True)
     live = score > 0
@@ -214,7 +233,9 @@ def greedy_nms_by_class(
     boxes (N, 4); scores (N, Q). Every score above `score` takes part. Returns (row (keep,), label (keep,),
     score (keep,)), best first; dead rows have score 0.
     """
-    boxes, scores = _without_broken(boxes, scores)
+    boxes, scores = (
+        with_room(part, -(-CANDIDATES // max(1, scores.shape[1]))) for part in _without_broken(boxes, scores)
+    )
     candidates = rows_to_refine(scores > score, CANDIDATES, scores)
     row, label = candidates // scores.shape[1], candidates % scores.shape[1]
     values = scores[row, label]

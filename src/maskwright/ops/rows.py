@@ -25,8 +25,9 @@ def rows_to_refine(alive: Tensor, most: int | None = None, ranks: Tensor | None 
     alive = alive.flatten()
     if not exporting():
         return torch.nonzero(alive).flatten()
-    if most is None or ranks is None or most >= len(alive):
-        return torch.arange(len(alive), device=alive.device)
+    count = alive.shape[0]  # `len` would fix the size of the input
+    if most is None or ranks is None or most >= count:
+        return torch.arange(count, device=alive.device)
     return torch.where(alive, ranks.flatten(), -torch.inf).topk(most).indices.sort().values
 
 
@@ -35,6 +36,16 @@ def spread(values: Tensor, rows: Tensor, count: int) -> Tensor:
     if len(rows) == count:
         return values
     return values.new_zeros(count, *values.shape[1:]).index_copy(0, rows, values)
+
+
+def with_room(values: Tensor, count: int, fill: float = 0.0, dim: int = 0) -> Tensor:
+    """While exporting: followed by `count` rows of `fill` along a dimension, so that the best `count` can be taken
+    whatever their number is, which then does not depend on the size of the input. In eager mode as they are."""
+    if not exporting():
+        return values
+    shape = list(values.shape)
+    shape[dim] = count
+    return torch.cat([values, values.new_full(shape, fill)], dim=dim)
 
 
 def padded(values: Tensor, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a `Predictor` runs: here a network in eager or fast form; an exported file can be another `Detector`."""
+"""What a `Predictor` runs: here a network in eager or fast form; `runtimes` has exported files, another `Detector`."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
@@ -7,7 +7,7 @@ import torch
 
 from maskwright.errors import ConfigError
 from maskwright.fast.bf16 import bf16_is_fast, require_bf16
-from maskwright.models.base import AnyModel, VideoModel
+from maskwright.models.base import AnyModel, Config, VideoModel
 from maskwright.models.family import accelerated
 from maskwright.types import Classes, Inputs, InputSpec, Limits, OutputSpec, Part, RawDetections
 
@@ -20,9 +20,12 @@ class Detector(Protocol):
     """Something that finds instances in a batch.
 
     spec: how an image becomes its input. output: how its raw rows become instances. classes: their names. limits: which
-    rows it reports by default. parts: kinds of parts it returns beside boxes. device, dtype: of its inputs.
+    rows it reports by default. parts: kinds of parts it returns beside boxes. device, dtype: of its inputs. config: of
+    the network that it is, or was made of.
     """
 
+    @property
+    def config(self) -> Config: ...
     @property
     def spec(self) -> InputSpec: ...
     @property
@@ -77,6 +80,11 @@ class NetworkDetector:
         limits = model.config.limits_for(nms)
         network = accelerated(model, take=take).to(place, dtype)
         return cls(network, classes, spec or model.config.spec, limits, place, dtype)
+
+    @property
+    def config(self) -> Config:
+        config: Config = self.network.config
+        return config
 
     @property
     def output(self) -> OutputSpec:

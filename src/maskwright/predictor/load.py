@@ -13,7 +13,9 @@ from maskwright.ops import memory
 from maskwright.predictor.detector import NetworkDetector, device_and_type
 from maskwright.predictor.options import LoadOptions, given
 from maskwright.predictor.predictor import Predictor
-from maskwright.types import Classes, Intensity
+from maskwright.runtimes.detector import RuntimeDetector
+from maskwright.runtimes.table import kind_of
+from maskwright.types import Classes, InputSpec, Intensity
 from maskwright.weights.files import WeightsFile, names_file, read, sniff
 from maskwright.weights.load import load_file, load_into, which_fits
 
@@ -29,13 +31,15 @@ def load(
     """A model ready to predict.
 
     name: a name of the zoo (`maskwright models` lists them), whose published weights are fetched once and kept; or one
-        of our checkpoints, which describes itself.
+        of our checkpoints, or an exported file (`.onnx`, OpenVINO's `.xml`), which describe themselves.
     weights: a checkpoint file for the named architecture instead of the published one: torchvision `.pth`, detectron2
         `.pkl` or `.pth`, YOLACT `.pth`, or ours.
     options, or `changes` as keywords: see `LoadOptions`; `load("yolact_r50", size=400, device="cuda")`.
     Raises ConfigError for an unknown name or option, WeightsError for a file that does not fit, DownloadError.
     """
     options = given(LoadOptions, options, changes, "load")
+    if kind_of(name) is not None:
+        return _exported(Path(name), weights, options)
     device_and_type(options.device, options.precision)  # before anything is fetched or read
     if names_file(name):
         if weights is not None:
@@ -43,21 +47,10 @@ def load(
         model, known = _from_checkpoint(Path(name))
     else:
         model, known = _from_zoo(str(name), weights, options)
-    if options.classes is not None:
-        known = options.classes
-        if len(known) != model.config.num_classes:
-            raise ConfigError(f"'{name}' has {model.config.num_classes} classes, got {len(known)} names.")
-    spec = model.config.spec
-    if options.fit is not None:
-        spec = spec.fitted_by(options.fit)
-    if options.size is not None:
-        spec = replace(spec, size=options.size)
-    if options.intensity is not None:
-        spec = replace(spec, intensity=Intensity.of(options.intensity))
     detector = NetworkDetector.of(
         model,
-        known,
-        spec=spec,
+        _named(name, known, options),
+        spec=_spec(model.config.spec, options),
         nms=options.nms,
         device=options.device,
         precision=options.precision,
@@ -65,6 +58,45 @@ def load(
     )
     memory.give_back()
     return Predictor(detector, name=str(name))
+
+
+def _named(name: object, known: Classes, options: LoadOptions) -> Classes:
+    """The names of the classes that the options choose."""
+    if options.classes is None:
+        return known
+    if len(options.classes) != len(known):
+        raise ConfigError(f"'{name}' has {len(known)} classes, got {len(options.classes)} names.")
+    return options.classes
+
+
+def _spec(spec: InputSpec, options: LoadOptions) -> InputSpec:
+    """How images become the input, with what the options choose."""
+    if options.fit is not None:
+        spec = spec.fitted_by(options.fit)
+    if options.size is not None:
+        spec = replace(spec, size=options.size)
+    if options.intensity is not None:
+        spec = replace(spec, intensity=Intensity.of(options.intensity))
+    return spec
+
+
+def _exported(path: Path, weights: object, options: LoadOptions) -> Predictor:
+    """An exported file, ready to predict. ConfigError for what is fixed in it."""
+    fixed = {
+        "weights": weights is not None,
+        "nms": options.nms is not None,
+        "device": options.device not in ("auto", "cpu"),
+        "precision": options.precision not in ("auto", "float32"),
+    }
+    if asked := [name for name, given in fixed.items() if given]:
+        raise ConfigError(
+            f"{path} is an exported file, which runs on the processor as it was written, so it has no use for "
+            f"{' and '.join(asked)}. Choose them for the model that is exported.",
+            options=asked,
+        )
+    detector = RuntimeDetector.of(path)
+    detector = detector.changed(_spec(detector.spec, options), _named(path, detector.classes, options))
+    return Predictor(detector, name=str(path))
 
 
 def build(name: str, classes: ClassNames | None = None) -> AnyModel:

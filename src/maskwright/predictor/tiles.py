@@ -15,7 +15,6 @@ from maskwright.errors import ConfigError, DataError
 from maskwright.media.windows import Windows
 from maskwright.ops import seams
 from maskwright.ops.warp import input_size
-from maskwright.predictor.detector import NetworkDetector
 from maskwright.predictor.given import GivenBoxes
 from maskwright.predictor.options import FindOptions
 from maskwright.predictor.timing import StageTimer, stage
@@ -140,8 +139,7 @@ def _auto_side(predictor: "Predictor", size: Size) -> int | None:
 
 def _overlap(predictor: "Predictor", side: int) -> int:
     """Room for the largest objects that the model looks for and what is around them, at most a quarter of a tile."""
-    detector, most = predictor.detector, side // 4
-    sides = detector.network.config.anchor_sides if isinstance(detector, NetworkDetector) else ()
+    sides, most = predictor.detector.config.anchor_sides, side // 4
     if sides:
         scale = math.sqrt(math.prod(input_size((side, side), predictor.spec))) / side
         room = (sides[-1] + 2 * MARGIN) / scale

@@ -24,6 +24,7 @@ from maskwright.predictor.session import TrackedFrame, VideoSession
 from maskwright.predictor.timing import StageTimer, stage
 from maskwright.results.prediction import MISSING, remedy
 from maskwright.results.video import VideoResults, frame_line, head_line
+from maskwright.runtimes.detector import RuntimeDetector
 from maskwright.tracking.options import TrackRunOptions, VideoDone
 from maskwright.tracking.outputs import KINDS
 from maskwright.tracking.overlay import OverlayPieces
@@ -259,4 +260,6 @@ def _digest(predictor: Predictor) -> str:
     if isinstance(predictor.detector, NetworkDetector):
         for tensor in predictor.detector.network.parameters():
             out.update(str(tensor.detach().flatten()[:16].tolist()).encode())
+    elif isinstance(predictor.detector, RuntimeDetector):
+        out.update(predictor.detector.content())
     return out.hexdigest()[:16]

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from maskwright.fast.accelerate import FastForm
 from maskwright.fast.fused import FusedLinear
 from maskwright.models.rcnn.layers import BoxHead, MaskHead
+from maskwright.ops.rows import exporting
 
 
 class FastBoxHead(nn.Module):
@@ -42,6 +43,8 @@ class FastMaskHead(MaskHead):
         self.spread = FusedLinear(head.deconv.weight.permute(2, 3, 1, 0).flatten(0, 2), bias.repeat(4), relu=True)
 
     def draw(self, x: Tensor, labels: Tensor) -> Tensor:
+        if exporting():
+            return super().draw(x, labels)
         parts = zip(x.split(self.ROWS), labels.split(self.ROWS), strict=True)
         maps: Tensor = torch.cat([super(FastMaskHead, self).draw(rows, wanted) for rows, wanted in parts])
         return maps

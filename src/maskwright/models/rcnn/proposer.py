@@ -22,7 +22,7 @@ from maskwright.ops import boxes as box_ops
 from maskwright.ops import losses, matching
 from maskwright.ops.losses import Term
 from maskwright.ops.nms import nms_by_level
-from maskwright.ops.rows import exporting
+from maskwright.ops.rows import exporting, with_room
 from maskwright.types import Inputs, Size, Target
 
 NEXT = 1000
@@ -222,8 +222,10 @@ def _best(found: Anchored, before: int) -> tuple[Tensor, Tensor, list[int]]:
     """The `before` highest logits of each level and image, decoded: boxes (B, K, 4), logits (B, K), rows of a level."""
     boxes, scores, counts = [], [], []
     for row, delta, anchor in zip(found.logits, found.deltas, found.anchors, strict=True):
-        top, index = row.float().topk(min(before, row.shape[1]), dim=1)
-        boxes.append(box_ops.decode(torch.take_along_dim(delta, index[..., None], 1), anchor[index]))
+        row, delta = with_room(row.float(), before, -torch.inf, dim=1), with_room(delta, before, dim=1)
+        top, index = row.topk(min(before, row.shape[1]), dim=1)
+        anchor = with_room(anchor, before)
+        boxes.append(box_ops.decode(delta.gather(1, index[..., None].expand(-1, -1, 4)), anchor[index]))
         scores.append(top)
         counts.append(index.shape[1])
     return torch.cat(boxes, 1), torch.cat(scores, 1), counts

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from maskwright.ops.roi_align import roi_align
 from maskwright.ops.roi_pool import roi_pool
+from maskwright.ops.rows import exporting
 
 C4_ROWS = 250
 """RoIs at once in the C4 head, 0.8 MB each before it, 2.4 MB inside, float32. Training keeps all of them anyway."""
@@ -96,4 +97,5 @@ class RoIReader:
 
     def rows_at_once(self, rows: int) -> int:
         """How many of `rows` RoIs are processed together."""
-        return max(1, rows) if self.most is None or torch.is_grad_enabled() else self.most
+        every = self.most is None or torch.is_grad_enabled() or exporting()
+        return max(1, rows) if every or self.most is None else self.most

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from maskwright.fast.accelerate import FastForm
 from maskwright.fast.fused import WINOGRAD_FEW_CELLS, FusedConv, FusedLinear, folded
 from maskwright.models.yolact.parts import Head, Pyramid, Raw, SharedConv, enlarged
+from maskwright.ops.rows import rows_to_refine, spread
 
 
 class FastPyramid(Pyramid):
@@ -91,19 +92,22 @@ class LateCoefficients:
         around = self.maps[0].new_zeros((len(cell), self.product.weight.shape[1]))
         for table in self.maps:
             cells = table.shape[1] * table.shape[2]
-            here = torch.nonzero((cell >= 0) & (cell < cells)).flatten()
-            around[here] = _around(table, image[here], cell[here])
+            inside = (cell >= 0) & (cell < cells)
+            here = rows_to_refine(inside)
+            values = _around(table, image[here], cell[here].clamp(0, cells - 1))
+            around += spread(values * inside[here, None], here, len(cell))
             cell = cell - cells
-        values: Tensor = self.product(around).unflatten(1, (self.priors, -1))
-        return values[torch.arange(len(which), device=which.device), which].tanh()
+        every: Tensor = self.product(around).unflatten(1, (self.priors, -1))
+        return every[torch.arange(len(which), device=which.device), which].tanh()
 
 
 def _around(table: Tensor, image: Tensor, cell: Tensor) -> Tensor:
     """(K, 9 * C): what lies around K cells of (B, h, w, C), 0 beyond the border."""
     _, height, width, _ = table.shape
     step = torch.arange(-1, 2, device=cell.device)
-    y = (cell // width)[:, None, None] + step[:, None]  # (K, 3, 1)
-    x = (cell % width)[:, None, None] + step  # (K, 1, 3)
+    row = cell // width
+    y = row[:, None, None] + step[:, None]  # (K, 3, 1)
+    x = (cell - row * width)[:, None, None] + step  # (K, 1, 3)
     values = table[image[:, None, None], y.clamp(0, height - 1), x.clamp(0, width - 1)]  # (K, 3, 3, C)
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     return values.mul_(inside[..., None]).flatten(1)

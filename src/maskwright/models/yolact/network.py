@@ -150,7 +150,7 @@ class Yolact(Model[YolactConfig]):
                 part = scores.amax(dim=1, keepdim=True) if across else scores
                 groups = torch.where(value > 0, torch.zeros_like(label) if across else label, -1)
                 left_out = self._left_out(boxes, part, row, groups, limits)
-        if not len(near):
+        if not near.shape[0]:
             return boxes.new_zeros(limits.keep, 4), value, label, row, left_out
         alive = value > 0
         return torch.where(alive[:, None], boxes[row], 0.0), value, label, torch.where(alive, near[row], 0), left_out

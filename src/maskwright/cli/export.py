@@ -1,0 +1,96 @@
+"""`maskwright export`: write a model to a file that other programs run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskwright.cli.app import app
+from maskwright.cli.options import (
+    Bits,
+    ClassNames,
+    DataFormat,
+    Debug,
+    Fit,
+    IntensityText,
+    MaxInstances,
+    Nms,
+    Size,
+    Weights,
+    check_places,
+    loader,
+    say,
+)
+from maskwright.errors import ConfigError
+
+
+@app.command(
+    epilog="""Examples:
+
+`maskwright export runs/leaf/best.safetensors --out leaf.onnx`
+
+`maskwright export nuclei_fast --to openvino --images cells/ --out nuclei.xml`
+
+`maskwright predict cells/ --model leaf.onnx --out results`
+
+`maskwright export runs/leaf/best.safetensors --verify leaf.onnx --images photos/`
+
+The file is compared with the network before it gets its name, and is not written where it does not give the same
+detections. It has everything that `predict`, `evaluate` and `track` need: give it to them as `--model`."""
+)
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A name of `maskwright models`, or a checkpoint of yours.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="What to write: FILE.onnx or FILE.xml.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="onnx|openvino", help="Kind of file.  [default: by the suffix of --out]"),
+    ] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write nothing: compare this file, exported earlier, with MODEL."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="PATH", help="Annotations, of any format, of images to compare on."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="PATH",
+            help="Images to compare on: a folder, pattern or file; with --data their folder.  [default: scenes of the "
+            "package]",
+        ),
+    ] = None,
+    data_format: DataFormat = None,
+    max_instances: MaxInstances = None,
+    weights: Weights = None,
+    classes: ClassNames = None,
+    size: Size = None,
+    fit: Fit = None,
+    nms: Nms = None,
+    intensity: IntensityText = None,
+    bits: Bits = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model to one file that ONNX Runtime or OpenVINO runs, and that gives the same detections."""
+    from maskwright.exporting.export import export as write
+    from maskwright.exporting.export import some_images
+    from maskwright.exporting.export import verify as compared
+
+    if (out is None) == (verify is None):
+        raise ConfigError("Give --out FILE to write a file, or --verify FILE to compare one.")
+    check_places({"--out": out}, overwrite)
+    shown = some_images(data, images, data_format)
+    load = loader(model, weights, classes, size, fit, nms, intensity, bits, "cpu", "float32")
+    if out is None:
+        assert verify is not None
+        typer.echo(f"{verify}: {compared(load(), verify, shown)}")
+        return
+    typer.echo(write(load(), out, to=to, max_instances=max_instances, images=shown).report())
+    say(f"Use it: maskwright predict IMAGES --model {out} --out results")
