@@ -67,8 +67,8 @@ def write_graph(detector: NetworkDetector, limits: Limits, path: Path) -> Semant
         )
     if detector.config.box_search is not None:
         raise ConfigError(
-            "A network that is given the boxes that may hold an object (R-CNN, Fast R-CNN) cannot be exported; one that "
-            "finds them itself can, such as 'faster_rcnn_r50_fpn'."
+            "A network that is given the boxes that may hold an object (R-CNN, Fast R-CNN) cannot be exported; one "
+            "that finds them itself can, such as 'faster_rcnn_r50_fpn'."
         )
     fixed = fixed_size(detector.spec)
     height, width = fixed or _traced(detector)

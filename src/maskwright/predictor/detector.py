@@ -20,12 +20,9 @@ class Detector(Protocol):
     """Something that finds instances in a batch.
 
     spec: how an image becomes its input. output: how its raw rows become instances. classes: their names. limits: which
-    rows it reports by default. parts: kinds of parts it returns beside boxes. device, dtype: of its inputs. config: of
-    the network that it is, or was made of.
+    rows it reports by default. parts: kinds of parts it returns beside boxes. device, dtype: of its inputs.
     """
 
-    @property
-    def config(self) -> Config: ...
     @property
     def spec(self) -> InputSpec: ...
     @property

@@ -15,11 +15,13 @@ from maskwright.errors import ConfigError, DataError
 from maskwright.media.windows import Windows
 from maskwright.ops import seams
 from maskwright.ops.warp import input_size
+from maskwright.predictor.detector import NetworkDetector
 from maskwright.predictor.given import GivenBoxes
 from maskwright.predictor.options import FindOptions
 from maskwright.predictor.timing import StageTimer, stage
 from maskwright.predictor.views import passes
 from maskwright.results.prediction import IN_TILE, MAX_INSTANCES, Prediction
+from maskwright.runtimes.detector import RuntimeDetector
 from maskwright.types import ImageArray, IntArray, Masks, Semantic, Size
 from maskwright.wording import counted
 
@@ -139,7 +141,8 @@ def _auto_side(predictor: "Predictor", size: Size) -> int | None:
 
 def _overlap(predictor: "Predictor", side: int) -> int:
     """Room for the largest objects that the model looks for and what is around them, at most a quarter of a tile."""
-    sides, most = predictor.detector.config.anchor_sides, side // 4
+    detector, most = predictor.detector, side // 4
+    sides = detector.config.anchor_sides if isinstance(detector, NetworkDetector | RuntimeDetector) else ()
     if sides:
         scale = math.sqrt(math.prod(input_size((side, side), predictor.spec))) / side
         room = (sides[-1] + 2 * MARGIN) / scale
