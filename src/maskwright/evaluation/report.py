@@ -21,7 +21,6 @@ from maskwright.evaluation.evaluate import SCORE, Data, evaluate, evaluate_resul
 from maskwright.evaluation.gallery import COLORS, Gallery
 from maskwright.evaluation.outcome import Evaluation
 from maskwright.metrics.metric import PageSection
-from maskwright.predictor.detector import NetworkDetector
 from maskwright.predictor.options import FindOptions, intensity_of
 from maskwright.predictor.predictor import Predictor
 from maskwright.report import charts, page
@@ -100,9 +99,10 @@ def report_results(
 
 def _parameters(predictor: Predictor) -> RunFacts:
     """How many the network has; of an exported file nothing."""
-    if not isinstance(predictor.detector, NetworkDetector):
+    try:
+        return [("parameters", f"{sum(p.numel() for p in predictor.model.parameters()):,}")]
+    except ConfigError:
         return []
-    return [("parameters", f"{sum(p.numel() for p in predictor.model.parameters()):,}")]
 
 
 def _checked(path: str | os.PathLike[str]) -> Path:

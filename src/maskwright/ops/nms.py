@@ -136,7 +136,8 @@ def nms_by_level(
     """
     boxes = torch.where(valid[:, None], boxes, 0.0)  # an empty box overlaps none
     ranks = torch.where(valid, scores.float(), -torch.inf)
-    levels = torch.cat([torch.full((count,), i, device=boxes.device) for i, count in enumerate(counts)])
+    own = (torch.full((count,), i, device=boxes.device) for i, count in enumerate(counts))
+    levels = torch.cat([torch.zeros(0, dtype=torch.int64, device=boxes.device), *own])
     survives = survivors(boxes, ranks, levels, iou_threshold)
     best, row = torch.where(survives & valid, ranks, -torch.inf).sort(stable=True, descending=True)
     alive = best[:keep] > -torch.inf

@@ -40,8 +40,9 @@ def spread(values: Tensor, rows: Tensor, count: int) -> Tensor:
 
 def with_room(values: Tensor, count: int, fill: float = 0.0, dim: int = 0) -> Tensor:
     """While exporting: followed by `count` rows of `fill` along a dimension, so that the best `count` can be taken
-    whatever their number is, which then does not depend on the size of the input. In eager mode as they are."""
-    if not exporting():
+    whatever their number is, which then does not depend on the size of the input. As they are in eager mode, and
+    where the size is fixed and they are enough."""
+    if not exporting() or (isinstance(values.shape[dim], int) and values.shape[dim] >= count):
         return values
     shape = list(values.shape)
     shape[dim] = count
