@@ -95,7 +95,7 @@ def test_a_checkpoint_of_another_architecture_is_not_taken_for_the_named_one(tmp
     ("changes", "message"),
     [
         ({"config": {"num_classes": 3, "colour": 1}}, r"best\.safetensors.*RCNNConfig has no field 'colour'"),
-        ({"config": {"neck": "none"}}, r"best\.safetensors.*neck is 'fpn' or 'c4'"),
+        ({"config": {"neck": "none"}}, r"best\.safetensors.*neck is 'fpn', 'c4' or 'crops'"),
         ({"classes": {"names": ["a"]}}, r"best\.safetensors.*classes"),
         ({"classes": ["a"]}, r"best\.safetensors.*classes"),
         ({"family": "yolo"}, r"best\.safetensors.*no model family 'yolo'"),
