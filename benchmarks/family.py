@@ -11,13 +11,12 @@ import argparse
 import math
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from benchmarks.measure import CpuTimer
 from maskwright.data.dataset import Dataset
 from maskwright.data.synthetic import scenes_fixture
 from maskwright.metrics.coco import CocoMetric
@@ -25,23 +24,12 @@ from maskwright.metrics.metric import GroundTruth
 from maskwright.models import rcnn
 from maskwright.models.rcnn import RCNN, RCNNConfig
 from maskwright.predictor.predictor import Predictor
-from maskwright.predictor.timing import StageTimer
 from maskwright.samples.augment import Augment
 from maskwright.samples.loader import Batches, Sampling
 from maskwright.types import InputSpec, OutputSpec
 
 SIZE, OBJECTS, CLASSES = (192, 256), 5, 3
 RATE, WARMUP, BATCH = 1e-3, 0.1, 2
-
-
-class CpuTimer(StageTimer):
-    """Stages in seconds of computing, so that what else a machine does is not measured."""
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.process_time()
-        yield
-        self.totals[name] = self.totals.get(name, 0.0) + time.process_time() - start
 
 
 def variants() -> dict[str, RCNNConfig]:

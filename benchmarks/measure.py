@@ -4,7 +4,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,16 @@ def stage_gflop(run: Stages) -> dict[str, float]:
         run(timer)
         timer.close()
     return timer.totals
+
+
+class CpuTimer(StageTimer):
+    """Counts the processor's time, whatever else the machine does."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.process_time()
+        yield
+        self.totals[name] = self.totals.get(name, 0.0) + time.process_time() - start
 
 
 def matrix_peak(dtype: torch.dtype) -> float:

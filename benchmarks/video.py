@@ -17,9 +17,7 @@ The row "fixed at equal cost" has as many key frames as the adaptive one, or a f
 import argparse
 import statistics
 import tempfile
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +25,7 @@ import numpy as np
 import torch
 
 import maskwright
-from benchmarks.measure import THREADS
+from benchmarks.measure import THREADS, CpuTimer
 from maskwright import media
 from maskwright.data.dataset import Dataset, ImageRecord
 from maskwright.data.formats import coco
@@ -99,16 +97,6 @@ def encode(path: Path, images: Iterable[ImageArray]) -> Path:
 
 
 # ---- speed ----------------------------------------------------------------------------------------------------------
-
-
-class CpuTimer(StageTimer):
-    """Counts the processor's time, whatever else it works on."""
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.process_time()
-        yield
-        self.totals[name] = self.totals.get(name, 0.0) + time.process_time() - start
 
 
 @torch.inference_mode()

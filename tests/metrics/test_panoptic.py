@@ -198,6 +198,14 @@ def test_the_classes_of_pixels_are_counted_one_by_one(seed: int) -> None:
     assert result.section().tiles[0][0] == "mIoU"
 
 
+def test_images_without_a_map_are_told(tmp_path: Path) -> None:
+    whole = formats.load(panoptic_fixture(tmp_path, 0, images=2, size=(32, 40), objects=1, classes=1))
+    data = replace(whole, panoptic_maps=Maps({}), semantic_maps=Maps({}).semantic)
+    for metric, kind in ((PanopticMetric(data, MetricOptions()), "panoptic"), (SemanticMetric(data), "semantic")):
+        metric.update_map(whole.panoptic(0), GroundTruth(data, 0))
+        assert any(f"Not measured: 1 image without a {kind} map" in note for note in metric.result().notes)
+
+
 def test_a_data_set_without_maps_is_refused(tmp_path: Path) -> None:
     data = formats.load(coco_fixture(tmp_path, 0, images=1))
     for name in ("panoptic", "semantic"):

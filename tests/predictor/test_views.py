@@ -12,7 +12,7 @@ from maskwright.explanation.explain import explain
 from maskwright.models import rcnn
 from maskwright.models.family import build
 from maskwright.predictor.predictor import Predictor
-from maskwright.predictor.views import VIEWS, _back, _turned
+from maskwright.predictor.views import VIEWS, _back, _fused, _turned
 from maskwright.results.prediction import MAX_INSTANCES, Prediction
 from maskwright.types import Classes, Landmarks
 
@@ -61,6 +61,12 @@ def test_the_best_are_kept_and_the_limit_is_told() -> None:
     found = painted().predict(IMAGE, tta="both", max_instances=3)
     assert len(found) == 3
     assert set(found.limits) == {MAX_INSTANCES}
+
+
+def test_of_a_limit_that_several_views_reached_the_best_score_left_out_is_told() -> None:
+    scores = (0.7, 0.8, 0.2, 0.6)
+    seen = [Prediction([], [], [], Classes(["a"]), (4, 4), limits={MAX_INSTANCES: score}) for score in scores]
+    assert _fused(seen, least=0.5, most=9).limits == {MAX_INSTANCES: 0.8}
 
 
 @pytest.mark.parametrize("view", VIEWS["both"])

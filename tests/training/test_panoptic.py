@@ -14,6 +14,7 @@ from maskwright.data.dataset import Dataset
 from maskwright.data.stats import stats
 from maskwright.data.synthetic import coco_fixture, panoptic_fixture
 from maskwright.errors import ConfigError
+from maskwright.evaluation.classes import of_stuff
 from maskwright.explanation.explain import explain
 from maskwright.models.rcnn import RCNN, tiny_variants
 from maskwright.samples.augment import Augment
@@ -21,6 +22,7 @@ from maskwright.samples.excerpt import windows
 from maskwright.samples.loader import Sampling
 from maskwright.samples.sheet import sheet
 from maskwright.training.network import NetworkSettings, build, find_start, least_stuff
+from maskwright.types import BoxMasks, Semantic
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,13 @@ def test_the_classes_of_pixels_come_from_the_data(data: Dataset, tmp_path: Path)
     objects = formats.load(coco_fixture(tmp_path, 0, images=1))
     with pytest.raises(ConfigError, match=r"learns the class of every pixel.*'coco_panoptic'; or choose a Mask R-CNN"):
         build(NetworkSettings(model="panoptic_fpn_small"), objects.classes, start, data=objects)
+
+
+def test_what_is_measured_is_what_data_and_model_both_have(data: Dataset) -> None:
+    both = (BoxMasks, Semantic)
+    assert of_stuff(data, both) == ("panoptic", "semantic")
+    assert of_stuff(replace(data, semantic_maps=None), both) == ("panoptic",)
+    assert of_stuff(replace(data, panoptic_maps=None), both) == of_stuff(data, (BoxMasks,)) == ()
 
 
 def test_statistics_name_the_stuff(data: Dataset) -> None:

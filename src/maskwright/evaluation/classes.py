@@ -3,15 +3,16 @@
 Letters: Q classes of the model.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError, suggest
+from maskwright.models.base import finds_stuff
 from maskwright.results.prediction import Prediction
-from maskwright.types import Classes, Instances, IntArray, Landmarks
+from maskwright.types import Classes, Instances, IntArray, Landmarks, Part
 from maskwright.wording import counted
 
 
@@ -86,6 +87,13 @@ def with_landmarks(
     if unlike:
         return names, (f"Landmarks were not measured: {unlike}.",) if any(model.landmarks) else ()
     return (*names, "keypoints"), ()
+
+
+def of_stuff(dataset: Dataset, parts: Collection[type[Part]]) -> tuple[str, ...]:
+    """The metrics of all pixels that the data set has maps for, where a model with these parts gives such."""
+    if dataset.panoptic_maps is None or not finds_stuff(parts):
+        return ()
+    return ("panoptic", *(("semantic",) if dataset.semantic_maps else ()))
 
 
 def unlike_landmarks(model: Classes, dataset: Dataset, translation: IntArray) -> str:

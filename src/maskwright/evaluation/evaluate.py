@@ -19,7 +19,7 @@ from maskwright.data.formats.coco_panoptic import FoundMaps
 from maskwright.data.formats.shared.video_results import FoundTracks
 from maskwright.data.stats import most_objects, room
 from maskwright.errors import ConfigError, DataError, ImageError
-from maskwright.evaluation.classes import class_notes, match_classes, translated, with_landmarks
+from maskwright.evaluation.classes import class_notes, match_classes, of_stuff, translated, with_landmarks
 from maskwright.evaluation.outcome import Evaluation
 from maskwright.evaluation.reached import Reached
 from maskwright.evaluation.result_files import of_maps, of_tracks
@@ -28,13 +28,12 @@ from maskwright.metrics import table
 from maskwright.metrics.coco import CocoMetric
 from maskwright.metrics.keypoints import KeypointMetric
 from maskwright.metrics.metric import GroundTruth, MetricOptions
-from maskwright.models.base import finds_stuff
 from maskwright.predictor.options import FindOptions, given, intensity_of
 from maskwright.predictor.predictor import Predictor
 from maskwright.predictor.timing import StageTimer
 from maskwright.predictor.track_options import TrackOptions
 from maskwright.results.prediction import Prediction
-from maskwright.types import Classes, ImageArray, Instances
+from maskwright.types import Classes, ImageArray, Instances, IntArray
 from maskwright.wording import counted
 
 Data = Dataset | str | os.PathLike[str]
@@ -119,19 +118,7 @@ def evaluate(
     if not skip:
         dataset.require_files()
     usual = max(lowest, predictor.score_threshold)
-    names, video = metrics_of(dataset, metrics, isinstance(predictor, Predictor) and predictor.draws_masks)
-    unmeasured: tuple[str, ...] = ()
-    if not isinstance(predictor, Predictor) or predictor.finds_landmarks:
-        names, unmeasured = with_landmarks(names, metrics is None, predictor.classes, dataset, translation)
-    if (
-        metrics is None
-        and dataset.panoptic_maps
-        and isinstance(predictor, Predictor)
-        and finds_stuff(predictor.detector.parts)
-    ):
-        names = (*names, "panoptic", *(("semantic",) if dataset.semantic_maps else ()))
-    if video and not isinstance(predictor, Predictor):
-        raise ConfigError(f"{type(predictor).__name__} predicts single images; metrics of videos need a Predictor.")
+    names, video, unmeasured = _metrics(predictor, dataset, metrics, translation)
     settings = _options(lowest, usual, metric_score, best_threshold, max_detections, sigmas)
     meters = table.make(names, dataset, settings)
     timer, start = StageTimer(), time.perf_counter()
@@ -173,6 +160,21 @@ def evaluate(
     notes += unmeasured + seen.notes(predictor.max_instances, most)
     said = (*dataset.notes, *told.notes(dataset.intensity), *notes)
     return Evaluation(results, dict(timer.totals), wall, count, tuple(failed), said)
+
+
+def _metrics(
+    predictor: Predicts, dataset: Dataset, asked: Sequence[str] | None, translation: IntArray
+) -> tuple[tuple[str, ...], bool, tuple[str, ...]]:
+    """The names of the metrics that are measured, whether they need tracks, and notes on what is not measured."""
+    names, video = metrics_of(dataset, asked, isinstance(predictor, Predictor) and predictor.draws_masks)
+    unmeasured: tuple[str, ...] = ()
+    if not isinstance(predictor, Predictor) or predictor.finds_landmarks:
+        names, unmeasured = with_landmarks(names, asked is None, predictor.classes, dataset, translation)
+    if asked is None and isinstance(predictor, Predictor):
+        names = (*names, *of_stuff(dataset, predictor.detector.parts))
+    if video and not isinstance(predictor, Predictor):
+        raise ConfigError(f"{type(predictor).__name__} predicts single images; metrics of videos need a Predictor.")
+    return names, video, unmeasured
 
 
 def _found(

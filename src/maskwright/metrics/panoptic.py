@@ -23,6 +23,7 @@ from maskwright.metrics.metric import GroundTruth, MetricOptions
 from maskwright.metrics.panoptic_result import PanopticResult, PanopticScore
 from maskwright.results.prediction import Prediction
 from maskwright.types import THINGS, Classes, DoubleArray, Instances, IntArray, Panoptic, ranked
+from maskwright.wording import counted
 
 MATCHED = 0.5
 """A match needs an IoU above it; the share of void and crowd above which a segment does not count."""
@@ -88,7 +89,8 @@ class PanopticMetric:
         scores = tuple(PanopticScore(name, thing, tp, fp, fn, iou) for name, thing, (tp, fp, fn), iou in rows)
         notes = absent_stuff(self._known, self.dataset)
         if self._bare:
-            notes += (f"{len(self._bare)} images without a panoptic map were not measured ({self._bare[0]}, ...).",)
+            names = ", ".join([*self._bare[:3], *(["..."] if len(self._bare) > 3 else [])])
+            notes += (f"Not measured: {counted(len(self._bare), 'image')} without a panoptic map ({names}).",)
         return PanopticResult(scores, self.score, notes)
 
 

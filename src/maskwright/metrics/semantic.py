@@ -20,6 +20,7 @@ from maskwright.report import charts
 from maskwright.report.charts import Bars
 from maskwright.results.prediction import Prediction
 from maskwright.types import THINGS, Classes, Instances, IntArray, Panoptic
+from maskwright.wording import counted
 
 
 @dataclass(frozen=True)
@@ -147,5 +148,5 @@ class SemanticMetric:
         rows = zip(self.classes, right.tolist(), annotated.tolist(), found[:-1].tolist(), strict=True)
         notes = absent_stuff(self._known, self.dataset)
         if self._bare:
-            notes += (f"{self._bare} images without a semantic map were not measured.",)
+            notes += (f"Not measured: {counted(self._bare, 'image')} without a semantic map.",)
         return SemanticResult(tuple(SemanticScore(*row) for row in rows), notes)

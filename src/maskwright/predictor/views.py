@@ -134,7 +134,10 @@ def _fused(seen: Sequence[Prediction], least: float, most: int) -> Prediction:
     best, boxes, scores, joined = views.fused(of_views)
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] >= least]
-    limits = {name: score for one in seen for name, score in one.limits.items() if score >= least}
+    limits = dict[str, float]()
+    for name, score in (pair for one in seen for pair in one.limits.items()):
+        if score >= least:
+            limits[name] = max(score, limits.get(name, 0.0))
     if len(order) > most > 0:
         limits[MAX_INSTANCES] = float(scores[order[most]])
     order = order[:most]

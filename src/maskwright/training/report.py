@@ -5,8 +5,8 @@ from pathlib import Path
 
 from maskwright.data.dataset import Dataset
 from maskwright.errors import MaskwrightError
+from maskwright.evaluation.classes import of_stuff
 from maskwright.evaluation.report import curves, report, setting, write
-from maskwright.models.base import finds_stuff
 from maskwright.predictor.load import load
 from maskwright.report import page
 from maskwright.training.resolved import Resolved
@@ -27,7 +27,7 @@ def report_run(weights: Path, data: Dataset | None, settings: Resolved) -> Path 
         device = "cuda" if settings.compute.on_gpu else "cpu"
         predictor = load(weights, device=device)
         asked += ["nuclei"] if data.has_masks and predictor.draws_masks else []
-        asked += ["panoptic", "semantic"] if data.panoptic_maps and finds_stuff(predictor.detector.parts) else []
+        asked += of_stuff(data, predictor.detector.parts)
         report(
             path,
             predictor,

@@ -47,14 +47,14 @@ def read_ids(path: Path, size: Size, image: str) -> NDArray[np.int32]:
 
 def _colours(path: Path, stored: media.Stored) -> NDArray[np.uint8]:
     """(H, W, 3)."""
-    picture = stored.image
-    if picture is None or picture.mode not in ("RGB", "RGBA", "P"):
-        kind = "deeper values" if picture is None else f"the mode {picture.mode}"
+    image = stored.image
+    if image is None or image.mode not in ("RGB", "RGBA", "P"):
+        kind = "deeper values" if image is None else f"the mode {image.mode}"
         raise DataError(
             f"{path}: expected a colour PNG of 8 bits a channel, whose colours are the ids (R + 256 G + 65536 B), "
             f"found {kind}. Write the ids as colours."
         )
-    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 @dataclass(frozen=True, slots=True)
