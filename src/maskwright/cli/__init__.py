@@ -11,6 +11,7 @@ from maskwright.cli import (  # noqa: F401
     export,
     models,
     predict,
+    serve,
     track,
     train,
 )

@@ -351,8 +351,8 @@ def _format(stream: IO[bytes], name: str) -> tuple[str, Any]:
         taken = accept is None or accept(prefix)
         if taken and not isinstance(taken, str):  # a str says why this installation cannot read the format
             return kind, factory
-    formats = ", ".join(_FORMATS)
-    raise ImageError(f"{name}: not an image this package reads ({formats}); it begins with {prefix!r}.")
+    found = f"not an image this package reads ({', '.join(_FORMATS)}); it begins with {prefix!r}."
+    raise ImageError(f"{name}: {found}", code="unknown-format")
 
 
 def _heif(name: str) -> Any:
@@ -360,10 +360,9 @@ def _heif(name: str) -> Any:
     try:
         from pillow_heif.as_plugin import HeifImageFile
     except ImportError as error:
-        raise ImageError(
-            f"{name}: HEIC is read by a package that is not installed: {HEIC_INSTALL}. Or export the image as JPEG or "
-            "PNG (phones: the setting 'most compatible')."
-        ) from error
+        how = f"{HEIC_INSTALL}. Or export the image as JPEG or PNG (phones: the setting 'most compatible')."
+        text = f"{name}: HEIC is read by a package that is not installed: {how}"
+        raise ImageError(text, code="unknown-format") from error
     return HeifImageFile
 
 

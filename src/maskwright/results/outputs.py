@@ -13,7 +13,7 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
@@ -118,9 +118,15 @@ def save_polygons(prediction: Prediction, image: LoadedImage, path: Path) -> Non
     """
     with text_file(path) as file:
         file.write('{"type": "FeatureCollection", "features": [')
-        for i, parts in enumerate(prediction.to_polygons()):
-            file.write(("\n" if i == 0 else ",\n") + json.dumps(_feature(prediction, i, parts), ensure_ascii=False))
+        for i, feature in enumerate(features(prediction)):
+            file.write(("\n" if i == 0 else ",\n") + json.dumps(feature, ensure_ascii=False))
         file.write("\n]}\n")
+
+
+def features(prediction: Prediction) -> Iterator[dict[str, Any]]:
+    """The GeoJSON Feature of each instance, as `save_polygons` writes it. Raises DataError without masks."""
+    for i, parts in enumerate(prediction.to_polygons()):
+        yield _feature(prediction, i, parts)
 
 
 def _feature(prediction: Prediction, i: int, parts: list[dict[str, Any]]) -> dict[str, Any]:

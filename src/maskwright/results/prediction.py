@@ -186,14 +186,18 @@ class Prediction(Shown):
                 options=("image",),
             )
         rows = self.rows(os.fspath(path))
-        head = {"format": FORMAT, "version": VERSION, "image": None if image is None else os.fspath(image)}
-        head |= {"size": list(self.size), **self.columns()}
         with text_file(path) as file:
-            file.write(json.dumps({**head, **self.beside()}, ensure_ascii=False)[:-1] + ', "instances": [')
+            file.write(json.dumps(self.head(image), ensure_ascii=False)[:-1] + ', "instances": [')
             for i, row in enumerate(rows):
                 file.write(("\n" if i == 0 else ",\n") + json.dumps(row, ensure_ascii=False, allow_nan=False))
             file.write("\n]}\n")
         return Path(path)
+
+    def head(self, image: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+        """The document without its instances. image: what is written as the image's source."""
+        source = None if image is None else os.fspath(image)
+        head = {"format": FORMAT, "version": VERSION, "image": source, "size": list(self.size)}
+        return {**head, **self.columns(), **self.beside()}
 
     def columns(self) -> dict[str, Any]:
         """The part of the head that says what the rows carry, and the classes."""
