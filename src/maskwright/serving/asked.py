@@ -1,14 +1,14 @@
 """A request to predict: its parameters and its images, read under limits."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import anyio
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from maskwright.errors import suggest
 from maskwright.predictor.options import FindOptions
@@ -88,13 +88,11 @@ async def body(request: Request, most: int) -> AsyncGenerator[bytes, None]:
     text = request.headers.get("content-length", "")
     stated, count = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0, 0
     if stated <= most:
-        async for block in request.stream():
+        async for block in _blocks(request):
             count += len(block)
             if count > most:
                 break
             yield block
-        else:
-            request.state.whole = True
     if max(stated, count) > most:
         raise Problem(413, f"The body has more than the {most} bytes that this server takes. Send smaller images, or "
                       "fewer at once.")  # fmt: skip
@@ -103,28 +101,28 @@ async def body(request: Request, most: int) -> AsyncGenerator[bytes, None]:
 async def drain(request: Request, most: int) -> bool:
     """Receive and drop the rest of a body, for some seconds: a client that still sends could not read the answer.
 
-    most: bytes that are taken of a body; the rest may be some times as long. Gives whether the body has ended; where it has not, the connection has to be closed behind the answer.
+    most: bytes that are taken of a body; the rest may be some times as long. Gives whether the body has ended; where it
+    has not, the connection has to be closed behind the answer.
     """
-    if getattr(request.state, "whole", False):
-        return True
+    if not hasattr(request.state, "whole") and "100-continue" in request.headers.get("expect", "").lower():
+        return False  # the client waits for the answer before it sends
     left = _LONGER * most
-    with anyio.move_on_after(_DRAIN):
-        async for block in _rest(request):
+    with anyio.move_on_after(_DRAIN), suppress(ClientDisconnect):
+        async for block in _blocks(request):
             left -= len(block)
             if left < 0:
-                return False
-        return True
-    return False
+                break
+    return bool(getattr(request.state, "whole", False))
 
 
-async def _rest(request: Request) -> AsyncIterator[bytes]:
-    while True:
+async def _blocks(request: Request) -> AsyncIterator[bytes]:
+    """What of the body is still to come; notes in the request whether all of it has. Raises ClientDisconnect."""
+    while not getattr(request.state, "whole", False):
         message = await request.receive()
         if message["type"] != "http.request":
-            return
+            raise ClientDisconnect
+        request.state.whole = not message.get("more_body", False)
         yield message.get("body", b"")
-        if not message.get("more_body", False):
-            return
 
 
 async def _multipart(request: Request, settings: ServeOptions) -> tuple[dict[str, str], tuple[Upload, ...]]:
