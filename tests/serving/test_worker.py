@@ -26,10 +26,11 @@ def test_jobs_run_in_order_and_a_fault_ends_only_its_own() -> None:
 
 
 def test_places_are_bounded_and_a_cancelled_job_gives_its_own_back() -> None:
-    worker, go = Worker(1), threading.Event()
+    worker, began, go = Worker(1), threading.Event(), threading.Event()
     worker.start()
     worker.take()
-    running = worker.submit(lambda: go.wait(10))
+    running = worker.submit(lambda: (began.set(), go.wait(10))[1])
+    assert began.wait(10)
     worker.take()
     waiting = worker.submit(lambda: 1 / 0)
     with pytest.raises(QueueFullError) as told:
