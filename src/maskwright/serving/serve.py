@@ -12,13 +12,13 @@ from maskwright.predictor.predictor import Predictor
 from maskwright.serving.settings import ServeOptions
 
 PACKAGES = {
+    "python_multipart": "python-multipart",
     "fastapi": "fastapi",
     "uvicorn": "uvicorn",
-    "python_multipart": "python-multipart",
     "orjson": "orjson",
     "prometheus_client": "prometheus-client",
 }
-"""Modules that serving needs, with the packages that have them."""
+"""Modules that serving needs, with the packages that have them; fastapi looks for the first one."""
 
 
 def require_packages() -> None:
