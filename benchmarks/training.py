@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,9 +33,10 @@ import maskwright
 from benchmarks.train_nuclei import recipe
 from maskwright.data.dataset import Dataset
 from maskwright.data.formats import coco
-from maskwright.evaluation.evaluate import evaluate
+from maskwright.evaluation.evaluate import Predicts, evaluate
+from maskwright.results.prediction import Prediction
 from maskwright.training import settings
-from maskwright.types import Classes, Instances, Masks
+from maskwright.types import Classes, Masks
 
 SHORT_EDGE, BATCH, WARMUP = 512, 2, 1000
 WINDOW = (384, 384)
@@ -93,14 +93,16 @@ class Peer:
 
     def __init__(self, model: MaskRCNN, classes: Classes) -> None:
         self.model, self.classes = model.eval(), classes
+        self.max_instances: int = model.roi_heads.detections_per_img
+        self.score_threshold: float = model.roi_heads.score_thresh
 
     @torch.inference_mode()
-    def predict(self, source: np.ndarray, **_: object) -> Instances:
+    def predict(self, source: np.ndarray, *_: object, **__: object) -> Prediction:
         device = next(self.model.parameters()).device
         found = {name: value.cpu() for name, value in self.model([as_tensor(source).to(device)])[0].items()}
         size = (source.shape[0], source.shape[1])
         masks = Masks.from_dense((found["masks"][:, 0] >= 0.5).numpy(), size)
-        return Instances(
+        return Prediction(
             found["boxes"].numpy(), found["scores"].numpy(), found["labels"].numpy() - 1, self.classes, size, masks
         )
 
@@ -148,16 +150,29 @@ class PeerEpochs(IterableDataset[Pair]):
 
 def train_peer(arguments: argparse.Namespace, data: Dataset, held_out: Dataset | None) -> Outcome:
     torch.manual_seed(0)
-    device = torch.device(arguments.device)
-    model = build_peer(len(data.classes)).train().to(device)
-    lr, warmup = 0.02 * BATCH / 16, min(WARMUP, len(data) // BATCH - 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
-    stream = iter(DataLoader(PeerEpochs(data), BATCH, num_workers=arguments.workers, collate_fn=list))
-    budget, began, waiting, steps = 60 * arguments.minutes, time.perf_counter(), 0.0, 0
+    model = build_peer(len(data.classes)).train().to(arguments.device)
+    began = time.perf_counter()
+    waits = [waited for _, waited in peer_steps(model, data, arguments.minutes, arguments.workers)]
+    seconds = time.perf_counter() - began
+    torch.save(model.state_dict(), arguments.out / "peer.pth")
+    return measured("torchvision", Peer(model, data.classes), held_out, len(waits) * BATCH, seconds, sum(waits))
+
+
+def peer_steps(model: MaskRCNN, data: Dataset, minutes: float, workers: int = 0) -> Iterator[tuple[int, float]]:
+    """Train by the peer's recipe; after each step the number of steps done, and the seconds it waited for images.
+
+    What the caller does between two steps is part of the minutes.
+    """
+    device = next(model.parameters()).device
+    lr, warmup = 0.02 * BATCH / 16, max(1, min(WARMUP, len(data) // BATCH - 1))
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=lr, momentum=0.9, weight_decay=1e-4)
+    stream = iter(DataLoader(PeerEpochs(data), BATCH, num_workers=workers, collate_fn=list))
+    budget, began, steps = 60 * minutes, time.perf_counter(), 0
     while (used := time.perf_counter() - began) < budget:
         asked = time.perf_counter()
         pairs = next(stream)
-        waiting += time.perf_counter() - asked
+        waited = time.perf_counter() - asked
         drops = sum(used / budget >= share for share in (16 / 26, 22 / 26))
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1.0, (steps + 1) / warmup) * 0.1**drops
@@ -170,15 +185,15 @@ def train_peer(arguments: argparse.Namespace, data: Dataset, held_out: Dataset |
         total.backward()
         optimizer.step()
         steps += 1
-    seconds = time.perf_counter() - began
-    torch.save(model.state_dict(), arguments.out / "peer.pth")
-    return measured("torchvision", Peer(model, data.classes), held_out, steps * BATCH, seconds, waiting)
+        yield steps, waited
 
 
 # ---- both -----------------------------------------------------------------------------------------------------------
 
 
-def measured(name: str, predictor: Any, data: Dataset | None, images: int, seconds: float, waiting: float) -> Outcome:
+def measured(
+    name: str, predictor: Predicts, data: Dataset | None, images: int, seconds: float, waiting: float
+) -> Outcome:
     if data is None:
         return Outcome(name, images, seconds, waiting)
     masks = evaluate(predictor, data, progress=False).result.masks

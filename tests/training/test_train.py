@@ -401,6 +401,21 @@ def test_time_is_kept(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert lrs[-1] < 0.1 * max(lrs)
 
 
+def test_without_images_to_measure_on_the_state_is_written_at_its_times_alone(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By such a clock. A state is as large as four times the weights: after each step it would slow the run."""
+    looks = count()
+    monkeypatch.setattr("maskwright.training.run.time", SimpleNamespace(perf_counter=lambda: next(looks) / 100))
+    written, save = [], Run.save_state
+    monkeypatch.setattr(Run, "save_state", lambda run: (written.append(run.position.iteration), save(run))[1])
+    minutes = {"max_minutes": 0.02, "checkpoint_minutes": 1.0}
+    history = fit(make_model(), data, None, make_config(tmp_path / "run", epochs=None, log_every=1, **minutes))
+    steps = [row["iteration"] for row in history.losses]
+    assert len(steps) > 10
+    assert set(written) == {steps[-1]}
+
+
 # ---- what goes wrong ------------------------------------------------------------------------------------------------
 
 

@@ -306,7 +306,9 @@ def _measuring(f: Survey, n: int, epochs: int | None) -> Decisions:
         if gpu and every > epochs // 5:
             every, why = epochs // 5, "five times in the run"
         every = max(every, epochs // 30, 1)
-    yield "evaluate_every", every, f"epochs: {why}{', as a GPU learns faster than it measures' if gpu else ''}"
+    why += ", as a GPU learns faster than it measures" if gpu else ""
+    why += "" if f.config.length.max_minutes is None else "; max_minutes: also after each tenth of the time"
+    yield "evaluate_every", every, f"epochs: {why}"
 
 
 def _rate(f: Survey) -> Decisions:

@@ -292,7 +292,7 @@ def fit(
                 if ending:
                     history.stopped = ending
                     break
-                if run.position.wants_evaluation(run.length):
+                if measured and run.position.wants_evaluation(run.length):
                     save_and_validate()
                 run.position.due = False
                 if run.state_is_old():
