@@ -1,6 +1,7 @@
 """Models side by side: what is measured, and how it is told."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,13 @@ def test_the_table_and_the_page() -> None:
     checked(html)
     assert "a&lt;b&gt;" in html
     assert "1 image, 5 turns, 2 threads" in html
+
+
+def test_every_stage_of_a_prediction_has_its_column() -> None:
+    """`predictor` enters stages by name; one that the table does not know would be missing without a word."""
+    source = Path(module.__file__).parents[1]
+    code = "".join(file.read_text() for folder in ("predictor", "media") for file in (source / folder).rglob("*.py"))
+    assert set(re.findall(r'stage\((?:timer, )?"(\w+)"', code)) <= set(module.STAGES)
 
 
 def test_the_command_prints_and_writes_a_page(images: Path, loaded: list[str], tmp_path: Path) -> None:

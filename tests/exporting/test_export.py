@@ -1,7 +1,9 @@
 """An exported file gives what the network gives, or is not written."""
 
 import pickle
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -253,6 +255,28 @@ def test_the_network_has_to_be_exact(tmp_path: Path, one: Pair) -> None:
     inexact = Predictor(replace(one[0].detector, dtype=torch.bfloat16))  # type: ignore[type-var]
     with pytest.raises(ConfigError, match="exported from the processor in float32, this one is on cpu in bfloat16"):
         export(inexact, tmp_path / "a.onnx")
+
+
+def test_the_program_without_torch_of_the_docs(tmp_path: Path, one: Pair) -> None:
+    """Its instances have the scores and boxes of `predict`, and its masks nearly as many pixels."""
+    text = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    code = text.partition("## A program without torch")[2].partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "edge.py").write_text("import sys\nsys.modules['torch'] = None\n" + code)
+    mw.media.write_image(tmp_path / "a.png", image_of((60, 90)))
+    words = [sys.executable, tmp_path / "edge.py", one[1], tmp_path / "a.png"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    rows = [
+        re.fullmatch(r"(.+) (\d\.\d+) \[(.*)\] (\d+) pixels", line).groups()  # type: ignore[union-attr]
+        for line in done.stdout.splitlines()
+    ]
+    found = mw.load(one[1]).predict(tmp_path / "a.png")
+    scores = np.array([float(row[1]) for row in rows])
+    assert len(found) > 0
+    assert [row[0] for row in rows] == [found.classes.names[label] for label in found.labels]
+    np.testing.assert_allclose(scores, found.scores, atol=1e-3)
+    np.testing.assert_allclose([[float(v) for v in row[2].split()] for row in rows], found.boxes, atol=1.5)
+    assert found.crops is not None
+    np.testing.assert_allclose([int(row[3]) for row in rows], found.crops.areas(), rtol=0.15, atol=12)
 
 
 def test_on_the_command_line(tmp_path: Path, one: Pair, quick: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from maskwright.predictor.timing import StageTimer
 
 PRECISIONS = ("float32", "bf16", "auto")
 
-STAGES = ("read", "prepare", "network", "finish", "join", "draw")
+STAGES = ("read", "prepare", "search", "network", "finish", "join", "draw")
 """In this order in tables; `join` is of tiles and mirror images alone."""
 
 

@@ -33,6 +33,8 @@ from maskwright.errors import ConfigError
 
 `maskwright predict cells/ --model leaf.onnx --out results`
 
+`maskwright export nuclei_fast --int8 --data val.json --images val/ --out nuclei.onnx`
+
 `maskwright export runs/leaf/best.safetensors --verify leaf.onnx --images photos/`
 
 The file is compared with the network before it gets its name, and is not written where it does not give the same
@@ -67,6 +69,32 @@ def export(
         ),
     ] = None,
     data_format: DataFormat = None,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Layers compute in 8 bits. Needs --data: a part of its images gives the ranges, on the rest AP is "
+            "measured before and after.",
+        ),
+    ] = False,
+    max_drop: Annotated[
+        float,
+        typer.Option(
+            "--max-drop",
+            min=0,
+            metavar="POINTS",
+            help="Points (hundredths) of AP that --int8 may cost. Layers that cost more stay in float32; where that is "
+            "not enough nothing is written.",
+        ),
+    ] = 0.3,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibrate",
+            metavar="PATH",
+            help="Images that give the ranges of --int8, a folder, pattern or file, instead of a part of --data.",
+        ),
+    ] = None,
     max_instances: MaxInstances = None,
     weights: Weights = None,
     classes: ClassNames = None,
@@ -79,9 +107,11 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write a model to one file that ONNX Runtime or OpenVINO runs, and that gives the same detections."""
+    from maskwright.evaluation.evaluate import opened
     from maskwright.exporting.export import export as write
     from maskwright.exporting.export import some_images
     from maskwright.exporting.export import verify as compared
+    from maskwright.exporting.int8 import CALIBRATED
 
     if (out is None) == (verify is None):
         raise ConfigError("Give --out FILE to write a file, or --verify FILE to compare one.")
@@ -92,5 +122,20 @@ def export(
         assert verify is not None
         typer.echo(f"{verify}: {compared(load(), verify, shown)}")
         return
-    typer.echo(write(load(), out, to=to, max_instances=max_instances, images=shown).report())
+    if int8 and data is None:
+        raise ConfigError("--int8 needs --data ANNOTATIONS: images on which its loss is measured.")
+    annotated = opened(data, images, None, data_format) if int8 and data is not None else None
+    ranges = None if calibrate is None else some_images(None, calibrate, count=CALIBRATED)
+    done = write(
+        load(),
+        out,
+        to=to,
+        max_instances=max_instances,
+        images=shown,
+        data=annotated,
+        calibrate=ranges,
+        int8=int8,
+        max_drop=max_drop,
+    )
+    typer.echo(done.report())
     say(f"Use it: maskwright predict IMAGES --model {out} --out results")

@@ -13,9 +13,10 @@ from maskwright import media
 from maskwright.atomic import replacing, require_file_or_nothing
 from maskwright.codec import Section, ranged
 from maskwright.errors import ConfigError, DataError, suggest
-from maskwright.evaluation.evaluate import opened
+from maskwright.evaluation.evaluate import Data, opened
 from maskwright.exporting.compare import Difference, Limit, compare, own_images
 from maskwright.exporting.graph import fixed_size, write_graph
+from maskwright.exporting.int8 import Contract, with_contract
 from maskwright.models.base import AnyModel
 from maskwright.predictor.detector import NetworkDetector
 from maskwright.predictor.load import load
@@ -34,27 +35,33 @@ class ExportOptions(Section):
     """How a model is exported.
 
     to: the kind of file, of `runtimes.table.KINDS`; None: by the suffix of its name. max_instances: rows of an image
-    that the file has room for; None: as many as the model reports.
+    that the file has room for; None: as many as the model reports. int8: whether layers compute in 8 bits; max_drop:
+    points (hundredths) of AP that this may cost.
     """
 
     to: str | None = None
     max_instances: int | None = ranged(None, low=1)
+    int8: bool = False
+    max_drop: float = ranged(0.3, low=0)
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written. kind: of it. files: all of them. difference: from the network, as measured."""
+    """A file that was written. kind: of it. files: all of them. difference: from the network, as measured. contract:
+    what INT8 lost, None for float32."""
 
     path: Path
     kind: str
     files: tuple[Path, ...]
     difference: Difference
+    contract: Contract | None = None
 
     def report(self) -> str:
         """What was written and how it was compared, as plain text."""
         size = sum(file.stat().st_size for file in self.files) / 1e6
         names = " and ".join(str(file) for file in self.files)
-        return f"{names}: {size:.1f} MB\nCompared with PyTorch: {self.difference}"
+        lines = [f"{names}: {size:.1f} MB", f"Compared with PyTorch: {self.difference}"]
+        return "\n".join([*lines, *([self.contract.report()] if self.contract else [])])
 
 
 def export(
@@ -64,6 +71,8 @@ def export(
     *,
     classes: Classes | Sequence[str] | None = None,
     images: Sequence[Any] | None = None,
+    data: Data | None = None,
+    calibrate: Sequence[Any] | None = None,
     **changes: Any,
 ) -> Exported:
     """Write a model to a file that ONNX Runtime or OpenVINO runs and `load` takes as it takes a checkpoint.
@@ -72,9 +81,11 @@ def export(
     `.xml` for OpenVINO, which has a `.bin` beside it; existing files are replaced. images: what the file is compared on
     with the network, anything that `Predictor.predict` takes; None takes scenes of the package. options, or `changes`
     as keywords: see `ExportOptions`.
-    The file is written under its name only if it gives what the network gives (`compare.Limit`).
+    The file is written under its name only if it gives what the network gives (`compare.Limit`), and in INT8 only if no
+    AP of `data`, annotated images, falls by more than `max_drop`; layers that would cost more stay in float32.
+    calibrate: images that the ranges of INT8 are taken from; None takes a part of `data` and measures on the rest.
     Raises ConfigError for a path or options that do not fit and for a network that cannot be exported, DataError where
-    the file differs from the network, MissingExtraError, and what `load` raises.
+    the file differs from the network or loses more in INT8 than is allowed, MissingExtraError, and what `load` raises.
     """
     options = replace(options or ExportOptions(), **changes)
     target, kind = Path(path), kind_for(path, options.to)
@@ -83,6 +94,8 @@ def export(
     network = predictor.detector
     if not isinstance(network, NetworkDetector):
         raise ConfigError(f"'{predictor.name}' is an exported file. Export the model that it was made of.")
+    if options.int8 and data is None:
+        raise ConfigError("INT8 needs annotated images, on which its loss is measured.", options=("data",))
     limits = network.limits
     if options.max_instances is not None:
         limits = replace(limits, keep=options.max_instances)
@@ -98,10 +111,26 @@ def export(
         }
         header = Header(config, network.classes, limits, fixed_size(network.spec), names, "float32", facts)
         KINDS[kind].save(graph, written, header.text())
-        difference = compare_files(predictor, written, own_images() if images is None else images)
+        shown = own_images() if images is None else images
+        difference = compare_files(predictor, written, shown)
         check(difference, Limit(), target)
-        KINDS[kind].save(graph, written, header.text(measured=difference.facts()))
-        return Exported(target, kind, _placed(written, target, kind), difference)
+        measured, contract = {"measured": difference.facts()}, None
+        if options.int8:
+            assert data is not None
+            float_graph, graph = graph, graph.with_name("int8.onnx")
+            header = replace(header, precision="int8")
+
+            def as_file(quantised: Path) -> Predictor:
+                KINDS[kind].save(quantised, written, header.text())
+                return Predictor(RuntimeDetector.of(written), name=written.name)
+
+            contract = with_contract(
+                float_graph, graph, as_file, predictor, opened(data, None, None, None), calibrate, options.max_drop
+            )
+            difference = compare(predictor, as_file(graph), shown)
+            measured = {"measured": difference.facts(), "int8": contract.facts()}
+        KINDS[kind].save(graph, written, header.text(**measured))
+        return Exported(target, kind, _placed(written, target, kind), difference, contract)
 
 
 def verify(
