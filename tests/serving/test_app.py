@@ -174,6 +174,8 @@ def test_many_at_once_are_all_right(predictor: Predictor) -> None:
 def test_the_other_routes(client: httpx.Client) -> None:
     assert client.get("/health").json() == {"status": "ok"}
     assert client.get("/ready").json() == {"status": "ready"}
+    assert client.get("/").headers["content-type"] == "text/html; charset=utf-8"
+    assert "script-src 'sha256-" in client.get("/").headers["content-security-policy"]
     first, second = client.get("/models").json()["models"]
     assert (first["name"], second["name"], first["masks"]) == ("tiny", "other", True)
     assert first["classes"] == [{"id": 7, "name": "a"}, {"id": 2, "name": "b"}, {"id": 5, "name": "c"}]
@@ -358,7 +360,7 @@ def test_keys(predictor: Predictor) -> None:
             {"Authorization": f"bearer {KEY}"},
         ):
             assert client.post("/predict", content=PNG, headers=headers).status_code == 200
-        assert (client.get("/health").status_code, client.get("/ready").status_code) == (200, 200)
+        assert [client.get(route).status_code for route in ("/", "/health", "/ready")] == [200, 200, 200]
 
 
 def test_cors_is_off_unless_asked_for(client: httpx.Client, predictor: Predictor) -> None:

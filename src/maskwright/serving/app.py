@@ -18,11 +18,12 @@ from maskwright.serving import figures, problems, schema
 from maskwright.serving.figures import Figures
 from maskwright.serving.guard import Counted, Locked
 from maskwright.serving.handling import Handler
+from maskwright.serving.page import page
 from maskwright.serving.problems import Problem
 from maskwright.serving.settings import ServeOptions
 from maskwright.serving.worker import Worker
 
-ROUTES = ("/predict", "/models", "/health", "/ready", "/metrics", "/openapi.json")
+ROUTES = ("/", "/predict", "/models", "/health", "/ready", "/metrics", "/openapi.json")
 """All routes."""
 
 
@@ -60,6 +61,12 @@ def _add_routes(app: FastAPI, handler: Handler, worker: Worker, counted: Figures
         """Find the instances of one image, or of several."""
         return await handler(request)
 
+    content, headers = page()
+
+    async def start() -> Response:
+        """The page on which images are looked at."""
+        return Response(content, headers=headers, media_type="text/html")
+
     async def models() -> Response:
         """The models, the default one first."""
         return _json({"models": [_described(name, own) for name, own in handler.models.items()]})
@@ -79,6 +86,7 @@ def _add_routes(app: FastAPI, handler: Handler, worker: Worker, counted: Figures
         return Response(counted.text(), headers={"Content-Type": figures.CONTENT_TYPE})
 
     app.add_api_route("/predict", predict, methods=["POST"], response_model=None, openapi_extra=schema.PREDICT)
+    app.add_api_route("/", start, response_model=None, include_in_schema=False)
     app.add_api_route("/models", models, response_model=None)
     app.add_api_route("/health", health, response_model=None)
     app.add_api_route("/ready", ready, response_model=None)
@@ -97,6 +105,7 @@ def _described(name: str, predictor: Predictor) -> dict[str, Any]:
         "masks": predictor.draws_masks,
         "landmarks": predictor.finds_landmarks,
         "score": predictor.score_threshold,
+        "lowest_score": predictor.lowest_score,
         "max": predictor.max_instances,
         "device": str(predictor.device),
         "precision": predictor.precision,

@@ -13,8 +13,8 @@ from maskwright.serving import asked, problems
 from maskwright.serving.figures import Figures
 from maskwright.serving.problems import Problem
 
-OPEN = ("/health", "/ready")
-"""Routes that need no key: those who ask whether a server lives have none."""
+OPEN = ("/", "/health", "/ready")
+"""Routes that need no key: the page, which asks for one, and those by which others ask whether a server lives."""
 
 
 class Counted:
