@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -208,7 +209,8 @@ def test_unknown_routes_methods_and_models(client: httpx.Client) -> None:
     [
         ("score=much", "score"), ("score=1.5", "score"), ("score=nan", "score"), ("max=0", "max"), ("max=2.5", "max"),
         ("max=99999999999", "max"), ("format=xml", "format"), ("scor=0.5", "scor"),
-        ("score=0.5&threshold=0.5", "threshold"), ("classes=leaf", "classes"), ("score=0.0001", "score"),
+        ("score=0.5&threshold=0.5", "threshold"), ("max=2&max=3", "max"), ("classes=leaf", "classes"),
+        ("score=0.0001", "score"),
     ],
 )  # fmt: skip
 def test_wrong_parameters_are_named(client: httpx.Client, query: str, name: str) -> None:
@@ -271,6 +273,46 @@ def test_forms_with_something_else(client: httpx.Client) -> None:
     assert problem(twice, 422)["parameter"] == "score"
     many = [("file", ("a.png", b"x"))] * 40
     assert "Too many files" in problem(client.post("/predict", files=many), 400)["detail"]
+
+
+@pytest.mark.parametrize("variant", ["panoptic", "masks_and_keypoints", "compact"])
+def test_models_of_every_kind_answer_in_every_form(variant: str) -> None:
+    torch.manual_seed(1)
+    config = rcnn.tiny_variants()[variant]
+    own = Predictor(build(config), Classes([f"class {k}" for k in range(config.num_classes)]), name="own")
+    wanted = own.predict(PNG)
+    with serving({"own": own}) as client:
+        assert client.get("/models").json()["models"][0]["landmarks"] == own.finds_landmarks
+        document = client.post("/predict", content=PNG).json()
+        assert document["instances"] == json.loads(json.dumps(wanted.rows("it")))
+        assert ("semantic" in document) == (wanted.semantic is not None)
+        for form in ("coco", "geojson", "overlay", "labels"):
+            assert client.post(f"/predict?format={form}", content=PNG).status_code == 200
+
+
+def test_of_a_stack_the_first_page_is_taken_and_told(client: httpx.Client, predictor: Predictor) -> None:
+    stream = io.BytesIO()
+    first, second = Image.fromarray(IMAGE), Image.fromarray(IMAGE[::-1])
+    first.save(stream, "TIFF", save_all=True, append_images=[second])
+    document = client.post("/predict?score=0.05", content=stream.getvalue()).json()
+    same(document, predictor.predict(PNG, score_threshold=0.05))
+    assert "2 pages" in document["notes"][0]
+
+
+def test_connections_that_break_in_a_body(predictor: Predictor) -> None:
+    with serving({"tiny": predictor}, max_bytes=1_000_000) as client:
+        place = (client.base_url.host, client.base_url.port or 0)
+        head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n"
+        for _ in range(40):  # more than there are places
+            with socket.create_connection(place) as connection:
+                connection.sendall(head % 5000 + b"\r\n" + PNG[:100])
+        until = time.monotonic() + 30
+        while "queue_length 0.0" not in client.get("/metrics").text and time.monotonic() < until:
+            time.sleep(0.01)
+        assert client.post("/predict", content=PNG).status_code == 200
+        with socket.create_connection(place) as connection:  # told before it sends anything
+            connection.sendall(head % 2_000_000 + b"Expect: 100-continue\r\n\r\n")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
 def test_boxes_only_have_no_outlines() -> None:

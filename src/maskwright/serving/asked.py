@@ -1,6 +1,6 @@
 """A request to predict: its parameters and its images, read under limits."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
@@ -65,10 +65,10 @@ class Asked:
 async def read(request: Request, settings: ServeOptions) -> Asked:
     """The parameters and images of a request. Raises Problem, and ClientDisconnect where the client went away."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    parameters = _checked(dict(request.query_params))  # before the body is read
+    parameters = _checked(request.query_params.multi_items())  # before the body is read
     if kind == "multipart/form-data":
         fields, images = await _multipart(request, settings)
-        both = _checked(fields)
+        both = _checked(fields.items())
         if twice := sorted(set(both) & set(parameters)):
             raise Problem(422, f"{twice[0]} is given in the address and in the form. Give it once.", parameter=twice[0])
         parameters |= both
@@ -156,14 +156,15 @@ async def _multipart(request: Request, settings: ServeOptions) -> tuple[dict[str
     return fields, tuple(images)
 
 
-def _checked(given: Mapping[str, str]) -> dict[str, str]:
+def _checked(given: Iterable[tuple[str, str]]) -> dict[str, str]:
     """The parameters by what they mean. Raises Problem for an unknown one and for two of one meaning."""
     out: dict[str, str] = {}
-    for name, value in given.items():
+    for name, value in given:
         if name not in NAMES:
             raise Problem(422, f"There is no parameter '{name[:80]}'.{suggest(name[:80], NAMES)}", parameter=name[:80])
         if NAMES[name] in out:
-            raise Problem(422, "threshold is another word for score. Give one of the two.", parameter=name)
+            also = " (threshold is another word for it)" if NAMES[name] == "score" else ""
+            raise Problem(422, f"{NAMES[name]} is given twice{also}. Give it once.", parameter=name)
         out[NAMES[name]] = value
     return out
 
