@@ -73,6 +73,7 @@ def test_what_it_lost_is_measured_and_kept_in_the_file(tmp_path: Path, network: 
     assert facts["int8"] == done.contract.facts()
     assert "segm/AP" in done.report()
     file = mw.load(done.path)
+    assert (file.precision, network.precision) == ("int8", "float32")
     assert len(file.predict(data.image(0), score_threshold=0.1)) > 0
 
 

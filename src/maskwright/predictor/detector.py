@@ -20,7 +20,8 @@ class Detector(Protocol):
     """Something that finds instances in a batch.
 
     spec: how an image becomes its input. output: how its raw rows become instances. classes: their names. limits: which
-    rows it reports by default. parts: kinds of parts it returns beside boxes. device, dtype: of its inputs.
+    rows it reports by default. parts: kinds of parts it returns beside boxes. device, dtype: of its inputs. precision:
+    what it computes in, "float32", "bf16" or "int8".
     """
 
     @property
@@ -37,6 +38,8 @@ class Detector(Protocol):
     def device(self) -> torch.device: ...
     @property
     def dtype(self) -> torch.dtype: ...
+    @property
+    def precision(self) -> str: ...
 
     def lowest_score(self, limits: Limits) -> float:
         """The lowest score that it reports under these limits."""
@@ -93,6 +96,11 @@ class NetworkDetector:
 
     def lowest_score(self, limits: Limits) -> float:
         return self.network.config.lowest_score(limits)
+
+    @property
+    def precision(self) -> str:
+        """The name of its type."""
+        return "bf16" if self.dtype == torch.bfloat16 else "float32"
 
     def trace(self, inputs: Inputs, limits: Limits) -> Any:
         """One pass with what each stage returned; its `raw` is what `detect` returns."""

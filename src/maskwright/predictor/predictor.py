@@ -99,8 +99,8 @@ class Predictor:
 
     @property
     def precision(self) -> str:
-        """The type in which the detector computes: "float32" or "bf16"."""
-        return "bf16" if self.detector.dtype == torch.bfloat16 else "float32"
+        """What the detector computes in: "float32", "bf16" or, of an exported file, "int8"."""
+        return self.detector.precision
 
     @property
     def spec(self) -> InputSpec:

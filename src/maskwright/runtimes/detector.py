@@ -86,6 +86,10 @@ class RuntimeDetector:
     def parts(self) -> tuple[type[Part], ...]:
         return self.header.config.parts
 
+    @property
+    def precision(self) -> str:
+        return self.header.precision
+
     def lowest_score(self, limits: Limits) -> float:
         return self.header.config.lowest_score(limits)
 
