@@ -93,3 +93,15 @@ def test_sigterm_ends_it_when_what_was_taken_is_answered(process: tuple[subproce
     assert running.stderr.read() == ""
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{address}/health", trust_env=False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(("number", "code", "text"), [(signal.SIGTERM, 0, ""), (signal.SIGINT, 130, "stopped\n")])
+def test_it_stops_also_before_it_has_begun(
+    process: tuple[subprocess.Popen[str], str], number: signal.Signals, code: int, text: str
+) -> None:
+    running, _ = process
+    running.send_signal(number)  # as soon as the address is told
+    assert running.wait(30) == code
+    assert running.stderr is not None
+    assert running.stderr.read() == text

@@ -2,7 +2,8 @@
 
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -60,16 +61,35 @@ def serve(models: Mapping[str, Predictor], options: ServeOptions, say: Callable[
         config = uvicorn.Config(
             application(models, options), log_level="warning", access_log=False, server_header=False, lifespan="on"
         )
-        host, port = listener.getsockname()[:2]
-        say(f"serving {', '.join(models)} on http://{f'[{host}]' if ':' in host else host}:{port}")
-        if not host.startswith("127.") and host != "::1" and not options.keys:
-            say("anyone who reaches this address can use it: there is no API key (--api-key-file)")
         server = uvicorn.Server(config)
-        before = signal.signal(signal.SIGTERM, _nothing)  # uvicorn sends it once more when it has stopped
-        try:
+        with _stopping(server):
+            host, port = listener.getsockname()[:2]
+            say(f"serving {', '.join(models)} on http://{f'[{host}]' if ':' in host else host}:{port}")
+            if not host.startswith("127.") and host != "::1" and not options.keys:
+                say("anyone who reaches this address can use it: there is no API key (--api-key-file)")
             server.run(sockets=[listener])
-        finally:
-            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _stopping(server: Any) -> Iterator[None]:
+    """SIGTERM and Ctrl-C stop the server, also before it has begun; it sends each once more when it has stopped.
+
+    Raises KeyboardInterrupt at the end where it was Ctrl-C.
+    """
+    told: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        told.append(number)
+        server.should_exit = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if signal.SIGINT in told:
+        raise KeyboardInterrupt
 
 
 def _listening(options: ServeOptions) -> socket.socket:
@@ -83,7 +103,3 @@ def _listening(options: ServeOptions) -> socket.socket:
         raise ConfigError(
             f"{host}:{port} cannot be used: {reason}. Give another port or address.", options=("port", "host")
         ) from error
-
-
-def _nothing(*_: Any) -> None:
-    return
