@@ -92,7 +92,7 @@ class Contract:
             rows = sorted(self.classes.items(), key=lambda row: row[1][1] - row[1][0])
             lines += [_row(name, *_values(*pair)) for name, pair in rows[:LISTED]]
             if len(rows) > LISTED:
-                lines.append(f"  and {len(rows) - LISTED} more classes, which lost less.")
+                lines.append(f"  and {len(rows) - LISTED} more classes, which lost no more.")
         if self.outside >= OUTSIDE:
             lines.append(
                 f"Note: {self.outside:.0%} of the pixels that were measured are darker or brighter than all that it "
