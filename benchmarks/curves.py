@@ -1,7 +1,7 @@
 """How mask AP grows in the same minutes: maskwright's defaults with and without ImageNet weights, torchvision's recipe.
 
     python -m benchmarks.curves random|pretrained|peer --data instances_train.json --images images/ \\
-        --val instances_test.json --minutes 15 [--points 5] [--size 256]
+        --val instances_test.json --minutes 15 [--points 5] [--size 256] [--frames 3]
 
 One side a call, so that several can run at the same time with one thread each. `random` and `pretrained` are
 `maskwright train` with all settings decided from the data, `--backbone-weights none` and `auto`. `peer` is
@@ -80,7 +80,8 @@ def train_ours(arguments: argparse.Namespace) -> tuple[list[Point], Path]:
     for point in points:
         position = checkpoint.load(point.path)["position"]
         point.minutes, point.images = position["seconds"] / 60, position["iteration"] * batch
-    return points, last
+    once = {point.images: point for point in reversed(points)}  # at its end the run writes its state twice
+    return list(reversed(once.values())), last
 
 
 def keep_states(state: Path, points: list[Point], done: threading.Event) -> None:
@@ -182,12 +183,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--points", type=int, default=5, help="of the curve (default: 5)")
     parser.add_argument("--size", type=int, default=256, help="short edge of the peer's images (default: 256)")
+    parser.add_argument("--frames", type=int, default=1, metavar="N", help="measure on each Nth image of --val")
     parser.add_argument("--out", type=Path, help="a new folder (default: runs/curves/SIDE)")
     arguments = parser.parse_args()
     arguments.out = arguments.out or Path("runs/curves") / arguments.side
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     data, held_out = (coco.load(path, arguments.images) for path in (arguments.data, arguments.val))
+    held_out = held_out.subset(range(0, len(held_out), arguments.frames))
     start = processor_seconds()
     points, last = train_peer(arguments, data) if arguments.side == "peer" else train_ours(arguments)
     print(f"{'minutes':>10}{'images':>10}{'processor':>12}{'mask AP':>10}{'AP50':>8}", flush=True)
