@@ -440,7 +440,7 @@ class Blank:
     """A detector that is no network: an exported file would be one."""
 
     spec, output, classes, limits, parts = InputSpec(size=64), OutputSpec(), NAMES, Limits(0.05, 1, "none"), ()
-    device, dtype = torch.device("cpu"), torch.float32
+    device, dtype, precision = torch.device("cpu"), torch.float32, "float32"
 
     def lowest_score(self, limits: Limits) -> float:
         return limits.score

@@ -34,7 +34,7 @@ class Middle:
     ...; notes what it was given."""
 
     classes, parts = CLASSES, (BoxMasks,)
-    device, dtype = torch.device("cpu"), torch.float32
+    device, dtype, precision = torch.device("cpu"), torch.float32, "float32"
 
     def __init__(self, count: int = 3, spec: InputSpec | None = None, output: OutputSpec | None = None) -> None:
         self.spec = spec or InputSpec(size=32, max_size=64, mean=(0, 0, 0), std=(1, 1, 1))

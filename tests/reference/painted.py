@@ -39,7 +39,7 @@ class Painted:
     seen: list[tuple[int, int]] = field(default_factory=list)
     classes: Classes = CLASSES
     device = torch.device("cpu")
-    dtype = torch.float32
+    dtype, precision = torch.float32, "float32"
 
     @property
     def output(self) -> OutputSpec:
