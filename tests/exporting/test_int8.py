@@ -105,6 +105,9 @@ def test_layers_stay_in_float_until_the_loss_is_small(
 def test_it_needs_annotated_images_with_objects(tmp_path: Path, network: Predictor, data: Dataset) -> None:
     with pytest.raises(ConfigError, match="INT8 needs annotated images"):
         export(network, tmp_path / "leaf.onnx", int8=True)
+    for words in ({"data": data}, {"calibrate": ["a.png"]}):
+        with pytest.raises(ConfigError, match="are of INT8 alone"):
+            export(network, tmp_path / "leaf.onnx", **words)  # type: ignore[arg-type]
     bare = replace(data, annotations={record.id: () for record in data.images})
     with pytest.raises(DataError, match="have no objects"):
         export(network, tmp_path / "leaf.onnx", int8=True, data=bare)
@@ -145,4 +148,7 @@ def test_on_the_command_line(tmp_path: Path, data: Dataset, monkeypatch: pytest.
         return done.exit_code, done.stdout, done.stderr
 
     code, _, err = run("--int8")
-    assert (code, "--int8 needs --data" in err) == (2, True)
+    assert (code, "--data ANNOTATIONS" in err) == (2, True)
+    for words in (("--max-drop", "1"), ("--calibrate", "photos")):
+        code, _, err = run(*words)
+        assert (code, "are of --int8 alone" in err) == (2, True)

@@ -401,15 +401,16 @@ def test_contract(check: Callable[[Config], None], name: str) -> None:
 
 # ---- learning -------------------------------------------------------------------------------------------------------
 
-STEPS = {"rcnn-detectron2": 120, "rcnn-compact": 160, "yolact-plus": 80, "yolact-compact": 80}
+STEPS = {"rcnn-detectron2": 240, "rcnn-compact": 240, "yolact-plus": 80, "yolact-compact": 80}
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_it_learns_three_scenes(name: str) -> None:
-    """The loss falls to a third and most of the 9 objects are found, box and mask, and little else.
+    """The loss falls to a quarter and most of the 9 objects are found, box and mask, and little else.
 
-    Rounding differs from processor to processor, and so does what is learnt: of other seeds the loss falls to 0.02 to
-    0.25 of the first. Not a measure of quality: what is broken in matching, coding or targets cannot be learnt.
+    There are steps to spare, as rounding differs from processor to processor: with six seeds the loss falls to at most
+    0.15 of the first.
+    Not a measure of quality: what is broken in matching, coding or targets cannot be learnt.
     """
     torch.manual_seed(0)
     config = replace(VARIANTS[name], norm="live", neck_norm=True, channels=24)
@@ -434,7 +435,7 @@ def test_it_learns_three_scenes(name: str) -> None:
             if hits[-1] and truth.masks is not None and found.masks is not None:
                 a, b = truth.masks[k], found.masks[best]
                 masks.append(float((a & b).sum() / (a | b).sum()))
-    assert sum(history[-1].values()) < sum(history[0].values()) / 3
+    assert sum(history[-1].values()) < sum(history[0].values()) / 4
     assert sum(hits) >= 7
     assert sure <= 12
     assert np.mean(masks) > 0.6

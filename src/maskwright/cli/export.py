@@ -1,5 +1,6 @@
 """`maskwright export`: write a model to a file that other programs run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -78,15 +79,15 @@ def export(
         ),
     ] = False,
     max_drop: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--max-drop",
             min=0,
             metavar="POINTS",
             help="Points (hundredths) of AP that --int8 may cost. Layers that cost more stay in float32; where that is "
-            "not enough nothing is written.",
+            "not enough nothing is written.  [default: 0.3]",
         ),
-    ] = 0.3,
+    ] = None,
     calibrate: Annotated[
         Path | None,
         typer.Option(
@@ -108,34 +109,29 @@ def export(
 ) -> None:
     """Write a model to one file that ONNX Runtime or OpenVINO runs, and that gives the same detections."""
     from maskwright.evaluation.evaluate import opened
+    from maskwright.exporting.export import ExportOptions, some_images
     from maskwright.exporting.export import export as write
-    from maskwright.exporting.export import some_images
     from maskwright.exporting.export import verify as compared
     from maskwright.exporting.int8 import CALIBRATED
 
     if (out is None) == (verify is None):
         raise ConfigError("Give --out FILE to write a file, or --verify FILE to compare one.")
+    if not int8 and (max_drop is not None or calibrate is not None):
+        raise ConfigError("--max-drop and --calibrate are of --int8 alone: add it, or leave them out.")
+    if int8 and (data is None or out is None):
+        raise ConfigError("--int8 needs --out FILE, and --data ANNOTATIONS: images on which its loss is measured.")
     check_places({"--out": out}, overwrite)
-    shown = some_images(data, images, data_format)
+    annotated = None if data is None else opened(data, images, None, data_format)
+    shown = some_images(annotated, images if annotated is None else None)
     load = loader(model, weights, classes, size, fit, nms, intensity, bits, "cpu", "float32")
     if out is None:
         assert verify is not None
         typer.echo(f"{verify}: {compared(load(), verify, shown)}")
         return
-    if int8 and data is None:
-        raise ConfigError("--int8 needs --data ANNOTATIONS: images on which its loss is measured.")
-    annotated = opened(data, images, None, data_format) if int8 and data is not None else None
+    options = ExportOptions(to=to, max_instances=max_instances, int8=int8)
+    if max_drop is not None:
+        options = replace(options, max_drop=max_drop)
     ranges = None if calibrate is None else some_images(None, calibrate, count=CALIBRATED)
-    done = write(
-        load(),
-        out,
-        to=to,
-        max_instances=max_instances,
-        images=shown,
-        data=annotated,
-        calibrate=ranges,
-        int8=int8,
-        max_drop=max_drop,
-    )
+    done = write(load(), out, options, images=shown, data=annotated if int8 else None, calibrate=ranges)
     typer.echo(done.report())
     say(f"Use it: maskwright predict IMAGES --model {out} --out results")

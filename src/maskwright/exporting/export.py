@@ -12,6 +12,7 @@ from typing import Any
 from maskwright import media
 from maskwright.atomic import replacing, require_file_or_nothing
 from maskwright.codec import Section, ranged
+from maskwright.data.dataset import Dataset
 from maskwright.errors import ConfigError, DataError, suggest
 from maskwright.evaluation.evaluate import Data, opened
 from maskwright.exporting.compare import Difference, Limit, compare, own_images
@@ -94,8 +95,7 @@ def export(
     network = predictor.detector
     if not isinstance(network, NetworkDetector):
         raise ConfigError(f"'{predictor.name}' is an exported file. Export the model that it was made of.")
-    if options.int8 and data is None:
-        raise ConfigError("INT8 needs annotated images, on which its loss is measured.", options=("data",))
+    annotated = _annotated(options, data, calibrate)
     limits = network.limits
     if options.max_instances is not None:
         limits = replace(limits, keep=options.max_instances)
@@ -115,8 +115,7 @@ def export(
         difference = compare_files(predictor, written, shown)
         check(difference, Limit(), target)
         measured, contract = {"measured": difference.facts()}, None
-        if options.int8:
-            assert data is not None
+        if annotated is not None:
             float_graph, graph = graph, graph.with_name("int8.onnx")
             header = replace(header, precision="int8")
 
@@ -124,13 +123,22 @@ def export(
                 KINDS[kind].save(quantised, written, header.text())
                 return Predictor(RuntimeDetector.of(written), name=written.name)
 
-            contract = with_contract(
-                float_graph, graph, as_file, predictor, opened(data, None, None, None), calibrate, options.max_drop
-            )
+            contract = with_contract(float_graph, graph, as_file, predictor, annotated, calibrate, options.max_drop)
             difference = compare(predictor, as_file(graph), shown)
             measured = {"measured": difference.facts(), "int8": contract.facts()}
         KINDS[kind].save(graph, written, header.text(**measured))
         return Exported(target, kind, _placed(written, target, kind), difference, contract)
+
+
+def _annotated(options: ExportOptions, data: Data | None, calibrate: Sequence[Any] | None) -> Dataset | None:
+    """What INT8 is measured on, None for float32. ConfigError where arguments do not fit together."""
+    if not options.int8:
+        if data is not None or calibrate is not None:
+            raise ConfigError("data and calibrate are of INT8 alone. Give int8=True, or leave them out.")
+        return None
+    if data is None:
+        raise ConfigError("INT8 needs annotated images, on which its loss is measured.", options=("data",))
+    return opened(data, None, None, None)
 
 
 def verify(
@@ -190,7 +198,7 @@ def check(difference: Difference, limit: Limit, target: Path, *, written: bool =
 
 
 def some_images(
-    data: str | os.PathLike[str] | None,
+    data: Data | None,
     images: str | os.PathLike[str] | None,
     data_format: str | None = None,
     count: int = COMPARED,

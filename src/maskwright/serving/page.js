@@ -1,7 +1,7 @@
 "use strict";
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas"), paper = canvas.getContext("2d", { willReadFrequently: true });
-let models = [], file = null, picture = null, found = null, objects = [], owner = null, hovered = -1, turn = 0;
+let models = [], file = null, source = null, found = null, objects = [], owner = null, hovered = -1, turn = 0;
 
 // ---- the server ------------------------------------------------------------------------------------------------
 
@@ -42,10 +42,10 @@ async function predict() {
     try { bitmap = await createImageBitmap(file, { imageOrientation: "from-image" }); } catch { /* not a browser's format */ }
     if (mine !== turn) return;
     const [height, width] = answer.size;
-    picture = bitmap && bitmap.width === width && bitmap.height === height ? bitmap : null;
+    source = bitmap && bitmap.width === width && bitmap.height === height ? bitmap : null;
     found = answer;
     objects = answer.instances.map((row) => ({ ...row, ...decoded(row, height, width), rejected: false }));
-    const notes = [...answer.notes, answer.limit_note, picture ? "" : "The browser does not show this format: objects on grey."];
+    const notes = [...answer.notes, answer.limit_note, source ? "" : "The browser does not show this format: objects on grey."];
     tell(`${file.name}, ${width} x ${height}. ${notes.filter(Boolean).join(" ")}`);
     $("score").min = lowest;
     $("score").value = model.score;
@@ -145,7 +145,7 @@ function draw(shown = visible()) {
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   paper.fillStyle = "#808080";
   paper.fillRect(0, 0, width, height);
-  if (picture) paper.drawImage(picture, 0, 0);
+  if (source) paper.drawImage(source, 0, 0);
   const image = paper.getImageData(0, 0, width, height), pixels = image.data;
   owner = new Int32Array(width * height).fill(-1);  // in column order, as the spans
   for (let i = objects.length - 1; i >= 0; i--) {  // the best last
